@@ -1,0 +1,50 @@
+# `make run` and `make test` are all one must know; `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: help setup run test check format proto migration bench test-simd clean
+.DEFAULT_GOAL := help
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.installed  ## Prepare .venv; quick when nothing changed
+
+$(VENV)/.installed: pyproject.toml clients/python/pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable clients/python --editable '.[embedded,dev]'
+	touch $@
+
+run: setup  ## Start everything on this machine
+	$(BIN)/image-categorizer up
+
+test: setup  ## Run all tests
+	$(BIN)/python -m pytest
+
+check: setup  ## Lint, types, floors, contracts, generated files
+	ruff check .
+	ruff format --check .
+	mypy server workers clients/python/image_categorizer tests tools
+	lint-imports
+	python tools/generate.py --check
+	python tools/env_example.py --check
+	buf lint
+	buf format --diff --exit-code proto
+	buf breaking proto --against proto/released.binpb
+
+format: setup  ## Format the code
+	ruff check --fix .
+	ruff format .
+	buf format --write proto
+
+proto: setup  ## Generate stubs, descriptor set and OpenAPI from the protos; .env.example from the settings
+	python tools/generate.py
+	python tools/env_example.py
+
+bench: setup  ## Print the performance table
+	$(BIN)/image-categorizer bench
+
+clean:  ## Remove what was built or installed; the data in .data stays
+	rm -rf $(VENV) .venv-simd .build dist

@@ -1,0 +1,90 @@
+"""The client for asyncio."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import grpc
+from google.protobuf.message import Message
+
+from image_categorizer import _calls
+from image_categorizer._calls import Classification, Image, Options
+from image_categorizer.errors import from_rpc_error
+from image_categorizer.v1 import classify_pb2_grpc, metadata_pb2, metadata_pb2_grpc
+
+Response = TypeVar("Response", bound=Message)
+
+
+class AsyncImageCategorizationClient:
+    """The twin of `ImageCategorizationClient`: the same methods, awaited.
+
+        async with AsyncImageCategorizationClient(api_key="ic_...", base_url="localhost:8080") as client:
+            result = await client.classify_image("cat.jpg")
+
+    For one event loop, and any number of its tasks.
+    """
+
+    def __init__(
+        self, api_key: str, base_url: str = "localhost:8080", *, timeout_s: float = _calls.DEFAULT_TIMEOUT_S
+    ) -> None:
+        """Configures the client; see `ImageCategorizationClient`."""
+        address, is_secure = _calls.target(base_url)
+        options = _calls.channel_options()
+        self._channel = (
+            grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(), options)
+            if is_secure
+            else grpc.aio.insecure_channel(address, options)
+        )
+        self._headers = _calls.headers(api_key)
+        self._timeout_s = timeout_s
+        self._classify = classify_pb2_grpc.ClassifyServiceStub(self._channel)
+        self._metadata = metadata_pb2_grpc.MetadataServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection; the client cannot be used afterwards."""
+        await self._channel.close()
+
+    async def classify_image(self, image: Image, **options: Unpack[Options]) -> Classification:
+        """Returns what an image shows; see `ImageCategorizationClient.classify_image`."""
+        filename, content = await asyncio.to_thread(_calls.read, image)
+        request = _calls.classify_request(content, options)
+        return _calls.classification(filename, await self._call(self._classify.Classify, request))
+
+    async def list_categories(self, model: str = "", version: str = "") -> list[metadata_pb2.Category]:
+        """Returns the categories of a model, in its own order; of the default model where none is named."""
+        categories: list[metadata_pb2.Category] = []
+        token = ""
+        while True:
+            page = await self._call(self._metadata.ListCategories, _calls.categories_request(model, version, token))
+            categories.extend(page.categories)
+            if not (token := page.next_page_token):
+                return categories
+
+    async def list_models(self) -> list[metadata_pb2.Model]:
+        """Returns every version of every model."""
+        models: list[metadata_pb2.Model] = []
+        token = ""
+        while True:
+            page = await self._call(self._metadata.ListModels, _calls.models_request(token))
+            models.extend(page.models)
+            if not (token := page.next_page_token):
+                return models
+
+    async def get_server_info(self) -> metadata_pb2.ServerInfo:
+        """Returns the server's release, formats and limits."""
+        return await self._call(self._metadata.GetServerInfo, metadata_pb2.GetServerInfoRequest())
+
+    async def _call(self, method: Callable[..., Awaitable[Response]], request: Message) -> Response:
+        try:
+            return await method(request, timeout=self._timeout_s, metadata=self._headers)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error

@@ -1,0 +1,210 @@
+"""What a call can raise; the same tree, by the same names, as the server's.
+
+    CategorizerError
+    ├─ Unauthenticated         no or bad credentials
+    │   ├─ CredentialsMissing
+    │   └─ CredentialsInvalid
+    ├─ RoleInsufficient        the key's role may not do this
+    ├─ InvalidRequest          a field is wrong; `violations` names each
+    │   ├─ UndecodableImage        not an image, or a damaged one
+    │   ├─ UnsupportedFormat       an image of a format that is not read
+    │   ├─ ImageTooLarge           too many bytes
+    │   └─ TooManyPixels           too many pixels, or an absurd shape
+    ├─ NotFound
+    │   ├─ ModelNotFound
+    │   └─ CategoryNotFound
+    ├─ Unavailable             not now; was tried again already
+    │   ├─ Overloaded
+    │   ├─ ModelLoading
+    │   ├─ Draining
+    │   └─ DependencyDown
+    └─ DeadlineExceeded        no answer within `timeout_s`
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+DETAILS_HEADER = "grpc-status-details-bin"
+
+
+class CategorizerError(Exception):
+    """The root; itself raised for bugs of the server (`INTERNAL`) and for answers that no other class covers."""
+
+    reason: ClassVar[str] = "INTERNAL"
+    """The `google.rpc.ErrorInfo.reason` that becomes this class."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = ""
+        """Name of the gRPC status code."""
+        self.request_id = ""
+        """Identifies the request in the server's logs; empty where no server answered."""
+        self.violations: list[tuple[str, str]] = []
+        """(field, description) of each wrong field."""
+        self.retry_after_s: float | None = None
+        """Seconds after which the server asks to be tried again."""
+
+
+class Unauthenticated(CategorizerError):
+    """Who calls is not known."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class CredentialsMissing(Unauthenticated):
+    """No API key was sent."""
+
+    reason = "CREDENTIALS_MISSING"
+
+
+class CredentialsInvalid(Unauthenticated):
+    """The API key is malformed, unknown, revoked or expired."""
+
+    reason = "CREDENTIALS_INVALID"
+
+
+class RoleInsufficient(CategorizerError):
+    """The API key's role may not do this."""
+
+    reason = "ROLE_INSUFFICIENT"
+
+
+class InvalidRequest(CategorizerError):
+    """A field is wrong."""
+
+    reason = "FIELD_INVALID"
+
+
+class UndecodableImage(InvalidRequest):
+    """The bytes are not an image, or a damaged one."""
+
+    reason = "IMAGE_UNDECODABLE"
+
+
+class UnsupportedFormat(InvalidRequest):
+    """An image of a format or colour mode that is not read."""
+
+    reason = "IMAGE_FORMAT_UNSUPPORTED"
+
+
+class ImageTooLarge(InvalidRequest):
+    """More bytes than the server allows."""
+
+    reason = "IMAGE_TOO_LARGE"
+
+
+class TooManyPixels(InvalidRequest):
+    """More pixels than the server allows, or an absurd shape."""
+
+    reason = "IMAGE_TOO_MANY_PIXELS"
+
+
+class NotFound(CategorizerError):
+    """What the request names does not exist."""
+
+    reason = "NOT_FOUND"
+
+
+class ModelNotFound(NotFound):
+    """No such model, or no such version of it."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class CategoryNotFound(NotFound):
+    """The model has no such category."""
+
+    reason = "CATEGORY_NOT_FOUND"
+
+
+class Unavailable(CategorizerError):
+    """Not now; raised after the client's own retries."""
+
+    reason = "UNAVAILABLE"
+
+
+class Overloaded(Unavailable):
+    """As many images wait as may."""
+
+    reason = "QUEUE_FULL"
+
+
+class ModelLoading(Unavailable):
+    """The model is being warmed up."""
+
+    reason = "MODEL_LOADING"
+
+
+class Draining(Unavailable):
+    """The server is stopping."""
+
+    reason = "DRAINING"
+
+
+class DependencyDown(Unavailable):
+    """A part that the server needs does not answer."""
+
+    reason = "DEPENDENCY_DOWN"
+
+
+class DeadlineExceeded(CategorizerError):
+    """No answer came in time."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+BY_STATUS: dict[grpc.StatusCode, type[CategorizerError]] = {
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: RoleInsufficient,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    # gRPC itself refuses messages past its limit this way.
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ImageTooLarge,
+}
+
+
+def from_rpc_error(error: grpc.RpcError) -> CategorizerError:
+    """Returns what a failed call means, by the reason it carries, else by its status."""
+    assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
+    headers = dict(error.trailing_metadata() or ())
+    status = _status(headers.get(DETAILS_HEADER))
+    by_reason = {cls.reason: cls for cls in _tree(CategorizerError)}
+    kind = BY_STATUS.get(error.code(), CategorizerError)
+    for detail in status.details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            kind = by_reason.get(info.reason, kind)
+    ours = kind(error.details() or error.code().name)
+    ours.status = error.code().name
+    ours.request_id = str(headers.get("x-request-id", ""))
+    _add_details(ours, status)
+    return ours
+
+
+def _add_details(error: CategorizerError, status: status_pb2.Status) -> None:
+    for detail in status.details:
+        bad, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        if detail.Unpack(bad):
+            error.violations = [(v.field, v.description) for v in bad.field_violations]
+        if detail.Unpack(retry):
+            error.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+
+
+def _status(packed: str | bytes | None) -> status_pb2.Status:
+    try:
+        return status_pb2.Status.FromString(packed if isinstance(packed, bytes) else b"")
+    except DecodeError:
+        return status_pb2.Status()
+
+
+def _tree(root: type[CategorizerError]) -> Iterator[type[CategorizerError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)

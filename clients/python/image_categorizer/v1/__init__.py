@@ -1,0 +1,1 @@
+"""Generated from proto/image_categorizer/v1; do not edit."""

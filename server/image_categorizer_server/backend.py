@@ -1,0 +1,104 @@
+"""Builds the house: the one place that turns settings into objects and hands them to each other."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from image_categorizer_server.cache import Cache, open_cache
+from image_categorizer_server.catalog import Catalog
+from image_categorizer_server.db.database import check_database, open_database
+from image_categorizer_server.db.keys import find_key
+from image_categorizer_server.errors import DependencyDown, Draining, ModelLoading
+from image_categorizer_server.inference.classifier import Classifier
+from image_categorizer_server.inference.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.loader import Loader
+from image_categorizer_server.inference.registry import Registry
+from image_categorizer_server.inference.repository import Repository
+from image_categorizer_server.security.authenticator import Authenticator
+from image_categorizer_server.settings import Settings, cores
+
+
+@dataclass(slots=True)
+class Backend:
+    """All that the edges need."""
+
+    settings: Settings
+    registry: Registry
+    classifier: Classifier
+    catalog: Catalog
+    authenticator: Authenticator
+    cache: Cache
+    is_draining: bool = field(default=False)
+    """No longer ready, though still serving: balancers look away."""
+    is_refusing: bool = field(default=False)
+    """Serves only what it has begun."""
+
+    async def check_ready(self) -> list[str]:
+        """Returns the parts that are down and that classification does without.
+
+        Raises:
+            Draining, ModelLoading, DependencyDown: expected; requests would fail now.
+        """
+        if self.is_draining:
+            raise Draining("the server is stopping")
+        if not self.registry.is_ready:
+            raise ModelLoading("the models are being loaded")
+        await check_database()
+        try:
+            await self.cache.check()
+        except DependencyDown:
+            return ["redis"]
+        return []
+
+
+@asynccontextmanager
+async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
+    """Yields the backend, its models not yet loaded; closes what it opened.
+
+    Call it in the task that starts the gRPC server (see `open_database`).
+    """
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(open_database(settings.database_url, settings.database))
+        cache = await stack.enter_async_context(open_cache(settings.redis_url, settings.redis))
+        inference = settings.inference
+        decode_pool = stack.enter_context(ThreadPoolExecutor(inference.decode_threads or cores(), "decode"))
+        device = stack.enter_context(ThreadPoolExecutor(1, "device"))
+        decoder = Decoder(image_limits(settings))
+        loader = Loader(decoder, inference, settings.models, device)
+        registry = Registry(
+            Repository(settings.model_path), loader, settings.models.default, settings.models.scan_interval_s
+        )
+        stack.push_async_callback(registry.close)
+        yield Backend(
+            settings=settings,
+            registry=registry,
+            classifier=Classifier(registry, decode_pool),
+            catalog=Catalog(registry, settings),
+            authenticator=Authenticator(find_key, settings.security.key_cache_s),
+            cache=cache,
+        )
+
+
+def image_limits(settings: Settings) -> ImageLimits:
+    """Returns what an image may measure."""
+    limits = settings.limits
+    return ImageLimits(
+        max_bytes=settings.max_image_bytes,
+        max_pixels=limits.max_image_pixels,
+        max_side_px=limits.max_side_px,
+        max_aspect_ratio=limits.max_aspect_ratio,
+        max_jpeg_scans=limits.max_jpeg_scans,
+    )
+
+
+@asynccontextmanager
+async def watching_models(registry: Registry) -> AsyncIterator[None]:
+    """Takes up changes of the model repository while the block runs."""
+    watch = asyncio.create_task(registry.watch())
+    try:
+        yield
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)

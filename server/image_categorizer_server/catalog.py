@@ -1,0 +1,109 @@
+"""Use cases of discovery: which models, categories and limits are in force."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from image_categorizer_server.domain import Category, ModelStatus, ServerInfo
+from image_categorizer_server.errors import InvalidRequest, ModelNotFound
+from image_categorizer_server.inference.decode import FORMATS
+from image_categorizer_server.inference.registry import Registry
+from image_categorizer_server.settings import Settings
+from image_categorizer_server.version import VERSION
+
+Item = TypeVar("Item")
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a list, and the token of the next; the token is empty on the last page (AIP-158)."""
+
+    items: Sequence[Item]
+    next_page_token: str
+
+
+class Catalog:
+    """Answers questions about the server."""
+
+    def __init__(self, registry: Registry, settings: Settings) -> None:
+        self._registry = registry
+        self._settings = settings
+
+    def list_models(self, page_size: int, page_token: str) -> Page[ModelStatus]:
+        """Returns all model versions, by name and number.
+
+        Raises:
+            InvalidRequest: expected; `page_size` or `page_token` is wrong.
+        """
+        return page_of(self._registry.statuses(), page_size, page_token)
+
+    def get_model(self, name: str, version: int | None) -> ModelStatus:
+        """Returns one model version; without a number the newest that answers, else the newest there is.
+
+        Raises:
+            ModelNotFound: expected; there is none.
+        """
+        found = [s for s in self._registry.statuses() if s.ref.name == name and version in (None, s.ref.version)]
+        if not found:
+            raise ModelNotFound(f"there is no model '{name}'" + (f" of version {version}" if version else ""))
+        return max(found, key=lambda status: (status.runtime != "", status.ref.version))
+
+    def list_categories(self, name: str, version: int | None, page_size: int, page_token: str) -> Page[Category]:
+        """Returns a model's categories, in its own order.
+
+        Raises:
+            ModelNotFound: expected; there is no such model.
+            InvalidRequest: expected; `page_size` or `page_token` is wrong.
+        """
+        status = self.get_model(name or self._registry.default, version)
+        return page_of(status.categories, page_size, page_token)
+
+    def server_info(self) -> ServerInfo:
+        """Returns release, formats and limits."""
+        limits, server = self._settings.limits, self._settings.server
+        return ServerInfo(
+            version=VERSION,
+            image_formats=FORMATS,
+            default_model=self._registry.default,
+            max_image_bytes=self._settings.max_image_bytes,
+            max_image_pixels=limits.max_image_pixels,
+            max_side_px=limits.max_side_px,
+            max_aspect_ratio=limits.max_aspect_ratio,
+            max_filter_categories=limits.max_filter_categories,
+            default_deadline_s=server.default_deadline_s,
+            max_deadline_s=server.max_deadline_s,
+        )
+
+
+def page_of(items: Sequence[Item], page_size: int, page_token: str) -> Page[Item]:
+    """Returns the page that the token points at.
+
+    Raises:
+        InvalidRequest: expected; the size is negative, or the token was not made here.
+    """
+    if page_size < 0:
+        raise InvalidRequest.of([("page_size", "must not be negative")])
+    start = _offset(page_token)
+    end = start + min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    return Page(items[start:end], _token(end) if end < len(items) else "")
+
+
+def _token(offset: int) -> str:
+    return base64.urlsafe_b64encode(f"o{offset}".encode()).decode().rstrip("=")
+
+
+def _offset(token: str) -> int:
+    if not token:
+        return 0
+    try:
+        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+        offset = int(text.removeprefix("o"))
+    except (binascii.Error, ValueError):
+        offset = -1
+    if offset < 0 or _token(offset) != token:
+        raise InvalidRequest.of([("page_token", "is not a token of an earlier answer")])
+    return offset

@@ -1,0 +1,95 @@
+"""Opens PostgreSQL, migrates it, and turns its faults into ours."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from tortoise.backends.base.config_generator import expand_db_url
+from tortoise.connection import get_connection
+from tortoise.context import TortoiseContext
+from tortoise.exceptions import BaseORMException, ConfigurationError, DBConnectionError
+from tortoise.migrations.api import migrate as run_migrations
+
+from image_categorizer_server.errors import DependencyDown, OperatorError
+from image_categorizer_server.settings import DatabaseSettings
+
+MODULE = "image_categorizer_server.db"
+# Any number will do, as long as no other program of this database takes the same.
+MIGRATION_LOCK = 0x1CA7E60
+UNREACHABLE = (DBConnectionError, OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+
+
+def tortoise_config(url: str, settings: DatabaseSettings) -> dict[str, Any]:
+    """Returns Tortoise's configuration for a `postgres://` address.
+
+    Raises:
+        OperatorError: expected; the address is not one of PostgreSQL.
+    """
+    try:
+        connection = expand_db_url(url)
+    except ConfigurationError as error:
+        raise OperatorError(f"DATABASE_URL is wrong: {error}. It looks like postgres://user:password@host/db.") from None
+    connection["engine"] = "tortoise.backends.asyncpg"
+    connection["credentials"] |= {
+        "minsize": 1,
+        "maxsize": settings.pool_size,
+        "timeout": settings.timeout_s,
+        "command_timeout": settings.timeout_s,
+        "application_name": "image-categorizer",
+    }
+    app = {"models": [f"{MODULE}.rows"], "migrations": f"{MODULE}.migrations", "default_connection": "default"}
+    return {"connections": {"default": connection}, "apps": {"models": app}, "use_tz": True, "timezone": "UTC"}
+
+
+@asynccontextmanager
+async def open_database(url: str, settings: DatabaseSettings) -> AsyncIterator[None]:
+    """Makes the tables usable in the current task and in tasks started from it.
+
+    Tortoise keeps its state in a context variable: open before `grpc.aio.Server.start`, in the same task,
+    or handlers find no database.  Connects on first use, so that a server can start before its database.
+    """
+    async with TortoiseContext() as context:
+        await context.init(config=tortoise_config(url, settings))
+        yield
+
+
+@asynccontextmanager
+async def faults_as_ours() -> AsyncIterator[None]:
+    """Turns an unreachable database into `DependencyDown`; other faults are bugs and pass through."""
+    try:
+        yield
+    except UNREACHABLE as error:
+        raise DependencyDown("the database does not answer") from error
+
+
+async def check_database() -> None:
+    """Asks the database for one row.
+
+    Raises:
+        DependencyDown: expected; it does not answer.
+    """
+    async with faults_as_ours():
+        await get_connection("default").execute_query("SELECT 1")
+
+
+async def migrate(url: str, settings: DatabaseSettings) -> None:
+    """Brings the schema up to date; idempotent, and safe to run from several processes at once.
+
+    Raises:
+        OperatorError: expected; the database cannot be reached or refuses a migration.
+    """
+    config = tortoise_config(url, settings)
+    credentials = config["connections"]["default"]["credentials"]
+    address = {key: credentials[key] for key in ("host", "port", "user", "password", "database")}
+    try:
+        held = await asyncpg.connect(**address, timeout=settings.timeout_s)
+        try:
+            # Tortoise takes no lock of its own; this one ends with its connection.
+            await held.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
+            async with TortoiseContext():
+                await run_migrations(config=config)
+        finally:
+            await held.close()
+    except (*UNREACHABLE, asyncpg.PostgresError, BaseORMException) as error:
+        raise OperatorError(f"Cannot migrate the database: {error}.") from error

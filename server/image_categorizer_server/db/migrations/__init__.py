@@ -1,0 +1,1 @@
+"""Migrations, in order; `make migration` writes the next one."""

@@ -1,0 +1,152 @@
+"""Plain values that every floor speaks of; no behaviour beyond their own."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, IntEnum
+from typing import Literal
+
+DEFAULT_TENANT = "default"
+DEFAULT_TOP_K = 5
+
+
+class Role(IntEnum):
+    """What a caller may do; each role may do all that the ones before it may."""
+
+    VIEWER = 1
+    CLASSIFIER = 2
+    OPERATOR = 3
+    ADMIN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: one API key of one tenant."""
+
+    key_id: str
+    tenant_id: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key as it is kept: the secret itself is not."""
+
+    key_id: str
+    tenant_id: str
+    name: str
+    role: Role
+    prefix: str
+    """The key's first characters, to recognise it by."""
+    create_time: datetime
+    expire_time: datetime | None
+    revoke_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """What an image can be assigned."""
+
+    name: str
+    category_id: str = ""
+    ancestors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A category and its confidence in [0, 1]."""
+
+    category: Category
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """Names the exact network that answered."""
+
+    name: str
+    version: int
+    digest: str
+
+
+class BatchCloseReason(Enum):
+    """Why a micro-batch left for the model."""
+
+    IDLE = "IDLE"
+    FULL = "FULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of one image went, in milliseconds."""
+
+    decode_ms: float
+    queue_ms: float
+    inference_ms: float
+    batch_size: int
+    batch_close_reason: BatchCloseReason
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The predictions of one image by one model version, the most confident first."""
+
+    predictions: list[Prediction]
+    model: ModelRef
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyOptions:
+    """How to classify an image; see `ClassifyOptions` in types.proto."""
+
+    model: str = ""
+    version: int | None = None
+    confidence_threshold: float = 0.0
+    top_k: int = DEFAULT_TOP_K
+    include_categories: tuple[str, ...] = ()
+    exclude_categories: tuple[str, ...] = ()
+
+
+class ModelState(Enum):
+    """How far the server is with a model."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    FAILED = "FAILED"
+
+
+Activation = Literal["softmax", "sigmoid"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One version of a model, as the server knows it."""
+
+    ref: ModelRef
+    state: ModelState
+    state_message: str
+    is_default: bool
+    categories: tuple[Category, ...] = field(repr=False)
+    input_width_px: int
+    input_height_px: int
+    activation: Activation
+    runtime: str
+    device: str
+    licence: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What the server is and accepts; the limits are those of `Limits` in metadata.proto."""
+
+    version: str
+    image_formats: tuple[str, ...]
+    default_model: str
+    max_image_bytes: int
+    max_image_pixels: int
+    max_side_px: int
+    max_aspect_ratio: float
+    max_filter_categories: int
+    default_deadline_s: float
+    max_deadline_s: float

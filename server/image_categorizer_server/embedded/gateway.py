@@ -1,0 +1,57 @@
+"""Envoy's configuration for one machine: `gateway/envoy.yaml.in`, filled in."""
+
+import json
+import math
+from pathlib import Path
+from string import Template
+
+from image_categorizer_server.settings import Settings
+
+PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
+SERVICES = ("ClassifyService", "MetadataService", "HealthService")
+JSON_OVERHEAD_BYTES = 64 * 1024
+# So that the server, which gives up at the deadline, answers first.
+LATER_S = 1.0
+
+
+def gateway_folder() -> Path:
+    """Returns where the gateway's files are: inside an installed package, or beside the source."""
+    packaged = PACKAGE_FOLDER / "_gateway"
+    return packaged if packaged.is_dir() else PACKAGE_FOLDER.parents[1] / "gateway"
+
+
+def render(settings: Settings, port: int, server_socket: Path, admin_socket: Path) -> str:
+    """Returns the configuration as YAML."""
+    folder = gateway_folder()
+    max_body_bytes = math.ceil(settings.max_image_bytes / 3) * 4 + JSON_OVERHEAD_BYTES
+    values = {
+        "host": settings.gateway.host,
+        "port": port,
+        "server_socket": json.dumps(str(server_socket)),
+        "admin_socket": json.dumps(str(admin_socket)),
+        "descriptor": json.dumps(str(folder / "descriptor.binpb")),
+        "openapi": json.dumps(str(folder / "openapi.yaml")),
+        "lua": json.dumps(str(folder / "lua" / "bodies.lua")),
+        "services": json.dumps([f"image_categorizer.v1.{service}" for service in SERVICES]),
+        "cors": json.dumps(_cors(settings.gateway.cors_origins)),
+        "max_body_bytes": max_body_bytes,
+        "max_image_bytes": settings.max_image_bytes,
+        "max_deadline_s": settings.server.max_deadline_s,
+        "route_timeout_s": settings.server.max_deadline_s + LATER_S,
+    }
+    return Template((folder / "envoy.yaml.in").read_text()).substitute(values)
+
+
+def _cors(origins: tuple[str, ...]) -> dict[str, object]:
+    if not origins:
+        return {}
+    matches = [{"safe_regex": {"regex": ".*"}} if origin == "*" else {"exact": origin} for origin in origins]
+    policy = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+        "allow_origin_string_match": matches,
+        "allow_methods": "GET, POST, DELETE, OPTIONS",
+        "allow_headers": "authorization,content-type,x-request-id,x-grpc-web,x-user-agent,grpc-timeout",
+        "expose_headers": "grpc-status,grpc-message,grpc-status-details-bin,x-request-id,retry-after",
+        "max_age": "600",
+    }
+    return {"envoy.filters.http.cors": policy}

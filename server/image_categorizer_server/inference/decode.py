@@ -1,0 +1,254 @@
+"""Encoded bytes → upright RGB pixels, with every limit checked on the header, before a pixel is decoded.
+
+The only door to Pillow; runs on pillow-simd as well.  How each colour mode becomes RGB:
+
+    RGB                      as it is
+    1, L                     grey in all three channels
+    any mode with alpha      over white (LA, PA, RGBA, and P, L, RGB with a transparent colour)
+    P                        through its palette
+    CMYK, YCCK               Pillow's plain conversion; Adobe's inversion is undone, profiles are not read
+    I;16, I                  16 bits to 8 by division by 257
+    YCbCr, LAB, HSV          Pillow's plain conversion
+    F and all others         refused
+"""
+
+import contextlib
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from image_categorizer_server.errors import ImageTooLarge, TooManyPixels, UndecodableImage, UnsupportedFormat
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+)
+# Only to say what a refused image is.
+FOREIGN_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"%PDF", "PDF"),
+    (b"%!PS", "PostScript"),
+    (b"8BPS", "Photoshop"),
+    (b"\x00\x00\x01\x00", "ICO"),
+    (b"\x00\x00\x00\x0cjP", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\x00\x00\x00\x0cJXL", "JPEG XL"),
+    (b"qoif", "QOI"),
+    (b"DDS ", "DDS"),
+    (b"icns", "ICNS"),
+    (b"<svg", "SVG"),
+)
+CONVERTED_PLAINLY = frozenset({"1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
+ORIENTATION_TAG = 0x0112
+UPRIGHT: dict[int, Image.Transpose] = {  # EXIF 2.32, section 4.6.4 A, tag Orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What an image may measure; all inclusive."""
+
+    max_bytes: int
+    max_pixels: int
+    max_side_px: int
+    max_aspect_ratio: float
+    max_jpeg_scans: int
+
+
+class Pixels:
+    """A decoded image: RGB, 8 bits a channel, upright."""
+
+    _RESAMPLING: ClassVar = {name: Image.Resampling[name.upper()] for name in Resample.__args__}
+
+    def __init__(self, image: Image.Image) -> None:
+        self._image = image
+
+    @classmethod
+    def of(cls, array: NDArray[np.uint8]) -> "Pixels":
+        """Returns pixels that hold a copy of uint8 (H, W, 3)."""
+        return cls(Image.fromarray(array, "RGB"))
+
+    @property
+    def width_px(self) -> int:
+        """Width, at least 1."""
+        return self._image.width
+
+    @property
+    def height_px(self) -> int:
+        """Height, at least 1."""
+        return self._image.height
+
+    def resized(
+        self, width_px: int, height_px: int, box: tuple[float, float, float, float], resample: Resample
+    ) -> NDArray[np.uint8]:
+        """Returns the part inside `box` (left, top, right, bottom) as uint8 (height_px, width_px, 3)."""
+        image = self._image.resize((width_px, height_px), self._RESAMPLING[resample], box=box)
+        return np.asarray(image)
+
+    def array(self) -> NDArray[np.uint8]:
+        """Returns all pixels as uint8 (H, W, 3)."""
+        return np.asarray(self._image)
+
+
+class Decoder:
+    """Decodes untrusted bytes within limits; may be used from several threads at once."""
+
+    def __init__(self, limits: ImageLimits) -> None:
+        """Sets the limits, also as Pillow's own, which are one for the whole process."""
+        self._limits = limits
+        Image.MAX_IMAGE_PIXELS = limits.max_pixels
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+    def decode(self, content: bytes, least_px: tuple[int, int] | None = None) -> Pixels:
+        """Returns the image as upright RGB.
+
+        Args:
+            content: the encoded image.
+            least_px: width and height that the caller will reduce the image to. A JPEG that is far larger is
+                decoded at 1/2, 1/4 or 1/8 of its size, never below this; None decodes in full.
+
+        Raises:
+            ImageTooLarge: expected; more bytes than allowed.
+            TooManyPixels: expected; more pixels than allowed, or an absurd shape.
+            UnsupportedFormat: expected; not one of `FORMATS`, or a colour mode that is not read.
+            UndecodableImage: expected; not an image, or damaged.
+        """
+        if len(content) > self._limits.max_bytes:
+            raise ImageTooLarge(f"the image has {len(content)} bytes; at most {self._limits.max_bytes} are allowed")
+        image_format = format_of(content)
+        if image_format == "WEBP":
+            # Pillow allocates the canvas when it opens a WebP file: 34 bytes can ask for 1 GB.
+            self._check_shape(*webp_size(content))
+        if image_format == "JPEG" and content.count(b"\xff\xda") > self._limits.max_jpeg_scans:
+            raise UndecodableImage(f"the JPEG has more than {self._limits.max_jpeg_scans} scans")
+        try:
+            return Pixels(self._read(content, image_format, least_px))
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise self._too_many_pixels() from error
+        except (TooManyPixels, UnsupportedFormat):
+            raise
+        except Exception as error:  # noqa: BLE001 - parsers of hostile bytes fail in any way there is
+            raise UndecodableImage(f"the {image_format} image is damaged or truncated") from error
+
+    def _read(self, content: bytes, image_format: str, least_px: tuple[int, int] | None) -> Image.Image:
+        with Image.open(io.BytesIO(content), formats=(image_format,)) as image:
+            self._check_shape(image.width, image.height)
+            if least_px is not None and image_format == "JPEG":
+                image.draft(None, least_px)
+            image.load()
+            self._check_shape(image.width, image.height)
+            return rgb(upright(image))
+
+    def _check_shape(self, width_px: int, height_px: int) -> None:
+        if width_px < 1 or height_px < 1:
+            raise UndecodableImage("the image has no pixels")
+        limits = self._limits
+        longer, shorter = max(width_px, height_px), min(width_px, height_px)
+        if longer > limits.max_side_px or width_px * height_px > limits.max_pixels:
+            raise self._too_many_pixels(f"the image has {width_px} x {height_px} pixels; ")
+        if longer / shorter > limits.max_aspect_ratio:
+            raise TooManyPixels(
+                f"one side of the image is {longer / shorter:.0f} times the other; "
+                f"at most {limits.max_aspect_ratio:g} times is allowed"
+            )
+
+    def _too_many_pixels(self, prefix: str = "") -> TooManyPixels:
+        limits = self._limits
+        return TooManyPixels(
+            f"{prefix}at most {limits.max_pixels} pixels and {limits.max_side_px} on one side are allowed"
+        )
+
+
+def format_of(content: bytes) -> str:
+    """Returns the format that the first bytes announce, one of `FORMATS`.
+
+    Raises:
+        UnsupportedFormat: expected; they announce another kind of image.
+        UndecodableImage: expected; they announce none.
+    """
+    if not content:
+        raise UndecodableImage("the image is empty")
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "WEBP"
+    for magic, name in MAGIC:
+        if content.startswith(magic):
+            return name
+    allowed = ", ".join(FORMATS)
+    if content[4:8] == b"ftyp":
+        raise UnsupportedFormat(f"{content[8:12].decode('ascii', 'replace')} images are not supported; send {allowed}")
+    for magic, name in FOREIGN_MAGIC:
+        if content.startswith(magic):
+            raise UnsupportedFormat(f"{name} is not supported; send {allowed}")
+    raise UndecodableImage(f"the bytes are not an image; send {allowed}")
+
+
+def webp_size(content: bytes) -> tuple[int, int]:
+    """Returns width and height from a WebP header (RFC 9649, section 2).
+
+    Raises:
+        UndecodableImage: expected; the header is cut off or malformed.
+    """
+    with contextlib.suppress(struct.error):
+        chunk = content[12:16]
+        if chunk == b"VP8X":
+            low, high = struct.unpack_from("<IH", content, 24)
+            return (low & 0xFFFFFF) + 1, (low >> 24 | high << 8) + 1
+        if chunk == b"VP8L":
+            (bits,) = struct.unpack_from("<I", content, 21)
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        if chunk == b"VP8 ":
+            width, height = struct.unpack_from("<HH", content, 26)
+            return width & 0x3FFF, height & 0x3FFF
+    raise UndecodableImage("the WEBP image is damaged or truncated")
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Returns the image turned as its EXIF orientation says; a damaged or absurd orientation turns nothing."""
+    try:
+        orientation = image.getexif().get(ORIENTATION_TAG)
+    except Exception:  # noqa: BLE001 - EXIF is as hostile as pixels, and an image without it is still an image
+        return image
+    transpose = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if transpose is None else image.transpose(transpose)
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Returns the image as RGB, by the table above.
+
+    Raises:
+        UnsupportedFormat: expected; a colour mode that the table refuses.
+    """
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        over = Image.new("RGB", image.size, (255, 255, 255))
+        over.paste(image, mask=image.getchannel("A"))
+        return over
+    if image.mode == "RGB":
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        grey = np.clip(np.asarray(image), 0, 65_535) / 257
+        image = Image.fromarray(np.rint(grey).astype(np.uint8), "L")
+    if image.mode in CONVERTED_PLAINLY:
+        return image.convert("RGB")
+    raise UnsupportedFormat(f"images of colour mode {image.mode} are not supported")

@@ -1,0 +1,154 @@
+"""Brings one model version from disk to READY: check the files, export, open a runtime, warm it up."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image_categorizer_server.domain import Category, ModelRef
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.decode import Decoder
+from image_categorizer_server.inference.export import ensure_export, sample_inputs
+from image_categorizer_server.inference.manifest import Manifest, damage
+from image_categorizer_server.inference.microbatcher import MicroBatcher
+from image_categorizer_server.inference.preprocess import Preprocessor
+from image_categorizer_server.inference.runtimes import Runtime
+from image_categorizer_server.settings import InferenceSettings, ModelSettings
+from image_categorizer_server.telemetry import get_log
+
+log = get_log(__name__)
+NVIDIA_DEVICE = Path("/dev/nvidiactl")
+
+
+@dataclass(slots=True)
+class LoadedModel:
+    """A model version that answers."""
+
+    ref: ModelRef
+    categories: tuple[Category, ...]
+    indices: dict[str, int]
+    """Position of each category among the network's outputs."""
+    preprocessor: Preprocessor
+    runtime: Runtime
+    batcher: MicroBatcher
+    serving: asyncio.Task[None]
+
+    async def stop(self) -> None:
+        """Waits until nobody waits for an answer, then stops."""
+        await self.batcher.drained()
+        self.serving.cancel()
+
+
+class Loader:
+    """Loads models for one device."""
+
+    def __init__(
+        self, decoder: Decoder, inference: InferenceSettings, models: ModelSettings, executor: Executor
+    ) -> None:
+        """Configures the loader.
+
+        Args:
+            decoder: shared by all models.
+            inference: sizes and threads.
+            models: where exports are kept.
+            executor: the one thread that calls models; they share a device, so they take turns.
+        """
+        self._decoder = decoder
+        self._inference = inference
+        self._models = models
+        self._executor = executor
+
+    async def load(self, folder: Path, manifest: Manifest) -> LoadedModel:
+        """Returns the model, warm and serving.
+
+        Raises:
+            OperatorError: expected; its files are damaged, transformers cannot load it, or its warm-up fails.
+        """
+        if wrong := await asyncio.to_thread(damage, folder, manifest):
+            raise OperatorError(f"Its files are damaged: {wrong}.")
+        runtime = await self._open_runtime(folder, manifest)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._executor, warm_up, runtime, manifest, self._inference.max_batch_size)
+        batcher = MicroBatcher(
+            runtime.predict,
+            self._executor,
+            max_size=self._inference.max_batch_size,
+            max_queued=self._inference.max_queued,
+        )
+        categories = manifest.domain_categories()
+        return LoadedModel(
+            ref=ModelRef(manifest.name, manifest.version, manifest.digest),
+            categories=categories,
+            indices={category.name: index for index, category in enumerate(categories)},
+            preprocessor=Preprocessor(self._decoder, manifest.input),
+            runtime=runtime,
+            batcher=batcher,
+            serving=asyncio.create_task(batcher.serve()),
+        )
+
+    async def _open_runtime(self, folder: Path, manifest: Manifest) -> Runtime:
+        loop = asyncio.get_running_loop()
+        device = await loop.run_in_executor(self._executor, choose_device, self._inference.device)
+        if device == "cpu":
+            cache, timeout_s = self._models.cache_path, self._models.export_timeout_s
+            file, verdict = await ensure_export(folder, manifest, cache, timeout_s)
+            if verdict.accepted:
+                return await loop.run_in_executor(self._executor, open_onnx, file, self._inference.model_threads)
+            log.warning("torch serves a model in ONNX Runtime's place", name=manifest.name, reason=verdict.reason)
+        return await loop.run_in_executor(self._executor, open_torch, folder, manifest, device)
+
+
+def choose_device(wanted: str) -> str:
+    """Returns `cpu` or `cuda`; imports torch only where there may be a GPU.
+
+    Raises:
+        OperatorError: expected; a GPU is asked for and there is none.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not NVIDIA_DEVICE.exists()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise OperatorError("CATEGORIZER_INFERENCE__DEVICE is cuda, but torch finds no GPU.")
+    return "cpu"
+
+
+def open_onnx(file: Path, threads: int) -> Runtime:
+    """Returns a runtime on the CPU; blocks."""
+    from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
+
+    return OnnxRuntime(file, threads)
+
+
+def open_torch(folder: Path, manifest: Manifest, device: str) -> Runtime:
+    """Returns a runtime by torch; blocks."""
+    from image_categorizer_server.inference.runtimes.torch import TorchRuntime, load_network
+
+    return TorchRuntime(load_network(folder, manifest.input, manifest.activation), device)
+
+
+def warm_up(runtime: Runtime, manifest: Manifest, max_batch_size: int) -> None:
+    """Calls the runtime once with every micro-batch size, and checks what it answers.
+
+    Raises:
+        OperatorError: expected; a call fails, or answers what no classifier of this manifest would.
+    """
+    samples = sample_inputs(manifest.input)
+    for size in range(1, max_batch_size + 1):
+        inputs: Sequence[NDArray[np.uint8]] = [samples[i % len(samples)] for i in range(size)]
+        try:
+            confidences = runtime.predict(inputs)
+        except Exception as error:  # noqa: BLE001 - whatever a runtime raises, this model cannot serve
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise OperatorError(f"Its warm-up with {size} images failed: {first}.") from error
+        expected = size, len(manifest.categories)
+        if confidences.shape != expected:
+            raise OperatorError(f"It answers {confidences.shape} for {size} images; the manifest says {expected}.")
+        if not (np.isfinite(confidences).all() and confidences.min() >= 0 and confidences.max() <= 1 + 1e-5):
+            raise OperatorError("Its warm-up gave confidences outside [0, 1].")

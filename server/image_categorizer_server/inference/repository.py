@@ -1,0 +1,125 @@
+"""The model repository on disk: `<root>/<name>/<version>/`, one folder a version, never changed once there.
+
+A version appears by one rename and disappears by one, so that a running server never sees half of it.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.manifest import MANIFEST_FILE, NAME, Manifest, read_manifest
+
+PACKAGED = Path(__file__).resolve().parent.parent / "packaged_models"
+HIDDEN = "."
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model version on disk."""
+
+    name: str
+    version: int
+    folder: Path
+    is_packaged: bool
+    """Ships with the program and cannot be removed."""
+    stamp: int
+    """Changes when the manifest does; nanoseconds."""
+
+
+class Repository:
+    """The folder that `MODEL_PATH` names, and the models that ship with the program."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def scan(self) -> list[Found]:
+        """Returns all versions by name and number; a folder without a manifest is none."""
+        found = {(f.name, f.version): f for root in (PACKAGED, self._root) for f in self._versions(root)}
+        return [found[key] for key in sorted(found)]
+
+    def latest(self, name: str) -> int:
+        """Returns the highest version number of the name, 0 where there is none."""
+        return max((f.version for f in self.scan() if f.name == name), default=0)
+
+    @contextmanager
+    def incoming(self) -> Iterator[Path]:
+        """Yields an empty folder beside the models, to fill and hand to `publish`; removed afterwards."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f"{HIDDEN}incoming-", dir=self._root))
+        except OSError as error:
+            raise OperatorError(f"Cannot write to the model repository {self._root}: {error.strerror}.") from None
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, folder: Path, manifest: Manifest) -> Path:
+        """Makes a filled folder a version, at once and whole.
+
+        Raises:
+            OperatorError: expected; the version exists.
+        """
+        target = self._root / manifest.name / str(manifest.version)
+        target.parent.mkdir(exist_ok=True)
+        folder.chmod(0o755)  # mkdtemp's is 0700: the server may be another user
+        try:
+            folder.rename(target)
+        except OSError:
+            raise OperatorError(f"{manifest.name} has a version {manifest.version} already.") from None
+        return target
+
+    def remove(self, name: str, version: int | None) -> list[int]:
+        """Removes one version, or all of the name; returns which.
+
+        Raises:
+            OperatorError: expected; there is none, or it ships with the program.
+        """
+        matching = [f for f in self.scan() if f.name == name and version in (None, f.version)]
+        removable = [f for f in matching if not f.is_packaged]
+        if not matching:
+            wanted = name if version is None else f"{name} version {version}"
+            raise OperatorError(f"There is no model {wanted}; `image-categorizer models list` shows all.")
+        if not removable:
+            raise OperatorError(f"The model {name} ships with the program and cannot be removed.")
+        for found in removable:
+            doomed = self._root / f"{HIDDEN}removed-{name}-{found.version}-{os.getpid()}"
+            found.folder.rename(doomed)
+            shutil.rmtree(doomed)
+        folder = self._root / name
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        return [found.version for found in removable]
+
+    @staticmethod
+    def _versions(root: Path) -> Iterator[Found]:
+        if not root.is_dir():
+            return
+        for model in root.iterdir():
+            if not NAME.fullmatch(model.name) or not model.is_dir():
+                continue
+            for folder in model.iterdir():
+                manifest = folder / MANIFEST_FILE
+                if folder.name.isdecimal() and manifest.is_file():
+                    stamp = manifest.stat().st_mtime_ns
+                    yield Found(model.name, int(folder.name), folder, root == PACKAGED, stamp)
+
+
+def manifest_of(found: Found) -> Manifest:
+    """Returns the manifest of a version.
+
+    Raises:
+        OperatorError: expected; it is malformed, or names another model than its folder.
+    """
+    manifest = read_manifest(found.folder)
+    if (manifest.name, manifest.version) != (found.name, found.version):
+        raise OperatorError(
+            f"{found.folder / MANIFEST_FILE} says {manifest.name} version {manifest.version}; "
+            "add models with `image-categorizer models add` instead of copying folders"
+        )
+    return manifest

@@ -1,0 +1,1 @@
+"""The edge: wire ↔ domain.  Converts, validates, authenticates; decides nothing."""

@@ -1,0 +1,107 @@
+"""What every call passes, in order: request id and trace, deadline, credentials, role, errors.
+
+The one place that turns exceptions into statuses; nothing from inside reaches a client.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import Message
+
+from image_categorizer_server.backend import Backend
+from image_categorizer_server.errors import CategorizerError, DeadlineExceeded, Draining, Unavailable
+from image_categorizer_server.rpc import convert
+from image_categorizer_server.rpc.call import Call, current_call
+from image_categorizer_server.security.roles import authorize, is_public
+from image_categorizer_server.telemetry import bind_request, get_log, request_id_of, trace_id_of
+
+log = get_log(__name__)
+Context = grpc.aio.ServicerContext[Message, Message]
+Behaviour = Callable[[Message, Context], Awaitable[Message]]
+# Streams of libraries' own services, which touch nothing of ours.
+FOREIGN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """Wraps every unary call of our own services."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Returns the handler, wrapped."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(FOREIGN):
+            return handler
+        assert handler.unary_unary is not None, "streams of our own are not wrapped yet"
+        return grpc.unary_unary_rpc_method_handler(
+            self._wrapped(method, handler.unary_unary),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _wrapped(self, method: str, behaviour: Behaviour) -> Behaviour:
+        async def serve(request: Message, context: Context) -> Message:
+            headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+            call = Call(request_id_of(headers.get("x-request-id")))
+            bind_request(call.request_id, trace_id_of(headers.get("traceparent")))
+            current_call.set(call)
+            try:
+                response = await self._within_deadline(method, behaviour, request, context, headers)
+            except CategorizerError as error:
+                log.info("refused", method=method, reason=error.reason, message=error.message)
+                failure = error
+            except Exception:
+                log.exception("a bug", method=method)
+                failure = CategorizerError(f"internal error; the server's log has request {call.request_id}")
+            else:
+                log.debug("served", method=method, ms=round(call.elapsed_s * 1000, 1))
+                context.set_trailing_metadata((("x-request-id", call.request_id),))
+                return response
+            await abort(context, failure, call.request_id)
+
+        return serve
+
+    async def _within_deadline(
+        self, method: str, behaviour: Behaviour, request: Message, context: Context, headers: dict[str, str]
+    ) -> Message:
+        server = self._backend.settings.server
+        remaining_s = context.time_remaining()
+        given_s = server.default_deadline_s if remaining_s is None else remaining_s
+        try:
+            async with asyncio.timeout(min(given_s, server.max_deadline_s)) as deadline:
+                if not is_public(method):
+                    await self._admit(method, headers)
+                return await behaviour(request, context)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise DeadlineExceeded("the deadline passed before the answer was ready") from None
+
+    async def _admit(self, method: str, headers: dict[str, str]) -> None:
+        if self._backend.is_refusing:
+            raise Draining("this server is stopping")
+        principal = await self._backend.authenticator.authenticate(headers.get("authorization"))
+        authorize(principal, method)
+        current_call.get().principal = principal
+
+
+async def abort(context: Context, error: CategorizerError, request_id: str) -> NoReturn:
+    """Ends the call with the error's status."""
+    status = convert.status(error)
+    trailers: list[tuple[str, str | bytes]] = [
+        ("grpc-status-details-bin", status.SerializeToString()),
+        ("x-request-id", request_id),
+    ]
+    if isinstance(error, Unavailable):
+        # For REST clients: RFC 9110, section 10.2.3; whole seconds.
+        trailers.append(("retry-after", str(math.ceil(error.retry_after_s))))
+    await context.abort(grpc.StatusCode[error.status], status.message, tuple(trailers))

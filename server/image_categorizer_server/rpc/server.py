@@ -1,0 +1,118 @@
+"""The gRPC server: builds it, runs it, stops it without losing a request."""
+
+import asyncio
+import os
+import signal
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from image_categorizer.v1 import classify_pb2_grpc, health_pb2_grpc as our_health_pb2_grpc, metadata_pb2_grpc
+from image_categorizer.v1 import classify_pb2, health_pb2, metadata_pb2
+
+from image_categorizer_server.backend import Backend, open_backend, watching_models
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.rpc.classify import ClassifyServicer
+from image_categorizer_server.rpc.health import HealthServicer, report_health
+from image_categorizer_server.rpc.interceptors import Edge
+from image_categorizer_server.rpc.metadata import MetadataServicer
+from image_categorizer_server.settings import MEBIBYTE, Settings
+from image_categorizer_server.telemetry import get_log
+
+log = get_log(__name__)
+MOST_STREAMS = 1000
+SERVICES = tuple(
+    descriptor.full_name
+    for module in (classify_pb2, metadata_pb2, health_pb2)
+    for descriptor in module.DESCRIPTOR.services_by_name.values()
+)
+
+
+def max_message_bytes(max_image_bytes: int) -> int:
+    """Returns the largest gRPC message taken: an image twice too large still gets an answer that says so."""
+    return 2 * max_image_bytes + MEBIBYTE
+
+
+def build_server(backend: Backend) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    """Returns the server, not yet listening, and the servicer of grpc.health.v1.
+
+    Keep the reference: a server that nobody holds is collected and stops listening.
+    """
+    settings = backend.settings
+    server = grpc.aio.server(
+        interceptors=[Edge(backend)],
+        options=[
+            ("grpc.max_receive_message_length", max_message_bytes(settings.max_image_bytes)),
+            ("grpc.max_concurrent_streams", MOST_STREAMS),
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    classify = ClassifyServicer(backend.classifier, settings.limits.max_filter_categories)
+    classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
+    metadata_pb2_grpc.add_MetadataServiceServicer_to_server(MetadataServicer(backend.catalog), server)
+    our_health_pb2_grpc.add_HealthServiceServicer_to_server(HealthServicer(backend), server)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    if settings.server.reflection:
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return server, health_servicer
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
+
+    Raises:
+        OperatorError: expected; the address is taken, or a model cannot serve.
+    """
+    stop = asyncio.Event()
+    _on_signals(stop)
+    async with open_backend(settings) as backend:
+        server, health_servicer = build_server(backend)
+        try:
+            server.add_insecure_port(settings.server.bind)
+        except RuntimeError:
+            raise OperatorError(f"Cannot listen on {settings.server.bind}: is it taken by another program?") from None
+        await server.start()
+        reporting = asyncio.create_task(report_health(backend, health_servicer))
+        try:
+            log.info("listening", address=settings.server.bind)
+            await _until(stop, backend.registry.load_all())
+            async with watching_models(backend.registry):
+                await stop.wait()
+                await _drain(backend, server)
+        finally:
+            reporting.cancel()
+            await asyncio.gather(reporting, return_exceptions=True)
+            await server.stop(0)
+    log.info("stopped")
+
+
+async def _until(stop: asyncio.Event, work: "asyncio._CoroutineLike[None]") -> None:
+    """Runs `work` to its end, or drops it when `stop` is set."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+    else:
+        await working
+
+
+async def _drain(backend: Backend, server: grpc.aio.Server) -> None:
+    """Says not ready, waits until balancers noticed, refuses new requests, lets the old ones finish."""
+    log.info("stopping", grace_s=backend.settings.server.drain_s)
+    backend.is_draining = True
+    await asyncio.sleep(backend.settings.server.drain_notice_s)
+    backend.is_refusing = True
+    await server.stop(backend.settings.server.drain_s)
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    def stopped() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped)

@@ -1,0 +1,52 @@
+"""Turns an `authorization` header into a principal, asking the database at most every few seconds a key."""
+
+from collections.abc import Awaitable, Callable
+
+from cachetools import TTLCache
+
+from image_categorizer_server import clock
+from image_categorizer_server.domain import ApiKey, Principal
+from image_categorizer_server.errors import CredentialsInvalid, CredentialsMissing
+from image_categorizer_server.security.keys import is_well_formed, sha256_of
+
+CACHED_KEYS = 10_000
+HELP = "send the header 'authorization: Bearer ic_...'"
+
+
+class Authenticator:
+    """Knows callers by their API keys.
+
+    A key's row, or its absence, is remembered for `cache_s` seconds: the time that a revoked key may go on
+    working, and that a lost database goes unnoticed by callers of before.
+    """
+
+    def __init__(self, find_key: Callable[[str], Awaitable[ApiKey | None]], cache_s: float) -> None:
+        self._find_key = find_key
+        self._cache: TTLCache[str, ApiKey | None] = TTLCache(CACHED_KEYS, ttl=cache_s)
+
+    async def authenticate(self, header: str | None) -> Principal:
+        """Returns who calls.
+
+        Raises:
+            CredentialsMissing: expected; there is no header.
+            CredentialsInvalid: expected; the key is malformed, unknown, revoked or expired.
+            DependencyDown: expected; the key is not remembered and the database does not answer.
+        """
+        if not header:
+            raise CredentialsMissing(f"no credentials: {HELP}")
+        scheme, _, key = header.partition(" ")
+        if scheme.lower() != "bearer" or not is_well_formed(key.strip()):
+            raise CredentialsInvalid(f"the credentials are not an API key: {HELP}")
+        row = await self._row(sha256_of(key.strip()))
+        if row is None or row.revoke_time is not None:
+            raise CredentialsInvalid("the API key is not valid")
+        if row.expire_time is not None and row.expire_time <= clock.now():
+            raise CredentialsInvalid("the API key is not valid")
+        return Principal(row.key_id, row.tenant_id, row.role)
+
+    async def _row(self, secret_sha256: str) -> ApiKey | None:
+        if secret_sha256 in self._cache:
+            return self._cache[secret_sha256]
+        row = await self._find_key(secret_sha256)
+        self._cache[secret_sha256] = row
+        return row

@@ -1,0 +1,44 @@
+"""The least role that each RPC asks for.  An RPC without a row is refused: a test compares with the descriptors."""
+
+from image_categorizer_server.domain import Principal, Role
+from image_categorizer_server.errors import RoleInsufficient
+
+PACKAGE = "/image_categorizer.v1"
+LEAST_ROLE: dict[str, Role] = {
+    f"{PACKAGE}.ClassifyService/Classify": Role.CLASSIFIER,
+    f"{PACKAGE}.ClassifyService/ClassifyUpload": Role.CLASSIFIER,
+    f"{PACKAGE}.MetadataService/ListCategories": Role.VIEWER,
+    f"{PACKAGE}.MetadataService/ListModels": Role.VIEWER,
+    f"{PACKAGE}.MetadataService/GetModel": Role.VIEWER,
+    f"{PACKAGE}.MetadataService/GetServerInfo": Role.VIEWER,
+}
+PUBLIC = frozenset(
+    {
+        f"{PACKAGE}.HealthService/GetLiveness",
+        f"{PACKAGE}.HealthService/GetReadiness",
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.health.v1.Health/List",
+        # Registered only where the operator asked for it.
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    }
+)
+
+
+def is_public(method: str) -> bool:
+    """Returns whether the RPC asks for no credentials."""
+    return method in PUBLIC
+
+
+def authorize(principal: Principal, method: str) -> None:
+    """Passes a principal whose role suffices for the RPC.
+
+    Raises:
+        RoleInsufficient: expected; the role is too small, or the RPC has no row here.
+    """
+    least = LEAST_ROLE.get(method)
+    if least is None or principal.role < least:
+        wanted = least.name.lower() if least else "nobody's"
+        raise RoleInsufficient(
+            f"the role '{principal.role.name.lower()}' may not call {method.rpartition('/')[2]}; it takes '{wanted}'"
+        )

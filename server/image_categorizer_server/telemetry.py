@@ -1,0 +1,73 @@
+"""Logs: one line an event, with the ids of the request it belongs to.
+
+Our own lines and those of libraries pass the same structlog processors; on a terminal a person reads
+them, elsewhere they are JSON.
+"""
+
+import logging
+import re
+import sys
+from typing import Literal
+from uuid import uuid4
+
+import structlog
+
+Log = structlog.stdlib.BoundLogger
+# W3C Trace Context, section 3.2: version, trace id, parent id, flags.
+TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def configure_logging(level: str, log_format: Literal["auto", "console", "json"]) -> None:
+    """Sends all logs of the process to standard error in one form; called once, by an entrance."""
+    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("tortoise").setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def get_log(name: str) -> Log:
+    """Returns a logger that adds the ids bound by `bind_request`."""
+    log: Log = structlog.stdlib.get_logger(name)
+    return log
+
+
+def request_id_of(header: str | None) -> str:
+    """Returns the caller's request id where it is well formed, else a new one."""
+    return header if header and REQUEST_ID.fullmatch(header) else uuid4().hex
+
+
+def trace_id_of(traceparent: str | None) -> str:
+    """Returns the trace id of a W3C `traceparent` header, or nothing."""
+    match = TRACEPARENT.fullmatch(traceparent or "")
+    return match[1] if match else ""
+
+
+def bind_request(request_id: str, trace_id: str) -> None:
+    """Adds the ids to every log line of the current task."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    if trace_id:
+        structlog.contextvars.bind_contextvars(trace_id=trace_id)

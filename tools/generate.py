@@ -1,0 +1,95 @@
+"""Generates everything that follows from the protos; `--check` fails when the committed files differ.
+
+    proto/**.proto ─▶ clients/python/image_categorizer/v1/   typed stubs
+                   ─▶ gateway/descriptor.binpb               what Envoy transcodes by
+                   ─▶ gateway/openapi.yaml                   the REST reference (tools/openapi.py)
+"""
+
+import argparse
+import filecmp
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import google.api.annotations_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from openapi import openapi_document
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTO = ROOT / "proto"
+STUBS = Path("clients/python/image_categorizer/v1")
+DESCRIPTOR = Path("gateway/descriptor.binpb")
+OPENAPI = Path("gateway/openapi.yaml")
+GOOGLEAPIS = Path(google.api.annotations_pb2.__file__).resolve().parents[2]
+# Without error_details in the set Envoy answers errors with an empty body.
+ERROR_PROTOS = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
+
+
+def protoc(*arguments: str | Path) -> None:
+    """Runs the protoc of grpcio-tools over our protos and Google's."""
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", f"-I{GOOGLEAPIS}"]
+    subprocess.run([*command, *map(str, arguments)], check=True, cwd=ROOT)
+
+
+def generate(root: Path) -> None:
+    """Writes all generated files below `root`."""
+    sources = sorted(path.relative_to(PROTO) for path in PROTO.rglob("*.proto"))
+    package = root / STUBS.parents[1]
+    shutil.rmtree(root / STUBS, ignore_errors=True)
+    (root / STUBS).mkdir(parents=True)
+    (root / DESCRIPTOR).parent.mkdir(parents=True, exist_ok=True)
+    outputs = ("python_out", "grpc_python_out", "mypy_out", "mypy_grpc_out")
+    protoc(*(f"--{output}={package}" for output in outputs), *sources)
+    (root / STUBS / "__init__.py").write_text('"""Generated from proto/image_categorizer/v1; do not edit."""\n')
+    described = root / ".descriptor-with-comments"
+    protoc("--include_imports", "--include_source_info", f"--descriptor_set_out={described}", *sources, *ERROR_PROTOS)
+    files = FileDescriptorSet.FromString(described.read_bytes())
+    described.unlink()
+    (root / OPENAPI).write_text(openapi_document(files))
+    for file in files.file:
+        file.ClearField("source_code_info")
+    (root / DESCRIPTOR).write_bytes(files.SerializeToString(deterministic=True))
+
+
+def stale_files(fresh: Path) -> list[str]:
+    """Returns the generated files that differ from those below `fresh`, or exist on one side only."""
+    stale = [str(path) for path in (DESCRIPTOR, OPENAPI) if not same(fresh / path, ROOT / path)]
+    names = {p.name for folder in (fresh, ROOT) for p in (folder / STUBS).glob("*.py*")}
+    return stale + [str(STUBS / name) for name in sorted(names) if not same(fresh / STUBS / name, ROOT / STUBS / name)]
+
+
+def same(a: Path, b: Path) -> bool:
+    """Returns whether both files exist and are equal byte for byte."""
+    return a.exists() and b.exists() and filecmp.cmp(a, b, shallow=False)
+
+
+def link_googleapis() -> None:
+    """Points `.build/googleapis` at the installed Google protos, where buf looks for them."""
+    link = ROOT / ".build" / "googleapis"
+    link.mkdir(parents=True, exist_ok=True)
+    for name in ("api", "rpc"):
+        target = link / "google" / name
+        target.parent.mkdir(exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.symlink_to(GOOGLEAPIS / "google" / name)
+
+
+def main() -> None:
+    """Generates, or checks that nothing changed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is stale")
+    arguments = parser.parse_args()
+    link_googleapis()
+    if not arguments.check:
+        generate(ROOT)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder))
+        if stale := stale_files(Path(folder)):
+            sys.exit(f"generated files are stale, run `make proto`: {', '.join(stale)}")
+
+
+if __name__ == "__main__":
+    main()
