@@ -43,6 +43,9 @@ proto: setup  ## Generate stubs, descriptor set and OpenAPI from the protos; .en
 	python tools/generate.py
 	python tools/env_example.py
 
+migration: setup  ## Write the migration that rows.py asks for: make migration NAME=add_labels
+	python tools/migration.py $(NAME)
+
 bench: setup  ## Print the performance table
 	$(BIN)/image-categorizer bench
 

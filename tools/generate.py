@@ -1,8 +1,8 @@
-"""Generates everything that follows from the protos; `--check` fails when the committed files differ.
+"""Generates all that follows from the protos; `--check` fails where the committed differ.
 
-    proto/**.proto ─▶ clients/python/image_categorizer/v1/   typed stubs
-                   ─▶ gateway/descriptor.binpb               what Envoy transcodes by
-                   ─▶ gateway/openapi.yaml                   the REST reference (tools/openapi.py)
+proto/**.proto ─▶ clients/python/image_categorizer/v1/   typed stubs
+               ─▶ gateway/descriptor.binpb               what Envoy transcodes by
+               ─▶ gateway/openapi.yaml                   the REST reference (tools/openapi.py)
 """
 
 import argparse
@@ -42,9 +42,17 @@ def generate(root: Path) -> None:
     (root / DESCRIPTOR).parent.mkdir(parents=True, exist_ok=True)
     outputs = ("python_out", "grpc_python_out", "mypy_out", "mypy_grpc_out")
     protoc(*(f"--{output}={package}" for output in outputs), *sources)
-    (root / STUBS / "__init__.py").write_text('"""Generated from proto/image_categorizer/v1; do not edit."""\n')
+    (root / STUBS / "__init__.py").write_text(
+        '"""Generated from proto/image_categorizer/v1; do not edit."""\n'
+    )
     described = root / ".descriptor-with-comments"
-    protoc("--include_imports", "--include_source_info", f"--descriptor_set_out={described}", *sources, *ERROR_PROTOS)
+    protoc(
+        "--include_imports",
+        "--include_source_info",
+        f"--descriptor_set_out={described}",
+        *sources,
+        *ERROR_PROTOS,
+    )
     files = FileDescriptorSet.FromString(described.read_bytes())
     described.unlink()
     (root / OPENAPI).write_text(openapi_document(files))
@@ -54,10 +62,14 @@ def generate(root: Path) -> None:
 
 
 def stale_files(fresh: Path) -> list[str]:
-    """Returns the generated files that differ from those below `fresh`, or exist on one side only."""
+    """Returns the generated files that differ from those below `fresh`."""
     stale = [str(path) for path in (DESCRIPTOR, OPENAPI) if not same(fresh / path, ROOT / path)]
     names = {p.name for folder in (fresh, ROOT) for p in (folder / STUBS).glob("*.py*")}
-    return stale + [str(STUBS / name) for name in sorted(names) if not same(fresh / STUBS / name, ROOT / STUBS / name)]
+    return stale + [
+        str(STUBS / name)
+        for name in sorted(names)
+        if not same(fresh / STUBS / name, ROOT / STUBS / name)
+    ]
 
 
 def same(a: Path, b: Path) -> bool:
@@ -78,8 +90,12 @@ def link_googleapis() -> None:
 
 def main() -> None:
     """Generates, or checks that nothing changed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is stale")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 when a file is stale"
+    )
     arguments = parser.parse_args()
     link_googleapis()
     if not arguments.check:

@@ -1,8 +1,9 @@
-"""Writes an OpenAPI 3.1 document from a descriptor set: `google.api.http` bindings, field types, comments.
+"""Writes an OpenAPI 3.1 document from a descriptor set: bindings, types, comments.
 
-A binding whose path ends in `:upload` and whose body is `google.api.HttpBody` has no path of its own in
-public: the gateway brings multipart and raw bodies of the sibling path there, so it becomes two more
-content types of the sibling's request.
+A binding whose path ends in `:upload` and whose body is `google.api.HttpBody` has no path of its
+own in
+public: the gateway brings multipart and raw bodies of the sibling path there, so it becomes two
+more content types of the sibling's request.
 """
 
 import re
@@ -42,7 +43,11 @@ STATUS: Json = {
         "details": {
             "type": "array",
             "description": "Among them a google.rpc.ErrorInfo, whose `reason` is stable.",
-            "items": {"type": "object", "required": ["@type"], "properties": {"@type": {"type": "string"}}},
+            "items": {
+                "type": "object",
+                "required": ["@type"],
+                "properties": {"@type": {"type": "string"}},
+            },
         },
     },
 }
@@ -51,7 +56,7 @@ STATUS: Json = {
 class Dumper(yaml.SafeDumper):
     """Writes texts of several lines as blocks, and never an alias."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
         """Returns true: equal values are written again."""
         return True
 
@@ -69,7 +74,8 @@ class Comments:
 
     def __init__(self, file: FileDescriptorProto) -> None:
         self._texts = {
-            tuple(location.path): location.leading_comments for location in file.source_code_info.location
+            tuple(location.path): location.leading_comments
+            for location in file.source_code_info.location
         }
 
     def text(self, *path: int) -> str:
@@ -84,7 +90,7 @@ def files_of_ours(files: FileDescriptorSet) -> list[FileDescriptorProto]:
 
 
 def messages(files: FileDescriptorSet) -> dict[str, tuple[DescriptorProto, Comments, int]]:
-    """Returns our messages by full name (`.package.Name`), with their comments and index in the file."""
+    """Returns our messages by full name (`.package.Name`), with comments and index."""
     return {
         f".{file.package}.{message.name}": (message, Comments(file), index)
         for file in files_of_ours(files)
@@ -116,7 +122,9 @@ def message_schema(message: DescriptorProto, comments: Comments, index: int) -> 
     return {"type": "object", "description": comments.text(4, index), "properties": properties}
 
 
-def bindings(files: FileDescriptorSet) -> Iterator[tuple[MethodDescriptorProto, str, str, str, str, str]]:
+def bindings(
+    files: FileDescriptorSet,
+) -> Iterator[tuple[MethodDescriptorProto, str, str, str, str, str]]:
     """Yields (method, service, verb, path, body, comment) for every method with an HTTP binding."""
     for file in files_of_ours(files):
         comments = Comments(file)
@@ -125,10 +133,19 @@ def bindings(files: FileDescriptorSet) -> Iterator[tuple[MethodDescriptorProto, 
                 rule = method.options.Extensions[annotations_pb2.http]
                 verb = rule.WhichOneof("pattern")
                 if verb:
-                    yield method, service.name, verb, getattr(rule, verb), rule.body, comments.text(6, s, 2, m)
+                    yield (
+                        method,
+                        service.name,
+                        verb,
+                        getattr(rule, verb),
+                        rule.body,
+                        comments.text(6, s, 2, m),
+                    )
 
 
-def parameters(request: DescriptorProto, comments: Comments, index: int, path: str, body: str) -> list[Json]:
+def parameters(
+    request: DescriptorProto, comments: Comments, index: int, path: str, body: str
+) -> list[Json]:
     """Returns the path and query parameters: every scalar field that is not in the body."""
     found = []
     for position, field in enumerate(request.field):
@@ -149,7 +166,7 @@ def parameters(request: DescriptorProto, comments: Comments, index: int, path: s
 
 
 def upload_content(fields: list[Json]) -> Json:
-    """Returns the content types of an upload: a form with the image and the options, or the bare bytes."""
+    """Returns the content types of an upload: a form, or the bare bytes."""
     options = {f["name"]: {**f["schema"], "description": f["description"]} for f in fields}
     image = {"type": "string", "format": "binary", "description": "The encoded image."}
     form = {"type": "object", "required": ["image"], "properties": {"image": image, **options}}
@@ -160,7 +177,9 @@ def upload_content(fields: list[Json]) -> Json:
     }
 
 
-def operation(method: MethodDescriptorProto, service: str, text: str, known: dict[str, Any]) -> Json:
+def operation(
+    method: MethodDescriptorProto, service: str, text: str, known: dict[str, Any]
+) -> Json:
     """Returns an operation without its request."""
     summary, _, description = text.partition("\n\n")
     response = {"$ref": f"#/components/schemas/{method.output_type.rsplit('.', 1)[1]}"}
@@ -171,8 +190,14 @@ def operation(method: MethodDescriptorProto, service: str, text: str, known: dic
         "summary": summary.rstrip("."),
         "description": description,
         "responses": {
-            "200": {"description": known[method.output_type], "content": {"application/json": {"schema": response}}},
-            "default": {"description": "An error.", "content": {"application/json": {"schema": error}}},
+            "200": {
+                "description": known[method.output_type],
+                "content": {"application/json": {"schema": response}},
+            },
+            "default": {
+                "description": "An error.",
+                "content": {"application/json": {"schema": error}},
+            },
         },
     }
     if service == "HealthService":
@@ -189,7 +214,9 @@ def paths(files: FileDescriptorSet) -> dict[str, Json]:
     for method, service, verb, path, body, text in bindings(files):
         request, comments, index = known[method.input_type]
         fields = parameters(request, comments, index, path, body)
-        if path.endswith(UPLOAD) and any(f.name == body and f.type_name == HTTP_BODY for f in request.field):
+        if path.endswith(UPLOAD) and any(
+            f.name == body and f.type_name == HTTP_BODY for f in request.field
+        ):
             uploads.append((path.removesuffix(UPLOAD), fields))
             continue
         entry = operation(method, service, text, texts)
@@ -197,7 +224,10 @@ def paths(files: FileDescriptorSet) -> dict[str, Json]:
             entry["parameters"] = fields
         if body == "*":
             schema = {"$ref": f"#/components/schemas/{request.name}"}
-            entry["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+            entry["requestBody"] = {
+                "required": True,
+                "content": {"application/json": {"schema": schema}},
+            }
         found.setdefault(path, {})[verb] = entry
     for path, fields in uploads:
         found[path]["post"]["parameters"] = fields
@@ -223,7 +253,7 @@ def openapi_document(files: FileDescriptorSet) -> str:
             "title": "Image Categorizer",
             "version": "v1",
             "summary": "Sorts photographs into categories.",
-            "description": "Unknown fields of a JSON body are ignored; unknown query parameters are refused.",
+            "description": "Unknown JSON fields are ignored; unknown query parameters are refused.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
@@ -231,7 +261,13 @@ def openapi_document(files: FileDescriptorSet) -> str:
         "tags": tags,
         "paths": paths(files),
         "components": {
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": "An API key, `ic_...`."}},
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, `ic_...`.",
+                }
+            },
             "schemas": {**schemas, "Status": STATUS},
         },
     }

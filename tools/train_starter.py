@@ -1,14 +1,16 @@
 """Trains the starter model: a small convolutional network for the ten CIFAR-10 categories.
 
-    python tools/train_starter.py DATA OUT      DATA/train/<category>/*.jpg, DATA/test/<category>/*.jpg, 32 x 32 pixels
+    python tools/train_starter.py DATA OUT      DATA/train/<category>/*.jpg,
+    DATA/test/<category>/*.jpg, 32 x 32 pixels
 
-OUT becomes a Hugging Face folder (config.json, model.safetensors in float16, preprocessor_config.json) and
-`training.json` with the arguments and the measured accuracy.
+OUT becomes a Hugging Face folder (config.json, model.safetensors in float16,
+preprocessor_config.json) and `training.json` with the arguments and the measured accuracy.
 
-The network takes 32 x 32 pixels as they are: one trained on enlarged thumbnails finds real photographs,
-which are sharper, strange.  Architecture: PP-HGNetV2 (PaddlePaddle, via transformers) with strides
-removed from its stem.  Schedule: SGD with Nesterov momentum, one-cycle learning rate (Smith & Topin 2018,
-arXiv:1708.07120); the weights kept are an exponential moving average over the steps.
+The network takes 32 x 32 pixels as they are: one trained on enlarged thumbnails finds real
+photographs, which are sharper, strange.  Architecture: PP-HGNetV2 (PaddlePaddle, via transformers)
+with strides removed from its stem.  Schedule: SGD with Nesterov momentum, one-cycle learning rate
+(Smith & Topin 2018, arXiv:1708.07120); the weights kept are an exponential moving average over the
+steps.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from transformers import HGNetV2Config, HGNetV2ForImageClassification
@@ -32,7 +34,9 @@ def load(folder: Path, categories: list[str]) -> tuple[torch.Tensor, torch.Tenso
     """Returns pixels uint8 (N, 3, 32, 32) and category indices int64 (N,)."""
     files = [(p, i) for i, c in enumerate(categories) for p in sorted((folder / c).iterdir())]
     pixels = np.stack([np.asarray(Image.open(p).convert("RGB")) for p, _ in files])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor([i for _, i in files])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(
+        [i for _, i in files]
+    )
 
 
 def network(categories: list[str]) -> HGNetV2ForImageClassification:
@@ -61,7 +65,7 @@ def network(categories: list[str]) -> HGNetV2ForImageClassification:
 
 
 def shift(x: torch.Tensor, most_px: int) -> torch.Tensor:
-    """Moves float32 (N, 3, S, S) by whole pixels, reflecting at the edges: every picture stays sharp."""
+    """Moves float32 (N, 3, S, S) by whole pixels, so that every picture stays sharp."""
     n, _, size, _ = x.shape
     padded = F.pad(x, [most_px] * 4, mode="reflect")
     rows = torch.randint(0, 2 * most_px + 1, (n, 1)) + torch.arange(size)
@@ -71,7 +75,7 @@ def shift(x: torch.Tensor, most_px: int) -> torch.Tensor:
 
 
 def zoom(x: torch.Tensor) -> torch.Tensor:
-    """Zooms float32 (N, 3, S, S) by 0.65 to 1.45 and sharpens: subjects larger and smaller than the thumbnails'."""
+    """Zooms float32 (N, 3, S, S) by 0.67 to 1.49 and sharpens."""
     n = len(x)
     span = torch.exp((torch.rand(n) - 0.5) * 0.8)
     ratio = torch.exp((torch.rand(n) - 0.5) * 0.3)
@@ -85,7 +89,7 @@ def zoom(x: torch.Tensor) -> torch.Tensor:
 
 
 def augment(x: torch.Tensor, strength: float) -> torch.Tensor:
-    """Returns float32 (N, 3, 32, 32) in [0, 1] from uint8: flip, shift or zoom, colour, a hole; strength in [0, 1]."""
+    """Returns float32 (N, 3, 32, 32) in [0, 1] from uint8; `strength` in [0, 1]."""
     x = x.float() / 255
     n, _, size, _ = x.shape
     flipped = torch.rand(n) < 0.5
@@ -110,7 +114,9 @@ def accuracy(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     model.eval()
     with torch.inference_mode():
         right = [
-            (model((x[i : i + 500].float() / 255 - MEAN) / STD).logits.argmax(-1) == y[i : i + 500]).sum().item()
+            (model((x[i : i + 500].float() / 255 - MEAN) / STD).logits.argmax(-1) == y[i : i + 500])
+            .sum()
+            .item()
             for i in range(0, len(x), 500)
         ]
     return sum(right) / len(x)
@@ -140,13 +146,17 @@ def save(model: HGNetV2ForImageClassification, out: Path, training: dict[str, ob
 
 def main() -> None:
     """Trains, measures and saves after each epoch."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch", type=int, default=250)
     parser.add_argument("--lr", type=float, default=0.3)
-    parser.add_argument("--calm-epochs", type=int, default=6, help="last epochs, with a third of the augmentation")
+    parser.add_argument(
+        "--calm-epochs", type=int, default=6, help="last epochs, with a third of the augmentation"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
@@ -164,7 +174,9 @@ def main() -> None:
         nesterov=True,
     )
     steps = len(x) // args.batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, total_steps=args.epochs * steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, args.lr, total_steps=args.epochs * steps, pct_start=0.2
+    )
     start = time.monotonic()
     for epoch in range(1, args.epochs + 1):
         model.train()
@@ -172,21 +184,34 @@ def main() -> None:
         order = torch.randperm(len(x))
         for step in range(steps):
             picked = order[step * args.batch : (step + 1) * args.batch]
-            batch = ((augment(x[picked], strength) - MEAN) / STD).contiguous(memory_format=torch.channels_last)
+            batch = ((augment(x[picked], strength) - MEAN) / STD).contiguous(
+                memory_format=torch.channels_last
+            )
             loss = F.cross_entropy(model(batch).logits, y[picked], label_smoothing=0.1)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
             average.update_parameters(model)
-        # Averaged weights need batch statistics of their own (Izmailov et al. 2018, arXiv:1803.05407).
+        # Averaged weights need batch statistics of their own (Izmailov et al. 2018,
+        # arXiv:1803.05407).
         few = torch.randperm(len(x))[:10_000].split(args.batch)
         update_bn(((augment(x[picked], 0.33) - MEAN) / STD for picked in few), average.module)
         top1 = accuracy(average.module, test_x, test_y)
         seconds = round(time.monotonic() - start)
-        print(f"epoch {epoch}/{args.epochs}  loss {loss.item():.3f}  test {top1:.4f}  {seconds} s", flush=True)
-        arguments = {name: value for name, value in vars(args).items() if name not in ("data", "out")}
-        training = {"dataset": "CIFAR-10", "test_images": len(test_x), "top1": round(top1, 4), "seconds": seconds}
+        print(
+            f"epoch {epoch}/{args.epochs}  loss {loss.item():.3f}  test {top1:.4f}  {seconds} s",
+            flush=True,
+        )
+        arguments = {
+            name: value for name, value in vars(args).items() if name not in ("data", "out")
+        }
+        training = {
+            "dataset": "CIFAR-10",
+            "test_images": len(test_x),
+            "top1": round(top1, 4),
+            "seconds": seconds,
+        }
         save(average.module, args.out, {**training, "epochs_done": epoch, "arguments": arguments})
 
 

@@ -59,4 +59,6 @@ async def revoke_key(key_id: str) -> None:
         DependencyDown: expected; the database does not answer.
     """
     if not await rows.revoke_key(DEFAULT_TENANT, key_id, clock.now()):
-        raise OperatorError(f"No key that is in force has the id {key_id}; `image-categorizer keys list` shows all.")
+        raise OperatorError(
+            f"No key that is in force has the id {key_id}; `image-categorizer keys list` shows all."
+        )

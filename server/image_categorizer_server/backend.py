@@ -63,12 +63,17 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         await stack.enter_async_context(open_database(settings.database_url, settings.database))
         cache = await stack.enter_async_context(open_cache(settings.redis_url, settings.redis))
         inference = settings.inference
-        decode_pool = stack.enter_context(ThreadPoolExecutor(inference.decode_threads or cores(), "decode"))
+        decode_pool = stack.enter_context(
+            ThreadPoolExecutor(inference.decode_threads or cores(), "decode")
+        )
         device = stack.enter_context(ThreadPoolExecutor(1, "device"))
         decoder = Decoder(image_limits(settings))
         loader = Loader(decoder, inference, settings.models, device)
         registry = Registry(
-            Repository(settings.model_path), loader, settings.models.default, settings.models.scan_interval_s
+            Repository(settings.model_path),
+            loader,
+            settings.models.default,
+            settings.models.scan_interval_s,
         )
         stack.push_async_callback(registry.close)
         yield Backend(

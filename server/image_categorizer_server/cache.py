@@ -1,6 +1,7 @@
 """Redis: the one door to it.
 
-Nothing in Redis is the truth; a server that cannot reach it classifies all the same and says `degraded`.
+Nothing in Redis is the truth; a server that cannot reach it classifies all the same and says
+`degraded`.
 """
 
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from image_categorizer_server.settings import RedisSettings
 class Cache:
     """A connection pool to Redis."""
 
-    def __init__(self, redis: "Redis[bytes]") -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def check(self) -> None:
@@ -39,7 +40,7 @@ async def open_cache(url: str, settings: RedisSettings) -> AsyncIterator[Cache]:
         OperatorError: expected; the address is not one of Redis.
     """
     try:
-        redis: Redis[bytes] = Redis.from_url(
+        redis: Redis = Redis.from_url(
             url, socket_timeout=settings.timeout_s, socket_connect_timeout=settings.timeout_s
         )
     except ValueError as error:

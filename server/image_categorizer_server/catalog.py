@@ -20,7 +20,7 @@ MAX_PAGE_SIZE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """One page of a list, and the token of the next; the token is empty on the last page (AIP-158)."""
+    """One page of a list, and the token of the next, empty on the last (AIP-158)."""
 
     items: Sequence[Item]
     next_page_token: str
@@ -42,17 +42,25 @@ class Catalog:
         return page_of(self._registry.statuses(), page_size, page_token)
 
     def get_model(self, name: str, version: int | None) -> ModelStatus:
-        """Returns one model version; without a number the newest that answers, else the newest there is.
+        """Returns one model version; without a number the newest that answers, else the newest.
 
         Raises:
             ModelNotFound: expected; there is none.
         """
-        found = [s for s in self._registry.statuses() if s.ref.name == name and version in (None, s.ref.version)]
+        found = [
+            s
+            for s in self._registry.statuses()
+            if s.ref.name == name and version in (None, s.ref.version)
+        ]
         if not found:
-            raise ModelNotFound(f"there is no model '{name}'" + (f" of version {version}" if version else ""))
+            raise ModelNotFound(
+                f"there is no model '{name}'" + (f" of version {version}" if version else "")
+            )
         return max(found, key=lambda status: (status.runtime != "", status.ref.version))
 
-    def list_categories(self, name: str, version: int | None, page_size: int, page_token: str) -> Page[Category]:
+    def list_categories(
+        self, name: str, version: int | None, page_size: int, page_token: str
+    ) -> Page[Category]:
         """Returns a model's categories, in its own order.
 
         Raises:

@@ -22,8 +22,8 @@
     └─ (all else)              INTERNAL              INTERNAL: our bug
     OperatorError              never crosses the wire; the command line prints it and exits with 1
 
-`rpc/interceptors.py` turns the tree into `google.rpc.Status`; the SDK turns that back into classes of the
-same names.  Messages are written for the caller and hold nothing from inside.
+`rpc/interceptors.py` turns the tree into `google.rpc.Status`; the SDK turns that back into classes
+of the same names.  Messages are written for the caller and hold nothing from inside.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class CredentialsMissing(Unauthenticated):
 
 
 class CredentialsInvalid(Unauthenticated):
-    """Expected: the credentials are malformed, unknown, revoked or expired; which of these is not told."""
+    """Expected: the credentials are malformed, unknown, revoked or expired; not told which."""
 
 
 class RoleInsufficient(CategorizerError):
@@ -68,7 +68,7 @@ class RoleInsufficient(CategorizerError):
 
 
 class InvalidRequest(CategorizerError):
-    """Expected: one or more fields are wrong; `violations` holds a (field, description) for each."""
+    """Expected: fields are wrong; `violations` holds a (field, description) for each."""
 
     status = "INVALID_ARGUMENT"
     reason = "FIELD_INVALID"
@@ -169,4 +169,4 @@ class DeadlineExceeded(CategorizerError):
 
 
 class OperatorError(Exception):
-    """Expected: something that the person at the command line can mend; one sentence that says how."""
+    """Expected: what the person at the command line can mend; one sentence says how."""

@@ -1,7 +1,7 @@
 """Logs: one line an event, with the ids of the request it belongs to.
 
-Our own lines and those of libraries pass the same structlog processors; on a terminal a person reads
-them, elsewhere they are JSON.
+Our own lines and those of libraries pass the same structlog processors; on a terminal a person
+reads them, elsewhere they are JSON.
 """
 
 import logging

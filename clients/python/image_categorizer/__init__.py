@@ -1,10 +1,10 @@
 """The Python client of Image Categorizer: sorts photographs into categories.
 
-    from image_categorizer import ImageCategorizationClient
+from image_categorizer import ImageCategorizationClient
 
-    client = ImageCategorizationClient(api_key="ic_...", base_url="localhost:8080")
-    result = client.classify_image("cat.jpg")
-    print(result.category, result.confidence)
+client = ImageCategorizationClient(api_key="ic_...", base_url="localhost:8080")
+result = client.classify_image("cat.jpg")
+print(result.category, result.confidence)
 """
 
 from image_categorizer._calls import Classification, Image, ModelRef, Options, Prediction, Timing

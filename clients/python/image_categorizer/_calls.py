@@ -1,4 +1,4 @@
-"""What both clients share: addresses, requests, answers.  No input or output happens here but reading files."""
+"""What both clients share: addresses, requests, answers.  The only I/O is reading files."""
 
 import json
 import os
@@ -15,7 +15,8 @@ Image = str | os.PathLike[str] | bytes | BinaryIO
 MEBIBYTE = 2**20
 MOST_MESSAGE_BYTES = 128 * MEBIBYTE
 DEFAULT_TIMEOUT_S = 30.0
-# Only UNAVAILABLE may be tried again (AIP-194); gRPC itself does it, and obeys the server's pushback.
+# Only UNAVAILABLE may be tried again (AIP-194); gRPC itself does it, and obeys the server's
+# pushback.
 SERVICE_CONFIG = {
     "methodConfig": [
         {
@@ -153,7 +154,9 @@ def read(image: Image) -> tuple[str, bytes]:
 
 def classify_request(content: bytes, options: Options) -> classify_pb2.ClassifyRequest:
     """Returns the request for one image."""
-    return classify_pb2.ClassifyRequest(image=content, options=classify_pb2.ClassifyOptions(**options))
+    return classify_pb2.ClassifyRequest(
+        image=content, options=classify_pb2.ClassifyOptions(**options)
+    )
 
 
 def classification(filename: str, response: classify_pb2.ClassifyResponse) -> Classification:
@@ -162,7 +165,8 @@ def classification(filename: str, response: classify_pb2.ClassifyResponse) -> Cl
     return Classification(
         filename=filename,
         predictions=tuple(
-            Prediction(p.category, p.confidence, p.category_id, tuple(p.ancestors)) for p in response.predictions
+            Prediction(p.category, p.confidence, p.category_id, tuple(p.ancestors))
+            for p in response.predictions
         ),
         model=ModelRef(response.model.name, response.model.version, response.model.digest),
         timing=Timing(
@@ -177,9 +181,13 @@ def classification(filename: str, response: classify_pb2.ClassifyResponse) -> Cl
     )
 
 
-def categories_request(model: str, version: str, page_token: str) -> metadata_pb2.ListCategoriesRequest:
+def categories_request(
+    model: str, version: str, page_token: str
+) -> metadata_pb2.ListCategoriesRequest:
     """Returns the request for one page of categories."""
-    return metadata_pb2.ListCategoriesRequest(model=model, version=version, page_size=1000, page_token=page_token)
+    return metadata_pb2.ListCategoriesRequest(
+        model=model, version=version, page_size=1000, page_token=page_token
+    )
 
 
 def models_request(page_token: str) -> metadata_pb2.ListModelsRequest:

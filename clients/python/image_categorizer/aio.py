@@ -19,14 +19,19 @@ Response = TypeVar("Response", bound=Message)
 class AsyncImageCategorizationClient:
     """The twin of `ImageCategorizationClient`: the same methods, awaited.
 
-        async with AsyncImageCategorizationClient(api_key="ic_...", base_url="localhost:8080") as client:
+        async with AsyncImageCategorizationClient(api_key="ic_...", base_url="localhost:8080") as
+        client:
             result = await client.classify_image("cat.jpg")
 
     For one event loop, and any number of its tasks.
     """
 
     def __init__(
-        self, api_key: str, base_url: str = "localhost:8080", *, timeout_s: float = _calls.DEFAULT_TIMEOUT_S
+        self,
+        api_key: str,
+        base_url: str = "localhost:8080",
+        *,
+        timeout_s: float = _calls.DEFAULT_TIMEOUT_S,
     ) -> None:
         """Configures the client; see `ImageCategorizationClient`."""
         address, is_secure = _calls.target(base_url)
@@ -45,7 +50,10 @@ class AsyncImageCategorizationClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -59,12 +67,16 @@ class AsyncImageCategorizationClient:
         request = _calls.classify_request(content, options)
         return _calls.classification(filename, await self._call(self._classify.Classify, request))
 
-    async def list_categories(self, model: str = "", version: str = "") -> list[metadata_pb2.Category]:
-        """Returns the categories of a model, in its own order; of the default model where none is named."""
+    async def list_categories(
+        self, model: str = "", version: str = ""
+    ) -> list[metadata_pb2.Category]:
+        """Returns a model's categories, in its own order; no name means the default model."""
         categories: list[metadata_pb2.Category] = []
         token = ""
         while True:
-            page = await self._call(self._metadata.ListCategories, _calls.categories_request(model, version, token))
+            page = await self._call(
+                self._metadata.ListCategories, _calls.categories_request(model, version, token)
+            )
             categories.extend(page.categories)
             if not (token := page.next_page_token):
                 return categories

@@ -22,12 +22,16 @@ class ImageCategorizationClient:
             result = client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    Calls that fail because the server is unavailable are tried again, within `timeout_s`; all others raise
-    at once.  Every method raises the classes of `image_categorizer.errors`.
+    Calls that fail because the server is unavailable are tried again, within `timeout_s`; all
+    others raise at once.  Every method raises the classes of `image_categorizer.errors`.
     """
 
     def __init__(
-        self, api_key: str, base_url: str = "localhost:8080", *, timeout_s: float = _calls.DEFAULT_TIMEOUT_S
+        self,
+        api_key: str,
+        base_url: str = "localhost:8080",
+        *,
+        timeout_s: float = _calls.DEFAULT_TIMEOUT_S,
     ) -> None:
         """Configures the client; connects on the first call.
 
@@ -55,7 +59,10 @@ class ImageCategorizationClient:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -79,11 +86,13 @@ class ImageCategorizationClient:
         return _calls.classification(filename, self._call(self._classify.Classify, request))
 
     def list_categories(self, model: str = "", version: str = "") -> list[metadata_pb2.Category]:
-        """Returns the categories of a model, in its own order; of the default model where none is named."""
+        """Returns a model's categories, in its own order; no name means the default model."""
         categories: list[metadata_pb2.Category] = []
         token = ""
         while True:
-            page = self._call(self._metadata.ListCategories, _calls.categories_request(model, version, token))
+            page = self._call(
+                self._metadata.ListCategories, _calls.categories_request(model, version, token)
+            )
             categories.extend(page.categories)
             if not (token := page.next_page_token):
                 return categories

@@ -1,24 +1,24 @@
 """What a call can raise; the same tree, by the same names, as the server's.
 
-    CategorizerError
-    ├─ Unauthenticated         no or bad credentials
-    │   ├─ CredentialsMissing
-    │   └─ CredentialsInvalid
-    ├─ RoleInsufficient        the key's role may not do this
-    ├─ InvalidRequest          a field is wrong; `violations` names each
-    │   ├─ UndecodableImage        not an image, or a damaged one
-    │   ├─ UnsupportedFormat       an image of a format that is not read
-    │   ├─ ImageTooLarge           too many bytes
-    │   └─ TooManyPixels           too many pixels, or an absurd shape
-    ├─ NotFound
-    │   ├─ ModelNotFound
-    │   └─ CategoryNotFound
-    ├─ Unavailable             not now; was tried again already
-    │   ├─ Overloaded
-    │   ├─ ModelLoading
-    │   ├─ Draining
-    │   └─ DependencyDown
-    └─ DeadlineExceeded        no answer within `timeout_s`
+CategorizerError
+├─ Unauthenticated         no or bad credentials
+│   ├─ CredentialsMissing
+│   └─ CredentialsInvalid
+├─ RoleInsufficient        the key's role may not do this
+├─ InvalidRequest          a field is wrong; `violations` names each
+│   ├─ UndecodableImage        not an image, or a damaged one
+│   ├─ UnsupportedFormat       an image of a format that is not read
+│   ├─ ImageTooLarge           too many bytes
+│   └─ TooManyPixels           too many pixels, or an absurd shape
+├─ NotFound
+│   ├─ ModelNotFound
+│   └─ CategoryNotFound
+├─ Unavailable             not now; was tried again already
+│   ├─ Overloaded
+│   ├─ ModelLoading
+│   ├─ Draining
+│   └─ DependencyDown
+└─ DeadlineExceeded        no answer within `timeout_s`
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ DETAILS_HEADER = "grpc-status-details-bin"
 
 
 class CategorizerError(Exception):
-    """The root; itself raised for bugs of the server (`INTERNAL`) and for answers that no other class covers."""
+    """The root; itself raised for bugs of the server, and where no other class fits."""
 
     reason: ClassVar[str] = "INTERNAL"
     """The `google.rpc.ErrorInfo.reason` that becomes this class."""

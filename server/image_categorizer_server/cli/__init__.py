@@ -31,7 +31,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    _version: bool = typer.Option(False, "--version", help="Print the release and exit.", callback=_print_version),
+    _version: bool = typer.Option(
+        False, "--version", help="Print the release and exit.", callback=_print_version
+    ),
 ) -> None:
     pass
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Coroutine
 from datetime import timedelta
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 
 
-class RoleName(str, Enum):
+class RoleName(StrEnum):
     """The roles, each of which may do all that the ones before it may."""
 
     VIEWER = "viewer"
@@ -63,7 +63,9 @@ def create_admin(
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     role: Annotated[RoleName, typer.Option(help="What it may do.")] = RoleName.CLASSIFIER,
-    expires_in_days: Annotated[int | None, typer.Option(min=1, max=3650, help="When it ends; never by default.")] = None,
+    expires_in_days: Annotated[
+        int | None, typer.Option(min=1, max=3650, help="When it ends; never by default.")
+    ] = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
@@ -81,12 +83,21 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
         return
     table = Table("id", "name", "role", "starts with", "made", "state")
     for key in keys:
-        table.add_row(key.key_id, key.name, key.role.name.lower(), key.prefix, f"{key.create_time:%Y-%m-%d}", _state(key))
+        table.add_row(
+            key.key_id,
+            key.name,
+            key.role.name.lower(),
+            key.prefix,
+            f"{key.create_time:%Y-%m-%d}",
+            _state(key),
+        )
     Console().print(table)
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="The id that `keys list` shows.")], data: Data = None) -> None:
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="The id that `keys list` shows.")], data: Data = None
+) -> None:
     """End an API key; servers refuse it within seconds."""
     with_database(data, admin.revoke_key(key_id))
     note().print("The key is revoked; servers refuse it within seconds.")

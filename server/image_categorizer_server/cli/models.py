@@ -16,7 +16,9 @@ from image_categorizer_server.inference.manifest import Manifest, damage
 from image_categorizer_server.inference.repository import Found, Repository, manifest_of
 from image_categorizer_server.settings import Settings
 
-app = typer.Typer(help="The model repository: list, add, pull, remove, verify.", no_args_is_help=True)
+app = typer.Typer(
+    help="The model repository: list, add, pull, remove, verify.", no_args_is_help=True
+)
 Name = Annotated[str, typer.Argument(help="The model's name.")]
 
 
@@ -32,19 +34,34 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
     for manifest in manifests:
         size = f"{manifest.input.width_px} x {manifest.input.height_px}"
         digest = manifest.digest[:19]
-        table.add_row(manifest.name, str(manifest.version), str(len(manifest.categories)), size, manifest.licence, digest)
+        table.add_row(
+            manifest.name,
+            str(manifest.version),
+            str(len(manifest.categories)),
+            size,
+            manifest.licence,
+            digest,
+        )
     Console().print(table)
 
 
 @app.command()
 def add(
     name: Name,
-    path: Annotated[Path, typer.Argument(help="A Hugging Face folder: config.json, model.safetensors, preprocessor_config.json.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A Hugging Face folder: config.json, model.safetensors, preprocessor_config.json."
+        ),
+    ],
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
     origin: Annotated[str, typer.Option(help="Where the weights come from.")] = "",
     taxonomy: Annotated[
         Path | None,
-        typer.Option(help="JSON list of {name, id, ancestors} for the categories; ImageNet's are known.", exists=True),
+        typer.Option(
+            help="JSON list of {name, id, ancestors} for the categories; ImageNet's are known.",
+            exists=True,
+        ),
     ] = None,
     data: Data = None,
 ) -> None:
@@ -57,7 +74,12 @@ def add(
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="resnet50, efficientnet_b0, mobilenet_v2, or owner/name on the Hugging Face hub.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="resnet50, efficientnet_b0, mobilenet_v2, or owner/name on the Hugging Face hub."
+        ),
+    ],
     data: Data = None,
 ) -> None:
     """Download a model from the Hugging Face hub and add it."""
@@ -88,17 +110,26 @@ def verify(data: Data = None) -> None:
         damaged += bool(wrong)
         print(f"{found.name} {found.version}: {wrong or 'as its manifest says'}")
     if damaged:
-        raise OperatorError(f"{damaged} model versions are damaged; remove them and add them again.")
+        raise OperatorError(
+            f"{damaged} model versions are damaged; remove them and add them again."
+        )
 
 
 def _repository(settings: Settings) -> Repository:
     return Repository(settings.model_path)
 
 
-def _add(name: str, path: Path, licence: str, origin: str, taxonomy: Path | None, settings: Settings) -> None:
+def _add(
+    name: str, path: Path, licence: str, origin: str, taxonomy: Path | None, settings: Settings
+) -> None:
     console = note()
     with console.status(f"Reading {path}"):
-        from image_categorizer_server.inference.importer import Labels, check_files, check_name, copy_model
+        from image_categorizer_server.inference.importer import (
+            Labels,
+            check_files,
+            check_name,
+            copy_model,
+        )
 
         check_name(name)
         check_files(path)
@@ -107,7 +138,10 @@ def _add(name: str, path: Path, licence: str, origin: str, taxonomy: Path | None
             labels = Labels(name, repository.latest(name) + 1, licence, origin, taxonomy)
             manifest = copy_model(path, incoming, labels)
             _refuse_twice(repository, manifest)
-            console.print(f"{len(manifest.categories)} categories, input {manifest.input.width_px} x {manifest.input.height_px}")
+            console.print(
+                f"{len(manifest.categories)} categories, "
+                f"input {manifest.input.width_px} x {manifest.input.height_px}"
+            )
             console.print(asyncio.run(_export(incoming, manifest, settings)))
             repository.publish(incoming, manifest)
     console.print(f"Added {name}, version {manifest.version}, {manifest.digest[:19]}", markup=False)
@@ -119,14 +153,16 @@ async def _export(folder: Path, manifest: Manifest, settings: Settings) -> str:
     models = settings.models
     _, verdict = await ensure_export(folder, manifest, models.cache_path, models.export_timeout_s)
     if verdict.accepted:
-        return f"Exported to ONNX; confidences differ from torch's by at most {verdict.max_difference:.1e}"
+        return f"Exported to ONNX; differs from torch by at most {verdict.max_difference:.1e}"
     return f"torch will serve it, for {verdict.reason}"
 
 
 def _refuse_twice(repository: Repository, manifest: Manifest) -> None:
     for found in repository.scan():
         if found.name == manifest.name and manifest_of(found).digest == manifest.digest:
-            raise OperatorError(f"{manifest.name} version {found.version} has the same files already.")
+            raise OperatorError(
+                f"{manifest.name} version {found.version} has the same files already."
+            )
 
 
 def _fields(found: Found, manifest: Manifest) -> dict[str, object]:

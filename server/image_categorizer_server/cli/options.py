@@ -10,9 +10,15 @@ from image_categorizer_server.embedded.installation import DEFAULT_DATA
 
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help=f"Folder of an embedded installation. [default: {DEFAULT_DATA}]", show_default=False),
+    typer.Option(
+        "--data",
+        help=f"Folder of an embedded installation. [default: {DEFAULT_DATA}]",
+        show_default=False,
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")
+]
 
 
 def note() -> Console:

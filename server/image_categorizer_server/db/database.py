@@ -17,7 +17,13 @@ from image_categorizer_server.settings import DatabaseSettings
 MODULE = "image_categorizer_server.db"
 # Any number will do, as long as no other program of this database takes the same.
 MIGRATION_LOCK = 0x1CA7E60
-UNREACHABLE = (DBConnectionError, OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+UNREACHABLE = (
+    DBConnectionError,
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+)
 
 
 def tortoise_config(url: str, settings: DatabaseSettings) -> dict[str, Any]:
@@ -29,7 +35,9 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> dict[str, Any]:
     try:
         connection = expand_db_url(url)
     except ConfigurationError as error:
-        raise OperatorError(f"DATABASE_URL is wrong: {error}. It looks like postgres://user:password@host/db.") from None
+        raise OperatorError(
+            f"DATABASE_URL is wrong: {error}. It looks like postgres://user:password@host/db."
+        ) from None
     connection["engine"] = "tortoise.backends.asyncpg"
     connection["credentials"] |= {
         "minsize": 1,
@@ -38,16 +46,26 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> dict[str, Any]:
         "command_timeout": settings.timeout_s,
         "application_name": "image-categorizer",
     }
-    app = {"models": [f"{MODULE}.rows"], "migrations": f"{MODULE}.migrations", "default_connection": "default"}
-    return {"connections": {"default": connection}, "apps": {"models": app}, "use_tz": True, "timezone": "UTC"}
+    app = {
+        "models": [f"{MODULE}.rows"],
+        "migrations": f"{MODULE}.migrations",
+        "default_connection": "default",
+    }
+    return {
+        "connections": {"default": connection},
+        "apps": {"models": app},
+        "use_tz": True,
+        "timezone": "UTC",
+    }
 
 
 @asynccontextmanager
 async def open_database(url: str, settings: DatabaseSettings) -> AsyncIterator[None]:
     """Makes the tables usable in the current task and in tasks started from it.
 
-    Tortoise keeps its state in a context variable: open before `grpc.aio.Server.start`, in the same task,
-    or handlers find no database.  Connects on first use, so that a server can start before its database.
+    Tortoise keeps its state in a context variable: open before `grpc.aio.Server.start`, in the same
+    task, or handlers find no database.  Connects on first use, so that a server can start before
+    its database.
     """
     async with TortoiseContext() as context:
         await context.init(config=tortoise_config(url, settings))
@@ -56,7 +74,7 @@ async def open_database(url: str, settings: DatabaseSettings) -> AsyncIterator[N
 
 @asynccontextmanager
 async def faults_as_ours() -> AsyncIterator[None]:
-    """Turns an unreachable database into `DependencyDown`; other faults are bugs and pass through."""
+    """Turns an unreachable database into `DependencyDown`; other faults pass through."""
     try:
         yield
     except UNREACHABLE as error:

@@ -39,7 +39,9 @@ async def list_keys(tenant_id: str) -> list[ApiKey]:
 async def revoke_key(tenant_id: str, key_id: str, moment: datetime) -> bool:
     """Marks the key as revoked; returns whether it existed and was not revoked before."""
     async with faults_as_ours():
-        changed = await ApiKeyRow.filter(tenant_id=tenant_id, id=key_id, revoke_time=None).update(revoke_time=moment)
+        changed = await ApiKeyRow.filter(tenant_id=tenant_id, id=key_id, revoke_time=None).update(
+            revoke_time=moment
+        )
     return changed == 1
 
 

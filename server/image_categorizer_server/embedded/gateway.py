@@ -12,6 +12,22 @@ SERVICES = ("ClassifyService", "MetadataService", "HealthService")
 JSON_OVERHEAD_BYTES = 64 * 1024
 # So that the server, which gives up at the deadline, answers first.
 LATER_S = 1.0
+ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - only ever compared with
+REQUEST_HEADERS = (
+    "authorization",
+    "content-type",
+    "grpc-timeout",
+    "x-grpc-web",
+    "x-request-id",
+    "x-user-agent",
+)
+RESPONSE_HEADERS = (
+    "grpc-message",
+    "grpc-status",
+    "grpc-status-details-bin",
+    "retry-after",
+    "x-request-id",
+)
 
 
 def gateway_folder() -> Path:
@@ -42,16 +58,24 @@ def render(settings: Settings, port: int, server_socket: Path, admin_socket: Pat
     return Template((folder / "envoy.yaml.in").read_text()).substitute(values)
 
 
+def reachable_host(host: str, name: str = "127.0.0.1") -> str:
+    """Returns by what one reaches, from this machine, a port that listens on `host`."""
+    return name if host in (ALL_INTERFACES, "127.0.0.1") else host
+
+
 def _cors(origins: tuple[str, ...]) -> dict[str, object]:
     if not origins:
         return {}
-    matches = [{"safe_regex": {"regex": ".*"}} if origin == "*" else {"exact": origin} for origin in origins]
+    matches = [
+        {"safe_regex": {"regex": ".*"}} if origin == "*" else {"exact": origin}
+        for origin in origins
+    ]
     policy = {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
         "allow_origin_string_match": matches,
         "allow_methods": "GET, POST, DELETE, OPTIONS",
-        "allow_headers": "authorization,content-type,x-request-id,x-grpc-web,x-user-agent,grpc-timeout",
-        "expose_headers": "grpc-status,grpc-message,grpc-status-details-bin,x-request-id,retry-after",
+        "allow_headers": ", ".join(REQUEST_HEADERS),
+        "expose_headers": ", ".join(RESPONSE_HEADERS),
         "max_age": "600",
     }
     return {"envoy.filters.http.cors": policy}

@@ -1,10 +1,10 @@
 """What lies where below `--data`, and how other commands find it.
 
-    <data>/postgres/  redis/  models/  logs/
-           run/               sockets, rendered configuration, the pids of the parts
-           installation.json  where the parts answer; read by the other commands
-           client.key         the command line's own key (role classifier), made when first needed
-           up.lock            held by a running `up`
+<data>/postgres/  redis/  models/  logs/
+       run/               sockets, rendered configuration, the pids of the parts
+       installation.json  where the parts answer; read by the other commands
+       client.key         the command line's own key (role classifier), made when first needed
+       up.lock            held by a running `up`
 """
 
 import fcntl
@@ -43,14 +43,14 @@ class Installation:
         self.data = data.expanduser().resolve()
         self.logs = self.data / "logs"
         self.run = self.data / "run"
-        self.models = self.data / "models"
+        self.model_path = Path(os.environ.get("MODEL_PATH", self.data / "models")).resolve()
         self.client_key = self.data / "client.key"
         self._addresses = self.data / "installation.json"
         self._lock = self.data / "up.lock"
 
     @property
     def sockets(self) -> Path:
-        """Where unix sockets go: `run`, or a folder for temporary files where that path is too long for one."""
+        """Where unix sockets go: `run`, or a temporary folder where that path is too long."""
         if len(str(self.run)) <= MOST_SOCKET_FOLDER_CHARACTERS:
             return self.run
         name = hashlib.sha256(str(self.data).encode()).hexdigest()[:12]
@@ -63,16 +63,20 @@ class Installation:
             OperatorError: expected; they cannot be made, or the sockets' folder is somebody else's.
         """
         try:
-            for folder in (self.data, self.logs, self.run, self.models, self.sockets):
+            for folder in (self.data, self.logs, self.run, self.model_path, self.sockets):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OperatorError(f"Cannot make {error.filename}: {error.strerror}; choose another --data.") from None
+            raise OperatorError(
+                f"Cannot make {error.filename}: {error.strerror}; choose another --data."
+            ) from None
         if self.sockets.stat().st_uid != os.geteuid():
-            raise OperatorError(f"{self.sockets} belongs to another user; remove it or choose another --data.")
+            raise OperatorError(
+                f"{self.sockets} belongs to another user; remove it or choose another --data."
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the installation against a second `up`; the lock ends with the process, however that ends.
+        """Holds the installation against a second `up`; the lock ends with the process.
 
         Raises:
             OperatorError: expected; another `up` runs.
@@ -81,7 +85,9 @@ class Installation:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise OperatorError(f"Another `image-categorizer up` runs with {self.data}; stop it first.") from None
+                raise OperatorError(
+                    f"Another `image-categorizer up` runs with {self.data}; stop it first."
+                ) from None
             yield
 
     def write_addresses(self, addresses: Addresses) -> None:
@@ -95,7 +101,9 @@ class Installation:
         except OSError:
             return None
         except ValidationError:
-            raise OperatorError(f"{self._addresses} is damaged; start `image-categorizer up` again.") from None
+            raise OperatorError(
+                f"{self._addresses} is damaged; start `image-categorizer up` again."
+            ) from None
 
 
 def find_installation(data: Path | None) -> Installation | None:
@@ -119,7 +127,9 @@ def settings_for(data: Path | None) -> Settings:
         return load_settings()
     addresses = installation.addresses()
     if addresses is None:
-        return load_settings(MODEL_PATH=os.environ.get("MODEL_PATH", installation.models))
+        return load_settings(MODEL_PATH=installation.model_path)
     return load_settings(
-        DATABASE_URL=addresses.database_url, REDIS_URL=addresses.redis_url, MODEL_PATH=addresses.model_path
+        DATABASE_URL=addresses.database_url,
+        REDIS_URL=addresses.redis_url,
+        MODEL_PATH=addresses.model_path,
     )

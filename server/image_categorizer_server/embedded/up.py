@@ -6,11 +6,11 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from image_categorizer_server import admin
 from image_categorizer_server.db.database import migrate, open_database
 from image_categorizer_server.domain import Role
+from image_categorizer_server.embedded.gateway import reachable_host
 from image_categorizer_server.embedded.installation import Addresses, Installation
 from image_categorizer_server.embedded.parts import EmbeddedRedis, Gateway, Postgres, Server
 from image_categorizer_server.embedded.supervisor import Supervisor
@@ -24,7 +24,8 @@ LONG_S = 5.0
 async def run(installation: Installation, settings: Settings, port: int, say: Say) -> None:
     """Starts everything, and stops it on SIGINT, SIGTERM or SIGHUP.
 
-    `DATABASE_URL` and `REDIS_URL`, where the environment states them, are used in place of parts of our own.
+    `DATABASE_URL` and `REDIS_URL`, where the environment states them, are used in place of parts of
+    our own.
 
     Raises:
         OperatorError: expected; a part does not start, the port is taken, or another `up` runs.
@@ -38,7 +39,9 @@ async def run(installation: Installation, settings: Settings, port: int, say: Sa
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        working = asyncio.create_task(_start_and_watch(installation, settings, port, supervisor, say))
+        working = asyncio.create_task(
+            _start_and_watch(installation, settings, port, supervisor, say)
+        )
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -64,7 +67,9 @@ def refuse_taken_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise OperatorError(f"Cannot use port {port} of {host}: {error.strerror}; choose another with --port.") from None
+            raise OperatorError(
+                f"Cannot use port {port} of {host}: {error.strerror}; choose another with --port."
+            ) from None
 
 
 async def _start_and_watch(
@@ -91,7 +96,7 @@ async def _start_and_watch(
 async def _start_stores(
     installation: Installation, settings: Settings, port: int, supervisor: Supervisor, say: Say
 ) -> Addresses:
-    """Starts PostgreSQL and Redis, each unless the environment names one, and returns all addresses."""
+    """Starts PostgreSQL and Redis, unless the environment names them; returns all addresses."""
     postgres, redis = Postgres(installation), EmbeddedRedis(installation)
     own_database, own_redis = "DATABASE_URL" not in os.environ, "REDIS_URL" not in os.environ
 
@@ -105,25 +110,38 @@ async def _start_stores(
     if own_redis:
         starts.append(_timed(say, "redis", "", lambda: supervisor.start(redis.part())))
     await asyncio.gather(*starts)
-    host = "localhost" if settings.gateway.host in ("0.0.0.0", "127.0.0.1") else settings.gateway.host  # noqa: S104
+    host = reachable_host(settings.gateway.host, "localhost")
     return Addresses(
         base_url=f"http://{host}:{port}",
         database_url=postgres.url if own_database else settings.database_url,
         redis_url=redis.url if own_redis else settings.redis_url,
-        model_path=Path(os.environ.get("MODEL_PATH", installation.models)).resolve(),
+        model_path=installation.model_path,
     )
 
 
-async def _announce(addresses: Addresses, settings: Settings, installation: Installation, say: Say) -> None:
+async def _announce(
+    addresses: Addresses, settings: Settings, installation: Installation, say: Say
+) -> None:
     url = addresses.base_url
-    say(f"\nListening on {url} (REST, gRPC, gRPC-web); logs are in {installation.logs}; Ctrl-C stops.")
+    say(
+        f"\nListening on {url} (REST, gRPC, gRPC-web). "
+        f"Logs are in {installation.logs}; Ctrl-C stops."
+    )
     async with open_database(addresses.database_url, settings.database):
-        if any(key.role is Role.ADMIN and key.revoke_time is None for key in await admin.list_keys()):
-            say("The admin key was shown at the first start; `image-categorizer create-admin` makes another.")
+        if any(
+            key.role is Role.ADMIN and key.revoke_time is None for key in await admin.list_keys()
+        ):
+            say(
+                "The admin key was shown at the first start; "
+                "`image-categorizer create-admin` makes another."
+            )
             return
         secret = (await admin.create_key("first admin", Role.ADMIN)).secret
     say(f"\nAdmin key, shown only this once:\n\n    {secret}\n")
-    say(f"Try it:\n\n    curl -H 'Authorization: Bearer {secret}' -F image=@photo.jpg {url}/v1/classify\n")
+    say(
+        f"Try it:\n\n    curl -H 'Authorization: Bearer {secret}' "
+        f"-F image=@photo.jpg {url}/v1/classify\n"
+    )
 
 
 async def _timed(say: Say, name: str, note: str, start: Callable[[], Awaitable[None]]) -> None:

@@ -8,7 +8,13 @@ from concurrent.futures import Executor
 import numpy as np
 from numpy.typing import NDArray
 
-from image_categorizer_server.domain import Category, Classification, ClassifyOptions, Prediction, Timing
+from image_categorizer_server.domain import (
+    Category,
+    Classification,
+    ClassifyOptions,
+    Prediction,
+    Timing,
+)
 from image_categorizer_server.errors import CategoryNotFound
 from image_categorizer_server.inference.loader import LoadedModel
 from image_categorizer_server.inference.registry import Registry
@@ -24,8 +30,8 @@ class Classifier:
     async def classify(self, content: bytes, options: ClassifyOptions) -> Classification:
         """Returns the predictions for one encoded image.
 
-        The model and the filters are looked up first: a wrong name costs no decoding.  A caller who is
-        cancelled while waiting costs nothing further.
+        The model and the filters are looked up first: a wrong name costs no decoding.  A caller who
+        is cancelled while waiting costs nothing further.
 
         Raises:
             ModelNotFound, ModelLoading, CategoryNotFound: expected; as `options` says.
@@ -37,7 +43,9 @@ class Classifier:
         loop = asyncio.get_running_loop()
         arrival_s = time.perf_counter()
         with model.batcher.place():
-            prepared = await loop.run_in_executor(self._decode_pool, model.preprocessor.prepare, content)
+            prepared = await loop.run_in_executor(
+                self._decode_pool, model.preprocessor.prepare, content
+            )
             outcome = await model.batcher.submit(prepared.array)
         timing = Timing(
             decode_ms=prepared.decode_ms,
@@ -47,7 +55,11 @@ class Classifier:
             batch_close_reason=outcome.close_reason,
         )
         predictions = top_predictions(
-            outcome.confidences, model.categories, options.top_k, options.confidence_threshold, allowed
+            outcome.confidences,
+            model.categories,
+            options.top_k,
+            options.confidence_threshold,
+            allowed,
         )
         return Classification(predictions, model.ref, timing)
 
@@ -87,5 +99,7 @@ def top_predictions(
     values = confidences[candidates]
     order = np.argsort(-values, kind="stable")[:top_k]
     return [
-        Prediction(categories[candidates[i]], min(float(values[i]), 1.0)) for i in order if values[i] >= threshold
+        Prediction(categories[candidates[i]], min(float(values[i]), 1.0))
+        for i in order
+        if values[i] >= threshold
     ]

@@ -1,4 +1,4 @@
-"""Encoded bytes → upright RGB pixels, with every limit checked on the header, before a pixel is decoded.
+"""Encoded bytes → upright RGB pixels; limits are checked before a pixel is decoded.
 
 The only door to Pillow; runs on pillow-simd as well.  How each colour mode becomes RGB:
 
@@ -6,7 +6,7 @@ The only door to Pillow; runs on pillow-simd as well.  How each colour mode beco
     1, L                     grey in all three channels
     any mode with alpha      over white (LA, PA, RGBA, and P, L, RGB with a transparent colour)
     P                        through its palette
-    CMYK, YCCK               Pillow's plain conversion; Adobe's inversion is undone, profiles are not read
+    CMYK, YCCK               Pillow's plain conversion, Adobe's inversion undone, profiles not read
     I;16, I                  16 bits to 8 by division by 257
     YCbCr, LAB, HSV          Pillow's plain conversion
     F and all others         refused
@@ -17,13 +17,18 @@ import io
 import struct
 import warnings
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from image_categorizer_server.errors import ImageTooLarge, TooManyPixels, UndecodableImage, UnsupportedFormat
+from image_categorizer_server.errors import (
+    ImageTooLarge,
+    TooManyPixels,
+    UndecodableImage,
+    UnsupportedFormat,
+)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAGIC: tuple[tuple[bytes, str], ...] = (
@@ -79,7 +84,7 @@ class ImageLimits:
 class Pixels:
     """A decoded image: RGB, 8 bits a channel, upright."""
 
-    _RESAMPLING: ClassVar = {name: Image.Resampling[name.upper()] for name in Resample.__args__}
+    _RESAMPLING: ClassVar = {name: Image.Resampling[name.upper()] for name in get_args(Resample)}
 
     def __init__(self, image: Image.Image) -> None:
         self._image = image
@@ -100,11 +105,20 @@ class Pixels:
         return self._image.height
 
     def resized(
-        self, width_px: int, height_px: int, box: tuple[float, float, float, float], resample: Resample
+        self, width_px: int, height_px: int, crop: tuple[int, int, int, int], resample: Resample
     ) -> NDArray[np.uint8]:
-        """Returns the part inside `box` (left, top, right, bottom) as uint8 (height_px, width_px, 3)."""
-        image = self._image.resize((width_px, height_px), self._RESAMPLING[resample], box=box)
-        return np.asarray(image)
+        """Returns the part `crop` (left, top, right, bottom) of the resized image, uint8 (H, W, 3).
+
+        Columns first, then rows, each rounded to bytes, as a plain resize does; what the crop drops
+        between both is not computed.  Equal to resizing the whole byte for byte, which Pillow's own
+        `box` is not: it rounds the box to 32-bit floats.
+        """
+        left, top, right, bottom = crop
+        how = self._RESAMPLING[resample]
+        columns = self._image.resize((width_px, self.height_px), how)
+        columns = columns.crop((left, 0, right, self.height_px))
+        rows = columns.resize((right - left, height_px), how)
+        return np.asarray(rows.crop((0, top, right - left, bottom)))
 
     def array(self) -> NDArray[np.uint8]:
         """Returns all pixels as uint8 (H, W, 3)."""
@@ -115,9 +129,9 @@ class Decoder:
     """Decodes untrusted bytes within limits; may be used from several threads at once."""
 
     def __init__(self, limits: ImageLimits) -> None:
-        """Sets the limits, also as Pillow's own, which are one for the whole process."""
+        """Sets the limits, and Pillow's own, which holds for the whole process, as a second wall."""
         self._limits = limits
-        Image.MAX_IMAGE_PIXELS = limits.max_pixels
+        Image.MAX_IMAGE_PIXELS = 2 * limits.max_pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)
 
     def decode(self, content: bytes, least_px: tuple[int, int] | None = None) -> Pixels:
@@ -125,8 +139,9 @@ class Decoder:
 
         Args:
             content: the encoded image.
-            least_px: width and height that the caller will reduce the image to. A JPEG that is far larger is
-                decoded at 1/2, 1/4 or 1/8 of its size, never below this; None decodes in full.
+            least_px: width and height that the caller will reduce the image to. A JPEG that is far
+                larger is decoded at 1/2, 1/4 or 1/8 of its size, never below this; None decodes in
+                full.
 
         Raises:
             ImageTooLarge: expected; more bytes than allowed.
@@ -135,7 +150,9 @@ class Decoder:
             UndecodableImage: expected; not an image, or damaged.
         """
         if len(content) > self._limits.max_bytes:
-            raise ImageTooLarge(f"the image has {len(content)} bytes; at most {self._limits.max_bytes} are allowed")
+            raise ImageTooLarge(
+                f"the image has {len(content)} bytes; at most {self._limits.max_bytes} are allowed"
+            )
         image_format = format_of(content)
         if image_format == "WEBP":
             # Pillow allocates the canvas when it opens a WebP file: 34 bytes can ask for 1 GB.
@@ -148,10 +165,12 @@ class Decoder:
             raise self._too_many_pixels() from error
         except (TooManyPixels, UnsupportedFormat):
             raise
-        except Exception as error:  # noqa: BLE001 - parsers of hostile bytes fail in any way there is
+        except Exception as error:
             raise UndecodableImage(f"the {image_format} image is damaged or truncated") from error
 
-    def _read(self, content: bytes, image_format: str, least_px: tuple[int, int] | None) -> Image.Image:
+    def _read(
+        self, content: bytes, image_format: str, least_px: tuple[int, int] | None
+    ) -> Image.Image:
         with Image.open(io.BytesIO(content), formats=(image_format,)) as image:
             self._check_shape(image.width, image.height)
             if least_px is not None and image_format == "JPEG":
@@ -176,7 +195,8 @@ class Decoder:
     def _too_many_pixels(self, prefix: str = "") -> TooManyPixels:
         limits = self._limits
         return TooManyPixels(
-            f"{prefix}at most {limits.max_pixels} pixels and {limits.max_side_px} on one side are allowed"
+            f"{prefix}at most {limits.max_pixels} pixels, "
+            f"{limits.max_side_px} of them on one side, are allowed"
         )
 
 
@@ -196,7 +216,9 @@ def format_of(content: bytes) -> str:
             return name
     allowed = ", ".join(FORMATS)
     if content[4:8] == b"ftyp":
-        raise UnsupportedFormat(f"{content[8:12].decode('ascii', 'replace')} images are not supported; send {allowed}")
+        raise UnsupportedFormat(
+            f"{content[8:12].decode('ascii', 'replace')} images are not supported; send {allowed}"
+        )
     for magic, name in FOREIGN_MAGIC:
         if content.startswith(magic):
             raise UnsupportedFormat(f"{name} is not supported; send {allowed}")
@@ -224,7 +246,7 @@ def webp_size(content: bytes) -> tuple[int, int]:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Returns the image turned as its EXIF orientation says; a damaged or absurd orientation turns nothing."""
+    """Returns the image turned as its EXIF says; an absurd orientation turns nothing."""
     try:
         orientation = image.getexif().get(ORIENTATION_TAG)
     except Exception:  # noqa: BLE001 - EXIF is as hostile as pixels, and an image without it is still an image

@@ -2,8 +2,8 @@
 
     <cache>/<digest>-<format>/   model.onnx, verdict.json
 
-torch and transformers take seconds to import and hundreds of MB to hold, so the export runs in a process of
-its own: `python -m image_categorizer_server.inference.export MODEL_FOLDER OUT_FOLDER`.
+torch and transformers take seconds to import and hundreds of MB to hold, so the export runs in a
+process of its own: `python -m image_categorizer_server.inference.export MODEL_FOLDER OUT_FOLDER`.
 """
 
 import asyncio
@@ -46,11 +46,14 @@ def export_folder(cache: Path, digest: str) -> Path:
     return cache.expanduser() / f"{digest.removeprefix('sha256:')[:24]}-{EXPORT_FORMAT}"
 
 
-async def ensure_export(model: Path, manifest: Manifest, cache: Path, timeout_s: float) -> tuple[Path, Verdict]:
-    """Returns the exported file and the verdict on it, exporting first where it was not yet; idempotent.
+async def ensure_export(
+    model: Path, manifest: Manifest, cache: Path, timeout_s: float
+) -> tuple[Path, Verdict]:
+    """Returns the exported file and the verdict on it; exports the first time only.
 
     Raises:
-        OperatorError: expected; the model cannot be loaded at all, or the export outlasts `timeout_s`.
+        OperatorError: expected; the model cannot be loaded at all, or the export outlasts
+            `timeout_s`.
     """
     folder = export_folder(cache, manifest.digest)
     if not (folder / VERDICT_FILE).exists():
@@ -94,13 +97,16 @@ def _publish(incoming: Path, folder: Path) -> None:
 
 
 def sample_inputs(spec: InputSpec) -> Sequence[NDArray[np.uint8]]:
-    """Returns inputs uint8 (H, W, 3) that networks answer differently: noise, smooth patches, flat grey."""
+    """Returns inputs uint8 (H, W, 3) of several kinds: noise, patches, flat grey."""
     random = np.random.default_rng(0)
     shape = (spec.height_px, spec.width_px, 3)
     noise = random.integers(0, 256, (2, *shape), dtype=np.uint8)
     coarse = random.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
     tile = (-(-spec.height_px // 4), -(-spec.width_px // 4), 1)
-    patches = [np.kron(patch, np.ones(tile, np.uint8))[: spec.height_px, : spec.width_px] for patch in coarse]
+    patches = [
+        np.kron(patch, np.ones(tile, np.uint8))[: spec.height_px, : spec.width_px]
+        for patch in coarse
+    ]
     return [*noise, *patches, np.full(shape, 128, np.uint8)]
 
 
@@ -135,11 +141,19 @@ def export(model: Path, out: Path) -> Verdict:
         )
         exported = OnnxRuntime(file, threads=0)
         ours = np.concatenate([exported.predict(samples[:1]), exported.predict(samples[1:])])
-    except (RuntimeError, torch.onnx.OnnxExporterError, onnxruntime.capi.onnxruntime_pybind11_state.Fail) as error:
+    except (
+        RuntimeError,
+        torch.onnx.OnnxExporterError,
+        onnxruntime.capi.onnxruntime_pybind11_state.Fail,
+    ) as error:
         return Verdict(accepted=False, reason=f"the export failed: {str(error).splitlines()[0]}")
     difference = float(np.abs(ours - TorchRuntime(network, "cpu").predict(samples)).max())
     accepted = difference <= MAX_DIFFERENCE
-    reason = "equal to torch" if accepted else f"confidences differ from torch's by up to {difference:.2g}"
+    reason = (
+        "equal to torch"
+        if accepted
+        else f"confidences differ from torch's by up to {difference:.2g}"
+    )
     return Verdict(accepted=accepted, reason=reason, max_difference=difference)
 
 

@@ -33,16 +33,22 @@ def downloaded(name: str) -> Iterator[tuple[Path, str]]:
     """
     repository = WELL_KNOWN.get(name, name)
     if "/" not in repository:
-        raise OperatorError(f"'{name}' is none of {', '.join(WELL_KNOWN)}; write owner/name for another model of the hub.")
+        raise OperatorError(
+            f"'{name}' is none of {', '.join(WELL_KNOWN)}; "
+            "write owner/name for another model of the hub."
+        )
     with tempfile.TemporaryDirectory(prefix="image-categorizer-") as folder:
         try:
-            snapshot_download(repository, local_dir=folder, allow_patterns=[CONFIG, WEIGHTS, CARD, "README.md"])
+            snapshot_download(
+                repository, local_dir=folder, allow_patterns=[CONFIG, WEIGHTS, CARD, "README.md"]
+            )
         except RepositoryNotFoundError:
             raise OperatorError(f"The Hugging Face hub has no public model {repository}.") from None
         except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise OperatorError(
-                f"Cannot reach the Hugging Face hub ({first}). Download {repository} on another machine and add its "
-                f"folder: image-categorizer models add {local_name(name)} FOLDER"
+                f"Cannot reach the Hugging Face hub ({first}). "
+                f"Download {repository} on another machine and add its folder: "
+                f"image-categorizer models add {local_name(name)} FOLDER"
             ) from None
         yield Path(folder), f"hugging face: {repository}"

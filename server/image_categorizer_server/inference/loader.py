@@ -1,4 +1,4 @@
-"""Brings one model version from disk to READY: check the files, export, open a runtime, warm it up."""
+"""Brings one model version from disk to READY: check, export, open, warm up."""
 
 import asyncio
 from collections.abc import Sequence
@@ -47,7 +47,11 @@ class Loader:
     """Loads models for one device."""
 
     def __init__(
-        self, decoder: Decoder, inference: InferenceSettings, models: ModelSettings, executor: Executor
+        self,
+        decoder: Decoder,
+        inference: InferenceSettings,
+        models: ModelSettings,
+        executor: Executor,
     ) -> None:
         """Configures the loader.
 
@@ -66,13 +70,16 @@ class Loader:
         """Returns the model, warm and serving.
 
         Raises:
-            OperatorError: expected; its files are damaged, transformers cannot load it, or its warm-up fails.
+            OperatorError: expected; its files are damaged, transformers cannot load it, or its
+                warm-up fails.
         """
         if wrong := await asyncio.to_thread(damage, folder, manifest):
             raise OperatorError(f"Its files are damaged: {wrong}.")
         runtime = await self._open_runtime(folder, manifest)
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._executor, warm_up, runtime, manifest, self._inference.max_batch_size)
+        await loop.run_in_executor(
+            self._executor, warm_up, runtime, manifest, self._inference.max_batch_size
+        )
         batcher = MicroBatcher(
             runtime.predict,
             self._executor,
@@ -97,8 +104,14 @@ class Loader:
             cache, timeout_s = self._models.cache_path, self._models.export_timeout_s
             file, verdict = await ensure_export(folder, manifest, cache, timeout_s)
             if verdict.accepted:
-                return await loop.run_in_executor(self._executor, open_onnx, file, self._inference.model_threads)
-            log.warning("torch serves a model in ONNX Runtime's place", name=manifest.name, reason=verdict.reason)
+                return await loop.run_in_executor(
+                    self._executor, open_onnx, file, self._inference.model_threads
+                )
+            log.warning(
+                "torch serves a model in ONNX Runtime's place",
+                name=manifest.name,
+                reason=verdict.reason,
+            )
         return await loop.run_in_executor(self._executor, open_torch, folder, manifest, device)
 
 
@@ -144,11 +157,17 @@ def warm_up(runtime: Runtime, manifest: Manifest, max_batch_size: int) -> None:
         inputs: Sequence[NDArray[np.uint8]] = [samples[i % len(samples)] for i in range(size)]
         try:
             confidences = runtime.predict(inputs)
-        except Exception as error:  # noqa: BLE001 - whatever a runtime raises, this model cannot serve
+        except Exception as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise OperatorError(f"Its warm-up with {size} images failed: {first}.") from error
         expected = size, len(manifest.categories)
         if confidences.shape != expected:
-            raise OperatorError(f"It answers {confidences.shape} for {size} images; the manifest says {expected}.")
-        if not (np.isfinite(confidences).all() and confidences.min() >= 0 and confidences.max() <= 1 + 1e-5):
+            raise OperatorError(
+                f"It answers {confidences.shape} for {size} images; the manifest says {expected}."
+            )
+        if not (
+            np.isfinite(confidences).all()
+            and confidences.min() >= 0
+            and confidences.max() <= 1 + 1e-5
+        ):
             raise OperatorError("Its warm-up gave confidences outside [0, 1].")

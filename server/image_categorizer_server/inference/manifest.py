@@ -1,6 +1,7 @@
 """The manifest of a model version: what it is made of, what it expects, what it answers.
 
-`manifest.json` lies beside the files it names and is written last, so that a folder without one is no model.
+`manifest.json` lies beside the files it names and is written last, so that a folder without one is
+no model.
 """
 
 import hashlib
@@ -70,17 +71,23 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json((folder / MANIFEST_FILE).read_text())
     except OSError as error:
-        raise OperatorError(f"{folder} holds no model: {error.strerror}: {MANIFEST_FILE}.") from None
+        raise OperatorError(
+            f"{folder} holds no model: {error.strerror}: {MANIFEST_FILE}."
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise OperatorError(f"{folder / MANIFEST_FILE} is malformed: {place}: {first['msg']}.") from None
+        raise OperatorError(
+            f"{folder / MANIFEST_FILE} is malformed: {place}: {first['msg']}."
+        ) from None
 
 
 def describe_file(file: Path) -> FileEntry:
     """Returns size and hash of a file; reads all of it."""
     with file.open("rb") as content:
-        return FileEntry(sha256=hashlib.file_digest(content, "sha256").hexdigest(), bytes=file.stat().st_size)
+        return FileEntry(
+            sha256=hashlib.file_digest(content, "sha256").hexdigest(), bytes=file.stat().st_size
+        )
 
 
 def digest_of(files: Mapping[str, FileEntry]) -> str:

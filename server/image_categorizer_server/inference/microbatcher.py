@@ -1,10 +1,11 @@
 """Micro-batching: turns many single requests into few large model calls.
 
-    place() ─▶ caller decodes ─▶ submit(input) ─▶ waits ─▶ micro-batch ─▶ predict, in the device's thread
+    place() ─▶ caller decodes ─▶ submit(input) ─▶ micro-batch ─▶ predict, in the device's thread
 
-A micro-batch leaves as soon as the device is free, with what waits then (`IDLE`), or with `max_size` inputs
-if as many wait (`FULL`): an idle device never waits for company.  Under load the waiting inputs grow while
-the device works, so micro-batches grow by themselves; it is the policy of text-embeddings-inference.
+A micro-batch leaves as soon as the device is free, with what waits then (`IDLE`), or with
+`max_size` inputs if as many wait (`FULL`): an idle device never waits for company.  Under load the
+waiting inputs grow while the device works, so micro-batches grow by themselves; it is the policy of
+text-embeddings-inference.
 """
 
 import asyncio
@@ -46,7 +47,9 @@ class _Entry:
 class MicroBatcher:
     """Feeds one model from many callers, one micro-batch at a time."""
 
-    def __init__(self, predict: Predict, executor: Executor, *, max_size: int, max_queued: int) -> None:
+    def __init__(
+        self, predict: Predict, executor: Executor, *, max_size: int, max_queued: int
+    ) -> None:
         """Configures the batcher; `serve` starts it.
 
         Args:
@@ -66,7 +69,7 @@ class MicroBatcher:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Takes a place in the queue for as long as the block runs; take it before the costly decoding.
+        """Takes a place in the queue while the block runs; take it before decoding.
 
         Raises:
             Overloaded: expected; all `max_queued` places are taken.
@@ -81,7 +84,7 @@ class MicroBatcher:
             self._vacated.set()
 
     async def submit(self, array: NDArray[np.uint8]) -> Outcome:
-        """Returns the outcome for one input; a caller who is cancelled while waiting costs the device nothing.
+        """Returns the outcome for one input; a caller cancelled while waiting costs nothing.
 
         Raises:
             Exception: unexpected; whatever `predict` raised for this micro-batch.
@@ -113,13 +116,17 @@ class MicroBatcher:
                 entries.append(entry)
         if not self._waiting:
             self._arrived.clear()
-        return entries, BatchCloseReason.FULL if len(entries) == self._max_size else BatchCloseReason.IDLE
+        return entries, BatchCloseReason.FULL if len(
+            entries
+        ) == self._max_size else BatchCloseReason.IDLE
 
     async def _run(self, entries: list[_Entry], reason: BatchCloseReason) -> None:
         inputs = [entry.input for entry in entries]
         start_s = time.perf_counter()
         try:
-            rows = await asyncio.get_running_loop().run_in_executor(self._executor, self._predict, inputs)
+            rows = await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._predict, inputs
+            )
             pairs = list(zip(entries, rows, strict=True))
         except Exception as error:  # noqa: BLE001 - a failed micro-batch must not stop the next
             for entry in entries:

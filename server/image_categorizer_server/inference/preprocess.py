@@ -1,14 +1,12 @@
 """Encoded bytes → the network's input, as the model's own preprocessing card says.
 
-    content ─▶ decode ─▶ reduce and crop in one step ─▶ input uint8 (H, W, 3)
+    content ─▶ decode ─▶ reduce and crop ─▶ input uint8 (H, W, 3)
 
-Reducing the whole image and then cropping its middle equals reducing only the part that the crop keeps;
-`box` names that part in the image's own pixels.  Scaling to floats happens inside the network's graph, so
-that micro-batches stay bytes: a quarter of the memory to copy, on the way to a GPU too.
+Scaling to floats happens inside the network's graph, so that micro-batches stay bytes: a quarter of the
+memory to copy, on the way to a GPU too.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -22,7 +20,7 @@ Channels = Annotated[tuple[float, float, float], Field()]
 
 
 class InputSpec(BaseModel):
-    """What a network expects to be given; part of the manifest, resolved once when a model is added.
+    """What a network expects; part of the manifest, resolved when a model is added.
 
     `value = byte * scale + bias`, a channel each, holds rescaling and normalisation together.
     """
@@ -32,7 +30,9 @@ class InputSpec(BaseModel):
     width_px: int = Field(ge=1, le=4096)
     height_px: int = Field(ge=1, le=4096)
     resize: Literal["shortest_edge", "exact"]
-    resize_px: int = Field(0, ge=0, le=8192, description="the shortest edge after resizing; 0 where exact")
+    resize_px: int = Field(
+        0, ge=0, le=8192, description="the shortest edge after resizing; 0 where exact"
+    )
     resample: Resample
     scale: Channels
     bias: Channels
@@ -53,7 +53,11 @@ class Preprocessor:
     def __init__(self, decoder: Decoder, spec: InputSpec) -> None:
         self._decoder = decoder
         self._spec = spec
-        least = (spec.resize_px,) * 2 if spec.resize == "shortest_edge" else (spec.width_px, spec.height_px)
+        least = (
+            (spec.resize_px,) * 2
+            if spec.resize == "shortest_edge"
+            else (spec.width_px, spec.height_px)
+        )
         self._least_px = (least[0], least[1])
 
     def prepare(self, content: bytes) -> Input:
@@ -70,24 +74,15 @@ class Preprocessor:
 
 def reduce(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
     """Returns uint8 (H, W, 3) of the size the network expects."""
-    box = kept_box(pixels.width_px, pixels.height_px, spec)
-    return pixels.resized(spec.width_px, spec.height_px, box, spec.resample)
+    width_px, height_px = resized_size(pixels.width_px, pixels.height_px, spec)
+    left, top = (width_px - spec.width_px) // 2, (height_px - spec.height_px) // 2
+    crop = left, top, left + spec.width_px, top + spec.height_px
+    return pixels.resized(width_px, height_px, crop, spec.resample)
 
 
-def kept_box(width_px: int, height_px: int, spec: InputSpec) -> tuple[float, float, float, float]:
-    """Returns (left, top, right, bottom) of what reaches the network, in the image's own pixels.
-
-    Rounds as transformers does: the longer edge down, the crop's corner to the upper left.
-    """
+def resized_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, int]:
+    """Returns width and height after resizing, before the crop; rounds down, as transformers does."""
     if spec.resize == "exact":
-        return 0.0, 0.0, float(width_px), float(height_px)
+        return spec.width_px, spec.height_px
     longer = int(spec.resize_px * max(width_px, height_px) / min(width_px, height_px))
-    resized = (spec.resize_px, longer) if width_px <= height_px else (longer, spec.resize_px)
-    left, top = (resized[0] - spec.width_px) // 2, (resized[1] - spec.height_px) // 2
-    across, down = width_px / resized[0], height_px / resized[1]
-    return left * across, top * down, (left + spec.width_px) * across, (top + spec.height_px) * down
-
-
-def stack(inputs: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Returns N inputs as one micro-batch, uint8 (N, H, W, 3)."""
-    return np.stack(inputs)
+    return (spec.resize_px, longer) if width_px <= height_px else (longer, spec.resize_px)

@@ -1,7 +1,7 @@
 """The models that this server answers with: finds, loads, warms, watches the repository, lets go.
 
-    LOADING ─▶ READY ─▶ (removed from disk: drained, then gone)
-        └────▶ FAILED   until its manifest changes
+LOADING ─▶ READY ─▶ (removed from disk: drained, then gone)
+    └────▶ FAILED   until its manifest changes
 """
 
 import asyncio
@@ -30,7 +30,9 @@ class _Entry:
 class Registry:
     """Knows every model version by name and number."""
 
-    def __init__(self, repository: Repository, loader: Loader, default: str, scan_interval_s: float) -> None:
+    def __init__(
+        self, repository: Repository, loader: Loader, default: str, scan_interval_s: float
+    ) -> None:
         self._repository = repository
         self._loader = loader
         self._default = default
@@ -53,7 +55,8 @@ class Registry:
         """Loads every model found.
 
         Raises:
-            OperatorError: expected; one of them cannot be loaded or warmed, or the default is not among them.
+            OperatorError: expected; one of them cannot be loaded or warmed, or the default is not
+                among them.
         """
         await self._refresh()
         for entry in self._entries.values():
@@ -61,7 +64,8 @@ class Registry:
                 name, version = entry.manifest.name, entry.manifest.version
                 raise OperatorError(
                     f"The model {name} version {version} cannot serve: {entry.message} "
-                    f"Take it away with `image-categorizer models remove {name} --version {version}`."
+                    "Take it away with "
+                    f"`image-categorizer models remove {name} --version {version}`."
                 )
         if not self.is_ready:
             raise OperatorError(
@@ -70,7 +74,7 @@ class Registry:
             )
 
     async def watch(self) -> None:
-        """Takes up what appears in the repository and lets go of what disappears, until cancelled."""
+        """Takes up what appears on disk and lets go of what disappears, until cancelled."""
         while True:
             await asyncio.sleep(self._scan_interval_s)
             try:
@@ -87,7 +91,7 @@ class Registry:
                 await entry.model.stop()
 
     def get(self, name: str, version: int | None) -> LoadedModel:
-        """Returns the model that answers; no name means the default, no version the newest that is ready.
+        """Returns the model that answers; no name: the default, no version: the newest ready.
 
         Raises:
             ModelNotFound: expected; there is none, or it could not be loaded.
@@ -101,15 +105,25 @@ class Registry:
             assert model is not None
             return model
         if any(entry.state is ModelState.LOADING for entry in entries):
-            raise ModelLoading(f"the model '{wanted}' is being loaded", retry_after_s=self._scan_interval_s)
+            raise ModelLoading(
+                f"the model '{wanted}' is being loaded", retry_after_s=self._scan_interval_s
+            )
         raise ModelNotFound(
-            f"there is no model '{wanted}'" if version is None else f"there is no version {version} of model '{wanted}'"
+            f"there is no model '{wanted}'"
+            if version is None
+            else f"there is no version {version} of model '{wanted}'"
         )
 
     def statuses(self) -> list[ModelStatus]:
         """Returns all versions, by name and number."""
-        newest = max((v for (n, v), e in self._entries.items() if n == self._default and e.model), default=None)
-        return [_status(self._entries[key], (self._default, newest) == key) for key in sorted(self._entries)]
+        newest = max(
+            (v for (n, v), e in self._entries.items() if n == self._default and e.model),
+            default=None,
+        )
+        return [
+            _status(self._entries[key], (self._default, newest) == key)
+            for key in sorted(self._entries)
+        ]
 
     async def _refresh(self) -> None:
         found = {(f.name, f.version): f for f in await asyncio.to_thread(self._repository.scan)}
@@ -125,7 +139,12 @@ class Registry:
             manifest = manifest_of(found)
         except OperatorError as error:
             self._malformed[key] = found.stamp
-            log.error("a model has no usable manifest", name=found.name, version=found.version, reason=str(error))
+            log.warning(
+                "a model has no usable manifest",
+                name=found.name,
+                version=found.version,
+                reason=str(error),
+            )
             return
         entry = self._entries[key] = _Entry(found, manifest)
         log.info("loading a model", name=found.name, version=found.version, digest=manifest.digest)
@@ -133,11 +152,22 @@ class Registry:
             entry.model = await self._loader.load(found.folder, manifest)
         except OperatorError as error:
             entry.state, entry.message = ModelState.FAILED, str(error)
-            log.error("a model cannot be loaded", name=found.name, version=found.version, reason=str(error))
+            log.warning(
+                "a model cannot be loaded",
+                name=found.name,
+                version=found.version,
+                reason=str(error),
+            )
             return
         entry.state = ModelState.READY
         runtime = entry.model.runtime
-        log.info("a model is ready", name=found.name, version=found.version, runtime=runtime.name, device=runtime.device)
+        log.info(
+            "a model is ready",
+            name=found.name,
+            version=found.version,
+            runtime=runtime.name,
+            device=runtime.device,
+        )
 
     def _let_go(self, key: Key, entry: _Entry) -> None:
         del self._entries[key]

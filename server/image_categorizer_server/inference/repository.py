@@ -1,6 +1,7 @@
-"""The model repository on disk: `<root>/<name>/<version>/`, one folder a version, never changed once there.
+"""The model repository on disk: `<root>/<name>/<version>/`, never changed once there.
 
-A version appears by one rename and disappears by one, so that a running server never sees half of it.
+A version appears by one rename and disappears by one, so that a running server never sees half of
+it.
 """
 
 import os
@@ -39,7 +40,9 @@ class Repository:
 
     def scan(self) -> list[Found]:
         """Returns all versions by name and number; a folder without a manifest is none."""
-        found = {(f.name, f.version): f for root in (PACKAGED, self._root) for f in self._versions(root)}
+        found = {
+            (f.name, f.version): f for root in (PACKAGED, self._root) for f in self._versions(root)
+        }
         return [found[key] for key in sorted(found)]
 
     def latest(self, name: str) -> int:
@@ -48,12 +51,14 @@ class Repository:
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:
-        """Yields an empty folder beside the models, to fill and hand to `publish`; removed afterwards."""
+        """Yields an empty folder, to fill and hand to `publish`; removed afterwards."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f"{HIDDEN}incoming-", dir=self._root))
         except OSError as error:
-            raise OperatorError(f"Cannot write to the model repository {self._root}: {error.strerror}.") from None
+            raise OperatorError(
+                f"Cannot write to the model repository {self._root}: {error.strerror}."
+            ) from None
         try:
             yield folder
         finally:
@@ -71,7 +76,9 @@ class Repository:
         try:
             folder.rename(target)
         except OSError:
-            raise OperatorError(f"{manifest.name} has a version {manifest.version} already.") from None
+            raise OperatorError(
+                f"{manifest.name} has a version {manifest.version} already."
+            ) from None
         return target
 
     def remove(self, name: str, version: int | None) -> list[int]:
@@ -84,7 +91,9 @@ class Repository:
         removable = [f for f in matching if not f.is_packaged]
         if not matching:
             wanted = name if version is None else f"{name} version {version}"
-            raise OperatorError(f"There is no model {wanted}; `image-categorizer models list` shows all.")
+            raise OperatorError(
+                f"There is no model {wanted}; `image-categorizer models list` shows all."
+            )
         if not removable:
             raise OperatorError(f"The model {name} ships with the program and cannot be removed.")
         for found in removable:

@@ -1,4 +1,4 @@
-"""Identifiers and broader categories for a model's categories: ImageNet's ship with us, others from a file."""
+"""Identifiers and broader categories: ImageNet's ship with us, others from a file."""
 
 import json
 from collections import Counter
@@ -22,8 +22,8 @@ def with_taxonomy(names: Sequence[str], file: Path | None) -> tuple[CategoryEntr
 
     Args:
         names: the network's categories, in the order of its outputs.
-        file: a JSON list of `{"name", "id", "ancestors"}` that holds every name; None asks whether the names
-            are ImageNet's thousand, which need no file.
+        file: a JSON list of `{"name", "id", "ancestors"}` that holds every name; None asks whether
+            the names are ImageNet's thousand, which need no file.
 
     Raises:
         OperatorError: expected; the file is malformed or misses a category.
@@ -31,7 +31,9 @@ def with_taxonomy(names: Sequence[str], file: Path | None) -> tuple[CategoryEntr
     entries = _from_file(names, file) if file else _as_imagenet(names)
     taken = Counter(entry.name for entry in entries)
     return tuple(
-        entry.model_copy(update={"name": f"{entry.name} ({entry.id or index})"}) if taken[entry.name] > 1 else entry
+        entry.model_copy(update={"name": f"{entry.name} ({entry.id or index})"})
+        if taken[entry.name] > 1
+        else entry
         for index, entry in enumerate(entries)
     )
 
@@ -43,15 +45,23 @@ def _from_file(names: Sequence[str], file: Path) -> list[CategoryEntry]:
         raise OperatorError(f"Cannot read {file}: {error.strerror}.") from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise OperatorError(f"{file} is no taxonomy: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+        raise OperatorError(
+            f"{file} is no taxonomy: {'.'.join(map(str, first['loc']))}: {first['msg']}."
+        ) from None
     missing = [name for name in names if name not in known]
     if missing:
-        raise OperatorError(f"{file} misses {len(missing)} of the model's categories, such as '{missing[0]}'.")
+        raise OperatorError(
+            f"{file} misses {len(missing)} of the model's categories, such as '{missing[0]}'."
+        )
     return [known[name] for name in names]
 
 
 def _as_imagenet(names: Sequence[str]) -> list[CategoryEntry]:
-    table = resources.files("image_categorizer_server").joinpath("taxonomies", IMAGENET_FILE).read_text()
+    table = (
+        resources.files("image_categorizer_server")
+        .joinpath("taxonomies", IMAGENET_FILE)
+        .read_text()
+    )
     imagenet = ENTRIES.validate_python(json.loads(table))
     background = len(names) == len(imagenet) + 1  # TensorFlow's networks have one more in front
     rows = [CategoryEntry(name=names[0]), *imagenet] if background else imagenet

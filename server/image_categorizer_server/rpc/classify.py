@@ -23,7 +23,9 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
         self._classifier = classifier
         self._max_filter_categories = max_filter_categories
 
-    async def Classify(self, request: Request, context: grpc.aio.ServicerContext[Request, Response]) -> Response:
+    async def Classify(
+        self, request: Request, context: grpc.aio.ServicerContext[Request, Response]
+    ) -> Response:
         """Serves `Classify` of classify.proto."""
         options = classify_options(request.options, self._max_filter_categories, "options.")
         if request.WhichOneof("source") is None:
@@ -35,13 +37,19 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
     ) -> Response:
         """Serves `ClassifyUpload` of classify.proto."""
         body = request.body
-        content = read_form(body.content_type, body.data, request) if is_form(body.content_type) else body.data
+        content = (
+            read_form(body.content_type, body.data, request)
+            if is_form(body.content_type)
+            else body.data
+        )
         options = classify_options(request, self._max_filter_categories)
         try:
             return await self._classify(content, options)
         except UndecodableImage as error:
             if content.lstrip()[:1] == b"{":
-                raise UndecodableImage(f"{error.message}; to send JSON set content-type: application/json") from None
+                raise UndecodableImage(
+                    f"{error.message}; to send JSON set content-type: application/json"
+                ) from None
             raise
 
     async def _classify(self, content: bytes, options: ClassifyOptions) -> Response:

@@ -6,7 +6,13 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from image_categorizer.v1 import classify_pb2, metadata_pb2, types_pb2
 
-from image_categorizer_server.domain import Category, Classification, ModelStatus, Prediction, ServerInfo
+from image_categorizer_server.domain import (
+    Category,
+    Classification,
+    ModelStatus,
+    Prediction,
+    ServerInfo,
+)
 from image_categorizer_server.errors import CategorizerError, InvalidRequest, Unavailable
 from image_categorizer_server.rpc.call import Call
 
@@ -29,7 +35,9 @@ def classify_response(classification: Classification, call: Call) -> classify_pb
             queue_ms=timing.queue_ms,
             inference_ms=timing.inference_ms,
             batch_size=timing.batch_size,
-            batch_close_reason=types_pb2.Timing.BatchCloseReason.Value(timing.batch_close_reason.value),
+            batch_close_reason=types_pb2.Timing.BatchCloseReason.Value(
+                timing.batch_close_reason.value
+            ),
         ),
         request_id=call.request_id,
     )
@@ -47,7 +55,9 @@ def prediction(value: Prediction) -> types_pb2.Prediction:
 
 def category(value: Category) -> metadata_pb2.Category:
     """Returns one category."""
-    return metadata_pb2.Category(category=value.name, category_id=value.category_id, ancestors=value.ancestors)
+    return metadata_pb2.Category(
+        category=value.name, category_id=value.category_id, ancestors=value.ancestors
+    )
 
 
 def model(status: ModelStatus) -> metadata_pb2.Model:
@@ -102,7 +112,9 @@ def status(error: CategorizerError) -> status_pb2.Status:
         retry.retry_delay.FromNanoseconds(int(error.retry_after_s * 1e9))
         details.append(retry)
     return status_pb2.Status(
-        code=grpc.StatusCode[error.status].value[0], message=_short(error.message), details=map(_packed, details)
+        code=grpc.StatusCode[error.status].value[0],
+        message=_short(error.message),
+        details=map(_packed, details),
     )
 
 

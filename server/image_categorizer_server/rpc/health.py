@@ -30,7 +30,9 @@ class HealthServicer(health_pb2_grpc.HealthServiceServicer):
     async def GetLiveness(
         self,
         request: our_health_pb2.GetLivenessRequest,
-        context: grpc.aio.ServicerContext[our_health_pb2.GetLivenessRequest, our_health_pb2.GetLivenessResponse],
+        context: grpc.aio.ServicerContext[
+            our_health_pb2.GetLivenessRequest, our_health_pb2.GetLivenessResponse
+        ],
     ) -> our_health_pb2.GetLivenessResponse:
         """Serves `GetLiveness` of health.proto."""
         return our_health_pb2.GetLivenessResponse(live=True)
@@ -38,10 +40,14 @@ class HealthServicer(health_pb2_grpc.HealthServiceServicer):
     async def GetReadiness(
         self,
         request: our_health_pb2.GetReadinessRequest,
-        context: grpc.aio.ServicerContext[our_health_pb2.GetReadinessRequest, our_health_pb2.GetReadinessResponse],
+        context: grpc.aio.ServicerContext[
+            our_health_pb2.GetReadinessRequest, our_health_pb2.GetReadinessResponse
+        ],
     ) -> our_health_pb2.GetReadinessResponse:
         """Serves `GetReadiness` of health.proto."""
-        return our_health_pb2.GetReadinessResponse(ready=True, degraded=await self._backend.check_ready())
+        return our_health_pb2.GetReadinessResponse(
+            ready=True, degraded=await self._backend.check_ready()
+        )
 
 
 async def report_health(backend: Backend, servicer: health.aio.HealthServicer) -> None:
@@ -57,5 +63,7 @@ async def report_health(backend: Backend, servicer: health.aio.HealthServicer) -
         if now != before:
             log.info(now)
             before = now
-        await servicer.set(READY, Serving.SERVING if now.startswith("ready") else Serving.NOT_SERVING)
+        await servicer.set(
+            READY, Serving.SERVING if now.startswith("ready") else Serving.NOT_SERVING
+        )
         await asyncio.sleep(CHECK_INTERVAL_S)

@@ -6,13 +6,18 @@ The one place that turns exceptions into statuses; nothing from inside reaches a
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import grpc
 from google.protobuf.message import Message
 
 from image_categorizer_server.backend import Backend
-from image_categorizer_server.errors import CategorizerError, DeadlineExceeded, Draining, Unavailable
+from image_categorizer_server.errors import (
+    CategorizerError,
+    DeadlineExceeded,
+    Draining,
+    Unavailable,
+)
 from image_categorizer_server.rpc import convert
 from image_categorizer_server.rpc.call import Call, current_call
 from image_categorizer_server.security.roles import authorize, is_public
@@ -21,6 +26,8 @@ from image_categorizer_server.telemetry import bind_request, get_log, request_id
 log = get_log(__name__)
 Context = grpc.aio.ServicerContext[Message, Message]
 Behaviour = Callable[[Message, Context], Awaitable[Message]]
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]  # not subscriptable at run time
 # Streams of libraries' own services, which touch nothing of ours.
 FOREIGN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
@@ -33,24 +40,28 @@ class Edge(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]",
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any]":
-        """Returns the handler, wrapped."""
+    ) -> "Handler | None":
+        """Returns the handler, wrapped; None where there is no such method."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or method.startswith(FOREIGN):
             return handler
         assert handler.unary_unary is not None, "streams of our own are not wrapped yet"
         return grpc.unary_unary_rpc_method_handler(
-            self._wrapped(method, handler.unary_unary),
+            self._wrapped(method, cast("Behaviour", handler.unary_unary)),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
     def _wrapped(self, method: str, behaviour: Behaviour) -> Behaviour:
         async def serve(request: Message, context: Context) -> Message:
-            headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+            headers = {
+                key: value
+                for key, value in context.invocation_metadata() or ()
+                if isinstance(value, str)
+            }
             call = Call(request_id_of(headers.get("x-request-id")))
             bind_request(call.request_id, trace_id_of(headers.get("traceparent")))
             current_call.set(call)
@@ -61,20 +72,27 @@ class Edge(grpc.aio.ServerInterceptor):
                 failure = error
             except Exception:
                 log.exception("a bug", method=method)
-                failure = CategorizerError(f"internal error; the server's log has request {call.request_id}")
+                failure = CategorizerError(
+                    f"internal error; the server's log has request {call.request_id}"
+                )
             else:
                 log.debug("served", method=method, ms=round(call.elapsed_s * 1000, 1))
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return response
-            await abort(context, failure, call.request_id)
+            return await abort(context, failure, call.request_id)
 
         return serve
 
     async def _within_deadline(
-        self, method: str, behaviour: Behaviour, request: Message, context: Context, headers: dict[str, str]
+        self,
+        method: str,
+        behaviour: Behaviour,
+        request: Message,
+        context: Context,
+        headers: dict[str, str],
     ) -> Message:
         server = self._backend.settings.server
-        remaining_s = context.time_remaining()
+        remaining_s: float | None = context.time_remaining()  # None where the caller set none
         given_s = server.default_deadline_s if remaining_s is None else remaining_s
         try:
             async with asyncio.timeout(min(given_s, server.max_deadline_s)) as deadline:

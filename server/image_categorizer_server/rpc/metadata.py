@@ -23,7 +23,9 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
     ) -> metadata_pb2.ListCategoriesResponse:
         """Serves `ListCategories` of metadata.proto."""
         version = _version(request.version)
-        page = self._catalog.list_categories(request.model, version, request.page_size, request.page_token)
+        page = self._catalog.list_categories(
+            request.model, version, request.page_size, request.page_token
+        )
         return metadata_pb2.ListCategoriesResponse(
             categories=map(convert.category, page.items), next_page_token=page.next_page_token
         )

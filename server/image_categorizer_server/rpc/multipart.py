@@ -2,9 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 from image_categorizer.v1 import classify_pb2
-from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
+from multipart import (
+    MultipartError,
+    MultipartSegment,
+    ParserLimitReached,
+    PushMultipartParser,
+    parse_options_header,
+)
 
 from image_categorizer_server.errors import InvalidRequest
 
@@ -43,14 +50,18 @@ def read_form(content_type: str, body: bytes, request: classify_pb2.ClassifyUplo
             images.append(part.content)
         elif part.name in OPTION_FIELDS:
             if part.name not in cleared:
-                request.ClearField(part.name)
+                cast("Any", request).ClearField(part.name)
                 cleared.add(part.name)
             _set_option(request, part)
         else:
             known = ", ".join([IMAGE_FIELD, *sorted(OPTION_FIELDS)])
-            raise InvalidRequest.of([(part.name[:64], f"is not a field of the form; fields are {known}")])
+            raise InvalidRequest.of(
+                [(part.name[:64], f"is not a field of the form; fields are {known}")]
+            )
     if len(images) != 1:
-        raise InvalidRequest.of([(IMAGE_FIELD, f"must be in the form once, is {len(images)} times")])
+        raise InvalidRequest.of(
+            [(IMAGE_FIELD, f"must be in the form once, is {len(images)} times")]
+        )
     return images[0]
 
 
@@ -72,7 +83,9 @@ def _parts(content_type: str, body: bytes) -> Iterator[Part]:
     boundary = parse_options_header(content_type)[1].get("boundary", "")
     name, chunks = "", list[bytes]()
     try:
-        with PushMultipartParser(boundary, max_segment_size=len(body), max_segment_count=MOST_PARTS) as parser:
+        with PushMultipartParser(
+            boundary, max_segment_size=len(body), max_segment_count=MOST_PARTS
+        ) as parser:
             for event in parser.parse(body):
                 if isinstance(event, MultipartSegment):
                     name, chunks = event.name, []
@@ -81,6 +94,8 @@ def _parts(content_type: str, body: bytes) -> Iterator[Part]:
                 else:
                     chunks.append(bytes(event))
     except ParserLimitReached:
-        raise InvalidRequest.of([("body", f"the form has more than {MOST_PARTS} fields, or headers too long")]) from None
+        raise InvalidRequest.of(
+            [("body", f"the form has more than {MOST_PARTS} fields, or headers too long")]
+        ) from None
     except MultipartError as error:
         raise InvalidRequest.of([("body", f"the form is malformed: {str(error)[:100]}")]) from None

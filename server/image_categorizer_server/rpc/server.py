@@ -7,8 +7,16 @@ import signal
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from image_categorizer.v1 import classify_pb2_grpc, health_pb2_grpc as our_health_pb2_grpc, metadata_pb2_grpc
-from image_categorizer.v1 import classify_pb2, health_pb2, metadata_pb2
+from image_categorizer.v1 import (
+    classify_pb2,
+    classify_pb2_grpc,
+    health_pb2,
+    metadata_pb2,
+    metadata_pb2_grpc,
+)
+from image_categorizer.v1 import (
+    health_pb2_grpc as our_health_pb2_grpc,
+)
 
 from image_categorizer_server.backend import Backend, open_backend, watching_models
 from image_categorizer_server.errors import OperatorError
@@ -29,7 +37,7 @@ SERVICES = tuple(
 
 
 def max_message_bytes(max_image_bytes: int) -> int:
-    """Returns the largest gRPC message taken: an image twice too large still gets an answer that says so."""
+    """Returns the largest message taken: an image twice too large still gets our answer."""
     return 2 * max_image_bytes + MEBIBYTE
 
 
@@ -49,12 +57,16 @@ def build_server(backend: Backend) -> tuple[grpc.aio.Server, health.aio.HealthSe
     )
     classify = ClassifyServicer(backend.classifier, settings.limits.max_filter_categories)
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
-    metadata_pb2_grpc.add_MetadataServiceServicer_to_server(MetadataServicer(backend.catalog), server)
+    metadata_pb2_grpc.add_MetadataServiceServicer_to_server(
+        MetadataServicer(backend.catalog), server
+    )
     our_health_pb2_grpc.add_HealthServiceServicer_to_server(HealthServicer(backend), server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.server.reflection:
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection.enable_server_reflection(
+            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
     return server, health_servicer
 
 
@@ -71,7 +83,9 @@ async def serve(settings: Settings) -> None:
         try:
             server.add_insecure_port(settings.server.bind)
         except RuntimeError:
-            raise OperatorError(f"Cannot listen on {settings.server.bind}: is it taken by another program?") from None
+            raise OperatorError(
+                f"Cannot listen on {settings.server.bind}: is it taken by another program?"
+            ) from None
         await server.start()
         reporting = asyncio.create_task(report_health(backend, health_servicer))
         try:
@@ -100,7 +114,7 @@ async def _until(stop: asyncio.Event, work: "asyncio._CoroutineLike[None]") -> N
 
 
 async def _drain(backend: Backend, server: grpc.aio.Server) -> None:
-    """Says not ready, waits until balancers noticed, refuses new requests, lets the old ones finish."""
+    """Says not ready, waits until balancers noticed, refuses new calls, ends the old."""
     log.info("stopping", grace_s=backend.settings.server.drain_s)
     backend.is_draining = True
     await asyncio.sleep(backend.settings.server.drain_notice_s)

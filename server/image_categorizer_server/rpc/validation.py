@@ -1,7 +1,7 @@
 """Wire → domain: options of a request, every violation named at once (AIP-193)."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from image_categorizer_server.domain import DEFAULT_TOP_K, ClassifyOptions
 from image_categorizer_server.errors import InvalidRequest
@@ -25,10 +25,12 @@ class Options(Protocol):
     def include_categories(self) -> Sequence[str]: ...  # noqa: D102
     @property
     def exclude_categories(self) -> Sequence[str]: ...  # noqa: D102
-    def HasField(self, name: str, /) -> bool: ...  # noqa: D102
+    def HasField(self, field_name: Literal["top_k"], /) -> bool: ...  # noqa: D102
 
 
-def classify_options(wire: Options, max_filter_categories: int, prefix: str = "") -> ClassifyOptions:
+def classify_options(
+    wire: Options, max_filter_categories: int, prefix: str = ""
+) -> ClassifyOptions:
     """Returns the options, checked.
 
     Args:
@@ -44,14 +46,18 @@ def classify_options(wire: Options, max_filter_categories: int, prefix: str = ""
         wrong.append(("model", f"must have at most {MOST_NAME_CHARACTERS} characters"))
     version = version_number(wire.version, wrong)
     if not 0 <= wire.confidence_threshold <= 1:
-        wrong.append(("confidence_threshold", f"must be in [0, 1], is {wire.confidence_threshold:g}"))
+        wrong.append(
+            ("confidence_threshold", f"must be in [0, 1], is {wire.confidence_threshold:g}")
+        )
     top_k = wire.top_k if wire.HasField("top_k") else DEFAULT_TOP_K
     if top_k < 1:
         wrong.append(("top_k", f"must be at least 1, is {top_k}"))
     for field in ("include_categories", "exclude_categories"):
         names: Sequence[str] = getattr(wire, field)
         if len(names) > max_filter_categories:
-            wrong.append((field, f"must hold at most {max_filter_categories} names, holds {len(names)}"))
+            wrong.append(
+                (field, f"must hold at most {max_filter_categories} names, holds {len(names)}")
+            )
         elif any(not 1 <= len(name) <= MOST_NAME_CHARACTERS for name in names):
             wrong.append((field, f"must hold names of 1 to {MOST_NAME_CHARACTERS} characters"))
     raise_if_any(wrong, prefix)

@@ -1,4 +1,4 @@
-"""Turns an `authorization` header into a principal, asking the database at most every few seconds a key."""
+"""Turns an `authorization` header into a principal, with a cache of a few seconds."""
 
 from collections.abc import Awaitable, Callable
 
@@ -16,8 +16,8 @@ HELP = "send the header 'authorization: Bearer ic_...'"
 class Authenticator:
     """Knows callers by their API keys.
 
-    A key's row, or its absence, is remembered for `cache_s` seconds: the time that a revoked key may go on
-    working, and that a lost database goes unnoticed by callers of before.
+    A key's row, or its absence, is remembered for `cache_s` seconds: the time that a revoked key
+    may go on working, and that a lost database goes unnoticed by callers of before.
     """
 
     def __init__(self, find_key: Callable[[str], Awaitable[ApiKey | None]], cache_s: float) -> None:

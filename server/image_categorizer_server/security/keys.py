@@ -1,8 +1,8 @@
 """The form of API keys: `ic_`, 43 random characters, 6 of checksum.
 
-The random part holds 256 bits, so that a plain SHA-256 is safe to keep (OWASP ASVS 5.0, 6.5.2).  The prefix
-and the checksum let scanners find leaked keys and let us refuse mistyped ones without the database, as
-GitHub's tokens do.
+The random part holds 256 bits, so that a plain SHA-256 is safe to keep (OWASP ASVS 5.0, 6.5.2).
+The prefix and the checksum let scanners find leaked keys and let us refuse mistyped ones without
+the database, as GitHub's tokens do.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ def new_key() -> str:
 
 
 def is_well_formed(key: str) -> bool:
-    """Returns whether prefix, length and checksum are right; says nothing about whether the key exists."""
+    """Returns whether prefix, length and checksum are right; the key need not exist."""
     secret, checksum = key[len(PREFIX) : -CHECKSUM_LENGTH], key[-CHECKSUM_LENGTH:]
     return key.startswith(PREFIX) and len(secret) == SECRET_LENGTH and checksum == _checksum(secret)
 

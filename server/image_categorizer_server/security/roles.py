@@ -1,4 +1,4 @@
-"""The least role that each RPC asks for.  An RPC without a row is refused: a test compares with the descriptors."""
+"""The least role that each RPC asks for; one without a row is refused."""
 
 from image_categorizer_server.domain import Principal, Role
 from image_categorizer_server.errors import RoleInsufficient
@@ -40,5 +40,6 @@ def authorize(principal: Principal, method: str) -> None:
     if least is None or principal.role < least:
         wanted = least.name.lower() if least else "nobody's"
         raise RoleInsufficient(
-            f"the role '{principal.role.name.lower()}' may not call {method.rpartition('/')[2]}; it takes '{wanted}'"
+            f"the role '{principal.role.name.lower()}' may not call "
+            f"{method.rpartition('/')[2]}; it takes '{wanted}'"
         )

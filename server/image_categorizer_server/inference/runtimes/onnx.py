@@ -27,10 +27,14 @@ class OnnxRuntime:
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors; warnings are about the exporter's graph, not ours to mend
+        options.log_severity_level = (
+            3  # errors; warnings are about the exporter's graph, not ours to mend
+        )
         # Threads that spin between calls take cores away from decoding.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            file, options, providers=["CPUExecutionProvider"]
+        )
 
     def predict(self, inputs: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Returns confidences float32 (N, C); see `Runtime.predict`."""

@@ -1,6 +1,7 @@
 """torch, on a GPU, or on a CPU for networks that do not survive the export to ONNX.
 
-Importing this module imports torch and transformers, which takes seconds: import it where it is needed.
+Importing this module imports torch and transformers, which takes seconds: import it where it is
+needed.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ class Network(torch.nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Returns confidences float32 (N, C) for uint8 (N, H, W, 3)."""
         pixel_values = inputs.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.bias
-        logits = self.body(pixel_values=pixel_values).logits.float()
+        logits: torch.Tensor = self.body(pixel_values=pixel_values).logits.float()
         return logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
 
 
@@ -42,7 +43,11 @@ def load_network(folder: Path, spec: InputSpec, activation: Activation) -> Netwo
         ValueError: expected; transformers knows no image classifier of this kind.
     """
     body = AutoModelForImageClassification.from_pretrained(
-        folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=torch.float32
+        folder,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        dtype=torch.float32,
     )
     return Network(body, spec, activation).eval()
 
@@ -55,7 +60,7 @@ class TorchRuntime:
     def __init__(self, network: Network, device: str) -> None:
         """Moves the network to `cpu` or `cuda`; blocks."""
         self.device = device
-        self._network = network.to(device=device, memory_format=torch.channels_last)
+        self._network = network.to(device)
 
     def predict(self, inputs: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Returns confidences float32 (N, C); see `Runtime.predict`."""

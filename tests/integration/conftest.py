@@ -1,0 +1,113 @@
+"""Real PostgreSQL and Redis, started once; a real server on a unix socket, made by a factory."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+import pytest
+from image_categorizer import AsyncImageCategorizationClient
+from image_categorizer_server import admin
+from image_categorizer_server.backend import Backend, open_backend
+from image_categorizer_server.db.database import migrate, open_database
+from image_categorizer_server.domain import Role
+from image_categorizer_server.embedded.installation import Installation
+from image_categorizer_server.embedded.parts import EmbeddedRedis, Postgres
+from image_categorizer_server.embedded.supervisor import Part, Supervisor
+from image_categorizer_server.rpc.server import build_server
+from image_categorizer_server.settings import DatabaseSettings, Settings
+
+from tests.conftest import EXPORTS
+
+
+@dataclass
+class Stores:
+    """Running stores, and the means to stop and start them."""
+
+    postgres: Postgres
+    redis: EmbeddedRedis
+    supervisor: Supervisor
+    postgres_part: Part
+    redis_part: Part
+    installation: Installation
+
+
+@pytest.fixture(scope="session")
+async def stores(clean_environment, tmp_path_factory) -> AsyncIterator[Stores]:
+    installation = Installation(tmp_path_factory.mktemp("stores"))
+    installation.prepare()
+    supervisor = Supervisor(installation.logs, installation.run / "parts.json", print)
+    postgres, redis = Postgres(installation), EmbeddedRedis(installation)
+    postgres_part, redis_part = await postgres.part(), redis.part()
+    try:
+        await supervisor.start(postgres_part)
+        await postgres.create_database()
+        await supervisor.start(redis_part)
+        await migrate(postgres.url, DatabaseSettings())
+        yield Stores(postgres, redis, supervisor, postgres_part, redis_part, installation)
+    finally:
+        await supervisor.stop()
+
+
+@pytest.fixture
+async def empty_database(stores) -> str:
+    """The database's address, all our tables emptied."""
+    connection = await asyncpg.connect(stores.postgres.url)
+    await connection.execute("TRUNCATE api_keys")
+    await connection.close()
+    return stores.postgres.url
+
+
+@pytest.fixture
+def settings(stores, empty_database, tmp_path) -> Settings:
+    return Settings(
+        DATABASE_URL=empty_database,
+        REDIS_URL=stores.redis.url,
+        MODEL_PATH=tmp_path / "models",
+        server={"bind": f"unix:{stores.installation.sockets}/test.sock", "drain_s": 5},
+        models={"cache_path": EXPORTS, "scan_interval_s": 0.1},
+        security={"key_cache_s": 0.2},
+        database={"timeout_s": 2},
+    )
+
+
+@dataclass
+class Running:
+    """A server that answers, and keys to call it with."""
+
+    backend: Backend
+    address: str
+    key: Callable[[Role], Awaitable[str]]
+
+    async def client(self, role: Role = Role.CLASSIFIER, **options) -> AsyncImageCategorizationClient:
+        return AsyncImageCategorizationClient(await self.key(role), self.address, **options)
+
+
+@asynccontextmanager
+async def running_server(settings: Settings, load: bool = True) -> AsyncIterator[Running]:
+    """Runs a server in this process, on a unix socket."""
+    async with AsyncExitStack() as stack:
+        backend = await stack.enter_async_context(open_backend(settings))
+        server, _ = build_server(backend)
+        server.add_insecure_port(settings.server.bind)
+        await server.start()
+        stack.push_async_callback(server.stop, 0)
+        if load:
+            await backend.registry.load_all()
+
+        async def key(role: Role) -> str:
+            return (await admin.create_key(f"test {role.name}", role)).secret
+
+        yield Running(backend, settings.server.bind, key)
+
+
+@pytest.fixture
+async def server(settings) -> AsyncIterator[Running]:
+    async with running_server(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def database(empty_database) -> AsyncIterator[None]:
+    async with open_database(empty_database, DatabaseSettings()):
+        yield

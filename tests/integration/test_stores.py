@@ -1,0 +1,100 @@
+"""Migrations, keys in PostgreSQL, Redis."""
+
+import asyncio
+
+import asyncpg
+import pytest
+from image_categorizer_server import admin
+from image_categorizer_server.cache import open_cache
+from image_categorizer_server.db import keys
+from image_categorizer_server.db.database import check_database, migrate, open_database, tortoise_config
+from image_categorizer_server.domain import Role
+from image_categorizer_server.errors import DependencyDown, OperatorError
+from image_categorizer_server.security.keys import sha256_of
+from image_categorizer_server.settings import DatabaseSettings, RedisSettings
+from tortoise.context import TortoiseContext
+from tortoise.migrations.autodetector import MigrationAutodetector
+
+QUICK = DatabaseSettings(timeout_s=1)
+
+
+async def fetch(url, query):
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetch(query)
+    finally:
+        await connection.close()
+
+
+async def test_migrating_twice_and_at_once_changes_nothing(stores):
+    await asyncio.gather(*(migrate(stores.postgres.url, QUICK) for _ in range(4)))
+    applied = await fetch(stores.postgres.url, "SELECT name FROM tortoise_migrations ORDER BY id")
+    names = [row["name"] for row in applied]
+    assert names == sorted(set(names))
+
+
+async def test_migrations_cover_all_tables():
+    config = tortoise_config("postgres://nobody@localhost/none", QUICK)
+    async with TortoiseContext() as context:
+        await context.init(config=config)
+        changes = await MigrationAutodetector(context.apps, config["apps"]).changes()
+    assert [operation for writer in changes for operation in writer.operations] == []
+
+
+async def test_every_table_carries_a_tenant(stores):
+    rows = await fetch(
+        stores.postgres.url,
+        """SELECT table_name FROM information_schema.tables t WHERE table_schema = 'public'
+           AND table_name <> 'tortoise_migrations' AND NOT EXISTS (SELECT FROM information_schema.columns c
+           WHERE c.table_name = t.table_name AND c.column_name = 'tenant_id' AND c.is_nullable = 'NO')""",
+    )
+    assert rows == []
+
+
+async def test_a_key_is_found_by_its_hash_and_its_secret_is_nowhere(database, stores):
+    made = await admin.create_key("camera", Role.OPERATOR)
+    found = await keys.find_key(sha256_of(made.secret))
+    assert found == made.key
+    assert await keys.find_key(sha256_of("ic_other")) is None
+    stored = str(await fetch(stores.postgres.url, "SELECT * FROM api_keys"))
+    assert made.secret not in stored
+    assert made.secret[8:] not in stored
+
+
+async def test_keys_are_listed_and_revoked_once(database):
+    first = await admin.create_key("first", Role.VIEWER)
+    second = await admin.create_key("second", Role.ADMIN)
+    assert [key.name for key in await admin.list_keys()] == ["first", "second"]
+    await admin.revoke_key(first.key.key_id)
+    with pytest.raises(OperatorError, match="keys list"):
+        await admin.revoke_key(first.key.key_id)
+    in_force = [key.name for key in await admin.list_keys() if key.revoke_time is None]
+    assert in_force == [second.key.name]
+
+
+async def test_a_lost_database_is_a_dependency_down():
+    async with open_database("postgres://nobody@localhost:1/none", QUICK):
+        with pytest.raises(DependencyDown, match="database"):
+            await check_database()
+        with pytest.raises(DependencyDown, match="database"):
+            await keys.list_keys("default")
+
+
+@pytest.mark.parametrize("url", ["postgres://nobody@localhost:1/none", "mysql://x/y", "nonsense"])
+async def test_a_database_that_cannot_be_migrated_says_why(url):
+    with pytest.raises(OperatorError):
+        await migrate(url, QUICK)
+
+
+async def test_redis_answers(stores):
+    async with open_cache(stores.redis.url, RedisSettings()) as cache:
+        await cache.check()
+
+
+async def test_a_lost_redis_is_a_dependency_down():
+    async with open_cache("redis://localhost:1", RedisSettings(timeout_s=0.5)) as cache:
+        with pytest.raises(DependencyDown, match="redis"):
+            await cache.check()
+    with pytest.raises(OperatorError, match="REDIS_URL"):
+        async with open_cache("http://localhost", RedisSettings()):
+            pass

@@ -1,0 +1,113 @@
+"""The error tree, its way over the wire, and its twin in the SDK."""
+
+import grpc
+import image_categorizer
+import image_categorizer.errors as sdk
+import image_categorizer_server.errors as ours
+import pytest
+from google.rpc import error_details_pb2
+from image_categorizer_server.rpc import convert
+
+
+def tree(root):
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+OURS = list(tree(ours.CategorizerError))
+
+
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
+def test_every_error_has_a_status_a_reason_and_a_place_in_the_drawing(kind):
+    assert kind.status in grpc.StatusCode.__members__
+    assert kind.reason == kind.reason.upper()
+    assert kind.__name__ in ours.__doc__
+    assert kind.reason in ours.__doc__ or kind in (ours.NotFound, ours.Unavailable)
+
+
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
+def test_every_error_has_a_twin_of_the_same_name_and_parents(kind):
+    twin = getattr(sdk, kind.__name__)
+    assert [c.__name__ for c in twin.__mro__] == [c.__name__ for c in kind.__mro__]
+    assert twin.__name__ in sdk.__doc__
+
+
+def test_the_public_face_of_the_sdk_is_complete_and_sorted():
+    names = image_categorizer.__all__
+    assert names == sorted(names)
+    assert {twin.__name__ for twin in tree(sdk.CategorizerError)} <= set(names)
+
+
+class Failed(grpc.RpcError, grpc.Call):
+    """What a client meets, made of a status as the server sends it."""
+
+    def __init__(self, status, **headers):
+        self._status = status
+        self._headers = headers
+
+    def code(self):
+        return next(c for c in grpc.StatusCode if c.value[0] == self._status.code)
+
+    def details(self):
+        return self._status.message
+
+    def trailing_metadata(self):
+        return (("grpc-status-details-bin", self._status.SerializeToString()), *self._headers.items())
+
+    def initial_metadata(self):
+        return ()
+
+    def is_active(self):
+        return False
+
+    def time_remaining(self):
+        return None
+
+    def cancel(self):
+        return False
+
+    def add_callback(self, callback):
+        return False
+
+
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
+def test_every_error_arrives_as_its_twin(kind):
+    status = convert.status(kind("a message"))
+    arrived = sdk.from_rpc_error(Failed(status, **{"x-request-id": "r1"}))
+    leaf = kind.reason not in ("UNAVAILABLE", "NOT_FOUND", "CREDENTIALS_INVALID")
+    expected = kind.__name__ if leaf else type(arrived).__name__
+    assert type(arrived).__name__ == expected
+    assert isinstance(arrived, getattr(sdk, kind.__name__))
+    assert (arrived.message, arrived.status, arrived.request_id) == ("a message", kind.status, "r1")
+
+
+def test_details_arrive():
+    wrong = ours.InvalidRequest.of([("top_k", "must be at least 1"), ("model", "too long")])
+    arrived = sdk.from_rpc_error(Failed(convert.status(wrong)))
+    assert arrived.violations == wrong.violations
+    busy = sdk.from_rpc_error(Failed(convert.status(ours.Overloaded("busy", retry_after_s=1.5))))
+    assert busy.retry_after_s == 1.5
+
+
+def test_long_texts_are_cut_so_that_headers_hold_them():
+    wrong = ours.InvalidRequest.of([(f"field{i}", "x" * 5000) for i in range(500)])
+    status = convert.status(wrong)
+    assert len(status.SerializeToString()) < 7000
+    bad = error_details_pb2.BadRequest()
+    assert status.details[1].Unpack(bad)
+    assert len(bad.field_violations) == convert.MOST_VIOLATIONS
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, sdk.Unavailable),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, sdk.DeadlineExceeded),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, sdk.ImageTooLarge),
+        (grpc.StatusCode.UNKNOWN, sdk.CategorizerError),
+    ],
+)
+def test_errors_without_details_follow_from_their_status(code, kind):
+    error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "text")
+    assert type(sdk.from_rpc_error(error)) is kind
