@@ -1,4 +1,4 @@
-"""Writes the migration that brings the tables to what rows.py says: `make migration NAME=add_labels`."""
+"""Writes the migration that rows.py asks for: `make migration NAME=add_labels`."""
 
 import argparse
 import asyncio

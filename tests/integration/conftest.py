@@ -79,7 +79,9 @@ class Running:
     address: str
     key: Callable[[Role], Awaitable[str]]
 
-    async def client(self, role: Role = Role.CLASSIFIER, **options) -> AsyncImageCategorizationClient:
+    async def client(
+        self, role: Role = Role.CLASSIFIER, **options
+    ) -> AsyncImageCategorizationClient:
         return AsyncImageCategorizationClient(await self.key(role), self.address, **options)
 
 

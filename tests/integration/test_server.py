@@ -17,7 +17,8 @@ from image_categorizer import (
     RoleInsufficient,
     Unavailable,
 )
-from image_categorizer.v1 import classify_pb2, classify_pb2_grpc, health_pb2 as our_health_pb2
+from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
+from image_categorizer.v1 import health_pb2 as our_health_pb2
 from image_categorizer.v1 import health_pb2_grpc as our_health_pb2_grpc
 from image_categorizer_server import admin
 from image_categorizer_server.domain import Role
@@ -96,7 +97,10 @@ async def test_wrong_requests_name_the_field(server):
 async def test_a_request_without_an_image_is_refused(server):
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub = classify_pb2_grpc.ClassifyServiceStub(channel)
-        headers = (("authorization", f"Bearer {await server.key(Role.ADMIN)}"), ("x-request-id", "mine"))
+        headers = (
+            ("authorization", f"Bearer {await server.key(Role.ADMIN)}"),
+            ("x-request-id", "mine"),
+        )
         with pytest.raises(grpc.aio.AioRpcError, match="image: is required") as caught:
             await stub.Classify(classify_pb2.ClassifyRequest(), metadata=headers)
     assert dict(caught.value.trailing_metadata())["x-request-id"] == "mine"
@@ -131,7 +135,10 @@ async def test_the_server_has_a_deadline_of_its_own(settings):
     short = settings.model_copy(
         update={"server": settings.server.model_copy(update={"default_deadline_s": 1e-4})}
     )
-    async with running_server(short) as server, grpc.aio.insecure_channel(server.address) as channel:
+    async with (
+        running_server(short) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
         stub = classify_pb2_grpc.ClassifyServiceStub(channel)
         headers = (("authorization", f"Bearer {await server.key(Role.ADMIN)}"),)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -141,9 +148,16 @@ async def test_the_server_has_a_deadline_of_its_own(settings):
 
 async def test_a_full_queue_refuses_at_once_and_serves_again(settings):
     narrow = settings.model_copy(
-        update={"inference": settings.inference.model_copy(update={"max_queued": 4, "max_batch_size": 2})}
+        update={
+            "inference": settings.inference.model_copy(
+                update={"max_queued": 4, "max_batch_size": 2}
+            )
+        }
     )
-    async with running_server(narrow) as server, grpc.aio.insecure_channel(server.address) as channel:
+    async with (
+        running_server(narrow) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
         stub = classify_pb2_grpc.ClassifyServiceStub(channel)
         headers = (("authorization", f"Bearer {await server.key(Role.ADMIN)}"),)
         request = classify_pb2.ClassifyRequest(image=PICTURE)
@@ -256,11 +270,14 @@ async def test_reflection_is_off_unless_asked_for(settings):
             request = reflection_pb2.ServerReflectionRequest(list_services="")
             async for answer in stub.ServerReflectionInfo(iter([request])):
                 return {service.name for service in answer.list_services_response.service}
+        return set()
 
     async with running_server(settings, load=False) as server:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await services(server.address)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    shown = settings.model_copy(update={"server": settings.server.model_copy(update={"reflection": True})})
+    shown = settings.model_copy(
+        update={"server": settings.server.model_copy(update={"reflection": True})}
+    )
     async with running_server(shown, load=False) as server:
         assert "image_categorizer.v1.ClassifyService" in await services(server.address)

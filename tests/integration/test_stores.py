@@ -7,7 +7,12 @@ import pytest
 from image_categorizer_server import admin
 from image_categorizer_server.cache import open_cache
 from image_categorizer_server.db import keys
-from image_categorizer_server.db.database import check_database, migrate, open_database, tortoise_config
+from image_categorizer_server.db.database import (
+    check_database,
+    migrate,
+    open_database,
+    tortoise_config,
+)
 from image_categorizer_server.domain import Role
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.security.keys import sha256_of
@@ -44,9 +49,12 @@ async def test_migrations_cover_all_tables():
 async def test_every_table_carries_a_tenant(stores):
     rows = await fetch(
         stores.postgres.url,
-        """SELECT table_name FROM information_schema.tables t WHERE table_schema = 'public'
-           AND table_name <> 'tortoise_migrations' AND NOT EXISTS (SELECT FROM information_schema.columns c
-           WHERE c.table_name = t.table_name AND c.column_name = 'tenant_id' AND c.is_nullable = 'NO')""",
+        """
+        SELECT table_name FROM information_schema.tables t
+        WHERE table_schema = 'public' AND table_name <> 'tortoise_migrations' AND NOT EXISTS (
+            SELECT FROM information_schema.columns c WHERE c.table_name = t.table_name
+            AND c.column_name = 'tenant_id' AND c.is_nullable = 'NO')
+        """,
     )
     assert rows == []
 

@@ -30,7 +30,10 @@ def test_the_threshold_is_inclusive():
 
 def test_filters_leave_confidences_as_they_are():
     found = top_predictions(CONFIDENCES, CATEGORIES, 5, 0.0, np.array([0, 2]))
-    assert [(p.category.name, round(p.confidence, 3)) for p in found] == [("cat", 0.4), ("ant", 0.1)]
+    assert [(p.category.name, round(p.confidence, 3)) for p in found] == [
+        ("cat", 0.4),
+        ("ant", 0.1),
+    ]
 
 
 def test_filters_that_let_nothing_pass_give_nothing():

@@ -40,7 +40,9 @@ def test_lossless_formats_give_the_pixels_that_went_in(decoder, image_format):
         picture = np.asarray(image.convert("RGB"))
         content = encoded(image, "GIF")
     else:
-        content = encoded(picture, image_format, **({"lossless": True} if image_format == "WEBP" else {}))
+        content = encoded(
+            picture, image_format, **({"lossless": True} if image_format == "WEBP" else {})
+        )
     assert np.array_equal(decoder.decode(content).array(), picture)
 
 
@@ -56,7 +58,11 @@ GREY = scene(24, 16)[:, :, 0]
 @pytest.mark.parametrize(
     ("mode", "image", "expected"),
     [
-        ("1", Image.fromarray(GREY).convert("1"), np.asarray(Image.fromarray(GREY).convert("1")) * 255),
+        (
+            "1",
+            Image.fromarray(GREY).convert("1"),
+            np.asarray(Image.fromarray(GREY).convert("1")) * 255,
+        ),
         ("L", Image.fromarray(GREY), GREY),
         ("I;16", Image.fromarray(GREY.astype(np.uint16) * 257), GREY),
         ("P", Image.fromarray(GREY).convert("P"), GREY),
@@ -143,8 +149,27 @@ def test_an_animation_shows_its_first_frame(decoder):
 
 def test_a_large_jpeg_is_decoded_smaller_but_not_too_small(decoder):
     pixels = decoder.decode(jpeg(1000, 800), least_px=(224, 224))
-    assert (pixels.width_px, pixels.height_px) == (500, 400)
-    assert decoder.decode(jpeg(1000, 800)).width_px == 1000
+    assert pixels.array().shape == (400, 500, 3)
+    assert (pixels.width_px, pixels.height_px) == (1000, 800)
+    assert decoder.decode(jpeg(1000, 800)).array().shape == (800, 1000, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_decoding_smaller_moves_nothing(decoder, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(smooth(997, 803), quality=98, exif=exif)  # no whole blocks at any edge
+    small, full = decoder.decode(content, least_px=(100, 100)), decoder.decode(content)
+    assert max(small.array().shape) <= 250 < max(full.array().shape)
+    assert (small.width_px, small.height_px) == (full.width_px, full.height_px)
+    pictures = [p.resized(40, 40, (0, 0, 40, 40), "bilinear").astype(int) for p in (small, full)]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 2
+
+
+def smooth(width_px, height_px):
+    """Returns uint8 (H, W, 3) that rises to the right and to the bottom: any shift shows."""
+    y, x = np.mgrid[:height_px, :width_px]
+    return np.stack([x * 255 / width_px, y * 255 / height_px, 0 * x], -1).astype(np.uint8)
 
 
 def test_limits_are_inclusive(decoder):
@@ -176,7 +201,9 @@ def test_a_webp_that_claims_a_huge_canvas_is_refused_before_it_is_opened(decoder
         decoder.decode(bytes(content))
 
 
-@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}])
+@pytest.mark.parametrize(
+    "options", [{"lossless": True}, {"quality": 80}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}]
+)
 def test_webp_headers_of_all_kinds_are_read(options):
     assert webp_size(encoded(scene(123, 77), "WEBP", **options)) == (123, 77)
 

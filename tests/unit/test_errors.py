@@ -53,7 +53,10 @@ class Failed(grpc.RpcError, grpc.Call):
         return self._status.message
 
     def trailing_metadata(self):
-        return (("grpc-status-details-bin", self._status.SerializeToString()), *self._headers.items())
+        return (
+            ("grpc-status-details-bin", self._status.SerializeToString()),
+            *self._headers.items(),
+        )
 
     def initial_metadata(self):
         return ()

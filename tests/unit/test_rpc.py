@@ -20,14 +20,29 @@ def test_defaults_are_those_of_the_contract():
     ("fields", "violation"),
     [
         ({"confidence_threshold": 7}, ("options.confidence_threshold", "must be in [0, 1], is 7")),
-        ({"confidence_threshold": float("nan")}, ("options.confidence_threshold", "must be in [0, 1], is nan")),
+        (
+            {"confidence_threshold": float("nan")},
+            ("options.confidence_threshold", "must be in [0, 1], is nan"),
+        ),
         ({"top_k": -1}, ("options.top_k", "must be at least 1, is -1")),
         ({"top_k": 0}, ("options.top_k", "must be at least 1, is 0")),
-        ({"version": "latest"}, ("options.version", "must be a number from 1 on, or empty for the newest")),
-        ({"version": "0"}, ("options.version", "must be a number from 1 on, or empty for the newest")),
+        (
+            {"version": "latest"},
+            ("options.version", "must be a number from 1 on, or empty for the newest"),
+        ),
+        (
+            {"version": "0"},
+            ("options.version", "must be a number from 1 on, or empty for the newest"),
+        ),
         ({"model": "m" * 257}, ("options.model", "must have at most 256 characters")),
-        ({"include_categories": list("abcd")}, ("options.include_categories", "must hold at most 3 names, holds 4")),
-        ({"exclude_categories": [""]}, ("options.exclude_categories", "must hold names of 1 to 256 characters")),
+        (
+            {"include_categories": list("abcd")},
+            ("options.include_categories", "must hold at most 3 names, holds 4"),
+        ),
+        (
+            {"exclude_categories": [""]},
+            ("options.exclude_categories", "must hold names of 1 to 256 characters"),
+        ),
     ],
 )
 def test_each_wrong_field_is_named(fields, violation):
@@ -39,20 +54,27 @@ def test_each_wrong_field_is_named(fields, violation):
 def test_all_wrong_fields_are_named_at_once():
     with pytest.raises(InvalidRequest) as caught:
         classify_options(ClassifyOptions(confidence_threshold=-1, top_k=0, version="x"), MOST)
-    assert [field for field, _ in caught.value.violations] == ["version", "confidence_threshold", "top_k"]
+    assert [field for field, _ in caught.value.violations] == [
+        "version",
+        "confidence_threshold",
+        "top_k",
+    ]
     assert "top_k: must be at least 1, is 0" in caught.value.message
 
 
 def form(*parts):
     """Returns (content type, body) of a form; a part is (name, content)."""
     body = b"".join(
-        b'--xyz\r\nContent-Disposition: form-data; name="%s"; filename="f"\r\n\r\n%s\r\n' % part for part in parts
+        b'--xyz\r\nContent-Disposition: form-data; name="%s"; filename="f"\r\n\r\n%s\r\n' % part
+        for part in parts
     )
     return 'multipart/form-data; boundary="xyz"', body + b"--xyz--\r\n"
 
 
 def test_a_form_gives_image_and_options():
-    request = ClassifyUploadRequest(body=HttpBody(), model="query", top_k=9, include_categories=["query"])
+    request = ClassifyUploadRequest(
+        body=HttpBody(), model="query", top_k=9, include_categories=["query"]
+    )
     parts = [
         (b"image", b"\xff\xd8 bytes \r\n--xy"),
         (b"top_k", b"2"),
@@ -83,7 +105,9 @@ def test_a_wrong_form_is_refused_by_field(parts, violation):
 
 
 def test_an_unknown_field_is_refused_with_the_known_ones():
-    with pytest.raises(InvalidRequest, match=r"picture: is not a field.*image, confidence_threshold"):
+    with pytest.raises(
+        InvalidRequest, match=r"picture: is not a field.*image, confidence_threshold"
+    ):
         read_form(*form((b"picture", b"a")), ClassifyUploadRequest())
 
 
@@ -104,7 +128,12 @@ def test_a_malformed_form_is_refused(content_type, body):
 
 @pytest.mark.parametrize(
     ("content_type", "expected"),
-    [("multipart/form-data; boundary=x", True), ("Multipart/Form-Data", True), ("image/jpeg", False), ("", False)],
+    [
+        ("multipart/form-data; boundary=x", True),
+        ("Multipart/Form-Data", True),
+        ("image/jpeg", False),
+        ("", False),
+    ],
 )
 def test_the_content_type_tells_forms(content_type, expected):
     assert is_form(content_type) is expected

@@ -74,7 +74,9 @@ async def test_a_good_key_is_looked_up_once():
     rows = Rows((sha256_of(key), row()))
     authenticator = Authenticator(rows.find, cache_s=60)
     for header in (f"Bearer {key}", f"bearer  {key}"):
-        assert await authenticator.authenticate(header) == Principal("k1", "default", Role.CLASSIFIER)
+        assert await authenticator.authenticate(header) == Principal(
+            "k1", "default", Role.CLASSIFIER
+        )
     assert rows.asked == 1
 
 
@@ -84,7 +86,9 @@ async def test_no_header_is_missing_credentials(header):
         await Authenticator(Rows().find, cache_s=1).authenticate(header)
 
 
-@pytest.mark.parametrize("header", ["ic_x", "Basic dTpw", "Bearer", "Bearer ic_wrong", "Bearer ic_" + "a" * 49])
+@pytest.mark.parametrize(
+    "header", ["ic_x", "Basic dTpw", "Bearer", "Bearer ic_wrong", "Bearer ic_" + "a" * 49]
+)
 async def test_a_malformed_key_never_reaches_the_database(header):
     rows = Rows()
     with pytest.raises(CredentialsInvalid):

@@ -66,7 +66,33 @@ UPRIGHT: dict[int, Image.Transpose] = {  # EXIF 2.32, section 4.6.4 A, tag Orien
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SWAPS_SIDES = frozenset(
+    {
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.ROTATE_270,
+        Image.Transpose.TRANSVERSE,
+    }
+)
+# After the mirroring at the diagonal, for those that swap sides.
+MIRRORS_COLUMNS = frozenset(
+    {
+        Image.Transpose.FLIP_LEFT_RIGHT,
+        Image.Transpose.ROTATE_180,
+        Image.Transpose.ROTATE_270,
+        Image.Transpose.TRANSVERSE,
+    }
+)
+MIRRORS_ROWS = frozenset(
+    {
+        Image.Transpose.FLIP_TOP_BOTTOM,
+        Image.Transpose.ROTATE_180,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.TRANSVERSE,
+    }
+)
 
+Box = tuple[float, float, float, float] | None
 Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 
 
@@ -82,27 +108,28 @@ class ImageLimits:
 
 
 class Pixels:
-    """A decoded image: RGB, 8 bits a channel, upright."""
+    """A decoded image: RGB, 8 bits a channel, upright; perhaps kept smaller than it is."""
 
     _RESAMPLING: ClassVar = {name: Image.Resampling[name.upper()] for name in get_args(Resample)}
 
-    def __init__(self, image: Image.Image) -> None:
+    def __init__(
+        self, image: Image.Image, size_px: tuple[int, int] | None = None, box: Box = None
+    ) -> None:
+        """Wraps a decoded image.
+
+        Args:
+            image: mode RGB, upright.
+            size_px: width and height of the image itself, where `image` was decoded smaller.
+            box: the part of `image` that shows it; a JPEG decoded smaller ends in whole blocks.
+        """
         self._image = image
+        self._box = box or (0.0, 0.0, float(image.width), float(image.height))
+        self.width_px, self.height_px = size_px or image.size
 
     @classmethod
     def of(cls, array: NDArray[np.uint8]) -> "Pixels":
         """Returns pixels that hold a copy of uint8 (H, W, 3)."""
         return cls(Image.fromarray(array, "RGB"))
-
-    @property
-    def width_px(self) -> int:
-        """Width, at least 1."""
-        return self._image.width
-
-    @property
-    def height_px(self) -> int:
-        """Height, at least 1."""
-        return self._image.height
 
     def resized(
         self, width_px: int, height_px: int, crop: tuple[int, int, int, int], resample: Resample
@@ -110,15 +137,17 @@ class Pixels:
         """Returns the part `crop` (left, top, right, bottom) of the resized image, uint8 (H, W, 3).
 
         Columns first, then rows, each rounded to bytes, as a plain resize does; what the crop drops
-        between both is not computed.  Equal to resizing the whole byte for byte, which Pillow's own
-        `box` is not: it rounds the box to 32-bit floats.
+        between both is not computed.  Equal to resizing the whole byte for byte, which cropping by
+        Pillow's own `box` is not: it rounds the box to 32-bit floats.
         """
         left, top, right, bottom = crop
         how = self._RESAMPLING[resample]
-        columns = self._image.resize((width_px, self.height_px), how)
-        columns = columns.crop((left, 0, right, self.height_px))
-        rows = columns.resize((right - left, height_px), how)
-        return np.asarray(rows.crop((0, top, right - left, bottom)))
+        first, above, last, below = self._box
+        rows = self._image.height
+        columns = self._image.resize((width_px, rows), how, box=(first, 0, last, rows))
+        columns = columns.crop((left, 0, right, rows))
+        whole = columns.resize((right - left, height_px), how, box=(0, above, right - left, below))
+        return np.asarray(whole.crop((0, top, right - left, bottom)))
 
     def array(self) -> NDArray[np.uint8]:
         """Returns all pixels as uint8 (H, W, 3)."""
@@ -129,7 +158,7 @@ class Decoder:
     """Decodes untrusted bytes within limits; may be used from several threads at once."""
 
     def __init__(self, limits: ImageLimits) -> None:
-        """Sets the limits, and Pillow's own, which holds for the whole process, as a second wall."""
+        """Sets the limits, and, as a second wall, Pillow's own for the whole process."""
         self._limits = limits
         Image.MAX_IMAGE_PIXELS = 2 * limits.max_pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -160,7 +189,7 @@ class Decoder:
         if image_format == "JPEG" and content.count(b"\xff\xda") > self._limits.max_jpeg_scans:
             raise UndecodableImage(f"the JPEG has more than {self._limits.max_jpeg_scans} scans")
         try:
-            return Pixels(self._read(content, image_format, least_px))
+            return self._read(content, image_format, least_px)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise self._too_many_pixels() from error
         except (TooManyPixels, UnsupportedFormat):
@@ -168,16 +197,19 @@ class Decoder:
         except Exception as error:
             raise UndecodableImage(f"the {image_format} image is damaged or truncated") from error
 
-    def _read(
-        self, content: bytes, image_format: str, least_px: tuple[int, int] | None
-    ) -> Image.Image:
+    def _read(self, content: bytes, image_format: str, least_px: tuple[int, int] | None) -> Pixels:
         with Image.open(io.BytesIO(content), formats=(image_format,)) as image:
             self._check_shape(image.width, image.height)
+            size_px = image.size
+            box: Box = None
             if least_px is not None and image_format == "JPEG":
-                image.draft(None, least_px)
+                drafted = image.draft(None, least_px)
+                box = drafted and drafted[1]
             image.load()
-            self._check_shape(image.width, image.height)
-            return rgb(upright(image))
+            if box is None:
+                size_px = image.size  # Pillow turns TIFF images itself when it loads them
+                self._check_shape(*size_px)
+            return upright(rgb(image), orientation_of(image), size_px, box)
 
     def _check_shape(self, width_px: int, height_px: int) -> None:
         if width_px < 1 or height_px < 1:
@@ -245,14 +277,42 @@ def webp_size(content: bytes) -> tuple[int, int]:
     raise UndecodableImage("the WEBP image is damaged or truncated")
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Returns the image turned as its EXIF says; an absurd orientation turns nothing."""
+def orientation_of(image: Image.Image) -> Image.Transpose | None:
+    """Returns how to turn the image so that it stands as its EXIF says; None where it stands so."""
     try:
         orientation = image.getexif().get(ORIENTATION_TAG)
-    except Exception:  # noqa: BLE001 - EXIF is as hostile as pixels, and an image without it is still an image
-        return image
-    transpose = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if transpose is None else image.transpose(transpose)
+    except Exception:  # noqa: BLE001 - EXIF is as hostile as pixels; without it an image is still one
+        return None
+    return UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+
+
+def upright(
+    image: Image.Image, turn: Image.Transpose | None, size_px: tuple[int, int], box: Box
+) -> Pixels:
+    """Returns the image turned, and with it what is known of it."""
+    if turn is None:
+        return Pixels(image, size_px, box)
+    if turn in SWAPS_SIDES:
+        size_px = size_px[1], size_px[0]
+    if box is not None:
+        box = turned_box(box, image.size, turn)
+    return Pixels(image.transpose(turn), size_px, box)
+
+
+def turned_box(
+    box: tuple[float, float, float, float], size_px: tuple[int, int], turn: Image.Transpose
+) -> tuple[float, float, float, float]:
+    """Returns where a part of an image of this size lies after the image was turned."""
+    left, top, right, bottom = box
+    width, height = size_px
+    if turn in SWAPS_SIDES:  # mirror at the diagonal first
+        left, top, right, bottom = top, left, bottom, right
+        width, height = height, width
+    if turn in MIRRORS_COLUMNS:
+        left, right = width - right, width - left
+    if turn in MIRRORS_ROWS:
+        top, bottom = height - bottom, height - top
+    return left, top, right, bottom
 
 
 def rgb(image: Image.Image) -> Image.Image:

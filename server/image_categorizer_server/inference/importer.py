@@ -217,9 +217,7 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _difference(
-    processor: Any, spec: InputSpec, width_px: int, height_px: int
-) -> float:
+def _difference(processor: Any, spec: InputSpec, width_px: int, height_px: int) -> float:
     """Returns the largest difference to the processor's own input, in steps of 8 bits."""
     picture = _picture(width_px, height_px)
     theirs = np.asarray(

@@ -2,8 +2,8 @@
 
     content ─▶ decode ─▶ reduce and crop ─▶ input uint8 (H, W, 3)
 
-Scaling to floats happens inside the network's graph, so that micro-batches stay bytes: a quarter of the
-memory to copy, on the way to a GPU too.
+Scaling to floats happens inside the network's graph, so that micro-batches stay bytes: a quarter of
+the memory to copy, on the way to a GPU too.
 """
 
 import time
@@ -17,6 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from image_categorizer_server.inference.decode import Decoder, Pixels, Resample
 
 Channels = Annotated[tuple[float, float, float], Field()]
+
+# A JPEG is decoded at half, a quarter or an eighth of its size only while that stays this many
+# times larger than the resized image.  Largest difference of a confidence to decoding in full, on
+# 24 photographs of 3 megapixels: 0.063 at 1, 0.025 at 2, 0.010 at 3, 0 at 4 with MobileNetV2; with
+# the starter model, whose input is far smaller, 0.10, 0.026, 0.021, 0.013.
+DRAFT_FACTOR = 4
 
 
 class InputSpec(BaseModel):
@@ -53,12 +59,10 @@ class Preprocessor:
     def __init__(self, decoder: Decoder, spec: InputSpec) -> None:
         self._decoder = decoder
         self._spec = spec
-        least = (
-            (spec.resize_px,) * 2
-            if spec.resize == "shortest_edge"
-            else (spec.width_px, spec.height_px)
-        )
-        self._least_px = (least[0], least[1])
+        shortest = spec.resize == "shortest_edge"
+        width_px = spec.resize_px if shortest else spec.width_px
+        height_px = spec.resize_px if shortest else spec.height_px
+        self._least_px = width_px * DRAFT_FACTOR, height_px * DRAFT_FACTOR
 
     def prepare(self, content: bytes) -> Input:
         """Returns the input for one encoded image; blocks for milliseconds.
@@ -81,7 +85,7 @@ def reduce(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
 
 
 def resized_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, int]:
-    """Returns width and height after resizing, before the crop; rounds down, as transformers does."""
+    """Returns width and height before the crop; rounds down, as transformers does."""
     if spec.resize == "exact":
         return spec.width_px, spec.height_px
     longer = int(spec.resize_px * max(width_px, height_px) / min(width_px, height_px))

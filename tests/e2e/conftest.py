@@ -1,0 +1,125 @@
+"""One whole installation, as `image-categorizer up` starts it, for all end-to-end tests."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import EXPORTS
+
+START_S = 120  # the first start may export the starter model
+COMMAND = [sys.executable, "-m", "image_categorizer_server"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Returns our environment, with exports shared by all tests and `variables` added."""
+    return {**os.environ, "CATEGORIZER_MODELS__CACHE_PATH": str(EXPORTS), **variables}
+
+
+def command(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs one `image-categorizer` command to its end."""
+    return subprocess.run(
+        [*COMMAND, *map(str, words)],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@dataclass
+class Up:
+    """A running `image-categorizer up`."""
+
+    data: Path
+    port: int
+    variables: dict[str, str] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    process: subprocess.Popen[str] | None = None
+
+    def start(self) -> float:
+        """Starts it; returns after how many seconds it answered."""
+        start_s = time.monotonic()
+        self.process = subprocess.Popen(
+            [*COMMAND, "up", "--port", str(self.port), "--data", str(self.data)],
+            env=environment(**self.variables),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        threading.Thread(target=self._read, args=[self.process], daemon=True).start()
+        while not any("Listening on" in line for line in self.lines):
+            if self.process.poll() is not None or time.monotonic() - start_s > START_S:
+                self.stop()
+                raise AssertionError("\n".join(self.lines))
+            time.sleep(0.05)
+        return time.monotonic() - start_s
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        with process.stderr:
+            self.lines.extend(line.rstrip("\n") for line in process.stderr)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> int:
+        """Ends it; returns its exit status."""
+        assert self.process is not None
+        self.process.send_signal(how)
+        return self.process.wait(60)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def shown_key(self) -> str | None:
+        """Returns the admin key that the start showed."""
+        found = re.search(r"^ +(ic_\w+)$", "\n".join(self.lines), re.MULTILINE)
+        return found[1] if found else None
+
+
+@pytest.fixture(scope="session")
+def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
+    variables = {
+        "CATEGORIZER_GATEWAY__CORS_ORIGINS": '["https://app.example"]',
+        "MAX_IMAGE_SIZE": "2",
+    }
+    running = Up(tmp_path_factory.mktemp("up"), free_port(), variables)
+    running.start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def admin_key(up) -> str:
+    key = up.shown_key()
+    assert key
+    return key
+
+
+@pytest.fixture(scope="session")
+def viewer_key(up) -> str:
+    made = command("keys", "create", "viewer", "--role", "viewer", "--json", "--data", up.data)
+    return str(json.loads(made.stdout)["key"])
+
+
+@pytest.fixture(scope="session")
+def http(up, admin_key) -> Iterator[httpx.Client]:
+    headers = {"authorization": f"Bearer {admin_key}"}
+    with httpx.Client(base_url=up.url, headers=headers, timeout=30) as client:
+        yield client
