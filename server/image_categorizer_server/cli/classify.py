@@ -15,7 +15,7 @@ from rich.table import Table
 
 from image_categorizer_server import admin
 from image_categorizer_server.cli.keys import with_database
-from image_categorizer_server.cli.options import AsJson, Data, note
+from image_categorizer_server.cli.options import AsJson, Data, note, out
 from image_categorizer_server.domain import Role
 from image_categorizer_server.embedded.installation import (
     Installation,
@@ -106,7 +106,7 @@ async def _classify_all(
                 progress.advance(task)
                 failed += _show(file, outcome, as_json, table, console)
     if table.row_count:
-        Console().print(table)
+        out().print(table)
     return failed
 
 

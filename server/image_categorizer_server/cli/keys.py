@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from image_categorizer_server import admin, clock
-from image_categorizer_server.cli.options import AsJson, Data, note
+from image_categorizer_server.cli.options import AsJson, Data, note, out
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.domain import ApiKey, Role
 from image_categorizer_server.embedded.installation import settings_for
@@ -91,7 +90,7 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
             f"{key.create_time:%Y-%m-%d}",
             _state(key),
         )
-    Console().print(table)
+    out().print(table)
 
 
 @app.command()

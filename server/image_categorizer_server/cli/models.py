@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from image_categorizer_server.cli.options import AsJson, Data, note
+from image_categorizer_server.cli.options import AsJson, Data, note, out
 from image_categorizer_server.embedded.installation import settings_for
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.manifest import Manifest, damage
@@ -42,7 +41,7 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
             manifest.licence,
             digest,
         )
-    Console().print(table)
+    out().print(table)
 
 
 @app.command()

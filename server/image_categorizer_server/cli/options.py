@@ -8,6 +8,8 @@ from rich.console import Console
 
 from image_categorizer_server.embedded.installation import DEFAULT_DATA
 
+PIPE_COLUMNS = 1000
+
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -19,6 +21,12 @@ Data = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")
 ]
+
+
+def out() -> Console:
+    """Returns where tables go; in a pipe they are as wide as they need to be."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_COLUMNS)
 
 
 def note() -> Console:

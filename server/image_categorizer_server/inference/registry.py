@@ -38,7 +38,7 @@ class Registry:
         self._default = default
         self._scan_interval_s = scan_interval_s
         self._entries: dict[Key, _Entry] = {}
-        self._malformed: dict[Key, int] = {}
+        self._malformed: dict[Key, tuple[int, str]] = {}
         self._unloading: set[asyncio.Task[None]] = set()
 
     @property
@@ -59,6 +59,8 @@ class Registry:
                 among them.
         """
         await self._refresh()
+        for _, reason in self._malformed.values():
+            raise OperatorError(reason)
         for entry in self._entries.values():
             if entry.state is ModelState.FAILED:
                 name, version = entry.manifest.name, entry.manifest.version
@@ -131,14 +133,14 @@ class Registry:
             if key not in found or found[key].stamp != entry.found.stamp:
                 self._let_go(key, entry)
         for key, new in found.items():
-            if key not in self._entries and self._malformed.get(key) != new.stamp:
+            if key not in self._entries and self._malformed.get(key, (0, ""))[0] != new.stamp:
                 await self._take_up(key, new)
 
     async def _take_up(self, key: Key, found: Found) -> None:
         try:
             manifest = manifest_of(found)
         except OperatorError as error:
-            self._malformed[key] = found.stamp
+            self._malformed[key] = found.stamp, str(error)
             log.warning(
                 "a model has no usable manifest",
                 name=found.name,

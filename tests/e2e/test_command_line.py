@@ -1,0 +1,189 @@
+"""The commands beside a running `up`, as a person would type them."""
+
+import json
+import os
+import shutil
+import stat
+import time
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import command
+from tests.pictures import jpeg
+from tests.tiny_model import write_tiny_model
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    files = [tmp_path / f"{seed}.jpg" for seed in range(5)]
+    for seed, file in enumerate(files):
+        file.write_bytes(jpeg(seed=seed))
+    return files
+
+
+def test_classify_needs_no_key_beside_up(up, pictures):
+    done = command("classify", *pictures, "--data", up.data)
+    assert done.returncode == 0, done.stderr
+    assert all(str(file.name) in done.stdout for file in pictures)
+    assert "%" in done.stdout
+    key_file = up.data / "client.key"
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+
+
+def test_classify_as_json_prints_one_line_a_file(up, pictures):
+    done = command("classify", *pictures, "--json", "--top-k", "2", "--data", up.data)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [r["filename"] for r in results] == [str(file) for file in pictures]
+    assert all(len(r["predictions"]) == 2 for r in results)
+    assert results[0]["category"] == results[0]["predictions"][0]["category"]
+
+
+def test_one_bad_file_fails_alone(up, pictures, tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("hello")
+    missing = tmp_path / "missing.jpg"
+    done = command("classify", pictures[0], text, missing, "--json", "--data", up.data)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 1
+    assert "notes.txt: the bytes are not an image" in done.stderr
+    assert "missing.jpg" in done.stderr
+    assert "2 of 3 images could not be classified." in done.stderr
+
+
+def test_classify_elsewhere_takes_address_and_key(up, admin_key, pictures):
+    variables = {
+        "CATEGORIZER_CLIENT__BASE_URL": f"localhost:{up.port}",
+        "CATEGORIZER_CLIENT__API_KEY": admin_key,
+    }
+    assert command("classify", pictures[0], **variables).returncode == 0
+    variables["CATEGORIZER_CLIENT__API_KEY"] = "ic_wrong"
+    done = command("classify", pictures[0], **variables)
+    assert (done.returncode, "not an API key" in done.stderr) == (1, True)
+
+
+def test_create_admin_prints_json_and_nothing_else(up):
+    done = command("create-admin", "--json", "--data", up.data)
+    made = json.loads(done.stdout)
+    assert made["role"] == "admin"
+    answer = httpx.get(f"{up.url}/v1/info", headers={"authorization": f"Bearer {made['key']}"})
+    assert answer.status_code == 200
+
+
+def test_keys_are_made_listed_and_revoked(up):
+    made = json.loads(
+        command(
+            "keys", "create", "door camera", "--expires-in-days", "7", "--json", "--data", up.data
+        ).stdout
+    )
+    assert (made["role"], made["expire_time"] is not None) == ("classifier", True)
+    listed = json.loads(command("keys", "list", "--json", "--data", up.data).stdout)
+    assert made["id"] in [key["id"] for key in listed]
+    assert made["key"] not in json.dumps(listed)
+    headers = {"authorization": f"Bearer {made['key']}"}
+    assert httpx.get(f"{up.url}/v1/info", headers=headers).status_code == 200
+    assert command("keys", "revoke", made["id"], "--data", up.data).returncode == 0
+    deadline_s = time.monotonic() + 7  # the servers' cache is 5 s
+    while httpx.get(f"{up.url}/v1/info", headers=headers).status_code == 200:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.2)
+    again = command("keys", "revoke", made["id"], "--data", up.data)
+    assert (again.returncode, "keys list" in again.stderr) == (1, True)
+
+
+def test_a_running_server_takes_up_a_model_of_ones_own(up, http, tmp_path):
+    source = write_tiny_model(tmp_path / "source", ["rose", "tulip"])
+    added = command("models", "add", "flowers", source, "--licence", "MIT", "--data", up.data)
+    assert added.returncode == 0, added.stderr
+    picture = jpeg()
+    deadline_s = time.monotonic() + 30
+    while (answer := http.post("/v1/classify?model=flowers", content=picture)).status_code != 200:
+        assert answer.json()["details"][0]["reason"] in ("MODEL_NOT_FOUND", "MODEL_LOADING")
+        assert time.monotonic() < deadline_s
+        time.sleep(0.2)
+    assert {p["category"] for p in answer.json()["predictions"]} == {"rose", "tulip"}
+    assert "flowers" in command("models", "list", "--data", up.data).stdout
+    twice = command("models", "add", "flowers", source, "--data", up.data)
+    assert (twice.returncode, "has the same files already" in twice.stderr) == (1, True)
+    assert command("models", "verify", "--data", up.data).returncode == 0
+    assert command("models", "remove", "flowers", "--data", up.data).returncode == 0
+    while http.post("/v1/classify?model=flowers", content=picture).status_code != 404:
+        assert time.monotonic() < deadline_s + 15
+        time.sleep(0.2)
+
+
+def test_verify_finds_a_damaged_model(tmp_path):
+    source = write_tiny_model(tmp_path / "source", ["rose", "tulip"])
+    assert command("models", "add", "flowers", source, "--data", tmp_path / "data").returncode == 0
+    config = tmp_path / "data" / "models" / "flowers" / "1" / "config.json"
+    config.write_text(config.read_text() + " ")
+    done = command("models", "verify", "--data", tmp_path / "data")
+    assert done.returncode == 1
+    assert "flowers 1: config.json is not what the manifest says" in done.stdout
+    assert "1 model versions are damaged" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["models", "add", "x", "/nowhere"], "/nowhere is no folder."),
+        (["models", "remove", "nope"], "models list"),
+        (["models", "remove", "starter"], "ships with the program"),
+        (["models", "pull", "nope"], "owner/name"),
+        (["keys", "list"], "the database does not answer"),
+        (["classify", "x.jpg"], "image-categorizer up"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(tmp_path, words, sentence):
+    done = command(*words, "--data", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["nope"], ["classify"], ["up", "--port", "x"], ["keys", "create", "n", "--role", "king"]],
+)
+def test_a_wrong_call_exits_with_2(words):
+    assert command(*words).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        (
+            {"CATEGORIZER_SERVER__BLIND": "x"},
+            "CATEGORIZER_SERVER__BLIND is no setting; did you mean CATEGORIZER_SERVER__BIND?",
+        ),
+        ({"DATABASE_ULR": "x"}, "DATABASE_ULR is no setting; did you mean DATABASE_URL?"),
+        ({"MAX_IMAGE_SIZE": "huge"}, "MAX_IMAGE_SIZE"),
+        ({"CATEGORIZER_LIMITS__MAX_SIDE_PX": "0"}, "CATEGORIZER_LIMITS__MAX_SIDE_PX"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_with_its_name(variables, words):
+    done = command("serve", **variables)
+    assert (done.returncode, words in done.stderr) == (1, True), done.stderr
+
+
+@pytest.mark.skipif(os.environ.get("HF_ENDPOINT") is not None, reason="a hub is at hand")
+def test_pull_without_a_network_says_how_to_go_on(tmp_path):
+    variables = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_ETAG_TIMEOUT": "1"}
+    done = command("models", "pull", "resnet50", "--data", tmp_path, **variables)
+    assert done.returncode == 1
+    assert "image-categorizer models add resnet50 FOLDER" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_helps():
+    for words in ([], ["up"], ["classify"], ["models", "add"], ["keys", "create"]):
+        done = command(*words, "--help")
+        assert done.returncode == 0
+        assert "Usage" in done.stdout
+    assert command("--version").stdout.strip().count(".") == 2
+
+
+def test_the_command_is_on_the_path():
+    assert shutil.which("image-categorizer")

@@ -1,0 +1,154 @@
+"""Discovery and health through Envoy, and the OpenAPI document against what the gateway answers."""
+
+import base64
+
+import httpx
+import jsonschema
+import pytest
+import yaml
+from image_categorizer import ImageCategorizationClient
+
+from tests.pictures import jpeg
+
+PICTURE = jpeg()
+
+
+@pytest.fixture(scope="module")
+def openapi(up):
+    answer = httpx.get(f"{up.url}/openapi.yaml")
+    assert answer.headers["content-type"] == "application/yaml"
+    return yaml.safe_load(answer.text)
+
+
+def test_models_are_listed_and_described(http):
+    (starter,) = http.get("/v1/models").json()["models"]
+    assert (starter["name"], starter["version"], starter["state"]) == ("starter", "1", "READY")
+    assert (starter["default"], starter["category_count"]) == (True, 10)
+    assert (starter["runtime"], starter["device"]) == ("onnx", "cpu")
+    assert http.get("/v1/models/starter").json() == starter
+    assert http.get("/v1/models/starter?version=1").json() == starter
+    assert http.get("/v1/models/starter?version=2").status_code == 404
+
+
+def test_categories_are_paged(http):
+    everything = http.get("/v1/categories").json()
+    assert (len(everything["categories"]), everything["next_page_token"]) == (10, "")
+    assert everything["categories"][5] == {
+        "category": "dog",
+        "category_id": "n02084071",
+        "ancestors": ["mammal", "animal"],
+    }
+    paged, token = [], ""
+    while True:
+        query = {"page_size": 3, "page_token": token, "model": "starter"}
+        page = http.get("/v1/categories", params=query).json()
+        paged += page["categories"]
+        if not (token := page["next_page_token"]):
+            break
+    assert paged == everything["categories"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("page_size=-1", "page_size"),
+        ("page_token=nonsense", "page_token"),
+        ("version=x", "version"),
+    ],
+)
+def test_wrong_page_requests_name_the_field(http, query, field):
+    answer = http.get(f"/v1/categories?{query}")
+    assert answer.status_code == 400
+    assert field in answer.json()["message"]
+
+
+def test_info_tells_limits_and_formats(http):
+    info = http.get("/v1/info").json()
+    assert info["image_formats"] == ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
+    assert info["limits"]["max_image_bytes"] == 2 << 20
+    assert info["default_model"] == "starter"
+
+
+def test_the_sdk_discovers_the_same(up, admin_key, http):
+    with ImageCategorizationClient(admin_key, up.url) as client:
+        assert [m.name for m in client.list_models()] == ["starter"]
+        assert [c.category for c in client.list_categories()][:2] == ["airplane", "automobile"]
+        assert client.get_server_info().limits.max_image_bytes == 2 << 20
+
+
+def test_health_needs_no_key(up):
+    assert httpx.get(f"{up.url}/healthz").json() == {"live": True}
+    assert httpx.get(f"{up.url}/readyz").json() == {"ready": True, "degraded": []}
+
+
+def answers(http):
+    """Yields (path in the document, method, response) of every operation."""
+    image = base64.b64encode(PICTURE).decode()
+    yield "/v1/classify", "post", http.post("/v1/classify", json={"image": image})
+    yield "/v1/categories", "get", http.get("/v1/categories?page_size=2")
+    yield "/v1/models", "get", http.get("/v1/models")
+    yield "/v1/models/{model}", "get", http.get("/v1/models/starter")
+    yield "/v1/info", "get", http.get("/v1/info")
+    yield "/healthz", "get", http.get("/healthz")
+    yield "/readyz", "get", http.get("/readyz")
+
+
+def schema_of(openapi, name):
+    return {"$ref": f"#/components/schemas/{name}", "components": closed(openapi)["components"]}
+
+
+def closed(openapi):
+    """Returns the document with every answer's fields required and no others allowed."""
+    schemas = openapi["components"]["schemas"]
+    for schema in schemas.values():
+        if schema["type"] == "object" and "@type" not in schema.get("properties", {}):
+            schema["additionalProperties"] = False
+            schema["required"] = list(schema["properties"])
+    return openapi
+
+
+def test_every_operation_of_the_document_answers_as_it_says(http, openapi):
+    seen = set()
+    for path, method, answer in answers(http):
+        seen.add((path, method))
+        assert answer.status_code == 200
+        content = openapi["paths"][path][method]["responses"]["200"]["content"]
+        name = content["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+        jsonschema.validate(answer.json(), schema_of(openapi, name))
+    documented = {(path, method) for path, item in openapi["paths"].items() for method in item}
+    assert documented == seen
+
+
+def test_refusals_are_as_the_document_says(http, openapi):
+    for answer in (
+        http.get("/v1/nope"),
+        http.get("/v1/models/nope"),
+        http.post("/v1/classify", json={}),
+        httpx.get(f"{http.base_url}/v1/info"),
+    ):
+        jsonschema.validate(answer.json(), schema_of(openapi, "Status"))
+
+
+def test_every_body_kind_and_parameter_of_the_document_works(http, openapi):
+    operation = openapi["paths"]["/v1/classify"]["post"]
+    assert set(operation["requestBody"]["content"]) == {
+        "application/json",
+        "multipart/form-data",
+        "application/octet-stream",
+        "image/*",
+    }
+    values = {
+        "model": "starter",
+        "version": "1",
+        "confidence_threshold": "0.1",
+        "top_k": "2",
+        "include_categories": "cat",
+        "exclude_categories": "dog",
+    }
+    assert {parameter["name"] for parameter in operation["parameters"]} == set(values)
+    answer = http.post("/v1/classify", params=values, content=PICTURE)
+    assert answer.status_code == 200
+    form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert set(form) == {"image", *values}
+    answer = http.post("/v1/classify", data=values, files={"image": PICTURE})
+    assert answer.status_code == 200
