@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def classify(
-    files: Annotated[list[Path], typer.Argument(help="Images.", metavar="FILE...")],
+    files: Annotated[list[Path], typer.Argument(help="Images.", metavar="FILE")],
     model: Annotated[
         str, typer.Option(help="The model to ask; the server's default otherwise.")
     ] = "",

@@ -136,18 +136,12 @@ class Pixels:
     ) -> NDArray[np.uint8]:
         """Returns the part `crop` (left, top, right, bottom) of the resized image, uint8 (H, W, 3).
 
-        Columns first, then rows, each rounded to bytes, as a plain resize does; what the crop drops
-        between both is not computed.  Equal to resizing the whole byte for byte, which cropping by
-        Pillow's own `box` is not: it rounds the box to 32-bit floats.
+        Resizes the whole and crops, as transformers does: resizing only what the crop keeps would
+        save 0.3 ms of a photograph of 500 x 375, but Pillow rounds such a box to 32-bit floats, and
+        confidences then differ by up to 0.003.
         """
-        left, top, right, bottom = crop
-        how = self._RESAMPLING[resample]
-        first, above, last, below = self._box
-        rows = self._image.height
-        columns = self._image.resize((width_px, rows), how, box=(first, 0, last, rows))
-        columns = columns.crop((left, 0, right, rows))
-        whole = columns.resize((right - left, height_px), how, box=(0, above, right - left, below))
-        return np.asarray(whole.crop((0, top, right - left, bottom)))
+        whole = self._image.resize((width_px, height_px), self._RESAMPLING[resample], box=self._box)
+        return np.asarray(whole.crop(crop))
 
     def array(self) -> NDArray[np.uint8]:
         """Returns all pixels as uint8 (H, W, 3)."""

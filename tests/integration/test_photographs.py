@@ -1,0 +1,110 @@
+"""Trained models on real photographs, against what transformers alone gives on them."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+from image_categorizer_server.inference import export
+from image_categorizer_server.inference.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.importer import Labels, copy_model
+from image_categorizer_server.inference.preprocess import Preprocessor, reduce
+from image_categorizer_server.inference.repository import PACKAGED, Repository
+from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
+
+from tests.conftest import EXPORTS
+from tests.integration.conftest import running_server
+
+pytestmark = pytest.mark.timeout(300)
+LIMITS = ImageLimits(20_000_000, 50_000_000, 16_384, 100, 100)
+
+
+@pytest.fixture(scope="module")
+def photographs(test_data):
+    """(bytes, index of the ImageNet category) of each."""
+    folder = test_data / "images" / "labelled"
+    entries = json.loads((folder / "validation_set.json").read_text())["images"]
+    return [((folder / entry["file"]).read_bytes(), entry["index"]) for entry in entries]
+
+
+def add(repository, source, name):
+    with repository.incoming() as incoming:
+        manifest = copy_model(source, incoming, Labels(name, 1))
+        return repository.publish(incoming, manifest), manifest
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "deit_tiny", "inat_bird", "starter"])
+async def test_inputs_equal_those_of_the_models_own_processor(
+    test_data, photographs, name, tmp_path
+):
+    from transformers import AutoImageProcessor
+
+    source = PACKAGED / "starter" / "1" if name == "starter" else test_data / "models" / name
+    folder, manifest = add(Repository(tmp_path), source, name)
+    file, verdict = await export.ensure_export(folder, manifest, EXPORTS, 300)
+    assert verdict.accepted, verdict.reason
+    runtime = OnnxRuntime(file, 0)
+    processor = AutoImageProcessor.from_pretrained(source, backend="pil")
+    decoder = Decoder(LIMITS)
+    served = Preprocessor(decoder, manifest.input)
+    scale, bias = np.array(manifest.input.scale), np.array(manifest.input.bias)
+    for content, _ in photographs:
+        pixels = decoder.decode(content)
+        theirs = processor(pixels.array(), return_tensors="np")["pixel_values"][0]
+        theirs = np.rint((theirs.transpose(1, 2, 0) - bias) / scale).clip(0, 255).astype(np.uint8)
+        whole = reduce(pixels, manifest.input)
+        drafted = served.prepare(content).array
+        expected, exact, fast = runtime.predict([theirs, whole, drafted])
+        assert np.abs(exact - expected).max() < 1e-3
+        assert np.abs(fast - expected).max() < 0.02
+        assert fast.argmax() == exact.argmax() == expected.argmax()
+
+
+async def test_mobilenet_is_as_right_as_transformers_alone(test_data, photographs, settings):
+    repository = Repository(settings.model_path)
+    add(repository, test_data / "models" / "mobilenet_v2", "mobilenet_v2")
+    alone = await asyncio.to_thread(right_alone, test_data / "models" / "mobilenet_v2", photographs)
+    async with running_server(settings) as server, await server.client() as client:
+        categories = await client.list_categories("mobilenet_v2")
+        names = [category.category for category in categories]
+        results = await asyncio.gather(
+            *(client.classify_image(content, model="mobilenet_v2") for content, _ in photographs)
+        )
+    right = sum(
+        names.index(result.category or "") == index
+        for result, (_, index) in zip(results, photographs, strict=True)
+    )
+    assert abs(right - alone) <= 1
+    assert right / len(photographs) == pytest.approx(0.915, abs=0.01)
+    shown = results[0].predictions[0]
+    assert shown.category_id.startswith("n")
+    assert "physical entity" not in shown.ancestors
+
+
+def right_alone(folder, photographs):
+    """Returns how many photographs transformers alone gets right."""
+    import io
+
+    import torch
+    from PIL import Image
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    network = AutoModelForImageClassification.from_pretrained(folder).eval()
+    right = 0
+    with torch.inference_mode():
+        for content, index in photographs:
+            image = Image.open(io.BytesIO(content)).convert("RGB")
+            logits = network(**processor(image, return_tensors="pt")).logits
+            right += int(logits.argmax()) == index
+    return right
+
+
+async def test_eight_orientations_of_one_photograph_are_one_answer(test_data, settings):
+    files = sorted((test_data / "images" / "exif").glob("Landscape_[1-8].jpg"))
+    assert len(files) == 8
+    async with running_server(settings) as server, await server.client() as client:
+        results = [await client.classify_image(file) for file in files]
+    first = results[0].confidence
+    assert {result.category for result in results} == {results[0].category}
+    assert all(result.confidence == pytest.approx(first, abs=0.05) for result in results)

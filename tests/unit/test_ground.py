@@ -1,0 +1,223 @@
+"""Settings, logs, pages, the gateway's configuration, the SDK's sans-IO core."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from image_categorizer import _calls
+from image_categorizer_server.catalog import page_of
+from image_categorizer_server.embedded.gateway import gateway_folder, reachable_host, render
+from image_categorizer_server.embedded.installation import Addresses, Installation, settings_for
+from image_categorizer_server.errors import InvalidRequest, OperatorError
+from image_categorizer_server.settings import load_settings, variable_names
+from image_categorizer_server.telemetry import request_id_of, trace_id_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Runs in an empty folder: neither the project's .env nor its .data are in force."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_names_of_the_contract_are_kept():
+    names = set(variable_names().values())
+    assert {"DATABASE_URL", "REDIS_URL", "MODEL_PATH", "MAX_IMAGE_SIZE", "LOG_LEVEL"} <= names
+    others = {name for name in names if not name.startswith("CATEGORIZER_")}
+    assert len(others) == 5
+
+
+def test_the_example_lists_every_setting_with_its_default(monkeypatch):
+    example = (ROOT / ".env.example").read_text()
+    listed = dict(
+        line.removeprefix("# ").split("=", 1)
+        for line in example.splitlines()
+        if line.startswith("# ") and "=" in line and line[2:].split("=")[0].isupper()
+    )
+    assert set(listed) == set(variable_names().values())
+    defaults = load_settings()
+    for name, value in listed.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == defaults
+
+
+def test_the_example_is_what_the_settings_say():
+    subprocess.run([sys.executable, ROOT / "tools" / "env_example.py", "--check"], check=True)
+
+
+def test_the_environment_wins_over_the_file(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text("MAX_IMAGE_SIZE=3\nCATEGORIZER_SERVER__DRAIN_S=7\n")
+    monkeypatch.setenv("MAX_IMAGE_SIZE", "4")
+    settings = load_settings()
+    assert (settings.max_image_size_mb, settings.server.drain_s) == (4, 7)
+    assert settings.max_image_bytes == 4 * 2**20
+
+
+def test_a_misspelt_name_in_the_file_stops_too(tmp_path):
+    (tmp_path / ".env").write_text("CATEGORIZER_SERVER__DRIAN_S=7\n")
+    with pytest.raises(OperatorError, match="CATEGORIZER_SERVER__DRAIN_S"):
+        load_settings()
+
+
+def test_settings_do_not_change():
+    settings = load_settings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.server.drain_s = 1
+
+
+def test_secrets_are_not_shown():
+    text = repr(load_settings(DATABASE_URL="postgres://u:secret@h/d", client={"api_key": "ic_x"}))
+    assert "secret" not in text
+    assert "ic_x" not in text
+
+
+def test_data_wins_over_the_environment_and_that_over_the_default(tmp_path, monkeypatch):
+    written = Addresses(
+        base_url="http://localhost:1",
+        database_url="postgres://embedded/d",
+        redis_url="unix:///r",
+        model_path=tmp_path / "m",
+    )
+    for data in (tmp_path / "mine", tmp_path / ".data"):
+        installation = Installation(data)
+        installation.prepare()
+        installation.write_addresses(written)
+    assert settings_for(None).database_url == "postgres://embedded/d"
+    monkeypatch.setenv("DATABASE_URL", "postgres://elsewhere/d")
+    assert settings_for(None).database_url == "postgres://elsewhere/d"
+    assert settings_for(tmp_path / "mine").database_url == "postgres://embedded/d"
+    assert settings_for(tmp_path / "mine").model_path == tmp_path / "m"
+
+
+def test_before_the_first_up_models_go_where_up_will_look(tmp_path, monkeypatch):
+    assert settings_for(None).model_path == tmp_path / ".data" / "models"
+    monkeypatch.setenv("MODEL_PATH", str(tmp_path / "own"))
+    assert settings_for(None).model_path == tmp_path / "own"
+    assert Installation(tmp_path / ".data").model_path == tmp_path / "own"
+
+
+def test_damaged_addresses_say_how_to_go_on(tmp_path):
+    Installation(tmp_path).prepare()
+    (tmp_path / "installation.json").write_text("{")
+    with pytest.raises(OperatorError, match="start `image-categorizer up` again"):
+        Installation(tmp_path).addresses()
+
+
+@pytest.mark.parametrize(
+    ("header", "kept"),
+    [
+        ("abc-1.2:3_4", True),
+        ("x" * 128, True),
+        ("x" * 129, False),
+        ("a b", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_request_ids_are_kept_where_well_formed(header, kept):
+    assert (request_id_of(header) == header) is kept
+    assert request_id_of(header)
+
+
+@pytest.mark.parametrize(
+    ("header", "trace"),
+    [
+        (f"00-{'a' * 32}-{'b' * 16}-01", "a" * 32),
+        (f"00-{'0' * 32}-{'b' * 16}-01", ""),
+        (f"00-{'a' * 32}-{'0' * 16}-01", ""),
+        (f"00-{'A' * 32}-{'b' * 16}-01", ""),
+        ("nonsense", ""),
+        (None, ""),
+    ],
+)
+def test_trace_ids_follow_the_w3c_form(header, trace):
+    assert trace_id_of(header) == trace
+
+
+def test_pages_cover_everything_once():
+    items, token, seen = list(range(250)), "", []
+    while True:
+        page = page_of(items, 0, token)
+        seen += page.items
+        if not (token := page.next_page_token):
+            break
+    assert seen == items
+    assert len(page_of(items, 10_000, "").items) == 250
+    assert page_of([], 5, "").next_page_token == ""
+
+
+@pytest.mark.parametrize("token", ["x", "bzE", "b3g=", "é", "bzEwMA==", "LTU"])
+def test_tokens_that_are_not_ours_are_refused(token):
+    if token == "bzE":
+        assert page_of([1, 2], 1, token).items == [2]
+        return
+    with pytest.raises(InvalidRequest, match="page_token"):
+        page_of([1, 2], 1, token)
+
+
+def test_the_gateway_configuration_is_yaml_with_our_limits(tmp_path):
+    settings = load_settings(MAX_IMAGE_SIZE=3, gateway={"cors_origins": ["https://a.example", "*"]})
+    config = yaml.safe_load(render(settings, 8080, tmp_path / "s.sock", tmp_path / "a.sock"))
+    (listener,) = config["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    filters = {f["name"].rsplit(".", 1)[1]: f for f in manager["http_filters"]}
+    transcoder = filters["grpc_json_transcoder"]["typed_config"]
+    assert transcoder["max_request_body_size"] == 4 * 2**20 + 64 * 1024
+    assert all(Path(transcoder[key]).exists() for key in ["proto_descriptor"])
+    (host,) = manager["route_config"]["virtual_hosts"]
+    policy = host["typed_per_filter_config"]["envoy.filters.http.cors"]
+    assert policy["allow_origin_string_match"] == [
+        {"exact": "https://a.example"},
+        {"safe_regex": {"regex": ".*"}},
+    ]
+    assert (gateway_folder() / "lua" / "bodies.lua").exists()
+
+
+def test_a_port_on_all_interfaces_is_reached_locally():
+    assert reachable_host("0.0.0.0") == "127.0.0.1"
+    assert reachable_host("127.0.0.1", "localhost") == "localhost"
+    assert reachable_host("10.0.0.7", "localhost") == "10.0.0.7"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "target"),
+    [
+        ("localhost:8080", ("localhost:8080", False)),
+        ("http://localhost:8080/", ("localhost:8080", False)),
+        ("https://api.example", ("api.example:443", True)),
+        ("api.example", ("api.example:80", False)),
+        ("http://[::1]:8080", ("[::1]:8080", False)),
+        ("unix:/run/server.sock", ("unix:/run/server.sock", False)),
+    ],
+)
+def test_addresses_become_targets(base_url, target):
+    assert _calls.target(base_url) == target
+
+
+@pytest.mark.parametrize("base_url", ["", "ftp://host", "http://host/path", "https://"])
+def test_other_addresses_are_refused(base_url):
+    with pytest.raises(ValueError, match="base_url"):
+        _calls.target(base_url)
+
+
+def test_only_unavailable_is_tried_again():
+    (method,) = _calls.SERVICE_CONFIG["methodConfig"]
+    assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert (
+        json.loads(dict(_calls.channel_options())["grpc.service_config"]) == _calls.SERVICE_CONFIG
+    )
+
+
+def test_images_are_paths_bytes_or_open_files(tmp_path):
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"x")
+    assert _calls.read(b"x") == ("", b"x")
+    assert _calls.read(str(file)) == _calls.read(file) == (str(file), b"x")
+    assert _calls.read(io.BytesIO(b"x")) == ("", b"x")
+    with file.open("rb") as opened:
+        assert _calls.read(opened) == (str(file), b"x")
