@@ -23,18 +23,13 @@ def write_tiny_model(folder: Path, categories: list[str], seed: int = 0, **confi
     from transformers import ResNetConfig, ResNetForImageClassification
 
     torch.manual_seed(seed)
-    network = ResNetForImageClassification(
-        ResNetConfig(
-            embedding_size=8,
-            hidden_sizes=[8, 16],
-            depths=[1, 1],
-            layer_type="basic",
-            num_labels=len(categories),
-            id2label=dict(enumerate(categories)),
-            label2id={name: index for index, name in enumerate(categories)},
-            **config,
-        )
-    )
+    shape = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    labels = {
+        "num_labels": len(categories),
+        "id2label": dict(enumerate(categories)),
+        "label2id": {name: index for index, name in enumerate(categories)},
+    }
+    network = ResNetForImageClassification(ResNetConfig(**(shape | labels | config)))
     network.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(CARD))
     return folder

@@ -109,7 +109,7 @@ def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
 def admin_key(up) -> str:
     key = up.shown_key()
     assert key
-    return key
+    return str(key)
 
 
 @pytest.fixture(scope="session")

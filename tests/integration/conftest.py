@@ -55,7 +55,7 @@ async def empty_database(stores) -> str:
     connection = await asyncpg.connect(stores.postgres.url)
     await connection.execute("TRUNCATE api_keys")
     await connection.close()
-    return stores.postgres.url
+    return str(stores.postgres.url)
 
 
 @pytest.fixture

@@ -63,7 +63,9 @@ class AsyncImageCategorizationClient:
 
     async def classify_image(self, image: Image, **options: Unpack[Options]) -> Classification:
         """Returns what an image shows; see `ImageCategorizationClient.classify_image`."""
-        filename, content = await asyncio.to_thread(_calls.read, image)
+        filename, content = (
+            ("", image) if isinstance(image, bytes) else await asyncio.to_thread(_calls.read, image)
+        )
         request = _calls.classify_request(content, options)
         return _calls.classification(filename, await self._call(self._classify.Classify, request))
 

@@ -197,6 +197,7 @@ class Supervisor:
             except psutil.NoSuchProcess:
                 continue
             entry = {
+                "name": child.part.name,
                 "pid": child.process.pid,
                 "create_time": create_time,
                 "stop_signal": int(child.part.stop_signal),

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.importer import CARD, CONFIG, WEIGHTS
@@ -44,7 +43,7 @@ def downloaded(name: str) -> Iterator[tuple[Path, str]]:
             )
         except RepositoryNotFoundError:
             raise OperatorError(f"The Hugging Face hub has no public model {repository}.") from None
-        except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+        except (HfHubHTTPError, OSError) as error:  # a lost network is an OSError
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise OperatorError(
                 f"Cannot reach the Hugging Face hub ({first}). "
