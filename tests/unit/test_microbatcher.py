@@ -49,7 +49,7 @@ async def device():
 @pytest.fixture
 async def batcher(device):
     with ThreadPoolExecutor(1) as executor:
-        batcher = MicroBatcher(device.predict, executor, max_size=4, max_queued=8)
+        batcher = MicroBatcher(device.predict, executor, max_size=4, max_queued=8, lanes=1)
         serving = asyncio.create_task(batcher.serve())
         yield batcher
         serving.cancel()
@@ -97,7 +97,9 @@ async def test_a_failing_micro_batch_does_not_stop_the_next(batcher, device):
 async def test_an_answer_that_is_too_short_fails_its_micro_batch_only(device):
     answers = [np.zeros((0, 1), np.float32), np.ones((1, 1), np.float32)]
     with ThreadPoolExecutor(1) as executor:
-        batcher = MicroBatcher(lambda _: answers.pop(0), executor, max_size=4, max_queued=8)
+        batcher = MicroBatcher(
+            lambda _: answers.pop(0), executor, max_size=4, max_queued=8, lanes=1
+        )
         serving = asyncio.create_task(batcher.serve())
         with pytest.raises(ValueError, match="zip"):
             await batcher.submit(image(1))
@@ -146,3 +148,15 @@ async def test_drained_waits_for_the_last_place(batcher):
         await asyncio.sleep(0.01)
         assert not draining.done()
     await asyncio.wait_for(draining, 1)
+
+
+async def test_lanes_share_what_waits(device):
+    with ThreadPoolExecutor(2) as executor:
+        batcher = MicroBatcher(device.predict, executor, max_size=4, max_queued=8, lanes=2)
+        entries = [asyncio.create_task(batcher.submit(image(value))) for value in range(6)]
+        await asyncio.sleep(0)
+        serving = asyncio.create_task(batcher.serve())
+        outcomes = await asyncio.gather(*entries)
+        serving.cancel()
+    assert [o.confidences[0] for o in outcomes] == list(range(6))
+    assert sorted(device.sizes) == [3, 3]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,12 +13,13 @@ from image_categorizer_server.inference.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.export import ensure_export, export_folder
 from image_categorizer_server.inference.hub import local_name
 from image_categorizer_server.inference.importer import Labels, check_files, check_name, copy_model
-from image_categorizer_server.inference.loader import Loader, choose_device, warm_up
+from image_categorizer_server.inference.loader import Loader, choose_device
 from image_categorizer_server.inference.manifest import damage, read_manifest
 from image_categorizer_server.inference.registry import Registry
 from image_categorizer_server.inference.repository import Repository
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from image_categorizer_server.inference.taxonomy import with_taxonomy
+from image_categorizer_server.inference.warmup import warm_up
 from image_categorizer_server.settings import InferenceSettings, ModelSettings
 
 from tests.conftest import EXPORTS
@@ -216,7 +218,7 @@ async def test_an_export_answers_like_torch_and_is_made_once(repository, tiny, t
     stamp = file.stat().st_mtime_ns
     again, _ = await ensure_export(folder, manifest, tmp_path / "cache", 60)
     assert (again, again.stat().st_mtime_ns) == (file, stamp)
-    warm_up(OnnxRuntime(file, 1), manifest, 4)
+    warm_up(OnnxRuntime(file, 1, 1), manifest, 4)
 
 
 @SLOW
@@ -249,7 +251,7 @@ async def test_where_the_export_was_refused_torch_serves(repository, tiny, loade
     manifest = read_manifest(folder)
     refused = export_folder(EXPORTS, manifest.digest)
     file, verdict = await ensure_export(folder, manifest, EXPORTS, 60)
-    by_onnx = OnnxRuntime(file, 1)
+    by_onnx = OnnxRuntime(file, 1, 1)
     original = (refused / "verdict.json").read_text()
     try:
         told = verdict.model_copy(update={"accepted": False, "reason": "confidences differ"})
@@ -266,7 +268,7 @@ async def test_where_the_export_was_refused_torch_serves(repository, tiny, loade
 class Broken:
     """A runtime that answers what no classifier would."""
 
-    name, device = "broken", "cpu"
+    name, device, lanes = "broken", "cpu", 1
 
     def __init__(self, answer):
         self._answer = answer
@@ -293,6 +295,32 @@ def test_a_warm_up_that_fails_refuses_the_model(repository, tiny, answer, words)
     manifest = read_manifest(add(repository, tiny))
     with pytest.raises(OperatorError, match=words):
         warm_up(Broken(answer), manifest, 2)
+
+
+class Timed:
+    """A runtime whose images cost more once they no longer fit the caches."""
+
+    name, device, lanes = "timed", "cpu", 1
+
+    def __init__(self, call_s, image_s, cached_images):
+        self._call_s, self._image_s, self._cached_images = call_s, image_s, cached_images
+
+    def predict(self, inputs):
+        slower = 1 if len(inputs) <= self._cached_images else 2
+        time.sleep(self._call_s + self._image_s * len(inputs) * slower)
+        return np.full((len(inputs), 3), 1 / 3, np.float32)
+
+
+@SLOW
+@pytest.mark.parametrize(
+    ("call_s", "image_s", "cached_images", "best"),
+    [(0.01, 0, 8, 8), (0, 0.003, 2, 2), (0, 0.003, 0, 8)],
+)
+def test_the_micro_batch_size_that_serves_most_is_found(
+    repository, tiny, call_s, image_s, cached_images, best
+):
+    manifest = read_manifest(add(repository, tiny))
+    assert warm_up(Timed(call_s, image_s, cached_images), manifest, 8) == best
 
 
 @SLOW

@@ -1,12 +1,12 @@
 """The raw limit: decode, preprocess and ONNX Runtime, with nothing around them.
 
-A process of its own, so that its memory and its threads are its own too.  Each line on standard input,
-`CLIENTS SECONDS`, is answered by one line of JSON on standard output:
+A process of its own, so that its memory and its threads are its own too.  Each line on standard
+input, `CLIENTS SECONDS`, is answered by one line of JSON on standard output:
 
-    python -m image_categorizer_server.bench.raw MODEL_FOLDER ONNX_FILE MAX_BATCH_SIZE
+    python -m image_categorizer_server.bench.raw MODEL_FOLDER ONNX_FILE
 
-With one client each picture goes through alone; with more, pictures are decoded in a pool while the
-micro-batch before them is at the model, as the server does it.
+As many threads as the server has lanes each take one picture after the other through decoding and
+the model: no queue, no hand-over between threads, nothing to wait for.
 """
 
 import itertools
@@ -15,71 +15,49 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from image_categorizer_server.backend import image_limits
 from image_categorizer_server.bench.prepare import pictures
 from image_categorizer_server.inference.decode import Decoder
 from image_categorizer_server.inference.manifest import read_manifest
-from image_categorizer_server.inference.preprocess import Input, Preprocessor
+from image_categorizer_server.inference.preprocess import Preprocessor
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
-from image_categorizer_server.settings import Settings, cores
-
-
-def alone(
-    preprocessor: Preprocessor, runtime: OnnxRuntime, contents: Iterator[bytes], seconds: float
-) -> dict[str, float]:
-    """Returns rate and latency of one picture after the other."""
-    times_ms = []
-    end_s = time.perf_counter() + seconds
-    while (start_s := time.perf_counter()) < end_s:
-        runtime.predict([preprocessor.prepare(next(contents)).array])
-        times_ms.append((time.perf_counter() - start_s) * 1000)
-    return {"images_per_s": len(times_ms) / seconds, "p50_ms": statistics.median(times_ms)}
-
-
-def together(
-    preprocessor: Preprocessor,
-    runtime: OnnxRuntime,
-    contents: Iterator[bytes],
-    seconds: float,
-    size: int,
-) -> dict[str, float]:
-    """Returns the rate of full micro-batches, decoding overlapped with the model."""
-    with ThreadPoolExecutor(cores()) as pool:
-
-        def decoding() -> list[Future[Input]]:
-            return [pool.submit(preprocessor.prepare, next(contents)) for _ in range(size)]
-
-        under_way = decoding()
-        count, start_s = 0, time.perf_counter()
-        while time.perf_counter() - start_s < seconds:
-            inputs = [future.result().array for future in under_way]
-            under_way = decoding()
-            runtime.predict(inputs)
-            count += size
-        elapsed_s = time.perf_counter() - start_s
-    return {"images_per_s": count / elapsed_s, "mean_batch_size": float(size)}
+from image_categorizer_server.settings import Settings
 
 
 def main() -> None:
     """Answers until standard input ends."""
-    folder, file, max_batch_size = sys.argv[1:]
-    spec = read_manifest(Path(folder)).input
-    preprocessor = Preprocessor(Decoder(image_limits(Settings())), spec)
-    runtime = OnnxRuntime(Path(file), Settings().inference.model_threads)
+    folder, file = sys.argv[1:]
+    settings = Settings()
+    threads, lanes = settings.inference.threads_and_lanes()
+    preprocessor = Preprocessor(Decoder(image_limits(settings)), read_manifest(Path(folder)).input)
+    runtime = OnnxRuntime(Path(file), threads, lanes)
     contents = itertools.cycle(pictures())
+
+    def lane(end_s: float) -> list[float]:
+        """Returns the milliseconds of each picture until `end_s`."""
+        times_ms = []
+        while (start_s := time.perf_counter()) < end_s:
+            runtime.predict([preprocessor.prepare(next(contents)).array])
+            times_ms.append((time.perf_counter() - start_s) * 1000)
+        return times_ms
+
     for line in sys.stdin:
         clients, seconds = line.split()
-        figures = (
-            alone(preprocessor, runtime, contents, float(seconds))
-            if int(clients) == 1
-            else together(preprocessor, runtime, contents, float(seconds), int(max_batch_size))
-        )
-        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(json.dumps({**figures, "peak_memory_mb": peak_kib / 1024}), flush=True)
+        with ThreadPoolExecutor(lanes) as pool:
+            start_s = time.perf_counter()
+            ends = [start_s + float(seconds)] * min(int(clients), lanes)
+            times_ms = [ms for lane_times in pool.map(lane, ends) for ms in lane_times]
+            elapsed_s = time.perf_counter() - start_s
+        figures = {
+            "images_per_s": len(times_ms) / elapsed_s,
+            "p50_ms": statistics.median(times_ms),
+            "mean_batch_size": 1.0,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+        print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -84,8 +84,7 @@ async def run(settings: Settings, folder: Path | None, say: Say) -> list[Row]:
         data = Path(temporary)
         say("Preparing pictures and the model")
         model, onnx = await _prepare(Installation(data), settings, folder)
-        size = settings.inference.max_batch_size
-        async with _installation(data) as (address, key, server), _raw(model, onnx, size) as raw:
+        async with _installation(data) as (address, key, server), _raw(model, onnx) as raw:
             return await _measure(address, key, f"unix:{data}/run/server.sock", server, raw, say)
 
 
@@ -134,11 +133,11 @@ async def _installation(data: Path) -> AsyncIterator[tuple[str, str, psutil.Proc
 
 
 @asynccontextmanager
-async def _raw(model: Path, onnx: Path, size: int) -> AsyncIterator[Raw]:
+async def _raw(model: Path, onnx: Path) -> AsyncIterator[Raw]:
     """Runs the raw limit's process; yields what asks it for one round."""
     words = [sys.executable, "-m", "image_categorizer_server.bench.raw"]
     process = await asyncio.create_subprocess_exec(
-        *(*words, str(model), str(onnx), str(size)),
+        *(*words, str(model), str(onnx)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -202,7 +201,7 @@ def _figures(sample: Sample, server: psutil.Process) -> dict[str, float]:
 
 
 def _peak_memory_mb(process: psutil.Process) -> float:
-    """Returns the most memory that the process ever held; what it holds now, where no kernel tells."""
+    """Returns the most memory that the process held; what it holds now where nobody tells."""
     status = Path(f"/proc/{process.pid}/status")
     if not status.exists():
         return float(process.memory_info().rss) / 2**20

@@ -34,7 +34,7 @@ def bench(
 
     configure_logging("WARNING", "console")
     console = note()
-    rows = uvloop.run(run(load_settings(), model, lambda line: console.print(line)))
+    rows = uvloop.run(run(load_settings(), model, console.print))
     table = Table(
         "way", "clients", "images/s", "of raw", "p50 ms", "p99 ms", "micro-batch", "peak MB"
     )

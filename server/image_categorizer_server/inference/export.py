@@ -139,7 +139,7 @@ def export(model: Path, out: Path) -> Verdict:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )
-        exported = OnnxRuntime(file, threads=0)
+        exported = OnnxRuntime(file, threads=0, lanes=1)
         ours = np.concatenate([exported.predict(samples[:1]), exported.predict(samples[1:])])
     except (
         RuntimeError,

@@ -1,22 +1,19 @@
 """Brings one model version from disk to READY: check, export, open, warm up."""
 
 import asyncio
-from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from image_categorizer_server.domain import Category, ModelRef
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.decode import Decoder
-from image_categorizer_server.inference.export import ensure_export, sample_inputs
+from image_categorizer_server.inference.export import ensure_export
 from image_categorizer_server.inference.manifest import Manifest, damage
 from image_categorizer_server.inference.microbatcher import MicroBatcher
 from image_categorizer_server.inference.preprocess import Preprocessor
 from image_categorizer_server.inference.runtimes import Runtime
+from image_categorizer_server.inference.warmup import warm_up
 from image_categorizer_server.settings import InferenceSettings, ModelSettings
 from image_categorizer_server.telemetry import get_log
 
@@ -59,7 +56,7 @@ class Loader:
             decoder: shared by all models.
             inference: sizes and threads.
             models: where exports are kept.
-            executor: the one thread that calls models; they share a device, so they take turns.
+            executor: calls models; a thread for each lane.
         """
         self._decoder = decoder
         self._inference = inference
@@ -77,14 +74,16 @@ class Loader:
             raise OperatorError(f"Its files are damaged: {wrong}.")
         runtime = await self._open_runtime(folder, manifest)
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(
+        max_size = await loop.run_in_executor(
             self._executor, warm_up, runtime, manifest, self._inference.max_batch_size
         )
+        log.info("warm", name=manifest.name, version=manifest.version, max_batch_size=max_size)
         batcher = MicroBatcher(
             runtime.predict,
             self._executor,
-            max_size=self._inference.max_batch_size,
+            max_size=max_size,
             max_queued=self._inference.max_queued,
+            lanes=runtime.lanes,
         )
         categories = manifest.domain_categories()
         return LoadedModel(
@@ -105,7 +104,7 @@ class Loader:
             file, verdict = await ensure_export(folder, manifest, cache, timeout_s)
             if verdict.accepted:
                 return await loop.run_in_executor(
-                    self._executor, open_onnx, file, self._inference.model_threads
+                    self._executor, open_onnx, file, *self._inference.threads_and_lanes()
                 )
             log.warning(
                 "torch serves a model in ONNX Runtime's place",
@@ -132,11 +131,11 @@ def choose_device(wanted: str) -> str:
     return "cpu"
 
 
-def open_onnx(file: Path, threads: int) -> Runtime:
+def open_onnx(file: Path, threads: int, lanes: int) -> Runtime:
     """Returns a runtime on the CPU; blocks."""
     from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
-    return OnnxRuntime(file, threads)
+    return OnnxRuntime(file, threads, lanes)
 
 
 def open_torch(folder: Path, manifest: Manifest, device: str) -> Runtime:
@@ -144,30 +143,3 @@ def open_torch(folder: Path, manifest: Manifest, device: str) -> Runtime:
     from image_categorizer_server.inference.runtimes.torch import TorchRuntime, load_network
 
     return TorchRuntime(load_network(folder, manifest.input, manifest.activation), device)
-
-
-def warm_up(runtime: Runtime, manifest: Manifest, max_batch_size: int) -> None:
-    """Calls the runtime once with every micro-batch size, and checks what it answers.
-
-    Raises:
-        OperatorError: expected; a call fails, or answers what no classifier of this manifest would.
-    """
-    samples = sample_inputs(manifest.input)
-    for size in range(1, max_batch_size + 1):
-        inputs: Sequence[NDArray[np.uint8]] = [samples[i % len(samples)] for i in range(size)]
-        try:
-            confidences = runtime.predict(inputs)
-        except Exception as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise OperatorError(f"Its warm-up with {size} images failed: {first}.") from error
-        expected = size, len(manifest.categories)
-        if confidences.shape != expected:
-            raise OperatorError(
-                f"It answers {confidences.shape} for {size} images; the manifest says {expected}."
-            )
-        if not (
-            np.isfinite(confidences).all()
-            and confidences.min() >= 0
-            and confidences.max() <= 1 + 1e-5
-        ):
-            raise OperatorError("Its warm-up gave confidences outside [0, 1].")

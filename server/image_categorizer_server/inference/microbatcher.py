@@ -1,10 +1,11 @@
 """Micro-batching: turns many single requests into few large model calls.
 
-    place() ─▶ caller decodes ─▶ submit(input) ─▶ micro-batch ─▶ predict, in the device's thread
+    place() ─▶ caller decodes ─▶ submit(input) ─▶ micro-batch ─▶ predict, in a thread of a lane
 
-A micro-batch leaves as soon as the device is free, with what waits then (`IDLE`), or with
-`max_size` inputs if as many wait (`FULL`): an idle device never waits for company.  Under load the
-waiting inputs grow while the device works, so micro-batches grow by themselves; it is the policy of
+A lane is one model call at a time: a GPU has one, a CPU as many as it runs calls side by side.  A
+micro-batch leaves as soon as a lane is free, with its share of what waits then (`IDLE`), or with
+`max_size` inputs if as many wait (`FULL`): an idle lane never waits for company.  Under load the
+waiting inputs grow while the lanes work, so micro-batches grow by themselves; it is the policy of
 text-embeddings-inference.
 """
 
@@ -45,23 +46,26 @@ class _Entry:
 
 
 class MicroBatcher:
-    """Feeds one model from many callers, one micro-batch at a time."""
+    """Feeds one model from many callers, one micro-batch at a time for each lane."""
 
     def __init__(
-        self, predict: Predict, executor: Executor, *, max_size: int, max_queued: int
+        self, predict: Predict, executor: Executor, *, max_size: int, max_queued: int, lanes: int
     ) -> None:
         """Configures the batcher; `serve` starts it.
 
         Args:
             predict: maps N inputs uint8 (H, W, 3) to confidences float32 (N, C), in the same order.
-            executor: where `predict` runs; one thread for one device.
+            executor: where `predict` runs; at least `lanes` threads.
             max_size: largest N.
             max_queued: most callers between `place` and their outcome; the next one is refused.
+            lanes: how many calls of `predict` may run at once.
         """
         self._predict = predict
         self._executor = executor
         self._max_size = max_size
         self._max_queued = max_queued
+        self._lanes = lanes
+        self._free_lanes = lanes
         self._waiting: deque[_Entry] = deque()
         self._arrived = asyncio.Event()
         self._places_taken = 0
@@ -96,11 +100,20 @@ class MicroBatcher:
 
     async def serve(self) -> None:
         """Runs micro-batches until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._lanes):
+                group.create_task(self._serve_lane())
+
+    async def _serve_lane(self) -> None:
         while True:
             await self._arrived.wait()
             entries, reason = self._take()
             if entries:
-                await self._run(entries, reason)
+                self._free_lanes -= 1
+                try:
+                    await self._run(entries, reason)
+                finally:
+                    self._free_lanes += 1
 
     async def drained(self) -> None:
         """Returns when no place is taken: every caller has gone."""
@@ -110,7 +123,8 @@ class MicroBatcher:
 
     def _take(self) -> tuple[list[_Entry], BatchCloseReason]:
         entries: list[_Entry] = []
-        while self._waiting and len(entries) < self._max_size:
+        share = -(-len(self._waiting) // self._free_lanes)
+        while self._waiting and len(entries) < min(share, self._max_size):
             entry = self._waiting.popleft()
             if not entry.outcome.done():  # else its caller has left
                 entries.append(entry)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 INPUT = "input"
 OUTPUT = "confidences"
+ERRORS_ONLY = 3  # warnings are about the exporter's graph, not ours to mend
 
 
 class OnnxRuntime:
@@ -18,18 +19,18 @@ class OnnxRuntime:
     name = "onnx"
     device = "cpu"
 
-    def __init__(self, file: Path, threads: int) -> None:
+    def __init__(self, file: Path, threads: int, lanes: int) -> None:
         """Loads and optimises the graph; blocks.
 
         Args:
             file: what `export` wrote.
-            threads: cores that one call uses; 0 for all.
+            threads: cores that one call uses.
+            lanes: calls that may run at once; they share the weights.
         """
+        self.lanes = lanes
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = (
-            3  # errors; warnings are about the exporter's graph, not ours to mend
-        )
+        options.log_severity_level = ERRORS_ONLY
         # Threads that spin between calls take cores away from decoding.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(

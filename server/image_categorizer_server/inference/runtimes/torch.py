@@ -56,6 +56,7 @@ class TorchRuntime:
     """Runs a network with torch; see `Runtime`."""
 
     name = "torch"
+    lanes = 1
 
     def __init__(self, network: Network, device: str) -> None:
         """Moves the network to `cpu` or `cuda`; blocks."""

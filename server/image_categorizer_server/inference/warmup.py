@@ -1,0 +1,69 @@
+"""Warms a model up with every micro-batch size, and finds the size that serves most."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.export import sample_inputs
+from image_categorizer_server.inference.manifest import Manifest
+from image_categorizer_server.inference.runtimes import Runtime
+
+MEASURE_S = 0.05
+FEWEST_CALLS = 3
+# Of two sizes whose rates differ by less, the larger: it also costs fewer calls.
+AS_GOOD = 0.97
+ROUNDING = 1e-3
+
+
+def warm_up(runtime: Runtime, manifest: Manifest, max_batch_size: int) -> int:
+    """Calls the runtime with every micro-batch size; returns the size with the highest rate.
+
+    On a GPU that is the largest; on a CPU often a small one, whose activations stay in the caches.
+
+    Raises:
+        OperatorError: expected; a call fails, or answers what no classifier of this manifest would.
+    """
+    samples = sample_inputs(manifest.input)
+    batches = {
+        size: [samples[i % len(samples)] for i in range(size)]
+        for size in range(1, max_batch_size + 1)
+    }
+    for inputs in batches.values():
+        _check_answer(runtime, manifest, inputs)
+    doubling = [size for size in batches if size & (size - 1) == 0]
+    images_per_s = {size: size / _fastest_call_s(runtime, batches[size]) for size in doubling}
+    best = max(images_per_s.values())
+    return max(size for size, rate in images_per_s.items() if rate >= best * AS_GOOD)
+
+
+def _check_answer(
+    runtime: Runtime, manifest: Manifest, inputs: Sequence[NDArray[np.uint8]]
+) -> None:
+    size = len(inputs)
+    try:
+        confidences = runtime.predict(inputs)
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OperatorError(f"Its warm-up with {size} images failed: {first}.") from error
+    expected = size, len(manifest.categories)
+    if confidences.shape != expected:
+        raise OperatorError(
+            f"It answers {confidences.shape} for {size} images; the manifest says {expected}."
+        )
+    in_range = confidences.min() >= 0 and confidences.max() <= 1 + ROUNDING
+    if not (np.isfinite(confidences).all() and in_range):
+        raise OperatorError("Its warm-up gave confidences outside [0, 1].")
+
+
+def _fastest_call_s(runtime: Runtime, inputs: Sequence[NDArray[np.uint8]]) -> float:
+    """Returns the least time of a few calls: what else the machine does only ever adds."""
+    times_s: list[float] = []
+    end_s = time.perf_counter() + MEASURE_S
+    while len(times_s) < FEWEST_CALLS or time.perf_counter() < end_s:
+        start_s = time.perf_counter()
+        runtime.predict(inputs)
+        times_s.append(time.perf_counter() - start_s)
+    return min(times_s)
