@@ -66,10 +66,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         decode_pool = stack.enter_context(
             ThreadPoolExecutor(inference.decode_threads or cores(), "decode")
         )
-        _, lanes = inference.threads_and_lanes()
-        device = stack.enter_context(ThreadPoolExecutor(lanes, "device"))
         decoder = Decoder(image_limits(settings))
-        loader = Loader(decoder, inference, settings.models, device)
+        loader = Loader(decoder, inference, settings.models, decode_pool)
         registry = Registry(
             Repository(settings.model_path),
             loader,
@@ -80,7 +78,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         yield Backend(
             settings=settings,
             registry=registry,
-            classifier=Classifier(registry, decode_pool),
+            classifier=Classifier(registry),
             catalog=Catalog(registry, settings),
             authenticator=Authenticator(find_key, settings.security.key_cache_s),
             cache=cache,

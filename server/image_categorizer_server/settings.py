@@ -105,7 +105,10 @@ class InferenceSettings(Group):
         0, ge=0, le=256, description="Cores of one model call on a CPU; 0: a quarter of all."
     )
     lanes: int = Field(
-        0, ge=0, le=256, description="Model calls at a time on a CPU; 0: as many as cores allow."
+        0,
+        ge=0,
+        le=256,
+        description="Model calls at a time on a CPU; 0: one more than the cores hold.",
     )
     decode_threads: int = Field(
         0, ge=0, le=256, description="Images decoded at the same time; 0: one per core."
@@ -125,10 +128,11 @@ class InferenceSettings(Group):
 
         A call that shares its work among threads waits for the slowest: on two cores, two calls
         with one thread each do a fifth more images than one call with two.  A quarter of the cores
-        for a call keeps a lone image fast on large machines.
+        for a call keeps a lone image fast on large machines; one call more than the cores hold
+        fills what a call leaves idle while it waits for the interpreter.
         """
         threads = self.model_threads or max(1, cores() // 4)
-        return threads, self.lanes or max(1, cores() // threads)
+        return threads, self.lanes or cores() // threads + 1
 
 
 class ModelSettings(Group):

@@ -6,15 +6,17 @@ reads them, elsewhere they are JSON.
 
 import logging
 import re
+import secrets
 import sys
+from contextvars import ContextVar
 from typing import Literal
-from uuid import uuid4
 
 import structlog
 
 Log = structlog.stdlib.BoundLogger
 # W3C Trace Context, section 3.2: version, trace id, parent id, flags.
 TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_request: ContextVar[tuple[str, str]] = ContextVar("request", default=("", ""))
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -22,7 +24,7 @@ def configure_logging(level: str, log_format: Literal["auto", "console", "json"]
     """Sends all logs of the process to standard error in one form; called once, by an entrance."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _add_request,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -41,7 +43,11 @@ def configure_logging(level: str, log_format: Literal["auto", "console", "json"]
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("tortoise").setLevel(logging.WARNING)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,  # first: what is not logged costs nothing more
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -56,7 +62,7 @@ def get_log(name: str) -> Log:
 
 def request_id_of(header: str | None) -> str:
     """Returns the caller's request id where it is well formed, else a new one."""
-    return header if header and REQUEST_ID.fullmatch(header) else uuid4().hex
+    return header if header and REQUEST_ID.fullmatch(header) else secrets.token_hex(16)
 
 
 def trace_id_of(traceparent: str | None) -> str:
@@ -67,7 +73,15 @@ def trace_id_of(traceparent: str | None) -> str:
 
 def bind_request(request_id: str, trace_id: str) -> None:
     """Adds the ids to every log line of the current task."""
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=request_id)
+    _request.set((request_id, trace_id))
+
+
+def _add_request(
+    _: object, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    request_id, trace_id = _request.get()
+    if request_id:
+        event["request_id"] = request_id
     if trace_id:
-        structlog.contextvars.bind_contextvars(trace_id=trace_id)
+        event["trace_id"] = trace_id
+    return event

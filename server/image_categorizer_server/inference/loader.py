@@ -32,12 +32,6 @@ class LoadedModel:
     preprocessor: Preprocessor
     runtime: Runtime
     batcher: MicroBatcher
-    serving: asyncio.Task[None]
-
-    async def stop(self) -> None:
-        """Waits until nobody waits for an answer, then stops."""
-        await self.batcher.drained()
-        self.serving.cancel()
 
 
 class Loader:
@@ -48,7 +42,7 @@ class Loader:
         decoder: Decoder,
         inference: InferenceSettings,
         models: ModelSettings,
-        executor: Executor,
+        decode_pool: Executor,
     ) -> None:
         """Configures the loader.
 
@@ -56,12 +50,12 @@ class Loader:
             decoder: shared by all models.
             inference: sizes and threads.
             models: where exports are kept.
-            executor: calls models; a thread for each lane.
+            decode_pool: where images become inputs.
         """
         self._decoder = decoder
         self._inference = inference
         self._models = models
-        self._executor = executor
+        self._decode_pool = decode_pool
 
     async def load(self, folder: Path, manifest: Manifest) -> LoadedModel:
         """Returns the model, warm and serving.
@@ -73,14 +67,13 @@ class Loader:
         if wrong := await asyncio.to_thread(damage, folder, manifest):
             raise OperatorError(f"Its files are damaged: {wrong}.")
         runtime = await self._open_runtime(folder, manifest)
-        loop = asyncio.get_running_loop()
-        max_size = await loop.run_in_executor(
-            self._executor, warm_up, runtime, manifest, self._inference.max_batch_size
+        max_size = await asyncio.to_thread(
+            warm_up, runtime, manifest, self._inference.max_batch_size
         )
         log.info("warm", name=manifest.name, version=manifest.version, max_batch_size=max_size)
         batcher = MicroBatcher(
             runtime.predict,
-            self._executor,
+            self._decode_pool,
             max_size=max_size,
             max_queued=self._inference.max_queued,
             lanes=runtime.lanes,
@@ -93,25 +86,22 @@ class Loader:
             preprocessor=Preprocessor(self._decoder, manifest.input),
             runtime=runtime,
             batcher=batcher,
-            serving=asyncio.create_task(batcher.serve()),
         )
 
     async def _open_runtime(self, folder: Path, manifest: Manifest) -> Runtime:
-        loop = asyncio.get_running_loop()
-        device = await loop.run_in_executor(self._executor, choose_device, self._inference.device)
+        device = await asyncio.to_thread(choose_device, self._inference.device)
         if device == "cpu":
             cache, timeout_s = self._models.cache_path, self._models.export_timeout_s
             file, verdict = await ensure_export(folder, manifest, cache, timeout_s)
             if verdict.accepted:
-                return await loop.run_in_executor(
-                    self._executor, open_onnx, file, *self._inference.threads_and_lanes()
-                )
+                threads, lanes = self._inference.threads_and_lanes()
+                return await asyncio.to_thread(open_onnx, file, threads, lanes)
             log.warning(
                 "torch serves a model in ONNX Runtime's place",
                 name=manifest.name,
                 reason=verdict.reason,
             )
-        return await loop.run_in_executor(self._executor, open_torch, folder, manifest, device)
+        return await asyncio.to_thread(open_torch, folder, manifest, device)
 
 
 def choose_device(wanted: str) -> str:

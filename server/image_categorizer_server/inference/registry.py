@@ -90,7 +90,7 @@ class Registry:
             task.cancel()
         for entry in self._entries.values():
             if entry.model:
-                await entry.model.stop()
+                await entry.model.batcher.stop()
 
     def get(self, name: str, version: int | None) -> LoadedModel:
         """Returns the model that answers; no name: the default, no version: the newest ready.
@@ -176,7 +176,7 @@ class Registry:
         if entry.model is None:
             return
         log.info("letting go of a model", name=key[0], version=key[1])
-        task = asyncio.create_task(entry.model.stop())
+        task = asyncio.create_task(entry.model.batcher.stop())
         self._unloading.add(task)
         task.add_done_callback(self._unloading.discard)
 

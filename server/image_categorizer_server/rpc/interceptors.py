@@ -37,6 +37,7 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._logs_calls = backend.settings.log_level == "DEBUG"
 
     async def intercept_service(
         self,
@@ -76,7 +77,8 @@ class Edge(grpc.aio.ServerInterceptor):
                     f"internal error; the server's log has request {call.request_id}"
                 )
             else:
-                log.debug("served", method=method, ms=round(call.elapsed_s * 1000, 1))
+                if self._logs_calls:
+                    log.debug("served", method=method, ms=round(call.elapsed_s * 1000, 1))
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return response
             return await abort(context, failure, call.request_id)

@@ -1,6 +1,7 @@
 """The gRPC server: builds it, runs it, stops it without losing a request."""
 
 import asyncio
+import gc
 import os
 import signal
 
@@ -91,6 +92,8 @@ async def serve(settings: Settings) -> None:
         try:
             log.info("listening", address=settings.server.bind)
             await _until(stop, backend.registry.load_all())
+            # What lives now lives on: the collector need not look at it again.
+            gc.freeze()
             async with watching_models(backend.registry):
                 await stop.wait()
                 await _drain(backend, server)

@@ -10,6 +10,7 @@ from image_categorizer_server.errors import CredentialsInvalid, CredentialsMissi
 from image_categorizer_server.security.keys import is_well_formed, sha256_of
 
 CACHED_KEYS = 10_000
+_UNKNOWN = object()
 HELP = "send the header 'authorization: Bearer ic_...'"
 
 
@@ -22,7 +23,7 @@ class Authenticator:
 
     def __init__(self, find_key: Callable[[str], Awaitable[ApiKey | None]], cache_s: float) -> None:
         self._find_key = find_key
-        self._cache: TTLCache[str, ApiKey | None] = TTLCache(CACHED_KEYS, ttl=cache_s)
+        self._cache: TTLCache[str, ApiKey | object | None] = TTLCache(CACHED_KEYS, ttl=cache_s)
 
     async def authenticate(self, header: str | None) -> Principal:
         """Returns who calls.
@@ -34,19 +35,17 @@ class Authenticator:
         """
         if not header:
             raise CredentialsMissing(f"no credentials: {HELP}")
-        scheme, _, key = header.partition(" ")
-        if scheme.lower() != "bearer" or not is_well_formed(key.strip()):
-            raise CredentialsInvalid(f"the credentials are not an API key: {HELP}")
-        row = await self._row(sha256_of(key.strip()))
-        if row is None or row.revoke_time is not None:
+        row = self._cache.get(header, _UNKNOWN)
+        if row is _UNKNOWN:
+            row = self._cache[header] = await self._look_up(header)
+        if not isinstance(row, ApiKey) or row.revoke_time is not None:
             raise CredentialsInvalid("the API key is not valid")
         if row.expire_time is not None and row.expire_time <= clock.now():
             raise CredentialsInvalid("the API key is not valid")
         return Principal(row.key_id, row.tenant_id, row.role)
 
-    async def _row(self, secret_sha256: str) -> ApiKey | None:
-        if secret_sha256 in self._cache:
-            return self._cache[secret_sha256]
-        row = await self._find_key(secret_sha256)
-        self._cache[secret_sha256] = row
-        return row
+    async def _look_up(self, header: str) -> ApiKey | None:
+        scheme, _, key = header.partition(" ")
+        if scheme.lower() != "bearer" or not is_well_formed(key.strip()):
+            raise CredentialsInvalid(f"the credentials are not an API key: {HELP}")
+        return await self._find_key(sha256_of(key.strip()))
