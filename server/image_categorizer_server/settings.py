@@ -108,7 +108,7 @@ class InferenceSettings(Group):
         0,
         ge=0,
         le=256,
-        description="Model calls at a time on a CPU; 0: one more than the cores hold.",
+        description="Model calls at a time on a CPU; 0: one more than cores hold.",
     )
     decode_threads: int = Field(
         0, ge=0, le=256, description="Images decoded at the same time; 0: one per core."

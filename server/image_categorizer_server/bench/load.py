@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from image_categorizer import AsyncImageCategorizationClient
+import grpc
+from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
 Ask = Callable[[bytes], Awaitable[int]]
 """Classifies one picture; returns the size of its micro-batch."""
@@ -41,11 +42,15 @@ async def drive(asks: list[Ask], contents: Iterator[bytes], seconds: float) -> S
 
 @asynccontextmanager
 async def grpc_clients(address: str, key: str, model: str, count: int) -> AsyncIterator[list[Ask]]:
-    """Yields clients that share one SDK client, as the tasks of a program would."""
-    async with AsyncImageCategorizationClient(key, address) as client:
+    """Yields clients that share one channel and the generated stub, as a program's tasks would."""
+    headers = (("authorization", f"Bearer {key}"),)
+    options = classify_pb2.ClassifyOptions(model=model)
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = classify_pb2_grpc.ClassifyServiceStub(channel)
 
         async def ask(content: bytes) -> int:
-            return (await client.classify_image(content, model=model)).timing.batch_size
+            request = classify_pb2.ClassifyRequest(image=content, options=options)
+            return (await stub.Classify(request, metadata=headers)).timing.batch_size
 
         yield [ask] * count
 

@@ -33,8 +33,9 @@ from image_categorizer_server.inference.repository import Repository
 from image_categorizer_server.settings import Settings
 
 MANY = 32
-ROUNDS = 3
-ALONE_S, TOGETHER_S = 2.0, 4.0
+# Many short rounds: on a shared machine the speed drifts from one second to the next.
+ROUNDS = 7
+ALONE_S, TOGETHER_S, WARM_UP_S = 1.0, 2.0, 1.0
 START_S = 120.0
 PROGRAM = [sys.executable, "-m", "image_categorizer_server"]
 Say = Callable[[str], None]
@@ -175,7 +176,7 @@ async def _measure(
     for turn in range(ROUNDS + 1):  # the first warms up and does not count
         say(f"Round {turn} of {ROUNDS}" if turn else "Warming up")
         for (name, clients), collected in rounds.items():
-            seconds = (ALONE_S if clients == 1 else TOGETHER_S) if turn else 1.0
+            seconds = (ALONE_S if clients == 1 else TOGETHER_S) if turn else WARM_UP_S
             if name == "raw":
                 figures = await raw(clients, seconds)
             else:
@@ -183,10 +184,12 @@ async def _measure(
                     figures = _figures(await drive(asks, contents, seconds), server)
             if turn:
                 collected.figures.append(figures)
-    rows = {place: collected.settle() for place, collected in rounds.items()}
-    for (_, clients), row in rows.items():
-        row.ratio_to_raw = round(row.images_per_s / rows["raw", clients].images_per_s, 3)
-    return list(rows.values())
+    for (_, clients), collected in rounds.items():
+        for ours, raw_figures in zip(
+            collected.figures, rounds["raw", clients].figures, strict=True
+        ):
+            ours["ratio_to_raw"] = ours["images_per_s"] / theirs["images_per_s"]
+    return [collected.settle() for collected in rounds.values()]
 
 
 def _figures(sample: Sample, server: psutil.Process) -> dict[str, float]:
