@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run test check format proto migration bench test-simd clean
+.PHONY: help setup run test test-simd check format proto migration release-contract bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -22,6 +22,9 @@ run: setup  ## Start everything on this machine
 
 test: setup  ## Run all tests
 	$(BIN)/python -m pytest
+
+test-simd:  ## Build pillow-simd in a venv of its own and run the decoding tests there
+	tools/test-simd.sh $(PYTHON)
 
 check: setup  ## Lint, types, floors, contracts, generated files
 	ruff check .
@@ -45,6 +48,9 @@ proto: setup  ## Generate stubs, descriptor set and OpenAPI from the protos; .en
 
 migration: setup  ## Write the migration that rows.py asks for: make migration NAME=add_labels
 	python tools/migration.py $(NAME)
+
+release-contract: setup  ## Make the protos of now what `buf breaking` compares with
+	buf build proto --output proto/released.binpb
 
 bench: setup  ## Print the performance table
 	$(BIN)/image-categorizer bench

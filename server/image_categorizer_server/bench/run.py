@@ -185,9 +185,8 @@ async def _measure(
             if turn:
                 collected.figures.append(figures)
     for (_, clients), collected in rounds.items():
-        for ours, raw_figures in zip(
-            collected.figures, rounds["raw", clients].figures, strict=True
-        ):
+        of_raw = rounds["raw", clients].figures
+        for ours, theirs in zip(collected.figures, of_raw, strict=True):
             ours["ratio_to_raw"] = ours["images_per_s"] / theirs["images_per_s"]
     return [collected.settle() for collected in rounds.values()]
 
