@@ -40,8 +40,8 @@ def generate(root: Path) -> None:
     shutil.rmtree(root / STUBS, ignore_errors=True)
     (root / STUBS).mkdir(parents=True)
     (root / DESCRIPTOR).parent.mkdir(parents=True, exist_ok=True)
-    outputs = ("python_out", "grpc_python_out", "mypy_out", "mypy_grpc_out")
-    protoc(*(f"--{output}={package}" for output in outputs), *sources)
+    outputs = ("python_out=", "grpc_python_out=", "mypy_out=quiet:", "mypy_grpc_out=quiet:")
+    protoc(*(f"--{output}{package}" for output in outputs), *sources)
     (root / STUBS / "__init__.py").write_text(
         '"""Generated from proto/image_categorizer/v1; do not edit."""\n'
     )

@@ -157,13 +157,20 @@ def main() -> None:
     parser.add_argument(
         "--calm-epochs", type=int, default=6, help="last epochs, with a third of the augmentation"
     )
+    parser.add_argument("--strength", type=float, default=1.0, help="of the augmentation, 0 to 1")
+    parser.add_argument(
+        "--init", type=Path, help="a folder that an earlier run wrote, to go on from"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     categories = sorted(folder.name for folder in (args.data / "train").iterdir())
     x, y = load(args.data / "train", categories)
     test_x, test_y = load(args.data / "test", categories)
-    model = network(categories).to(memory_format=torch.channels_last)
+    model = network(categories)
+    if args.init:
+        model.load_state_dict(HGNetV2ForImageClassification.from_pretrained(args.init).state_dict())
+    model = model.to(memory_format=torch.channels_last)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     decayed = [p for p in model.parameters() if p.ndim > 1]
     free = [p for p in model.parameters() if p.ndim <= 1]
@@ -180,7 +187,7 @@ def main() -> None:
     start = time.monotonic()
     for epoch in range(1, args.epochs + 1):
         model.train()
-        strength = 1.0 if epoch <= args.epochs - args.calm_epochs else 0.33
+        strength = args.strength if epoch <= args.epochs - args.calm_epochs else args.strength / 3
         order = torch.randperm(len(x))
         for step in range(steps):
             picked = order[step * args.batch : (step + 1) * args.batch]
@@ -204,7 +211,7 @@ def main() -> None:
             flush=True,
         )
         arguments = {
-            name: value for name, value in vars(args).items() if name not in ("data", "out")
+            name: value for name, value in vars(args).items() if name not in ("data", "out", "init")
         }
         training = {
             "dataset": "CIFAR-10",
