@@ -26,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from transformers import HGNetV2Config, HGNetV2ForImageClassification
 
 SIZE_PX = 32
+PATHS = frozenset({"data", "out", "init"})
 MEAN = torch.tensor([0.4914, 0.4822, 0.4465]).view(1, 3, 1, 1)
 STD = torch.tensor([0.2470, 0.2435, 0.2616]).view(1, 3, 1, 1)
 
@@ -109,12 +110,17 @@ def augment(x: torch.Tensor, strength: float) -> torch.Tensor:
     return x
 
 
+def normalised(x: torch.Tensor) -> torch.Tensor:
+    """Returns the network's input for float32 (N, 3, 32, 32) in [0, 1]."""
+    return ((x - MEAN) / STD).contiguous(memory_format=torch.channels_last)
+
+
 def accuracy(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     """Returns the share of pictures whose most probable category is the right one."""
     model.eval()
     with torch.inference_mode():
         right = [
-            (model((x[i : i + 500].float() / 255 - MEAN) / STD).logits.argmax(-1) == y[i : i + 500])
+            (model(normalised(x[i : i + 500].float() / 255)).logits.argmax(-1) == y[i : i + 500])
             .sum()
             .item()
             for i in range(0, len(x), 500)
@@ -144,8 +150,8 @@ def save(model: HGNetV2ForImageClassification, out: Path, training: dict[str, ob
     (out / "training.json").write_text(json.dumps(training, indent=1) + "\n")
 
 
-def main() -> None:
-    """Trains, measures and saves after each epoch."""
+def arguments() -> argparse.Namespace:
+    """Returns what the command line asks for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -162,39 +168,51 @@ def main() -> None:
         "--init", type=Path, help="a folder that an earlier run wrote, to go on from"
     )
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def optimizer_of(model: torch.nn.Module, lr: float) -> torch.optim.SGD:
+    """Returns the optimizer; biases and batch norms do not decay."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    free = [p for p in model.parameters() if p.ndim <= 1]
+    return torch.optim.SGD(
+        [{"params": decayed, "weight_decay": 5e-4}, {"params": free, "weight_decay": 0.0}],
+        lr=lr,
+        momentum=0.9,
+        nesterov=True,
+    )
+
+
+def record(args: argparse.Namespace, **figures: float) -> dict[str, object]:
+    """Returns what training.json says."""
+    shown = {name: value for name, value in vars(args).items() if name not in PATHS}
+    return {"dataset": "CIFAR-10", **figures, "arguments": shown}
+
+
+def main() -> None:
+    """Trains, measures and saves after each epoch."""
+    args = arguments()
     torch.manual_seed(args.seed)
     categories = sorted(folder.name for folder in (args.data / "train").iterdir())
     x, y = load(args.data / "train", categories)
-    test_x, test_y = load(args.data / "test", categories)
+    test = load(args.data / "test", categories)
     model = network(categories)
     if args.init:
         model.load_state_dict(HGNetV2ForImageClassification.from_pretrained(args.init).state_dict())
     model = model.to(memory_format=torch.channels_last)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    free = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": 5e-4}, {"params": free, "weight_decay": 0.0}],
-        lr=args.lr,
-        momentum=0.9,
-        nesterov=True,
-    )
-    steps = len(x) // args.batch
+    optimizer = optimizer_of(model, args.lr)
+    total = args.epochs * (len(x) // args.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, args.lr, total_steps=args.epochs * steps, pct_start=0.2
+        optimizer, args.lr, total_steps=total, pct_start=0.2
     )
     start = time.monotonic()
     for epoch in range(1, args.epochs + 1):
         model.train()
         strength = args.strength if epoch <= args.epochs - args.calm_epochs else args.strength / 3
-        order = torch.randperm(len(x))
-        for step in range(steps):
-            picked = order[step * args.batch : (step + 1) * args.batch]
-            batch = ((augment(x[picked], strength) - MEAN) / STD).contiguous(
-                memory_format=torch.channels_last
-            )
-            loss = F.cross_entropy(model(batch).logits, y[picked], label_smoothing=0.1)
+        for picked in torch.randperm(len(x)).split(args.batch)[: total // args.epochs]:
+            images = normalised(augment(x[picked], strength))
+            loss = F.cross_entropy(model(images).logits, y[picked], label_smoothing=0.1)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -203,23 +221,12 @@ def main() -> None:
         # Averaged weights need batch statistics of their own (Izmailov et al. 2018,
         # arXiv:1803.05407).
         few = torch.randperm(len(x))[:10_000].split(args.batch)
-        update_bn(((augment(x[picked], 0.33) - MEAN) / STD for picked in few), average.module)
-        top1 = accuracy(average.module, test_x, test_y)
+        update_bn((normalised(augment(x[picked], 0.33)) for picked in few), average.module)
+        top1 = round(accuracy(average.module, *test), 4)
         seconds = round(time.monotonic() - start)
-        print(
-            f"epoch {epoch}/{args.epochs}  loss {loss.item():.3f}  test {top1:.4f}  {seconds} s",
-            flush=True,
-        )
-        arguments = {
-            name: value for name, value in vars(args).items() if name not in ("data", "out", "init")
-        }
-        training = {
-            "dataset": "CIFAR-10",
-            "test_images": len(test_x),
-            "top1": round(top1, 4),
-            "seconds": seconds,
-        }
-        save(average.module, args.out, {**training, "epochs_done": epoch, "arguments": arguments})
+        print(f"epoch {epoch}/{args.epochs} loss {loss:.3f} test {top1} {seconds} s", flush=True)
+        done = record(args, test_images=len(test[0]), top1=top1, seconds=seconds, epochs_done=epoch)
+        save(average.module, args.out, done)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from image_categorizer_server.inference.loader import Loader
 from image_categorizer_server.inference.registry import Registry
 from image_categorizer_server.inference.repository import Repository
 from image_categorizer_server.security.authenticator import Authenticator
-from image_categorizer_server.settings import Settings, cores
+from image_categorizer_server.setting_groups import cores
+from image_categorizer_server.settings import Settings
 
 
 @dataclass(slots=True)

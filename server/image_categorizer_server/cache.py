@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from image_categorizer_server.errors import DependencyDown, OperatorError
-from image_categorizer_server.settings import RedisSettings
+from image_categorizer_server.setting_groups import RedisSettings
 
 
 class Cache:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from image_categorizer_server.domain import Category, ModelStatus, ServerInfo
 from image_categorizer_server.errors import InvalidRequest, ModelNotFound
-from image_categorizer_server.inference.decode import FORMATS
+from image_categorizer_server.inference.formats import FORMATS
 from image_categorizer_server.inference.registry import Registry
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.version import VERSION

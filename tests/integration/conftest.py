@@ -15,7 +15,8 @@ from image_categorizer_server.embedded.installation import Installation
 from image_categorizer_server.embedded.parts import EmbeddedRedis, Postgres
 from image_categorizer_server.embedded.supervisor import Part, Supervisor
 from image_categorizer_server.rpc.server import build_server
-from image_categorizer_server.settings import DatabaseSettings, Settings
+from image_categorizer_server.setting_groups import DatabaseSettings
+from image_categorizer_server.settings import Settings
 
 from tests.conftest import EXPORTS
 

@@ -16,7 +16,7 @@ from image_categorizer_server.db.database import (
 from image_categorizer_server.domain import Role
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.security.keys import sha256_of
-from image_categorizer_server.settings import DatabaseSettings, RedisSettings
+from image_categorizer_server.setting_groups import DatabaseSettings, RedisSettings
 from tortoise.context import TortoiseContext
 from tortoise.migrations.autodetector import MigrationAutodetector
 

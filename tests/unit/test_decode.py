@@ -12,7 +12,8 @@ from image_categorizer_server.errors import (
     UndecodableImage,
     UnsupportedFormat,
 )
-from image_categorizer_server.inference.decode import Decoder, ImageLimits, webp_size
+from image_categorizer_server.inference.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.formats import webp_size
 from PIL import Image
 
 from tests.pictures import encoded, jpeg, scene

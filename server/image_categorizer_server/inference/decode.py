@@ -12,9 +12,7 @@ The only door to Pillow; runs on pillow-simd as well.  How each colour mode beco
     F and all others         refused
 """
 
-import contextlib
 import io
-import struct
 import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -29,32 +27,8 @@ from image_categorizer_server.errors import (
     UndecodableImage,
     UnsupportedFormat,
 )
+from image_categorizer_server.inference.formats import format_of, webp_size
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"BM", "BMP"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-)
-# Only to say what a refused image is.
-FOREIGN_MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"%PDF", "PDF"),
-    (b"%!PS", "PostScript"),
-    (b"8BPS", "Photoshop"),
-    (b"\x00\x00\x01\x00", "ICO"),
-    (b"\x00\x00\x00\x0cjP", "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\x00\x00\x00\x0cJXL", "JPEG XL"),
-    (b"qoif", "QOI"),
-    (b"DDS ", "DDS"),
-    (b"icns", "ICNS"),
-    (b"<svg", "SVG"),
-)
 CONVERTED_PLAINLY = frozenset({"1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
 ORIENTATION_TAG = 0x0112
 UPRIGHT: dict[int, Image.Transpose] = {  # EXIF 2.32, section 4.6.4 A, tag Orientation
@@ -224,51 +198,6 @@ class Decoder:
             f"{prefix}at most {limits.max_pixels} pixels, "
             f"{limits.max_side_px} of them on one side, are allowed"
         )
-
-
-def format_of(content: bytes) -> str:
-    """Returns the format that the first bytes announce, one of `FORMATS`.
-
-    Raises:
-        UnsupportedFormat: expected; they announce another kind of image.
-        UndecodableImage: expected; they announce none.
-    """
-    if not content:
-        raise UndecodableImage("the image is empty")
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "WEBP"
-    for magic, name in MAGIC:
-        if content.startswith(magic):
-            return name
-    allowed = ", ".join(FORMATS)
-    if content[4:8] == b"ftyp":
-        raise UnsupportedFormat(
-            f"{content[8:12].decode('ascii', 'replace')} images are not supported; send {allowed}"
-        )
-    for magic, name in FOREIGN_MAGIC:
-        if content.startswith(magic):
-            raise UnsupportedFormat(f"{name} is not supported; send {allowed}")
-    raise UndecodableImage(f"the bytes are not an image; send {allowed}")
-
-
-def webp_size(content: bytes) -> tuple[int, int]:
-    """Returns width and height from a WebP header (RFC 9649, section 2).
-
-    Raises:
-        UndecodableImage: expected; the header is cut off or malformed.
-    """
-    with contextlib.suppress(struct.error):
-        chunk = content[12:16]
-        if chunk == b"VP8X":
-            low, high = struct.unpack_from("<IH", content, 24)
-            return (low & 0xFFFFFF) + 1, (low >> 24 | high << 8) + 1
-        if chunk == b"VP8L":
-            (bits,) = struct.unpack_from("<I", content, 21)
-            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        if chunk == b"VP8 ":
-            width, height = struct.unpack_from("<HH", content, 26)
-            return width & 0x3FFF, height & 0x3FFF
-    raise UndecodableImage("the WEBP image is damaged or truncated")
 
 
 def orientation_of(image: Image.Image) -> Image.Transpose | None:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,18 +128,16 @@ def export(model: Path, out: Path) -> Verdict:
     samples = sample_inputs(manifest.input)
     batch = torch.from_numpy(np.stack(samples))
     file = out / ONNX_FILE
+    settings: dict[str, Any] = {
+        "dynamo": True,
+        "external_data": False,
+        "input_names": [INPUT],
+        "output_names": [OUTPUT],
+        "dynamic_shapes": ({0: torch.export.Dim("batch")},),
+        "verbose": False,
+    }
     try:
-        torch.onnx.export(
-            network,
-            (batch,),
-            file,
-            dynamo=True,
-            external_data=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
+        torch.onnx.export(network, (batch,), file, **settings)
         exported = OnnxRuntime(file, threads=0, lanes=1)
         ours = np.concatenate([exported.predict(samples[:1]), exported.predict(samples[1:])])
     except (
@@ -148,13 +147,10 @@ def export(model: Path, out: Path) -> Verdict:
     ) as error:
         return Verdict(accepted=False, reason=f"the export failed: {str(error).splitlines()[0]}")
     difference = float(np.abs(ours - TorchRuntime(network, "cpu").predict(samples)).max())
-    accepted = difference <= MAX_DIFFERENCE
-    reason = (
-        "equal to torch"
-        if accepted
-        else f"confidences differ from torch's by up to {difference:.2g}"
-    )
-    return Verdict(accepted=accepted, reason=reason, max_difference=difference)
+    if difference > MAX_DIFFERENCE:
+        reason = f"confidences differ from torch's by up to {difference:.2g}"
+        return Verdict(accepted=False, reason=reason, max_difference=difference)
+    return Verdict(accepted=True, reason="equal to torch", max_difference=difference)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from image_categorizer_server.inference.microbatcher import MicroBatcher
 from image_categorizer_server.inference.preprocess import Preprocessor
 from image_categorizer_server.inference.runtimes import Runtime
 from image_categorizer_server.inference.warmup import warm_up
-from image_categorizer_server.settings import InferenceSettings, ModelSettings
+from image_categorizer_server.setting_groups import InferenceSettings, ModelSettings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)

@@ -45,10 +45,9 @@ def classify_options(
     if len(wire.model) > MOST_NAME_CHARACTERS:
         wrong.append(("model", f"must have at most {MOST_NAME_CHARACTERS} characters"))
     version = version_number(wire.version, wrong)
-    if not 0 <= wire.confidence_threshold <= 1:
-        wrong.append(
-            ("confidence_threshold", f"must be in [0, 1], is {wire.confidence_threshold:g}")
-        )
+    threshold = wire.confidence_threshold
+    if not 0 <= threshold <= 1:
+        wrong.append(("confidence_threshold", f"must be in [0, 1], is {threshold:g}"))
     top_k = wire.top_k if wire.HasField("top_k") else DEFAULT_TOP_K
     if top_k < 1:
         wrong.append(("top_k", f"must be at least 1, is {top_k}"))
@@ -64,7 +63,7 @@ def classify_options(
     return ClassifyOptions(
         model=wire.model,
         version=version,
-        confidence_threshold=wire.confidence_threshold,
+        confidence_threshold=threshold,
         top_k=top_k,
         include_categories=tuple(wire.include_categories),
         exclude_categories=tuple(wire.exclude_categories),
