@@ -57,6 +57,8 @@ class Prediction:
 
     category: Category
     confidence: float
+    bounding_box: tuple[int, int, int, int] | None = None
+    """Left, top, right, bottom in pixels of the upright image; right and bottom exclusive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,23 @@ class BatchCloseReason(Enum):
 
     IDLE = "IDLE"
     FULL = "FULL"
+    DEADLINE = "DEADLINE"
+    DELAY = "DELAY"
+
+
+class Lane(Enum):
+    """Which requests go first; see `ClassifyStreamConfig.Lane` in classify.proto."""
+
+    INTERACTIVE = "INTERACTIVE"
+    BATCH = "BATCH"
+
+
+class CacheStatus(Enum):
+    """Whether an answer was remembered; see `ClassifyResponse.Cache` in classify.proto."""
+
+    OFF = "CACHE_UNSPECIFIED"
+    HIT = "HIT"
+    MISS = "MISS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +112,9 @@ class Classification:
     predictions: list[Prediction]
     model: ModelRef
     timing: Timing
+    heat_map: bytes = b""
+    """A PNG file; empty unless asked for."""
+    cache: CacheStatus = CacheStatus.OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +127,9 @@ class ClassifyOptions:
     top_k: int = DEFAULT_TOP_K
     include_categories: tuple[str, ...] = ()
     exclude_categories: tuple[str, ...] = ()
+    bounding_boxes: bool = False
+    explain: bool = False
+    no_cache: bool = False
 
 
 class ModelState(Enum):

@@ -84,7 +84,7 @@ class InferenceSettings(Group):
     model_threads: int = Field(
         0, ge=0, le=256, description="Cores of one model call on a CPU; 0: a quarter of all."
     )
-    lanes: int = Field(
+    runners: int = Field(
         0,
         ge=0,
         le=256,
@@ -103,7 +103,7 @@ class InferenceSettings(Group):
         256, ge=1, le=1_000_000, description="Most images per model between arrival and answer."
     )
 
-    def threads_and_lanes(self) -> tuple[int, int]:
+    def threads_and_runners(self) -> tuple[int, int]:
         """Returns the cores of one model call on a CPU, and how many calls run at once.
 
         A call that shares its work among threads waits for the slowest: on two cores, two calls
@@ -112,7 +112,7 @@ class InferenceSettings(Group):
         fills what a call leaves idle while it waits for the interpreter.
         """
         threads = self.model_threads or max(1, cores() // 4)
-        return threads, self.lanes or cores() // threads + 1
+        return threads, self.runners or cores() // threads + 1
 
 
 class ModelSettings(Group):

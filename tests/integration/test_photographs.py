@@ -55,7 +55,7 @@ async def test_inputs_equal_those_of_the_models_own_processor(
         theirs = np.rint((theirs.transpose(1, 2, 0) - bias) / scale).clip(0, 255).astype(np.uint8)
         whole = reduce(pixels, manifest.input)
         drafted = served.prepare(content).array
-        expected, exact, fast = runtime.predict([theirs, whole, drafted])
+        expected, exact, fast = runtime.predict([theirs, whole, drafted]).confidences
         assert np.abs(exact - expected).max() < 1e-3
         assert np.abs(fast - expected).max() < 0.02
         assert fast.argmax() == exact.argmax() == expected.argmax()

@@ -13,6 +13,7 @@ from image_categorizer_server.inference.export import ensure_export, export_fold
 from image_categorizer_server.inference.loader import Loader, choose_device
 from image_categorizer_server.inference.manifest import read_manifest
 from image_categorizer_server.inference.registry import Registry
+from image_categorizer_server.inference.runtimes import Answer
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from image_categorizer_server.inference.warmup import warm_up
 from image_categorizer_server.setting_groups import InferenceSettings, ModelSettings
@@ -76,24 +77,27 @@ async def test_where_the_export_was_refused_torch_serves(repository, tiny, loade
         (refused / "verdict.json").write_text(original)
     assert (model.runtime.name, model.runtime.device) == ("torch", "cpu")
     inputs = [np.full((32, 32, 3), value, np.uint8) for value in (0, 99)]
-    assert model.runtime.predict(inputs) == pytest.approx(by_onnx.predict(inputs), abs=1e-5)
+    assert model.runtime.predict(inputs).confidences == pytest.approx(
+        by_onnx.predict(inputs).confidences, abs=1e-5
+    )
     await model.batcher.stop()
 
 
 class Broken:
     """A runtime that answers what no classifier would."""
 
-    name, device, lanes = "broken", "cpu", 1
+    name, device, runners = "broken", "cpu", 1
 
     def __init__(self, answer):
         self._answer = answer
 
-    def predict(self, inputs):
+    precision = "fp32"
+
+    def predict(self, inputs, *, with_features=False):
         if isinstance(self._answer, Exception):
             raise self._answer
-        return np.full((len(inputs), 3), self._answer, np.float32)[
-            :, : 2 if self._answer == 0 else 3
-        ]
+        categories = 2 if self._answer == 0 else 3
+        return Answer(np.full((len(inputs), categories), self._answer, np.float32))
 
 
 @SLOW
@@ -115,15 +119,17 @@ def test_a_warm_up_that_fails_refuses_the_model(repository, tiny, answer, words)
 class Timed:
     """A runtime whose images cost more once they no longer fit the caches."""
 
-    name, device, lanes = "timed", "cpu", 1
+    name, device, runners = "timed", "cpu", 1
 
     def __init__(self, call_s, image_s, cached_images):
         self._call_s, self._image_s, self._cached_images = call_s, image_s, cached_images
 
-    def predict(self, inputs):
+    precision = "fp32"
+
+    def predict(self, inputs, *, with_features=False):
         slower = 1 if len(inputs) <= self._cached_images else 2
         time.sleep(self._call_s + self._image_s * len(inputs) * slower)
-        return np.full((len(inputs), 3), 1 / 3, np.float32)
+        return Answer(np.full((len(inputs), 3), 1 / 3, np.float32))
 
 
 @SLOW

@@ -10,6 +10,7 @@ from image_categorizer_server.domain import BatchCloseReason
 from image_categorizer_server.errors import Overloaded, UndecodableImage
 from image_categorizer_server.inference.microbatcher import MicroBatcher
 from image_categorizer_server.inference.preprocess import Input
+from image_categorizer_server.inference.runtimes import Answer
 
 
 class Device:
@@ -30,7 +31,7 @@ class Device:
         if self.fail_next:
             self.fail_next = False
             raise RuntimeError("out of memory")
-        return np.array([[array.flat[0]] for array in inputs], np.float32)
+        return Answer(np.array([[array.flat[0]] for array in inputs], np.float32))
 
 
 def image(value):
@@ -51,7 +52,7 @@ def pool():
 
 @pytest.fixture
 async def batcher(device, pool):
-    batcher = MicroBatcher(device.predict, pool, max_size=4, max_queued=8, lanes=1)
+    batcher = MicroBatcher(device.predict, pool, max_size=4, max_queued=8, runners=1)
     yield batcher
     device.free.set()
     await batcher.stop()
@@ -114,8 +115,8 @@ async def test_an_input_that_cannot_be_prepared_fails_alone(batcher, device, poo
 
 
 async def test_an_answer_that_is_too_short_fails_its_micro_batch_only(pool):
-    answers = [np.zeros((0, 1), np.float32), np.ones((1, 1), np.float32)]
-    batcher = MicroBatcher(lambda _: answers.pop(0), pool, max_size=4, max_queued=8, lanes=1)
+    answers = [Answer(np.zeros((0, 1), np.float32)), Answer(np.ones((1, 1), np.float32))]
+    batcher = MicroBatcher(lambda _: answers.pop(0), pool, max_size=4, max_queued=8, runners=1)
     with pytest.raises(ValueError, match="zip"):
         await batcher.submit(image(1))
     assert (await batcher.submit(image(1))).confidences[0] == 1
@@ -160,7 +161,7 @@ async def test_the_caller_after_the_last_is_refused(batcher, device, pool):
 
 
 async def test_stopping_waits_for_the_last_caller(device, pool):
-    batcher = MicroBatcher(device.predict, pool, max_size=4, max_queued=8, lanes=2)
+    batcher = MicroBatcher(device.predict, pool, max_size=4, max_queued=8, runners=2)
     tasks = await behind_a_held_device(batcher, device, pool, [1])
     stopping = asyncio.create_task(batcher.stop())
     await asyncio.sleep(0.01)
@@ -170,8 +171,8 @@ async def test_stopping_waits_for_the_last_caller(device, pool):
     assert all(task.done() for task in tasks)
 
 
-async def test_lanes_share_what_waits(device, pool):
-    batcher = MicroBatcher(device.predict, pool, max_size=4, max_queued=20, lanes=2)
+async def test_runners_share_what_waits(device, pool):
+    batcher = MicroBatcher(device.predict, pool, max_size=4, max_queued=20, runners=2)
     device.free.clear()
     busy = [asyncio.create_task(batcher.submit(image(9))) for _ in range(2)]
     while sum(device.sizes) < 2:

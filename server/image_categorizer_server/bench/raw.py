@@ -5,7 +5,7 @@ input, `CLIENTS SECONDS`, is answered by one line of JSON on standard output:
 
     python -m image_categorizer_server.bench.raw MODEL_FOLDER ONNX_FILE
 
-As many threads as the server has lanes each take one picture after the other through decoding and
+As many threads as the server has runners each take one picture after the other through decoding and
 the model: no queue, no hand-over between threads, nothing to wait for.
 """
 
@@ -31,12 +31,12 @@ def main() -> None:
     """Answers until standard input ends."""
     folder, file = sys.argv[1:]
     settings = Settings()
-    threads, lanes = settings.inference.threads_and_lanes()
+    threads, runners = settings.inference.threads_and_runners()
     preprocessor = Preprocessor(Decoder(image_limits(settings)), read_manifest(Path(folder)).input)
-    runtime = OnnxRuntime(Path(file), threads, lanes)
+    runtime = OnnxRuntime(Path(file), threads, runners)
     contents = itertools.cycle(pictures())
 
-    def lane(end_s: float) -> list[float]:
+    def runner(end_s: float) -> list[float]:
         """Returns the milliseconds of each picture until `end_s`."""
         times_ms = []
         while (start_s := time.perf_counter()) < end_s:
@@ -46,10 +46,10 @@ def main() -> None:
 
     for line in sys.stdin:
         clients, seconds = line.split()
-        with ThreadPoolExecutor(lanes) as pool:
+        with ThreadPoolExecutor(runners) as pool:
             start_s = time.perf_counter()
-            ends = [start_s + float(seconds)] * min(int(clients), lanes)
-            times_ms = [ms for lane_times in pool.map(lane, ends) for ms in lane_times]
+            ends = [start_s + float(seconds)] * min(int(clients), runners)
+            times_ms = [ms for runner_times in pool.map(runner, ends) for ms in runner_times]
             elapsed_s = time.perf_counter() - start_s
         figures = {
             "images_per_s": len(times_ms) / elapsed_s,

@@ -138,15 +138,19 @@ def export(model: Path, out: Path) -> Verdict:
     }
     try:
         torch.onnx.export(network, (batch,), file, **settings)
-        exported = OnnxRuntime(file, threads=0, lanes=1)
-        ours = np.concatenate([exported.predict(samples[:1]), exported.predict(samples[1:])])
+        exported = OnnxRuntime(file, threads=0, runners=1)
+        ours = np.concatenate(
+            [exported.predict(part).confidences for part in (samples[:1], samples[1:])]
+        )
     except (
         RuntimeError,
         torch.onnx.OnnxExporterError,
         onnxruntime.capi.onnxruntime_pybind11_state.Fail,
     ) as error:
         return Verdict(accepted=False, reason=f"the export failed: {str(error).splitlines()[0]}")
-    difference = float(np.abs(ours - TorchRuntime(network, "cpu").predict(samples)).max())
+    difference = float(
+        np.abs(ours - TorchRuntime(network, "cpu").predict(samples).confidences).max()
+    )
     if difference > MAX_DIFFERENCE:
         reason = f"confidences differ from torch's by up to {difference:.2g}"
         return Verdict(accepted=False, reason=reason, max_difference=difference)

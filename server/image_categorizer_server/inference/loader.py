@@ -76,7 +76,7 @@ class Loader:
             self._decode_pool,
             max_size=max_size,
             max_queued=self._inference.max_queued,
-            lanes=runtime.lanes,
+            runners=runtime.runners,
         )
         categories = manifest.domain_categories()
         return LoadedModel(
@@ -94,8 +94,8 @@ class Loader:
             cache, timeout_s = self._models.cache_path, self._models.export_timeout_s
             file, verdict = await ensure_export(folder, manifest, cache, timeout_s)
             if verdict.accepted:
-                threads, lanes = self._inference.threads_and_lanes()
-                return await asyncio.to_thread(open_onnx, file, threads, lanes)
+                threads, runners = self._inference.threads_and_runners()
+                return await asyncio.to_thread(open_onnx, file, threads, runners)
             log.warning(
                 "torch serves a model in ONNX Runtime's place",
                 name=manifest.name,
@@ -121,11 +121,11 @@ def choose_device(wanted: str) -> str:
     return "cpu"
 
 
-def open_onnx(file: Path, threads: int, lanes: int) -> Runtime:
+def open_onnx(file: Path, threads: int, runners: int) -> Runtime:
     """Returns a runtime on the CPU; blocks."""
     from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
-    return OnnxRuntime(file, threads, lanes)
+    return OnnxRuntime(file, threads, runners)
 
 
 def open_torch(folder: Path, manifest: Manifest, device: str) -> Runtime:

@@ -1,16 +1,16 @@
 """Micro-batching: turns many single requests into few large model calls.
 
-    submit ─▶ prepare, in the decode pool ─▶ waiting ─▶ micro-batch ─▶ predict, in a lane ─▶ outcome
+    submit ─▶ prepare, in the decode pool ─▶ waiting ─▶ micro-batch ─▶ predict, in a runner ─▶ outcome
     └ event loop                                                                event loop ┘
 
-A lane is a thread that makes one model call after the other: a GPU has one, a CPU as many as it
-runs calls side by side.  A micro-batch leaves as soon as a lane is free, with its share of what
-waits then (`IDLE`), or with `max_size` inputs if as many wait (`FULL`): an idle lane never waits
-for company.  Under load the waiting inputs grow while the lanes work, so micro-batches grow by
+A runner is a thread that makes one model call after the other: a GPU has one, a CPU as many as it
+runs calls side by side.  A micro-batch leaves as soon as a runner is free, with its share of what
+waits then (`IDLE`), or with `max_size` inputs if as many wait (`FULL`): an idle runner never waits
+for company.  Under load the waiting inputs grow while the runners work, so micro-batches grow by
 themselves; it is the policy of text-embeddings-inference.
 
 Inputs go from thread to thread without passing the event loop, which has answers to send meanwhile:
-a lane that asked the loop for its next micro-batch stood idle for a tenth of its time.
+a runner that asked the loop for its next micro-batch stood idle for a tenth of its time.
 """
 
 import asyncio
@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from image_categorizer_server.domain import BatchCloseReason
 from image_categorizer_server.errors import Overloaded
 from image_categorizer_server.inference.preprocess import Input
+from image_categorizer_server.inference.runtimes import Answer
 
 Prepare = Callable[[], Input]
-Predict = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]
+Predict = Callable[[Sequence[NDArray[np.uint8]]], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +61,25 @@ class _Entry:
 
 
 class MicroBatcher:
-    """Feeds one model from many callers, one micro-batch at a time for each lane."""
+    """Feeds one model from many callers, one micro-batch at a time for each runner."""
 
     def __init__(
-        self, predict: Predict, decode_pool: Executor, *, max_size: int, max_queued: int, lanes: int
+        self,
+        predict: Predict,
+        decode_pool: Executor,
+        *,
+        max_size: int,
+        max_queued: int,
+        runners: int,
     ) -> None:
-        """Starts the lanes; must be called on the event loop that will submit.
+        """Starts the runners; must be called on the event loop that will submit.
 
         Args:
             predict: maps N inputs uint8 (H, W, 3) to confidences float32 (N, C), in the same order.
             decode_pool: where inputs are prepared.
             max_size: largest N.
             max_queued: most callers between arrival and outcome; the next one is refused.
-            lanes: how many calls of `predict` may run at once.
+            runners: how many calls of `predict` may run at once.
         """
         self._predict = predict
         self._decode_pool = decode_pool
@@ -82,17 +89,17 @@ class MicroBatcher:
         self._callers = 0
         self._all_gone = asyncio.Event()
         self._all_gone.set()
-        # What follows is shared with the lanes and guarded by the condition.
+        # What follows is shared with the runners and guarded by the condition.
         self._changed = threading.Condition()
         self._waiting: deque[_Entry] = deque()
-        self._free_lanes = lanes
+        self._free_runners = runners
         self._is_stopping = False
-        self._lanes = [
-            threading.Thread(target=self._serve, name=f"lane-{i}", daemon=True)
-            for i in range(lanes)
+        self._runners = [
+            threading.Thread(target=self._serve, name=f"runner-{i}", daemon=True)
+            for i in range(runners)
         ]
-        for lane in self._lanes:
-            lane.start()
+        for runner in self._runners:
+            runner.start()
 
     async def submit(self, prepare: Prepare) -> Outcome:
         """Returns the outcome for one input; a caller who is cancelled costs nothing further.
@@ -122,13 +129,13 @@ class MicroBatcher:
         await self._all_gone.wait()
 
     async def stop(self) -> None:
-        """Waits until no caller waits, then ends the lanes."""
+        """Waits until no caller waits, then ends the runners."""
         await self.drained()
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
-        for lane in self._lanes:
-            await asyncio.to_thread(lane.join)
+        for runner in self._runners:
+            await asyncio.to_thread(runner.join)
 
     def _prepare(self, entry: _Entry) -> None:
         """Runs in the decode pool."""
@@ -144,7 +151,7 @@ class MicroBatcher:
             self._changed.notify()
 
     def _serve(self) -> None:
-        """Runs in a lane."""
+        """Runs in a runner."""
         while True:
             with self._changed:
                 entries = self._take()
@@ -153,14 +160,14 @@ class MicroBatcher:
                         return
                     self._changed.wait()
                     entries = self._take()
-                self._free_lanes -= 1
+                self._free_runners -= 1
             self._run(entries)
             with self._changed:
-                self._free_lanes += 1
+                self._free_runners += 1
 
     def _take(self) -> list[_Entry]:
         entries: list[_Entry] = []
-        share = min(self._max_size, -(-len(self._waiting) // self._free_lanes))
+        share = min(self._max_size, -(-len(self._waiting) // self._free_runners))
         while self._waiting and len(entries) < share:
             entry = self._waiting.popleft()
             if not entry.is_abandoned:
@@ -171,7 +178,7 @@ class MicroBatcher:
         inputs = [entry.input for entry in entries if entry.input]
         start_s = time.perf_counter()
         try:
-            rows = self._predict([prepared.array for prepared in inputs])
+            rows = self._predict([prepared.array for prepared in inputs]).confidences
             inference_ms = (time.perf_counter() - start_s) * 1000
             is_full = len(entries) == self._max_size
             reason = BatchCloseReason.FULL if is_full else BatchCloseReason.IDLE

@@ -44,7 +44,7 @@ def _check_answer(
 ) -> None:
     size = len(inputs)
     try:
-        confidences = runtime.predict(inputs)
+        confidences = runtime.predict(inputs).confidences
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise OperatorError(f"Its warm-up with {size} images failed: {first}.") from error

@@ -40,6 +40,8 @@ def classify_response(classification: Classification, call: Call) -> classify_pb
             ),
         ),
         request_id=call.request_id,
+        cache=classify_pb2.ClassifyResponse.Cache.Value(classification.cache.value),
+        heat_map=classification.heat_map,
     )
 
 
@@ -48,6 +50,7 @@ def prediction(value: Prediction) -> types_pb2.Prediction:
     return types_pb2.Prediction(
         category=value.category.name,
         confidence=value.confidence,
+        bounding_box=value.bounding_box,
         category_id=value.category.category_id,
         ancestors=value.category.ancestors,
     )

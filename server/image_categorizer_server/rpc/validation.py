@@ -25,6 +25,12 @@ class Options(Protocol):
     def include_categories(self) -> Sequence[str]: ...  # noqa: D102
     @property
     def exclude_categories(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def bounding_boxes(self) -> bool: ...  # noqa: D102
+    @property
+    def explain(self) -> bool: ...  # noqa: D102
+    @property
+    def no_cache(self) -> bool: ...  # noqa: D102
     def HasField(self, field_name: Literal["top_k"], /) -> bool: ...  # noqa: D102
 
 
@@ -67,6 +73,9 @@ def classify_options(
         top_k=top_k,
         include_categories=tuple(wire.include_categories),
         exclude_categories=tuple(wire.exclude_categories),
+        bounding_boxes=wire.bounding_boxes,
+        explain=wire.explain,
+        no_cache=wire.no_cache,
     )
 
 

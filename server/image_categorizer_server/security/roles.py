@@ -7,10 +7,14 @@ PACKAGE = "/image_categorizer.v1"
 LEAST_ROLE: dict[str, Role] = {
     f"{PACKAGE}.ClassifyService/Classify": Role.CLASSIFIER,
     f"{PACKAGE}.ClassifyService/ClassifyUpload": Role.CLASSIFIER,
+    f"{PACKAGE}.ClassifyService/ClassifyStream": Role.CLASSIFIER,
     f"{PACKAGE}.MetadataService/ListCategories": Role.VIEWER,
     f"{PACKAGE}.MetadataService/ListModels": Role.VIEWER,
     f"{PACKAGE}.MetadataService/GetModel": Role.VIEWER,
     f"{PACKAGE}.MetadataService/GetServerInfo": Role.VIEWER,
+    f"{PACKAGE}.MetadataService/LoadModel": Role.ADMIN,
+    f"{PACKAGE}.MetadataService/UnloadModel": Role.ADMIN,
+    f"{PACKAGE}.MetadataService/SetModelAlias": Role.ADMIN,
 }
 PUBLIC = frozenset(
     {

@@ -8,6 +8,8 @@ from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from image_categorizer.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -62,10 +64,15 @@ class ClassifyOptions(_message.Message):
     TOP_K_FIELD_NUMBER: _builtins.int
     INCLUDE_CATEGORIES_FIELD_NUMBER: _builtins.int
     EXCLUDE_CATEGORIES_FIELD_NUMBER: _builtins.int
+    BOUNDING_BOXES_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    NO_CACHE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model to ask. Empty: the server's default model (`ServerInfo.default_model`)."""
     version: _builtins.str
-    """The version of the model, a number. Empty: the newest that is loaded."""
+    """The version of the model: a number, or an alias such as `stable`. Empty: `stable` where the model
+    has that alias, else the newest that is loaded.
+    """
     confidence_threshold: _builtins.float
     """The least confidence that a prediction must reach to be in the answer, in [0, 1]. Default 0.
     An image in which nothing reaches it is answered with no predictions, which is no error.
@@ -73,6 +80,14 @@ class ClassifyOptions(_message.Message):
     top_k: _builtins.int
     """The most predictions in the answer, at least 1. More than the model has categories means all of
     them. Default 5.
+    """
+    bounding_boxes: _builtins.bool
+    """Whether to tell where in the image each predicted category is (`Prediction.bounding_box`)."""
+    explain: _builtins.bool
+    """Whether to draw where in the image the model saw the best prediction (`ClassifyResponse.heat_map`)."""
+    no_cache: _builtins.bool
+    """Whether to classify anew even where the server remembers the answer to the very same bytes, model
+    and options.
     """
     @_builtins.property
     def include_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -95,10 +110,13 @@ class ClassifyOptions(_message.Message):
         top_k: _builtins.int | None = ...,
         include_categories: _abc.Iterable[_builtins.str] | None = ...,
         exclude_categories: _abc.Iterable[_builtins.str] | None = ...,
+        bounding_boxes: _builtins.bool = ...,
+        explain: _builtins.bool = ...,
+        no_cache: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "include_categories", b"include_categories", "model", b"model", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
@@ -121,6 +139,9 @@ class ClassifyUploadRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _builtins.int
     INCLUDE_CATEGORIES_FIELD_NUMBER: _builtins.int
     EXCLUDE_CATEGORIES_FIELD_NUMBER: _builtins.int
+    BOUNDING_BOXES_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    NO_CACHE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """See `ClassifyOptions.model`."""
     version: _builtins.str
@@ -129,6 +150,12 @@ class ClassifyUploadRequest(_message.Message):
     """See `ClassifyOptions.confidence_threshold`."""
     top_k: _builtins.int
     """See `ClassifyOptions.top_k`."""
+    bounding_boxes: _builtins.bool
+    """See `ClassifyOptions.bounding_boxes`."""
+    explain: _builtins.bool
+    """See `ClassifyOptions.explain`."""
+    no_cache: _builtins.bool
+    """See `ClassifyOptions.no_cache`."""
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
         """The body as it came, with its content type: `multipart/form-data` is read as a form, any other
@@ -153,10 +180,13 @@ class ClassifyUploadRequest(_message.Message):
         top_k: _builtins.int | None = ...,
         include_categories: _abc.Iterable[_builtins.str] | None = ...,
         exclude_categories: _abc.Iterable[_builtins.str] | None = ...,
+        bounding_boxes: _builtins.bool = ...,
+        explain: _builtins.bool = ...,
+        no_cache: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "body", b"body", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "body", b"body", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "include_categories", b"include_categories", "model", b"model", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
@@ -170,18 +200,50 @@ class ClassifyResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Cache:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _CacheEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ClassifyResponse._Cache.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CACHE_UNSPECIFIED: ClassifyResponse._Cache.ValueType  # 0
+        """The server remembers no answers, or was asked not to look."""
+        HIT: ClassifyResponse._Cache.ValueType  # 1
+        """Remembered: the same tenant sent the very same bytes and options to the same model before."""
+        MISS: ClassifyResponse._Cache.ValueType  # 2
+        """Classified now, and remembered from now on."""
+
+    class Cache(_Cache, metaclass=_CacheEnumTypeWrapper):
+        """Whether an earlier answer was remembered."""
+
+    CACHE_UNSPECIFIED: ClassifyResponse.Cache.ValueType  # 0
+    """The server remembers no answers, or was asked not to look."""
+    HIT: ClassifyResponse.Cache.ValueType  # 1
+    """Remembered: the same tenant sent the very same bytes and options to the same model before."""
+    MISS: ClassifyResponse.Cache.ValueType  # 2
+    """Classified now, and remembered from now on."""
+
     SUCCESS_FIELD_NUMBER: _builtins.int
     PREDICTIONS_FIELD_NUMBER: _builtins.int
     PROCESSING_TIME_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
+    HEAT_MAP_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     """True: failures are errors, never a response with `success` false."""
     processing_time: _builtins.float
     """Seconds from the arrival of the request at the server to this answer."""
     request_id: _builtins.str
     """Identifies the request in the server's logs. The `x-request-id` of the call where it carried one."""
+    cache: Global___ClassifyResponse.Cache.ValueType
+    """Whether an earlier answer was remembered."""
+    heat_map: _builtins.bytes
+    """The image, upright and at most 1024 pixels on a side, with what spoke for the best prediction in
+    warm colours; a PNG file. Only where `ClassifyOptions.explain` asks for it and the model can tell
+    (`Model.localization`).
+    """
     @_builtins.property
     def predictions(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Prediction]:
         """What the image shows, the most confident first. Empty where nothing reaches the threshold or
@@ -194,7 +256,7 @@ class ClassifyResponse(_message.Message):
 
     @_builtins.property
     def timing(self) -> _types_pb2.Timing:
-        """Where the time went."""
+        """Where the time went. Where `cache` is HIT: of the request that was remembered."""
 
     def __init__(
         self,
@@ -205,11 +267,158 @@ class ClassifyResponse(_message.Message):
         model: _types_pb2.ModelRef | None = ...,
         timing: _types_pb2.Timing | None = ...,
         request_id: _builtins.str = ...,
+        cache: Global___ClassifyResponse.Cache.ValueType = ...,
+        heat_map: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "predictions", b"predictions", "processing_time", b"processing_time", "request_id", b"request_id", "success", b"success", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "heat_map", b"heat_map", "model", b"model", "predictions", b"predictions", "processing_time", b"processing_time", "request_id", b"request_id", "success", b"success", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClassifyResponse: _TypeAlias = ClassifyResponse  # noqa: Y015
+
+@_typing.final
+class ClassifyStreamRequest(_message.Message):
+    """One message of a client that classifies many images."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config(self) -> Global___ClassifyStreamConfig:
+        """How to classify. First message only."""
+
+    @_builtins.property
+    def item(self) -> Global___ClassifyStreamItem:
+        """One image. Every message but the first."""
+
+    def __init__(
+        self,
+        *,
+        config: Global___ClassifyStreamConfig | None = ...,
+        item: Global___ClassifyStreamItem | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "item", b"item", "message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "item", b"item", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["config", "item"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___ClassifyStreamRequest: _TypeAlias = ClassifyStreamRequest  # noqa: Y015
+
+@_typing.final
+class ClassifyStreamConfig(_message.Message):
+    """How to classify the images of one call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Lane:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _LaneEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ClassifyStreamConfig._Lane.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        LANE_UNSPECIFIED: ClassifyStreamConfig._Lane.ValueType  # 0
+        """As INTERACTIVE."""
+        INTERACTIVE: ClassifyStreamConfig._Lane.ValueType  # 1
+        """Somebody waits for the answer: goes first."""
+        BATCH: ClassifyStreamConfig._Lane.ValueType  # 2
+        """Bulk work: takes what INTERACTIVE leaves, and never less than the share that the server grants it."""
+
+    class Lane(_Lane, metaclass=_LaneEnumTypeWrapper):
+        """Which of the server's queues a request waits in."""
+
+    LANE_UNSPECIFIED: ClassifyStreamConfig.Lane.ValueType  # 0
+    """As INTERACTIVE."""
+    INTERACTIVE: ClassifyStreamConfig.Lane.ValueType  # 1
+    """Somebody waits for the answer: goes first."""
+    BATCH: ClassifyStreamConfig.Lane.ValueType  # 2
+    """Bulk work: takes what INTERACTIVE leaves, and never less than the share that the server grants it."""
+
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    lane: Global___ClassifyStreamConfig.Lane.ValueType
+    """The queue that the items wait in. Default INTERACTIVE."""
+    @_builtins.property
+    def options(self) -> Global___ClassifyOptions:
+        """The options of all items."""
+
+    def __init__(
+        self,
+        *,
+        options: Global___ClassifyOptions | None = ...,
+        lane: Global___ClassifyStreamConfig.Lane.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifyStreamConfig: _TypeAlias = ClassifyStreamConfig  # noqa: Y015
+
+@_typing.final
+class ClassifyStreamItem(_message.Message):
+    """One image of many."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Names the item in its answer: 1 to 256 characters, no two unanswered items alike. Required."""
+    image: _builtins.bytes
+    """The encoded image. Required."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        image: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifyStreamItem: _TypeAlias = ClassifyStreamItem  # noqa: Y015
+
+@_typing.final
+class ClassifyStreamResponse(_message.Message):
+    """The answer to one item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The item's key."""
+    @_builtins.property
+    def response(self) -> Global___ClassifyResponse:
+        """Its categories."""
+
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """Why it has none: code, message and details are those that `Classify` would have ended with."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        response: Global___ClassifyResponse | None = ...,
+        status: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "response", b"response", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "outcome", b"outcome", "response", b"response", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "status"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ClassifyStreamResponse: _TypeAlias = ClassifyStreamResponse  # noqa: Y015

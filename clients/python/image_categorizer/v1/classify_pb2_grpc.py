@@ -36,7 +36,7 @@ class ClassifyServiceStub:
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; the role `classifier` is the least that may classify.
-    - UNAVAILABLE: `QUEUE_FULL`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
+    - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
     delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
     - INTERNAL: a bug of the server; the message holds the request id and nothing else.
@@ -58,6 +58,11 @@ class ClassifyServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_classify__pb2.ClassifyUploadRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_classify__pb2.ClassifyResponse.FromString,
                 _registered_method=True)
+        self.ClassifyStream = channel.stream_stream(
+                '/image_categorizer.v1.ClassifyService/ClassifyStream',
+                request_serializer=image__categorizer_dot_v1_dot_classify__pb2.ClassifyStreamRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_classify__pb2.ClassifyStreamResponse.FromString,
+                _registered_method=True)
 
 
 class ClassifyServiceServicer:
@@ -71,7 +76,7 @@ class ClassifyServiceServicer:
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; the role `classifier` is the least that may classify.
-    - UNAVAILABLE: `QUEUE_FULL`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
+    - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
     delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
     - INTERNAL: a bug of the server; the message holds the request id and nothing else.
@@ -111,6 +116,26 @@ class ClassifyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClassifyStream(self, request_iterator, context):
+        """Classifies many images on one call: for programs that have a folder, a queue, a million.
+
+        The first message holds `config`, every other one an `item`. Each item is answered once, by its
+        `key`, in the order in which answers become ready. The server reads on only while fewer than
+        `Limits.max_stream_in_flight` items of the call are unanswered, so a client may send as fast as
+        HTTP/2 lets it. The client closes its side when it has sent all; the call ends when all are
+        answered. Each item has the time that a `Classify` without a deadline has; the call itself may
+        last as long as its own deadline, or for ever.
+
+        What is wrong with one item is that item's `status`; the call goes on. Where the server is too
+        busy for an item of lane BATCH it waits rather than refuse it.
+
+        Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
+        message is no `config`, a later one is, an item has no key or a key that is still unanswered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClassifyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -123,6 +148,11 @@ def add_ClassifyServiceServicer_to_server(servicer, server):
                     servicer.ClassifyUpload,
                     request_deserializer=image__categorizer_dot_v1_dot_classify__pb2.ClassifyUploadRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_classify__pb2.ClassifyResponse.SerializeToString,
+            ),
+            'ClassifyStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ClassifyStream,
+                    request_deserializer=image__categorizer_dot_v1_dot_classify__pb2.ClassifyStreamRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_classify__pb2.ClassifyStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -143,7 +173,7 @@ class ClassifyService:
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; the role `classifier` is the least that may classify.
-    - UNAVAILABLE: `QUEUE_FULL`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
+    - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
     delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
     - INTERNAL: a bug of the server; the message holds the request id and nothing else.
@@ -193,6 +223,33 @@ class ClassifyService:
             '/image_categorizer.v1.ClassifyService/ClassifyUpload',
             image__categorizer_dot_v1_dot_classify__pb2.ClassifyUploadRequest.SerializeToString,
             image__categorizer_dot_v1_dot_classify__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClassifyStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/image_categorizer.v1.ClassifyService/ClassifyStream',
+            image__categorizer_dot_v1_dot_classify__pb2.ClassifyStreamRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_classify__pb2.ClassifyStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,7 +37,7 @@ class ClassifyServiceStub:
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; the role `classifier` is the least that may classify.
-    - UNAVAILABLE: `QUEUE_FULL`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
+    - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
       delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
     - INTERNAL: a bug of the server; the message holds the request id and nothing else.
@@ -73,6 +73,22 @@ class ClassifyServiceStub:
     Possible errors: those of `Classify`; INVALID_ARGUMENT `FIELD_INVALID` also for a form that is
     malformed, has no field `image`, has two, or has a field that is none of the names below.
     """
+    ClassifyStream: _grpc.StreamStreamMultiCallable[_classify_pb2.ClassifyStreamRequest, _classify_pb2.ClassifyStreamResponse]
+    """Classifies many images on one call: for programs that have a folder, a queue, a million.
+
+    The first message holds `config`, every other one an `item`. Each item is answered once, by its
+    `key`, in the order in which answers become ready. The server reads on only while fewer than
+    `Limits.max_stream_in_flight` items of the call are unanswered, so a client may send as fast as
+    HTTP/2 lets it. The client closes its side when it has sent all; the call ends when all are
+    answered. Each item has the time that a `Classify` without a deadline has; the call itself may
+    last as long as its own deadline, or for ever.
+
+    What is wrong with one item is that item's `status`; the call goes on. Where the server is too
+    busy for an item of lane BATCH it waits rather than refuse it.
+
+    Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
+    message is no `config`, a later one is, an item has no key or a key that is still unanswered.
+    """
 
 @_typing.type_check_only
 class ClassifyServiceAsyncStub(ClassifyServiceStub):
@@ -86,7 +102,7 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; the role `classifier` is the least that may classify.
-    - UNAVAILABLE: `QUEUE_FULL`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
+    - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
       delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
     - INTERNAL: a bug of the server; the message holds the request id and nothing else.
@@ -119,6 +135,22 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
     Possible errors: those of `Classify`; INVALID_ARGUMENT `FIELD_INVALID` also for a form that is
     malformed, has no field `image`, has two, or has a field that is none of the names below.
     """
+    ClassifyStream: _aio.StreamStreamMultiCallable[_classify_pb2.ClassifyStreamRequest, _classify_pb2.ClassifyStreamResponse]  # type: ignore[assignment]
+    """Classifies many images on one call: for programs that have a folder, a queue, a million.
+
+    The first message holds `config`, every other one an `item`. Each item is answered once, by its
+    `key`, in the order in which answers become ready. The server reads on only while fewer than
+    `Limits.max_stream_in_flight` items of the call are unanswered, so a client may send as fast as
+    HTTP/2 lets it. The client closes its side when it has sent all; the call ends when all are
+    answered. Each item has the time that a `Classify` without a deadline has; the call itself may
+    last as long as its own deadline, or for ever.
+
+    What is wrong with one item is that item's `status`; the call goes on. Where the server is too
+    busy for an item of lane BATCH it waits rather than refuse it.
+
+    Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
+    message is no `config`, a later one is, an item has no key or a key that is still unanswered.
+    """
 
 class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers at once which categories an image belongs to.
@@ -131,7 +163,7 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; the role `classifier` is the least that may classify.
-    - UNAVAILABLE: `QUEUE_FULL`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
+    - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
       delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
     - INTERNAL: a bug of the server; the message holds the request id and nothing else.
@@ -173,6 +205,28 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Possible errors: those of `Classify`; INVALID_ARGUMENT `FIELD_INVALID` also for a form that is
         malformed, has no field `image`, has two, or has a field that is none of the names below.
+        """
+
+    @_abc_1.abstractmethod
+    def ClassifyStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_classify_pb2.ClassifyStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_classify_pb2.ClassifyStreamResponse], _abc.AsyncIterator[_classify_pb2.ClassifyStreamResponse]]:
+        """Classifies many images on one call: for programs that have a folder, a queue, a million.
+
+        The first message holds `config`, every other one an `item`. Each item is answered once, by its
+        `key`, in the order in which answers become ready. The server reads on only while fewer than
+        `Limits.max_stream_in_flight` items of the call are unanswered, so a client may send as fast as
+        HTTP/2 lets it. The client closes its side when it has sent all; the call ends when all are
+        answered. Each item has the time that a `Classify` without a deadline has; the call itself may
+        last as long as its own deadline, or for ever.
+
+        What is wrong with one item is that item's `status`; the call goes on. Where the server is too
+        busy for an item of lane BATCH it waits rather than refuse it.
+
+        Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
+        message is no `config`, a later one is, an item has no key or a key that is still unanswered.
         """
 
 def add_ClassifyServiceServicer_to_server(servicer: ClassifyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -71,6 +71,8 @@ class Model(_message.Message):
         """Answering."""
         FAILED: Model._State.ValueType  # 3
         """Could not be loaded; `state_message` says why. Not answering."""
+        UNLOADED: Model._State.ValueType  # 4
+        """Let go of by `UnloadModel`. Not answering."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """How far the server is with it."""
@@ -83,6 +85,31 @@ class Model(_message.Message):
     """Answering."""
     FAILED: Model.State.ValueType  # 3
     """Could not be loaded; `state_message` says why. Not answering."""
+    UNLOADED: Model.State.ValueType  # 4
+    """Let go of by `UnloadModel`. Not answering."""
+
+    class _Localization:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _LocalizationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Model._Localization.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        LOCALIZATION_UNSPECIFIED: Model._Localization.ValueType  # 0
+        """It cannot."""
+        CLASS_ACTIVATION: Model._Localization.ValueType  # 1
+        """Class activation maps (Zhou et al. 2016, arXiv:1512.04150)."""
+        ATTENTION_ROLLOUT: Model._Localization.ValueType  # 2
+        """Attention rollout (Abnar & Zuidema 2020, arXiv:2005.00928); one map for all categories."""
+
+    class Localization(_Localization, metaclass=_LocalizationEnumTypeWrapper):
+        """How the model tells where in an image a category is."""
+
+    LOCALIZATION_UNSPECIFIED: Model.Localization.ValueType  # 0
+    """It cannot."""
+    CLASS_ACTIVATION: Model.Localization.ValueType  # 1
+    """Class activation maps (Zhou et al. 2016, arXiv:1512.04150)."""
+    ATTENTION_ROLLOUT: Model.Localization.ValueType  # 2
+    """Attention rollout (Abnar & Zuidema 2020, arXiv:2005.00928); one map for all categories."""
 
     class _Activation:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -121,6 +148,10 @@ class Model(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     LICENCE_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    CANARY_PERCENT_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    LOCALIZATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The model's name."""
     version: _builtins.str
@@ -149,6 +180,16 @@ class Model(_message.Message):
     """The licence of the weights, as whoever added the model stated it. May be empty."""
     origin: _builtins.str
     """Where the weights came from. May be empty."""
+    canary_percent: _builtins.float
+    """The share of requests without a version that this version answers as `canary`, in percent."""
+    precision: _builtins.str
+    """What its numbers are: `fp32`, `fp16`, `bf16` or `int8`. Empty unless READY."""
+    localization: Global___Model.Localization.ValueType
+    """How it tells where in an image a category is."""
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The aliases that point to this version, such as `stable`."""
+
     def __init__(
         self,
         *,
@@ -166,10 +207,14 @@ class Model(_message.Message):
         device: _builtins.str = ...,
         licence: _builtins.str = ...,
         origin: _builtins.str = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        canary_percent: _builtins.float = ...,
+        precision: _builtins.str = ...,
+        localization: Global___Model.Localization.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "category_count", b"category_count", "default", b"default", "device", b"device", "digest", b"digest", "input_height_px", b"input_height_px", "input_width_px", b"input_width_px", "licence", b"licence", "name", b"name", "origin", b"origin", "runtime", b"runtime", "state", b"state", "state_message", b"state_message", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "aliases", b"aliases", "canary_percent", b"canary_percent", "category_count", b"category_count", "default", b"default", "device", b"device", "digest", b"digest", "input_height_px", b"input_height_px", "input_width_px", b"input_width_px", "licence", b"licence", "localization", b"localization", "name", b"name", "origin", b"origin", "precision", b"precision", "runtime", b"runtime", "state", b"state", "state_message", b"state_message", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,6 +233,7 @@ class Limits(_message.Message):
     MAX_FILTER_CATEGORIES_FIELD_NUMBER: _builtins.int
     DEFAULT_DEADLINE_S_FIELD_NUMBER: _builtins.int
     MAX_DEADLINE_S_FIELD_NUMBER: _builtins.int
+    MAX_STREAM_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     max_image_bytes: _builtins.int
     """The most bytes of one encoded image."""
     max_image_pixels: _builtins.int
@@ -202,6 +248,8 @@ class Limits(_message.Message):
     """Seconds that a request may take where it states no deadline."""
     max_deadline_s: _builtins.float
     """Seconds that a request may take at most; a later deadline is brought forward to it."""
+    max_stream_in_flight: _builtins.int
+    """The most items of one `ClassifyStream` call that may be unanswered."""
     def __init__(
         self,
         *,
@@ -212,10 +260,11 @@ class Limits(_message.Message):
         max_filter_categories: _builtins.int = ...,
         default_deadline_s: _builtins.float = ...,
         max_deadline_s: _builtins.float = ...,
+        max_stream_in_flight: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_deadline_s", b"default_deadline_s", "max_aspect_ratio", b"max_aspect_ratio", "max_deadline_s", b"max_deadline_s", "max_filter_categories", b"max_filter_categories", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_side_px", b"max_side_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_deadline_s", b"default_deadline_s", "max_aspect_ratio", b"max_aspect_ratio", "max_deadline_s", b"max_deadline_s", "max_filter_categories", b"max_filter_categories", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_side_px", b"max_side_px", "max_stream_in_flight", b"max_stream_in_flight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -272,7 +321,9 @@ class ListCategoriesRequest(_message.Message):
     model: _builtins.str
     """The model. Empty: the server's default model."""
     version: _builtins.str
-    """The version of the model, a number. Empty: the newest that is loaded."""
+    """The version of the model: a number, or an alias such as `stable`. Empty: `stable` where the model
+    has that alias, else the newest that is loaded.
+    """
     page_size: _builtins.int
     """The most categories in one answer, at least 0. 0 means 100; more than 1000 means 1000."""
     page_token: _builtins.str
@@ -386,7 +437,9 @@ class GetModelRequest(_message.Message):
     model: _builtins.str
     """The model's name. Required."""
     version: _builtins.str
-    """The version, a number. Empty: the newest that is loaded, or the newest found where none is."""
+    """The version, a number or an alias. Empty: the one that answers requests without a version, or the
+    newest found where none does.
+    """
     def __init__(
         self,
         *,
@@ -400,6 +453,94 @@ class GetModelRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelRequest: _TypeAlias = GetModelRequest  # noqa: Y015
+
+@_typing.final
+class LoadModelRequest(_message.Message):
+    """Asks to load one version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name. Required."""
+    version: _builtins.str
+    """The version, a number. Empty: the newest in the repository."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadModelRequest: _TypeAlias = LoadModelRequest  # noqa: Y015
+
+@_typing.final
+class UnloadModelRequest(_message.Message):
+    """Asks to let go of one version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name. Required."""
+    version: _builtins.str
+    """The version, a number or an alias. Required."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnloadModelRequest: _TypeAlias = UnloadModelRequest  # noqa: Y015
+
+@_typing.final
+class SetModelAliasRequest(_message.Message):
+    """Asks to point an alias to a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CANARY_PERCENT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name. Required."""
+    alias: _builtins.str
+    """The alias: 1 to 32 lower-case letters, digits and hyphens, the first a letter. Required."""
+    version: _builtins.str
+    """The version, a number. Empty takes the alias away."""
+    canary_percent: _builtins.float
+    """For the alias `canary` only: percent of the requests without a version that it answers, in
+    [0, 100]. Default 0: only requests that name it.
+    """
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        alias: _builtins.str = ...,
+        version: _builtins.str = ...,
+        canary_percent: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "canary_percent", b"canary_percent", "model", b"model", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetModelAliasRequest: _TypeAlias = SetModelAliasRequest  # noqa: Y015
 
 @_typing.final
 class GetServerInfoRequest(_message.Message):

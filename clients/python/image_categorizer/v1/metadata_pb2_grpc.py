@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class MetadataServiceStub:
-    """Tells which models, categories and limits are in force. Any role may ask.
+    """Tells which models, categories and limits are in force, which any role may ask; and decides which
+    versions serve, which takes the role `admin`.
 
     Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
 
@@ -57,6 +58,21 @@ class MetadataServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_metadata__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_metadata__pb2.Model.FromString,
                 _registered_method=True)
+        self.LoadModel = channel.unary_unary(
+                '/image_categorizer.v1.MetadataService/LoadModel',
+                request_serializer=image__categorizer_dot_v1_dot_metadata__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_metadata__pb2.Model.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/image_categorizer.v1.MetadataService/UnloadModel',
+                request_serializer=image__categorizer_dot_v1_dot_metadata__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_metadata__pb2.Model.FromString,
+                _registered_method=True)
+        self.SetModelAlias = channel.unary_unary(
+                '/image_categorizer.v1.MetadataService/SetModelAlias',
+                request_serializer=image__categorizer_dot_v1_dot_metadata__pb2.SetModelAliasRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_metadata__pb2.Model.FromString,
+                _registered_method=True)
         self.GetServerInfo = channel.unary_unary(
                 '/image_categorizer.v1.MetadataService/GetServerInfo',
                 request_serializer=image__categorizer_dot_v1_dot_metadata__pb2.GetServerInfoRequest.SerializeToString,
@@ -65,7 +81,8 @@ class MetadataServiceStub:
 
 
 class MetadataServiceServicer:
-    """Tells which models, categories and limits are in force. Any role may ask.
+    """Tells which models, categories and limits are in force, which any role may ask; and decides which
+    versions serve, which takes the role `admin`.
 
     Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
 
@@ -102,6 +119,48 @@ class MetadataServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LoadModel(self, request, context):
+        """Loads one version that the repository holds, and returns when it answers.
+
+        Every version found is loaded by itself; this brings back what `UnloadModel` let go of, and tries
+        again what FAILED. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
+        export; where the caller's deadline passes first the loading goes on.
+
+        Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
+        `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_FAILED`: it cannot be loaded, the message says why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Lets go of one version: requests in flight are answered, no new ones are taken, its memory is
+        freed. It stays in the repository, UNLOADED, until `LoadModel` or a restart of the server.
+
+        Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
+        `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_IN_USE`: an alias points to it, or it is all that
+        the default model has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetModelAlias(self, request, context):
+        """Points an alias to a version: requests that name the alias as their `version`, and those that
+        name no version where the alias is `stable`, are answered by it from the next one on. Requests in
+        flight end on the version they began with. Kept in the repository: other servers follow within
+        seconds, restarts keep it.
+
+        `canary` may take a share of what `stable` would get: set `canary_percent`. Which images go to it
+        follows from their bytes: the same image always goes the same way.
+
+        Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
+        `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_FAILED`: that version is not READY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetServerInfo(self, request, context):
         """Returns the server's version, formats and limits.
 
@@ -129,6 +188,21 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     request_deserializer=image__categorizer_dot_v1_dot_metadata__pb2.GetModelRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_metadata__pb2.Model.SerializeToString,
             ),
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=image__categorizer_dot_v1_dot_metadata__pb2.LoadModelRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_metadata__pb2.Model.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=image__categorizer_dot_v1_dot_metadata__pb2.UnloadModelRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_metadata__pb2.Model.SerializeToString,
+            ),
+            'SetModelAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelAlias,
+                    request_deserializer=image__categorizer_dot_v1_dot_metadata__pb2.SetModelAliasRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_metadata__pb2.Model.SerializeToString,
+            ),
             'GetServerInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetServerInfo,
                     request_deserializer=image__categorizer_dot_v1_dot_metadata__pb2.GetServerInfoRequest.FromString,
@@ -143,7 +217,8 @@ def add_MetadataServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MetadataService:
-    """Tells which models, categories and limits are in force. Any role may ask.
+    """Tells which models, categories and limits are in force, which any role may ask; and decides which
+    versions serve, which takes the role `admin`.
 
     Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
 
@@ -223,6 +298,87 @@ class MetadataService:
             target,
             '/image_categorizer.v1.MetadataService/GetModel',
             image__categorizer_dot_v1_dot_metadata__pb2.GetModelRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_metadata__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.MetadataService/LoadModel',
+            image__categorizer_dot_v1_dot_metadata__pb2.LoadModelRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_metadata__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.MetadataService/UnloadModel',
+            image__categorizer_dot_v1_dot_metadata__pb2.UnloadModelRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_metadata__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModelAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.MetadataService/SetModelAlias',
+            image__categorizer_dot_v1_dot_metadata__pb2.SetModelAliasRequest.SerializeToString,
             image__categorizer_dot_v1_dot_metadata__pb2.Model.FromString,
             options,
             channel_credentials,

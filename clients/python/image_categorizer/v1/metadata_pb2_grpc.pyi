@@ -27,7 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MetadataServiceStub:
-    """Tells which models, categories and limits are in force. Any role may ask.
+    """Tells which models, categories and limits are in force, which any role may ask; and decides which
+    versions serve, which takes the role `admin`.
 
     Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
 
@@ -56,6 +57,36 @@ class MetadataServiceStub:
 
     Possible errors, beside those of the service: NOT_FOUND `MODEL_NOT_FOUND`.
     """
+    LoadModel: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.LoadModelRequest, _metadata_pb2.Model]
+    """Loads one version that the repository holds, and returns when it answers.
+
+    Every version found is loaded by itself; this brings back what `UnloadModel` let go of, and tries
+    again what FAILED. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
+    export; where the caller's deadline passes first the loading goes on.
+
+    Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
+    `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_FAILED`: it cannot be loaded, the message says why.
+    """
+    UnloadModel: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.UnloadModelRequest, _metadata_pb2.Model]
+    """Lets go of one version: requests in flight are answered, no new ones are taken, its memory is
+    freed. It stays in the repository, UNLOADED, until `LoadModel` or a restart of the server.
+
+    Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
+    `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_IN_USE`: an alias points to it, or it is all that
+    the default model has.
+    """
+    SetModelAlias: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SetModelAliasRequest, _metadata_pb2.Model]
+    """Points an alias to a version: requests that name the alias as their `version`, and those that
+    name no version where the alias is `stable`, are answered by it from the next one on. Requests in
+    flight end on the version they began with. Kept in the repository: other servers follow within
+    seconds, restarts keep it.
+
+    `canary` may take a share of what `stable` would get: set `canary_percent`. Which images go to it
+    follows from their bytes: the same image always goes the same way.
+
+    Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
+    `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_FAILED`: that version is not READY.
+    """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetServerInfoRequest, _metadata_pb2.ServerInfo]
     """Returns the server's version, formats and limits.
 
@@ -64,7 +95,8 @@ class MetadataServiceStub:
 
 @_typing.type_check_only
 class MetadataServiceAsyncStub(MetadataServiceStub):
-    """Tells which models, categories and limits are in force. Any role may ask.
+    """Tells which models, categories and limits are in force, which any role may ask; and decides which
+    versions serve, which takes the role `admin`.
 
     Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
 
@@ -90,6 +122,36 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
 
     Possible errors, beside those of the service: NOT_FOUND `MODEL_NOT_FOUND`.
     """
+    LoadModel: _aio.UnaryUnaryMultiCallable[_metadata_pb2.LoadModelRequest, _metadata_pb2.Model]  # type: ignore[assignment]
+    """Loads one version that the repository holds, and returns when it answers.
+
+    Every version found is loaded by itself; this brings back what `UnloadModel` let go of, and tries
+    again what FAILED. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
+    export; where the caller's deadline passes first the loading goes on.
+
+    Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
+    `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_FAILED`: it cannot be loaded, the message says why.
+    """
+    UnloadModel: _aio.UnaryUnaryMultiCallable[_metadata_pb2.UnloadModelRequest, _metadata_pb2.Model]  # type: ignore[assignment]
+    """Lets go of one version: requests in flight are answered, no new ones are taken, its memory is
+    freed. It stays in the repository, UNLOADED, until `LoadModel` or a restart of the server.
+
+    Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
+    `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_IN_USE`: an alias points to it, or it is all that
+    the default model has.
+    """
+    SetModelAlias: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SetModelAliasRequest, _metadata_pb2.Model]  # type: ignore[assignment]
+    """Points an alias to a version: requests that name the alias as their `version`, and those that
+    name no version where the alias is `stable`, are answered by it from the next one on. Requests in
+    flight end on the version they began with. Kept in the repository: other servers follow within
+    seconds, restarts keep it.
+
+    `canary` may take a share of what `stable` would get: set `canary_percent`. Which images go to it
+    follows from their bytes: the same image always goes the same way.
+
+    Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
+    `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_FAILED`: that version is not READY.
+    """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetServerInfoRequest, _metadata_pb2.ServerInfo]  # type: ignore[assignment]
     """Returns the server's version, formats and limits.
 
@@ -97,7 +159,8 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """
 
 class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells which models, categories and limits are in force. Any role may ask.
+    """Tells which models, categories and limits are in force, which any role may ask; and decides which
+    versions serve, which takes the role `admin`.
 
     Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
 
@@ -138,6 +201,54 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns one version of one model.
 
         Possible errors, beside those of the service: NOT_FOUND `MODEL_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def LoadModel(
+        self,
+        request: _metadata_pb2.LoadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.Model, _abc.Awaitable[_metadata_pb2.Model]]:
+        """Loads one version that the repository holds, and returns when it answers.
+
+        Every version found is loaded by itself; this brings back what `UnloadModel` let go of, and tries
+        again what FAILED. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
+        export; where the caller's deadline passes first the loading goes on.
+
+        Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
+        `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_FAILED`: it cannot be loaded, the message says why.
+        """
+
+    @_abc_1.abstractmethod
+    def UnloadModel(
+        self,
+        request: _metadata_pb2.UnloadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.Model, _abc.Awaitable[_metadata_pb2.Model]]:
+        """Lets go of one version: requests in flight are answered, no new ones are taken, its memory is
+        freed. It stays in the repository, UNLOADED, until `LoadModel` or a restart of the server.
+
+        Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
+        `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_IN_USE`: an alias points to it, or it is all that
+        the default model has.
+        """
+
+    @_abc_1.abstractmethod
+    def SetModelAlias(
+        self,
+        request: _metadata_pb2.SetModelAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.Model, _abc.Awaitable[_metadata_pb2.Model]]:
+        """Points an alias to a version: requests that name the alias as their `version`, and those that
+        name no version where the alias is `stable`, are answered by it from the next one on. Requests in
+        flight end on the version they began with. Kept in the repository: other servers follow within
+        seconds, restarts keep it.
+
+        `canary` may take a share of what `stable` would get: set `canary_percent`. Which images go to it
+        follows from their bytes: the same image always goes the same way.
+
+        Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
+        `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_FAILED`: that version is not READY.
         """
 
     @_abc_1.abstractmethod

@@ -27,6 +27,7 @@ class Prediction(_message.Message):
 
     CATEGORY_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
+    BOUNDING_BOX_FIELD_NUMBER: _builtins.int
     CATEGORY_ID_FIELD_NUMBER: _builtins.int
     ANCESTORS_FIELD_NUMBER: _builtins.int
     category: _builtins.str
@@ -40,6 +41,13 @@ class Prediction(_message.Message):
     categories. Empty where the model names none.
     """
     @_builtins.property
+    def bounding_box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where the image shows it: `[x_min, y_min, x_max, y_max]` in pixels of the upright image, the
+        right and lower edges exclusive. Only where `ClassifyOptions.bounding_boxes` asks for it, and
+        then still empty for a model whose network cannot tell (`Model.localization`).
+        """
+
+    @_builtins.property
     def ancestors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Broader categories, the nearest first, as the model's taxonomy states them. Empty where the model
         has no taxonomy.
@@ -50,12 +58,13 @@ class Prediction(_message.Message):
         *,
         category: _builtins.str = ...,
         confidence: _builtins.float = ...,
+        bounding_box: _abc.Iterable[_builtins.int] | None = ...,
         category_id: _builtins.str = ...,
         ancestors: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ancestors", b"ancestors", "category", b"category", "category_id", b"category_id", "confidence", b"confidence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ancestors", b"ancestors", "bounding_box", b"bounding_box", "category", b"category", "category_id", b"category_id", "confidence", b"confidence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -111,6 +120,10 @@ class Timing(_message.Message):
         """The device was free: the micro-batch took what was waiting and waited for nobody."""
         FULL: Timing._BatchCloseReason.ValueType  # 2
         """The micro-batch reached the largest size that the server allows."""
+        DEADLINE: Timing._BatchCloseReason.ValueType  # 3
+        """Waiting longer would have made an image miss its deadline."""
+        DELAY: Timing._BatchCloseReason.ValueType  # 4
+        """The time that the server lets a micro-batch wait for company was over."""
 
     class BatchCloseReason(_BatchCloseReason, metaclass=_BatchCloseReasonEnumTypeWrapper):
         """Why a micro-batch left for the model."""
@@ -121,6 +134,10 @@ class Timing(_message.Message):
     """The device was free: the micro-batch took what was waiting and waited for nobody."""
     FULL: Timing.BatchCloseReason.ValueType  # 2
     """The micro-batch reached the largest size that the server allows."""
+    DEADLINE: Timing.BatchCloseReason.ValueType  # 3
+    """Waiting longer would have made an image miss its deadline."""
+    DELAY: Timing.BatchCloseReason.ValueType  # 4
+    """The time that the server lets a micro-batch wait for company was over."""
 
     DECODE_MS_FIELD_NUMBER: _builtins.int
     QUEUE_MS_FIELD_NUMBER: _builtins.int

@@ -8,6 +8,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from image_categorizer_server.inference.runtimes import Answer, Precision
+
 INPUT = "input"
 OUTPUT = "confidences"
 ERRORS_ONLY = 3  # warnings are about the exporter's graph, not ours to mend
@@ -18,16 +20,17 @@ class OnnxRuntime:
 
     name = "onnx"
     device = "cpu"
+    precision: Precision = "fp32"
 
-    def __init__(self, file: Path, threads: int, lanes: int) -> None:
+    def __init__(self, file: Path, threads: int, runners: int) -> None:
         """Loads and optimises the graph; blocks.
 
         Args:
             file: what `export` wrote.
             threads: cores that one call uses.
-            lanes: calls that may run at once; they share the weights.
+            runners: calls that may run at once; they share the weights.
         """
-        self.lanes = lanes
+        self.runners = runners
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = ERRORS_ONLY
@@ -37,7 +40,9 @@ class OnnxRuntime:
             file, options, providers=["CPUExecutionProvider"]
         )
 
-    def predict(self, inputs: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Returns confidences float32 (N, C); see `Runtime.predict`."""
+    def predict(
+        self, inputs: Sequence[NDArray[np.uint8]], *, with_features: bool = False
+    ) -> Answer:
+        """Returns the answer; see `Runtime.predict`."""
         (confidences,) = self._session.run([OUTPUT], {INPUT: np.stack(inputs)})
-        return cast("NDArray[np.float32]", confidences)
+        return Answer(cast("NDArray[np.float32]", confidences))

@@ -14,6 +14,7 @@ from transformers import AutoModelForImageClassification
 
 from image_categorizer_server.domain import Activation
 from image_categorizer_server.inference.preprocess import InputSpec
+from image_categorizer_server.inference.runtimes import Answer, Precision
 
 
 class Network(torch.nn.Module):
@@ -56,16 +57,19 @@ class TorchRuntime:
     """Runs a network with torch; see `Runtime`."""
 
     name = "torch"
-    lanes = 1
+    precision: Precision = "fp32"
+    runners = 1
 
     def __init__(self, network: Network, device: str) -> None:
         """Moves the network to `cpu` or `cuda`; blocks."""
         self.device = device
         self._network = network.to(device)
 
-    def predict(self, inputs: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Returns confidences float32 (N, C); see `Runtime.predict`."""
+    def predict(
+        self, inputs: Sequence[NDArray[np.uint8]], *, with_features: bool = False
+    ) -> Answer:
+        """Returns the answer; see `Runtime.predict`."""
         with torch.inference_mode():
             batch = torch.from_numpy(np.stack(inputs)).to(self.device, non_blocking=True)
             confidences: NDArray[np.float32] = self._network(batch).cpu().numpy()
-        return confidences
+        return Answer(confidences)
