@@ -26,6 +26,15 @@ class ServerSettings(Group):
         10.0, gt=0, le=3600, description="Time for a request that states no deadline."
     )
     max_deadline_s: float = Field(60.0, gt=0, le=3600, description="Most time for any request.")
+    max_stream_in_flight: int = Field(
+        64, ge=1, le=10_000, description="Most unanswered images of one ClassifyStream call."
+    )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Server processes on this machine, each with a copy of the models.",
+    )
     drain_s: float = Field(
         20.0,
         ge=0,
@@ -54,6 +63,27 @@ class RedisSettings(Group):
 
     timeout_s: float = Field(
         2.0, gt=0, le=60, description="Most time for one command or connection attempt."
+    )
+    pool_size: int = Field(16, ge=1, le=1000, description="Most connections of each process.")
+
+
+class CacheSettings(Group):
+    """Remembered answers, in Redis."""
+
+    ttl_s: float = Field(
+        3600.0, ge=0, le=2_592_000, description="How long an answer is remembered; 0: never."
+    )
+    timeout_s: float = Field(
+        0.03,
+        gt=0,
+        le=10,
+        description="How long a request waits for Redis before it goes on without.",
+    )
+    max_entries: int = Field(
+        50_000, ge=1, le=100_000_000, description="Most answers remembered for one tenant."
+    )
+    max_value_bytes: int = Field(
+        16_384, ge=256, le=1_048_576, description="Largest answer that is remembered."
     )
 
 
@@ -91,7 +121,10 @@ class InferenceSettings(Group):
         description="Model calls at a time on a CPU; 0: one more than cores hold.",
     )
     decode_threads: int = Field(
-        0, ge=0, le=256, description="Images decoded at the same time; 0: one per core."
+        0,
+        ge=0,
+        le=256,
+        description="Threads that only decode; 0: one a core, none if calls use a core each.",
     )
     max_batch_size: int = Field(
         16,
@@ -102,17 +135,68 @@ class InferenceSettings(Group):
     max_queued: int = Field(
         256, ge=1, le=1_000_000, description="Most images per model between arrival and answer."
     )
+    max_queued_bytes: int = Field(256 * 2**20, ge=1, description="Most encoded bytes of them.")
+    max_delay_ms: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Longest that a micro-batch waits for company while a runner is free.",
+    )
+    batch_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of the turns that lane BATCH gets while INTERACTIVE waits too.",
+    )
+    batch_queued_share: float = Field(
+        0.5, gt=0, le=1, description="Share of max_queued that lane BATCH may fill."
+    )
+    stuck_s: float = Field(
+        20.0,
+        gt=0,
+        le=3600,
+        description="How long one model call may last before the server says it is not live.",
+    )
 
-    def threads_and_runners(self) -> tuple[int, int]:
+    def decoders(self, device: str, processes: int = 1) -> int:
+        """Returns how many threads only decode.
+
+        Where a model call uses one core the runners decode themselves: images then stay in one
+        thread, and in one core's caches.
+        """
+        if self.decode_threads:
+            return self.decode_threads
+        threads, _ = self.threads_and_runners(processes)
+        return 0 if device == "cpu" and threads == 1 else cores(processes)
+
+    def threads_and_runners(self, processes: int = 1) -> tuple[int, int]:
         """Returns the cores of one model call on a CPU, and how many calls run at once.
+
+        Args:
+            processes: how many share the machine's cores.
 
         A call that shares its work among threads waits for the slowest: on two cores, two calls
         with one thread each do a fifth more images than one call with two.  A quarter of the cores
         for a call keeps a lone image fast on large machines; one call more than the cores hold
         fills what a call leaves idle while it waits for the interpreter.
         """
-        threads = self.model_threads or max(1, cores() // 4)
-        return threads, self.runners or cores() // threads + 1
+        own = cores(processes)
+        threads = self.model_threads or max(1, own // 4)
+        return threads, self.runners or own // threads + 1
+
+
+class TestSettings(Group):
+    """Hooks for tests; all off by default, and refused in production."""
+
+    __test__ = False  # no test class, whatever its name
+
+    fake_model: str = Field(
+        "",
+        description="'<ms per micro-batch>,<ms per item>': serves a model fake, of ten categories.",
+    )
+    trace: Path | None = Field(
+        None, description="File that gets a JSON line for each step of each image."
+    )
 
 
 class ModelSettings(Group):
@@ -130,6 +214,18 @@ class ModelSettings(Group):
     )
     export_timeout_s: float = Field(
         600.0, gt=0, le=86_400, description="Most time for one export to ONNX."
+    )
+    quantize_max_loss_points: float = Field(
+        0.5,
+        ge=0,
+        le=100,
+        description="Most accuracy that int8 may lose against fp32, in percent of the pictures.",
+    )
+    quantize_min_pictures: int = Field(
+        16, ge=1, le=100_000, description="Fewest pictures to calibrate or to compare with."
+    )
+    quantize_max_pictures: int = Field(
+        64, ge=1, le=100_000, description="Most pictures to calibrate with; more are thinned out."
     )
 
 
@@ -154,6 +250,12 @@ class GatewaySettings(Group):
         (), description='Origins whose pages may call, as a JSON list; ["*"] for all.'
     )
     threads: int = Field(1, ge=1, le=256, description="Worker threads of Envoy.")
+    stream_idle_timeout_s: float = Field(
+        300.0,
+        gt=0,
+        le=86_400,
+        description="Time that a stream may carry nothing, in either direction, until it is cut.",
+    )
 
 
 class ClientSettings(Group):
@@ -169,6 +271,8 @@ class ClientSettings(Group):
     )
 
 
-def cores() -> int:
-    """Returns how many cores this process may use, at least 1."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(processes: int = 1) -> int:
+    """Returns how many cores this process may use where several share them, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)) // processes)
+    return max(1, (os.cpu_count() or 1) // processes)

@@ -10,14 +10,15 @@ import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.setting_groups import (
+    CacheSettings,
     ClientSettings,
     DatabaseSettings,
     GatewaySettings,
@@ -28,6 +29,7 @@ from image_categorizer_server.setting_groups import (
     RedisSettings,
     SecuritySettings,
     ServerSettings,
+    TestSettings,
 )
 
 PREFIX = "CATEGORIZER_"
@@ -82,15 +84,28 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="How log lines look; auto: console on a terminal, JSON elsewhere."
     )
+    environment: Literal["development", "production"] = Field(
+        "development", description="Where this runs; production refuses the hooks for tests."
+    )
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     redis: RedisSettings = RedisSettings()
+    cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
     inference: InferenceSettings = InferenceSettings()
     models: ModelSettings = ModelSettings()
     security: SecuritySettings = SecuritySettings()
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
+    test: TestSettings = TestSettings()
+
+    @model_validator(mode="after")
+    def _refuse_test_hooks(self) -> Self:
+        if self.environment == "production" and self.test != TestSettings():
+            raise ValueError(
+                "CATEGORIZER_TEST__… is refused where CATEGORIZER_ENVIRONMENT=production"
+            )
+        return self
 
     @property
     def max_image_bytes(self) -> int:
