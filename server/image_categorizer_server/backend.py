@@ -2,22 +2,30 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from image_categorizer_server.cache import Cache, open_cache
 from image_categorizer_server.catalog import Catalog
+from image_categorizer_server.classifications import Classifications
 from image_categorizer_server.db.database import check_database, open_database
 from image_categorizer_server.db.keys import find_key
-from image_categorizer_server.errors import DependencyDown, Draining, ModelLoading
+from image_categorizer_server.errors import (
+    DependencyDown,
+    Draining,
+    ModelFailing,
+    ModelLoading,
+    OperatorError,
+)
 from image_categorizer_server.inference.classifier import Classifier
 from image_categorizer_server.inference.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.fake import FAKE_MODELS, FakeTimes
 from image_categorizer_server.inference.loader import Loader
 from image_categorizer_server.inference.registry import Registry
 from image_categorizer_server.inference.repository import Repository
+from image_categorizer_server.inference.trace import Trace
+from image_categorizer_server.result_cache import ResultCache
 from image_categorizer_server.security.authenticator import Authenticator
-from image_categorizer_server.setting_groups import cores
 from image_categorizer_server.settings import Settings
 
 
@@ -27,14 +35,23 @@ class Backend:
 
     settings: Settings
     registry: Registry
-    classifier: Classifier
+    classifications: Classifications
     catalog: Catalog
     authenticator: Authenticator
     cache: Cache
     is_draining: bool = field(default=False)
     """No longer ready, though still serving: balancers look away."""
-    is_refusing: bool = field(default=False)
-    """Serves only what it has begun."""
+    refusing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once only what has begun is served."""
+
+    def check_live(self) -> None:
+        """Passes a process that a restart would not help.
+
+        Raises:
+            ModelFailing: expected; a model call hangs, and threads cannot be ended.
+        """
+        if self.registry.versions.longest_busy_s() > self.settings.inference.stuck_s:
+            raise ModelFailing("a model call does not end")
 
     async def check_ready(self) -> list[str]:
         """Returns the parts that are down and that classification does without.
@@ -62,15 +79,16 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
     """
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(open_database(settings.database_url, settings.database))
-        cache = await stack.enter_async_context(open_cache(settings.redis_url, settings.redis))
-        inference = settings.inference
-        decode_pool = stack.enter_context(
-            ThreadPoolExecutor(inference.decode_threads or cores(), "decode")
+        cache = await stack.enter_async_context(
+            open_cache(settings.redis_url, settings.redis, settings.cache.timeout_s)
         )
+        results = ResultCache(cache, settings.cache) if settings.cache.ttl_s else None
         decoder = Decoder(image_limits(settings))
-        loader = Loader(decoder, inference, settings.models, decode_pool)
+        fake = fake_times(settings.test.fake_model)
+        trace = stack.enter_context(Trace(settings.test.trace)) if settings.test.trace else None
+        loader = Loader(decoder, settings.inference, settings.models, fake, trace)
         registry = Registry(
-            Repository(settings.model_path),
+            Repository(settings.model_path, [FAKE_MODELS] if fake else []),
             loader,
             settings.models.default,
             settings.models.scan_interval_s,
@@ -79,11 +97,23 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         yield Backend(
             settings=settings,
             registry=registry,
-            classifier=Classifier(registry),
+            classifications=Classifications(Classifier(registry), registry, results),
             catalog=Catalog(registry, settings),
             authenticator=Authenticator(find_key, settings.security.key_cache_s),
             cache=cache,
         )
+
+
+def fake_times(text: str) -> FakeTimes | None:
+    """Returns how the model `fake` behaves; None where it is not asked for.
+
+    Raises:
+        OperatorError: expected; the setting is malformed.
+    """
+    try:
+        return FakeTimes.parse(text) if text else None
+    except ValueError as error:
+        raise OperatorError(f"CATEGORIZER_TEST__FAKE_MODEL {error}.") from None
 
 
 def image_limits(settings: Settings) -> ImageLimits:

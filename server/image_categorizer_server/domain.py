@@ -86,6 +86,24 @@ class Lane(Enum):
     BATCH = "BATCH"
 
 
+class Localization(Enum):
+    """How a model tells where a category is; see `Model.Localization` in metadata.proto."""
+
+    NONE = "LOCALIZATION_UNSPECIFIED"
+    CLASS_ACTIVATION = "CLASS_ACTIVATION"
+    ATTENTION_ROLLOUT = "ATTENTION_ROLLOUT"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf an image is classified, and how urgent it is."""
+
+    tenant_id: str
+    lane: Lane
+    deadline_s: float
+    """When the answer is worth nothing any more, on the clock of `time.monotonic`."""
+
+
 class CacheStatus(Enum):
     """Whether an answer was remembered; see `ClassifyResponse.Cache` in classify.proto."""
 
@@ -122,7 +140,8 @@ class ClassifyOptions:
     """How to classify an image; see `ClassifyOptions` in types.proto."""
 
     model: str = ""
-    version: int | None = None
+    version: int | str | None = None
+    """A number or an alias."""
     confidence_threshold: float = 0.0
     top_k: int = DEFAULT_TOP_K
     include_categories: tuple[str, ...] = ()
@@ -138,6 +157,7 @@ class ModelState(Enum):
     LOADING = "LOADING"
     READY = "READY"
     FAILED = "FAILED"
+    UNLOADED = "UNLOADED"
 
 
 Activation = Literal["softmax", "sigmoid"]
@@ -159,6 +179,11 @@ class ModelStatus:
     device: str
     licence: str
     origin: str
+    aliases: tuple[str, ...]
+    canary_percent: float
+    """Share of the requests without a version that it answers as `canary`."""
+    precision: str
+    localization: Localization
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +200,4 @@ class ServerInfo:
     max_filter_categories: int
     default_deadline_s: float
     max_deadline_s: float
+    max_stream_in_flight: int

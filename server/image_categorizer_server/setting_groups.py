@@ -33,7 +33,7 @@ class ServerSettings(Group):
         1,
         ge=1,
         le=256,
-        description="Server processes on this machine, each with a copy of the models.",
+        description="Server processes that share this machine, each with its own copy of the models.",
     )
     drain_s: float = Field(
         20.0,
@@ -111,6 +111,12 @@ class InferenceSettings(Group):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run; auto takes a GPU if there is one."
     )
+    cores: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Cores that one server process counts with; 0: its part of the machine's.",
+    )
     model_threads: int = Field(
         0, ge=0, le=256, description="Cores of one model call on a CPU; 0: a quarter of all."
     )
@@ -158,7 +164,7 @@ class InferenceSettings(Group):
         description="How long one model call may last before the server says it is not live.",
     )
 
-    def decoders(self, device: str, processes: int = 1) -> int:
+    def decoders(self, device: str) -> int:
         """Returns how many threads only decode.
 
         Where a model call uses one core the runners decode themselves: images then stay in one
@@ -166,21 +172,18 @@ class InferenceSettings(Group):
         """
         if self.decode_threads:
             return self.decode_threads
-        threads, _ = self.threads_and_runners(processes)
-        return 0 if device == "cpu" and threads == 1 else cores(processes)
+        threads, _ = self.threads_and_runners()
+        return 0 if device == "cpu" and threads == 1 else self.cores or cores()
 
-    def threads_and_runners(self, processes: int = 1) -> tuple[int, int]:
+    def threads_and_runners(self) -> tuple[int, int]:
         """Returns the cores of one model call on a CPU, and how many calls run at once.
-
-        Args:
-            processes: how many share the machine's cores.
 
         A call that shares its work among threads waits for the slowest: on two cores, two calls
         with one thread each do a fifth more images than one call with two.  A quarter of the cores
         for a call keeps a lone image fast on large machines; one call more than the cores hold
         fills what a call leaves idle while it waits for the interpreter.
         """
-        own = cores(processes)
+        own = self.cores or cores()
         threads = self.model_threads or max(1, own // 4)
         return threads, self.runners or own // threads + 1
 
@@ -271,8 +274,6 @@ class ClientSettings(Group):
     )
 
 
-def cores(processes: int = 1) -> int:
-    """Returns how many cores this process may use where several share them, at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)) // processes)
-    return max(1, (os.cpu_count() or 1) // processes)
+def cores() -> int:
+    """Returns how many cores this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

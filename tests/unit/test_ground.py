@@ -162,7 +162,7 @@ def test_tokens_that_are_not_ours_are_refused(token):
 
 def test_the_gateway_configuration_is_yaml_with_our_limits(tmp_path):
     settings = load_settings(MAX_IMAGE_SIZE=3, gateway={"cors_origins": ["https://a.example", "*"]})
-    config = yaml.safe_load(render(settings, 8080, tmp_path / "s.sock", tmp_path / "a.sock"))
+    config = yaml.safe_load(render(settings, 8080, [tmp_path / "s.sock"], tmp_path / "a.sock"))
     (listener,) = config["static_resources"]["listeners"]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     filters = {f["name"].rsplit(".", 1)[1]: f for f in manager["http_filters"]}

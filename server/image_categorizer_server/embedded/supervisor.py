@@ -11,7 +11,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -27,6 +27,7 @@ MOST_LINE_BYTES = 65_536
 POLL_S = 0.05
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 HEALTHY_AFTER_S = 60.0
+STOP_S = 10.0  # what a part may take to stop, beside what it waits for
 LAST_LINES = 5
 
 
@@ -50,7 +51,6 @@ class Part:
 class _Child:
     part: Part
     process: asyncio.subprocess.Process
-    log: logging.Logger
     reading: asyncio.Task[None]
     start_s: float = field(default_factory=time.monotonic)
 
@@ -58,22 +58,27 @@ class _Child:
 class Supervisor:
     """Owns the child processes of one installation."""
 
-    def __init__(self, logs: Path, pid_file: Path, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, logs: Path | None, pid_file: Path | None, report: Callable[[str], None]
+    ) -> None:
         """Configures the supervisor.
 
         Args:
-            logs: folder for one bounded log file a part.
-            pid_file: where the pids are kept for the next start.
+            logs: folder for one bounded log file a part; None: all print where we print.
+            pid_file: where the pids are kept for the next start; None: nowhere.
             report: takes one sentence for the person who watches.
         """
         self._logs = logs
         self._pid_file = pid_file
         self._report = report
         self._children: dict[str, _Child] = {}
+        self._ranks: list[list[str]] = []
         self._is_stopping = False
 
     def end_orphans(self) -> int:
         """Ends what an interrupted run left; returns how many processes that were."""
+        if self._pid_file is None:
+            return 0
         try:
             recorded = json.loads(self._pid_file.read_text())
         except (OSError, ValueError):
@@ -94,13 +99,21 @@ class Supervisor:
         self._pid_file.unlink()
         return len(orphans)
 
-    async def start(self, part: Part) -> None:
-        """Starts a part and returns once it is ready.
+    async def start(self, *parts: Part) -> None:
+        """Starts parts and returns once they are ready; they will stop side by side.
+
+        The first goes ahead: what it prepares, such as exports of models, the others find.
 
         Raises:
-            OperatorError: expected; it ends at once, or is not ready in time; holds its last log
+            OperatorError: expected; one ends at once, or is not ready in time; holds its last log
                 lines.
         """
+        self._ranks.append([part.name for part in parts])
+        first, *others = parts
+        await self._start(first)
+        await asyncio.gather(*map(self._start, others))
+
+    async def _start(self, part: Part) -> None:
         child = await self._spawn(part)
         deadline_s = time.monotonic() + part.ready_within_s
         while not await part.is_ready():
@@ -117,6 +130,24 @@ class Supervisor:
                 )
             await asyncio.sleep(POLL_S)
 
+    async def run(self, work: Coroutine[object, object, None], stop: asyncio.Event) -> None:
+        """Does `work` until it fails or `stop` is set, then stops all parts.
+
+        Raises:
+            OperatorError: expected; as `work` does.
+        """
+        working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                await working
+            self._report("Stopping.")
+        finally:
+            working.cancel()
+            stopping.cancel()
+            await asyncio.gather(working, stopping, return_exceptions=True)
+            await self.stop()
+
     async def watch(self) -> None:
         """Restarts parts that end, with growing delays, until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -126,25 +157,40 @@ class Supervisor:
     async def stop(self) -> None:
         """Stops all parts, the last started first; a part that does not stop in time is killed."""
         self._is_stopping = True
-        for child in reversed(list(self._children.values())):
-            part, process = child.part, child.process
-            if process.returncode is None:
-                process.send_signal(part.stop_signal)
-                try:
-                    async with asyncio.timeout(part.stop_within_s):
-                        await process.wait()
-                except TimeoutError:
-                    self._report(
-                        f"{part.name} did not stop within {part.stop_within_s:g} s and was killed"
-                    )
-                    process.kill()
-                    await process.wait()
-            await child.reading
+        for rank in reversed(self._ranks):
+            await asyncio.gather(
+                *(self._stop(self._children[name]) for name in rank if name in self._children)
+            )
+        self._ranks.clear()
         self._children.clear()
-        self._pid_file.unlink(missing_ok=True)
+        if self._pid_file:
+            self._pid_file.unlink(missing_ok=True)
+
+    async def _stop(self, child: _Child) -> None:
+        part, process = child.part, child.process
+        if process.returncode is None:
+            process.send_signal(part.stop_signal)
+            try:
+                async with asyncio.timeout(part.stop_within_s):
+                    await process.wait()
+            except TimeoutError:
+                self._report(
+                    f"{part.name} did not stop within {part.stop_within_s:g} s and was killed"
+                )
+                process.kill()
+                await process.wait()
+        await child.reading
+
+    def kill(self) -> None:
+        """Kills all parts at once."""
+        for child in self._children.values():
+            if child.process.returncode is None:
+                child.process.kill()
 
     def last_lines(self, name: str) -> str:
         """Returns the end of a part's log, to print below an error."""
+        if self._logs is None:
+            return ""
         try:
             lines = (
                 (self._logs / f"{name}.log").read_text(errors="replace").splitlines()[-LAST_LINES:]
@@ -176,20 +222,26 @@ class Supervisor:
         process = await asyncio.create_subprocess_exec(
             *part.command,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stdout=asyncio.subprocess.PIPE if self._logs else None,
+            stderr=asyncio.subprocess.STDOUT if self._logs else None,
             env=part.environment,
             user=part.user,
             start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
             preexec_fn=_die_with_parent(part.stop_signal),
         )
-        log = _rotating_log(part.name, self._logs / f"{part.name}.log")
-        child = _Child(part, process, log, asyncio.create_task(_copy(process, log)))
+        child = _Child(part, process, asyncio.create_task(self._read(part, process)))
         self._children[part.name] = child
         self._record()
         return child
 
+    async def _read(self, part: Part, process: asyncio.subprocess.Process) -> None:
+        if self._logs:
+            log = _rotating_log(part.name, self._logs / f"{part.name}.log")
+            await _copy(process, log)
+
     def _record(self) -> None:
+        if self._pid_file is None:
+            return
         entries = []
         for child in self._children.values():
             try:

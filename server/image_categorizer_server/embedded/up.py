@@ -12,7 +12,7 @@ from image_categorizer_server.db.database import migrate, open_database
 from image_categorizer_server.domain import Role
 from image_categorizer_server.embedded.gateway import reachable_host
 from image_categorizer_server.embedded.installation import Addresses, Installation
-from image_categorizer_server.embedded.parts import EmbeddedRedis, Gateway, Postgres, Server
+from image_categorizer_server.embedded.parts import EmbeddedRedis, Gateway, Postgres, Servers
 from image_categorizer_server.embedded.supervisor import Supervisor
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings import Settings
@@ -39,20 +39,7 @@ async def run(installation: Installation, settings: Settings, port: int, say: Sa
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        working = asyncio.create_task(
-            _start_and_watch(installation, settings, port, supervisor, say)
-        )
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                await working
-            say("Stopping.")
-        finally:
-            working.cancel()
-            stopping.cancel()
-            await asyncio.gather(working, stopping, return_exceptions=True)
-            await supervisor.stop()
+        await supervisor.run(_start_and_watch(installation, settings, port, supervisor, say), stop)
     say("Stopped.")
 
 
@@ -84,10 +71,10 @@ async def _start_and_watch(
         "MODEL_PATH": str(addresses.model_path),
         "CATEGORIZER_LOG_FORMAT": os.environ.get("CATEGORIZER_LOG_FORMAT", "console"),
     }
-    server = Server(installation, settings)
+    servers = Servers(installation, settings)
     note = "models are exported the first time, which takes a while"
-    await _timed(say, "server", note, lambda: supervisor.start(server.part(environment)))
-    gateway = Gateway(installation, settings, port, server.socket)
+    await _timed(say, "server", note, lambda: supervisor.start(*servers.parts(environment)))
+    gateway = Gateway(installation, settings, port, servers.sockets)
     await _timed(say, "gateway", "", lambda: supervisor.start(gateway.part()))
     await _announce(addresses, settings, installation, say)
     await supervisor.watch()

@@ -42,10 +42,16 @@ def max_message_bytes(max_image_bytes: int) -> int:
     return 2 * max_image_bytes + MEBIBYTE
 
 
-def build_server(backend: Backend) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+def build_server(
+    backend: Backend, *, shares_port: bool = False
+) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     """Returns the server, not yet listening, and the servicer of grpc.health.v1.
 
     Keep the reference: a server that nobody holds is collected and stops listening.
+
+    Args:
+        backend: what the servicers need.
+        shares_port: whether other processes may listen on the same port.
     """
     settings = backend.settings
     server = grpc.aio.server(
@@ -53,10 +59,18 @@ def build_server(backend: Backend) -> tuple[grpc.aio.Server, health.aio.HealthSe
         options=[
             ("grpc.max_receive_message_length", max_message_bytes(settings.max_image_bytes)),
             ("grpc.max_concurrent_streams", MOST_STREAMS),
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(shares_port)),
+            # The gateway asks every 30 s whether we live, also while a stream is silent.
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
         ],
     )
-    classify = ClassifyServicer(backend.classifier, settings.limits.max_filter_categories)
+    classify = ClassifyServicer(
+        backend.classifications,
+        settings.server,
+        settings.limits.max_filter_categories,
+        backend.refusing,
+    )
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(
         MetadataServicer(backend.catalog), server
@@ -71,8 +85,13 @@ def build_server(backend: Backend) -> tuple[grpc.aio.Server, health.aio.HealthSe
     return server, health_servicer
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
+
+    Args:
+        settings: of this process.
+        one_of_many: whether others answer while this one loads its models: then it shares its port,
+            and listens only when it can answer.
 
     Raises:
         OperatorError: expected; the address is taken, or a model cannot serve.
@@ -80,18 +99,14 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     _on_signals(stop)
     async with open_backend(settings) as backend:
-        server, health_servicer = build_server(backend)
-        try:
-            server.add_insecure_port(settings.server.bind)
-        except RuntimeError:
-            raise OperatorError(
-                f"Cannot listen on {settings.server.bind}: is it taken by another program?"
-            ) from None
-        await server.start()
+        server, health_servicer = build_server(backend, shares_port=one_of_many)
+        if not one_of_many:
+            await _listen(server, settings.server.bind)
         reporting = asyncio.create_task(report_health(backend, health_servicer))
         try:
-            log.info("listening", address=settings.server.bind)
             await _until(stop, backend.registry.load_all())
+            if one_of_many and not stop.is_set():
+                await _listen(server, settings.server.bind)
             # What lives now lives on: the collector need not look at it again.
             gc.freeze()
             async with watching_models(backend.registry):
@@ -102,6 +117,17 @@ async def serve(settings: Settings) -> None:
             await asyncio.gather(reporting, return_exceptions=True)
             await server.stop(0)
     log.info("stopped")
+
+
+async def _listen(server: grpc.aio.Server, address: str) -> None:
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError:
+        raise OperatorError(
+            f"Cannot listen on {address}: is it taken by another program?"
+        ) from None
+    await server.start()
+    log.info("listening", address=address, pid=os.getpid())
 
 
 async def _until(stop: asyncio.Event, work: "asyncio._CoroutineLike[None]") -> None:
@@ -121,7 +147,7 @@ async def _drain(backend: Backend, server: grpc.aio.Server) -> None:
     log.info("stopping", grace_s=backend.settings.server.drain_s)
     backend.is_draining = True
     await asyncio.sleep(backend.settings.server.drain_notice_s)
-    backend.is_refusing = True
+    backend.refusing.set()
     await server.stop(backend.settings.server.drain_s)
 
 

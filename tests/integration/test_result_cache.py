@@ -1,0 +1,212 @@
+"""Answers remembered in a real Redis, and a server that does without when Redis fails."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+from image_categorizer.v1 import classify_pb2
+from image_categorizer_server.cache import PROBE_INTERVAL_S, open_cache
+from image_categorizer_server.domain import (
+    DEFAULT_TENANT,
+    CacheStatus,
+    Caller,
+    Classification,
+    ClassifyOptions,
+    Lane,
+)
+from image_categorizer_server.errors import DependencyDown, ModelNotFound, UndecodableImage
+from image_categorizer_server.setting_groups import CacheSettings, RedisSettings
+from redis.asyncio import Redis
+
+from tests.integration.conftest import running_server
+from tests.pictures import jpeg
+
+PICTURE = jpeg()
+HIT, MISS, OFF = CacheStatus.HIT, CacheStatus.MISS, CacheStatus.OFF
+
+
+@pytest.fixture
+async def redis(stores):
+    async with Redis.from_url(stores.redis.url) as connection:
+        await connection.flushall()
+        yield connection
+
+
+@pytest.fixture
+async def ask(redis, server):
+    """Returns how one asks the server's use case as some tenant."""
+
+    async def classify(content=PICTURE, tenant_id=DEFAULT_TENANT, **options) -> Classification:
+        return await ask_of(server, content, tenant_id, **options)
+
+    return classify
+
+
+async def ask_of(server, content=PICTURE, tenant_id=DEFAULT_TENANT, **options) -> Classification:
+    caller = Caller(tenant_id, Lane.INTERACTIVE, time.monotonic() + 10)
+    return await server.backend.classifications.classify(
+        content, ClassifyOptions(**options), caller
+    )
+
+
+async def paused(stores, seconds: float) -> None:
+    """Lets Redis hang: it takes connections and commands, and answers none."""
+    async with Redis.from_url(stores.redis.url) as connection:
+        await connection.client_pause(int(seconds * 1000), all=True)
+
+
+async def test_the_second_answer_is_remembered_and_the_same(ask):
+    first, second = await ask(), await ask()
+    assert (first.cache, second.cache) == (MISS, HIT)
+    assert replace(first, cache=HIT) == second
+
+
+async def test_the_wire_tells(redis, server):
+    async with await server.client() as client:
+        request = classify_pb2.ClassifyRequest(image=PICTURE)
+        wire = [await client._classify.Classify(request, metadata=client._headers) for _ in range(2)]
+    assert [answer.cache for answer in wire] == [
+        classify_pb2.ClassifyResponse.MISS,
+        classify_pb2.ClassifyResponse.HIT,
+    ]
+    assert wire[0].timing == wire[1].timing
+    assert wire[0].request_id != wire[1].request_id
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_k": 1},
+        {"confidence_threshold": 0.01},
+        {"include_categories": ("cat", "dog")},
+        {"exclude_categories": ("cat",)},
+        {"model": "starter", "bounding_boxes": True},
+    ],
+    ids=["top_k", "threshold", "include", "exclude", "boxes"],
+)
+async def test_other_options_are_asked_anew(ask, options):
+    await ask()
+    answer = await ask(**options)
+    assert answer.cache is MISS
+    assert await ask(**options) == replace(answer, cache=HIT)
+
+
+async def test_naming_the_default_model_is_the_same_question(ask):
+    await ask()
+    assert (await ask(model="starter", version=1)).cache is HIT
+
+
+async def test_another_tenant_is_asked_anew(ask, redis):
+    await ask(tenant_id="one")
+    assert (await ask(tenant_id="two")).cache is MISS
+    assert {key.split(b":")[1] for key in await redis.keys()} == {b"one", b"two"}
+
+
+async def test_one_byte_more_is_another_image(ask):
+    await ask()
+    assert (await ask(PICTURE + b"\0")).cache is MISS
+
+
+async def test_a_large_image_is_remembered_too(ask):
+    large = PICTURE + bytes(2**20)
+    assert (await ask(large)).cache is MISS
+    assert (await ask(large)).cache is HIT
+
+
+async def test_no_cache_neither_looks_nor_remembers(ask, redis):
+    assert (await ask(no_cache=True)).cache is OFF
+    assert await redis.keys() == []
+    await ask()
+    assert (await ask(no_cache=True)).cache is OFF
+
+
+async def test_errors_are_not_remembered(ask, redis):
+    for _ in range(2):
+        with pytest.raises(UndecodableImage):
+            await ask(b"no image")
+        with pytest.raises(ModelNotFound):
+            await ask(model="nope")
+    assert await redis.keys() == []
+
+
+async def test_a_damaged_answer_is_written_anew(ask, redis):
+    await ask()
+    (key,) = await redis.keys()
+    await redis.set(key, b"\x80damaged")
+    assert (await ask()).cache is MISS
+    assert (await ask()).cache is HIT
+
+
+async def test_answers_are_forgotten_in_time(redis, settings):
+    brief = settings.model_copy(update={"cache": CacheSettings(ttl_s=0.3)})
+    async with running_server(brief) as server:
+        assert (await ask_of(server)).cache is MISS
+        assert (await ask_of(server)).cache is HIT
+        await asyncio.sleep(0.4)
+        assert (await ask_of(server)).cache is MISS
+
+
+async def test_a_server_may_remember_nothing(redis, settings):
+    off = settings.model_copy(update={"cache": CacheSettings(ttl_s=0)})
+    async with running_server(off) as server:
+        for _ in range(2):
+            assert (await ask_of(server)).cache is OFF
+    assert await redis.keys() == []
+
+
+async def test_a_redis_that_hangs_costs_the_first_requests_little_and_the_next_nothing(ask, stores):
+    await ask()
+    await paused(stores, 3)
+    times_s = []
+    for _ in range(10):
+        start_s = time.perf_counter()
+        assert (await ask()).cache is OFF
+        times_s.append(time.perf_counter() - start_s)
+    assert max(times_s) < 0.1 + min(times_s)
+    assert sorted(times_s)[5] < 0.02 + min(times_s)
+    deadline_s = time.monotonic() + 3 + RedisSettings().timeout_s + 3 * PROBE_INTERVAL_S
+    while (await ask()).cache is OFF:
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.1)
+    assert (await ask()).cache is HIT
+
+
+async def test_a_redis_that_is_killed_is_done_without_until_it_is_back(ask, stores):
+    await ask()
+    child = stores.supervisor._children.pop("redis")
+    child.process.kill()
+    await child.process.wait()
+    await child.reading
+    try:
+        for _ in range(5):
+            start_s = time.perf_counter()
+            assert (await ask()).cache is OFF
+            assert time.perf_counter() - start_s < 0.5
+    finally:
+        await stores.supervisor.start(stores.redis_part)
+    deadline_s = time.monotonic() + 10
+    while (await ask()).cache is OFF:
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.1)
+
+
+async def test_a_full_redis_is_no_reason_to_stop_asking_it(redis, stores):
+    async with open_cache(stores.redis.url, RedisSettings(), 1.0) as cache:
+        await cache.put("key", b"value", 10)
+        await redis.config_set("maxmemory", 1)
+        try:
+            for _ in range(5):
+                with pytest.raises(DependencyDown, match="refuses"):
+                    await cache.put("key", b"value", 10)
+            assert await cache.get("key") == b"value"
+        finally:
+            await redis.config_set("maxmemory", 0)
+
+
+async def test_more_requests_than_connections_wait_their_turn(redis, stores):
+    async with open_cache(stores.redis.url, RedisSettings(pool_size=2), 5.0) as cache:
+        before = len(await redis.client_list())
+        await asyncio.gather(*(cache.put(f"key {n}", b"value", 10) for n in range(50)))
+        assert len(await redis.client_list()) <= before + 2
+    assert len(await redis.keys()) == 50
