@@ -1,4 +1,4 @@
-"""Use cases of discovery: which models, categories and limits are in force."""
+"""Use cases around models: which there are, which serve, which limits are in force."""
 
 import base64
 import binascii
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from image_categorizer_server.domain import Category, ModelStatus, ServerInfo
-from image_categorizer_server.errors import InvalidRequest, ModelNotFound
+from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.inference.formats import FORMATS
 from image_categorizer_server.inference.registry import Registry
 from image_categorizer_server.settings import Settings
@@ -27,7 +27,7 @@ class Page(Generic[Item]):
 
 
 class Catalog:
-    """Answers questions about the server."""
+    """Answers questions about the server, and decides which versions serve."""
 
     def __init__(self, registry: Registry, settings: Settings) -> None:
         self._registry = registry
@@ -41,25 +41,30 @@ class Catalog:
         """
         return page_of(self._registry.statuses(), page_size, page_token)
 
-    def get_model(self, name: str, version: int | None) -> ModelStatus:
-        """Returns one model version; without a number the newest that answers, else the newest.
+    def get_model(self, name: str, version: int | str | None) -> ModelStatus:
+        """Returns one model version; none named: the one that answers, or else the newest.
 
         Raises:
             ModelNotFound: expected; there is none.
         """
-        found = [
-            s
-            for s in self._registry.statuses()
-            if s.ref.name == name and version in (None, s.ref.version)
-        ]
-        if not found:
-            raise ModelNotFound(
-                f"there is no model '{name}'" + (f" of version {version}" if version else "")
-            )
-        return max(found, key=lambda status: (status.runtime != "", status.ref.version))
+        return self._registry.status(name, version)
+
+    async def load_model(self, name: str, version: int | None) -> ModelStatus:
+        """Loads one version, None for the newest; see `Registry.load`."""
+        return await self._registry.load(name, version)
+
+    async def unload_model(self, name: str, version: int | str) -> ModelStatus:
+        """Lets go of one version; see `Registry.unload`."""
+        return await self._registry.unload(name, version)
+
+    async def set_alias(
+        self, name: str, alias: str, version: int | None, canary_percent: float
+    ) -> ModelStatus:
+        """Points an alias to a version, or takes it away; see `Registry.set_alias`."""
+        return await self._registry.set_alias(name, alias, version, canary_percent)
 
     def list_categories(
-        self, name: str, version: int | None, page_size: int, page_token: str
+        self, name: str, version: int | str | None, page_size: int, page_token: str
     ) -> Page[Category]:
         """Returns a model's categories, in its own order.
 
@@ -84,6 +89,7 @@ class Catalog:
             max_filter_categories=limits.max_filter_categories,
             default_deadline_s=server.default_deadline_s,
             max_deadline_s=server.max_deadline_s,
+            max_stream_in_flight=server.max_stream_in_flight,
         )
 
 

@@ -9,12 +9,18 @@
     │   ├─ UndecodableImage        IMAGE_UNDECODABLE
     │   ├─ UnsupportedFormat       IMAGE_FORMAT_UNSUPPORTED
     │   ├─ ImageTooLarge           IMAGE_TOO_LARGE
-    │   └─ TooManyPixels           IMAGE_TOO_MANY_PIXELS
+    │   ├─ TooManyPixels           IMAGE_TOO_MANY_PIXELS
+    │   └─ UnclassifiableImage     IMAGE_UNCLASSIFIABLE
     ├─ NotFound                NOT_FOUND
     │   ├─ ModelNotFound           MODEL_NOT_FOUND
     │   └─ CategoryNotFound        CATEGORY_NOT_FOUND
+    ├─ FailedPrecondition      FAILED_PRECONDITION
+    │   ├─ ModelFailed             MODEL_FAILED
+    │   └─ ModelInUse              MODEL_IN_USE
     ├─ Unavailable             UNAVAILABLE, and when to try again
     │   ├─ Overloaded              QUEUE_FULL
+    │   ├─ DeadlineUnreachable     DEADLINE_UNREACHABLE
+    │   ├─ ModelFailing            MODEL_FAILING
     │   ├─ ModelLoading            MODEL_LOADING
     │   ├─ Draining                DRAINING
     │   └─ DependencyDown          DEPENDENCY_DOWN
@@ -107,6 +113,12 @@ class TooManyPixels(InvalidRequest):
     reason = "IMAGE_TOO_MANY_PIXELS"
 
 
+class UnclassifiableImage(InvalidRequest):
+    """Expected: it can be read, but the model fails on it where it answers for others."""
+
+    reason = "IMAGE_UNCLASSIFIABLE"
+
+
 class NotFound(CategorizerError):
     """Expected: what the request names does not exist, or is not the caller's."""
 
@@ -126,6 +138,25 @@ class CategoryNotFound(NotFound):
     reason = "CATEGORY_NOT_FOUND"
 
 
+class FailedPrecondition(CategorizerError):
+    """Expected: not in the state that things are in; someone has to change that first."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "FAILED_PRECONDITION"
+
+
+class ModelFailed(FailedPrecondition):
+    """Expected: the version does not answer, or cannot be loaded."""
+
+    reason = "MODEL_FAILED"
+
+
+class ModelInUse(FailedPrecondition):
+    """Expected: the version is what other requests rely on."""
+
+    reason = "MODEL_IN_USE"
+
+
 class Unavailable(CategorizerError):
     """Expected: not now; the same request may succeed after `retry_after_s` seconds."""
 
@@ -141,6 +172,18 @@ class Overloaded(Unavailable):
     """Expected: as many images wait as may."""
 
     reason = "QUEUE_FULL"
+
+
+class DeadlineUnreachable(Unavailable):
+    """Expected: so much waits before it that the answer would come after the deadline."""
+
+    reason = "DEADLINE_UNREACHABLE"
+
+
+class ModelFailing(Unavailable):
+    """Expected: the model fails on every image; it is loaded anew if it goes on."""
+
+    reason = "MODEL_FAILING"
 
 
 class ModelLoading(Unavailable):

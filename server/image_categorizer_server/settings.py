@@ -102,9 +102,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _refuse_test_hooks(self) -> Self:
         if self.environment == "production" and self.test != TestSettings():
-            raise ValueError(
-                "CATEGORIZER_TEST__… is refused where CATEGORIZER_ENVIRONMENT=production"
-            )
+            raise ValueError("is production, where CATEGORIZER_TEST__… are refused")
         return self
 
     @property

@@ -22,6 +22,7 @@ from image_categorizer.v1 import health_pb2 as our_health_pb2
 from image_categorizer.v1 import health_pb2_grpc as our_health_pb2_grpc
 from image_categorizer_server import admin
 from image_categorizer_server.domain import Role
+from image_categorizer_server.setting_groups import TestSettings
 
 from tests.integration.conftest import running_server
 from tests.pictures import jpeg
@@ -61,10 +62,13 @@ async def test_both_clients_give_the_same_answer(server, tmp_path):
     assert info.default_model == "starter"
 
 
-async def test_many_at_once_share_micro_batches(server):
-    async with await server.client() as client:
-        results = await asyncio.gather(*(client.classify_image(PICTURE) for _ in range(60)))
-    assert max(r.timing.batch_size for r in results) > 1
+async def test_many_at_once_share_micro_batches(settings):
+    test = TestSettings(fake_model="20,0")
+    async with running_server(settings.model_copy(update={"test": test})) as server:
+        async with await server.client() as client:
+            asks = (client.classify_image(PICTURE, model="fake") for _ in range(60))
+            results = await asyncio.gather(*asks)
+    assert max(r.timing.batch_size for r in results) == 16
     first = results[0].predictions[0].confidence
     assert all(r.predictions[0].confidence == pytest.approx(first, abs=1e-4) for r in results)
 
@@ -147,20 +151,17 @@ async def test_the_server_has_a_deadline_of_its_own(settings):
 
 
 async def test_a_full_queue_refuses_at_once_and_serves_again(settings):
-    narrow = settings.model_copy(
-        update={
-            "inference": settings.inference.model_copy(
-                update={"max_queued": 4, "max_batch_size": 2}
-            )
-        }
-    )
+    inference = settings.inference.model_copy(update={"max_queued": 4, "max_batch_size": 2})
+    test = TestSettings(fake_model="50,0")
+    narrow = settings.model_copy(update={"inference": inference, "test": test})
     async with (
         running_server(narrow) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         stub = classify_pb2_grpc.ClassifyServiceStub(channel)
         headers = (("authorization", f"Bearer {await server.key(Role.ADMIN)}"),)
-        request = classify_pb2.ClassifyRequest(image=PICTURE)
+        options = classify_pb2.ClassifyOptions(model="fake")
+        request = classify_pb2.ClassifyRequest(image=PICTURE, options=options)
 
         async def call():
             try:
@@ -177,7 +178,8 @@ async def test_a_full_queue_refuses_at_once_and_serves_again(settings):
         async with await server.client() as client:
             # The client's own retries carry most of a burst through.
             results = await asyncio.gather(
-                *(client.classify_image(PICTURE) for _ in range(12)), return_exceptions=True
+                *(client.classify_image(PICTURE, model="fake") for _ in range(12)),
+                return_exceptions=True,
             )
         assert all(not isinstance(r, Exception) or isinstance(r, Overloaded) for r in results)
 
@@ -217,7 +219,7 @@ async def test_a_draining_server_is_not_ready_and_then_refuses(server):
     assert await readiness(server.address) == "the server is stopping"
     async with await server.client() as client:
         assert (await client.classify_image(PICTURE)).predictions
-        server.backend.is_refusing = True
+        server.backend.refusing.set()
         with pytest.raises(Unavailable):
             await client.classify_image(PICTURE)
 

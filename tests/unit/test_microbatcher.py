@@ -1,189 +1,267 @@
-"""Closing reasons, bounds, failures, callers who leave."""
+"""Closing reasons, order, bounds, deadlines, callers who leave."""
 
 import asyncio
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+import json
+import time
 
-import numpy as np
 import pytest
-from image_categorizer_server.domain import BatchCloseReason
-from image_categorizer_server.errors import Overloaded, UndecodableImage
-from image_categorizer_server.inference.microbatcher import MicroBatcher
-from image_categorizer_server.inference.preprocess import Input
-from image_categorizer_server.inference.runtimes import Answer
+from image_categorizer_server.domain import BatchCloseReason, Lane
+from image_categorizer_server.errors import (
+    DeadlineExceeded,
+    DeadlineUnreachable,
+    Overloaded,
+    UndecodableImage,
+)
+from image_categorizer_server.inference.microbatcher import BatcherStopped
+from image_categorizer_server.inference.trace import Trace
+from image_categorizer_server.inference.work import Request
 
+from tests.unit.batching import Device, batcher_of, behind_a_held_device, image, values
 
-class Device:
-    """A model that answers with each input's first byte, and can be held."""
-
-    def __init__(self):
-        self.sizes = []
-        self.started = asyncio.Event()
-        self.loop = asyncio.get_running_loop()
-        self.fail_next = False
-        self.free = threading.Event()
-        self.free.set()
-
-    def predict(self, inputs):
-        self.sizes.append(len(inputs))
-        self.loop.call_soon_threadsafe(self.started.set)
-        assert self.free.wait(5)
-        if self.fail_next:
-            self.fail_next = False
-            raise RuntimeError("out of memory")
-        return Answer(np.array([[array.flat[0]] for array in inputs], np.float32))
-
-
-def image(value):
-    """Returns what prepares an input of one value."""
-    return lambda: Input(np.full((2, 2, 3), value, np.uint8), decode_ms=0.5)
+FULL, IDLE = BatchCloseReason.FULL, BatchCloseReason.IDLE
 
 
 @pytest.fixture
-async def device():
+def device():
     return Device()
 
 
 @pytest.fixture
-def pool():
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
+async def make(device):
+    made = []
 
+    def make(**changes):
+        made.append(batcher_of(device, **changes))
+        return made[-1]
 
-@pytest.fixture
-async def batcher(device, pool):
-    batcher = MicroBatcher(device.predict, pool, max_size=4, max_queued=8, runners=1)
-    yield batcher
+    yield make
     device.free.set()
-    await batcher.stop()
+    for batcher in made:
+        await batcher.stop()
 
 
-async def behind_a_held_device(batcher, device, pool, values):
-    """Holds the device with one input and queues `values` behind it; returns all tasks."""
-    device.free.clear()
-    first = asyncio.create_task(batcher.submit(image(0)))
-    await device.started.wait()
-    rest = [asyncio.create_task(batcher.submit(image(value))) for value in values]
-    await asyncio.sleep(0)
-    await asyncio.wrap_future(pool.submit(lambda: None))  # all are prepared
-    return [first, *rest]
+@pytest.mark.parametrize("decoders", [0, 1])
+async def test_a_lone_input_leaves_at_once(make, decoders):
+    outcome = await make(decoders=decoders).submit(image(7))
+    assert values([outcome]) == [7]
+    assert (outcome.batch_size, outcome.close_reason) == (1, IDLE)
+    assert outcome.input.decode_ms == 0.5
 
 
-async def test_a_lone_input_leaves_at_once(batcher):
-    outcome = await batcher.submit(image(7))
-    assert outcome.confidences.tolist() == [7]
-    assert (outcome.batch_size, outcome.close_reason) == (1, BatchCloseReason.IDLE)
-    assert outcome.decode_ms == 0.5
-
-
-async def test_what_waits_while_the_device_works_leaves_together(batcher, device, pool):
-    tasks = await behind_a_held_device(batcher, device, pool, [1, 2, 3])
+async def test_what_waits_while_the_device_works_leaves_together(make, device):
+    tasks = await behind_a_held_device(make(), device, map(image, [1, 2, 3]))
     device.free.set()
     outcomes = await asyncio.gather(*tasks)
     assert device.sizes == [1, 3]
-    assert [o.confidences[0] for o in outcomes] == [0, 1, 2, 3]
-    assert outcomes[1].close_reason is BatchCloseReason.IDLE
+    assert values(outcomes) == [0, 1, 2, 3]
+    assert outcomes[1].close_reason is IDLE
 
 
-async def test_a_micro_batch_is_full_at_its_largest_size(batcher, device, pool):
-    tasks = await behind_a_held_device(batcher, device, pool, range(1, 8))
+async def test_a_micro_batch_is_full_at_its_largest_size(make, device):
+    tasks = await behind_a_held_device(make(), device, map(image, range(1, 8)))
     device.free.set()
     outcomes = await asyncio.gather(*tasks)
     assert device.sizes == [1, 4, 3]
-    assert [o.confidences[0] for o in outcomes] == list(range(8))
-    reasons = [BatchCloseReason.IDLE] + [BatchCloseReason.FULL] * 4 + [BatchCloseReason.IDLE] * 3
-    assert [o.close_reason for o in outcomes] == reasons
+    assert values(outcomes) == list(range(8))
+    assert [o.close_reason for o in outcomes] == [IDLE] + [FULL] * 4 + [IDLE] * 3
 
 
-async def test_a_failing_micro_batch_does_not_stop_the_next(batcher, device):
-    device.fail_next = True
-    with pytest.raises(RuntimeError, match="out of memory"):
-        await batcher.submit(image(1))
-    assert (await batcher.submit(image(2))).confidences[0] == 2
+async def test_runners_that_decode_fill_micro_batches(make, device):
+    batcher = make(decoders=0, max_queued=40)
+    outcomes = await asyncio.gather(*(batcher.submit(image(value)) for value in range(20, 60)))
+    assert values(outcomes) == list(range(20, 60))
+    assert device.sizes.count(4) >= 9
 
 
-async def test_an_input_that_cannot_be_prepared_fails_alone(batcher, device, pool):
+async def test_two_runners_answer_each_image_once(make, device):
+    batcher = make(decoders=0, runners=2, max_queued=200, max_queued_bytes=10**6)
+    outcomes = await asyncio.gather(*(batcher.submit(image(value)) for value in range(20, 220)))
+    assert values(outcomes) == list(range(20, 220))
+    assert sorted(itertools.chain.from_iterable(device.batches)) == list(range(20, 220))
+
+
+async def test_a_delay_gathers_company(make, device):
+    batcher = make(max_delay_s=0.2)
+    start_s = time.monotonic()
+    first = asyncio.create_task(batcher.submit(image(1)))
+    await asyncio.sleep(0.05)
+    outcomes = await asyncio.gather(first, batcher.submit(image(2)))
+    assert 0.15 < time.monotonic() - start_s < 1
+    assert device.sizes == [2]
+    assert outcomes[0].close_reason is BatchCloseReason.DELAY
+
+
+async def test_a_delay_ends_where_a_deadline_would_pass(make, device):
+    batcher = make(max_delay_s=5, table={1: 0.01, 4: 0.04})
+    outcome = await asyncio.wait_for(batcher.submit(image(1, in_s=0.3)), 2)
+    assert outcome.close_reason is BatchCloseReason.DEADLINE
+
+
+async def test_a_micro_batch_stays_small_enough_for_its_most_urgent_image(make, device):
+    requests = [image(1, in_s=0.7), image(2), image(3), image(4)]
+    batcher = make(table={1: 0.1, 4: 2.1})
+    tasks = await behind_a_held_device(batcher, device, requests)
+    device.free.set()
+    outcomes = await asyncio.gather(*tasks)
+    assert device.batches[1] == [1]
+    assert outcomes[1].close_reason is BatchCloseReason.DEADLINE
+
+
+async def test_the_earliest_deadline_goes_first(make, device):
+    requests = [image(value, in_s=10 - value) for value in range(1, 6)]
+    tasks = await behind_a_held_device(make(max_size=1), device, requests)
+    device.free.set()
+    await asyncio.gather(*tasks)
+    assert device.batches == [[0], [5], [4], [3], [2], [1]]
+
+
+async def test_interactive_goes_first_and_batch_is_not_starved(make, device):
+    batch = [image(value, lane=Lane.BATCH) for value in (101, 102)]
+    interactive = [image(value) for value in range(1, 7)]
+    batcher = make(max_size=1, max_queued=20)
+    tasks = await behind_a_held_device(batcher, device, batch + interactive)
+    device.free.set()
+    await asyncio.gather(*tasks)
+    order = [value for (value,) in device.batches[1:]]
+    assert [value for value in order if value < 100] == [1, 2, 3, 4, 5, 6]
+    assert [order.index(101), order.index(102)] == [3, 7]  # a quarter of the turns
+
+
+async def test_tenants_take_turns(make, device):
+    many = [image(value, tenant_id="a", in_s=5) for value in range(1, 5)]
+    few = [image(value, tenant_id="b") for value in (11, 12)]
+    tasks = await behind_a_held_device(make(max_size=1), device, many + few)
+    device.free.set()
+    await asyncio.gather(*tasks)
+    assert [value for (value,) in device.batches[1:]] == [1, 11, 2, 12, 3, 4]
+
+
+async def test_an_input_that_cannot_be_prepared_fails_alone(make, device):
     def prepare():
         raise UndecodableImage("no image")
 
-    tasks = await behind_a_held_device(batcher, device, pool, [1, 2])
-    bad = asyncio.create_task(batcher.submit(prepare))
+    batcher = make()
+    tasks = await behind_a_held_device(batcher, device, map(image, [1, 2]))
     with pytest.raises(UndecodableImage):
-        await bad
+        await batcher.submit(Request(prepare, 1, time.monotonic() + 10))
     device.free.set()
-    assert [o.confidences[0] for o in await asyncio.gather(*tasks)] == [0, 1, 2]
+    assert values(await asyncio.gather(*tasks)) == [0, 1, 2]
 
 
-async def test_an_answer_that_is_too_short_fails_its_micro_batch_only(pool):
-    answers = [Answer(np.zeros((0, 1), np.float32)), Answer(np.ones((1, 1), np.float32))]
-    batcher = MicroBatcher(lambda _: answers.pop(0), pool, max_size=4, max_queued=8, runners=1)
-    with pytest.raises(ValueError, match="zip"):
-        await batcher.submit(image(1))
-    assert (await batcher.submit(image(1))).confidences[0] == 1
-    await batcher.stop()
-
-
-async def test_a_caller_who_left_costs_the_device_nothing(batcher, device, pool):
-    first, leaving, staying = await behind_a_held_device(batcher, device, pool, [1, 2])
+async def test_a_caller_who_left_costs_the_device_nothing(make, device):
+    first, leaving, staying = await behind_a_held_device(make(), device, map(image, [1, 2]))
     leaving.cancel()
     await asyncio.sleep(0)
     device.free.set()
     await asyncio.gather(first, staying)
-    assert device.sizes == [1, 1]
+    assert device.batches == [[0], [2]]
 
 
-async def test_a_caller_who_left_before_decoding_costs_no_decoding(batcher, pool):
-    busy, prepared = threading.Event(), []
-    pool.submit(busy.wait, 5)
-    leaving = asyncio.create_task(batcher.submit(lambda: prepared.append(1)))
-    await asyncio.sleep(0)
-    leaving.cancel()
-    await asyncio.sleep(0)
-    busy.set()
-    assert (await batcher.submit(image(1))).confidences[0] == 1
-    assert prepared == []
-
-
-async def test_a_caller_who_leaves_during_the_model_call_disturbs_nobody(batcher, device, pool):
-    leaving, staying = await behind_a_held_device(batcher, device, pool, [3])
+async def test_a_caller_who_leaves_during_the_model_call_disturbs_nobody(make, device):
+    leaving, staying = await behind_a_held_device(make(), device, map(image, [3]))
     leaving.cancel()
     device.free.set()
-    assert (await staying).confidences[0] == 3
+    assert values([await staying]) == [3]
 
 
-async def test_the_caller_after_the_last_is_refused(batcher, device, pool):
-    tasks = await behind_a_held_device(batcher, device, pool, range(1, 8))
-    with pytest.raises(Overloaded, match="8 images are waiting"):
+async def test_the_caller_after_the_last_is_refused(make, device):
+    batcher = make()
+    tasks = await behind_a_held_device(batcher, device, map(image, range(1, 8)))
+    with pytest.raises(Overloaded, match="too many images") as refused:
         await batcher.submit(image(9))
+    assert refused.value.retry_after_s > 0
     device.free.set()
     await asyncio.gather(*tasks)
-    assert (await batcher.submit(image(9))).confidences[0] == 9
+    assert values([await batcher.submit(image(9))]) == [9]
 
 
-async def test_stopping_waits_for_the_last_caller(device, pool):
-    batcher = MicroBatcher(device.predict, pool, max_size=4, max_queued=8, runners=2)
-    tasks = await behind_a_held_device(batcher, device, pool, [1])
+async def test_bytes_are_bounded_too(make, device):
+    batcher = make(max_queued_bytes=250)
+    tasks = await behind_a_held_device(batcher, device, [image(1)])
+    with pytest.raises(Overloaded):
+        await batcher.submit(image(2))
+    device.free.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_batch_work_leaves_room_for_interactive(make, device):
+    batcher = make()
+    waiting = [image(value, lane=Lane.BATCH) for value in range(1, 4)]
+    tasks = await behind_a_held_device(batcher, device, waiting)
+    with pytest.raises(Overloaded):
+        await batcher.submit(image(9, lane=Lane.BATCH))
+    tasks.append(asyncio.create_task(batcher.submit(image(4))))
+    device.free.set()
+    assert values(await asyncio.gather(*tasks)) == [0, 1, 2, 3, 4]
+
+
+async def test_what_cannot_be_in_time_is_refused_at_the_door(make, device):
+    batcher = make(table={1: 0.2})
+    with pytest.raises(DeadlineUnreachable, match=r"0\.2 s") as refused:
+        await batcher.submit(image(1, in_s=0.1))
+    assert refused.value.retry_after_s >= 0.1
+    assert device.batches == []
+    assert values([await batcher.submit(image(1, in_s=1))]) == [1]
+
+
+async def test_what_is_urgent_is_taken_though_much_waits_that_is_not(make, device):
+    batcher = make(table={1: 0.05}, max_size=1, max_queued=100)
+    tasks = await behind_a_held_device(batcher, device, [image(9, in_s=50) for _ in range(40)])
+    with pytest.raises(DeadlineUnreachable):
+        await batcher.submit(image(8, in_s=0.02))
+    urgent = asyncio.create_task(batcher.submit(image(8, in_s=0.9)))
+    await asyncio.sleep(0.02)
+    device.free.set()
+    assert values([await urgent]) == [8]
+    await asyncio.gather(*tasks)
+    assert device.batches.index([8]) <= 2
+
+
+async def test_who_is_late_meets_no_model(make, device, tmp_path):
+    with Trace(tmp_path / "trace") as trace:
+        batcher = make(trace=trace)
+        first, late = await behind_a_held_device(batcher, device, [image(1, in_s=0.1)])
+        await asyncio.sleep(0.12)
+        device.free.set()
+        await first
+        with pytest.raises(DeadlineExceeded):
+            await late
+    assert device.batches == [[0]]
+    events = [json.loads(line) for line in (tmp_path / "trace").read_text().splitlines()]
+    assert [event["event"] for event in events if event.get("id") == 1] == [
+        "admit",
+        "decode",
+        "drop",
+    ]
+    assert events[-1]["reason"] == "DEADLINE_EXCEEDED"
+
+
+async def test_features_come_only_where_asked_for(make):
+    batcher = make()
+    assert (await batcher.submit(image(1))).features is None
+    assert (await batcher.submit(image(1, with_features=True))).features.shape == (1, 1, 1)
+
+
+async def test_stopping_waits_for_the_last_caller(make, device):
+    batcher = make()
+    tasks = await behind_a_held_device(batcher, device, [image(1)])
     stopping = asyncio.create_task(batcher.stop())
     await asyncio.sleep(0.01)
     assert not stopping.done()
+    with pytest.raises(BatcherStopped):
+        await batcher.submit(image(2))
     device.free.set()
     await asyncio.wait_for(stopping, 5)
     assert all(task.done() for task in tasks)
 
 
-async def test_runners_share_what_waits(device, pool):
-    batcher = MicroBatcher(device.predict, pool, max_size=4, max_queued=20, runners=2)
-    device.free.clear()
-    busy = [asyncio.create_task(batcher.submit(image(9))) for _ in range(2)]
-    while sum(device.sizes) < 2:
-        await asyncio.sleep(0.001)
-    device.sizes.clear()
-    waiting = [asyncio.create_task(batcher.submit(image(value))) for value in range(6)]
-    await asyncio.sleep(0)
-    await asyncio.wrap_future(pool.submit(lambda: None))
+async def test_how_long_a_call_hangs_is_known(make, device):
+    batcher = make()
+    (task,) = await behind_a_held_device(batcher, device, [])
+    await asyncio.sleep(0.05)
+    assert batcher.longest_busy_s() >= 0.05
     device.free.set()
-    outcomes = await asyncio.gather(*waiting)
-    await asyncio.gather(*busy)
-    assert [o.confidences[0] for o in outcomes] == list(range(6))
-    assert max(device.sizes) <= 4
-    await batcher.stop()
+    await task
+    await asyncio.sleep(0.05)
+    assert batcher.longest_busy_s() < 0.05

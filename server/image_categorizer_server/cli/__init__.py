@@ -5,7 +5,16 @@ import sys
 import typer
 from rich.console import Console
 
-from image_categorizer_server.cli import bench, classify, keys, models, services
+from image_categorizer_server.cli import (
+    add,
+    aliases,
+    bench,
+    classify,
+    keys,
+    models,
+    quantize,
+    services,
+)
 from image_categorizer_server.errors import CategorizerError, OperatorError
 from image_categorizer_server.version import VERSION
 
@@ -19,6 +28,9 @@ services.register(app)
 keys.register(app)
 classify.register(app)
 bench.register(app)
+add.register(models.app)
+aliases.register(models.app)
+quantize.register(models.app)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 

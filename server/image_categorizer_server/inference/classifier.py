@@ -7,15 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from image_categorizer_server.domain import (
+    Caller,
     Category,
     Classification,
     ClassifyOptions,
     Prediction,
     Timing,
 )
-from image_categorizer_server.errors import CategoryNotFound
+from image_categorizer_server.errors import CategoryNotFound, ModelFailing
 from image_categorizer_server.inference.loader import LoadedModel
+from image_categorizer_server.inference.microbatcher import BatcherStopped
 from image_categorizer_server.inference.registry import Registry
+from image_categorizer_server.inference.work import Outcome, Request
 
 
 class Classifier:
@@ -24,7 +27,9 @@ class Classifier:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def classify(self, content: bytes, options: ClassifyOptions) -> Classification:
+    async def classify(
+        self, content: bytes, options: ClassifyOptions, caller: Caller
+    ) -> Classification:
         """Returns the predictions for one encoded image.
 
         The model and the filters are looked up first: a wrong name costs no decoding.  A caller who
@@ -33,26 +38,55 @@ class Classifier:
         Raises:
             ModelNotFound, ModelLoading, CategoryNotFound: expected; as `options` says.
             InvalidRequest: expected; the image cannot be read, as `Decoder.decode` says.
-            Overloaded: expected; too many images wait for this model.
+            UnclassifiableImage: expected; the model fails on this image.
+            Overloaded, DeadlineUnreachable: expected; too much waits for this model.
+            DeadlineExceeded: expected; the deadline passed while the image waited.
+            ModelFailing: expected; the model fails on every image.
         """
-        model = self._registry.get(options.model, options.version)
-        allowed = allowed_indices(model, options)
-        outcome = await model.batcher.submit(partial(model.preprocessor.prepare, content))
-        timing = Timing(
-            decode_ms=outcome.decode_ms,
-            queue_ms=outcome.queue_ms,
-            inference_ms=outcome.inference_ms,
-            batch_size=outcome.batch_size,
-            batch_close_reason=outcome.close_reason,
+        with self._registry.using(options.model, options.version, content) as model:
+            allowed = allowed_indices(model, options)
+            outcome = await self._outcome(model, content, options, caller)
+            predictions = top_predictions(
+                outcome.confidences,
+                model.categories,
+                options.top_k,
+                options.confidence_threshold,
+                allowed,
+            )
+            heat_map = b""
+            if model.localizer is not None and outcome.features is not None:
+                predictions, heat_map = await model.localizer.locate(
+                    content, outcome.features, outcome.input, predictions, model.indices, options
+                )
+            return Classification(predictions, model.ref, timing_of(outcome), heat_map)
+
+    @staticmethod
+    async def _outcome(
+        model: LoadedModel, content: bytes, options: ClassifyOptions, caller: Caller
+    ) -> Outcome:
+        request = Request(
+            partial(model.preprocessor.prepare, content),
+            len(content),
+            caller.deadline_s,
+            caller.lane,
+            caller.tenant_id,
+            options.bounding_boxes or options.explain,
         )
-        predictions = top_predictions(
-            outcome.confidences,
-            model.categories,
-            options.top_k,
-            options.confidence_threshold,
-            allowed,
-        )
-        return Classification(predictions, model.ref, timing)
+        try:
+            return await model.batcher.submit(request)
+        except BatcherStopped:
+            raise ModelFailing("the model failed and is being loaded anew") from None
+
+
+def timing_of(outcome: Outcome) -> Timing:
+    """Returns where the time of one image went."""
+    return Timing(
+        decode_ms=outcome.input.decode_ms,
+        queue_ms=outcome.queue_ms,
+        inference_ms=outcome.inference_ms,
+        batch_size=outcome.batch_size,
+        batch_close_reason=outcome.close_reason,
+    )
 
 
 def allowed_indices(model: LoadedModel, options: ClassifyOptions) -> NDArray[np.intp] | None:

@@ -31,6 +31,7 @@ from image_categorizer_server.inference.formats import format_of, webp_size
 
 CONVERTED_PLAINLY = frozenset({"1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
 ORIENTATION_TAG = 0x0112
+PNG_COMPRESSION = 1  # of 0 to 9
 UPRIGHT: dict[int, Image.Transpose] = {  # EXIF 2.32, section 4.6.4 A, tag Orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -117,6 +118,16 @@ class Pixels:
         whole = self._image.resize((width_px, height_px), self._RESAMPLING[resample], box=self._box)
         return np.asarray(whole.crop(crop))
 
+    def fitted(self, longest_px: int) -> NDArray[np.uint8]:
+        """Returns the whole as uint8 (H, W, 3), its longer side reduced to `longest_px` at most."""
+        factor = min(1.0, longest_px / max(self.width_px, self.height_px))
+        size_px = (
+            max(1, round(self.width_px * factor)),
+            max(1, round(self.height_px * factor)),
+        )
+        whole = self._image.resize(size_px, Image.Resampling.BILINEAR, box=self._box)
+        return np.asarray(whole)
+
     def array(self) -> NDArray[np.uint8]:
         """Returns all pixels as uint8 (H, W, 3)."""
         return np.asarray(self._image)
@@ -198,6 +209,13 @@ class Decoder:
             f"{prefix}at most {limits.max_pixels} pixels, "
             f"{limits.max_side_px} of them on one side, are allowed"
         )
+
+
+def encode_png(array: NDArray[np.uint8]) -> bytes:
+    """Returns uint8 (H, W, 3) as a PNG file, compressed quickly rather than well."""
+    file = io.BytesIO()
+    Image.fromarray(array, "RGB").save(file, "PNG", compress_level=PNG_COMPRESSION)
+    return file.getvalue()
 
 
 def orientation_of(image: Image.Image) -> Image.Transpose | None:

@@ -99,7 +99,7 @@ def copy_model(source: Path, target: Path, labels: Labels) -> Manifest:
     for file in (CONFIG, WEIGHTS, CARD):
         shutil.copyfile(source / file, target / file)
     config = _read_config(target)
-    spec = input_spec(_read_processor(target))
+    spec = read_input_spec(target)
     files = {file: describe_file(target / file) for file in (CONFIG, WEIGHTS, CARD)}
     sigmoid = getattr(config, "problem_type", None) == "multi_label_classification"
     manifest = Manifest(
@@ -115,6 +115,15 @@ def copy_model(source: Path, target: Path, labels: Labels) -> Manifest:
     )
     (target / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n")
     return manifest
+
+
+def read_input_spec(folder: Path) -> InputSpec:
+    """Returns what the folder's `preprocessor_config.json` says.
+
+    Raises:
+        OperatorError: expected; transformers cannot read it, or it is of an unknown kind.
+    """
+    return input_spec(_read_processor(folder))
 
 
 def _read_config(folder: Path) -> Any:

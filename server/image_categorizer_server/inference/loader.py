@@ -1,24 +1,47 @@
 """Brings one model version from disk to READY: check, export, open, warm up."""
 
 import asyncio
-from concurrent.futures import Executor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from image_categorizer_server.domain import Category, ModelRef
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.admission import Bounds
 from image_categorizer_server.inference.decode import Decoder
-from image_categorizer_server.inference.export import ensure_export
+from image_categorizer_server.inference.dispatcher import Policy
+from image_categorizer_server.inference.export import (
+    WEIGHTS_FILE,
+    ensure_export,
+    sample_inputs,
+)
+from image_categorizer_server.inference.fake import FakePreprocessor, FakeRuntime, FakeTimes
+from image_categorizer_server.inference.guard import Guard
+from image_categorizer_server.inference.latency import LatencyTable
+from image_categorizer_server.inference.localize import Localizer
 from image_categorizer_server.inference.manifest import Manifest, damage
 from image_categorizer_server.inference.microbatcher import MicroBatcher
-from image_categorizer_server.inference.preprocess import Preprocessor
-from image_categorizer_server.inference.runtimes import Runtime
+from image_categorizer_server.inference.preprocess import Input, Preprocessor
+from image_categorizer_server.inference.runtimes import Answer, Precision, Runtime
+from image_categorizer_server.inference.trace import Trace
 from image_categorizer_server.inference.warmup import warm_up
 from image_categorizer_server.setting_groups import InferenceSettings, ModelSettings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
+
+
+class Preparing(Protocol):
+    """Makes a model's inputs; see `Preprocessor`."""
+
+    def prepare(self, content: bytes) -> Input:
+        """Returns the input for one encoded image."""
+        ...
 
 
 @dataclass(slots=True)
@@ -29,9 +52,11 @@ class LoadedModel:
     categories: tuple[Category, ...]
     indices: dict[str, int]
     """Position of each category among the network's outputs."""
-    preprocessor: Preprocessor
+    preprocessor: Preparing
     runtime: Runtime
     batcher: MicroBatcher
+    localizer: Localizer | None = None
+    """None where the network cannot tell where a category is."""
 
 
 class Loader:
@@ -42,7 +67,8 @@ class Loader:
         decoder: Decoder,
         inference: InferenceSettings,
         models: ModelSettings,
-        decode_pool: Executor,
+        fake: FakeTimes | None = None,
+        trace: Trace | None = None,
     ) -> None:
         """Configures the loader.
 
@@ -50,12 +76,14 @@ class Loader:
             decoder: shared by all models.
             inference: sizes and threads.
             models: where exports are kept.
-            decode_pool: where images become inputs.
+            fake: how the model `fake` behaves, where tests ask for it.
+            trace: where images' ways are written down.
         """
         self._decoder = decoder
         self._inference = inference
         self._models = models
-        self._decode_pool = decode_pool
+        self._fake = fake
+        self._trace = trace
 
     async def load(self, folder: Path, manifest: Manifest) -> LoadedModel:
         """Returns the model, warm and serving.
@@ -66,42 +94,87 @@ class Loader:
         """
         if wrong := await asyncio.to_thread(damage, folder, manifest):
             raise OperatorError(f"Its files are damaged: {wrong}.")
-        runtime = await self._open_runtime(folder, manifest)
-        max_size = await asyncio.to_thread(
-            warm_up, runtime, manifest, self._inference.max_batch_size
-        )
+        if manifest.format == "fake":
+            return self._loaded_fake(manifest)
+        runtime, localizer = await self._open_runtime(folder, manifest)
+        most = self._inference.max_batch_size
+        max_size, table = await asyncio.to_thread(warm_up, runtime, manifest, most)
         log.info("warm", name=manifest.name, version=manifest.version, max_batch_size=max_size)
-        batcher = MicroBatcher(
-            runtime.predict,
-            self._decode_pool,
-            max_size=max_size,
-            max_queued=self._inference.max_queued,
-            runners=runtime.runners,
+        preprocessor = Preprocessor(self._decoder, manifest.input)
+        loaded = self._loaded(manifest, preprocessor, runtime, max_size, table)
+        loaded.localizer = localizer
+        return loaded
+
+    def _loaded_fake(self, manifest: Manifest) -> LoadedModel:
+        if self._fake is None:
+            raise OperatorError("CATEGORIZER_TEST__FAKE_MODEL does not ask for it.")
+        preprocessor = FakePreprocessor(self._decoder, raw=self._fake.raw)
+        size = self._inference.max_batch_size
+        return self._loaded(
+            manifest, preprocessor, FakeRuntime(self._fake), size, self._fake.table(size)
         )
+
+    def _loaded(
+        self,
+        manifest: Manifest,
+        preprocessor: Preparing,
+        runtime: Runtime,
+        max_size: int,
+        table: LatencyTable,
+    ) -> LoadedModel:
+        def predict(inputs: Sequence[NDArray[np.uint8]], with_features: bool) -> Answer:
+            return runtime.predict(inputs, with_features=with_features)
+
+        guard = Guard(predict, max_size)
+        batcher = MicroBatcher(guard, table, policy(self._inference, runtime), self._trace)
         categories = manifest.domain_categories()
         return LoadedModel(
             ref=ModelRef(manifest.name, manifest.version, manifest.digest),
             categories=categories,
             indices={category.name: index for index, category in enumerate(categories)},
-            preprocessor=Preprocessor(self._decoder, manifest.input),
+            preprocessor=preprocessor,
             runtime=runtime,
             batcher=batcher,
         )
 
-    async def _open_runtime(self, folder: Path, manifest: Manifest) -> Runtime:
+    async def _open_runtime(
+        self, folder: Path, manifest: Manifest
+    ) -> tuple[Runtime, Localizer | None]:
         device = await asyncio.to_thread(choose_device, self._inference.device)
+        if manifest.format == "onnx" and device != "cpu":
+            log.warning("ONNX Runtime serves a model on the CPU", name=manifest.name)
+            device = "cpu"
         if device == "cpu":
             cache, timeout_s = self._models.cache_path, self._models.export_timeout_s
             file, verdict = await ensure_export(folder, manifest, cache, timeout_s)
             if verdict.accepted:
                 threads, runners = self._inference.threads_and_runners()
-                return await asyncio.to_thread(open_onnx, file, threads, runners)
+                runtime = await asyncio.to_thread(
+                    open_onnx, file, threads, runners, manifest.precision
+                )
+                weights = file.parent / WEIGHTS_FILE
+                localizer = Localizer.read(
+                    verdict.localization, weights, manifest.input, self._decoder
+                )
+                return runtime, localizer
             log.warning(
                 "torch serves a model in ONNX Runtime's place",
                 name=manifest.name,
                 reason=verdict.reason,
             )
-        return await asyncio.to_thread(open_torch, folder, manifest, device)
+        return await asyncio.to_thread(open_torch, folder, manifest, device, self._decoder)
+
+
+def policy(inference: InferenceSettings, runtime: Runtime) -> Policy:
+    """Returns how a model on this runtime is fed."""
+    bounds = Bounds(inference.max_queued, inference.max_queued_bytes, inference.batch_queued_share)
+    return Policy(
+        runners=runtime.runners,
+        decoders=inference.decoders(runtime.device),
+        max_delay_s=inference.max_delay_ms / 1000,
+        batch_share=inference.batch_share,
+        bounds=bounds,
+    )
 
 
 def choose_device(wanted: str) -> str:
@@ -121,15 +194,33 @@ def choose_device(wanted: str) -> str:
     return "cpu"
 
 
-def open_onnx(file: Path, threads: int, runners: int) -> Runtime:
-    """Returns a runtime on the CPU; blocks."""
+def open_onnx(file: Path, threads: int, runners: int, precision: Precision) -> Runtime:
+    """Returns a runtime on the CPU; blocks.
+
+    Raises:
+        OperatorError: expected; this version of ONNX Runtime cannot run the graph.
+    """
     from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
-    return OnnxRuntime(file, threads, runners)
+    try:
+        return OnnxRuntime(file, threads, runners, precision)
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no class of their own
+        raise OperatorError(f"ONNX Runtime cannot open {file}: {error}") from None
 
 
-def open_torch(folder: Path, manifest: Manifest, device: str) -> Runtime:
-    """Returns a runtime by torch; blocks."""
-    from image_categorizer_server.inference.runtimes.torch import TorchRuntime, load_network
+def open_torch(
+    folder: Path, manifest: Manifest, device: str, decoder: Decoder
+) -> tuple[Runtime, Localizer | None]:
+    """Returns a runtime by torch, and what tells places, if the network has it; blocks."""
+    from image_categorizer_server.inference.runtimes.features import find_features
+    from image_categorizer_server.inference.runtimes.network import load_network
+    from image_categorizer_server.inference.runtimes.torch import TorchRuntime
 
-    return TorchRuntime(load_network(folder, manifest.input, manifest.activation), device)
+    network = load_network(folder, manifest.input, manifest.activation)
+    located = find_features(network, sample_inputs(manifest.input), manifest.input)
+    runtime = TorchRuntime(network, device, located)
+    if located is None:
+        return runtime, None
+    weights = located.category_weights
+    by_category = None if weights is None else weights.cpu().numpy()
+    return runtime, Localizer(located.localization, by_category, manifest.input, decoder)

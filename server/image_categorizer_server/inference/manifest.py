@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from image_categorizer_server.domain import Activation, Category
+from image_categorizer_server.domain import Activation, Category, Localization
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.preprocess import InputSpec
 
@@ -48,7 +48,11 @@ class Manifest(BaseModel):
     schema_version: Literal[1] = 1
     name: str = Field(pattern=f"^{NAME.pattern}$")
     version: int = Field(ge=1)
-    format: Literal["transformers"] = "transformers"
+    format: Literal["fake", "transformers", "onnx"] = "transformers"
+    """`onnx`: `model.onnx` takes bytes and answers confidences, as an export does."""
+    precision: Literal["fp32", "int8"] = "fp32"
+    localization: Localization = Localization.NONE
+    """What the second output of an `onnx` version is good for; other formats' exports say it."""
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     files: dict[FileName, FileEntry] = Field(min_length=1)
     categories: tuple[CategoryEntry, ...] = Field(min_length=1)

@@ -1,127 +1,126 @@
 """Micro-batching: turns many single requests into few large model calls.
 
-    submit ─▶ prepare, in the decode pool ─▶ waiting ─▶ micro-batch ─▶ predict, in a runner ─▶ outcome
-    └ event loop                                                                event loop ┘
+    submit ─▶ undecoded ─▶ decode ─▶ decoded ─▶ micro-batch ─▶ predict ─▶ outcome
+    └ event loop    └──────────── runners, decoders ─────────────┘     event loop ┘
 
-A runner is a thread that makes one model call after the other: a GPU has one, a CPU as many as it
-runs calls side by side.  A micro-batch leaves as soon as a runner is free, with its share of what
-waits then (`IDLE`), or with `max_size` inputs if as many wait (`FULL`): an idle runner never waits
-for company.  Under load the waiting inputs grow while the runners work, so micro-batches grow by
-themselves; it is the policy of text-embeddings-inference.
+Runners are threads that call the model, as many as calls may run at once.  A runner that finds no
+micro-batch ready decodes the next image itself, so on a CPU images rarely change threads; where
+that would leave the device idle, on a GPU, decoders work ahead of the runners.
 
-Inputs go from thread to thread without passing the event loop, which has answers to send meanwhile:
-a runner that asked the loop for its next micro-batch stood idle for a tenth of its time.
+What goes next, and when a micro-batch leaves, is `dispatcher`'s to say; what is refused,
+`admission`'s; what fails alone, `guard`'s.  Who left or is late is dropped before decoding and
+before the model.  Outcomes go back to the event loop once a micro-batch; nothing else passes it.
 """
 
 import asyncio
+import itertools
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
+from image_categorizer_server.domain import Lane
+from image_categorizer_server.errors import DeadlineExceeded, ModelFailing
+from image_categorizer_server.inference.admission import Load, check_deadline, check_room
+from image_categorizer_server.inference.dispatcher import Dispatcher, Policy
+from image_categorizer_server.inference.guard import Guard, Row
+from image_categorizer_server.inference.latency import LatencyTable, ServiceRate
+from image_categorizer_server.inference.trace import Trace
+from image_categorizer_server.inference.work import (
+    Batch,
+    Entry,
+    Outcome,
+    Request,
+    Settled,
+    settle,
+)
 
-from image_categorizer_server.domain import BatchCloseReason
-from image_categorizer_server.errors import Overloaded
-from image_categorizer_server.inference.preprocess import Input
-from image_categorizer_server.inference.runtimes import Answer
-
-Prepare = Callable[[], Input]
-Predict = Callable[[Sequence[NDArray[np.uint8]]], Answer]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one input got, and in which company."""
-
-    confidences: NDArray[np.float32]
-    """float32 (C,)."""
-    decode_ms: float
-    queue_ms: float
-    """Waiting for a decoder and for the micro-batch."""
-    inference_ms: float
-    batch_size: int
-    close_reason: BatchCloseReason
+# Part of the first guess of the service rate, which then is measured.
+DECODE_GUESS_S = 0.003
 
 
-@dataclass(slots=True)
-class _Entry:
-    prepare: Prepare
-    outcome: asyncio.Future[Outcome]
-    arrival_s: float = field(default_factory=time.perf_counter)
-    input: Input | None = None
-
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether nobody waits for the outcome any more."""
-        return self.outcome.done()
+class BatcherStopped(Exception):
+    """Expected: the model was let go of; ask the registry for its successor."""
 
 
 class MicroBatcher:
-    """Feeds one model from many callers, one micro-batch at a time for each runner."""
+    """Feeds one model from many callers."""
 
     def __init__(
-        self,
-        predict: Predict,
-        decode_pool: Executor,
-        *,
-        max_size: int,
-        max_queued: int,
-        runners: int,
+        self, guard: Guard, table: LatencyTable, policy: Policy, trace: Trace | None = None
     ) -> None:
-        """Starts the runners; must be called on the event loop that will submit.
-
-        Args:
-            predict: maps N inputs uint8 (H, W, 3) to confidences float32 (N, C), in the same order.
-            decode_pool: where inputs are prepared.
-            max_size: largest N.
-            max_queued: most callers between arrival and outcome; the next one is refused.
-            runners: how many calls of `predict` may run at once.
-        """
-        self._predict = predict
-        self._decode_pool = decode_pool
-        self._max_size = max_size
-        self._max_queued = max_queued
+        """Starts the threads; must be called on the event loop that will submit."""
+        self._guard = guard
+        self._table = table
+        self._policy = policy
+        self._trace = trace
         self._loop = asyncio.get_running_loop()
-        self._callers = 0
+        size = guard.max_size
+        guess_s = table.estimate_s(size) / size / policy.runners
+        self._rate = ServiceRate(guess_s + DECODE_GUESS_S / (policy.decoders or policy.runners))
+        self._numbers = itertools.count()
+        self._callers: dict[Lane, int] = dict.fromkeys(Lane, 0)
+        self._content_bytes = 0
         self._all_gone = asyncio.Event()
         self._all_gone.set()
-        # What follows is shared with the runners and guarded by the condition.
-        self._changed = threading.Condition()
-        self._waiting: deque[_Entry] = deque()
-        self._free_runners = runners
-        self._is_stopping = False
-        self._runners = [
-            threading.Thread(target=self._serve, name=f"runner-{i}", daemon=True)
-            for i in range(runners)
-        ]
-        for runner in self._runners:
-            runner.start()
+        # What follows is shared with the threads and guarded by the lock of both conditions.
+        lock = threading.Lock()
+        self._for_runners = threading.Condition(lock)
+        self._for_decoders = threading.Condition(lock) if policy.decoders else self._for_runners
+        self._dispatcher = Dispatcher(guard, table, policy, self._drop)
+        self._is_stopped = False
+        self._busy_since_s: dict[int, float] = {}
+        self._threads = [self._started(f"runner-{i}", True) for i in range(policy.runners)]
+        self._threads += [self._started(f"decoder-{i}", False) for i in range(policy.decoders)]
 
-    async def submit(self, prepare: Prepare) -> Outcome:
-        """Returns the outcome for one input; a caller who is cancelled costs nothing further.
+    def _started(self, name: str, is_runner: bool) -> threading.Thread:
+        thread = threading.Thread(target=self._work, args=[is_runner], name=name, daemon=True)
+        thread.start()
+        return thread
 
-        Args:
-            prepare: makes the input; runs in the decode pool.
+    @property
+    def depth(self) -> int:
+        """How many images are between arrival and outcome."""
+        return sum(self._callers.values())
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the model fails on everything and must be loaded anew."""
+        return self._guard.is_broken
+
+    def longest_busy_s(self) -> float:
+        """Returns for how long the slowest thread has been at its present piece of work."""
+        now_s = time.monotonic()
+        return max((now_s - since_s for since_s in list(self._busy_since_s.values())), default=0.0)
+
+    async def submit(self, request: Request) -> Outcome:
+        """Returns the outcome for one image; a caller who is cancelled costs nothing further.
 
         Raises:
-            Overloaded: expected; `max_queued` callers wait already, nothing was begun.
-            Exception: whatever `prepare` raised, or `predict` for this micro-batch.
+            BatcherStopped: expected; the model is no longer served here.
+            Overloaded, DeadlineUnreachable: expected; refused at the door, nothing was begun.
+            DeadlineExceeded: expected; the deadline passed while it waited.
+            CategorizerError: expected; what `prepare` raised, or that the model fails on it.
         """
-        if self._callers >= self._max_queued:
-            raise Overloaded(f"{self._max_queued} images are waiting for this model already")
-        entry = _Entry(prepare, self._loop.create_future())
-        self._callers += 1
+        if self._is_stopped or self._guard.is_broken:
+            raise BatcherStopped
+        self._admit(request)
+        lane, deadline_s = request.lane, request.deadline_s
+        number = next(self._numbers)
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        entry = Entry(number, request, future, lane, request.tenant_id, deadline_s)
+        if self._trace:
+            self._trace.write("admit", id=number, lane=lane.value, deadline_s=deadline_s)
+        self._callers[lane] += 1
+        self._content_bytes += request.size_bytes
         self._all_gone.clear()
         try:
-            self._decode_pool.submit(self._prepare, entry)
-            return await entry.outcome
+            with self._for_decoders:
+                self._dispatcher.undecoded.push(entry)
+                self._for_decoders.notify()
+            return await future
         finally:
-            self._callers -= 1
-            if self._callers == 0:
+            self._callers[lane] -= 1
+            self._content_bytes -= request.size_bytes
+            if self.depth == 0:
                 self._all_gone.set()
 
     async def drained(self) -> None:
@@ -129,83 +128,118 @@ class MicroBatcher:
         await self._all_gone.wait()
 
     async def stop(self) -> None:
-        """Waits until no caller waits, then ends the runners."""
+        """Takes no more requests, waits until no caller waits, then ends the threads."""
+        self._is_stopped = True
         await self.drained()
-        with self._changed:
-            self._is_stopping = True
-            self._changed.notify_all()
-        for runner in self._runners:
-            await asyncio.to_thread(runner.join)
+        with self._for_runners:
+            self._for_runners.notify_all()
+            self._for_decoders.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
-    def _prepare(self, entry: _Entry) -> None:
-        """Runs in the decode pool."""
-        if entry.is_abandoned:
-            return
-        try:
-            entry.input = entry.prepare()
-        except Exception as error:  # noqa: BLE001 - it is the caller's to hear of
-            self._loop.call_soon_threadsafe(_fail, [entry], error)
-            return
-        with self._changed:
-            self._waiting.append(entry)
-            self._changed.notify()
+    def _admit(self, request: Request) -> None:
+        lane, interval_s = request.lane, self._rate.interval_s
+        ahead = self.depth if lane is Lane.BATCH else self._callers[lane]
+        load = Load(self.depth, self._content_bytes)
+        check_room(self._policy.bounds, load, lane, request.size_bytes, interval_s)
+        remaining_s = request.deadline_s - time.monotonic()
+        call_s = self._table.estimate_s(1)
+        needed_s = ahead * interval_s + call_s
+        if needed_s > remaining_s:  # only then is it worth counting who really goes first
+            with self._for_runners:
+                before = self._dispatcher.count_before(request)
+            under_way_s = self._table.estimate_s(self._guard.max_size) if self.depth else 0.0
+            needed_s = min(needed_s, under_way_s + before * interval_s + call_s)
+        check_deadline(remaining_s, needed_s)
 
-    def _serve(self) -> None:
-        """Runs in a runner."""
+    def _work(self, is_runner: bool) -> None:
+        """Runs in a thread: decodes and, as a runner, calls the model, until stopped."""
+        condition = self._for_runners if is_runner else self._for_decoders
+        dispatcher, me = self._dispatcher, threading.get_ident()
         while True:
-            with self._changed:
-                entries = self._take()
-                while not entries:
-                    if self._is_stopping:
+            with condition:
+                work, wait_s = dispatcher.next(is_runner=is_runner)
+                while work is None:
+                    if self._is_stopped and not self.depth:
                         return
-                    self._changed.wait()
-                    entries = self._take()
-                self._free_runners -= 1
-            self._run(entries)
-            with self._changed:
-                self._free_runners += 1
+                    dispatcher.idle_runners += is_runner
+                    condition.wait(wait_s)
+                    dispatcher.idle_runners -= is_runner
+                    work, wait_s = dispatcher.next(is_runner=is_runner)
+                if is_runner and dispatcher.decoded and dispatcher.idle_runners:
+                    condition.notify()
+            self._busy_since_s[me] = time.monotonic()
+            if isinstance(work, Batch):
+                self._run(work)
+            else:
+                self._decode(work, is_runner)
+            del self._busy_since_s[me]
 
-    def _take(self) -> list[_Entry]:
-        entries: list[_Entry] = []
-        share = min(self._max_size, -(-len(self._waiting) // self._free_runners))
-        while self._waiting and len(entries) < share:
-            entry = self._waiting.popleft()
-            if not entry.is_abandoned:
-                entries.append(entry)
-        return entries
+    def _drop(self, entry: Entry, reason: str) -> None:
+        if self._trace:
+            self._trace.write("drop", id=entry.number, reason=reason)
+        if not entry.is_abandoned:
+            late = DeadlineExceeded("the deadline passed before the answer was ready")
+            self._settle(entry, late)
 
-    def _run(self, entries: list[_Entry]) -> None:
-        inputs = [entry.input for entry in entries if entry.input]
-        start_s = time.perf_counter()
+    def _settle(self, entry: Entry, error: Exception) -> None:
+        settled: Settled = [(entry, error)]
+        self._loop.call_soon_threadsafe(settle, settled)
+
+    def _decode(self, entry: Entry, is_runner: bool) -> None:
         try:
-            rows = self._predict([prepared.array for prepared in inputs]).confidences
-            inference_ms = (time.perf_counter() - start_s) * 1000
-            is_full = len(entries) == self._max_size
-            reason = BatchCloseReason.FULL if is_full else BatchCloseReason.IDLE
-            outcomes = [
-                Outcome(
-                    confidences=row,
-                    decode_ms=prepared.decode_ms,
-                    queue_ms=(start_s - entry.arrival_s) * 1000 - prepared.decode_ms,
-                    inference_ms=inference_ms,
-                    batch_size=len(entries),
-                    close_reason=reason,
-                )
-                for entry, prepared, row in zip(entries, inputs, rows, strict=True)
-            ]
-        except Exception as error:  # noqa: BLE001 - a failed micro-batch must not stop the next
-            self._loop.call_soon_threadsafe(_fail, entries, error)
-        else:
-            self._loop.call_soon_threadsafe(_settle, entries, outcomes)
+            entry.input = entry.request.prepare()
+        except Exception as error:  # noqa: BLE001 - it is the caller's to hear of
+            if self._trace:
+                reason = getattr(error, "reason", "INTERNAL")
+                self._trace.write("drop", id=entry.number, reason=reason)
+            self._settle(entry, error)
+            return
+        if self._trace:
+            self._trace.write("decode", id=entry.number, ms=entry.input.decode_ms)
+        with self._for_runners:
+            self._dispatcher.decoded.push(entry)
+            if not is_runner:
+                self._for_runners.notify()
+
+    def _run(self, batch: Batch) -> None:
+        if self._trace:
+            ids = [entry.number for entry in batch.entries]
+            self._trace.write("batch", ids=ids, size=len(ids), reason=batch.reason.value)
+        with_features = any(entry.request.with_features for entry in batch.entries)
+        inputs = [entry.input.array for entry in batch.entries if entry.input]
+        start_s = time.monotonic()
+        results = self._guard.run(inputs, with_features)
+        end_s = time.monotonic()
+        settled: Settled = [
+            (entry, _outcome(entry, result, batch, start_s, end_s))
+            for entry, result in zip(batch.entries, results, strict=True)
+        ]
+        if self._trace:
+            for entry, outcome in settled:
+                self._trace.write("result", id=entry.number, ok=isinstance(outcome, Outcome))
+        with self._for_runners:
+            self._table.observe(len(inputs), end_s - start_s)
+            self._rate.observe(len(inputs), end_s, more_wait=self.depth > len(inputs))
+            if self._guard.is_broken:
+                error = ModelFailing("the model failed and is being loaded anew")
+                settled += [(entry, error) for entry in self._dispatcher.clear()]
+        self._loop.call_soon_threadsafe(settle, settled)
 
 
-def _settle(entries: list[_Entry], outcomes: list[Outcome]) -> None:
-    for entry, outcome in zip(entries, outcomes, strict=True):
-        if not entry.is_abandoned:
-            entry.outcome.set_result(outcome)
-
-
-def _fail(entries: list[_Entry], error: Exception) -> None:
-    for entry in entries:
-        if not entry.is_abandoned:
-            entry.outcome.set_exception(error)
+def _outcome(
+    entry: Entry, result: Row | Exception, batch: Batch, start_s: float, end_s: float
+) -> Outcome | Exception:
+    if not isinstance(result, Row):
+        return result
+    assert entry.input is not None
+    queue_ms = (start_s - entry.arrival_s) * 1000 - entry.input.decode_ms
+    return Outcome(
+        confidences=result.confidences,
+        features=result.features,
+        input=entry.input,
+        queue_ms=max(0.0, queue_ms),
+        inference_ms=(end_s - start_s) * 1000,
+        batch_size=len(batch.entries),
+        close_reason=batch.reason,
+    )

@@ -53,6 +53,9 @@ class Input:
     array: NDArray[np.uint8]
     """uint8 (H, W, 3)."""
     decode_ms: float
+    width_px: int
+    """Of the upright image itself."""
+    height_px: int
 
 
 class Preprocessor:
@@ -78,15 +81,20 @@ class Preprocessor:
         start = time.perf_counter()
         pixels = self._decoder.decode(content, self._least_px)
         array = reduce(pixels, self._spec)
-        return Input(array, (time.perf_counter() - start) * 1000)
+        decode_ms = (time.perf_counter() - start) * 1000
+        return Input(array, decode_ms, pixels.width_px, pixels.height_px)
 
 
 def reduce(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
     """Returns uint8 (H, W, 3) of the size the network expects."""
-    width_px, height_px = resized_size(pixels.width_px, pixels.height_px, spec)
-    left, top = (width_px - spec.width_px) // 2, (height_px - spec.height_px) // 2
-    crop = left, top, left + spec.width_px, top + spec.height_px
-    return pixels.resized(width_px, height_px, crop, spec.resample)
+    resized = resized_size(pixels.width_px, pixels.height_px, spec)
+    return pixels.resized(*resized, crop_of(resized, spec), spec.resample)
+
+
+def crop_of(resized: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
+    """Returns left, top, right, bottom of what the network sees of the resized image."""
+    left, top = (resized[0] - spec.width_px) // 2, (resized[1] - spec.height_px) // 2
+    return left, top, left + spec.width_px, top + spec.height_px
 
 
 def resized_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, int]:

@@ -7,12 +7,18 @@ it.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.aliases import (
+    ALIASES_FILE,
+    Aliases,
+    change_alias,
+    read_aliases,
+)
 from image_categorizer_server.inference.manifest import MANIFEST_FILE, NAME, Manifest, read_manifest
 
 PACKAGED = Path(__file__).resolve().parent.parent / "packaged_models"
@@ -35,13 +41,17 @@ class Found:
 class Repository:
     """The folder that `MODEL_PATH` names, and the models that ship with the program."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, also: Sequence[Path] = ()) -> None:
+        """Looks into `root`, and into folders that ship with the program."""
         self._root = root
+        self._shipped = (PACKAGED, *also)
 
     def scan(self) -> list[Found]:
         """Returns all versions by name and number; a folder without a manifest is none."""
         found = {
-            (f.name, f.version): f for root in (PACKAGED, self._root) for f in self._versions(root)
+            (f.name, f.version): f
+            for root in (*self._shipped, self._root)
+            for f in self._versions(root)
         }
         return [found[key] for key in sorted(found)]
 
@@ -85,7 +95,8 @@ class Repository:
         """Removes one version, or all of the name; returns which.
 
         Raises:
-            OperatorError: expected; there is none, or it ships with the program.
+            OperatorError: expected; there is none, it ships with the program, or an alias points to
+                the one version.
         """
         matching = [f for f in self.scan() if f.name == name and version in (None, f.version)]
         removable = [f for f in matching if not f.is_packaged]
@@ -96,17 +107,47 @@ class Repository:
             )
         if not removable:
             raise OperatorError(f"The model {name} ships with the program and cannot be removed.")
+        if version is not None:
+            self._refuse_aliased(name, version)
         for found in removable:
             doomed = self._root / f"{HIDDEN}removed-{name}-{found.version}-{os.getpid()}"
             found.folder.rename(doomed)
             shutil.rmtree(doomed)
         folder = self._root / name
-        if not any(folder.iterdir()):
+        if not any(entry.name != ALIASES_FILE for entry in folder.iterdir()):
+            (folder / ALIASES_FILE).unlink(missing_ok=True)
             folder.rmdir()
         return [found.version for found in removable]
 
-    @staticmethod
-    def _versions(root: Path) -> Iterator[Found]:
+    def aliases(self) -> dict[str, Aliases | OperatorError]:
+        """Returns the aliases of every model that has any, or why they cannot be read."""
+        read: dict[str, Aliases | OperatorError] = {}
+        for file in self._root.glob(f"*/{ALIASES_FILE}"):
+            if NAME.fullmatch(name := file.parent.name):
+                try:
+                    read[name] = read_aliases(file.parent)
+                except OperatorError as error:
+                    read[name] = error
+        return read
+
+    def change_alias(
+        self, name: str, alias: str, version: int | None, canary_percent: float
+    ) -> Aliases:
+        """Points an alias to a version, or takes it away; returns all aliases of the model.
+
+        Raises:
+            OperatorError: expected; as `aliases.change_alias` says.
+        """
+        return change_alias(self._root, name, alias, version, canary_percent)
+
+    def _refuse_aliased(self, name: str, version: int) -> None:
+        if names := read_aliases(self._root / name).pointing_to(version):
+            raise OperatorError(
+                f"The alias {names[0]} points to {name} version {version}; point it elsewhere with "
+                f"`image-categorizer models alias {name} {names[0]} VERSION`."
+            )
+
+    def _versions(self, root: Path) -> Iterator[Found]:
         if not root.is_dir():
             return
         for model in root.iterdir():
@@ -116,7 +157,7 @@ class Repository:
                 manifest = folder / MANIFEST_FILE
                 if folder.name.isdecimal() and manifest.is_file():
                     stamp = manifest.stat().st_mtime_ns
-                    yield Found(model.name, int(folder.name), folder, root == PACKAGED, stamp)
+                    yield Found(model.name, int(folder.name), folder, root != self._root, stamp)
 
 
 def manifest_of(found: Found) -> Manifest:

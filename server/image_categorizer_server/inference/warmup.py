@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.export import sample_inputs
+from image_categorizer_server.inference.latency import LatencyTable
 from image_categorizer_server.inference.manifest import Manifest
 from image_categorizer_server.inference.runtimes import Runtime
 
@@ -18,10 +19,11 @@ AS_GOOD = 0.97
 ROUNDING = 1e-3
 
 
-def warm_up(runtime: Runtime, manifest: Manifest, max_batch_size: int) -> int:
-    """Calls the runtime with every micro-batch size; returns the size with the highest rate.
+def warm_up(runtime: Runtime, manifest: Manifest, max_batch_size: int) -> tuple[int, LatencyTable]:
+    """Calls the runtime with every micro-batch size; returns the best one and how long calls take.
 
-    On a GPU that is the largest; on a CPU often a small one, whose activations stay in the caches.
+    The best has the highest rate: on a GPU the largest, on a CPU often a small one, whose
+    activations stay in the caches.
 
     Raises:
         OperatorError: expected; a call fails, or answers what no classifier of this manifest would.
@@ -34,9 +36,10 @@ def warm_up(runtime: Runtime, manifest: Manifest, max_batch_size: int) -> int:
     for inputs in batches.values():
         _check_answer(runtime, manifest, inputs)
     doubling = [size for size in batches if size & (size - 1) == 0]
-    images_per_s = {size: size / _fastest_call_s(runtime, batches[size]) for size in doubling}
-    best = max(images_per_s.values())
-    return max(size for size, rate in images_per_s.items() if rate >= best * AS_GOOD)
+    calls_s = {size: _fastest_call_s(runtime, batches[size]) for size in doubling}
+    best = max(size / call_s for size, call_s in calls_s.items())
+    good = [size for size, call_s in calls_s.items() if size / call_s >= best * AS_GOOD]
+    return max(good), LatencyTable(calls_s)
 
 
 def _check_answer(

@@ -1,27 +1,42 @@
 """ClassifyService."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import grpc
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
-from image_categorizer_server.domain import ClassifyOptions
+from image_categorizer_server.classifications import Classifications
+from image_categorizer_server.domain import Caller, ClassifyOptions, Lane
 from image_categorizer_server.errors import InvalidRequest, UndecodableImage
-from image_categorizer_server.inference.classifier import Classifier
 from image_categorizer_server.rpc import convert
 from image_categorizer_server.rpc.call import current_call
 from image_categorizer_server.rpc.multipart import is_form, read_form
+from image_categorizer_server.rpc.stream import ItemStream
 from image_categorizer_server.rpc.validation import classify_options
+from image_categorizer_server.setting_groups import ServerSettings
 
 Request = classify_pb2.ClassifyRequest
 UploadRequest = classify_pb2.ClassifyUploadRequest
 Response = classify_pb2.ClassifyResponse
+StreamRequest = classify_pb2.ClassifyStreamRequest
+StreamResponse = classify_pb2.ClassifyStreamResponse
 
 
 class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
-    """Hands requests to the classifier."""
+    """Hands requests to the use case."""
 
-    def __init__(self, classifier: Classifier, max_filter_categories: int) -> None:
-        self._classifier = classifier
+    def __init__(
+        self,
+        classifications: Classifications,
+        server: ServerSettings,
+        max_filter_categories: int,
+        refusing: asyncio.Event,
+    ) -> None:
+        self._classifications = classifications
+        self._server = server
         self._max_filter_categories = max_filter_categories
+        self._refusing = refusing
 
     async def Classify(
         self, request: Request, context: grpc.aio.ServicerContext[Request, Response]
@@ -52,6 +67,19 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
                 ) from None
             raise
 
-    async def _classify(self, content: bytes, options: ClassifyOptions) -> Response:
-        classification = await self._classifier.classify(content, options)
-        return convert.classify_response(classification, current_call.get())
+    async def ClassifyStream(  # type: ignore[override]  # the form that reads and writes by context
+        self,
+        requests: AsyncIterator[StreamRequest],
+        context: grpc.aio.ServicerContext[StreamRequest, StreamResponse],
+    ) -> None:
+        """Serves `ClassifyStream` of classify.proto."""
+        stream = ItemStream(context, self._classify, self._server, self._max_filter_categories)
+        await stream.serve(self._refusing)
+
+    async def _classify(
+        self, content: bytes, options: ClassifyOptions, lane: Lane = Lane.INTERACTIVE
+    ) -> Response:
+        call = current_call.get()
+        caller = Caller(call.tenant_id, lane, call.deadline_s)
+        classification = await self._classifications.classify(content, options, caller)
+        return convert.classify_response(classification, call)

@@ -80,6 +80,10 @@ def model(status: ModelStatus) -> metadata_pb2.Model:
         device=status.device,
         licence=status.licence,
         origin=status.origin,
+        aliases=status.aliases,
+        canary_percent=status.canary_percent,
+        precision=status.precision,
+        localization=metadata_pb2.Model.Localization.Value(status.localization.value),
     )
 
 
@@ -97,6 +101,7 @@ def server_info(info: ServerInfo) -> metadata_pb2.ServerInfo:
             max_filter_categories=info.max_filter_categories,
             default_deadline_s=info.default_deadline_s,
             max_deadline_s=info.max_deadline_s,
+            max_stream_in_flight=info.max_stream_in_flight,
         ),
     )
 

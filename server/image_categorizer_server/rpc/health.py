@@ -1,7 +1,10 @@
 """HealthService, and the state of grpc.health.v1.
 
-Live means that this process answers, and asks nothing else; ready means that a classification would
-succeed.  A lost database makes a server not ready, never dead: restarting it would not help.
+Live means that this process answers and none of its model calls hangs; ready means that a
+classification would succeed.  A lost database makes a server not ready, never dead: restarting it
+would not help.
+The service `model/<name>` of grpc.health.v1 is ready where a request that names the model would be
+answered.
 """
 
 import asyncio
@@ -12,11 +15,11 @@ from image_categorizer.v1 import health_pb2 as our_health_pb2
 from image_categorizer.v1 import health_pb2_grpc
 
 from image_categorizer_server.backend import Backend
-from image_categorizer_server.errors import CategorizerError
+from image_categorizer_server.errors import CategorizerError, ModelLoading
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
-READY, LIVE = "", "live"
+READY, LIVE, MODEL = "", "live", "model/"
 CHECK_INTERVAL_S = 1.0
 Serving = health_pb2.HealthCheckResponse
 
@@ -35,6 +38,7 @@ class HealthServicer(health_pb2_grpc.HealthServiceServicer):
         ],
     ) -> our_health_pb2.GetLivenessResponse:
         """Serves `GetLiveness` of health.proto."""
+        self._backend.check_live()
         return our_health_pb2.GetLivenessResponse(live=True)
 
     async def GetReadiness(
@@ -54,16 +58,34 @@ async def report_health(backend: Backend, servicer: health.aio.HealthServicer) -
     """Keeps grpc.health.v1 equal to the backend's state, until cancelled."""
     await servicer.set(LIVE, Serving.SERVING)
     before: str | None = None
+    models: set[str] = set()
     while True:
+        takes_requests = True
         try:
             degraded = await backend.check_ready()
             now = f"ready, without {', '.join(degraded)}" if degraded else "ready"
         except CategorizerError as error:
             now = f"not ready: {error.message}"
+            takes_requests = isinstance(error, ModelLoading)
         if now != before:
             log.info(now)
             before = now
         await servicer.set(
             READY, Serving.SERVING if now.startswith("ready") else Serving.NOT_SERVING
         )
+        models = await _report_models(backend, servicer, models, takes_requests)
         await asyncio.sleep(CHECK_INTERVAL_S)
+
+
+async def _report_models(
+    backend: Backend, servicer: health.aio.HealthServicer, known: set[str], takes_requests: bool
+) -> set[str]:
+    """Tells of each model; returns their names, which the next call is to be given."""
+    versions = backend.registry.versions
+    names = versions.names()
+    for name in names:
+        serves = takes_requests and versions.answers(name)
+        await servicer.set(f"{MODEL}{name}", Serving.SERVING if serves else Serving.NOT_SERVING)
+    for name in known - names:
+        await servicer.set(f"{MODEL}{name}", Serving.SERVICE_UNKNOWN)
+    return names

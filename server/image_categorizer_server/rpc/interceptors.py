@@ -5,7 +5,9 @@ The one place that turns exceptions into statuses; nothing from inside reaches a
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import grpc
@@ -20,12 +22,15 @@ from image_categorizer_server.errors import (
 )
 from image_categorizer_server.rpc import convert
 from image_categorizer_server.rpc.call import Call, current_call
+from image_categorizer_server.rpc.failures import failure_of
 from image_categorizer_server.security.roles import authorize, is_public
 from image_categorizer_server.telemetry import bind_request, get_log, request_id_of, trace_id_of
 
 log = get_log(__name__)
 Context = grpc.aio.ServicerContext[Message, Message]
+Headers = dict[str, str]
 Behaviour = Callable[[Message, Context], Awaitable[Message]]
+StreamBehaviour = Callable[[AsyncIterator[Message], Context], Awaitable[None]]
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # not subscriptable at run time
 # Streams of libraries' own services, which touch nothing of ours.
@@ -33,7 +38,7 @@ FOREIGN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
 
 class Edge(grpc.aio.ServerInterceptor):
-    """Wraps every unary call of our own services."""
+    """Wraps every call of our own services."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -49,7 +54,13 @@ class Edge(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or method.startswith(FOREIGN):
             return handler
-        assert handler.unary_unary is not None, "streams of our own are not wrapped yet"
+        if handler.stream_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(
+                self._wrapped_stream(method, cast("StreamBehaviour", handler.stream_stream)),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
+        assert handler.unary_unary is not None, "no other streams are wrapped yet"
         return grpc.unary_unary_rpc_method_handler(
             self._wrapped(method, cast("Behaviour", handler.unary_unary)),
             request_deserializer=handler.request_deserializer,
@@ -58,24 +69,11 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def _wrapped(self, method: str, behaviour: Behaviour) -> Behaviour:
         async def serve(request: Message, context: Context) -> Message:
-            headers = {
-                key: value
-                for key, value in context.invocation_metadata() or ()
-                if isinstance(value, str)
-            }
-            call = Call(request_id_of(headers.get("x-request-id")))
-            bind_request(call.request_id, trace_id_of(headers.get("traceparent")))
-            current_call.set(call)
+            call, headers = _begin(context)
             try:
                 response = await self._within_deadline(method, behaviour, request, context, headers)
-            except CategorizerError as error:
-                log.info("refused", method=method, reason=error.reason, message=error.message)
-                failure = error
-            except Exception:
-                log.exception("a bug", method=method)
-                failure = CategorizerError(
-                    f"internal error; the server's log has request {call.request_id}"
-                )
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
+                failure = failure_of(error, method, call)
             else:
                 if self._logs_calls:
                     log.debug("served", method=method, ms=round(call.elapsed_s * 1000, 1))
@@ -85,19 +83,38 @@ class Edge(grpc.aio.ServerInterceptor):
 
         return serve
 
+    def _wrapped_stream(self, method: str, behaviour: StreamBehaviour) -> StreamBehaviour:
+        async def serve(requests: AsyncIterator[Message], context: Context) -> None:
+            call, headers = _begin(context)
+            call.readmit = partial(self._admit, method, headers)
+            try:
+                await call.readmit()
+                # Tells all on the way that the call has begun, however late its first answer is.
+                await context.send_initial_metadata((("x-request-id", call.request_id),))
+                await behaviour(requests, context)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
+                failure = failure_of(error, method, call)
+            else:
+                return
+            await abort(context, failure, call.request_id)
+
+        return serve
+
     async def _within_deadline(
         self,
         method: str,
         behaviour: Behaviour,
         request: Message,
         context: Context,
-        headers: dict[str, str],
+        headers: Headers,
     ) -> Message:
         server = self._backend.settings.server
         remaining_s: float | None = context.time_remaining()  # None where the caller set none
         given_s = server.default_deadline_s if remaining_s is None else remaining_s
+        within_s = min(given_s, server.max_deadline_s)
+        current_call.get().deadline_s = time.monotonic() + within_s
         try:
-            async with asyncio.timeout(min(given_s, server.max_deadline_s)) as deadline:
+            async with asyncio.timeout(within_s) as deadline:
                 if not is_public(method):
                     await self._admit(method, headers)
                 return await behaviour(request, context)
@@ -106,12 +123,23 @@ class Edge(grpc.aio.ServerInterceptor):
                 raise
             raise DeadlineExceeded("the deadline passed before the answer was ready") from None
 
-    async def _admit(self, method: str, headers: dict[str, str]) -> None:
-        if self._backend.is_refusing:
+    async def _admit(self, method: str, headers: Headers) -> None:
+        if self._backend.refusing.is_set():
             raise Draining("this server is stopping")
         principal = await self._backend.authenticator.authenticate(headers.get("authorization"))
         authorize(principal, method)
         current_call.get().principal = principal
+
+
+def _begin(context: Context) -> tuple[Call, Headers]:
+    """Returns what is known of a call, bound to the current task, and its headers."""
+    headers = {
+        key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
+    }
+    call = Call(request_id_of(headers.get("x-request-id")))
+    bind_request(call.request_id, trace_id_of(headers.get("traceparent")))
+    current_call.set(call)
+    return call, headers
 
 
 async def abort(context: Context, error: CategorizerError, request_id: str) -> NoReturn:

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from image_categorizer_server.domain import DEFAULT_TOP_K, ClassifyOptions
 from image_categorizer_server.errors import InvalidRequest
+from image_categorizer_server.inference.aliases import ALIAS, CANARY
 
 MOST_NAME_CHARACTERS = 256
 MOST_VERSION_DIGITS = 9
@@ -50,7 +51,7 @@ def classify_options(
     wrong: list[tuple[str, str]] = []
     if len(wire.model) > MOST_NAME_CHARACTERS:
         wrong.append(("model", f"must have at most {MOST_NAME_CHARACTERS} characters"))
-    version = version_number(wire.version, wrong)
+    version = version_or_alias(wire.version, wrong)
     threshold = wire.confidence_threshold
     if not 0 <= threshold <= 1:
         wrong.append(("confidence_threshold", f"must be in [0, 1], is {threshold:g}"))
@@ -79,14 +80,55 @@ def classify_options(
     )
 
 
-def version_number(text: str, wrong: list[tuple[str, str]]) -> int | None:
-    """Returns the number of a model version, None for the newest; notes what is wrong with it."""
+def version_or_alias(text: str, wrong: list[tuple[str, str]]) -> int | str | None:
+    """Returns a version's number or alias, None where empty; notes what is wrong with it."""
     if not text:
         return None
-    if text.isascii() and text.isdecimal() and len(text) <= MOST_VERSION_DIGITS and int(text) > 0:
+    if ALIAS.fullmatch(text):
+        return text
+    if _is_number(text):
         return int(text)
-    wrong.append(("version", "must be a number from 1 on, or empty for the newest"))
+    wrong.append(("version", "must be a number from 1 on, an alias such as stable, or empty"))
     return None
+
+
+def version_number(text: str, wrong: list[tuple[str, str]]) -> int | None:
+    """Returns a version's number, None where empty; notes what is wrong with it."""
+    if not text:
+        return None
+    if _is_number(text):
+        return int(text)
+    wrong.append(("version", "must be a number from 1 on, or empty"))
+    return None
+
+
+def required(field: str, value: str, wrong: list[tuple[str, str]]) -> None:
+    """Notes a text that is missing or too long."""
+    if not 1 <= len(value) <= MOST_NAME_CHARACTERS:
+        wrong.append((field, f"is required, and has at most {MOST_NAME_CHARACTERS} characters"))
+
+
+def alias_name(text: str, wrong: list[tuple[str, str]]) -> str:
+    """Returns the alias; notes what is wrong with it."""
+    if not ALIAS.fullmatch(text):
+        wrong.append(
+            ("alias", "must be 1 to 32 lower-case letters, digits and hyphens, the first a letter")
+        )
+    return text
+
+
+def canary_percent(alias: str, percent: float, wrong: list[tuple[str, str]]) -> float:
+    """Returns the canary's share in percent; notes what is wrong with it."""
+    if not 0 <= percent <= 100:
+        wrong.append(("canary_percent", f"must be in [0, 100], is {percent:g}"))
+    elif percent and alias != CANARY:
+        wrong.append(("canary_percent", f"is for the alias {CANARY} only"))
+    return percent
+
+
+def _is_number(text: str) -> bool:
+    digits = text.isascii() and text.isdecimal() and len(text) <= MOST_VERSION_DIGITS
+    return digits and int(text) > 0
 
 
 def raise_if_any(wrong: Sequence[tuple[str, str]], prefix: str = "") -> None:

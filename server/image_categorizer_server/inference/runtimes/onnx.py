@@ -12,6 +12,7 @@ from image_categorizer_server.inference.runtimes import Answer, Precision
 
 INPUT = "input"
 OUTPUT = "confidences"
+FEATURES = "features"
 ERRORS_ONLY = 3  # warnings are about the exporter's graph, not ours to mend
 
 
@@ -20,17 +21,20 @@ class OnnxRuntime:
 
     name = "onnx"
     device = "cpu"
-    precision: Precision = "fp32"
 
-    def __init__(self, file: Path, threads: int, runners: int) -> None:
+    def __init__(
+        self, file: Path, threads: int, runners: int, precision: Precision = "fp32"
+    ) -> None:
         """Loads and optimises the graph; blocks.
 
         Args:
             file: what `export` wrote.
             threads: cores that one call uses.
             runners: calls that may run at once; they share the weights.
+            precision: what the graph's numbers are.
         """
         self.runners = runners
+        self.precision = precision
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = ERRORS_ONLY
@@ -39,10 +43,17 @@ class OnnxRuntime:
         self._session = onnxruntime.InferenceSession(
             file, options, providers=["CPUExecutionProvider"]
         )
+        self.has_features = FEATURES in {output.name for output in self._session.get_outputs()}
 
     def predict(
         self, inputs: Sequence[NDArray[np.uint8]], *, with_features: bool = False
     ) -> Answer:
         """Returns the answer; see `Runtime.predict`."""
-        (confidences,) = self._session.run([OUTPUT], {INPUT: np.stack(inputs)})
+        batch = {INPUT: np.stack(inputs)}
+        if with_features and self.has_features:
+            confidences, features = self._session.run([OUTPUT, FEATURES], batch)
+            return Answer(
+                cast("NDArray[np.float32]", confidences), cast("NDArray[np.float32]", features)
+            )
+        (confidences,) = self._session.run([OUTPUT], batch)
         return Answer(cast("NDArray[np.float32]", confidences))

@@ -1,0 +1,154 @@
+"""models add and models pull: a new version of a model."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from image_categorizer_server.cli.options import Data, note
+from image_categorizer_server.embedded.installation import settings_for
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.importer import (
+    Labels,
+    check_files,
+    check_name,
+    copy_model,
+)
+from image_categorizer_server.inference.manifest import Manifest
+from image_categorizer_server.inference.onnx_description import Preprocessing, onnx_file
+from image_categorizer_server.inference.repository import Repository, manifest_of
+from image_categorizer_server.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to those of the model repository."""
+    app.command()(add)
+    app.command()(pull)
+
+
+def add(
+    name: Annotated[str, typer.Argument(help="The model's name.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A Hugging Face folder: config.json, model.safetensors, preprocessor_config.json. "
+            "Or an ONNX file, or a folder with model.onnx; beside it labels.txt or labels.json."
+        ),
+    ],
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
+    origin: Annotated[str, typer.Option(help="Where the weights come from.")] = "",
+    taxonomy: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON list of {name, id, ancestors} for the categories; ImageNet's are known.",
+            exists=True,
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="ONNX: width and height, in pixels.")
+    ] = None,
+    resize: Annotated[
+        Literal["shortest_edge", "exact"] | None,
+        typer.Option(help="ONNX: the middle at 8/7 of the size, or the whole picture squeezed."),
+    ] = None,
+    mean: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="ONNX: red, green, blue; ImageNet's are 0.485 0.456 0.406."),
+    ] = None,
+    std: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="ONNX: red, green, blue; ImageNet's are 0.229 0.224 0.225."),
+    ] = None,
+    activation: Annotated[
+        Literal["softmax", "sigmoid"] | None,
+        typer.Option(help="ONNX: what makes its outputs confidences; softmax by default."),
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Add a model of your own as a new version; a running server takes it up within seconds.
+
+    A Hugging Face model is exported to ONNX and compared with torch before it appears.
+
+    An ONNX file takes one batch of pictures and answers a number for each label.  How pictures
+    become its input stands in preprocessor_config.json beside it or in the options marked ONNX;
+    where neither says, it is done as for networks of ImageNet.
+    """
+    said = Preprocessing(size, resize, mean, std, activation)
+    _add(name, path, (licence, origin, taxonomy), said, settings_for(data))
+
+
+def pull(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="resnet50, efficientnet_b0, mobilenet_v2, or owner/name on the Hugging Face hub."
+        ),
+    ],
+    data: Data = None,
+) -> None:
+    """Download a model from the Hugging Face hub and add it."""
+    from image_categorizer_server.inference.hub import downloaded, local_name
+
+    settings = settings_for(data)
+    with note().status(f"Downloading {name}"), downloaded(name) as (folder, origin):
+        _add(local_name(name), folder, ("", origin, None), Preprocessing(), settings)
+
+
+def _add(
+    name: str,
+    path: Path,
+    described: tuple[str, str, Path | None],
+    said: Preprocessing,
+    settings: Settings,
+) -> None:
+    console = note()
+    with console.status(f"Reading {path}"):
+        check_name(name)
+        repository = Repository(settings.model_path)
+        with repository.incoming() as incoming:
+            labels = Labels(name, repository.latest(name) + 1, *described)
+            manifest = _copy(path, incoming, labels, said, settings)
+            repository.publish(incoming, manifest)
+    console.print(f"Added {name}, version {manifest.version}, {manifest.digest[:19]}", markup=False)
+
+
+def _copy(
+    path: Path, incoming: Path, labels: Labels, said: Preprocessing, settings: Settings
+) -> Manifest:
+    """Fills `incoming` with a version; returns its manifest."""
+    if file := onnx_file(path):
+        from image_categorizer_server.inference.onnx_importer import copy_onnx
+
+        manifest, told = copy_onnx(file, incoming, labels, said)
+    elif said != Preprocessing():
+        raise OperatorError("--size, --resize, --mean, --std and --activation are for ONNX files.")
+    else:
+        check_files(path)
+        manifest = copy_model(path, incoming, labels)
+        told = ""
+    _refuse_twice(Repository(settings.model_path), manifest)
+    size = f"{manifest.input.width_px} x {manifest.input.height_px}"
+    note().print(f"{len(manifest.categories)} categories, input {size}")
+    note().print(told or asyncio.run(_export(incoming, manifest, settings)), markup=False)
+    return manifest
+
+
+async def _export(folder: Path, manifest: Manifest, settings: Settings) -> str:
+    from image_categorizer_server.inference.export import ensure_export
+
+    models = settings.models
+    _, verdict = await ensure_export(folder, manifest, models.cache_path, models.export_timeout_s)
+    if manifest.format == "onnx":
+        return "ONNX Runtime serves the graph as it is, on the CPU"
+    if verdict.accepted:
+        return f"Exported to ONNX; differs from torch by at most {verdict.max_difference:.1e}"
+    return f"torch will serve it, for {verdict.reason}"
+
+
+def _refuse_twice(repository: Repository, manifest: Manifest) -> None:
+    for found in repository.scan():
+        if found.name == manifest.name and manifest_of(found).digest == manifest.digest:
+            raise OperatorError(
+                f"{manifest.name} version {found.version} has the same files already."
+            )

@@ -1,0 +1,129 @@
+"""Aliases: names such as `stable` that point to one version of a model, kept as data.
+
+They lie in `<root>/<model>/aliases.json` of the repository, replaced by one rename, so that
+restarts, other servers and the command line all go by the same.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from image_categorizer_server.errors import OperatorError
+
+ALIASES_FILE = "aliases.json"
+LOCK_FILE = ".aliases.lock"
+ALIAS = re.compile(r"[a-z][a-z0-9-]{0,31}")
+STABLE, CANARY = "stable", "canary"
+HASHES = 2**64
+AliasName = Annotated[str, Field(pattern=f"^{ALIAS.pattern}$")]
+
+
+class Aliases(BaseModel):
+    """The aliases of one model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    versions: Mapping[AliasName, Annotated[int, Field(ge=1)]] = {}
+    """The version that each alias points to."""
+    canary_percent: float = Field(0.0, ge=0, le=100)
+    """Share of the requests without a version that `canary` answers."""
+
+    def with_alias(self, alias: str, version: int | None, canary_percent: float) -> "Aliases":
+        """Returns the same with one alias pointed elsewhere; no version: without it."""
+        versions = {name: v for name, v in self.versions.items() if name != alias}
+        if version is not None:
+            versions[alias] = version
+        percent = self.canary_percent
+        if alias == CANARY:
+            percent = canary_percent if version is not None else 0.0
+        return Aliases(versions=dict(sorted(versions.items())), canary_percent=percent)
+
+    def pointing_to(self, version: int) -> tuple[str, ...]:
+        """Returns the aliases of a version, sorted."""
+        return tuple(sorted(name for name, v in self.versions.items() if v == version))
+
+
+def read_aliases(folder: Path) -> Aliases:
+    """Returns the aliases of the model whose versions the folder holds; none without a file.
+
+    Raises:
+        OperatorError: expected; the file cannot be read or is malformed.
+    """
+    file = folder / ALIASES_FILE
+    try:
+        return Aliases.model_validate_json(file.read_text())
+    except FileNotFoundError:
+        return Aliases()
+    except OSError as error:
+        raise OperatorError(f"Cannot read {file}: {error.strerror}.") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise OperatorError(
+            f"{file} is malformed ({str(error).splitlines()[0]}); delete it and set the aliases "
+            "again with `image-categorizer models alias`."
+        ) from None
+
+
+def change_alias(
+    root: Path, model: str, alias: str, version: int | None, canary_percent: float = 0.0
+) -> Aliases:
+    """Points an alias of a model to a version, or takes it away; returns all its aliases.
+
+    Safe beside other processes that do the same; blocks while one of them does.
+
+    Raises:
+        OperatorError: expected; the repository cannot be written, or the file is malformed.
+    """
+    folder = root / model
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(root / LOCK_FILE):
+            aliases = read_aliases(folder).with_alias(alias, version, canary_percent)
+            _replace(folder / ALIASES_FILE, aliases.model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        raise OperatorError(
+            f"Cannot write to the model repository {root}: {error.strerror}."
+        ) from None
+    return aliases
+
+
+def goes_to_canary(content: bytes, percent: float) -> bool:
+    """Returns whether an image belongs to the canary's share.
+
+    It follows from the image's bytes alone; what belongs to a share belongs to every larger one.
+
+    Args:
+        content: the encoded image.
+        percent: the share, in [0, 100].
+    """
+    digest = hashlib.sha256(content, usedforsecurity=False).digest()
+    return int.from_bytes(digest[:8]) < percent / 100 * HASHES
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    with file.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _replace(file: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "w") as new:
+            new.write(text)
+            new.flush()
+            os.fsync(new.fileno())
+        Path(name).chmod(0o644)  # mkstemp's is 0600: the server may be another user
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

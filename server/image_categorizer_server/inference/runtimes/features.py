@@ -1,0 +1,229 @@
+"""Finds, in any network, the features that tell where in an image a category is.
+
+Class activation: the last layer is linear and reads the mean of a feature map over its positions,
+so that it might as well read every position and take the mean afterwards (Zhou et al. 2016,
+arXiv:1512.04150).  Attention rollout: the last layer reads a token that has gathered what it knows
+from patches, by attention (Abnar & Zuidema 2020, arXiv:2005.00928).
+
+Nothing is known of architectures: one call with hooks shows what every layer gives, and only what
+leads to the network's own logits counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from image_categorizer_server.domain import Localization
+from image_categorizer_server.inference.preprocess import InputSpec
+from image_categorizer_server.inference.runtimes.network import Network
+
+TOLERANCE = 1e-3  # of the largest number compared
+
+
+class WithFeatures(torch.nn.Module):
+    """A network that also gives the features of one of its layers."""
+
+    localization: Localization
+    category_weights: torch.Tensor | None
+    """float32 (C, K): how much each feature speaks for each category; None where for all alike."""
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns confidences float32 (N, C), features float32 (N, K, h, w)."""
+        raise NotImplementedError
+
+
+class ClassActivation(WithFeatures):
+    """The feature map whose mean the last linear layer reads."""
+
+    localization = Localization.CLASS_ACTIVATION
+
+    def __init__(
+        self,
+        network: Network,
+        head: torch.nn.Linear,
+        mapped: torch.nn.Module,
+        norm: torch.nn.LayerNorm | None,
+        grid: tuple[int, int],
+    ) -> None:
+        """Keeps what `find_features` found.
+
+        Args:
+            network: the whole.
+            head: its last linear layer.
+            mapped: gives the feature map.
+            norm: normalises the mean before the head reads it, as ConvNeXt's does.
+            grid: h and w.
+        """
+        super().__init__()
+        self.network = network
+        self.category_weights = head.weight.detach().float()
+        # In a list: a module assigned to an attribute would be saved twice.
+        self._layers = (mapped, norm)
+        self._grid = grid
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns confidences and features; see `WithFeatures`."""
+        mapped, norm = self._layers
+        assert mapped is not None
+        kept: list[torch.Tensor] = []
+        hook = mapped.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+        try:
+            confidences = self.network(inputs)
+        finally:
+            hook.remove()
+        features = as_map(kept[-1], self._grid).float()
+        if isinstance(norm, torch.nn.LayerNorm):
+            features = normalised(features, norm)
+        return confidences, features
+
+
+class AttentionRollout(WithFeatures):
+    """How much of each patch reaches the token that the last layer reads; for all categories."""
+
+    localization = Localization.ATTENTION_ROLLOUT
+    category_weights = None
+
+    def __init__(self, network: Network, grid: tuple[int, int]) -> None:
+        """Keeps what `find_features` found; `grid` is h and w."""
+        super().__init__()
+        self.network = network
+        self._grid = grid
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns confidences and features; see `WithFeatures`."""
+        body: Any = self.network.body
+        usual = body.config._attn_implementation  # noqa: SLF001 - it has no other name
+        body.set_attn_implementation("eager")  # the others keep no attention
+        try:
+            output = self.network.outputs(inputs, output_attentions=True)
+        finally:
+            body.set_attn_implementation(usual)
+        # Only the row of the first token is wanted: a vector times matrices, from the last to the
+        # first.  Half of each layer's token is what it was before, the residual connection.
+        row = torch.zeros_like(output.attentions[0][:, :1, :1, :])
+        row[..., 0] = 1
+        for attention in reversed(output.attentions):
+            row = (row @ attention).mean(1, keepdim=True) / 2 + row / 2
+        height, width = self._grid
+        patches = row[:, 0, :, -height * width :].float()
+        return self.network.confidences(output.logits), patches.reshape(
+            *patches.shape[:2], *self._grid
+        )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the layers gave in one call; the latest last."""
+
+    outputs: dict[torch.nn.Module, torch.Tensor] = field(default_factory=dict)
+    inputs: dict[torch.nn.Module, torch.Tensor] = field(default_factory=dict)
+
+    def keep(self, module: torch.nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        """Is a forward hook."""
+        if isinstance(output, torch.Tensor):
+            self.outputs.pop(module, None)
+            self.outputs[module] = output
+            if inputs and isinstance(inputs[0], torch.Tensor):
+                self.inputs[module] = inputs[0]
+
+
+def find_features(
+    network: Network, samples: Sequence[NDArray[np.uint8]], spec: InputSpec
+) -> WithFeatures | None:
+    """Returns the network with its features; None where it has none that tell.  Calls it once.
+
+    Args:
+        network: on the CPU, in float32.
+        samples: inputs uint8 (H, W, 3), not all alike.
+        spec: the shape of the inputs.
+    """
+    seen = _Seen()
+    hooks = [module.register_forward_hook(seen.keep) for module in network.body.modules()]
+    try:
+        with torch.inference_mode():
+            output = network.outputs(torch.from_numpy(np.stack(samples)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for head, given in reversed(seen.outputs.items()):
+        if isinstance(head, torch.nn.Linear) and given is not output.logits:
+            continue
+        if isinstance(head, torch.nn.Linear):
+            return _class_activation(network, head, seen, spec) or _rollout(
+                network, head, seen, spec
+            )
+    return None
+
+
+def _class_activation(
+    network: Network, head: torch.nn.Linear, seen: _Seen, spec: InputSpec
+) -> ClassActivation | None:
+    read = seen.inputs[head]
+    norms = [
+        m
+        for m, given in seen.outputs.items()
+        if isinstance(m, torch.nn.LayerNorm) and alike(given.flatten(1), read)
+    ]
+    for mapped, given in reversed(seen.outputs.items()):
+        grid = grid_of(given, read.shape[-1], spec)
+        if grid is None or read.dim() != 2:
+            continue
+        mean = as_map(given, grid).mean((2, 3))
+        if alike(mean, read):
+            return ClassActivation(network, head, mapped, None, grid)
+        for norm in norms:
+            if alike(mean, seen.inputs[norm].flatten(1)):
+                return ClassActivation(network, head, mapped, norm, grid)
+    return None
+
+
+def _rollout(
+    network: Network, head: torch.nn.Linear, seen: _Seen, spec: InputSpec
+) -> AttentionRollout | None:
+    read = seen.inputs[head]
+    patch = getattr(network.body.config, "patch_size", None)
+    if not isinstance(patch, int) or read.dim() != 2:
+        return None
+    grid = spec.height_px // patch, spec.width_px // patch
+    for given in reversed(seen.outputs.values()):
+        fits = given.dim() == 3 and given.shape[-1] == read.shape[-1]
+        if fits and given.shape[1] > grid[0] * grid[1] > 1 and alike(given[:, 0], read):
+            return AttentionRollout(network, grid)
+    return None
+
+
+def grid_of(given: torch.Tensor, channels: int, spec: InputSpec) -> tuple[int, int] | None:
+    """Returns h and w of an output (N, K, h, w) or (N, h * w, K); None where it is neither."""
+    if given.dim() == 4 and given.shape[1] == channels:
+        height, width = given.shape[2:]
+    elif given.dim() == 3 and given.shape[2] == channels:
+        height = round((given.shape[1] * spec.height_px / spec.width_px) ** 0.5)
+        width = given.shape[1] // max(height, 1)
+        if height * width != given.shape[1]:
+            return None
+    else:
+        return None
+    return (height, width) if height * width > 1 else None
+
+
+def as_map(given: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Returns a layer's output as (N, K, h, w)."""
+    return given if given.dim() == 4 else given.mT.reshape(given.shape[0], -1, *grid)
+
+
+def normalised(features: torch.Tensor, norm: torch.nn.LayerNorm) -> torch.Tensor:
+    """Returns features whose mean over positions is what `norm` makes of their mean."""
+    variance = features.mean((2, 3), keepdim=True).var(1, correction=0, keepdim=True)
+    centred = (features - features.mean(1, keepdim=True)) / (variance + norm.eps).sqrt()
+    return centred * norm.weight.view(1, -1, 1, 1) + norm.bias.view(1, -1, 1, 1)
+
+
+def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are equal but for rounding."""
+    if one.shape != other.shape:
+        return False
+    return bool((one - other).abs().max() <= TOLERANCE * other.abs().max())

@@ -1,0 +1,58 @@
+"""Networks as torch modules, from bytes to confidences.
+
+Importing this module imports torch and transformers, which takes seconds: import it where it is
+needed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageClassification
+
+from image_categorizer_server.domain import Activation
+from image_categorizer_server.inference.preprocess import InputSpec
+
+
+class Network(torch.nn.Module):
+    """A network from bytes to confidences: scaling, the network itself, softmax or sigmoid."""
+
+    def __init__(self, body: torch.nn.Module, spec: InputSpec, activation: Activation) -> None:
+        super().__init__()
+        self.body = body
+        self.activation = activation
+        self.scale = torch.nn.Buffer(torch.tensor(spec.scale).view(1, 3, 1, 1))
+        self.bias = torch.nn.Buffer(torch.tensor(spec.bias).view(1, 3, 1, 1))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns confidences float32 (N, C) for uint8 (N, H, W, 3)."""
+        return self.confidences(self.outputs(inputs).logits)
+
+    def outputs(self, inputs: torch.Tensor, **options: bool) -> Any:
+        """Returns what transformers answers: `logits` (N, C), and what `options` ask for."""
+        pixel_values = inputs.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.bias
+        return self.body(pixel_values=pixel_values, **options)
+
+    def confidences(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns confidences float32 (N, C)."""
+        logits = logits.float()
+        return logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
+
+
+def load_network(folder: Path, spec: InputSpec, activation: Activation) -> Network:
+    """Returns the network of a Hugging Face folder, in float32 on the CPU; blocks.
+
+    Only safetensors are read, and no code of the model's own is run.
+
+    Raises:
+        OSError: expected; the folder is incomplete.
+        ValueError: expected; transformers knows no image classifier of this kind.
+    """
+    body = AutoModelForImageClassification.from_pretrained(
+        folder,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        dtype=torch.float32,
+    )
+    return Network(body, spec, activation).eval()

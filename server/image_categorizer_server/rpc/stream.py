@@ -1,0 +1,179 @@
+"""ClassifyStream: many images on one call, answered as they become ready.
+
+    read ─▶ room? ─▶ a task for each item: classify ─▶ write, one at a time
+
+An item takes room from before it is read until its answer is written, so a client that reads slowly
+is read slowly: HTTP/2 holds it back, and nothing piles up here.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import grpc
+from image_categorizer.v1 import classify_pb2
+
+from image_categorizer_server.domain import ClassifyOptions, Lane
+from image_categorizer_server.errors import (
+    DeadlineExceeded,
+    DeadlineUnreachable,
+    Draining,
+    InvalidRequest,
+    ModelLoading,
+    Overloaded,
+)
+from image_categorizer_server.rpc import convert
+from image_categorizer_server.rpc.call import Call, current_call
+from image_categorizer_server.rpc.failures import failure_of
+from image_categorizer_server.rpc.validation import classify_options
+from image_categorizer_server.setting_groups import ServerSettings
+
+Request = classify_pb2.ClassifyStreamRequest
+Response = classify_pb2.ClassifyStreamResponse
+Item = classify_pb2.ClassifyStreamItem
+Context = grpc.aio.ServicerContext[Request, Response]
+Classify = Callable[[bytes, ClassifyOptions, Lane], Awaitable[classify_pb2.ClassifyResponse]]
+METHOD = "ClassifyStream"
+MOST_KEY_CHARACTERS = 256
+# Those who were refused together shall not come back together.
+JITTER = (0.5, 1.5)
+LANES = {
+    classify_pb2.ClassifyStreamConfig.LANE_UNSPECIFIED: Lane.INTERACTIVE,
+    classify_pb2.ClassifyStreamConfig.INTERACTIVE: Lane.INTERACTIVE,
+    classify_pb2.ClassifyStreamConfig.BATCH: Lane.BATCH,
+}
+
+
+class ItemStream:
+    """The items of one call, from the reading of each to its answer."""
+
+    def __init__(
+        self,
+        context: Context,
+        classify: Classify,
+        server: ServerSettings,
+        max_filter_categories: int,
+    ) -> None:
+        self._context = context
+        self._classify = classify
+        self._max_filter_categories = max_filter_categories
+        self._options = ClassifyOptions()
+        self._lane = Lane.INTERACTIVE
+        self._item_s = server.default_deadline_s
+        self._call = current_call.get()
+        self._room = asyncio.Semaphore(server.max_stream_in_flight)
+        self._writing = asyncio.Lock()
+        self._unanswered: set[str] = set()
+        self._is_over = False
+
+    async def serve(self, refusing: asyncio.Event) -> None:
+        """Answers all items; when `refusing` is set, those that were read.
+
+        Raises:
+            InvalidRequest: expected; a message is not what it must be, or an item's key is wrong.
+            Draining: expected; the server stops, and the client has not closed its side.
+            CategorizerError: expected; the caller may not call any more.
+        """
+        stopping = asyncio.create_task(refusing.wait())
+        try:
+            async with asyncio.TaskGroup() as items:
+                reading = asyncio.create_task(self._read_all(items, refusing))
+                # A read cannot be taken back: left alone, it ends with the call.
+                reading.add_done_callback(_forget)
+                await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if reading.done():
+                    reading.result()
+            if not (reading.done() and reading.result()):
+                raise Draining("this server is stopping")
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            self._is_over = True
+            stopping.cancel()
+
+    async def _read_all(self, items: asyncio.TaskGroup, refusing: asyncio.Event) -> bool:
+        """Returns whether the client has sent everything."""
+        assert self._call.readmit is not None
+        self._configure(await self._context.read())
+        while True:
+            await self._room.acquire()
+            message: object = await self._context.read()
+            if not isinstance(message, Request):
+                return True
+            if self._is_over or refusing.is_set():
+                return False
+            await self._call.readmit()
+            item = self._checked(message)
+            self._unanswered.add(item.key)
+            items.create_task(self._answer(item))
+
+    def _configure(self, message: object) -> None:
+        if not isinstance(message, Request) or message.WhichOneof("message") != "config":
+            raise InvalidRequest.of([("config", "is required in the first message")])
+        config = message.config
+        if config.lane not in LANES:
+            raise InvalidRequest.of([("config.lane", f"{config.lane} is no lane")])
+        self._lane = LANES[config.lane]
+        self._options = classify_options(
+            config.options, self._max_filter_categories, "config.options."
+        )
+
+    def _checked(self, message: Request) -> Item:
+        if message.WhichOneof("message") != "item":
+            raise InvalidRequest.of([("item", "is required in every message but the first")])
+        key = message.item.key
+        if not 1 <= len(key) <= MOST_KEY_CHARACTERS:
+            text = f"must have 1 to {MOST_KEY_CHARACTERS} characters, has {len(key)}"
+            raise InvalidRequest.of([("item.key", text)])
+        if key in self._unanswered:
+            raise InvalidRequest.of([("item.key", f"'{key}' is still unanswered")])
+        return message.item
+
+    async def _answer(self, item: Item) -> None:
+        call = replace(
+            self._call,
+            start_s=time.perf_counter(),
+            deadline_s=time.monotonic() + self._item_s,
+        )
+        current_call.set(call)
+        try:
+            response = Response(key=item.key, response=await self._within_deadline(item, call))
+        except Exception as error:  # noqa: BLE001 - it is the item's, not the call's
+            status = convert.status(failure_of(error, METHOD, call))
+            response = Response(key=item.key, status=status)
+        async with self._writing:
+            # First, for the client may use the key again as soon as it has the answer.
+            self._unanswered.discard(item.key)
+            # A client that has gone is nobody's fault; gRPC cancels the call by itself.
+            with suppress(grpc.aio.InternalError):
+                await self._context.write(response)
+        self._room.release()
+
+    async def _within_deadline(self, item: Item, call: Call) -> classify_pb2.ClassifyResponse:
+        try:
+            async with asyncio.timeout(self._item_s) as deadline:
+                return await self._classify_patiently(item.image)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise DeadlineExceeded("the deadline passed before the answer was ready") from None
+
+    async def _classify_patiently(self, content: bytes) -> classify_pb2.ClassifyResponse:
+        """Classifies; in lane BATCH waits while the server has no room for the image."""
+        while True:
+            try:
+                return await self._classify(content, self._options, self._lane)
+            except (Overloaded, DeadlineUnreachable, ModelLoading) as error:
+                if self._lane is not Lane.BATCH:
+                    raise
+                wait_s = error.retry_after_s
+            await asyncio.sleep(wait_s * random.uniform(*JITTER))  # noqa: S311 - no secret
+
+
+def _forget(task: asyncio.Task[bool]) -> None:
+    """Marks what a task raised as seen."""
+    if not task.cancelled():
+        task.exception()

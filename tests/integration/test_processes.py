@@ -1,0 +1,249 @@
+"""Several server processes on one port, as `serve` starts them, and behind Envoy, as `up` does."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import httpx
+import psutil
+import pytest
+from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
+from image_categorizer_server import admin
+from image_categorizer_server.db.database import open_database
+from image_categorizer_server.domain import Role
+from image_categorizer_server.embedded.processes import reserved
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.rpc.probe import is_ready
+from image_categorizer_server.setting_groups import DatabaseSettings
+
+from tests.conftest import EXPORTS
+from tests.e2e.conftest import Up, free_port
+from tests.pictures import jpeg
+
+pytestmark = pytest.mark.timeout(180)
+PICTURE = jpeg()
+COMMAND = [sys.executable, "-m", "image_categorizer_server", "serve"]
+READY_S = 60
+
+
+@dataclass
+class Served:
+    """A running `image-categorizer serve`."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    async def ready(self, count: int) -> None:
+        """Waits until so many processes listen."""
+        deadline_s = time.monotonic() + READY_S
+        while self.log.read_text().count("listening") < count:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline_s, self.log.read_text()
+            await asyncio.sleep(0.05)
+
+    async def ask(self) -> classify_pb2.ClassifyResponse:
+        """Classifies on a connection of its own: the kernel chooses the process."""
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(self.address, options) as channel:
+            request = classify_pb2.ClassifyRequest(image=PICTURE, options={"no_cache": True})
+            stub = classify_pb2_grpc.ClassifyServiceStub(channel)
+            return await stub.Classify(request, metadata=self.headers, timeout=20)
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+async def serve(stores, empty_database, tmp_path):
+    """Returns how one starts `serve` with some settings."""
+    started: list[subprocess.Popen[bytes]] = []
+    async with open_database(empty_database, DatabaseSettings()):
+        key = (await admin.create_key("test", Role.CLASSIFIER)).secret
+
+    def start(bind: str = "", **variables: str) -> Served:
+        address = bind or f"127.0.0.1:{free_port()}"
+        environment = {
+            **os.environ,
+            "DATABASE_URL": stores.postgres.url,
+            "REDIS_URL": stores.redis.url,
+            "MODEL_PATH": str(tmp_path / "models"),
+            "CATEGORIZER_MODELS__CACHE_PATH": str(EXPORTS),
+            "CATEGORIZER_SERVER__BIND": address,
+            "CATEGORIZER_SERVER__PROCESSES": "2",
+            "CATEGORIZER_LOG_FORMAT": "json",
+            **variables,
+        }
+        log = tmp_path / f"serve-{len(started)}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(COMMAND, env=environment, stderr=file)
+        started.append(process)
+        return Served(address, process, log, (("authorization", f"Bearer {key}"),))
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+
+
+async def test_both_processes_answer_on_one_port_and_drain_on_sigterm(serve):
+    served = serve()
+    await served.ready(2)
+    children = served.children()
+    assert len(children) == 2
+    before = [child.cpu_times().user for child in children]
+    await asyncio.gather(*(served.ask() for _ in range(60)))
+    busy = [child.cpu_times().user - b for child, b in zip(children, before, strict=True)]
+    assert min(busy) > 0, busy
+    asking = asyncio.gather(*(served.ask() for _ in range(30)), return_exceptions=True)
+    await asyncio.sleep(0.1)
+    status = await asyncio.to_thread(served.end)
+    outcomes = await asking
+    assert status == 0
+    assert served.log.read_text().count('"stopped"') == 2
+    # What had been taken was answered; what came later found nobody.
+    assert any(isinstance(outcome, classify_pb2.ClassifyResponse) for outcome in outcomes)
+    for outcome in outcomes:
+        if isinstance(outcome, grpc.aio.AioRpcError):
+            assert outcome.code() is grpc.StatusCode.UNAVAILABLE
+    assert not any(child.is_running() for child in children)
+
+
+async def test_a_killed_process_is_started_again_and_joins_when_it_can_answer(serve):
+    served = serve()
+    await served.ready(2)
+    first, second = served.children()
+    first.kill()
+    deadline_s = time.monotonic() + READY_S
+    while served.log.read_text().count("listening") < 3:
+        assert time.monotonic() < deadline_s
+        await served.ask()  # always one that can
+        await asyncio.sleep(0.05)
+    assert second in served.children()
+    assert len(served.children()) == 2
+    assert "starting it again" in served.log.read_text()
+    assert await asyncio.to_thread(served.end) == 0
+
+
+async def test_kill_9_of_the_parent_ends_the_children(serve):
+    served = serve()
+    await served.ready(2)
+    children = served.children()
+    served.end(signal.SIGKILL)
+    assert psutil.wait_procs(children, timeout=20)[1] == []
+
+
+async def test_a_second_signal_ends_at_once(serve):
+    served = serve(CATEGORIZER_SERVER__DRAIN_NOTICE_S="30")
+    await served.ready(2)
+    children = served.children()
+    served.process.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.5)
+    assert served.process.poll() is None
+    assert await asyncio.to_thread(served.end) == 1
+    assert psutil.wait_procs(children, timeout=5)[1] == []
+
+
+async def test_stopping_while_models_load_is_no_failure(serve):
+    served = serve()
+    deadline_s = time.monotonic() + READY_S
+    while not served.children():
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(1)
+    assert await asyncio.to_thread(served.end) == 0
+
+
+async def test_a_first_process_that_cannot_start_ends_all(serve):
+    served = serve(CATEGORIZER_MODELS__DEFAULT="nowhere")
+    assert await asyncio.to_thread(served.process.wait, 60) == 1
+    assert "The default model nowhere is not in the repository" in served.log.read_text()
+
+
+@pytest.mark.parametrize("bind", ["unix:/tmp/some.sock", "taken"])
+async def test_an_address_that_cannot_be_shared_is_refused_in_one_sentence(serve, bind):
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}" if bind == "taken" else bind
+        served = serve(address)
+        assert await asyncio.to_thread(served.process.wait, 60) == 1
+    last = served.log.read_text().strip().splitlines()[-1]
+    assert address in last
+
+
+def test_port_0_is_chosen_once_for_all():
+    with reserved("127.0.0.1:0") as address:
+        port = int(address.rpartition(":")[2])
+        assert port > 0
+        with pytest.raises(OperatorError, match=str(port)), reserved(address):
+            pass
+
+
+async def test_nobody_is_ready_where_nobody_listens(tmp_path):
+    assert not await is_ready(f"unix:{tmp_path}/none.sock")
+
+
+@pytest.fixture
+def two(tmp_path):
+    running = Up(tmp_path / "data", free_port(), {"CATEGORIZER_SERVER__PROCESSES": "2"})
+    running.start()
+    yield running
+    assert running.stop() == 0
+
+
+async def test_behind_envoy_no_request_fails_when_a_process_is_killed(two):
+    assert two.process is not None
+    servers = [
+        child
+        for child in psutil.Process(two.process.pid).children()
+        if child.cmdline()[-1] == "--one-of-many"
+    ]
+    assert len(servers) == 2
+    headers = {"authorization": f"Bearer {two.shown_key()}"}
+    statuses: list[int] = []
+    is_over = False
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        while not is_over:
+            answer = await client.post("/v1/classify?no_cache=true", content=PICTURE)
+            statuses.append(answer.status_code)
+
+    async with httpx.AsyncClient(base_url=two.url, headers=headers, timeout=30) as client:
+        asking = [asyncio.create_task(ask(client)) for _ in range(8)]
+        await asyncio.sleep(1.5)
+        servers[0].kill()
+        deadline_s = time.monotonic() + READY_S
+        while (two.data / "logs" / "server-1.log").read_text().count("listening") < 2:
+            assert time.monotonic() < deadline_s
+            assert (await client.get("/readyz")).status_code == 200
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(1)
+        is_over = True
+        await asyncio.gather(*asking)
+    assert len(statuses) > 50
+    assert set(statuses) == {200}
+
+
+async def test_behind_envoy_an_answer_is_remembered_by_all_processes(two):
+    headers = {"authorization": f"Bearer {two.shown_key()}"}
+    async with httpx.AsyncClient(base_url=two.url, headers=headers, timeout=30) as client:
+        answers = [(await client.post("/v1/classify", content=PICTURE)).json() for _ in range(6)]
+        anew = (await client.post("/v1/classify?no_cache=true", content=PICTURE)).json()
+    assert [answer["cache"] for answer in answers] == ["MISS", *["HIT"] * 5]
+    assert anew["cache"] == "CACHE_UNSPECIFIED"
+    assert all(answer["predictions"] == answers[0]["predictions"] for answer in answers)
