@@ -130,7 +130,8 @@ def _copy(
     _refuse_twice(Repository(settings.model_path), manifest)
     size = f"{manifest.input.width_px} x {manifest.input.height_px}"
     note().print(f"{len(manifest.categories)} categories, input {size}")
-    note().print(told or asyncio.run(_export(incoming, manifest, settings)), markup=False)
+    told = told or asyncio.run(_export(incoming, manifest, settings))
+    note().print(told, markup=False, soft_wrap=True)
     return manifest
 
 
@@ -139,8 +140,6 @@ async def _export(folder: Path, manifest: Manifest, settings: Settings) -> str:
 
     models = settings.models
     _, verdict = await ensure_export(folder, manifest, models.cache_path, models.export_timeout_s)
-    if manifest.format == "onnx":
-        return "ONNX Runtime serves the graph as it is, on the CPU"
     if verdict.accepted:
         return f"Exported to ONNX; differs from torch by at most {verdict.max_difference:.1e}"
     return f"torch will serve it, for {verdict.reason}"

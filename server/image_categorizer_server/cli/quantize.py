@@ -64,7 +64,7 @@ def quantize(
             models,
             models.quantize_max_loss_points if max_loss is None else max_loss,
             on_step=steps(progress),
-            say=lambda sentence: console.print(sentence, markup=False),
+            say=lambda sentence: console.print(sentence, markup=False, soft_wrap=True),
         ).quantize(version_to_quantize(repository.scan(), name, version), calibrate, evaluate)
     console.print(f"Added {name}, version {made.version}, int8, {made.digest[:19]}", markup=False)
 

@@ -58,7 +58,7 @@ def labelled_pictures(path: Path, categories: Sequence[CategoryEntry]) -> list[P
     """Returns the pictures of a labelled set.
 
     Args:
-        path: a JSON file `{"images": [{"file", "category" or "category_id"}]}`, the files named from
+        path: a JSON file `{"images": [{"file", "category" or "category_id"}]}`, files named from
             its own folder; or a folder that holds a folder of pictures for each category.
         categories: the model's; a label is the name of one or its identifier.
 
