@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from image_categorizer_server.cache import Cache, open_cache
 from image_categorizer_server.catalog import Catalog
@@ -85,7 +86,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         results = ResultCache(cache, settings.cache) if settings.cache.ttl_s else None
         decoder = Decoder(image_limits(settings))
         fake = fake_times(settings.test.fake_model)
-        trace = stack.enter_context(Trace(settings.test.trace)) if settings.test.trace else None
+        trace = (
+            stack.enter_context(Trace(Path(settings.test.trace))) if settings.test.trace else None
+        )
         loader = Loader(decoder, settings.inference, settings.models, fake, trace)
         registry = Registry(
             Repository(settings.model_path, [FAKE_MODELS] if fake else []),

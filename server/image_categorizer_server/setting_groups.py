@@ -197,9 +197,7 @@ class TestSettings(Group):
         "",
         description="'<ms per micro-batch>,<ms per item>': serves a model fake, of ten categories.",
     )
-    trace: Path | None = Field(
-        None, description="File that gets a JSON line for each step of each image."
-    )
+    trace: str = Field("", description="File that gets a JSON line for each step of each image.")
 
 
 class ModelSettings(Group):

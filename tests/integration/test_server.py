@@ -160,7 +160,7 @@ async def test_a_full_queue_refuses_at_once_and_serves_again(settings):
     ):
         stub = classify_pb2_grpc.ClassifyServiceStub(channel)
         headers = (("authorization", f"Bearer {await server.key(Role.ADMIN)}"),)
-        options = classify_pb2.ClassifyOptions(model="fake")
+        options = classify_pb2.ClassifyOptions(model="fake", no_cache=True)
         request = classify_pb2.ClassifyRequest(image=PICTURE, options=options)
 
         async def call():
