@@ -186,13 +186,14 @@ class Localizer:
         crop = crop_of(resized, self._spec)
         across = spread(values.shape[1], width_px, crop[0] / resized[0], crop[2] / resized[0])
         down = spread(values.shape[0], height_px, crop[1] / resized[1], crop[3] / resized[1])
-        over: Map = down @ values @ across.T
+        over: Map = np.matmul(np.matmul(down, values), across.T)
         return over
 
 
 def enlarged(maps: Map, rows: int, columns: int) -> Map:
     """Returns (n, h, w) as (n, rows, columns), bilinearly."""
-    large: Map = _whole(maps.shape[1], rows) @ maps @ _whole(maps.shape[2], columns).T
+    down, across = _whole(maps.shape[1], rows), _whole(maps.shape[2], columns)
+    large: Map = np.matmul(np.matmul(down, maps), across.T)
     return large
 
 
@@ -265,4 +266,5 @@ def warmed(image: NDArray[np.uint8], heat: Map) -> NDArray[np.uint8]:
     )
     opacity = (OPACITY * heat)[:, :, None]
     blended = grey[:, :, None] * (1 - opacity) + warm * opacity
-    return np.rint(blended).astype(np.uint8)
+    drawn: NDArray[np.uint8] = np.rint(blended).astype(np.uint8)
+    return drawn
