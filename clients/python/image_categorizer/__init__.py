@@ -8,6 +8,7 @@ print(result.category, result.confidence)
 """
 
 from image_categorizer._calls import Classification, Image, ModelRef, Options, Prediction, Timing
+from image_categorizer._streams import Lane, Progress, Result, Source
 from image_categorizer.aio import AsyncImageCategorizationClient
 from image_categorizer.client import ImageCategorizationClient
 from image_categorizer.errors import (
@@ -16,10 +17,15 @@ from image_categorizer.errors import (
     CredentialsInvalid,
     CredentialsMissing,
     DeadlineExceeded,
+    DeadlineUnreachable,
     DependencyDown,
     Draining,
+    FailedPrecondition,
     ImageTooLarge,
     InvalidRequest,
+    ModelFailed,
+    ModelFailing,
+    ModelInUse,
     ModelLoading,
     ModelNotFound,
     NotFound,
@@ -28,6 +34,7 @@ from image_categorizer.errors import (
     TooManyPixels,
     Unauthenticated,
     Unavailable,
+    UnclassifiableImage,
     UndecodableImage,
     UnsupportedFormat,
 )
@@ -40,12 +47,18 @@ __all__ = [
     "CredentialsInvalid",
     "CredentialsMissing",
     "DeadlineExceeded",
+    "DeadlineUnreachable",
     "DependencyDown",
     "Draining",
+    "FailedPrecondition",
     "Image",
     "ImageCategorizationClient",
     "ImageTooLarge",
     "InvalidRequest",
+    "Lane",
+    "ModelFailed",
+    "ModelFailing",
+    "ModelInUse",
     "ModelLoading",
     "ModelNotFound",
     "ModelRef",
@@ -53,11 +66,15 @@ __all__ = [
     "Options",
     "Overloaded",
     "Prediction",
+    "Progress",
+    "Result",
     "RoleInsufficient",
+    "Source",
     "Timing",
     "TooManyPixels",
     "Unauthenticated",
     "Unavailable",
+    "UnclassifiableImage",
     "UndecodableImage",
     "UnsupportedFormat",
 ]

@@ -1,7 +1,8 @@
 """The client for asyncio."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -9,7 +10,9 @@ import grpc
 from google.protobuf.message import Message
 
 from image_categorizer import _calls
+from image_categorizer._aio_stream import AsyncStream
 from image_categorizer._calls import Classification, Image, Options
+from image_categorizer._streams import Lane, Ledger, Progress, Result, Source, image_files
 from image_categorizer.errors import from_rpc_error
 from image_categorizer.v1 import classify_pb2_grpc, metadata_pb2, metadata_pb2_grpc
 
@@ -69,6 +72,42 @@ class AsyncImageCategorizationClient:
         request = _calls.classify_request(content, options)
         return _calls.classification(filename, await self._call(self._classify.Classify, request))
 
+    def classify_stream(
+        self,
+        sources: Iterable[Source] | AsyncIterable[Source],
+        *,
+        lane: Lane = "BATCH",
+        on_progress: Progress | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncIterator[Result]:
+        """Yields what many images show; see `ImageCategorizationClient.classify_stream`."""
+
+        async def max_image_bytes() -> int:
+            return (await self.get_server_info()).limits.max_image_bytes
+
+        stream = AsyncStream(
+            lambda: self._classify.ClassifyStream(metadata=self._headers),
+            max_image_bytes,
+            sources,
+            Ledger(options, lane),
+            on_progress,
+        )
+        return stream.results()
+
+    def classify_dir(
+        self,
+        path: str | os.PathLike[str],
+        pattern: str | None = None,
+        *,
+        recursive: bool = True,
+        lane: Lane = "BATCH",
+        on_progress: Progress | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncIterator[Result]:
+        """Yields a folder's images; see `ImageCategorizationClient.classify_dir`."""
+        files = image_files(path, pattern, recursive)
+        return self.classify_stream(files, lane=lane, on_progress=on_progress, **options)
+
     async def list_categories(
         self, model: str = "", version: str = ""
     ) -> list[metadata_pb2.Category]:
@@ -92,6 +131,30 @@ class AsyncImageCategorizationClient:
             models.extend(page.models)
             if not (token := page.next_page_token):
                 return models
+
+    async def get_model(self, model: str, version: str = "") -> metadata_pb2.Model:
+        """Returns one version; see `ImageCategorizationClient.get_model`."""
+        request = metadata_pb2.GetModelRequest(model=model, version=version)
+        return await self._call(self._metadata.GetModel, request)
+
+    async def load_model(self, model: str, version: str = "") -> metadata_pb2.Model:
+        """Loads one version; see `ImageCategorizationClient.load_model`."""
+        request = metadata_pb2.LoadModelRequest(model=model, version=version)
+        return await self._call(self._metadata.LoadModel, request)
+
+    async def unload_model(self, model: str, version: str) -> metadata_pb2.Model:
+        """Lets go of one version; see `ImageCategorizationClient.unload_model`."""
+        request = metadata_pb2.UnloadModelRequest(model=model, version=version)
+        return await self._call(self._metadata.UnloadModel, request)
+
+    async def set_model_alias(
+        self, model: str, alias: str, version: str, *, canary_percent: float = 0.0
+    ) -> metadata_pb2.Model:
+        """Points an alias to a version; see `ImageCategorizationClient.set_model_alias`."""
+        request = metadata_pb2.SetModelAliasRequest(
+            model=model, alias=alias, version=version, canary_percent=canary_percent
+        )
+        return await self._call(self._metadata.SetModelAlias, request)
 
     async def get_server_info(self) -> metadata_pb2.ServerInfo:
         """Returns the server's release, formats and limits."""

@@ -1,6 +1,7 @@
 """The client for ordinary code."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -9,6 +10,8 @@ from google.protobuf.message import Message
 
 from image_categorizer import _calls
 from image_categorizer._calls import Classification, Image, Options
+from image_categorizer._streams import Lane, Ledger, Progress, Result, Source, image_files
+from image_categorizer._sync_stream import SyncStream
 from image_categorizer.errors import from_rpc_error
 from image_categorizer.v1 import classify_pb2_grpc, metadata_pb2, metadata_pb2_grpc
 
@@ -85,6 +88,67 @@ class ImageCategorizationClient:
         request = _calls.classify_request(content, options)
         return _calls.classification(filename, self._call(self._classify.Classify, request))
 
+    def classify_stream(
+        self,
+        sources: Iterable[Source],
+        *,
+        lane: Lane = "BATCH",
+        on_progress: Progress | None = None,
+        **options: Unpack[Options],
+    ) -> Iterator[Result]:
+        """Yields what many images show, each as soon as it is known, on one call.
+
+        Takes sources and reads files only as fast as the server answers and the results are taken;
+        where the call breaks, calls again and sends again what is unanswered.
+
+        Args:
+            sources: files' paths, or (key, encoded bytes); may be endless.  Iterated in other
+                threads, one at a time.
+            lane: BATCH leaves others first; INTERACTIVE is for images that somebody waits for.
+            on_progress: hears of each result, just before it is yielded.
+            options: how to classify them; see `Options`.
+
+        Raises:
+            CategorizerError: while iterating; the call cannot be made, or broke ten times without
+                an answer.  What is wrong with one image is its result's `error`.
+            Exception: while iterating; what `sources` raised, after all results of those before.
+        """
+        stream = SyncStream(
+            lambda requests: self._classify.ClassifyStream(requests, metadata=self._headers),
+            lambda: self.get_server_info().limits.max_image_bytes,
+            sources,
+            Ledger(options, lane),
+            on_progress,
+        )
+        return stream.results()
+
+    def classify_dir(
+        self,
+        path: str | os.PathLike[str],
+        pattern: str | None = None,
+        *,
+        recursive: bool = True,
+        lane: Lane = "BATCH",
+        on_progress: Progress | None = None,
+        **options: Unpack[Options],
+    ) -> Iterator[Result]:
+        """Yields what the images of a folder show; see `classify_stream`.
+
+        Args:
+            path: the folder.
+            pattern: which files, such as `*.jpg`; None: those whose names end as images' do.
+            recursive: whether to look in folders below as well.
+            lane: as for `classify_stream`.
+            on_progress: as for `classify_stream`.
+            options: as for `classify_stream`.
+
+        Raises:
+            NotADirectoryError: at once; `path` is no folder.
+            CategorizerError: as `classify_stream`.
+        """
+        files = image_files(path, pattern, recursive)
+        return self.classify_stream(files, lane=lane, on_progress=on_progress, **options)
+
     def list_categories(self, model: str = "", version: str = "") -> list[metadata_pb2.Category]:
         """Returns a model's categories, in its own order; no name means the default model."""
         categories: list[metadata_pb2.Category] = []
@@ -106,6 +170,60 @@ class ImageCategorizationClient:
             models.extend(page.models)
             if not (token := page.next_page_token):
                 return models
+
+    def get_model(self, model: str, version: str = "") -> metadata_pb2.Model:
+        """Returns one version: a number or an alias; none named means the one that answers.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        request = metadata_pb2.GetModelRequest(model=model, version=version)
+        return self._call(self._metadata.GetModel, request)
+
+    def load_model(self, model: str, version: str = "") -> metadata_pb2.Model:
+        """Loads one version, the newest where none is named; returns when it answers.
+
+        A first load may outlast `timeout_s`; it goes on all the same.
+
+        Raises:
+            RoleInsufficient: the key is no admin's.
+            ModelNotFound: the repository does not hold it.
+            ModelFailed: it cannot be loaded; the message says why.
+        """
+        request = metadata_pb2.LoadModelRequest(model=model, version=version)
+        return self._call(self._metadata.LoadModel, request)
+
+    def unload_model(self, model: str, version: str) -> metadata_pb2.Model:
+        """Lets go of one version; returns when its requests are answered and its memory is free.
+
+        Raises:
+            RoleInsufficient: the key is no admin's.
+            ModelNotFound: there is none.
+            ModelInUse: an alias points to it, or it is all that the default model has.
+        """
+        request = metadata_pb2.UnloadModelRequest(model=model, version=version)
+        return self._call(self._metadata.UnloadModel, request)
+
+    def set_model_alias(
+        self, model: str, alias: str, version: str, *, canary_percent: float = 0.0
+    ) -> metadata_pb2.Model:
+        """Points an alias such as `stable` to a version; an empty version takes the alias away.
+
+        Args:
+            model: the model's name.
+            alias: `stable`, `canary`, or any other name.
+            version: the version's number.
+            canary_percent: for `canary`: percent of the requests without a version it answers.
+
+        Raises:
+            RoleInsufficient: the key is no admin's.
+            ModelNotFound: there is no such version.
+            ModelFailed: the version does not answer.
+        """
+        request = metadata_pb2.SetModelAliasRequest(
+            model=model, alias=alias, version=version, canary_percent=canary_percent
+        )
+        return self._call(self._metadata.SetModelAlias, request)
 
     def get_server_info(self) -> metadata_pb2.ServerInfo:
         """Returns the server's release, formats and limits."""

@@ -9,12 +9,18 @@ CategorizerError
 │   ├─ UndecodableImage        not an image, or a damaged one
 │   ├─ UnsupportedFormat       an image of a format that is not read
 │   ├─ ImageTooLarge           too many bytes
-│   └─ TooManyPixels           too many pixels, or an absurd shape
+│   ├─ TooManyPixels           too many pixels, or an absurd shape
+│   └─ UnclassifiableImage     the model fails on this image
 ├─ NotFound
 │   ├─ ModelNotFound
 │   └─ CategoryNotFound
+├─ FailedPrecondition      not as things are; someone has to change that first
+│   ├─ ModelFailed             the version does not answer
+│   └─ ModelInUse              other requests rely on the version
 ├─ Unavailable             not now; was tried again already
 │   ├─ Overloaded
+│   ├─ DeadlineUnreachable
+│   ├─ ModelFailing
 │   ├─ ModelLoading
 │   ├─ Draining
 │   └─ DependencyDown
@@ -104,6 +110,12 @@ class TooManyPixels(InvalidRequest):
     reason = "IMAGE_TOO_MANY_PIXELS"
 
 
+class UnclassifiableImage(InvalidRequest):
+    """It can be read, but the model fails on it."""
+
+    reason = "IMAGE_UNCLASSIFIABLE"
+
+
 class NotFound(CategorizerError):
     """What the request names does not exist."""
 
@@ -122,6 +134,24 @@ class CategoryNotFound(NotFound):
     reason = "CATEGORY_NOT_FOUND"
 
 
+class FailedPrecondition(CategorizerError):
+    """Not in the state that things are in; someone has to change that first."""
+
+    reason = "FAILED_PRECONDITION"
+
+
+class ModelFailed(FailedPrecondition):
+    """The version does not answer, or cannot be loaded."""
+
+    reason = "MODEL_FAILED"
+
+
+class ModelInUse(FailedPrecondition):
+    """The version is what other requests rely on."""
+
+    reason = "MODEL_IN_USE"
+
+
 class Unavailable(CategorizerError):
     """Not now; raised after the client's own retries."""
 
@@ -132,6 +162,18 @@ class Overloaded(Unavailable):
     """As many images wait as may."""
 
     reason = "QUEUE_FULL"
+
+
+class DeadlineUnreachable(Unavailable):
+    """So much waits already that the answer would come too late."""
+
+    reason = "DEADLINE_UNREACHABLE"
+
+
+class ModelFailing(Unavailable):
+    """The model fails on every image."""
+
+    reason = "MODEL_FAILING"
 
 
 class ModelLoading(Unavailable):
@@ -163,6 +205,7 @@ BY_STATUS: dict[grpc.StatusCode, type[CategorizerError]] = {
     grpc.StatusCode.PERMISSION_DENIED: RoleInsufficient,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     # gRPC itself refuses messages past its limit this way.
@@ -170,20 +213,36 @@ BY_STATUS: dict[grpc.StatusCode, type[CategorizerError]] = {
 }
 
 
+CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
 def from_rpc_error(error: grpc.RpcError) -> CategorizerError:
     """Returns what a failed call means, by the reason it carries, else by its status."""
     assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
     headers = dict(error.trailing_metadata() or ())
     status = _status(headers.get(DETAILS_HEADER))
+    message = error.details() or error.code().name
+    return _error(error.code(), message, status, str(headers.get("x-request-id", "")))
+
+
+def from_status(status: status_pb2.Status, request_id: str) -> CategorizerError:
+    """Returns what the failure of one item of a stream means."""
+    code = CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _error(code, status.message or code.name, status, request_id)
+
+
+def _error(
+    code: grpc.StatusCode, message: str, status: status_pb2.Status, request_id: str
+) -> CategorizerError:
     by_reason = {cls.reason: cls for cls in _tree(CategorizerError)}
-    kind = BY_STATUS.get(error.code(), CategorizerError)
+    kind = BY_STATUS.get(code, CategorizerError)
     for detail in status.details:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info):
             kind = by_reason.get(info.reason, kind)
-    ours = kind(error.details() or error.code().name)
-    ours.status = error.code().name
-    ours.request_id = str(headers.get("x-request-id", ""))
+    ours = kind(message)
+    ours.status = code.name
+    ours.request_id = request_id
     _add_details(ours, status)
     return ours
 
