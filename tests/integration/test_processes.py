@@ -59,7 +59,10 @@ class Served:
         async with grpc.aio.insecure_channel(self.address, options) as channel:
             request = classify_pb2.ClassifyRequest(image=PICTURE, options={"no_cache": True})
             stub = classify_pb2_grpc.ClassifyServiceStub(channel)
-            return await stub.Classify(request, metadata=self.headers, timeout=20)
+            answer: classify_pb2.ClassifyResponse = await stub.Classify(
+                request, metadata=self.headers, timeout=20
+            )
+            return answer
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(how)
@@ -127,6 +130,7 @@ async def test_a_killed_process_is_started_again_and_joins_when_it_can_answer(se
     await served.ready(2)
     first, second = served.children()
     first.kill()
+    psutil.wait_procs([first], timeout=10)  # until then the kernel may still choose it
     deadline_s = time.monotonic() + READY_S
     while served.log.read_text().count("listening") < 3:
         assert time.monotonic() < deadline_s

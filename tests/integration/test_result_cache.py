@@ -19,7 +19,7 @@ from image_categorizer_server.errors import DependencyDown, ModelNotFound, Undec
 from image_categorizer_server.setting_groups import CacheSettings, RedisSettings
 from redis.asyncio import Redis
 
-from tests.integration.conftest import running_server
+from tests.integration.conftest import Running, running_server
 from tests.pictures import jpeg
 
 PICTURE = jpeg()
@@ -43,7 +43,9 @@ async def ask(redis, server):
     return classify
 
 
-async def ask_of(server, content=PICTURE, tenant_id=DEFAULT_TENANT, **options) -> Classification:
+async def ask_of(
+    server: Running, content=PICTURE, tenant_id=DEFAULT_TENANT, **options
+) -> Classification:
     caller = Caller(tenant_id, Lane.INTERACTIVE, time.monotonic() + 10)
     return await server.backend.classifications.classify(
         content, ClassifyOptions(**options), caller
@@ -65,7 +67,9 @@ async def test_the_second_answer_is_remembered_and_the_same(ask):
 async def test_the_wire_tells(redis, server):
     async with await server.client() as client:
         request = classify_pb2.ClassifyRequest(image=PICTURE)
-        wire = [await client._classify.Classify(request, metadata=client._headers) for _ in range(2)]
+        wire = [
+            await client._classify.Classify(request, metadata=client._headers) for _ in range(2)
+        ]
     assert [answer.cache for answer in wire] == [
         classify_pb2.ClassifyResponse.MISS,
         classify_pb2.ClassifyResponse.HIT,
