@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TypedDict
 
@@ -48,6 +48,8 @@ class Prediction:
     category_id: str
     ancestors: tuple[str, ...]
     """Broader categories, the nearest first."""
+    bounding_box: tuple[int, int, int, int] | None = None
+    """Left, top, right, bottom in pixels of the upright image, where asked for and known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,10 @@ class Classification:
     timing: Timing
     processing_time_s: float
     request_id: str
+    heat_map: bytes = field(default=b"", repr=False)
+    """A PNG file, where asked for and known."""
+    cache: str = ""
+    """`HIT` where the answer was remembered, `MISS` where it is from now on; else empty."""
 
     @property
     def category(self) -> str | None:
@@ -103,6 +109,9 @@ class Options(TypedDict, total=False):
     top_k: int
     include_categories: Sequence[str]
     exclude_categories: Sequence[str]
+    bounding_boxes: bool
+    explain: bool
+    no_cache: bool
 
 
 def target(base_url: str) -> tuple[str, bool]:
@@ -168,7 +177,13 @@ def classification(filename: str, response: classify_pb2.ClassifyResponse) -> Cl
     return Classification(
         filename=filename,
         predictions=tuple(
-            Prediction(p.category, p.confidence, p.category_id, tuple(p.ancestors))
+            Prediction(
+                p.category,
+                p.confidence,
+                p.category_id,
+                tuple(p.ancestors),
+                bounding_box(p.bounding_box),
+            )
             for p in response.predictions
         ),
         model=ModelRef(response.model.name, response.model.version, response.model.digest),
@@ -181,7 +196,17 @@ def classification(filename: str, response: classify_pb2.ClassifyResponse) -> Cl
         ),
         processing_time_s=response.processing_time,
         request_id=response.request_id,
+        heat_map=response.heat_map,
+        cache=classify_pb2.ClassifyResponse.Cache.Name(response.cache) if response.cache else "",
     )
+
+
+def bounding_box(edges: Sequence[int]) -> tuple[int, int, int, int] | None:
+    """Returns a box as a plain value, None for an empty one."""
+    if not edges:
+        return None
+    left, top, right, bottom = edges
+    return left, top, right, bottom
 
 
 def categories_request(
