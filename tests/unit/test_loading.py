@@ -1,18 +1,16 @@
-"""From a model in the repository to one that serves: export, warm-up, registry."""
+"""From a model in the repository to one that serves: export, warm-up."""
 
-import asyncio
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from image_categorizer_server.errors import ModelLoading, ModelNotFound, OperatorError
+from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.export import ensure_export, export_folder
 from image_categorizer_server.inference.loader import Loader, choose_device
 from image_categorizer_server.inference.manifest import read_manifest
-from image_categorizer_server.inference.registry import Registry
 from image_categorizer_server.inference.runtimes import Answer
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from image_categorizer_server.inference.warmup import warm_up
@@ -141,65 +139,9 @@ def test_the_micro_batch_size_that_serves_most_is_found(
     repository, tiny, call_s, image_s, cached_images, best
 ):
     manifest = read_manifest(add(repository, tiny))
-    assert warm_up(Timed(call_s, image_s, cached_images), manifest, 8) == best
-
-
-@SLOW
-async def test_a_registry_takes_up_and_lets_go(repository, tiny, loader):
-    registry = Registry(repository, loader, "starter", 0.05)
-    await registry.load_all()
-    watching = asyncio.create_task(registry.watch())
-    with pytest.raises(ModelNotFound):
-        registry.get("tiny", None)
-    add(repository, tiny)
-    async with asyncio.timeout(60):
-        while "tiny" not in {s.ref.name for s in registry.statuses() if s.runtime}:
-            await asyncio.sleep(0.02)
-        assert registry.get("tiny", None).ref.version == 1
-        assert registry.get("", None).ref.name == "starter"
-        repository.remove("tiny", None)
-        while any(status.ref.name == "tiny" for status in registry.statuses()):
-            await asyncio.sleep(0.02)
-    with pytest.raises(ModelNotFound):
-        registry.get("tiny", 1)
-    watching.cancel()
-    await registry.close()
-
-
-@SLOW
-async def test_a_damaged_model_fails_alone_while_running_but_stops_a_start(
-    repository, tiny, loader
-):
-    running = Registry(repository, loader, "starter", 60)
-    await running.load_all()
-    folder = add(repository, tiny)
-    (folder / "config.json").write_text("{}")
-    await running._refresh()
-    broken = next(status for status in running.statuses() if status.ref.name == "tiny")
-    assert (broken.state.value, "damaged" in broken.state_message) == ("FAILED", True)
-    assert running.get("", None).ref.name == "starter"
-    with pytest.raises(ModelNotFound):
-        running.get("tiny", None)
-    with pytest.raises(OperatorError, match="models remove tiny --version 1"):
-        await Registry(repository, loader, "starter", 60).load_all()
-    await running.close()
-
-
-async def test_a_default_model_that_is_missing_stops_the_start(repository, loader):
-    with pytest.raises(OperatorError, match="CATEGORIZER_MODELS__DEFAULT"):
-        await Registry(repository, loader, "nope", 60).load_all()
-
-
-async def test_a_model_that_is_being_loaded_is_not_yet_there(repository, loader):
-    registry = Registry(repository, loader, "starter", 60)
-    loading = asyncio.create_task(registry.load_all())
-    async with asyncio.timeout(10):
-        while not registry.statuses():
-            await asyncio.sleep(0)
-    with pytest.raises(ModelLoading):
-        registry.get("", None)
-    await loading
-    await registry.close()
+    size, table = warm_up(Timed(call_s, image_s, cached_images), manifest, 8)
+    assert size == best
+    assert table.estimate_s(8) >= table.estimate_s(1)
 
 
 def test_a_gpu_that_is_not_there_is_an_error_only_when_asked_for():
