@@ -1,0 +1,78 @@
+"""An ONNX file with a tiny untrained network, as people export theirs, in 5 KB."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+SIDE_PX = 16
+KERNELS = 6
+
+
+def write_tiny_onnx(
+    folder: Path,
+    labels: Sequence[str],
+    *,
+    shape: Sequence[str | int] = ("n", 3, SIDE_PX, SIDE_PX),
+    element: int = TensorProto.FLOAT,
+    last: str = "",
+    reshape_to: int = 0,
+    names: tuple[str, str] = ("pixel_values", "logits"),
+    name: str = "model.onnx",
+    opset: int = 18,
+) -> Path:
+    """Writes the file and its labels; returns the file.
+
+    Args:
+        folder: made where it is not there.
+        labels: one for each output.
+        shape: of the input.
+        element: of the input and the weights.
+        last: Softmax or Sigmoid; none gives logits.
+        reshape_to: a batch size that the graph's inside insists on; 0: any.
+        names: of input and output.
+        name: of the file.
+        opset: of ONNX's operators.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
+    random = np.random.default_rng(7)
+    floats = TensorProto.FLOAT if element == TensorProto.UINT8 else element
+    kind = helper.tensor_dtype_to_np_dtype(floats)
+    constants = {
+        "kernels": random.normal(0, 0.5, (KERNELS, 3, 3, 3)).astype(kind),
+        "bias": random.normal(0, 2, (KERNELS, len(labels))).astype(kind),
+        "rows": np.array([reshape_to or -1, KERNELS], np.int64),
+    }
+    steps: list[tuple[str, list[str], dict[str, Any]]] = []
+    if element == TensorProto.UINT8:
+        steps.append(("Cast", [], {"to": TensorProto.FLOAT}))
+    if shape[-1] == 3:
+        steps.append(("Transpose", [], {"perm": [0, 3, 1, 2]}))
+    # Initializers are called what our own wrapper calls things.
+    steps += [
+        ("Conv", ["kernels"], {}),
+        ("Relu", [], {}),
+        ("GlobalAveragePool", [], {}),
+        ("Reshape", ["rows"], {}),
+        ("MatMul", ["bias"], {}),
+    ]
+    steps += [(last, [], {})] if last else []
+    edges = [names[0], *(f"t{number}" for number in range(1, len(steps))), names[1]]
+    nodes = [
+        helper.make_node(operator, [taken, *more], [given], name=f"{operator}_{taken}", **options)
+        for (operator, more, options), taken, given in zip(steps, edges, edges[1:], strict=False)
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(names[0], element, shape)],
+        [helper.make_tensor_value_info(names[1], floats, [shape[0], len(labels)])],
+        [numpy_helper.from_array(array, key) for key, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.save_model(model, folder / name)
+    return folder / name
