@@ -37,8 +37,10 @@ class ClassifyServiceStub:
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; the role `classifier` is the least that may classify.
-    - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
-      delay in `google.rpc.RetryInfo`.
+    - UNAVAILABLE: `QUEUE_FULL`: as many images wait as may. `DEADLINE_UNREACHABLE`: so many wait that
+      the answer would come after the deadline; nothing was begun. `MODEL_LOADING`, `MODEL_FAILING`: the
+      model is not there yet, or fails on everything and is loaded anew. `DRAINING`, `DEPENDENCY_DOWN`.
+      Try again after the delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
     - INTERNAL: a bug of the server; the message holds the request id and nothing else.
     """
@@ -58,6 +60,7 @@ class ClassifyServiceStub:
     - INVALID_ARGUMENT `IMAGE_FORMAT_UNSUPPORTED`: an image of a format not listed above.
     - INVALID_ARGUMENT `IMAGE_TOO_LARGE`: more bytes than allowed.
     - INVALID_ARGUMENT `IMAGE_TOO_MANY_PIXELS`: more pixels than allowed, or an absurd shape.
+    - INVALID_ARGUMENT `IMAGE_UNCLASSIFIABLE`: the model fails on this image, where it answers for others.
     - INVALID_ARGUMENT `FIELD_INVALID`: an option out of range; `google.rpc.BadRequest` names every one.
     - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version; a filter that
       names a category the model does not have.
@@ -102,8 +105,10 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; the role `classifier` is the least that may classify.
-    - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
-      delay in `google.rpc.RetryInfo`.
+    - UNAVAILABLE: `QUEUE_FULL`: as many images wait as may. `DEADLINE_UNREACHABLE`: so many wait that
+      the answer would come after the deadline; nothing was begun. `MODEL_LOADING`, `MODEL_FAILING`: the
+      model is not there yet, or fails on everything and is loaded anew. `DRAINING`, `DEPENDENCY_DOWN`.
+      Try again after the delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
     - INTERNAL: a bug of the server; the message holds the request id and nothing else.
     """
@@ -120,6 +125,7 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
     - INVALID_ARGUMENT `IMAGE_FORMAT_UNSUPPORTED`: an image of a format not listed above.
     - INVALID_ARGUMENT `IMAGE_TOO_LARGE`: more bytes than allowed.
     - INVALID_ARGUMENT `IMAGE_TOO_MANY_PIXELS`: more pixels than allowed, or an absurd shape.
+    - INVALID_ARGUMENT `IMAGE_UNCLASSIFIABLE`: the model fails on this image, where it answers for others.
     - INVALID_ARGUMENT `FIELD_INVALID`: an option out of range; `google.rpc.BadRequest` names every one.
     - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version; a filter that
       names a category the model does not have.
@@ -163,8 +169,10 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; the role `classifier` is the least that may classify.
-    - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `DRAINING`, `DEPENDENCY_DOWN`. Try again after the
-      delay in `google.rpc.RetryInfo`.
+    - UNAVAILABLE: `QUEUE_FULL`: as many images wait as may. `DEADLINE_UNREACHABLE`: so many wait that
+      the answer would come after the deadline; nothing was begun. `MODEL_LOADING`, `MODEL_FAILING`: the
+      model is not there yet, or fails on everything and is loaded anew. `DRAINING`, `DEPENDENCY_DOWN`.
+      Try again after the delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
     - INTERNAL: a bug of the server; the message holds the request id and nothing else.
     """
@@ -185,6 +193,7 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
         - INVALID_ARGUMENT `IMAGE_FORMAT_UNSUPPORTED`: an image of a format not listed above.
         - INVALID_ARGUMENT `IMAGE_TOO_LARGE`: more bytes than allowed.
         - INVALID_ARGUMENT `IMAGE_TOO_MANY_PIXELS`: more pixels than allowed, or an absurd shape.
+        - INVALID_ARGUMENT `IMAGE_UNCLASSIFIABLE`: the model fails on this image, where it answers for others.
         - INVALID_ARGUMENT `FIELD_INVALID`: an option out of range; `google.rpc.BadRequest` names every one.
         - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version; a filter that
           names a category the model does not have.
