@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run test test-simd check format proto migration release-contract bench clean
+.PHONY: help setup run test test-slow test-simd check format proto migration release-contract bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -22,6 +22,9 @@ run: setup  ## Start everything on this machine
 
 test: setup  ## Run all tests
 	$(BIN)/python -m pytest
+
+test-slow: setup  ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m slow -s
 
 test-simd:  ## Build pillow-simd in a venv of its own and run the decoding tests there
 	tools/test-simd.sh $(PYTHON)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import asyncpg
 import pytest
+from grpc_health.v1 import health
 from image_categorizer import AsyncImageCategorizationClient
 from image_categorizer_server import admin
 from image_categorizer_server.backend import Backend, open_backend
@@ -79,6 +80,8 @@ class Running:
     backend: Backend
     address: str
     key: Callable[[Role], Awaitable[str]]
+    health: health.aio.HealthServicer
+    """Of grpc.health.v1; nothing reports to it by itself."""
 
     async def client(
         self, role: Role = Role.CLASSIFIER, **options
@@ -91,7 +94,7 @@ async def running_server(settings: Settings, load: bool = True) -> AsyncIterator
     """Runs a server in this process, on a unix socket."""
     async with AsyncExitStack() as stack:
         backend = await stack.enter_async_context(open_backend(settings))
-        server, _ = build_server(backend)
+        server, health_servicer = build_server(backend)
         server.add_insecure_port(settings.server.bind)
         await server.start()
         stack.push_async_callback(server.stop, 0)
@@ -101,7 +104,7 @@ async def running_server(settings: Settings, load: bool = True) -> AsyncIterator
         async def key(role: Role) -> str:
             return (await admin.create_key(f"test {role.name}", role)).secret
 
-        yield Running(backend, settings.server.bind, key)
+        yield Running(backend, settings.server.bind, key, health_servicer)
 
 
 @pytest.fixture

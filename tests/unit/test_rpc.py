@@ -9,6 +9,7 @@ from image_categorizer_server.rpc.multipart import is_form, read_form
 from image_categorizer_server.rpc.validation import classify_options
 
 MOST = 3
+WRONG_VERSION = "must be a number from 1 on, an alias such as stable, or empty"
 
 
 def test_defaults_are_those_of_the_contract():
@@ -27,12 +28,12 @@ def test_defaults_are_those_of_the_contract():
         ({"top_k": -1}, ("options.top_k", "must be at least 1, is -1")),
         ({"top_k": 0}, ("options.top_k", "must be at least 1, is 0")),
         (
-            {"version": "latest"},
-            ("options.version", "must be a number from 1 on, or empty for the newest"),
+            {"version": "Latest"},
+            ("options.version", WRONG_VERSION),
         ),
         (
             {"version": "0"},
-            ("options.version", "must be a number from 1 on, or empty for the newest"),
+            ("options.version", WRONG_VERSION),
         ),
         ({"model": "m" * 257}, ("options.model", "must have at most 256 characters")),
         (
@@ -51,9 +52,16 @@ def test_each_wrong_field_is_named(fields, violation):
     assert caught.value.violations == [violation]
 
 
+@pytest.mark.parametrize(
+    ("text", "version"), [("", None), ("12", 12), ("stable", "stable"), ("a-1", "a-1")]
+)
+def test_a_version_is_a_number_or_an_alias(text, version):
+    assert classify_options(ClassifyOptions(version=text), MOST).version == version
+
+
 def test_all_wrong_fields_are_named_at_once():
     with pytest.raises(InvalidRequest) as caught:
-        classify_options(ClassifyOptions(confidence_threshold=-1, top_k=0, version="x"), MOST)
+        classify_options(ClassifyOptions(confidence_threshold=-1, top_k=0, version="-"), MOST)
     assert [field for field, _ in caught.value.violations] == [
         "version",
         "confidence_threshold",

@@ -1,0 +1,390 @@
+"""Versions that come and go: loading, aliases, the canary's share, draining, who answers."""
+
+import asyncio
+import gc
+import json
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import pytest
+from image_categorizer_server.domain import ModelState
+from image_categorizer_server.errors import (
+    DependencyDown,
+    ModelFailed,
+    ModelInUse,
+    ModelLoading,
+    ModelNotFound,
+    OperatorError,
+)
+from image_categorizer_server.inference.aliases import (
+    ALIASES_FILE,
+    Aliases,
+    change_alias,
+    goes_to_canary,
+    read_aliases,
+)
+from image_categorizer_server.inference.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.loader import Loader
+from image_categorizer_server.inference.registry import Registry
+from image_categorizer_server.inference.serving import Route, in_force, route_of
+from image_categorizer_server.setting_groups import InferenceSettings, ModelSettings
+
+from tests.conftest import EXPORTS
+from tests.unit.conftest import add
+
+LIMITS = ImageLimits(10_000_000, 50_000_000, 16_384, 100, 100)
+SLOW = pytest.mark.timeout(120)  # torch and transformers are imported, models exported
+IMAGES = [f"image {number}".encode() for number in range(4000)]
+
+
+@pytest.fixture
+def loader():
+    models = ModelSettings(cache_path=EXPORTS)
+    return Loader(Decoder(LIMITS), InferenceSettings(max_batch_size=2), models)
+
+
+@asynccontextmanager
+async def running(repository, loader, default="starter", scan_interval_s=60.0):
+    """A registry with all models loaded."""
+    registry = Registry(repository, loader, default, scan_interval_s)
+    await registry.load_all()
+    watching = asyncio.create_task(registry.watch())
+    try:
+        yield registry
+    finally:
+        watching.cancel()
+        await registry.close()
+
+
+async def until(condition, limit_s=60):
+    async with asyncio.timeout(limit_s):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def state(registry, name, version):
+    return registry.status(name, version).state
+
+
+@SLOW
+async def test_a_registry_takes_up_and_lets_go(repository, tiny, loader):
+    async with running(repository, loader, scan_interval_s=0.05) as registry:
+        with pytest.raises(ModelNotFound):
+            registry.get("tiny", None)
+        add(repository, tiny)
+        await until(lambda: registry.versions.answers("tiny"))
+        assert registry.get("tiny", None).ref.version == 1
+        assert registry.get("", None).ref.name == "starter"
+        repository.remove("tiny", None)
+        await until(lambda: "tiny" not in registry.versions.names())
+        with pytest.raises(ModelNotFound):
+            registry.get("tiny", 1)
+
+
+@SLOW
+async def test_a_damaged_model_fails_alone_while_running_but_stops_a_start(
+    repository, tiny, loader
+):
+    async with running(repository, loader) as registry:
+        folder = add(repository, tiny)
+        (folder / "config.json").write_text("{}")
+        with pytest.raises(ModelFailed, match="damaged"):
+            await registry.load("tiny", None)
+        broken = registry.status("tiny", None)
+        assert (broken.state, "damaged" in broken.state_message) == (ModelState.FAILED, True)
+        assert registry.get("", None).ref.name == "starter"
+        for version in (None, 1):
+            with pytest.raises(ModelNotFound):
+                registry.get("tiny", version)
+        with pytest.raises(ModelFailed, match="does not answer: it is FAILED"):
+            await registry.set_alias("tiny", "stable", 1, 0)
+    with pytest.raises(OperatorError, match="models remove tiny --version 1"):
+        await Registry(repository, loader, "starter", 60).load_all()
+
+
+@SLOW
+async def test_what_failed_is_tried_again_when_asked_for(repository, tiny, loader):
+    folder = add(repository, tiny)
+    config = (folder / "config.json").read_bytes()
+    async with running(repository, loader) as registry:
+        add(repository, tiny)
+        broken = repository.latest("tiny")
+        file = folder.parent / str(broken) / "config.json"
+        file.write_text("{}")
+        with pytest.raises(ModelFailed):
+            await registry.load("tiny", None)
+        file.write_bytes(config)
+        assert (await registry.load("tiny", None)).state is ModelState.READY
+        assert registry.get("tiny", None).ref.version == broken
+
+
+@SLOW
+async def test_a_manifest_that_cannot_be_read_is_not_loaded_and_tells_no_path(
+    repository, tiny, loader, tmp_path
+):
+    async with running(repository, loader) as registry:
+        (add(repository, tiny) / "manifest.json").write_text("{}")
+        with pytest.raises(ModelFailed, match="manifest of version 1") as caught:
+            await registry.load("tiny", None)
+        assert str(tmp_path) not in caught.value.message
+        with pytest.raises(ModelNotFound):
+            await registry.load("tiny", 7)
+
+
+async def test_a_default_model_that_is_missing_stops_the_start(repository, loader):
+    with pytest.raises(OperatorError, match="CATEGORIZER_MODELS__DEFAULT"):
+        await Registry(repository, loader, "nope", 60).load_all()
+
+
+async def test_a_model_that_is_being_loaded_is_not_yet_there(repository, loader):
+    registry = Registry(repository, loader, "starter", 60)
+    loading = asyncio.create_task(registry.load_all())
+    await until(registry.statuses, 10)
+    with pytest.raises(ModelLoading):
+        registry.get("", None)
+    await loading
+    await registry.close()
+
+
+@SLOW
+async def test_a_new_version_takes_over_unless_stable_is_set(repository, tiny, loader):
+    add(repository, tiny)
+    async with running(repository, loader) as registry:
+        add(repository, tiny)
+        await registry.load("tiny", None)
+        assert registry.get("tiny", None).ref.version == 2
+        await registry.set_alias("tiny", "stable", 2, 0)
+        add(repository, tiny)
+        await registry.load("tiny", 3)
+        assert registry.get("tiny", None).ref.version == 2
+        flipped = await registry.set_alias("tiny", "stable", 3, 0)
+        assert (flipped.ref.version, flipped.aliases) == (3, ("stable",))
+        assert registry.get("tiny", None).ref.version == 3
+        assert registry.get("tiny", "stable").ref.version == 3
+        assert registry.get("tiny", 2).ref.version == 2
+        with pytest.raises(ModelNotFound, match="no alias 'canary'"):
+            registry.get("tiny", "canary")
+        await registry.set_alias("tiny", "stable", None, 0)
+        assert registry.get("tiny", None).ref.version == 3
+        with pytest.raises(ModelNotFound, match="no alias 'stable'"):
+            registry.get("tiny", "stable")
+
+
+@SLOW
+async def test_aliases_survive_a_restart_and_reach_other_servers(repository, tiny, loader):
+    for _ in range(2):
+        add(repository, tiny)
+    async with running(repository, loader) as one:
+        await one.set_alias("tiny", "stable", 1, 0)
+    async with (
+        running(repository, loader) as one,
+        running(repository, loader, scan_interval_s=0.05) as other,
+    ):
+        assert one.get("tiny", None).ref.version == other.get("tiny", None).ref.version == 1
+        await one.set_alias("tiny", "stable", 2, 0)
+        await until(lambda: other.get("tiny", None).ref.version == 2, 5)
+        await one.set_alias("tiny", "canary", 1, 30)
+        await until(lambda: other.status("tiny", 1).canary_percent == 30, 5)
+
+
+@SLOW
+async def test_a_server_flips_only_once_the_version_answers_there(repository, tiny, loader):
+    add(repository, tiny)
+    async with running(repository, loader) as registry:
+        repository.change_alias("tiny", "stable", 1, 0)
+        await registry.refresh()
+        add(repository, tiny)
+        repository.change_alias("tiny", "stable", 2, 0)
+        repository.remove("tiny", 1)
+        await registry.refresh()
+        assert state(registry, "tiny", 2) is ModelState.LOADING
+        # Removed from disk, it answers until its successor does.
+        assert registry.get("tiny", None).ref.version == 1
+        assert registry.status("tiny", 1).aliases == ("stable",)
+        await registry.load("tiny", 2)
+        assert registry.get("tiny", None).ref.version == 2
+        await registry.refresh()
+        with pytest.raises(ModelNotFound):
+            registry.status("tiny", 1)
+
+
+@SLOW
+async def test_unloading_frees_and_loading_brings_back(repository, tiny, loader):
+    for _ in range(2):
+        add(repository, tiny)
+    async with running(repository, loader) as registry:
+        runtime = weakref.ref(registry.get("tiny", 2).runtime)
+        assert (await registry.unload("tiny", 2)).state is ModelState.UNLOADED
+        gc.collect()
+        assert runtime() is None
+        assert registry.get("tiny", None).ref.version == 1
+        with pytest.raises(ModelNotFound, match="it is UNLOADED"):
+            registry.get("tiny", 2)
+        await registry.refresh()
+        assert (await registry.unload("tiny", 2)).state is ModelState.UNLOADED
+        assert (await registry.load("tiny", None)).state is ModelState.READY
+        assert registry.get("tiny", None).ref.version == 2
+
+
+@SLOW
+async def test_what_is_relied_on_is_not_unloaded(repository, tiny, loader):
+    for _ in range(2):
+        add(repository, tiny)
+    async with running(repository, loader, default="tiny") as registry:
+        await registry.set_alias("tiny", "canary", 1, 0)
+        with pytest.raises(ModelInUse, match="'canary' points to version 1"):
+            await registry.unload("tiny", "canary")
+        await registry.set_alias("tiny", "canary", None, 0)
+        await registry.unload("tiny", 1)
+        with pytest.raises(ModelInUse, match="all that the default model"):
+            await registry.unload("tiny", 2)
+        # Another server, where it is loaded, points to it.
+        repository.change_alias("tiny", "stable", 1, 0)
+        await registry.refresh()
+        await registry.load("tiny", 1)
+        assert registry.get("", None).ref.version == 1
+
+
+@SLOW
+async def test_who_uses_a_model_keeps_it(repository, tiny, loader):
+    for _ in range(2):
+        add(repository, tiny)
+    async with running(repository, loader) as registry:
+        with registry.using("tiny", 1) as model:
+            unloading = asyncio.create_task(registry.unload("tiny", 1))
+            await until(lambda: state(registry, "tiny", 1) is ModelState.UNLOADED, 5)
+            await asyncio.sleep(0.1)
+            assert not unloading.done()
+            assert model.runtime.name == "onnx"
+        await asyncio.wait_for(unloading, 5)
+
+
+@SLOW
+async def test_an_unload_ends_a_loading(repository, tiny, loader):
+    add(repository, tiny)
+    async with running(repository, loader) as registry:
+        add(repository, tiny)
+        loading = asyncio.create_task(registry.load("tiny", 2))
+        await until(lambda: len(registry.versions.of("tiny")) == 2, 5)
+        await registry.unload("tiny", 2)
+        with pytest.raises(ModelFailed, match="let go of"):
+            await loading
+        assert state(registry, "tiny", 2) is ModelState.UNLOADED
+
+
+@SLOW
+async def test_who_leaves_while_a_model_is_loaded_does_not_end_the_loading(
+    repository, tiny, loader
+):
+    async with running(repository, loader) as registry:
+        add(repository, tiny)
+        loading = asyncio.create_task(registry.load("tiny", 1))
+        await until(lambda: registry.versions.of("tiny"), 5)
+        loading.cancel()
+        await until(lambda: registry.versions.answers("tiny"))
+
+
+@SLOW
+async def test_a_default_model_whose_stable_is_gone_stops_the_start(repository, tiny, loader):
+    add(repository, tiny)
+    repository.change_alias("tiny", "stable", 9, 0)
+    with pytest.raises(OperatorError, match="models alias tiny stable"):
+        await Registry(repository, loader, "tiny", 60).load_all()
+
+
+@SLOW
+async def test_malformed_aliases_stop_a_start_and_change_nothing_while_running(
+    repository, tiny, loader
+):
+    folder = add(repository, tiny).parent
+    add(repository, tiny)
+    repository.change_alias("tiny", "stable", 1, 0)
+    async with running(repository, loader) as registry:
+        (folder / ALIASES_FILE).write_text("{")
+        await registry.refresh()
+        assert registry.get("tiny", None).ref.version == 1
+        with pytest.raises(DependencyDown):
+            await registry.set_alias("tiny", "stable", 2, 0)
+    with pytest.raises(OperatorError, match="malformed"):
+        await Registry(repository, loader, "starter", 60).load_all()
+
+
+@SLOW
+def test_an_aliased_version_is_removed_only_with_its_model(repository, tiny):
+    folder = add(repository, tiny).parent
+    add(repository, tiny)
+    repository.change_alias("tiny", "stable", 1, 0)
+    with pytest.raises(OperatorError, match="alias stable points to tiny version 1"):
+        repository.remove("tiny", 1)
+    assert repository.remove("tiny", None) == [1, 2]
+    assert not folder.exists()
+
+
+def test_aliases_are_kept_as_data(tmp_path):
+    change_alias(tmp_path, "m", "stable", 1)
+    change_alias(tmp_path, "m", "canary", 2, 12.5)
+    kept = {"schema_version": 1, "versions": {"canary": 2, "stable": 1}, "canary_percent": 12.5}
+    assert json.loads((tmp_path / "m" / ALIASES_FILE).read_text()) == kept
+    assert change_alias(tmp_path, "m", "canary", None) == Aliases(versions={"stable": 1})
+    assert read_aliases(tmp_path / "m") == Aliases(versions={"stable": 1})
+    assert read_aliases(tmp_path) == Aliases()
+    assert [file.name for file in (tmp_path / "m").iterdir()] == [ALIASES_FILE]
+
+
+def test_many_writers_lose_no_alias(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        names = [f"a{number}" for number in range(40)]
+        list(pool.map(lambda name: change_alias(tmp_path, "m", name, 3), names))
+    assert read_aliases(tmp_path / "m").versions == dict.fromkeys(sorted(names), 3)
+
+
+@pytest.mark.parametrize("percent", [0, 0.5, 10, 50, 100])
+def test_the_canary_gets_its_share_and_the_same_images(percent):
+    share = sum(goes_to_canary(image, percent) for image in IMAGES) / len(IMAGES) * 100
+    spread = (percent * (100 - percent) / len(IMAGES)) ** 0.5
+    assert share == pytest.approx(percent, abs=4 * spread)
+    chosen = [image for image in IMAGES if goes_to_canary(image, percent)]
+    assert all(goes_to_canary(image, percent) for image in chosen)
+    # A larger share keeps who was in the smaller one.
+    assert all(goes_to_canary(image, min(100, percent * 2)) for image in chosen)
+
+
+@pytest.mark.parametrize(
+    ("versions", "percent", "ready", "route"),
+    [
+        ({}, 0, set(), Route(None)),
+        ({}, 0, {1, 2}, Route(2)),
+        ({"stable": 1}, 0, {1, 2}, Route(1)),
+        ({"stable": 3}, 0, {1, 2}, Route(None)),
+        ({"stable": 1, "canary": 2}, 10, {1, 2}, Route(1, 2, 10)),
+        ({"stable": 1, "canary": 2}, 10, {1}, Route(1)),
+        ({"stable": 1, "canary": 2}, 0, {1, 2}, Route(1)),
+        ({"stable": 1, "canary": 1}, 10, {1, 2}, Route(1)),
+        ({"canary": 2}, 10, {1, 2}, Route(1, 2, 10)),
+        ({"canary": 2}, 10, {2}, Route(2)),
+    ],
+)
+def test_requests_without_a_version_go_where_the_aliases_say(versions, percent, ready, route):
+    assert route_of(Aliases(versions=versions, canary_percent=percent), ready) == route
+
+
+@pytest.mark.parametrize(
+    ("wanted", "current", "ready", "followed"),
+    [
+        ({"stable": 2}, {"stable": 1}, {1, 2}, {"stable": 2}),
+        ({"stable": 2}, {"stable": 1}, {1}, {"stable": 1}),
+        ({"stable": 2}, {"stable": 1}, set(), {"stable": 2}),
+        ({"stable": 2}, {}, {1}, {"stable": 2}),
+        ({}, {"stable": 1}, {1}, {}),
+    ],
+)
+def test_an_alias_never_leaves_what_answers_for_what_does_not(wanted, current, ready, followed):
+    assert in_force(Aliases(versions=wanted), Aliases(versions=current), ready).versions == followed
+
+
+def test_a_canary_that_is_not_ready_leaves_the_one_before_its_share():
+    before = Aliases(versions={"canary": 2}, canary_percent=10)
+    wanted = Aliases(versions={"canary": 3}, canary_percent=50)
+    assert in_force(wanted, before, {1, 2}) == before
+    assert in_force(wanted, before, {1, 2, 3}) == wanted
