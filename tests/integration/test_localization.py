@@ -1,0 +1,134 @@
+"""Boxes against the truth: photographs pasted into backgrounds, through a real server."""
+
+import asyncio
+import io
+import json
+
+import numpy as np
+import pytest
+from image_categorizer.v1 import metadata_pb2
+from image_categorizer_server.inference.importer import Labels, copy_model
+from image_categorizer_server.inference.repository import Repository
+from PIL import Image
+
+from tests.integration.conftest import running_server
+
+pytestmark = pytest.mark.timeout(300)
+WIDTH_PX, HEIGHT_PX = 640, 480
+# The least and largest side of the pasted square: a tenth to a third of the image's area.
+LEAST_PX, MOST_PX = 160, 320
+# What a network sees that crops 224 from 256: it cannot tell of the rest.
+SEEN = (110, 30, 530, 450)
+MIDDLE = (200, 120, 440, 360)
+
+
+def background(random, kind):
+    if kind == 0:
+        cells = random.integers(0, 256, (1, 1, 3), dtype=np.uint8)
+    elif kind == 1:
+        cells = random.integers(0, 256, (HEIGHT_PX, WIDTH_PX, 3), dtype=np.uint8)
+    else:
+        cells = random.integers(0, 256, (3 * kind, 4 * kind, 3), dtype=np.uint8)
+    return Image.fromarray(cells).resize((WIDTH_PX, HEIGHT_PX), Image.Resampling.BICUBIC)
+
+
+def square(photograph, side_px):
+    shorter = min(photograph.size)
+    left, top = (photograph.width - shorter) // 2, (photograph.height - shorter) // 2
+    middle = photograph.crop((left, top, left + shorter, top + shorter))
+    return middle.resize((side_px, side_px), Image.Resampling.BILINEAR)
+
+
+@pytest.fixture(scope="module")
+def scenes(test_data):
+    """(JPEG file, where the photograph lies in it, index of its ImageNet category) of each."""
+    folder = test_data / "images" / "labelled"
+    random = np.random.default_rng(1)
+    made = []
+    for number, entry in enumerate(
+        json.loads((folder / "validation_set.json").read_text())["images"]
+    ):
+        side_px = int(random.integers(LEAST_PX, MOST_PX + 1))
+        left = int(random.integers(SEEN[0], SEEN[2] - side_px + 1))
+        top = int(random.integers(SEEN[1], SEEN[3] - side_px + 1))
+        scene = background(random, number % 4)
+        with Image.open(folder / entry["file"]) as photograph:
+            scene.paste(square(photograph.convert("RGB"), side_px), (left, top))
+        file = io.BytesIO()
+        scene.save(file, "JPEG", quality=90)
+        made.append((file.getvalue(), (left, top, left + side_px, top + side_px), entry["index"]))
+    return made
+
+
+def overlap(one, other):
+    """Intersection over union."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    common = max(width, 0) * max(height, 0)
+    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return common / (sum(areas) - common)
+
+
+def has_centre(box, square):
+    across, down = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return square[0] <= across < square[2] and square[1] <= down < square[3]
+
+
+def quality(boxes, squares):
+    """Returns the share of boxes whose centre lies in their square, and the mean overlap."""
+    pairs = list(zip(boxes, squares, strict=True))
+    return (
+        sum(has_centre(*pair) for pair in pairs) / len(pairs),
+        sum(overlap(*pair) for pair in pairs) / len(pairs),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "localization", "measured"),
+    [
+        ("mobilenet_v2", metadata_pb2.Model.CLASS_ACTIVATION, (0.957, 0.61)),
+        ("deit_tiny", metadata_pb2.Model.ATTENTION_ROLLOUT, (1.0, 0.775)),
+    ],
+)
+async def test_boxes_surround_what_was_pasted(
+    test_data, scenes, settings, name, localization, measured
+):
+    repository = Repository(settings.model_path)
+    with repository.incoming() as incoming:
+        manifest = copy_model(test_data / "models" / name, incoming, Labels(name, 1))
+        repository.publish(incoming, manifest)
+    async with running_server(settings) as server, await server.client() as client:
+        model = next(m for m in await client.list_models() if m.name == name)
+        categories = [entry.category for entry in await client.list_categories(name)]
+        results = await asyncio.gather(
+            *(
+                client.classify_image(
+                    content,
+                    model=name,
+                    include_categories=[categories[index]],
+                    bounding_boxes=True,
+                )
+                for content, _, index in scenes
+            )
+        )
+        explained = await client.classify_image(
+            scenes[0][0], model=name, include_categories=[categories[scenes[0][2]]], explain=True
+        )
+        plain = await client.classify_image(scenes[0][0], model=name)
+    assert model.localization == localization
+    squares = [square for _, square, _ in scenes]
+    boxes = [result.predictions[0].bounding_box for result in results]
+    found = quality(boxes, squares)
+    assert found == pytest.approx(measured, abs=0.02)
+    for other in (boxes[1:] + boxes[:1], [MIDDLE] * len(squares)):  # what no network would do worse
+        by_chance = quality(other, squares)
+        assert found[0] > by_chance[0] + 0.08
+        assert found[1] > by_chance[1] + 0.1
+    assert plain.predictions[0].bounding_box is None
+    assert (plain.heat_map, explained.predictions[0].bounding_box) == (b"", None)
+    left, top, right, bottom = squares[0]
+    drawn = np.asarray(Image.open(io.BytesIO(explained.heat_map))).astype(int)
+    assert drawn.shape == (HEIGHT_PX, WIDTH_PX, 3)
+    row, column = np.unravel_index((drawn[..., 0] - drawn[..., 2]).argmax(), drawn.shape[:2])
+    assert left <= column < right
+    assert top <= row < bottom
