@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.conftest import EXPORTS
+from tests.tiny_model import write_tiny_model
 
 START_S = 120  # the first start may export the starter model
 COMMAND = [sys.executable, "-m", "image_categorizer_server"]
@@ -124,3 +125,26 @@ def http(up, admin_key) -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {admin_key}"}
     with httpx.Client(base_url=up.url, headers=headers, timeout=30) as client:
         yield client
+
+
+@pytest.fixture
+def roses(up, http, tmp_path) -> Iterator[str]:
+    """A model of two versions, both READY; gone afterwards."""
+    name, path = "roses", "/v1/models/roses"
+    for version in (1, 2):
+        source = write_tiny_model(tmp_path / str(version), ["rose", "tulip"], seed=version)
+        assert command("models", "add", name, source, "--data", up.data).returncode == 0
+    await_answer(http, f"{path}?version=2", lambda answer: answer.json().get("state") == "READY")
+    yield name
+    assert command("models", "remove", name, "--data", up.data).returncode == 0
+    await_answer(http, path, lambda answer: answer.status_code == 404)
+
+
+def await_answer(
+    http: httpx.Client, path: str, condition: Callable[[httpx.Response], bool]
+) -> None:
+    """Asks until the answer is as wanted."""
+    deadline_s = time.monotonic() + 30
+    while not condition(answer := http.get(path)):
+        assert time.monotonic() < deadline_s, answer.text
+        time.sleep(0.1)

@@ -28,6 +28,7 @@ def test_models_are_listed_and_described(http):
     assert http.get("/v1/models/starter").json() == starter
     assert http.get("/v1/models/starter?version=1").json() == starter
     assert http.get("/v1/models/starter?version=2").status_code == 404
+    assert http.get("/v1/models/starter?version=stable").status_code == 404
 
 
 def test_categories_are_paged(http):
@@ -53,7 +54,7 @@ def test_categories_are_paged(http):
     [
         ("page_size=-1", "page_size"),
         ("page_token=nonsense", "page_token"),
-        ("version=x", "version"),
+        ("version=X", "version"),
     ],
 )
 def test_wrong_page_requests_name_the_field(http, query, field):
@@ -81,13 +82,17 @@ def test_health_needs_no_key(up):
     assert httpx.get(f"{up.url}/readyz").json() == {"ready": True, "degraded": []}
 
 
-def answers(http):
+def answers(http, model):
     """Yields (path in the document, method, response) of every operation."""
     image = base64.b64encode(PICTURE).decode()
     yield "/v1/classify", "post", http.post("/v1/classify", json={"image": image})
     yield "/v1/categories", "get", http.get("/v1/categories?page_size=2")
     yield "/v1/models", "get", http.get("/v1/models")
     yield "/v1/models/{model}", "get", http.get("/v1/models/starter")
+    for verb in ("unload", "load", "setAlias"):
+        body = {"version": "1"} | ({"alias": "stable"} if verb == "setAlias" else {})
+        answer = http.post(f"/v1/models/{model}:{verb}", json=body)
+        yield f"/v1/models/{{model}}:{verb}", "post", answer
     yield "/v1/info", "get", http.get("/v1/info")
     yield "/healthz", "get", http.get("/healthz")
     yield "/readyz", "get", http.get("/readyz")
@@ -107,9 +112,9 @@ def closed(openapi):
     return openapi
 
 
-def test_every_operation_of_the_document_answers_as_it_says(http, openapi):
+def test_every_operation_of_the_document_answers_as_it_says(http, openapi, roses):
     seen = set()
-    for path, method, answer in answers(http):
+    for path, method, answer in answers(http, roses):
         seen.add((path, method))
         assert answer.status_code == 200
         content = openapi["paths"][path][method]["responses"]["200"]["content"]
@@ -144,6 +149,9 @@ def test_every_body_kind_and_parameter_of_the_document_works(http, openapi):
         "top_k": "2",
         "include_categories": "cat",
         "exclude_categories": "dog",
+        "bounding_boxes": "true",
+        "explain": "true",
+        "no_cache": "true",
     }
     assert {parameter["name"] for parameter in operation["parameters"]} == set(values)
     answer = http.post("/v1/classify", params=values, content=PICTURE)

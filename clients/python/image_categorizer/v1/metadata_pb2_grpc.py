@@ -152,7 +152,10 @@ class MetadataServiceServicer:
         seconds, restarts keep it.
 
         `canary` may take a share of what `stable` would get: set `canary_percent`. Which images go to it
-        follows from their bytes: the same image always goes the same way.
+        follows from their bytes: the same image always goes the same way. Where there is no `stable`, the
+        newest that is not `canary` answers the rest.
+
+        Returns the version; where the alias is taken away, the one that answers requests without one.
 
         Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
         `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_FAILED`: that version is not READY.
