@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from itertools import count
 
@@ -22,6 +23,7 @@ from image_categorizer.errors import from_rpc_error
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from image_categorizer_server import admin
 from image_categorizer_server.domain import Role
+from image_categorizer_server.errors import Overloaded
 
 from tests.integration.conftest import running_server
 from tests.pictures import jpeg
@@ -232,6 +234,38 @@ async def test_an_item_has_a_deadline_and_the_call_has_none(settings):
         await call.write(item("quick"))
         assert (await call.read()).response.success
         call.cancel()
+
+
+async def test_bulk_waits_where_others_are_refused(settings):
+    async with (
+        running_server(with_limit(settings, default_deadline_s=3)) as server,
+        await server.client() as client,
+    ):
+        classify = server.backend.classifications.classify
+        refusals = 0
+
+        async def busy(content, options, caller):
+            nonlocal refusals
+            if refusals < 3 or content == b"never":
+                refusals += 1
+                raise Overloaded("full", retry_after_s=0.1)
+            return await classify(content, options, caller)
+
+        server.backend.classifications.classify = busy
+        (bulk,) = [r async for r in client.classify_stream([("a", PICTURE)])]
+        assert (bulk.error, refusals) == (None, 3)
+        stub = classify_pb2_grpc.ClassifyServiceStub(client._channel)
+        codes = {}
+        for lane in (Config.INTERACTIVE, Config.BATCH):
+            call = stub.ClassifyStream(metadata=client._headers)
+            await call.write(config(lane=lane))
+            await call.write(item("a", b"never"))
+            start_s = time.monotonic()
+            codes[lane] = (await call.read()).status.code, time.monotonic() - start_s
+            call.cancel()
+    unavailable = grpc.StatusCode.UNAVAILABLE.value[0]
+    assert [code for code, _ in codes.values()] == [unavailable] * 2
+    assert codes[Config.INTERACTIVE][1] < 1 < 2.5 < codes[Config.BATCH][1]
 
 
 async def test_a_stopping_server_answers_what_it_has_read_and_ends_the_call(server, call):

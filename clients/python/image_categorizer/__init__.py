@@ -8,7 +8,7 @@ print(result.category, result.confidence)
 """
 
 from image_categorizer._calls import Classification, Image, ModelRef, Options, Prediction, Timing
-from image_categorizer._streams import Lane, Progress, Result, Source
+from image_categorizer._streams import Lane, Progress, Result, Source, image_files
 from image_categorizer.aio import AsyncImageCategorizationClient
 from image_categorizer.client import ImageCategorizationClient
 from image_categorizer.errors import (
@@ -77,4 +77,5 @@ __all__ = [
     "UnclassifiableImage",
     "UndecodableImage",
     "UnsupportedFormat",
+    "image_files",
 ]

@@ -1,15 +1,7 @@
 """A stream for asyncio: one task sends, one receives, the caller takes the results."""
 
 import asyncio
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-)
-from contextlib import aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 
 import grpc
 
@@ -51,6 +43,8 @@ class AsyncStream:
         self._results: asyncio.Queue[Result | Exception | None] = asyncio.Queue()
         self._source_error: Exception | None = None
         self._changed = asyncio.Event()
+        self._call: Call | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._pulling: asyncio.Task[None] | None = None
 
     async def results(self) -> AsyncIterator[Result]:
@@ -66,12 +60,14 @@ class AsyncStream:
                     self._max_image_bytes = (
                         self._max_image_bytes or await self._ask_max_image_bytes()
                     )
-                    async with aclosing(self._one_call()) as results:
-                        async for result in results:
-                            yield result
+                    self._start_call()
+                    while (result := await self._next_result()) is not None:
+                        yield result
                     break
                 except CategorizerError as error:
                     wait_s = self._ledger.broken(error)
+                finally:
+                    await self._end_call()
                 await asyncio.sleep(wait_s)
             if self._source_error is not None:
                 raise self._source_error
@@ -79,25 +75,34 @@ class AsyncStream:
             if self._pulling is not None:
                 self._pulling.cancel()
 
-    async def _one_call(self) -> AsyncGenerator[Result]:
-        call = self._open()
-        tasks = [asyncio.create_task(self._send(call)), asyncio.create_task(self._receive(call))]
-        try:
-            while (result := await self._results.get()) is not None:
-                if isinstance(result, Exception):
-                    raise result
-                done = self._ledger.given()
-                self._changed.set()
-                if self._on_progress is not None:
-                    self._on_progress(done, self._total)
-                yield result
+    def _start_call(self) -> None:
+        self._call = call = self._open()
+        self._tasks = [
+            asyncio.create_task(self._send(call)),
+            asyncio.create_task(self._receive(call)),
+        ]
+
+    async def _end_call(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _next_result(self) -> Result | None:
+        """Returns None when the call has ended well."""
+        result = await self._results.get()
+        if isinstance(result, Exception):
+            raise result
+        if result is None:
             if not self._ledger.is_finished:
                 raise ended_early()
-        finally:
-            call.cancel()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            return None
+        done = self._ledger.given()
+        self._changed.set()
+        if self._on_progress is not None:
+            self._on_progress(done, self._total)
+        return result
 
     async def _receive(self, call: Call) -> None:
         try:

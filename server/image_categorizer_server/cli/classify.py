@@ -2,13 +2,21 @@
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from image_categorizer import AsyncImageCategorizationClient, CategorizerError, Classification
+from image_categorizer import (
+    AsyncImageCategorizationClient,
+    CategorizerError,
+    Classification,
+    Options,
+    Result,
+    image_files,
+)
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -25,7 +33,6 @@ from image_categorizer_server.embedded.installation import (
 from image_categorizer_server.errors import OperatorError
 
 MANY = 3
-AT_ONCE = 8
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +41,9 @@ def register(app: typer.Typer) -> None:
 
 
 def classify(
-    files: Annotated[list[Path], typer.Argument(help="Images.", metavar="FILE")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Images, or folders of images.", metavar="FILE|DIR")
+    ],
     model: Annotated[
         str, typer.Option(help="The model to ask; the server's default otherwise.")
     ] = "",
@@ -51,7 +60,9 @@ def classify(
     CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY.
     """
     base_url, api_key = _server(data)
-    failed = asyncio.run(_classify_all(files, base_url, api_key, model, top_k, threshold, as_json))
+    files = _expanded(paths)
+    options = Options(model=model, top_k=top_k, confidence_threshold=threshold)
+    failed = asyncio.run(_classify_all(files, base_url, api_key, options, as_json))
     if failed:
         raise OperatorError(f"{failed} of {len(files)} images could not be classified.")
 
@@ -85,77 +96,74 @@ def _own_key(installation: Installation) -> str:
     return installation.client_key.read_text().strip()
 
 
+def _expanded(paths: list[Path]) -> list[Path]:
+    """Returns the files, and in each folder's place its images."""
+    files: list[Path] = []
+    for path in paths:
+        found = map(Path, image_files(path, None, True)) if path.is_dir() else [path]
+        files.extend(found)
+    if not files:
+        raise OperatorError("There are no images in these folders.")
+    return files
+
+
 async def _classify_all(
-    files: list[Path],
-    base_url: str,
-    api_key: str,
-    model: str,
-    top_k: int,
-    threshold: float,
-    as_json: bool,
+    files: list[Path], base_url: str, api_key: str, options: Options, as_json: bool
 ) -> int:
     """Prints one result a file, in their order; returns how many failed."""
     table = Table("file", "category", "confidence", box=None)
     failed = 0
+    console = note()
+    is_many = len(files) >= MANY
     async with AsyncImageCategorizationClient(api_key, base_url) as client:
-        outcomes = _outcomes(client, files, model, top_k, threshold)
-        console = note()
-        with Progress(console=console, disable=len(files) < MANY, transient=True) as progress:
+        with Progress(console=console, disable=not is_many, transient=True) as progress:
             task = progress.add_task("Classifying", total=len(files))
-            async for file, outcome in outcomes:
-                progress.advance(task)
-                failed += _show(file, outcome, as_json, table, console)
-    if table.row_count:
-        out().print(table)
+            results = client.classify_stream(
+                files,
+                lane="BATCH" if is_many else "INTERACTIVE",
+                on_progress=lambda done, _: progress.update(task, completed=done),
+                **options,
+            )
+            try:
+                async for result in _in_order(files, results):
+                    failed += _show(result, as_json, table, console)
+            except CategorizerError as error:
+                raise OperatorError(error.message) from None
+            finally:
+                if table.row_count:
+                    out().print(table)
     return failed
 
 
-async def _outcomes(
-    client: AsyncImageCategorizationClient,
-    files: list[Path],
-    model: str,
-    top_k: int,
-    threshold: float,
-) -> AsyncIterator[tuple[Path, Classification | Exception]]:
-    """Yields the files in order, a few of them under way at once."""
-
-    async def classify_one(file: Path) -> Classification | Exception:
-        try:
-            return await client.classify_image(
-                file, model=model, top_k=top_k, confidence_threshold=threshold
-            )
-        except (CategorizerError, OSError) as error:
-            return error
-
-    under_way: list[asyncio.Task[Classification | Exception]] = []
-    for position, file in enumerate(files):
-        while len(under_way) < min(position + AT_ONCE, len(files)):
-            under_way.append(asyncio.create_task(classify_one(files[len(under_way)])))
-        yield file, await under_way[position]
+async def _in_order(files: list[Path], results: AsyncIterator[Result]) -> AsyncIterator[Result]:
+    """Yields the results in the files' order; those of one file in any."""
+    early: defaultdict[str, list[Result]] = defaultdict(list)
+    for file in files:
+        while not early[str(file)]:
+            result = await anext(results)
+            early[result.key].append(result)
+        yield early[str(file)].pop()
 
 
-def _show(
-    file: Path, outcome: Classification | Exception, as_json: bool, table: Table, console: Console
-) -> bool:
-    """Prints an outcome, or adds it to the table; returns whether it is a failure."""
-    if isinstance(outcome, Exception):
-        console.print(f"{file}: {outcome}", markup=False, soft_wrap=True)
+def _show(result: Result, as_json: bool, table: Table, console: Console) -> bool:
+    """Prints a result, or adds it to the table; returns whether it is a failure."""
+    classification = result.classification
+    if classification is None:
+        console.print(f"{result.filename}: {result.error}", markup=False, soft_wrap=True)
         return True
     if as_json:
-        print(
-            json.dumps(
-                asdict(outcome) | {"category": outcome.category, "confidence": outcome.confidence}
-            )
-        )
+        fields = asdict(classification)
+        del fields["heat_map"]  # never asked for here
+        best = {"category": result.category, "confidence": result.confidence}
+        print(json.dumps(fields | best))
     else:
-        _add_rows(table, file, outcome)
+        _add_rows(table, classification)
     return False
 
 
-def _add_rows(table: Table, file: Path, result: Classification) -> None:
+def _add_rows(table: Table, result: Classification) -> None:
     for position, prediction in enumerate(result.predictions):
-        table.add_row(
-            str(file) if position == 0 else "", prediction.category, f"{prediction.confidence:.1%}"
-        )
+        name = result.filename if position == 0 else ""
+        table.add_row(name, prediction.category, f"{prediction.confidence:.1%}")
     if not result.predictions:
-        table.add_row(str(file), "-", "")
+        table.add_row(result.filename, "-", "")

@@ -18,6 +18,7 @@ from image_categorizer.v1 import classify_pb2
 
 from image_categorizer_server.domain import ClassifyOptions, Lane
 from image_categorizer_server.errors import (
+    CategorizerError,
     DeadlineExceeded,
     DeadlineUnreachable,
     Draining,
@@ -26,7 +27,7 @@ from image_categorizer_server.errors import (
     Overloaded,
 )
 from image_categorizer_server.rpc import convert
-from image_categorizer_server.rpc.call import Call, current_call
+from image_categorizer_server.rpc.call import current_call
 from image_categorizer_server.rpc.failures import failure_of
 from image_categorizer_server.rpc.validation import classify_options
 from image_categorizer_server.setting_groups import ServerSettings
@@ -140,7 +141,7 @@ class ItemStream:
         )
         current_call.set(call)
         try:
-            response = Response(key=item.key, response=await self._within_deadline(item, call))
+            response = Response(key=item.key, response=await self._classify_in_time(item.image))
         except Exception as error:  # noqa: BLE001 - it is the item's, not the call's
             status = convert.status(failure_of(error, METHOD, call))
             response = Response(key=item.key, status=status)
@@ -152,25 +153,25 @@ class ItemStream:
                 await self._context.write(response)
         self._room.release()
 
-    async def _within_deadline(self, item: Item, call: Call) -> classify_pb2.ClassifyResponse:
+    async def _classify_in_time(self, content: bytes) -> classify_pb2.ClassifyResponse:
+        """Classifies; in lane BATCH asks again until the deadline while the server is too busy."""
+        refusal: CategorizerError = DeadlineExceeded(
+            "the deadline passed before the answer was ready"
+        )
         try:
             async with asyncio.timeout(self._item_s) as deadline:
-                return await self._classify_patiently(item.image)
+                while True:
+                    try:
+                        return await self._classify(content, self._options, self._lane)
+                    except (Overloaded, DeadlineUnreachable, ModelLoading) as error:
+                        if self._lane is not Lane.BATCH:
+                            raise
+                        refusal, wait_s = error, error.retry_after_s
+                    await asyncio.sleep(wait_s * random.uniform(*JITTER))  # noqa: S311 - no secret
         except TimeoutError:
             if not deadline.expired():
                 raise
-            raise DeadlineExceeded("the deadline passed before the answer was ready") from None
-
-    async def _classify_patiently(self, content: bytes) -> classify_pb2.ClassifyResponse:
-        """Classifies; in lane BATCH waits while the server has no room for the image."""
-        while True:
-            try:
-                return await self._classify(content, self._options, self._lane)
-            except (Overloaded, DeadlineUnreachable, ModelLoading) as error:
-                if self._lane is not Lane.BATCH:
-                    raise
-                wait_s = error.retry_after_s
-            await asyncio.sleep(wait_s * random.uniform(*JITTER))  # noqa: S311 - no secret
+            raise refusal from None
 
 
 def _forget(task: asyncio.Task[bool]) -> None:

@@ -132,10 +132,12 @@ class ClassifyServiceServicer:
         last as long as its own deadline, or for ever.
 
         What is wrong with one item is that item's `status`; the call goes on. Where the server is too
-        busy for an item of lane BATCH it waits rather than refuse it.
+        busy for an item of lane BATCH it tries again until the item's time is over, and only then refuses.
 
         Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
-        message is no `config`, a later one is, an item has no key or a key that is still unanswered.
+        message is no `config`, a later one is, an item has no key or a key that is still unanswered;
+        RESOURCE_EXHAUSTED, with no details, where a message is more than twice as large as an image may
+        be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

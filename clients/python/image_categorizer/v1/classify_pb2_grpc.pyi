@@ -87,10 +87,12 @@ class ClassifyServiceStub:
     last as long as its own deadline, or for ever.
 
     What is wrong with one item is that item's `status`; the call goes on. Where the server is too
-    busy for an item of lane BATCH it waits rather than refuse it.
+    busy for an item of lane BATCH it tries again until the item's time is over, and only then refuses.
 
     Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
-    message is no `config`, a later one is, an item has no key or a key that is still unanswered.
+    message is no `config`, a later one is, an item has no key or a key that is still unanswered;
+    RESOURCE_EXHAUSTED, with no details, where a message is more than twice as large as an image may
+    be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
     """
 
 @_typing.type_check_only
@@ -152,10 +154,12 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
     last as long as its own deadline, or for ever.
 
     What is wrong with one item is that item's `status`; the call goes on. Where the server is too
-    busy for an item of lane BATCH it waits rather than refuse it.
+    busy for an item of lane BATCH it tries again until the item's time is over, and only then refuses.
 
     Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
-    message is no `config`, a later one is, an item has no key or a key that is still unanswered.
+    message is no `config`, a later one is, an item has no key or a key that is still unanswered;
+    RESOURCE_EXHAUSTED, with no details, where a message is more than twice as large as an image may
+    be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
     """
 
 class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -232,10 +236,12 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
         last as long as its own deadline, or for ever.
 
         What is wrong with one item is that item's `status`; the call goes on. Where the server is too
-        busy for an item of lane BATCH it waits rather than refuse it.
+        busy for an item of lane BATCH it tries again until the item's time is over, and only then refuses.
 
         Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
-        message is no `config`, a later one is, an item has no key or a key that is still unanswered.
+        message is no `config`, a later one is, an item has no key or a key that is still unanswered;
+        RESOURCE_EXHAUSTED, with no details, where a message is more than twice as large as an image may
+        be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
         """
 
 def add_ClassifyServiceServicer_to_server(servicer: ClassifyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,170 @@
+"""ClassifyStream through Envoy: thousands on one call, long and silent calls, restarts."""
+
+import asyncio
+import json
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import grpc
+import httpx
+import psutil
+import pytest
+from image_categorizer import (
+    AsyncImageCategorizationClient,
+    ImageCategorizationClient,
+    UndecodableImage,
+    UnsupportedFormat,
+)
+from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
+
+from tests.e2e.conftest import Up, command, free_port
+from tests.pictures import jpeg
+
+pytestmark = pytest.mark.timeout(180)
+PICTURES = [jpeg(64, 48, seed) for seed in range(20)]
+MANY = 2000
+PDF = b"%PDF-1.7 is no image"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """2,000 small images, every twentieth of them none."""
+    root = tmp_path_factory.mktemp("many")
+    for number in range(MANY):
+        content = PDF if number % 20 == 7 else PICTURES[number % 20]
+        (root / f"{number}.jpg").write_bytes(content)
+    return root
+
+
+def check(folder: Path, results) -> None:
+    """Passes exactly one result for each file, bad for the bad ones and only for those."""
+    results = list(results)
+    assert Counter(r.filename for r in results) == Counter(str(f) for f in folder.iterdir())
+    bad = [r for r in results if r.error is not None]
+    assert {int(Path(r.filename).stem) % 20 for r in bad} == {7}
+    assert len(bad) == MANY // 20
+    assert all(isinstance(r.error, UndecodableImage | UnsupportedFormat) for r in bad)
+    assert all(r.category for r in results if r.error is None)
+
+
+def test_thousands_of_files_each_get_their_result(up, admin_key, folder):
+    with ImageCategorizationClient(admin_key, up.url) as client:
+        check(folder, client.classify_dir(folder, no_cache=True))
+
+
+async def test_the_asyncio_client_does_the_same(up, admin_key, folder):
+    async with AsyncImageCategorizationClient(admin_key, up.url) as client:
+        check(folder, [r async for r in client.classify_dir(folder)])
+
+
+def test_the_command_line_takes_folders(up, folder):
+    done = command("classify", folder, folder / "0.jpg", "--json", "--data", up.data)
+    assert done.returncode == 1
+    assert f"{MANY // 20} of {MANY + 1} images could not be classified." in done.stderr
+    lines = [json.loads(line)["filename"] for line in done.stdout.splitlines()]
+    files = sorted(str(file) for file in folder.iterdir())
+    good = [file for file in files if int(Path(file).stem) % 20 != 7]
+    assert lines == [*good, str(folder / "0.jpg")]
+
+
+def test_an_empty_folder_is_said_to_be_empty(up, tmp_path):
+    done = command("classify", tmp_path, "--data", up.data)
+    assert (done.returncode, "no images" in done.stderr) == (1, True)
+
+
+@pytest.fixture
+def strict(tmp_path):
+    """An installation whose deadlines are short."""
+    variables = {
+        "CATEGORIZER_SERVER__DEFAULT_DEADLINE_S": "2",
+        "CATEGORIZER_SERVER__MAX_DEADLINE_S": "3",
+        "CATEGORIZER_GATEWAY__STREAM_IDLE_TIMEOUT_S": "8",
+    }
+    running = Up(tmp_path / "data", free_port(), variables)
+    running.start()
+    yield running
+    assert running.stop() == 0
+
+
+async def test_only_silence_ends_a_stream(strict):
+    key = strict.shown_key()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{strict.port}") as channel:
+        stub = classify_pb2_grpc.ClassifyServiceStub(channel)
+        call = stub.ClassifyStream(metadata=(("authorization", f"Bearer {key}"),))
+        await call.write(config())
+        start_s = time.monotonic()
+        await asyncio.sleep(5)  # longer than any deadline, and nothing has been answered
+        for number in range(4):
+            await call.write(item(f"k{number}"))
+            answer = await asyncio.wait_for(call.read(), 5)
+            assert (answer.key, answer.response.success) == (f"k{number}", True)
+            await asyncio.sleep(4)
+        assert time.monotonic() - start_s > 20
+        with pytest.raises(grpc.aio.AioRpcError):
+            await asyncio.wait_for(call.read(), 12)
+
+
+async def test_the_clients_open_a_stream_again_that_silence_ended(strict):
+    async def slowly():
+        yield "a", PICTURES[0]
+        await asyncio.sleep(11)
+        yield "b", PICTURES[1]
+
+    async with AsyncImageCategorizationClient(strict.shown_key(), strict.url) as client:
+        assert [(r.key, r.error) async for r in client.classify_stream(slowly())] == [
+            ("a", None),
+            ("b", None),
+        ]
+
+
+def config():
+    return classify_pb2.ClassifyStreamRequest(config=classify_pb2.ClassifyStreamConfig())
+
+
+def item(key: str):
+    item = classify_pb2.ClassifyStreamItem(key=key, image=PICTURES[0])
+    return classify_pb2.ClassifyStreamRequest(item=item)
+
+
+def server_of(running: Up) -> psutil.Process:
+    assert running.process is not None
+    parts = psutil.Process(running.process.pid).children()
+    return next(part for part in parts if part.cmdline()[-1] == "serve")
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("kind", ["ordinary", "asyncio"])
+def test_a_restart_of_the_server_loses_and_repeats_nothing(strict, folder, how, kind):
+    key, url = strict.shown_key(), strict.url
+    results = []
+    signalled = []
+
+    def progress(done, total):
+        if done == 300:
+            signalled.append(server_of(strict))
+            signalled[0].send_signal(how)
+
+    async def awaited():
+        async with AsyncImageCategorizationClient(key, url) as client:
+            async for result in client.classify_dir(folder, on_progress=progress):
+                results.append(result)
+                await asyncio.sleep(0.001)
+
+    if kind == "asyncio":
+        asyncio.run(awaited())
+    else:
+        with ImageCategorizationClient(key, url) as client:
+            results.extend(client.classify_dir(folder, on_progress=progress))
+    check(folder, results)
+    assert not signalled[0].is_running()
+    assert httpx.get(f"{url}/readyz").status_code == 200
+
+
+def test_a_caller_who_stops_half_way_leaves_nothing_behind(up, admin_key, folder):
+    with ImageCategorizationClient(admin_key, up.url) as client:
+        for result in client.classify_dir(folder):
+            assert result.filename
+            break
+        assert client.classify_image(PICTURES[0]).category
