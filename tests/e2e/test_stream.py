@@ -31,7 +31,7 @@ PDF = b"%PDF-1.7 is no image"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """2,000 small images, every twentieth of them none."""
-    root = tmp_path_factory.mktemp("many")
+    root: Path = tmp_path_factory.mktemp("many")
     for number in range(MANY):
         content = PDF if number % 20 == 7 else PICTURES[number % 20]
         (root / f"{number}.jpg").write_bytes(content)
