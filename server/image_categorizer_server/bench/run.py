@@ -1,15 +1,10 @@
 """Runs a real installation beside the raw limit, in rounds that take turns; tells medians."""
 
-import asyncio
 import json
-import os
-import socket
 import statistics
-import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,23 +19,16 @@ from image_categorizer_server.bench.load import (
     grpc_clients,
     rest_clients,
 )
-from image_categorizer_server.bench.prepare import MODEL, pictures, write_model
-from image_categorizer_server.embedded.installation import Installation
-from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.export import ensure_export
-from image_categorizer_server.inference.importer import Labels, copy_model
-from image_categorizer_server.inference.repository import Repository
+from image_categorizer_server.bench.prepare import MODEL, pictures
+from image_categorizer_server.bench.stage import Raw, installation, prepare, raw_limit
 from image_categorizer_server.settings import Settings
 
 MANY = 32
 # Many short rounds: on a shared machine the speed drifts from one second to the next.
 ROUNDS = 7
 ALONE_S, TOGETHER_S, WARM_UP_S = 1.0, 2.0, 1.0
-START_S = 120.0
-PROGRAM = [sys.executable, "-m", "image_categorizer_server"]
 Say = Callable[[str], None]
 Clients = Callable[[int], AbstractAsyncContextManager[list[Ask]]]
-Raw = Callable[[int, float], Awaitable[dict[str, float]]]
 
 
 @dataclass
@@ -84,78 +72,9 @@ async def run(settings: Settings, folder: Path | None, say: Say) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="image-categorizer-bench-") as temporary:
         data = Path(temporary)
         say("Preparing pictures and the model")
-        model, onnx = await _prepare(Installation(data), settings, folder)
-        async with _installation(data) as (address, key, server), _raw(model, onnx) as raw:
+        model, onnx = await prepare(data, settings, folder)
+        async with installation(data) as (address, key, server), raw_limit(model, onnx) as raw:
             return await _measure(address, key, f"unix:{data}/run/server.sock", server, raw, say)
-
-
-async def _prepare(
-    installation: Installation, settings: Settings, folder: Path | None
-) -> tuple[Path, Path]:
-    repository = Repository(installation.data / "models")
-    if folder is None:
-        folder = installation.data / "source"
-        await asyncio.to_thread(write_model, folder)
-    with repository.incoming() as incoming:
-        manifest = copy_model(folder, incoming, Labels(MODEL, 1))
-        model = repository.publish(incoming, manifest)
-    models = settings.models
-    file, verdict = await ensure_export(model, manifest, models.cache_path, models.export_timeout_s)
-    if not verdict.accepted:
-        raise OperatorError(f"The model cannot be measured with ONNX Runtime: {verdict.reason}.")
-    return model, file
-
-
-@asynccontextmanager
-async def _installation(data: Path) -> AsyncIterator[tuple[str, str, psutil.Process]]:
-    """Runs `up`; yields its address, an admin key, and the server's process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "MODEL_PATH": str(data / "models")}
-    words = [*PROGRAM, "up", "--port", str(port), "--data", str(data)]
-    log = data / "up.log"
-    with log.open("w") as output:
-        up = await asyncio.create_subprocess_exec(*words, stderr=output, env=environment)
-    try:
-        deadline_s = time.monotonic() + START_S
-        while "Try it" not in log.read_text():
-            if up.returncode is not None or time.monotonic() > deadline_s:
-                raise OperatorError(f"The installation did not start.\n{log.read_text()}")
-            await asyncio.sleep(0.1)
-        key = next(w for w in log.read_text().split() if w.startswith("ic_"))
-        parts = json.loads((data / "run" / "parts.json").read_text())
-        server = next(part["pid"] for part in parts if part["name"] == "server")
-        yield f"127.0.0.1:{port}", key, psutil.Process(server)
-    finally:
-        if up.returncode is None:
-            up.terminate()
-        await up.wait()
-
-
-@asynccontextmanager
-async def _raw(model: Path, onnx: Path) -> AsyncIterator[Raw]:
-    """Runs the raw limit's process; yields what asks it for one round."""
-    words = [sys.executable, "-m", "image_categorizer_server.bench.raw"]
-    process = await asyncio.create_subprocess_exec(
-        *(*words, str(model), str(onnx)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    stdin, stdout = process.stdin, process.stdout
-
-    async def ask(clients: int, seconds: float) -> dict[str, float]:
-        stdin.write(f"{clients} {seconds}\n".encode())
-        figures: dict[str, float] = json.loads(await stdout.readline())
-        return figures
-
-    try:
-        yield ask
-    finally:
-        stdin.close()
-        await process.wait()
 
 
 async def _measure(
@@ -181,7 +100,7 @@ async def _measure(
                 figures = await raw(clients, seconds)
             else:
                 async with ways[name](clients) as asks:
-                    figures = _figures(await drive(asks, contents, seconds), server)
+                    figures = figures_of(await drive(asks, contents, seconds), server)
             if turn:
                 collected.figures.append(figures)
     for (_, clients), collected in rounds.items():
@@ -191,7 +110,8 @@ async def _measure(
     return [collected.settle() for collected in rounds.values()]
 
 
-def _figures(sample: Sample, server: psutil.Process) -> dict[str, float]:
+def figures_of(sample: Sample, server: psutil.Process) -> dict[str, float]:
+    """Returns the figures of one round."""
     percentiles = statistics.quantiles(sample.times_ms, n=100, method="inclusive")
     return {
         "images_per_s": len(sample.times_ms) / sample.seconds,

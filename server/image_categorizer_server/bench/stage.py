@@ -1,0 +1,111 @@
+"""What is measured: a model, an installation of our own, the raw limit's process."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+
+from image_categorizer_server.bench.prepare import MODEL, write_model
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.export import ensure_export
+from image_categorizer_server.inference.importer import Labels, copy_model
+from image_categorizer_server.inference.repository import Repository
+from image_categorizer_server.settings import Settings
+
+START_S = 120.0
+PROGRAM = [sys.executable, "-m", "image_categorizer_server"]
+Raw = Callable[[int, float], Awaitable[dict[str, float]]]
+"""Measures the raw limit with so many clients for so many seconds."""
+
+
+async def prepare(data: Path, settings: Settings, folder: Path | None) -> tuple[Path, Path]:
+    """Publishes the model to measure; returns its version's folder and its exported network.
+
+    Args:
+        data: the installation's folder.
+        settings: ours.
+        folder: a Hugging Face folder; None for MobileNetV2 with random weights.
+
+    Raises:
+        OperatorError: expected; ONNX Runtime cannot run it.
+    """
+    repository = Repository(data / "models")
+    if folder is None:
+        folder = data / "source"
+        await asyncio.to_thread(write_model, folder)
+    with repository.incoming() as incoming:
+        manifest = copy_model(folder, incoming, Labels(MODEL, 1))
+        model = repository.publish(incoming, manifest)
+    models = settings.models
+    file, verdict = await ensure_export(model, manifest, models.cache_path, models.export_timeout_s)
+    if not verdict.accepted:
+        raise OperatorError(f"The model cannot be measured with ONNX Runtime: {verdict.reason}.")
+    return model, file
+
+
+@asynccontextmanager
+async def installation(data: Path) -> AsyncIterator[tuple[str, str, psutil.Process]]:
+    """Runs `up`; yields its address, an admin key, and the server's process.
+
+    Raises:
+        OperatorError: expected; it does not start.
+    """
+    port = free_port()
+    environment = {**os.environ, "MODEL_PATH": str(data / "models")}
+    words = [*PROGRAM, "up", "--port", str(port), "--data", str(data)]
+    log = data / "up.log"
+    with log.open("w") as output:
+        up = await asyncio.create_subprocess_exec(*words, stderr=output, env=environment)
+    try:
+        deadline_s = time.monotonic() + START_S
+        while "Try it" not in log.read_text():
+            if up.returncode is not None or time.monotonic() > deadline_s:
+                raise OperatorError(f"The installation did not start.\n{log.read_text()}")
+            await asyncio.sleep(0.1)
+        key = next(w for w in log.read_text().split() if w.startswith("ic_"))
+        parts = json.loads((data / "run" / "parts.json").read_text())
+        server = next(part["pid"] for part in parts if part["name"] == "server")
+        yield f"127.0.0.1:{port}", key, psutil.Process(server)
+    finally:
+        if up.returncode is None:
+            up.terminate()
+        await up.wait()
+
+
+@asynccontextmanager
+async def raw_limit(model: Path, onnx: Path) -> AsyncIterator[Raw]:
+    """Runs the raw limit's process; yields what asks it for one round."""
+    words = [sys.executable, "-m", "image_categorizer_server.bench.raw"]
+    process = await asyncio.create_subprocess_exec(
+        *(*words, str(model), str(onnx)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stdin, stdout = process.stdin, process.stdout
+
+    async def ask(clients: int, seconds: float) -> dict[str, float]:
+        stdin.write(f"{clients} {seconds}\n".encode())
+        figures: dict[str, float] = json.loads(await stdout.readline())
+        return figures
+
+    try:
+        yield ask
+    finally:
+        stdin.close()
+        await process.wait()
+
+
+def free_port() -> int:
+    """Returns a port of 127.0.0.1 that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
