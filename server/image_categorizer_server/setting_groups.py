@@ -29,6 +29,11 @@ class ServerSettings(Group):
     max_stream_in_flight: int = Field(
         64, ge=1, le=10_000, description="Most unanswered images of one ClassifyStream call."
     )
+    max_stream_in_flight_bytes: int = Field(
+        64 * 2**20,
+        ge=1,
+        description="Most bytes that the unanswered images of one call may have, but for the last.",
+    )
     processes: int = Field(
         1,
         ge=1,
@@ -132,11 +137,15 @@ class InferenceSettings(Group):
         le=256,
         description="Threads that only decode; 0: one a core, none if calls use a core each.",
     )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="What torch computes in; auto: bf16 or fp16 on a GPU, if as right as fp32.",
+    )
     max_batch_size: int = Field(
-        16,
-        ge=1,
+        0,
+        ge=0,
         le=512,
-        description="Most images in one micro-batch; each model finds its best.",
+        description="Most images in one micro-batch, each model finds its best; 0: 16, GPU: 64.",
     )
     max_queued: int = Field(
         256, ge=1, le=1_000_000, description="Most images per model between arrival and answer."
@@ -163,6 +172,10 @@ class InferenceSettings(Group):
         le=3600,
         description="How long one model call may last before the server says it is not live.",
     )
+
+    def largest_batch(self, device: str) -> int:
+        """Returns the most images in one micro-batch on `cpu` or `cuda`."""
+        return self.max_batch_size or (64 if device == "cuda" else 16)
 
     def decoders(self, device: str) -> int:
         """Returns how many threads only decode.

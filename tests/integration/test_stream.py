@@ -160,9 +160,12 @@ async def test_a_key_revoked_while_the_stream_lasts_ends_it(server):
             await collected(results, [])
 
 
-async def test_no_more_are_read_than_may_be_unanswered(settings):
+@pytest.mark.parametrize(
+    "limits", [{"max_stream_in_flight": 4}, {"max_stream_in_flight_bytes": 2_000_000}]
+)
+async def test_no_more_are_read_than_may_be_unanswered(settings, limits):
     async with (
-        running_server(with_limit(settings, max_stream_in_flight=4)) as server,
+        running_server(with_limit(settings, **limits)) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         call = await opened(server, channel)

@@ -48,6 +48,34 @@ LANES = {
 }
 
 
+class Room:
+    """How many more items may be read, by their number and by their bytes."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._taken = 0
+        self._taken_bytes = 0
+        self._given = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Returns when one more may be read, however large it is."""
+        while self._taken >= self._most or self._taken_bytes >= self._most_bytes:
+            self._given.clear()
+            await self._given.wait()
+
+    def take(self, size_bytes: int) -> None:
+        """Counts an item that was read."""
+        self._taken += 1
+        self._taken_bytes += size_bytes
+
+    def give(self, size_bytes: int) -> None:
+        """Counts an item that was answered."""
+        self._taken -= 1
+        self._taken_bytes -= size_bytes
+        self._given.set()
+
+
 class ItemStream:
     """The items of one call, from the reading of each to its answer."""
 
@@ -65,7 +93,7 @@ class ItemStream:
         self._lane = Lane.INTERACTIVE
         self._item_s = server.default_deadline_s
         self._call = current_call.get()
-        self._room = asyncio.Semaphore(server.max_stream_in_flight)
+        self._room = Room(server.max_stream_in_flight, server.max_stream_in_flight_bytes)
         self._writing = asyncio.Lock()
         self._unanswered: set[str] = set()
         self._is_over = False
@@ -100,7 +128,7 @@ class ItemStream:
         assert self._call.readmit is not None
         self._configure(await self._context.read())
         while True:
-            await self._room.acquire()
+            await self._room.wait()
             message: object = await self._context.read()
             if not isinstance(message, Request):
                 return True
@@ -108,8 +136,12 @@ class ItemStream:
                 return False
             await self._call.readmit()
             item = self._checked(message)
+            content = item.image
             self._unanswered.add(item.key)
-            items.create_task(self._answer(item))
+            self._room.take(len(content))
+            items.create_task(self._answer(item.key, content))
+            # The message holds the image a second time.
+            del message, item, content
 
     def _configure(self, message: object) -> None:
         if not isinstance(message, Request) or message.WhichOneof("message") != "config":
@@ -133,7 +165,7 @@ class ItemStream:
             raise InvalidRequest.of([("item.key", f"'{key}' is still unanswered")])
         return message.item
 
-    async def _answer(self, item: Item) -> None:
+    async def _answer(self, key: str, content: bytes) -> None:
         call = replace(
             self._call,
             start_s=time.perf_counter(),
@@ -141,17 +173,17 @@ class ItemStream:
         )
         current_call.set(call)
         try:
-            response = Response(key=item.key, response=await self._classify_in_time(item.image))
+            response = Response(key=key, response=await self._classify_in_time(content))
         except Exception as error:  # noqa: BLE001 - it is the item's, not the call's
             status = convert.status(failure_of(error, METHOD, call))
-            response = Response(key=item.key, status=status)
+            response = Response(key=key, status=status)
         async with self._writing:
             # First, for the client may use the key again as soon as it has the answer.
-            self._unanswered.discard(item.key)
+            self._unanswered.discard(key)
             # A client that has gone is nobody's fault; gRPC cancels the call by itself.
             with suppress(grpc.aio.InternalError):
                 await self._context.write(response)
-        self._room.release()
+        self._room.give(len(content))
 
     async def _classify_in_time(self, content: bytes) -> classify_pb2.ClassifyResponse:
         """Classifies; in lane BATCH asks again until the deadline while the server is too busy."""

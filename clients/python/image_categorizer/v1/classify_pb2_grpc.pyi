@@ -81,8 +81,8 @@ class ClassifyServiceStub:
 
     The first message holds `config`, every other one an `item`. Each item is answered once, by its
     `key`, in the order in which answers become ready. The server reads on only while fewer than
-    `Limits.max_stream_in_flight` items of the call are unanswered, so a client may send as fast as
-    HTTP/2 lets it. The client closes its side when it has sent all; the call ends when all are
+    `Limits.max_stream_in_flight` items of the call are unanswered, fewer where they are large, so a
+    client may send as fast as HTTP/2 lets it. The client closes its side when it has sent all; the call ends when all are
     answered. Each item has the time that a `Classify` without a deadline has; the call itself may
     last as long as its own deadline, or for ever.
 
@@ -148,8 +148,8 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
 
     The first message holds `config`, every other one an `item`. Each item is answered once, by its
     `key`, in the order in which answers become ready. The server reads on only while fewer than
-    `Limits.max_stream_in_flight` items of the call are unanswered, so a client may send as fast as
-    HTTP/2 lets it. The client closes its side when it has sent all; the call ends when all are
+    `Limits.max_stream_in_flight` items of the call are unanswered, fewer where they are large, so a
+    client may send as fast as HTTP/2 lets it. The client closes its side when it has sent all; the call ends when all are
     answered. Each item has the time that a `Classify` without a deadline has; the call itself may
     last as long as its own deadline, or for ever.
 
@@ -230,8 +230,8 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The first message holds `config`, every other one an `item`. Each item is answered once, by its
         `key`, in the order in which answers become ready. The server reads on only while fewer than
-        `Limits.max_stream_in_flight` items of the call are unanswered, so a client may send as fast as
-        HTTP/2 lets it. The client closes its side when it has sent all; the call ends when all are
+        `Limits.max_stream_in_flight` items of the call are unanswered, fewer where they are large, so a
+        client may send as fast as HTTP/2 lets it. The client closes its side when it has sent all; the call ends when all are
         answered. Each item has the time that a `Classify` without a deadline has; the call itself may
         last as long as its own deadline, or for ever.
 
