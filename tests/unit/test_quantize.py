@@ -147,6 +147,13 @@ def test_with_labels_accuracy_is_compared(repository, tmp_path, pictures, quanti
     make.quantize(found(repository), pictures, labelled)
     told = next(sentence for sentence in said if sentence.startswith("Top-1"))
     assert "right on 24 labelled pictures: fp32 " in told
+    make, _ = quantizer(max_loss_points=-101)
+    with pytest.raises(OperatorError, match="Give more calibration pictures, or allow more"):
+        make.quantize(found(repository), pictures, labelled)
+    make, _ = quantizer(quantize_min_pictures=25)
+    with pytest.raises(OperatorError, match="24 labelled pictures, too few to compare with"):
+        make.quantize(found(repository), pictures, labelled)
+    make, _ = quantizer()
     (labelled / "ant" / "00.jpg").write_bytes(b"no image")
     with pytest.raises(OperatorError, match=r"00\.jpg is no image that can be decoded"):
         make.quantize(found(repository), pictures, labelled)

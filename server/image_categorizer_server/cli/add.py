@@ -70,9 +70,9 @@ def add(
 
     A Hugging Face model is exported to ONNX and compared with torch before it appears.
 
-    An ONNX file takes one batch of pictures and answers a number for each label.  How pictures
-    become its input stands in preprocessor_config.json beside it or in the options marked ONNX;
-    where neither says, it is done as for networks of ImageNet.
+    An ONNX file takes a batch of pictures and answers a number for each label.
+    preprocessor_config.json beside it, or the options marked ONNX, say how pictures
+    become its input; where neither does, as for networks of ImageNet.
     """
     said = Preprocessing(size, resize, mean, std, activation)
     _add(name, path, (licence, origin, taxonomy), said, settings_for(data))

@@ -1,0 +1,161 @@
+"""ONNX files and int8 versions, from the command line to a running server's answer."""
+
+import asyncio
+import json
+import sys
+
+import pytest
+from image_categorizer_server.backend import watching_models
+from image_categorizer_server.inference.repository import Repository, manifest_of
+
+from tests.conftest import EXPORTS
+from tests.integration.conftest import running_server
+from tests.pictures import jpeg
+from tests.tiny_onnx import write_tiny_onnx
+
+pytestmark = pytest.mark.timeout(120)
+CATEGORIES = ["ant", "bee", "cat"]
+
+
+async def models(settings, *words, **variables):
+    """Runs `image-categorizer models`; returns the exit status and what it told."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "image_categorizer_server",
+        "models",
+        *map(str, words),
+        env={
+            "MODEL_PATH": str(settings.model_path),
+            "CATEGORIZER_MODELS__CACHE_PATH": str(EXPORTS),
+            "COLUMNS": "200",
+            "HF_HUB_OFFLINE": "1",
+        }
+        | variables,
+        cwd=settings.model_path.parent,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    told, _ = await process.communicate()
+    return process.returncode, told.decode()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """24 files, each in the folder of a category."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for seed in range(24):
+        file = folder / CATEGORIES[seed % 3] / f"{seed}.jpg"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(jpeg(seed=seed))
+    return folder
+
+
+async def test_an_onnx_file_is_added_quantised_and_served_as_the_newest_version(
+    settings, tmp_path, pictures
+):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, name="net.onnx")
+    status, told = await models(settings, "add", "mine", file)
+    assert (status, "3 categories, input 16 x 16" in told) == (0, True), told
+    assert "No preprocessor_config.json: shortest edge to 18" in told
+    async with (
+        running_server(settings) as server,
+        watching_models(server.backend.registry),
+        await server.client() as client,
+    ):
+        first = await client.classify_image(jpeg(seed=1), model="mine", top_k=3)
+        assert first.model.version == "1"
+        status, told = await models(
+            settings,
+            "quantize",
+            "mine",
+            "--calibrate",
+            pictures,
+            "--evaluate",
+            pictures,
+            "--max-loss",
+            "100",
+        )
+        assert status == 0, told
+        assert "right on 24 labelled pictures: fp32 " in told
+        assert "Images/s on one thread: fp32 " in told
+        assert "Added mine, version 2, int8, sha256:" in told
+        async with asyncio.timeout(60):
+            while (
+                answer := await client.classify_image(jpeg(seed=1), model="mine", top_k=3)
+            ).model.version != "2":
+                await asyncio.sleep(0.05)
+        assert answer.category == first.category
+        assert answer.confidence == pytest.approx(first.confidence, abs=0.1)
+        old = await client.classify_image(jpeg(seed=1), model="mine", version="1")
+        assert old.confidence == pytest.approx(first.confidence, abs=1e-5)
+    status, told = await models(settings, "verify")
+    assert (status, told.count("as its manifest says")) == (0, 3), told
+    status, told = await models(settings, "list", "--json")
+    listed = {(m["name"], m["version"]): (m["format"], m["precision"]) for m in json.loads(told)}
+    assert listed["mine", 1] == ("onnx", "fp32")
+    assert listed["mine", 2] == ("onnx", "int8")
+    assert (await models(settings, "remove", "mine"))[0] == 0
+
+
+async def test_what_cannot_be_added_or_quantised_exits_with_1_and_a_sentence(
+    settings, tmp_path, pictures
+):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
+    (file.parent / "labels.txt").write_text("ant\nbee\n")
+    status, told = await models(settings, "add", "mine", file.parent)
+    assert (status, len(told.strip().splitlines())) == (1, 1), told
+    assert "There are 2 labels, but no output of the graph is batch x 2: logits any x 3." in told
+    write_tiny_onnx(tmp_path / "source", CATEGORIES)
+    assert (await models(settings, "add", "mine", file.parent))[0] == 0
+    status, told = await models(settings, "add", "mine", file.parent)
+    assert (status, "has the same files already" in told) == (1, True), told
+    status, told = await models(
+        settings,
+        "quantize",
+        "mine",
+        "--calibrate",
+        pictures,
+        CATEGORIZER_MODELS__QUANTIZE_MIN_PICTURES="100",
+    )
+    assert (status, "too few: give at least 100" in told) == (1, True), told
+    assert [f.version for f in Repository(settings.model_path).scan() if f.name == "mine"] == [1]
+
+
+async def test_mobilenet_in_int8_is_as_right_as_in_fp32(settings, test_data):
+    labelled = test_data / "images" / "labelled"
+    status, told = await models(settings, "add", "mobilenet", test_data / "models" / "mobilenet_v2")
+    assert status == 0, told
+    status, told = await models(
+        settings,
+        "quantize",
+        "mobilenet",
+        "--calibrate",
+        labelled,
+        "--evaluate",
+        labelled / "validation_set.json",
+    )
+    assert status == 0, told
+    assert "right on 164 labelled pictures: fp32 91.5 %" in told
+    newest = max(
+        (f for f in Repository(settings.model_path).scan() if f.name == "mobilenet"),
+        key=lambda found: found.version,
+    )
+    assert (newest.version, manifest_of(newest).precision) == (2, "int8")
+    content = (labelled / "n02119022_red_fox.JPEG").read_bytes()
+    async with running_server(settings) as server, await server.client() as client:
+        answer = await client.classify_image(content, model="mobilenet", bounding_boxes=True)
+        whole = await client.classify_image(
+            content, model="mobilenet", version="1", bounding_boxes=True
+        )
+    assert (answer.model.version, answer.category) == ("2", "red fox, Vulpes vulpes")
+    assert share_alike(answer.predictions[0].bounding_box, whole.predictions[0].bounding_box) > 0.7
+
+
+def share_alike(one, other):
+    """Returns the intersection of two boxes over their union."""
+    left, top = (max(one[i], other[i]) for i in (0, 1))
+    right, bottom = (min(one[i], other[i]) for i in (2, 3))
+    both = max(right - left, 0) * max(bottom - top, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return both / (sum(areas) - both)
