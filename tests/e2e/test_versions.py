@@ -29,6 +29,8 @@ def test_the_command_line_points_an_alias_and_the_server_follows(up, http, roses
     assert version_of(http) == "2"
     done = command("models", "alias", roses, "stable", "1", "--data", up.data)
     assert (done.returncode, done.stderr) == (0, "roses: stable is version 1\n")
+    listed = json.loads(command("models", "list", "--json", "--data", up.data).stdout)
+    assert [m["aliases"] for m in listed if m["name"] == roses] == [["stable"], []]
     until(lambda: version_of(http) == "1")
     canary = "alias", roses, "canary", "2", "--canary-percent", "100"
     assert "canary gets 100 %" in command("models", *canary, "--data", up.data).stderr

@@ -20,7 +20,7 @@ from image_categorizer_server.errors import (
 from image_categorizer_server.inference.aliases import (
     ALIASES_FILE,
     Aliases,
-    change_alias,
+    change_aliases,
     goes_to_canary,
     read_aliases,
 )
@@ -239,10 +239,11 @@ async def test_what_is_relied_on_is_not_unloaded(repository, tiny, loader):
         await registry.unload("tiny", 1)
         with pytest.raises(ModelInUse, match="all that the default model"):
             await registry.unload("tiny", 2)
-        # Another server, where it is loaded, points to it.
+        # Someone points to it.
         repository.change_alias("tiny", "stable", 1, 0)
         await registry.refresh()
-        await registry.load("tiny", 1)
+        await until(lambda: registry.get("", None).ref.version == 1)
+        assert state(registry, "tiny", 1) is ModelState.READY
         assert registry.get("", None).ref.version == 1
 
 
@@ -258,6 +259,30 @@ async def test_who_uses_a_model_keeps_it(repository, tiny, loader):
             assert not unloading.done()
             assert model.runtime.name == "onnx"
         await asyncio.wait_for(unloading, 5)
+
+
+@SLOW
+async def test_what_is_unloaded_is_so_on_every_server_and_after_a_restart(repository, tiny, loader):
+    for _ in range(3):
+        add(repository, tiny)
+    async with (
+        running(repository, loader) as one,
+        running(repository, loader, scan_interval_s=0.05) as other,
+    ):
+        await one.unload("tiny", 3)
+        await until(lambda: state(other, "tiny", 3) is ModelState.UNLOADED, 5)
+        await one.unload("tiny", 2)
+        await one.load("tiny", 3)
+        await until(lambda: other.get("tiny", None).ref.version == 3)
+    async with running(repository, loader) as again:
+        states = [state(again, "tiny", number).value for number in (1, 2, 3)]
+        assert states == ["READY", "UNLOADED", "READY"]
+        assert not again.get("tiny", 1).batcher.is_broken
+    repository.remove("tiny", 3)
+    repository.remove("tiny", 2)
+    add(repository, tiny)  # gets the number of a version that was unloaded
+    async with running(repository, loader) as again:
+        assert again.get("tiny", None).ref.version == 2
 
 
 @SLOW
@@ -321,13 +346,24 @@ def test_an_aliased_version_is_removed_only_with_its_model(repository, tiny):
     assert not folder.exists()
 
 
+def change(root, alias, version, percent=0.0):
+    return change_aliases(root, "m", lambda aliases: aliases.with_alias(alias, version, percent))
+
+
 def test_aliases_are_kept_as_data(tmp_path):
-    change_alias(tmp_path, "m", "stable", 1)
-    change_alias(tmp_path, "m", "canary", 2, 12.5)
-    kept = {"schema_version": 1, "versions": {"canary": 2, "stable": 1}, "canary_percent": 12.5}
+    change(tmp_path, "stable", 1)
+    change(tmp_path, "canary", 2, 12.5)
+    change_aliases(tmp_path, "m", lambda aliases: aliases.with_unloaded(3, True))
+    kept = {
+        "schema_version": 1,
+        "versions": {"canary": 2, "stable": 1},
+        "canary_percent": 12.5,
+        "unloaded": [3],
+    }
     assert json.loads((tmp_path / "m" / ALIASES_FILE).read_text()) == kept
-    assert change_alias(tmp_path, "m", "canary", None) == Aliases(versions={"stable": 1})
-    assert read_aliases(tmp_path / "m") == Aliases(versions={"stable": 1})
+    kept = Aliases(versions={"stable": 1}, unloaded=(3,))
+    assert change(tmp_path, "canary", None) == read_aliases(tmp_path / "m") == kept
+    assert change(tmp_path, "stable", 3) == Aliases(versions={"stable": 3})
     assert read_aliases(tmp_path) == Aliases()
     assert [file.name for file in (tmp_path / "m").iterdir()] == [ALIASES_FILE]
 
@@ -335,7 +371,7 @@ def test_aliases_are_kept_as_data(tmp_path):
 def test_many_writers_lose_no_alias(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         names = [f"a{number}" for number in range(40)]
-        list(pool.map(lambda name: change_alias(tmp_path, "m", name, 3), names))
+        list(pool.map(lambda name: change(tmp_path, name, 3), names))
     assert read_aliases(tmp_path / "m").versions == dict.fromkeys(sorted(names), 3)
 
 
@@ -375,7 +411,9 @@ def test_requests_without_a_version_go_where_the_aliases_say(versions, percent, 
         ({"stable": 2}, {"stable": 1}, {1, 2}, {"stable": 2}),
         ({"stable": 2}, {"stable": 1}, {1}, {"stable": 1}),
         ({"stable": 2}, {"stable": 1}, set(), {"stable": 2}),
-        ({"stable": 2}, {}, {1}, {"stable": 2}),
+        ({"stable": 2}, {}, {1}, {}),
+        ({"stable": 2}, {}, set(), {"stable": 2}),
+        ({"stable": 2}, {"stable": 2}, {1}, {"stable": 2}),
         ({}, {"stable": 1}, {1}, {}),
     ],
 )

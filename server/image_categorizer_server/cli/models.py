@@ -23,18 +23,23 @@ Name = Annotated[str, typer.Argument(help="The model's name.")]
 @app.command("list")
 def list_(data: Data = None, as_json: AsJson = False) -> None:
     """List all models and their versions."""
-    found = _repository(settings_for(data)).scan()
+    repository = _repository(settings_for(data))
+    found = repository.scan()
     manifests = [manifest_of(version) for version in found]
     if as_json:
-        print(json.dumps([_fields(f, m) for f, m in zip(found, manifests, strict=True)], indent=1))
+        fields = [_fields(repository, f, m) for f, m in zip(found, manifests, strict=True)]
+        print(json.dumps(fields, indent=1))
         return
-    table = Table("name", "version", "precision", "categories", "input", "licence", "digest")
+    table = Table(
+        "name", "version", "aliases", "precision", "categories", "input", "licence", "digest"
+    )
     for manifest in manifests:
         size = f"{manifest.input.width_px} x {manifest.input.height_px}"
         digest = manifest.digest[:19]
         table.add_row(
             manifest.name,
             str(manifest.version),
+            ", ".join(repository.aliases_of(manifest.name, manifest.version)),
             manifest.precision,
             str(len(manifest.categories)),
             size,
@@ -73,10 +78,11 @@ def _repository(settings: Settings) -> Repository:
     return Repository(settings.model_path)
 
 
-def _fields(found: Found, manifest: Manifest) -> dict[str, object]:
+def _fields(repository: Repository, found: Found, manifest: Manifest) -> dict[str, object]:
     return {
         "name": manifest.name,
         "version": manifest.version,
+        "aliases": repository.aliases_of(manifest.name, manifest.version),
         "digest": manifest.digest,
         "format": manifest.format,
         "precision": manifest.precision,

@@ -1,5 +1,7 @@
 """Aliases: names such as `stable` that point to one version of a model, kept as data.
 
+Beside them stands which versions are not to be loaded.
+
 They lie in `<root>/<model>/aliases.json` of the repository, replaced by one rename, so that
 restarts, other servers and the command line all go by the same.
 """
@@ -9,7 +11,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,16 +38,30 @@ class Aliases(BaseModel):
     """The version that each alias points to."""
     canary_percent: float = Field(0.0, ge=0, le=100)
     """Share of the requests without a version that `canary` answers."""
+    unloaded: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Versions that are not to be loaded."""
 
     def with_alias(self, alias: str, version: int | None, canary_percent: float) -> "Aliases":
-        """Returns the same with one alias pointed elsewhere; no version: without it."""
+        """Returns the same with one alias pointed elsewhere; no version: without it.
+
+        What an alias points to is to be loaded.
+        """
         versions = {name: v for name, v in self.versions.items() if name != alias}
         if version is not None:
             versions[alias] = version
         percent = self.canary_percent
         if alias == CANARY:
             percent = canary_percent if version is not None else 0.0
-        return Aliases(versions=dict(sorted(versions.items())), canary_percent=percent)
+        return Aliases(
+            versions=dict(sorted(versions.items())),
+            canary_percent=percent,
+            unloaded=tuple(v for v in self.unloaded if v != version),
+        )
+
+    def with_unloaded(self, version: int, is_unloaded: bool) -> "Aliases":
+        """Returns the same with one version not to be loaded, or to be."""
+        unloaded = set(self.unloaded) - {version} | ({version} if is_unloaded else set())
+        return self.model_copy(update={"unloaded": tuple(sorted(unloaded))})
 
     def pointing_to(self, version: int) -> tuple[str, ...]:
         """Returns the aliases of a version, sorted."""
@@ -72,10 +88,8 @@ def read_aliases(folder: Path) -> Aliases:
         ) from None
 
 
-def change_alias(
-    root: Path, model: str, alias: str, version: int | None, canary_percent: float = 0.0
-) -> Aliases:
-    """Points an alias of a model to a version, or takes it away; returns all its aliases.
+def change_aliases(root: Path, model: str, change: Callable[[Aliases], Aliases]) -> Aliases:
+    """Changes the aliases of a model; returns what they are now.
 
     Safe beside other processes that do the same; blocks while one of them does.
 
@@ -86,7 +100,7 @@ def change_alias(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(root / LOCK_FILE):
-            aliases = read_aliases(folder).with_alias(alias, version, canary_percent)
+            aliases = change(read_aliases(folder))
             _replace(folder / ALIASES_FILE, aliases.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise OperatorError(

@@ -3,19 +3,15 @@
 LOADING ─▶ READY ─▶ UNLOADED, or removed from disk: drained first
     └────▶ FAILED   until its manifest changes, or it is asked for again
 
-Models are loaded one after the other, while those that are READY answer.
+Aliases and what is unloaded are the repository's to say, so that all servers agree.  Models are
+loaded one after the other, while those that are READY answer.
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 
 from image_categorizer_server.domain import ModelState, ModelStatus
-from image_categorizer_server.errors import (
-    DependencyDown,
-    ModelFailed,
-    ModelInUse,
-    OperatorError,
-)
+from image_categorizer_server.errors import DependencyDown, ModelFailed, ModelInUse, OperatorError
 from image_categorizer_server.inference.aliases import Aliases
 from image_categorizer_server.inference.loader import LoadedModel, Loader
 from image_categorizer_server.inference.repository import Found, Repository, manifest_of
@@ -39,7 +35,6 @@ class Registry:
         self.get, self.using = self.versions.get, self.versions.using
         self.status, self.statuses = self.versions.status, self.versions.statuses
         self._malformed: dict[Key, tuple[int, str]] = {}
-        self._unread: dict[str, str] = {}
         self._refreshing, self._loading = asyncio.Lock(), asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -61,7 +56,8 @@ class Registry:
                 among them.
         """
         await self.refresh()
-        for reason in (*(reason for _, reason in self._malformed.values()), *self._unread.values()):
+        malformed = [reason for _, reason in self._malformed.values()]
+        for reason in (*malformed, *self.versions.unread.values()):
             raise OperatorError(reason)
         entries = list(self.versions.entries.values())
         await asyncio.gather(*(entry.loading for entry in entries if entry.loading))
@@ -80,8 +76,8 @@ class Registry:
             )
         if not self.is_ready:
             raise OperatorError(
-                f"The alias stable of the default model {self.default} points to a version that "
-                "is not in the repository; point it elsewhere with "
+                f"The version of the default model {self.default} that is to answer is not in the "
+                "repository, or unloaded; name another with "
                 f"`image-categorizer models alias {self.default} stable VERSION`."
             )
 
@@ -112,6 +108,7 @@ class Registry:
         Raises:
             ModelNotFound: expected; the repository does not hold it.
             ModelFailed: expected; it cannot be loaded.
+            DependencyDown: expected; the repository cannot be written.
         """
         await self.refresh()
         held = [v for n, v in (*self.versions.entries, *self._malformed) if n == name]
@@ -121,6 +118,8 @@ class Registry:
         if number not in held:
             raise not_found(name, version)
         entry = self.versions.entries[name, number]
+        if entry.state is ModelState.UNLOADED:
+            await self._write(name, lambda: self._repository.mark_unloaded(name, number, False))
         if entry.state in (ModelState.FAILED, ModelState.UNLOADED):
             self._start_loading(entry)
         if entry.loading:
@@ -135,28 +134,34 @@ class Registry:
         Raises:
             ModelNotFound: expected; there is none.
             ModelInUse: expected; an alias points to it, or it is all that the default model has.
+            DependencyDown: expected; the repository cannot be written.
         """
         await self.refresh()
         number = self.status(name, version).ref.version
-        if aliases := self.versions.pointing_to(name, number):
-            raise ModelInUse(f"the alias '{aliases[0]}' points to version {number}; move it first")
         entry = self.versions.entries[name, number]
-        if name == self.default and not any(
-            other.serving for other in self.versions.of(name) if other is not entry
-        ):
-            raise ModelInUse(f"version {number} is all that the default model '{name}' has")
-        log.info("unloading a model", name=name, version=number)
+        if used := self._use_of(entry):
+            raise ModelInUse(used)
+        await self._write(name, lambda: self._repository.mark_unloaded(name, number, True))
         ending = self._release(entry, ModelState.UNLOADED)
         status = self.status(name, number)
         if ending:
             await asyncio.wait([ending])
         return status
 
+    def _use_of(self, entry: Entry) -> str:
+        """Returns who relies on the version, in a sentence; empty where nobody does."""
+        name, number = entry.manifest.name, entry.manifest.version
+        if aliases := self.versions.pointing_to(name, number):
+            return f"the alias '{aliases[0]}' points to version {number}; move it first"
+        others = (other.serving for other in self.versions.of(name) if other is not entry)
+        if name == self.default and not any(others):
+            return f"version {number} is all that the default model '{name}' has"
+        return ""
+
     def reload(self, name: str, version: int) -> None:
         """Lets go of a version that answers and loads it anew; must be called on the event loop."""
         entry = self.versions.entries.get((name, version))
         if entry and entry.serving:
-            log.info("loading a model anew", name=name, version=version)
             self._release(entry)
             self._start_loading(entry)
 
@@ -178,17 +183,19 @@ class Registry:
             raise ModelFailed(
                 f"version {version} of model '{name}' does not answer: it is {status.state.value}"
             )
+        await self._write(
+            name, lambda: self._repository.change_alias(name, alias, version, canary_percent)
+        )
+        return self.status(name, version)
+
+    async def _write(self, name: str, change: Callable[[], Aliases]) -> None:
         async with self._refreshing:
             try:
-                aliases = await asyncio.to_thread(
-                    self._repository.change_alias, name, alias, version, canary_percent
-                )
+                self.versions.wanted[name] = await asyncio.to_thread(change)
             except OperatorError as error:
-                log.warning("an alias cannot be set", name=name, alias=alias, error=str(error))
+                log.warning("the aliases cannot be changed", name=name, error=str(error))
                 raise DependencyDown("the model repository cannot be written to") from None
-            self.versions.wanted[name] = aliases
             self.versions.reroute()
-        return self.status(name, version)
 
     async def refresh(self) -> None:
         """Looks through the repository once; what it begins to load goes on loading.
@@ -200,21 +207,9 @@ class Registry:
             found, aliases = await asyncio.to_thread(
                 lambda: (self._repository.scan(), self._repository.aliases())
             )
-            self._follow_aliases(aliases)
+            self.versions.follow(aliases)
             self._follow({(f.name, f.version): f for f in found})
             self.versions.reroute()
-
-    def _follow_aliases(self, read: Mapping[str, Aliases | OperatorError]) -> None:
-        wanted, unread = {}, {}
-        for name, aliases in read.items():
-            if isinstance(aliases, OperatorError):
-                unread[name] = str(aliases)
-                wanted[name] = self.versions.wanted.get(name, Aliases())
-                if self._unread.get(name) != unread[name]:
-                    log.warning("aliases stay as they were", name=name, reason=unread[name])
-            else:
-                wanted[name] = aliases
-        self.versions.wanted, self._unread = wanted, unread
 
     def _follow(self, found: dict[Key, Found]) -> None:
         entries = self.versions.entries
@@ -230,11 +225,12 @@ class Registry:
             # What is removed in favour of another answers until that one does.
             if not any(entry and entry.state is ModelState.LOADING for entry in successors):
                 self._let_go(key)
-        for name, aliases in self.versions.wanted.items():
-            for version in aliases.versions.values():
-                entry = entries.get((name, version))
-                if entry and entry.state is ModelState.UNLOADED:  # another server points to it
-                    self._start_loading(entry)
+        for (name, version), entry in entries.items():
+            is_wanted = version not in self.versions.wanted_of(name).unloaded
+            if is_wanted and entry.state is ModelState.UNLOADED:
+                self._start_loading(entry)
+            elif not (is_wanted or entry.state is ModelState.UNLOADED or self._use_of(entry)):
+                self._release(entry, ModelState.UNLOADED)
 
     def _take_up(self, key: Key, found: Found) -> None:
         try:
@@ -245,10 +241,12 @@ class Registry:
             return
         self._malformed.pop(key, None)
         self.versions.entries[key] = Entry(found, manifest)
-        self._start_loading(self.versions.entries[key])
+        if key[1] in self.versions.wanted_of(key[0]).unloaded:
+            self.versions.entries[key].state = ModelState.UNLOADED
+        else:
+            self._start_loading(self.versions.entries[key])
 
     def _let_go(self, key: Key) -> None:
-        log.info("letting go of a model", name=key[0], version=key[1])
         self._release(self.versions.entries.pop(key))
 
     def _start_loading(self, entry: Entry) -> None:
@@ -275,17 +273,14 @@ class Registry:
     def _serve(entry: Entry, model: LoadedModel) -> None:
         entry.serving, entry.state = Serving(model), ModelState.READY
         runtime = model.runtime
-        log.info(
-            "a model is ready",
-            runtime=runtime.name,
-            device=runtime.device,
-            **_names(entry.found),
-        )
+        names = _names(entry.found)
+        log.info("a model is ready", runtime=runtime.name, device=runtime.device, **names)
 
     def _release(
         self, entry: Entry, state: ModelState = ModelState.LOADING
     ) -> asyncio.Task[None] | None:
         """Ends what the entry does; returns what ends when its last request is answered."""
+        log.info("letting go of a model", **_names(entry.found))
         if entry.loading:
             entry.loading.cancel()
         serving, entry.serving, entry.loading = entry.serving, None, None

@@ -16,7 +16,7 @@ from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.aliases import (
     ALIASES_FILE,
     Aliases,
-    change_alias,
+    change_aliases,
     read_aliases,
 )
 from image_categorizer_server.inference.manifest import MANIFEST_FILE, NAME, Manifest, read_manifest
@@ -117,6 +117,8 @@ class Repository:
         if not any(entry.name != ALIASES_FILE for entry in folder.iterdir()):
             (folder / ALIASES_FILE).unlink(missing_ok=True)
             folder.rmdir()
+        elif version in read_aliases(folder).unloaded:
+            self.mark_unloaded(name, version, False)  # a later version may get its number
         return [found.version for found in removable]
 
     def aliases(self) -> dict[str, Aliases | OperatorError]:
@@ -130,18 +132,38 @@ class Repository:
                     read[name] = error
         return read
 
+    def aliases_of(self, name: str, version: int) -> tuple[str, ...]:
+        """Returns the aliases of one version.
+
+        Raises:
+            OperatorError: expected; they cannot be read.
+        """
+        return read_aliases(self._root / name).pointing_to(version)
+
     def change_alias(
         self, name: str, alias: str, version: int | None, canary_percent: float
     ) -> Aliases:
         """Points an alias to a version, or takes it away; returns all aliases of the model.
 
         Raises:
-            OperatorError: expected; as `aliases.change_alias` says.
+            OperatorError: expected; as `aliases.change_aliases` says.
         """
-        return change_alias(self._root, name, alias, version, canary_percent)
+        return change_aliases(
+            self._root, name, lambda aliases: aliases.with_alias(alias, version, canary_percent)
+        )
+
+    def mark_unloaded(self, name: str, version: int, is_unloaded: bool) -> Aliases:
+        """Notes that a version is not to be loaded, or is to be; returns the model's aliases.
+
+        Raises:
+            OperatorError: expected; as `aliases.change_aliases` says.
+        """
+        return change_aliases(
+            self._root, name, lambda aliases: aliases.with_unloaded(version, is_unloaded)
+        )
 
     def _refuse_aliased(self, name: str, version: int) -> None:
-        if names := read_aliases(self._root / name).pointing_to(version):
+        if names := self.aliases_of(name, version):
             raise OperatorError(
                 f"The alias {names[0]} points to {name} version {version}; point it elsewhere with "
                 f"`image-categorizer models alias {name} {names[0]} VERSION`."

@@ -70,7 +70,9 @@ def route_of(aliases: Aliases, ready: set[int]) -> Route:
 
 
 def in_force(wanted: Aliases, current: Aliases, ready: set[int]) -> Aliases:
-    """Returns the aliases to go by: as wanted, but none leaves a version that answers too early.
+    """Returns the aliases to go by: as wanted, but none leaves what answers before its new version.
+
+    While none answers, as after a start, all are as wanted: no other version steps in.
 
     Args:
         wanted: as the repository has them.
@@ -80,8 +82,12 @@ def in_force(wanted: Aliases, current: Aliases, ready: set[int]) -> Aliases:
     versions = dict(wanted.versions)
     for alias, version in wanted.versions.items():
         before = current.versions.get(alias)
-        if version not in ready and before in ready:
+        if version in ready or not ready:
+            continue
+        if before in ready:
             versions[alias] = before
+        elif before is None:
+            del versions[alias]
     kept = versions.get(CANARY) != wanted.versions.get(CANARY)
     percent = (current if kept else wanted).canary_percent
     return Aliases(versions=versions, canary_percent=percent)

@@ -1,12 +1,12 @@
 """Which versions of which models there are here, and which of them answers a request."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from image_categorizer_server.domain import Localization, ModelRef, ModelState, ModelStatus
-from image_categorizer_server.errors import ModelLoading, ModelNotFound
+from image_categorizer_server.errors import ModelLoading, ModelNotFound, OperatorError
 from image_categorizer_server.inference.aliases import CANARY, Aliases
 from image_categorizer_server.inference.loader import LoadedModel
 from image_categorizer_server.inference.manifest import Manifest
@@ -49,6 +49,8 @@ class Versions:
         """As the repository has them."""
         self.aliases: dict[str, Aliases] = {}
         """As they are gone by; see `in_force`."""
+        self.unread: dict[str, str] = {}
+        """Why the aliases of a model cannot be read."""
         self._retry_after_s = retry_after_s
         self._routes: dict[str, Route] = {}
 
@@ -59,6 +61,22 @@ class Versions:
     def of(self, name: str) -> list[Entry]:
         """Returns all versions of a model."""
         return [entry for (n, _), entry in self.entries.items() if n == name]
+
+    def follow(self, read: Mapping[str, Aliases | OperatorError]) -> None:
+        """Takes over what the repository says; where it cannot be read all stays as it was."""
+        wanted, unread = {}, {}
+        for name, aliases in read.items():
+            if isinstance(aliases, OperatorError):
+                wanted[name], unread[name] = self.wanted_of(name), str(aliases)
+                if self.unread.get(name) != unread[name]:
+                    log.warning("aliases stay as they were", name=name, reason=unread[name])
+            else:
+                wanted[name] = aliases
+        self.wanted, self.unread = wanted, unread
+
+    def wanted_of(self, name: str) -> Aliases:
+        """Returns the model's aliases as the repository has them."""
+        return self.wanted.get(name, Aliases())
 
     def answers(self, name: str) -> bool:
         """Returns whether a request to the model that names no version would be answered."""
@@ -77,7 +95,7 @@ class Versions:
         for name in self.names():
             ready = {e.manifest.version for e in self.of(name) if e.serving}
             current = before.get(name, Aliases())
-            aliases = in_force(self.wanted.get(name, Aliases()), current, ready)
+            aliases = in_force(self.wanted_of(name), current, ready)
             self.aliases[name] = aliases
             self._routes[name] = route_of(aliases, ready)
             if aliases != current:
@@ -85,7 +103,7 @@ class Versions:
 
     def pointing_to(self, name: str, version: int) -> tuple[str, ...]:
         """Returns the aliases of a version, those that it is yet to get included."""
-        held = (self.aliases.get(name, Aliases()), self.wanted.get(name, Aliases()))
+        held = (self.aliases.get(name, Aliases()), self.wanted_of(name))
         return tuple(sorted({alias for aliases in held for alias in aliases.pointing_to(version)}))
 
     @contextmanager

@@ -122,8 +122,8 @@ class MetadataServiceServicer:
     def LoadModel(self, request, context):
         """Loads one version that the repository holds, and returns when it answers.
 
-        Every version found is loaded by itself; this brings back what `UnloadModel` let go of, and tries
-        again what FAILED. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
+        Every version found is loaded by itself; this brings back what `UnloadModel` let go of, on every
+        server, and tries again what FAILED, on the one that answers. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
         export; where the caller's deadline passes first the loading goes on.
 
         Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
@@ -135,7 +135,8 @@ class MetadataServiceServicer:
 
     def UnloadModel(self, request, context):
         """Lets go of one version: requests in flight are answered, no new ones are taken, its memory is
-        freed. It stays in the repository, UNLOADED, until `LoadModel` or a restart of the server.
+        freed. It stays in the repository, UNLOADED, until `LoadModel`, or until an alias is to point to
+        it. Kept in the repository: other servers follow within seconds, restarts keep it.
 
         Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
         `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_IN_USE`: an alias points to it, or it is all that

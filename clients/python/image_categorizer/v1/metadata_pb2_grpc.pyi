@@ -60,8 +60,8 @@ class MetadataServiceStub:
     LoadModel: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.LoadModelRequest, _metadata_pb2.Model]
     """Loads one version that the repository holds, and returns when it answers.
 
-    Every version found is loaded by itself; this brings back what `UnloadModel` let go of, and tries
-    again what FAILED. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
+    Every version found is loaded by itself; this brings back what `UnloadModel` let go of, on every
+    server, and tries again what FAILED, on the one that answers. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
     export; where the caller's deadline passes first the loading goes on.
 
     Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
@@ -69,7 +69,8 @@ class MetadataServiceStub:
     """
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.UnloadModelRequest, _metadata_pb2.Model]
     """Lets go of one version: requests in flight are answered, no new ones are taken, its memory is
-    freed. It stays in the repository, UNLOADED, until `LoadModel` or a restart of the server.
+    freed. It stays in the repository, UNLOADED, until `LoadModel`, or until an alias is to point to
+    it. Kept in the repository: other servers follow within seconds, restarts keep it.
 
     Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
     `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_IN_USE`: an alias points to it, or it is all that
@@ -128,8 +129,8 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     LoadModel: _aio.UnaryUnaryMultiCallable[_metadata_pb2.LoadModelRequest, _metadata_pb2.Model]  # type: ignore[assignment]
     """Loads one version that the repository holds, and returns when it answers.
 
-    Every version found is loaded by itself; this brings back what `UnloadModel` let go of, and tries
-    again what FAILED. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
+    Every version found is loaded by itself; this brings back what `UnloadModel` let go of, on every
+    server, and tries again what FAILED, on the one that answers. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
     export; where the caller's deadline passes first the loading goes on.
 
     Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
@@ -137,7 +138,8 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """
     UnloadModel: _aio.UnaryUnaryMultiCallable[_metadata_pb2.UnloadModelRequest, _metadata_pb2.Model]  # type: ignore[assignment]
     """Lets go of one version: requests in flight are answered, no new ones are taken, its memory is
-    freed. It stays in the repository, UNLOADED, until `LoadModel` or a restart of the server.
+    freed. It stays in the repository, UNLOADED, until `LoadModel`, or until an alias is to point to
+    it. Kept in the repository: other servers follow within seconds, restarts keep it.
 
     Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
     `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_IN_USE`: an alias points to it, or it is all that
@@ -217,8 +219,8 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_metadata_pb2.Model, _abc.Awaitable[_metadata_pb2.Model]]:
         """Loads one version that the repository holds, and returns when it answers.
 
-        Every version found is loaded by itself; this brings back what `UnloadModel` let go of, and tries
-        again what FAILED. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
+        Every version found is loaded by itself; this brings back what `UnloadModel` let go of, on every
+        server, and tries again what FAILED, on the one that answers. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
         export; where the caller's deadline passes first the loading goes on.
 
         Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
@@ -232,7 +234,8 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.Model, _abc.Awaitable[_metadata_pb2.Model]]:
         """Lets go of one version: requests in flight are answered, no new ones are taken, its memory is
-        freed. It stays in the repository, UNLOADED, until `LoadModel` or a restart of the server.
+        freed. It stays in the repository, UNLOADED, until `LoadModel`, or until an alias is to point to
+        it. Kept in the repository: other servers follow within seconds, restarts keep it.
 
         Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
         `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_IN_USE`: an alias points to it, or it is all that
