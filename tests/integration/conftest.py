@@ -70,6 +70,7 @@ def settings(stores, empty_database, tmp_path) -> Settings:
         models={"cache_path": EXPORTS, "scan_interval_s": 0.1},
         security={"key_cache_s": 0.2},
         database={"timeout_s": 2},
+        cache={"ttl_s": 0},  # what is asked twice shall be done twice
     )
 
 

@@ -34,6 +34,11 @@ async def redis(stores):
 
 
 @pytest.fixture
+def settings(settings):
+    return settings.model_copy(update={"cache": CacheSettings()})
+
+
+@pytest.fixture
 async def ask(redis, server):
     """Returns how one asks the server's use case as some tenant."""
 
