@@ -7,10 +7,12 @@ import pytest
 from image_categorizer_server.domain import Category, ClassifyOptions, Localization, Prediction
 from image_categorizer_server.inference.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.export import WEIGHTS_FILE, ensure_export, sample_inputs
+from image_categorizer_server.inference.loader import open_torch
 from image_categorizer_server.inference.localize import HEAT_MAP_PX, Localizer, largest_part, spread
 from image_categorizer_server.inference.manifest import read_manifest
 from image_categorizer_server.inference.preprocess import Input, InputSpec, Preprocessor
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
+from image_categorizer_server.setting_groups import InferenceSettings
 from PIL import Image
 
 from tests.conftest import EXPORTS
@@ -274,14 +276,12 @@ def write_model(kind, folder):
 async def test_the_features_of_an_export_are_those_of_torch(
     repository, tmp_path, kind, localization, shape
 ):
-    from image_categorizer_server.inference.loader import open_torch
-
     write_model(kind, tmp_path / "source")
     folder = add(repository, tmp_path / "source", kind)
     manifest = read_manifest(folder)
     file, verdict = await ensure_export(folder, manifest, EXPORTS, 60)
     assert (verdict.accepted, verdict.localization) == (True, localization), verdict.reason
-    by_torch, found = open_torch(folder, manifest, "cpu", DECODER)
+    by_torch, found = open_torch(folder, manifest, "cpu", DECODER, InferenceSettings())
     by_onnx = OnnxRuntime(file, 1, 1)
     inputs = sample_inputs(manifest.input)
     expected, answer = (
@@ -308,12 +308,10 @@ async def test_the_features_of_an_export_are_those_of_torch(
 
 @SLOW
 def test_tokens_whose_mean_is_read_are_a_feature_map_too(repository, tmp_path):
-    from image_categorizer_server.inference.loader import open_torch
-
     write_model("swin", tmp_path / "source")
     folder = add(repository, tmp_path / "source", "swin")
     manifest = read_manifest(folder)
-    runtime, found = open_torch(folder, manifest, "cpu", DECODER)
+    runtime, found = open_torch(folder, manifest, "cpu", DECODER, InferenceSettings())
     answer = runtime.predict(sample_inputs(manifest.input), with_features=True)
     assert found.localization is Localization.CLASS_ACTIVATION
     assert answer.features.shape[1:] == (16, 4, 4)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -97,7 +98,7 @@ class Loader:
         if manifest.format == "fake":
             return self._loaded_fake(manifest)
         runtime, localizer = await self._open_runtime(folder, manifest)
-        most = self._inference.max_batch_size
+        most = self._inference.largest_batch(runtime.device)
         max_size, table = await asyncio.to_thread(warm_up, runtime, manifest, most)
         log.info("warm", name=manifest.name, version=manifest.version, max_batch_size=max_size)
         preprocessor = Preprocessor(self._decoder, manifest.input)
@@ -109,7 +110,7 @@ class Loader:
         if self._fake is None:
             raise OperatorError("CATEGORIZER_TEST__FAKE_MODEL does not ask for it.")
         preprocessor = FakePreprocessor(self._decoder, raw=self._fake.raw)
-        size = self._inference.max_batch_size
+        size = self._inference.largest_batch("cpu")
         return self._loaded(
             manifest, preprocessor, FakeRuntime(self._fake), size, self._fake.table(size)
         )
@@ -162,7 +163,9 @@ class Loader:
                 name=manifest.name,
                 reason=verdict.reason,
             )
-        return await asyncio.to_thread(open_torch, folder, manifest, device, self._decoder)
+        return await asyncio.to_thread(
+            open_torch, folder, manifest, device, self._decoder, self._inference
+        )
 
 
 def policy(inference: InferenceSettings, runtime: Runtime) -> Policy:
@@ -209,18 +212,24 @@ def open_onnx(file: Path, threads: int, runners: int, precision: Precision) -> R
 
 
 def open_torch(
-    folder: Path, manifest: Manifest, device: str, decoder: Decoder
+    folder: Path, manifest: Manifest, device: str, decoder: Decoder, inference: InferenceSettings
 ) -> tuple[Runtime, Localizer | None]:
     """Returns a runtime by torch, and what tells places, if the network has it; blocks."""
-    from image_categorizer_server.inference.runtimes.features import find_features
+    from image_categorizer_server.inference.runtimes import torch
     from image_categorizer_server.inference.runtimes.network import load_network
-    from image_categorizer_server.inference.runtimes.torch import TorchRuntime
 
-    network = load_network(folder, manifest.input, manifest.activation)
-    located = find_features(network, sample_inputs(manifest.input), manifest.input)
-    runtime = TorchRuntime(network, device, located)
-    if located is None:
+    spec = manifest.input
+    runtime = torch.open_runtime(
+        partial(load_network, folder, spec, manifest.activation),
+        device,
+        torch.precisions_for(inference.precision, device),
+        sample_inputs(spec),
+        spec,
+    )
+    if device == "cuda":
+        runtime.use_buckets(torch.buckets_up_to(inference.largest_batch(device)), spec)
+    if runtime.located is None:
         return runtime, None
-    weights = located.category_weights
-    by_category = None if weights is None else weights.cpu().numpy()
-    return runtime, Localizer(located.localization, by_category, manifest.input, decoder)
+    weights = runtime.located.category_weights
+    by_category = None if weights is None else weights.numpy()
+    return runtime, Localizer(runtime.located.localization, by_category, spec, decoder)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Wanted = Literal["auto", "fp32", "fp16", "bf16"]
+"""The precisions that a setting may ask torch for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,12 +104,12 @@ class AttentionRollout(WithFeatures):
             body.set_attn_implementation(usual)
         # Only the row of the first token is wanted: a vector times matrices, from the last to the
         # first.  Half of each layer's token is what it was before, the residual connection.
-        row = torch.zeros_like(output.attentions[0][:, :1, :1, :])
+        row = torch.zeros_like(output.attentions[0][:, :1, :1, :], dtype=torch.float32)
         row[..., 0] = 1
         for attention in reversed(output.attentions):
-            row = (row @ attention).mean(1, keepdim=True) / 2 + row / 2
+            row = (row @ attention.float()).mean(1, keepdim=True) / 2 + row / 2
         height, width = self._grid
-        patches = row[:, 0, :, -height * width :].float()
+        patches = row[:, 0, :, -height * width :]
         return self.network.confidences(output.logits), patches.reshape(
             *patches.shape[:2], *self._grid
         )

@@ -21,6 +21,7 @@ class Network(torch.nn.Module):
         super().__init__()
         self.body = body
         self.activation = activation
+        self.dtype = torch.float32
         self.scale = torch.nn.Buffer(torch.tensor(spec.scale).view(1, 3, 1, 1))
         self.bias = torch.nn.Buffer(torch.tensor(spec.bias).view(1, 3, 1, 1))
 
@@ -30,8 +31,13 @@ class Network(torch.nn.Module):
 
     def outputs(self, inputs: torch.Tensor, **options: bool) -> Any:
         """Returns what transformers answers: `logits` (N, C), and what `options` ask for."""
-        pixel_values = inputs.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.bias
-        return self.body(pixel_values=pixel_values, **options)
+        scaled = inputs.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.bias
+        return self.body(pixel_values=scaled.to(self.dtype), **options)
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Makes the network compute in `dtype`; scaling, softmax and sigmoid stay float32."""
+        self.body.to(dtype)
+        self.dtype = dtype
 
     def confidences(self, logits: torch.Tensor) -> torch.Tensor:
         """Returns confidences float32 (N, C)."""
