@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,3 +133,18 @@ async def test_boxes_surround_what_was_pasted(
     row, column = np.unravel_index((drawn[..., 0] - drawn[..., 2]).argmax(), drawn.shape[:2])
     assert left <= column < right
     assert top <= row < bottom
+
+
+async def test_the_starter_tells_places_in_the_upright_image(server):
+    content = (Path(__file__).parents[2] / "examples" / "cat.jpg").read_bytes()
+    with Image.open(io.BytesIO(content)) as picture:
+        width_px, height_px = picture.size
+    async with await server.client() as client:
+        result = await client.classify_image(content, bounding_boxes=True, explain=True)
+    boxes = [prediction.bounding_box for prediction in result.predictions]
+    assert len(boxes) == 5
+    for left, top, right, bottom in boxes:
+        assert 0 <= left < right <= width_px
+        assert 0 <= top < bottom <= height_px
+    drawn = Image.open(io.BytesIO(result.heat_map))
+    assert (drawn.format, max(drawn.size)) == ("PNG", min(1024, max(width_px, height_px)))

@@ -89,10 +89,13 @@ def test_a_form_gives_image_and_options():
         (b"confidence_threshold", b"0.25"),
         (b"include_categories", b"cat, a"),
         (b"include_categories", b"dog"),
+        (b"bounding_boxes", b"true"),
+        (b"explain", b"false"),
     ]
     assert read_form(*form(*parts), request) == b"\xff\xd8 bytes \r\n--xy"
     assert (request.model, request.top_k, request.confidence_threshold) == ("query", 2, 0.25)
     assert list(request.include_categories) == ["cat, a", "dog"]
+    assert (request.bounding_boxes, request.explain) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,7 @@ def test_a_form_gives_image_and_options():
         ([(b"image", b"a"), (b"image", b"b")], ("image", "must be in the form once, is 2 times")),
         ([(b"image", b"a"), (b"top_k", b"many")], ("top_k", "must be a number")),
         ([(b"image", b"a"), (b"top_k", b"99999999999")], ("top_k", "must be a number")),
+        ([(b"image", b"a"), (b"explain", b"1")], ("explain", "must be true or false")),
         ([(b"image", b"a"), (b"model", b"\xff")], ("model", "must be UTF-8 text")),
         ([(b"image", b"a"), (b"model", b"m" * 5000)], ("model", "must have at most 4096 bytes")),
     ],
@@ -114,7 +118,7 @@ def test_a_wrong_form_is_refused_by_field(parts, violation):
 
 def test_an_unknown_field_is_refused_with_the_known_ones():
     with pytest.raises(
-        InvalidRequest, match=r"picture: is not a field.*image, confidence_threshold"
+        InvalidRequest, match=r"picture: is not a field.*image, bounding_boxes"
     ):
         read_form(*form((b"picture", b"a")), ClassifyUploadRequest())
 

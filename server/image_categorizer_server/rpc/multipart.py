@@ -19,7 +19,9 @@ IMAGE_FIELD = "image"
 TEXT_FIELDS = frozenset({"model", "version"})
 NUMBER_FIELDS = {"confidence_threshold": float, "top_k": int}
 LIST_FIELDS = frozenset({"include_categories", "exclude_categories"})
-OPTION_FIELDS = TEXT_FIELDS | LIST_FIELDS | set(NUMBER_FIELDS)
+SWITCH_FIELDS = frozenset({"bounding_boxes", "explain", "no_cache"})
+OPTION_FIELDS = TEXT_FIELDS | LIST_FIELDS | SWITCH_FIELDS | set(NUMBER_FIELDS)
+SWITCHES = {"true": True, "false": False}
 MOST_PARTS = 2100  # two filters of the most names, and some
 MOST_TEXT_BYTES = 4096
 
@@ -70,13 +72,24 @@ def _set_option(request: classify_pb2.ClassifyUploadRequest, part: Part) -> None
         raise InvalidRequest.of([(part.name, f"must have at most {MOST_TEXT_BYTES} bytes")])
     try:
         text = part.content.decode()
-        if part.name in LIST_FIELDS:
+        if part.name in SWITCH_FIELDS:
+            setattr(request, part.name, _switch(text))
+        elif part.name in LIST_FIELDS:
             getattr(request, part.name).append(text)
         else:
             setattr(request, part.name, NUMBER_FIELDS.get(part.name, str)(text))
     except ValueError:
-        kind = "a number" if part.name in NUMBER_FIELDS else "UTF-8 text"
+        kinds = dict.fromkeys(NUMBER_FIELDS, "a number") | dict.fromkeys(
+            SWITCH_FIELDS, "true or false"
+        )
+        kind = kinds.get(part.name, "UTF-8 text")
         raise InvalidRequest.of([(part.name, f"must be {kind}")]) from None
+
+
+def _switch(text: str) -> bool:
+    if text not in SWITCHES:
+        raise ValueError(text)
+    return SWITCHES[text]
 
 
 def _parts(content_type: str, body: bytes) -> Iterator[Part]:
