@@ -63,4 +63,12 @@ class Classifications:
             sha256 = hashlib.sha256(content).hexdigest()
         else:
             sha256 = (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()
-        return Question(tenant_id, sha256, model.ref, model.categories, model.indices, options)
+        return Question(
+            tenant_id=tenant_id,
+            image_sha256=sha256,
+            model=model.ref,
+            categories=model.categories,
+            positions=model.indices,
+            runtime=f"{model.runtime.name} {model.runtime.device} {model.runtime.precision}",
+            options=options,
+        )

@@ -61,6 +61,8 @@ class Question:
     """The model's, in the order of the network's outputs."""
     positions: Mapping[str, int]
     """Where in `categories` each name is."""
+    runtime: str
+    """What runs the model, and in which precision: each answers a little differently."""
     options: ClassifyOptions
 
     @cached_property
@@ -72,6 +74,7 @@ class Question:
             VERSION,
             self.image_sha256,
             self.model.digest,
+            self.runtime,
             options.confidence_threshold,
             options.top_k,
             sorted(set(options.include_categories)),

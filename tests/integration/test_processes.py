@@ -57,7 +57,8 @@ class Served:
         """Classifies on a connection of its own: the kernel chooses the process."""
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(self.address, options) as channel:
-            request = classify_pb2.ClassifyRequest(image=PICTURE, options={"no_cache": True})
+            anew = classify_pb2.ClassifyOptions(no_cache=True)
+            request = classify_pb2.ClassifyRequest(image=PICTURE, options=anew)
             stub = classify_pb2_grpc.ClassifyServiceStub(channel)
             answer: classify_pb2.ClassifyResponse = await stub.Classify(
                 request, metadata=self.headers, timeout=20

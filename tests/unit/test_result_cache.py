@@ -20,7 +20,9 @@ from image_categorizer_server.setting_groups import CacheSettings
 CAT, DOG = Category("cat", "n02121620", ("mammal",)), Category("dog")
 TIMING = Timing(1.25, 0.5, 3.0, 2, BatchCloseReason.FULL)
 MODEL = ModelRef("pets", 1, f"sha256:{'a' * 64}")
-QUESTION = Question("acme", "1" * 64, MODEL, (CAT, DOG), {"cat": 0, "dog": 1}, ClassifyOptions())
+QUESTION = Question(
+    "acme", "1" * 64, MODEL, (CAT, DOG), {"cat": 0, "dog": 1}, "onnx cpu fp32", ClassifyOptions()
+)
 ANSWER = Classification(
     [Prediction(DOG, 0.1 + 0.2, (1, 2, 30, 40)), Prediction(CAT, 1e-9)], MODEL, TIMING
 )
@@ -70,13 +72,24 @@ async def test_what_is_remembered_comes_back_as_it_was(results):
         replace(QUESTION, tenant_id="other"),
         replace(QUESTION, image_sha256="2" * 64),
         replace(QUESTION, model=ModelRef("pets", 1, f"sha256:{'b' * 64}")),
+        replace(QUESTION, runtime="torch cuda bf16"),
         changed(confidence_threshold=0.5),
         changed(top_k=1),
         changed(include_categories=("cat",)),
         changed(exclude_categories=("cat",)),
         changed(bounding_boxes=True),
     ],
-    ids=["tenant", "image", "model", "threshold", "top_k", "include", "exclude", "boxes"],
+    ids=[
+        "tenant",
+        "image",
+        "model",
+        "runtime",
+        "threshold",
+        "top_k",
+        "include",
+        "exclude",
+        "boxes",
+    ],
 )
 async def test_whatever_changes_the_answer_is_another_question(results, other):
     await results.remember(QUESTION, ANSWER)
