@@ -20,6 +20,7 @@ def write_tiny_onnx(
     element: int = TensorProto.FLOAT,
     last: str = "",
     reshape_to: int = 0,
+    fix_rows: bool = False,
     names: tuple[str, str] = ("pixel_values", "logits"),
     name: str = "model.onnx",
     opset: int = 18,
@@ -32,7 +33,8 @@ def write_tiny_onnx(
         shape: of the input.
         element: of the input and the weights.
         last: Softmax or Sigmoid; none gives logits.
-        reshape_to: a batch size that the graph's inside insists on; 0: any.
+        reshape_to: a batch size that the graph's inside names; 0: any.
+        fix_rows: whether the graph's inside insists on a batch of 1.
         names: of input and output.
         name: of the file.
         opset: of ONNX's operators.
@@ -45,6 +47,8 @@ def write_tiny_onnx(
     constants = {
         "kernels": random.normal(0, 0.5, (KERNELS, 3, 3, 3)).astype(kind),
         "bias": random.normal(0, 2, (KERNELS, len(labels))).astype(kind),
+        "zero": np.array([0], np.int64),
+        "one": np.array([1], np.int64),
         "rows": np.array([reshape_to or -1, KERNELS], np.int64),
     }
     steps: list[tuple[str, list[str], dict[str, Any]]] = []
@@ -60,6 +64,7 @@ def write_tiny_onnx(
         ("Reshape", ["rows"], {}),
         ("MatMul", ["bias"], {}),
     ]
+    steps += [("Slice", ["zero", "one", "zero"], {})] if fix_rows else []
     steps += [(last, [], {})] if last else []
     edges = [names[0], *(f"t{number}" for number in range(1, len(steps))), names[1]]
     nodes = [

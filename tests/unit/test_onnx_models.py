@@ -80,10 +80,11 @@ async def test_an_onnx_version_is_its_own_export(repository, tmp_path):
     [
         {"shape": (1, 3, SIDE_PX, SIDE_PX)},
         {"shape": (4, 3, SIDE_PX, SIDE_PX)},
+        {"shape": (1, 3, SIDE_PX, SIDE_PX), "reshape_to": 1},
         {"names": ("input", "confidences")},
         {"opset": 9},
     ],
-    ids=["batch of 1", "batch of 4", "names as ours", "opset 9"],
+    ids=["batch of 1", "batch of 4", "reshape to a batch of 1", "names as ours", "opset 9"],
 )
 def test_graphs_that_people_export_are_served_in_any_batch(repository, tmp_path, graph):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES, **graph)
@@ -210,12 +211,6 @@ def test_labels_that_do_not_fit_are_refused(repository, tmp_path, content, words
     assert [f for f in repository.scan() if f.name == "mine"] == []
 
 
-def changed(file, change):
-    model = onnx.load_model(file)
-    change(model)
-    onnx.save_model(model, file)
-
-
 def foreign(model):
     model.graph.node[1].domain = "com.example"
     model.opset_import.append(helper.make_opsetid("com.example", 1))
@@ -262,7 +257,9 @@ def test_graphs_that_cannot_be_served_are_refused_in_a_sentence(
     repository, tmp_path, change, words
 ):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
-    changed(file, change)
+    model = onnx.load_model(file)
+    change(model)
+    onnx.save_model(model, file)
     with pytest.raises(OperatorError, match=words) as refused:
         add_onnx(repository, file)
     assert len(str(refused.value).splitlines()) == 1
@@ -275,7 +272,7 @@ def test_graphs_that_cannot_be_served_are_refused_in_a_sentence(
         ({"shape": ("n", 1, 16, 16)}, "float32 any x 1 x 16 x 16, not pictures"),
         ({"element": TensorProto.DOUBLE}, "float64 any x 3 x 16 x 16, not pictures"),
         ({"opset": 7}, "is of ONNX opset 7"),
-        ({"shape": (1, 3, 16, 16), "reshape_to": 1}, "its batch is fixed at 1"),
+        ({"shape": (1, 3, 16, 16), "fix_rows": True}, "insists on its size of batch; export it"),
     ],
 )
 def test_inputs_that_are_no_pictures_are_refused(repository, tmp_path, graph, words):

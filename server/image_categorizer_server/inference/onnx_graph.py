@@ -17,7 +17,6 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, compose, external_data_helper, helper, numpy_helper
 
-from image_categorizer_server.domain import Activation
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.preprocess import InputSpec
 from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT
@@ -214,6 +213,8 @@ def served_graph(
     constants = {tensor.name for tensor in graph.initializer}
     before, scaling = _before(source, spec)
     after = _after(next(v for v in graph.output if v.name == PREFIX + output), left)
+    if source.batch is not None:
+        _free_batch(graph, source.batch)
     nodes = [*before, *graph.node, *after]
     kept = [value for value in graph.input if value.name in constants]
     size: list[str | int | None] = ["batch", spec.height_px, spec.width_px, CHANNELS]
@@ -223,6 +224,20 @@ def served_graph(
     graph.input.extend([helper.make_tensor_value_info(INPUT, TensorProto.UINT8, size), *kept])
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", None]))
     return served
+
+
+def _free_batch(graph: onnx.GraphProto, batch: int) -> None:
+    """Lets reshapes to a fixed batch take any, as exports of a fixed batch are full of them.
+
+    Whether that was all is for whoever calls to find out, by trying.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Reshape" and (tensor := constants.get(node.input[1])) is not None:
+            shape = numpy_helper.to_array(tensor).copy()
+            if shape.size > 1 and shape[0] == batch:
+                shape[0] = -1 if (shape > 0).all() else 0  # 0: as many as come in
+                tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
 
 
 def _before(
@@ -270,17 +285,3 @@ def _chain(
             zip(steps, names, names[1:], strict=False)
         )
     ]
-
-
-def activation_of(operator: str, is_share: bool) -> tuple[Activation, Outcome]:
-    """Returns what the network answers by, and what is left to do.
-
-    Args:
-        operator: that makes the output.
-        is_share: whether rows of it lie in [0, 1] and sum to 1.
-    """
-    if operator == "Sigmoid":
-        return "sigmoid", "none"
-    if operator == "Softmax" or is_share:
-        return "softmax", "none"
-    return "softmax", "softmax"

@@ -34,7 +34,6 @@ from image_categorizer_server.inference.onnx_description import (
 from image_categorizer_server.inference.onnx_graph import (
     Outcome,
     PictureInput,
-    activation_of,
     choose_output,
     is_quantized,
     last_operator,
@@ -43,10 +42,11 @@ from image_categorizer_server.inference.onnx_graph import (
     served_graph,
 )
 from image_categorizer_server.inference.preprocess import InputSpec
-from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
+from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT
 from image_categorizer_server.inference.taxonomy import with_taxonomy
 
 LABELS_FILE, SPEC_FILE = "labels.json", "input.json"
+FATAL_ONLY = 4
 
 
 def copy_onnx(
@@ -114,12 +114,26 @@ def _activation(
     model: onnx.ModelProto, output: str, numbers: NDArray[np.float32], said: Activation | None
 ) -> tuple[Activation, Outcome]:
     is_share = bool((numbers >= 0).all() and np.allclose(numbers.sum(-1), 1, atol=1e-3))
-    activation, left = activation_of(last_operator(model, output), is_share)
+    activation, left = _activation_of(last_operator(model, output), is_share)
     if said is None or said == activation:
         return activation, left
     if left == "none":
         raise OperatorError(f"The graph answers by {activation} already; leave out --activation.")
     return said, said
+
+
+def _activation_of(operator: str, is_share: bool) -> tuple[Activation, Outcome]:
+    """Returns what the network answers by, and what is left to do.
+
+    Args:
+        operator: that makes the output.
+        is_share: whether rows of it lie in [0, 1] and sum to 1.
+    """
+    if operator == "Sigmoid":
+        return "sigmoid", "none"
+    if operator == "Softmax" or is_share:
+        return "softmax", "none"
+    return "softmax", "softmax"
 
 
 def _finished(numbers: NDArray[np.float32], left: Outcome) -> NDArray[np.float32]:
@@ -140,7 +154,7 @@ def _run_original(
 ) -> NDArray[np.float32]:
     """Returns what the graph as it came answers, a row for each sample."""
     try:
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        session = _session(file)
         rows = [
             session.run([output], {source.name: _original_input(sample, source, spec)})[0][0]
             for sample in samples
@@ -172,18 +186,27 @@ def _compare(
     expected: NDArray[np.float32],
 ) -> None:
     """Refuses a served graph that answers otherwise than the original, in batches of 1 and more."""
-    fixed = f"; its batch is fixed at {source.batch}: export it with a dynamic one"
-    told = fixed if source.batch else ""
+    told = f"; export it with a dynamic one in place of {source.batch}" if source.batch else ""
     try:
-        runtime = OnnxRuntime(file, threads=0, runners=1)
-        parts = [runtime.predict(part).confidences for part in (samples[:1], samples[1:])]
+        session = _session(file)
+        parts = [
+            session.run([OUTPUT], {INPUT: np.stack(part)})[0] for part in (samples[:1], samples[1:])
+        ]
         answered = np.concatenate(parts)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no class of their own
-        raise OperatorError(
-            f"The graph does not take batches of any size{told} ({first_line(error)})."
-        ) from None
-    if answered.shape != expected.shape or np.abs(answered - expected).max() > MAX_DIFFERENCE:
+        why = "" if source.batch else f" ({first_line(error)})"
+        raise OperatorError(f"The graph insists on its size of batch{told}{why}.") from None
+    if answered.shape != expected.shape:
+        raise OperatorError(f"The graph insists on its size of batch{told}.")
+    if np.abs(answered - expected).max() > MAX_DIFFERENCE:
         raise OperatorError(f"In a batch the graph answers otherwise than for one image{told}.")
+
+
+def _session(file: Path) -> onnxruntime.InferenceSession:
+    """Returns what runs a graph without a word on standard error: the exception says it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = FATAL_ONLY
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 def first_line(error: Exception) -> str:
