@@ -29,8 +29,10 @@ def configure_logging(level: str, log_format: Literal["auto", "console", "json"]
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    # The default one prints local variables, credentials among them.
+    plain = structlog.dev.plain_traceback
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -14,7 +14,12 @@ from image_categorizer_server.embedded.gateway import gateway_folder, reachable_
 from image_categorizer_server.embedded.installation import Addresses, Installation, settings_for
 from image_categorizer_server.errors import InvalidRequest, OperatorError
 from image_categorizer_server.settings import load_settings, variable_names
-from image_categorizer_server.telemetry import request_id_of, trace_id_of
+from image_categorizer_server.telemetry import (
+    configure_logging,
+    get_log,
+    request_id_of,
+    trace_id_of,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -206,7 +211,8 @@ def test_other_addresses_are_refused(base_url):
 
 
 def test_only_unavailable_is_tried_again():
-    (method,) = _calls.SERVICE_CONFIG["methodConfig"]
+    method, stream = _calls.SERVICE_CONFIG["methodConfig"]
+    assert "retryPolicy" not in stream
     assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
     assert (
         json.loads(dict(_calls.channel_options())["grpc.service_config"]) == _calls.SERVICE_CONFIG
@@ -221,3 +227,19 @@ def test_images_are_paths_bytes_or_open_files(tmp_path):
     assert _calls.read(io.BytesIO(b"x")) == ("", b"x")
     with file.open("rb") as opened:
         assert _calls.read(opened) == (str(file), b"x")
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_logged_exception_shows_no_local_variables(capfd, log_format):
+    configure_logging("INFO", log_format)
+
+    def fail(key):
+        raise ValueError(f"{len(key)} characters")
+
+    try:
+        fail("ic_" + "secret")
+    except ValueError:
+        get_log("test").exception("a bug")
+    logged = capfd.readouterr().err
+    assert "9 characters" in logged
+    assert "ic_secret" not in logged
