@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run test test-slow test-simd check format proto migration release-contract bench clean
+.PHONY: help setup run test test-slow test-simd check format proto migration release-contract bench bench-peers bench-page clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -57,6 +57,16 @@ release-contract: setup  ## Make the protos of now what `buf breaking` compares 
 
 bench: setup  ## Print the performance table
 	$(BIN)/image-categorizer bench
+
+bench-peers: setup .build/peers/.installed  ## Prepare LitServe, mosec and PyTriton for bench-page
+
+.build/peers/.installed: tools/bench-peers.sh $(wildcard tests/bench/peers/requirements-*.txt)
+	tools/bench-peers.sh $(abspath $(BIN))/python .build/peers
+	touch $@
+
+bench-page: bench-peers  ## Measure ours beside its peers, write docs/performance.*: make bench-page WORDS="--rounds 3"
+	$(BIN)/python -m tests.bench.page --json .build/bench-page.json $(WORDS)
+	.build/peers/plot/bin/python -m tests.bench.render .build/bench-page.json docs
 
 clean:  ## Remove what was built or installed; the data in .data stays
 	rm -rf $(VENV) .venv-simd .build dist

@@ -64,9 +64,9 @@ def without_collector() -> Iterator[None]:
         gc.enable()
 
 
-def encoder(model: str) -> Encode:
+def encoder(model: str, version: str = "") -> Encode:
     """Returns what makes a picture a gRPC request; each picture is encoded once."""
-    options = classify_pb2.ClassifyOptions(model=model, no_cache=True)
+    options = classify_pb2.ClassifyOptions(model=model, version=version, no_cache=True)
 
     @cache
     def encode(content: bytes) -> bytes:
@@ -81,18 +81,40 @@ def authorization(key: str) -> tuple[tuple[str, str], ...]:
 
 
 @asynccontextmanager
-async def grpc_clients(address: str, key: str, model: str, count: int) -> AsyncIterator[list[Ask]]:
-    """Yields clients that share one channel, as a program's tasks would."""
-    headers, encode = authorization(key), encoder(model)
+async def grpc_clients(
+    address: str, key: str, model: str, count: int, *, version: str = "", connections: int = 1
+) -> AsyncIterator[list[Ask]]:
+    """Yields clients that share connections.
+
+    Args:
+        address: of a server or a gateway.
+        key: an API key.
+        model: its name.
+        count: how many clients.
+        version: of the model; empty for the one that the server would take.
+        connections: one is what a program's tasks share; as many as clients, many programs.
+    """
+    headers, encode = authorization(key), encoder(model, version)
+    options = [("grpc.use_local_subchannel_pool", 1)] if connections > 1 else []
+    async with AsyncExitStack() as stack:
+        asks = []
+        for _ in range(connections):
+            channel = grpc.aio.insecure_channel(address, options)
+            asks.append(_calling(await stack.enter_async_context(channel), encode, headers))
+        yield [asks[n % connections] for n in range(count)]
+
+
+def _calling(
+    channel: grpc.aio.Channel, encode: Encode, headers: tuple[tuple[str, str], ...]
+) -> Ask:
     read = classify_pb2.ClassifyResponse.FromString
-    async with grpc.aio.insecure_channel(address) as channel:
-        call: _Call = channel.unary_unary(CLASSIFY, response_deserializer=read)
+    call: _Call = channel.unary_unary(CLASSIFY, response_deserializer=read)
 
-        async def ask(content: bytes) -> int:
-            response = await call(encode(content), metadata=headers)
-            return int(response.timing.batch_size)
+    async def ask(content: bytes) -> int:
+        response = await call(encode(content), metadata=headers)
+        return int(response.timing.batch_size)
 
-        yield [ask] * count
+    return ask
 
 
 @asynccontextmanager

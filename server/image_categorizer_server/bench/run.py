@@ -43,6 +43,8 @@ class Row:
     p99_ms: float | None = None
     mean_batch_size: float | None = None
     peak_memory_mb: float | None = None
+    cpu_ms_per_image: float | None = None
+    """Core time of the server's process, or of the raw limit's."""
 
 
 @dataclass
@@ -100,7 +102,8 @@ async def _measure(
                 figures = await raw(clients, seconds)
             else:
                 async with ways[name](clients) as asks:
-                    figures = figures_of(await drive(asks, contents, seconds), server)
+                    before_s = cpu_s(server)
+                    figures = figures_of(await drive(asks, contents, seconds), server, before_s)
             if turn:
                 collected.figures.append(figures)
     for (_, clients), collected in rounds.items():
@@ -110,8 +113,13 @@ async def _measure(
     return [collected.settle() for collected in rounds.values()]
 
 
-def figures_of(sample: Sample, server: psutil.Process) -> dict[str, float]:
-    """Returns the figures of one round."""
+def cpu_s(process: psutil.Process) -> float:
+    """Returns the core-seconds that the process has used."""
+    return float(sum(process.cpu_times()[:2]))
+
+
+def figures_of(sample: Sample, server: psutil.Process, before_s: float) -> dict[str, float]:
+    """Returns the figures of one round, at whose start the server had used `before_s`."""
     percentiles = statistics.quantiles(sample.times_ms, n=100, method="inclusive")
     return {
         "images_per_s": len(sample.times_ms) / sample.seconds,
@@ -119,6 +127,7 @@ def figures_of(sample: Sample, server: psutil.Process) -> dict[str, float]:
         "p99_ms": percentiles[98],
         "mean_batch_size": statistics.fmean(sample.batch_sizes),
         "peak_memory_mb": _peak_memory_mb(server),
+        "cpu_ms_per_image": (cpu_s(server) - before_s) * 1000 / len(sample.times_ms),
     }
 
 

@@ -1,0 +1,135 @@
+"""Rounds that take turns; medians over the rounds, ratios of pairs within a round."""
+
+import itertools
+import statistics
+import sys
+from dataclasses import dataclass, field
+from random import Random
+
+from image_categorizer_server.bench.load import Sample, drive, endless
+from image_categorizer_server.bench.stage import Raw
+
+from tests.bench.servers import Server
+
+WARM_UP_S = 0.7
+
+
+@dataclass
+class Row:
+    """One server at one number of clients: medians over the rounds."""
+
+    name: str
+    clients: int
+    images_per_s: float = 0.0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    cpu_ms_per_image: float = 0.0
+    """Of the server's processes; the load generator's are not in it."""
+    ratio_of_ours: float | None = None
+    """What ours serve for each image of theirs, in the same round."""
+
+
+@dataclass
+class Rounds:
+    """What each round measured."""
+
+    figures: list[dict[str, float]] = field(default_factory=list)
+
+    def row(self, name: str, clients: int, ours: "Rounds | None") -> Row:
+        """Returns the medians.
+
+        Args:
+            name: of the server.
+            clients: how many asked.
+            ours: the same rounds of the server to compare with.
+        """
+        medians = {
+            key: round(statistics.median(f[key] for f in self.figures), 3)
+            for key in self.figures[0]
+        }
+        row = Row(name, clients, **medians)
+        if ours is not None:
+            pairs = zip(ours.figures, self.figures, strict=True)
+            ratios = [a["images_per_s"] / b["images_per_s"] for a, b in pairs]
+            row.ratio_of_ours = round(statistics.median(ratios), 3)
+        return row
+
+
+Key = tuple[str, int]
+
+
+async def take_turns(
+    servers: list[Server],
+    contents: list[bytes],
+    client_counts: tuple[int, ...],
+    rounds: int,
+    seconds: float,
+    raw: Raw | None = None,
+) -> dict[Key, Rounds]:
+    """Returns the rounds of each server at each number of clients.
+
+    The order is another in every round: what the machine does beside hits each alike.
+    """
+    collected: dict[Key, Rounds] = {}
+    random = Random(0)
+    for turn in range(1, rounds + 1):
+        print(f"round {turn} of {rounds}", file=sys.stderr)
+        order = list(itertools.product(client_counts, [*servers, *([None] if raw else [])]))
+        random.shuffle(order)
+        for clients, server in order:
+            if server is None:
+                assert raw is not None
+                figures = raw_figures(await raw(clients, seconds))
+            else:
+                figures = await one_round(server, contents, clients, seconds)
+            key = (server.name if server else "raw", clients)
+            collected.setdefault(key, Rounds()).figures.append(figures)
+    return collected
+
+
+async def one_round(
+    server: Server, contents: list[bytes], clients: int, seconds: float
+) -> dict[str, float]:
+    """Returns the figures of one server, alone on the machine but for the clients."""
+    pictures = endless(contents)
+    with server.running():
+        async with server.clients(clients) as asks:
+            await drive(asks, pictures, WARM_UP_S)
+        async with server.clients(clients) as asks:
+            before_s = cpu_s(server)
+            sample = await drive(asks, pictures, seconds)
+            spent_s = cpu_s(server) - before_s
+    return {**figures_of(sample), "cpu_ms_per_image": spent_s * 1000 / len(sample.times_ms)}
+
+
+def cpu_s(server: Server) -> float:
+    """Returns the core-seconds that its processes have used."""
+    return sum(sum(process.cpu_times()[:2]) for process in server.tree())
+
+
+def figures_of(sample: Sample) -> dict[str, float]:
+    """Returns rate and times."""
+    percentiles = statistics.quantiles(sample.times_ms, n=100, method="inclusive")
+    return {
+        "images_per_s": len(sample.times_ms) / sample.seconds,
+        "p50_ms": percentiles[49],
+        "p99_ms": percentiles[98],
+    }
+
+
+def raw_figures(figures: dict[str, float]) -> dict[str, float]:
+    """Returns the raw limit's figures in the form of the others."""
+    return {
+        "images_per_s": figures["images_per_s"],
+        "p50_ms": figures["p50_ms"],
+        "p99_ms": figures["p99_ms"],
+        "cpu_ms_per_image": figures["cpu_ms_per_image"],
+    }
+
+
+def rows_of(collected: dict[Key, Rounds], ours: str) -> list[Row]:
+    """Returns the table, compared with the server `ours`."""
+    return [
+        rounds.row(name, clients, collected.get((ours, clients)))
+        for (name, clients), rounds in sorted(collected.items(), key=lambda item: item[0][1])
+    ]

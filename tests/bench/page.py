@@ -1,0 +1,229 @@
+"""Measures the performance page: `make bench-page`, or `python -m tests.bench.page --help`.
+
+Writes the figures as JSON; `render.py`, which needs matplotlib, makes the page of them.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvloop
+from image_categorizer_server.bench.prepare import MODEL, pictures
+from image_categorizer_server.bench.stage import (
+    PROGRAM,
+    free_port,
+    installation,
+    prepare,
+    raw_limit,
+)
+from image_categorizer_server.embedded.installation import Installation
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.settings import load_settings
+
+from tests.bench.measure import Row, rows_of, take_turns
+from tests.bench.overload import Level, Target, overload
+from tests.bench.servers import ALL_PEERS, our_server, peer_server, start_paused
+
+OURS, OURS_INT8, OURS_NULL = "ours", "ours int8", "ours"
+NULL_BYTES = 78_000
+NULL_PROCESSES = 2
+CLIENTS = (1, 8, 32)
+FACTORS = (2.0, 5.0, 10.0)
+# Sleeps, 16 images in 164 ms: neither the generator nor the server then want for cores.
+SLEEPING_MODEL = "20,9"
+PARTS = ("peers", "null", "overload")
+
+
+@dataclass
+class Page:
+    """All that was measured."""
+
+    machine: dict[str, Any]
+    seconds: float
+    rounds: int
+    peers: list[Row] = field(default_factory=list)
+    null: list[Row] = field(default_factory=list)
+    overload: list[Level] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    """Why a server was not measured."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What all parts run on: stores, a model, an API key."""
+
+    key: str
+    environment: dict[str, str]
+    model: Path
+    onnx: Path
+
+    def peer(self, form: str) -> dict[str, str]:
+        """Returns what a peer's app reads."""
+        folder, file = str(self.model), str(self.onnx)
+        return {**self.environment, "PEER_FORM": form, "PEER_FOLDER": folder, "PEER_ONNX": file}
+
+
+def arguments() -> argparse.Namespace:
+    """Returns the words of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, default=Path("bench-page.json"), help="where to")
+    parser.add_argument("--model", type=Path, help="a Hugging Face folder; random weights without")
+    parser.add_argument("--calibrate", type=Path, help="pictures for int8; made ones without")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one server in one round")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    return parser.parse_args()
+
+
+async def measure(words: argparse.Namespace) -> Page:
+    """Returns the page; takes about 25 minutes as a whole."""
+    page = Page(machine(), words.seconds, words.rounds)
+    with tempfile.TemporaryDirectory(prefix="image-categorizer-page-") as temporary:
+        async with stage(Path(temporary), words) as on:
+            if "peers" in words.parts:
+                page.peers = await beside_peers(on, words, page.missing)
+            if "null" in words.parts:
+                page.null = await serving_alone(on, words, page.missing)
+            if "overload" in words.parts:
+                page.overload = await overloaded(on, words)
+    return page
+
+
+@asynccontextmanager
+async def stage(data: Path, words: argparse.Namespace) -> AsyncIterator[Stage]:
+    """Runs an installation whose own server only idles; ours are started beside it, on TCP."""
+    model, onnx = await prepare(data, load_settings(), words.model)
+    if "peers" in words.parts:
+        await quantize(data, words.calibrate)
+    async with installation(data) as (_, key, own_server):
+        addresses = Installation(data).addresses()
+        assert addresses is not None
+        environment = {
+            "DATABASE_URL": addresses.database_url,
+            "REDIS_URL": addresses.redis_url,
+            "MODEL_PATH": str(data / "models"),
+            "BENCH_LOGS": str(data),
+        }
+        own_server.suspend()
+        try:
+            yield Stage(key, environment, model, onnx)
+        finally:
+            own_server.resume()
+
+
+async def quantize(data: Path, folder: Path | None) -> None:
+    """Makes version 2, int8; its accuracy is not the question here."""
+    if folder is None:
+        folder = data / "calibrate"
+        folder.mkdir()
+        for number, content in enumerate(pictures()):
+            (folder / f"{number}.jpg").write_bytes(content)
+    words = [*PROGRAM, "models", "quantize", MODEL, "--calibrate", str(folder), "--max-loss", "100"]
+    environment = {**os.environ, "MODEL_PATH": str(data / "models")}
+    words += ["--data", str(data)]
+    process = await asyncio.create_subprocess_exec(
+        *words, env=environment, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+    )
+    _, errors = await process.communicate()
+    if process.returncode != 0:
+        raise OperatorError(f"int8 is not to be had: {errors.decode(errors='replace')}")
+
+
+async def beside_peers(on: Stage, words: argparse.Namespace, missing: list[str]) -> list[Row]:
+    """Measures MobileNetV2: the raw limit, ours in fp32 and int8, each peer in two forms."""
+    servers = [
+        our_server(OURS, on.key, on.environment, MODEL, "1"),
+        our_server(OURS_INT8, on.key, on.environment, MODEL, "2"),
+        *(
+            peer_server(peer, f"{peer.name} {form}", on.peer(form))
+            for form in ("eager", "onnx")
+            for peer in ALL_PEERS
+        ),
+    ]
+    async with AsyncExitStack() as stack:
+        started, reasons = await start_paused(stack, servers)
+        missing += reasons
+        raw = await stack.enter_async_context(raw_limit(on.model, on.onnx))
+        collected = await take_turns(started, pictures(), CLIENTS, words.rounds, words.seconds, raw)
+    return rows_of(collected, OURS)
+
+
+async def serving_alone(on: Stage, words: argparse.Namespace, missing: list[str]) -> list[Row]:
+    """Measures a model that does nothing: no decoding, bodies of 78 kB."""
+    environment = {
+        **on.environment,
+        "CATEGORIZER_TEST__FAKE_MODEL": "0,0,raw",
+        "CATEGORIZER_SERVER__PROCESSES": str(NULL_PROCESSES),
+    }
+    ours = our_server(OURS_NULL, on.key, environment, "fake", connections=CLIENTS[-1])
+    servers = [ours, *(peer_server(peer, peer.name, on.peer("null")) for peer in ALL_PEERS)]
+    random = np.random.default_rng(0)
+    bodies = [b"\xff\xd8\xff" + random.bytes(NULL_BYTES - 3) for _ in range(16)]
+    async with AsyncExitStack() as stack:
+        started, reasons = await start_paused(stack, servers)
+        missing += reasons
+        collected = await take_turns(started, bodies, (CLIENTS[-1],), words.rounds, words.seconds)
+    return rows_of(collected, OURS_NULL)
+
+
+async def overloaded(on: Stage, words: argparse.Namespace) -> list[Level]:
+    """Overloads ours: with a model that sleeps, and with MobileNetV2, which wants the cores too."""
+    seconds = max(10.0, 2 * words.seconds)
+    levels = []
+    for name, model, settings in (
+        ("sleeping model", "fake", {"CATEGORIZER_TEST__FAKE_MODEL": SLEEPING_MODEL}),
+        ("MobileNetV2", MODEL, {}),
+    ):
+        address = f"127.0.0.1:{free_port()}"
+        async with our_server(name, on.key, {**on.environment, **settings}, model, address=address):
+            target = Target(name, address, on.key, model)
+            levels += await overload(target, pictures(), FACTORS, seconds)
+            print(f"overloaded: {name}", file=sys.stderr)
+    return levels
+
+
+def machine() -> dict[str, Any]:
+    """Returns where and what was measured."""
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
+
+
+def main() -> None:
+    """Measures and writes."""
+    words = arguments()
+    page = uvloop.run(measure(words))
+    words.json.parent.mkdir(parents=True, exist_ok=True)
+    words.json.write_text(json.dumps(asdict(page), indent=1) + "\n")
+    print(f"wrote {words.json}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

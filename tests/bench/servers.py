@@ -1,0 +1,262 @@
+"""Starts our server and its peers, and lets one of them run at a time.
+
+All are started once; whoever is not being measured is stopped by SIGSTOP, so that rounds can take
+turns without anybody starting anew, and nobody's idle loops take the cores from another.
+"""
+
+import asyncio
+import json
+import os
+import struct
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+suppress,
+)
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+from image_categorizer_server.bench.load import (
+    Ask,
+    Encode,
+    grpc_clients,
+    http_clients,
+    http_request,
+)
+from image_categorizer_server.bench.stage import PROGRAM, free_port
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.rpc.probe import is_ready
+
+PEERS = Path(os.environ.get("BENCH_PEERS", ".build/peers")).resolve()
+START_S = 120.0
+STOP_S = 10.0
+SETTLE_S = 0.2
+
+
+class Clients(Protocol):
+    """Opens so many clients of one server."""
+
+    def __call__(self, count: int) -> AbstractAsyncContextManager[list[Ask]]: ...
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server that can be put aside."""
+
+    name: str
+    clients: Clients
+    process: psutil.Process
+
+    def tree(self) -> list[psutil.Process]:
+        """Returns the process and all below it."""
+        return [self.process, *self.process.children(recursive=True)]
+
+    def pause(self) -> None:
+        """Stops all its processes."""
+        for process in self.tree():
+            process.suspend()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Lets it run in the block."""
+        for process in reversed(self.tree()):
+            process.resume()
+        time.sleep(SETTLE_S)
+        try:
+            yield
+        finally:
+            self.pause()
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A serving engine, and how one asks it."""
+
+    name: str
+    folder: str
+    """Of its virtual environment, and the first part of its app's name."""
+    path: str
+    health: str
+    listens_by_argument: bool = False
+
+
+LITSERVE = Peer("LitServe", "litserve", "/predict", "/health")
+MOSEC = Peer("mosec", "mosec", "/inference", "/", listens_by_argument=True)
+PYTRITON = Peer("PyTriton", "pytriton", "/v2/models/classify/infer", "/v2/models/classify/ready")
+ALL_PEERS = (LITSERVE, MOSEC, PYTRITON)
+
+
+def encoder(peer: Peer) -> Encode:
+    """Returns what makes a picture the peer's HTTP request; each picture is encoded once."""
+    return cache(partial(_triton_request if peer is PYTRITON else _plain_request, peer.path))
+
+
+def _plain_request(path: str, content: bytes) -> bytes:
+    return http_request(path, "image/jpeg", content)
+
+
+def _triton_request(path: str, content: bytes) -> bytes:
+    """Triton's binary form: a JSON head, then 4 bytes of length and the bytes themselves."""
+    tensor = struct.pack("<I", len(content)) + content
+    words = {
+        "name": "image",
+        "shape": [1, 1],
+        "datatype": "BYTES",
+        "parameters": {"binary_data_size": len(tensor)},
+    }
+    outputs = [{"name": "label", "parameters": {"binary_data": True}}]
+    head = json.dumps({"inputs": [words], "outputs": outputs}).encode()
+    length = f"inference-header-content-length: {len(head)}\r\n"
+    return http_request(path, "application/octet-stream", head + tensor, length)
+
+
+@asynccontextmanager
+async def peer_server(peer: Peer, name: str, environment: dict[str, str]) -> AsyncIterator[Server]:
+    """Runs a peer's app.
+
+    Args:
+        peer: the engine.
+        name: what the table calls it.
+        environment: `PEER_FORM` and what it needs, see `peers/work.py`.
+
+    Raises:
+        OperatorError: expected; its virtual environment is missing, or it does not start.
+    """
+    python = PEERS / peer.folder / "bin" / "python"
+    if not python.exists():
+        raise OperatorError(f"{peer.name}: {python} is missing; `make bench-peers` makes it.")
+    port = free_port()
+    command = [str(python), "-m", f"tests.bench.peers.{peer.folder}_app"]
+    if peer.listens_by_argument:
+        command += ["--address", "127.0.0.1", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}{peer.health}"
+
+    async def answers() -> bool:
+        return await asyncio.to_thread(_is_ok, url)
+
+    environment = {**environment, "PEER_PORT": str(port)}
+    async with _process(name, command, environment, answers) as process:
+        clients = partial(http_clients, f"127.0.0.1:{port}", encode=encoder(peer), read=lambda _: 0)
+        yield Server(name, clients, process)
+
+
+@asynccontextmanager
+async def our_server(
+    name: str,
+    key: str,
+    environment: dict[str, str],
+    model: str,
+    version: str = "",
+    *,
+    address: str = "",
+    connections: int = 1,
+) -> AsyncIterator[Server]:
+    """Runs `image-categorizer serve` on TCP, as the peers are.
+
+    Args:
+        name: what the table calls it.
+        key: an API key.
+        environment: its settings.
+        model: what clients ask for.
+        version: of the model; empty for what the server itself would take.
+        address: where it listens; empty for any free port.
+        connections: of all clients together.
+
+    Raises:
+        OperatorError: expected; it does not start.
+    """
+    address = address or f"127.0.0.1:{free_port()}"
+    environment = {**environment, "CATEGORIZER_SERVER__BIND": address, "LOG_LEVEL": "WARNING"}
+    async with _process(name, [*PROGRAM, "serve"], environment, lambda: is_ready(address)) as it:
+        clients = partial(
+            grpc_clients, address, key, model, version=version, connections=connections
+        )
+        yield Server(name, clients, it)
+
+
+@asynccontextmanager
+async def _process(
+    name: str, command: list[str], environment: dict[str, str], ready: "Ready"
+) -> AsyncIterator[psutil.Process]:
+    """Runs a program in a session of its own until the block ends."""
+    log = Path(environment["BENCH_LOGS"]) / f"{name.replace(' ', '-').replace(',', '')}.log"
+    with log.open("w") as output:
+        started = await asyncio.create_subprocess_exec(
+            *command,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+    process = psutil.Process(started.pid)
+    try:
+        deadline_s = time.monotonic() + START_S
+        while not await ready():
+            if started.returncode is not None or time.monotonic() > deadline_s:
+                lines = log.read_text().strip().splitlines() or ["it said nothing"]
+                raise OperatorError(f"{name} does not start: {lines[-1]}")
+            await asyncio.sleep(0.3)
+        yield process
+    finally:
+        await _end(process, started)
+
+
+class Ready(Protocol):
+    """Tells whether a server answers."""
+
+    async def __call__(self) -> bool: ...
+
+
+async def _end(process: psutil.Process, started: asyncio.subprocess.Process) -> None:
+    if started.returncode is not None:
+        return
+    tree = [process, *process.children(recursive=True)]
+    for each in tree:
+        _send(each, "resume")
+    _send(process, "terminate")
+    with suppress(TimeoutError):
+        await asyncio.wait_for(started.wait(), STOP_S)
+    for each in tree:
+        _send(each, "kill")
+    await started.wait()
+
+
+def _send(process: psutil.Process, signal: str) -> None:
+    with suppress(psutil.NoSuchProcess):
+        getattr(process, signal)()
+
+
+def _is_ok(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+async def start_paused(
+    stack: AsyncExitStack, servers: Sequence[AbstractAsyncContextManager[Server]]
+) -> tuple[list[Server], list[str]]:
+    """Starts one after the other, each then put aside; returns them, and why others are missing."""
+    started, missing = [], []
+    for entering in servers:
+        try:
+            server = await stack.enter_async_context(entering)
+        except OperatorError as error:
+            missing.append(str(error))
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        server.pause()
+        started.append(server)
+        print(f"ready: {server.name}", file=sys.stderr)
+    return started, missing
