@@ -154,8 +154,9 @@ class Localizer:
             maps: float32 (n, h, w), as from `maps`.
             size_px: width and height of the upright image.
         """
-        large = enlarged(maps, max(SEARCH_CELLS, maps.shape[1]), max(SEARCH_CELLS, maps.shape[2]))
-        return [self._box(largest_part(mask), mask.shape, size_px) for mask in large >= THRESHOLD]
+        cells = max(SEARCH_CELLS, maps.shape[1]), max(SEARCH_CELLS, maps.shape[2])
+        parts = (largest_part(enlarged(values, *cells) >= THRESHOLD) for values in maps)
+        return [self._box(part, cells, size_px) for part in parts]
 
     def _box(self, part: Box, cells: tuple[int, ...], size_px: tuple[int, int]) -> Box:
         resized = resized_size(*size_px, self._spec)
@@ -191,10 +192,10 @@ class Localizer:
         return over
 
 
-def enlarged(maps: Map, rows: int, columns: int) -> Map:
-    """Returns (n, h, w) as (n, rows, columns), bilinearly."""
-    down, across = _whole(maps.shape[1], rows), _whole(maps.shape[2], columns)
-    large: Map = np.matmul(np.matmul(down, maps), across.T)
+def enlarged(values: Map, rows: int, columns: int) -> Map:
+    """Returns (h, w) as (rows, columns), bilinearly."""
+    down, across = _whole(values.shape[0], rows), _whole(values.shape[1], columns)
+    large: Map = np.matmul(np.matmul(down, values), across.T)
     return large
 
 
