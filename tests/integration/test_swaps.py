@@ -107,23 +107,6 @@ async def test_no_request_fails_while_the_alias_is_flipped_a_hundred_times(serve
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_no_request_fails_while_versions_are_loaded_and_drained(server, no_retries):
-    async with await server.client(Role.ADMIN, timeout_s=60) as admin:
-        await admin.set_model_alias("tiny", "stable", "1")
-        await admin.unload_model("tiny", "2")
-        async with load(server) as answers:
-            for number in range(SWAPS):
-                new, old = ("2", "1") if number % 2 == 0 else ("1", "2")
-                assert (await admin.load_model("tiny", new)).runtime == "onnx"
-                await admin.set_model_alias("tiny", "stable", new)
-                await admin.unload_model("tiny", old)
-                await more(answers)
-    assert set(answers) == {"1", "2"}
-    print(f"{len(answers)} requests, {SWAPS} loads, flips and unloads, 0 failed")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 async def test_memory_stays_flat_while_a_version_is_loaded_and_unloaded(server):
     process, resident = psutil.Process(), []
     async with await server.client(Role.ADMIN, timeout_s=60) as admin:
@@ -138,6 +121,23 @@ async def test_memory_stays_flat_while_a_version_is_loaded_and_unloaded(server):
     slope = float(np.polyfit(range(len(measured)), measured, 1)[0])
     print(f"{slope / 1000:.1f} kB a cycle, {measured[0] / 1e6:.0f} to {measured[-1] / 1e6:.0f} MB")
     assert slope < MOST_GROWTH_BYTES_PER_CYCLE
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_no_request_fails_while_versions_are_loaded_and_drained(server, no_retries):
+    async with await server.client(Role.ADMIN, timeout_s=60) as admin:
+        await admin.set_model_alias("tiny", "stable", "1")
+        await admin.unload_model("tiny", "2")
+        async with load(server) as answers:
+            for number in range(SWAPS):
+                new, old = ("2", "1") if number % 2 == 0 else ("1", "2")
+                assert (await admin.load_model("tiny", new)).runtime == "onnx"
+                await admin.set_model_alias("tiny", "stable", new)
+                await admin.unload_model("tiny", old)
+                await more(answers)
+    assert set(answers) == {"1", "2"}
+    print(f"{len(answers)} requests, {SWAPS} loads, flips and unloads, 0 failed")
 
 
 async def test_the_canary_answers_its_share_and_each_picture_one_way(server):
