@@ -18,7 +18,7 @@ from contextlib import (
     AsyncExitStack,
     asynccontextmanager,
     contextmanager,
-suppress,
+    suppress,
 )
 from dataclasses import dataclass
 from functools import cache, partial

@@ -1,0 +1,191 @@
+"""Makes docs/performance.md and docs/performance.png of what `page.py` measured.
+
+python -m tests.bench.render FIGURES.json FOLDER
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+Figures = dict[str, Any]
+NAMES = {
+    "raw": "raw limit",
+    "ours": "**ours**",
+    "ours int8": "**ours, int8**",
+    "LitServe eager": "LitServe, transformers + torch",
+    "mosec eager": "mosec, transformers + torch",
+    "PyTriton eager": "PyTriton, transformers + torch",
+    "LitServe onnx": "LitServe, our decoding + ONNX Runtime",
+    "mosec onnx": "mosec, our decoding + ONNX Runtime",
+    "PyTriton onnx": "PyTriton, our decoding + ONNX Runtime",
+}
+TEMPLATE = Path(__file__).with_name("performance.md.in")
+INT8 = "int8 of ours (`models quantize`) to eager torch, {clients} clients: {ratios}.\n"
+NOTHING = "Not measured this time.\n"
+PEER_HEADS = ("", "clients", "images/s", "p50 ms", "p99 ms", "core-ms an image", "ours to it")
+NULL_HEADS = ("", "requests/s", "p50 ms", "p99 ms", "core-ms a request", "ours to it")
+OVERLOAD_HEADS = (
+    *("", "arrivals to capacity", "capacity/s", "goodput", "accepted p99 ms", "refused p50 ms"),
+    *("refused p99 ms", "generator cores", "answers"),
+)
+
+
+def main() -> None:
+    """Reads the figures, writes the page and its picture."""
+    file, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    figures = json.loads(file.read_text())
+    folder.mkdir(exist_ok=True)
+    (folder / "performance.md").write_text(page(figures))
+    draw(figures, folder / "performance.png")
+
+
+def page(figures: Figures) -> str:
+    """Returns the page, Markdown."""
+    missing = "".join(f"- {line}\n" for line in figures["missing"])
+    text = TEMPLATE.read_text().format(
+        **figures["machine"],
+        rounds=figures["rounds"],
+        seconds=figures["seconds"],
+        peers=table(PEER_HEADS, figures["peers"], peer_cells),
+        int8=int8(figures["peers"]),
+        null=table(NULL_HEADS, figures["null"], null_cells),
+        overload=table(OVERLOAD_HEADS, figures["overload"], overload_cells),
+        missing=missing and f"Not measured:\n\n{missing}",
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def peer_cells(row: Figures) -> list[str]:
+    """Returns one server at one number of clients."""
+    cells, name = null_cells(row), str(row["name"])
+    return [NAMES.get(name, name), str(row["clients"]), *cells[1:]]
+
+
+def null_cells(row: Figures) -> list[str]:
+    """Returns one server."""
+    times = [f"{row[key]:.1f}" for key in ("p50_ms", "p99_ms")]
+    spent = f"{row['cpu_ms_per_image']:.2f}"
+    ratio = "" if row["ratio_of_ours"] is None else f"{row['ratio_of_ours']:.2f}"
+    name = "**ours**" if row["name"] == "ours" else row["name"]
+    return [name, f"{row['images_per_s']:.0f}", *times, spent, ratio]
+
+
+def overload_cells(row: Figures) -> list[str]:
+    """Returns one level."""
+    times: list[str] = [
+        "" if row[key] is None else f"{row[key]:.0f}"
+        for key in ("accepted_p99_ms", "refused_p50_ms", "refused_p99_ms")
+    ]
+    codes = ", ".join(f"{code} {count}" for code, count in sorted(row["codes"].items()))
+    return [
+        *(row["name"], f"{row['factor']:g}", f"{row['capacity_per_s']:.0f}"),
+        *(f"{row['goodput_of_capacity']:.2f}", *times, f"{row['generator_cores']:.2f}", codes),
+    ]
+
+
+def table(heads: Sequence[str], rows: list[Figures], cells: Callable[[Figures], list[str]]) -> str:
+    """Returns a Markdown table; rows keep their order, ours and the raw limit first."""
+    if not rows:
+        return NOTHING
+    order = list(NAMES)
+    ranked = sorted(
+        rows,
+        key=lambda row: (
+            row.get("clients", 0),
+            order.index(row["name"]) if row["name"] in order else len(order),
+        ),
+    )
+    lines = [list(heads), ["---"] * len(heads), *map(cells, ranked)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def int8(rows: list[Figures]) -> str:
+    """Returns what our int8 serves for each image of eager torch; nothing where there is none."""
+    most = max((row["clients"] for row in rows), default=0)
+    rates = {row["name"]: row["images_per_s"] for row in rows if row["clients"] == most}
+    eager = [name for name in rates if name.endswith(" eager")]
+    if "ours int8" not in rates or not eager:
+        return ""
+    ratios = [
+        f"{name.removesuffix(' eager')} {rates['ours int8'] / rates[name]:.2f}" for name in eager
+    ]
+    return INT8.format(clients=most, ratios=", ".join(ratios))
+
+
+def draw(figures: Figures, file: Path) -> None:
+    """Draws throughput, latency, serving alone and overload into one PNG."""
+    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    canvas, ((rates, times), (null, levels)) = plt.subplots(
+        2, 2, figsize=(11, 7.5), layout="constrained"
+    )
+    if figures["peers"]:
+        most = max(row["clients"] for row in figures["peers"])
+        rows = [row for row in figures["peers"] if row["clients"] == most]
+        bars(rates, rows, "images_per_s", f"MobileNetV2, {most} clients: images/s")
+        draw_times(times, figures["peers"])
+    if figures["null"]:
+        bars(null, figures["null"], "images_per_s", "Model that does nothing: requests/s")
+    draw_levels(levels, figures["overload"])
+    for axes in (rates, times, null, levels):
+        if not axes.has_data():
+            axes.set_axis_off()
+    canvas.savefig(file, dpi=110, metadata={"Software": None})
+
+
+def bars(axes: Any, rows: list[Figures], key: str, title: str) -> None:
+    """Draws a bar for each server."""
+    ranked = sorted(rows, key=lambda row: float(row[key]))
+    names = [plain(row["name"]) for row in ranked]
+    colours = [colour(row["name"]) for row in ranked]
+    drawn = axes.barh(names, [row[key] for row in ranked], color=colours)
+    axes.bar_label(drawn, fmt="%.0f", padding=3)
+    axes.set_title(title, loc="left")
+
+
+def draw_times(axes: Any, rows: list[Figures]) -> None:
+    """Draws the median latency over the number of clients."""
+    for name in dict.fromkeys(row["name"] for row in rows):
+        points = sorted((row["clients"], row["p50_ms"]) for row in rows if row["name"] == name)
+        clients, times_ms = zip(*points, strict=True)
+        style = "--" if name == "raw" else "-" if name.startswith("ours") else ":"
+        axes.plot(clients, times_ms, style, marker="o", markersize=3, label=plain(name))
+    axes.set(xscale="log", yscale="log", xlabel="clients", xticks=clients)
+    axes.set_xticklabels([str(count) for count in clients])
+    axes.minorticks_off()
+    axes.set_title("Median latency, ms", loc="left")
+    axes.legend(fontsize=7, frameon=False)
+
+
+def draw_levels(axes: Any, levels: list[Figures]) -> None:
+    """Draws goodput over the multiple of capacity."""
+    if not levels:
+        return
+    for name in dict.fromkeys(level["name"] for level in levels):
+        points = [(x["factor"], x["goodput_of_capacity"]) for x in levels if x["name"] == name]
+        axes.plot(*zip(*points, strict=True), marker="o", label=name)
+    axes.axhline(0.9, color="grey", linewidth=0.8, linestyle=":")
+    axes.set(ylim=(0, 1.15), xlabel="arrivals, multiple of capacity")
+    axes.set_title("Goodput under overload, share of capacity", loc="left")
+    axes.legend(frameon=False)
+
+
+def plain(name: str) -> str:
+    """Returns a server's name without Markdown."""
+    return NAMES.get(name, name).strip("*")
+
+
+def colour(name: str) -> str:
+    """Returns the colour of a server's bar."""
+    return "#9aa0a6" if name == "raw" else "#1a73e8" if name.startswith("ours") else "#c5cad1"
+
+
+if __name__ == "__main__":
+    main()
