@@ -141,7 +141,7 @@ def test_the_micro_batch_size_that_serves_most_is_found(
     manifest = read_manifest(add(repository, tiny))
     size, table = warm_up(Timed(call_s, image_s, cached_images), manifest, 8)
     assert size == best
-    assert table.estimate_s(8) >= table.estimate_s(1)
+    assert table.estimate_s(8) > 0.9 * table.estimate_s(1)
 
 
 def test_a_gpu_that_is_not_there_is_an_error_only_when_asked_for():

@@ -208,7 +208,9 @@ def open_onnx(file: Path, threads: int, runners: int, precision: Precision) -> R
     try:
         return OnnxRuntime(file, threads, runners, precision)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no class of their own
-        raise OperatorError(f"ONNX Runtime cannot open {file}: {error}") from None
+        # Its text goes to clients too, so without the path that ONNX Runtime puts there.
+        log.warning("ONNX Runtime cannot open a graph", file=str(file), error=str(error))
+        raise OperatorError("ONNX Runtime cannot open its graph; the log says why.") from None
 
 
 def open_torch(
