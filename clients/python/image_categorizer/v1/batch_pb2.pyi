@@ -727,40 +727,17 @@ class ExportBatchResultsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    class _Format:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
-
-    class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ExportBatchResultsRequest._Format.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
-        FORMAT_UNSPECIFIED: ExportBatchResultsRequest._Format.ValueType  # 0
-        """As JSONL."""
-        jsonl: ExportBatchResultsRequest._Format.ValueType  # 1
-        """A JSON object a line."""
-        csv: ExportBatchResultsRequest._Format.ValueType  # 2
-        """Comma-separated values (RFC 4180) with a heading."""
-
-    class Format(_Format, metaclass=_FormatEnumTypeWrapper):
-        """The form of the file."""
-
-    FORMAT_UNSPECIFIED: ExportBatchResultsRequest.Format.ValueType  # 0
-    """As JSONL."""
-    jsonl: ExportBatchResultsRequest.Format.ValueType  # 1
-    """A JSON object a line."""
-    csv: ExportBatchResultsRequest.Format.ValueType  # 2
-    """Comma-separated values (RFC 4180) with a heading."""
-
     BATCH_ID_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
     """The batch. Required."""
-    format: Global___ExportBatchResultsRequest.Format.ValueType
-    """The form of the file. Default `jsonl`."""
+    format: _builtins.str
+    """The form of the file: `jsonl`, a JSON object a line, or `csv` (RFC 4180, with a heading). Default `jsonl`."""
     def __init__(
         self,
         *,
         batch_id: _builtins.str = ...,
-        format: Global___ExportBatchResultsRequest.Format.ValueType = ...,
+        format: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
