@@ -158,12 +158,9 @@ class Paths:
 
     def _answer(self, method: MethodDescriptorProto) -> Json:
         if method.output_type == HTTP_BODY:
-            kinds = ("application/x-ndjson", "text/csv")
-            return {
-                "description": "A file.",
-                "content": {kind: {"schema": BINARY} for kind in kinds},
-            }
-        message, comments, index = self._known[method.output_type]
+            content = {kind: {"schema": BINARY} for kind in FILE_KINDS}
+            return {"description": "A file.", "content": content}
+        _, comments, index = self._known[method.output_type]
         text = comments.text(4, index)
         schema = reference(method.output_type)
         if not method.server_streaming:
