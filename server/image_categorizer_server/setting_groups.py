@@ -34,6 +34,9 @@ class ServerSettings(Group):
         ge=1,
         description="Most bytes that the unanswered images of one call may have, but for the last.",
     )
+    upload_idle_s: float = Field(
+        60.0, gt=0, le=3600, description="Time that an upload may bring nothing until it is ended."
+    )
     processes: int = Field(
         1,
         ge=1,
