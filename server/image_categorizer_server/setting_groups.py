@@ -214,6 +214,12 @@ class TestSettings(Group):
         description="'<ms per micro-batch>,<ms per item>': serves a model fake, of ten categories.",
     )
     trace: str = Field("", description="File that gets a JSON line for each step of each image.")
+    failpoint: str = Field(
+        "", description="'<name>:<n>': the process kills itself at the n-th pass of that point."
+    )
+    clock_offset_s: float = Field(
+        0.0, ge=-1e9, le=1e9, description="Seconds by which the clock is ahead of the system's."
+    )
 
 
 class ModelSettings(Group):
