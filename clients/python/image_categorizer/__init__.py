@@ -12,6 +12,9 @@ from image_categorizer._streams import Lane, Progress, Result, Source, image_fil
 from image_categorizer.aio import AsyncImageCategorizationClient
 from image_categorizer.client import ImageCategorizationClient
 from image_categorizer.errors import (
+    BatchNotFound,
+    BatchRunning,
+    BatchTooLarge,
     CategorizerError,
     CategoryNotFound,
     CredentialsInvalid,
@@ -22,7 +25,9 @@ from image_categorizer.errors import (
     Draining,
     FailedPrecondition,
     ImageTooLarge,
+    ImageUnreachable,
     InvalidRequest,
+    ItemKilledWorkers,
     ModelFailed,
     ModelFailing,
     ModelInUse,
@@ -30,6 +35,7 @@ from image_categorizer.errors import (
     ModelNotFound,
     NotFound,
     Overloaded,
+    RequestIdReused,
     RoleInsufficient,
     TooManyPixels,
     Unauthenticated,
@@ -41,6 +47,9 @@ from image_categorizer.errors import (
 
 __all__ = [
     "AsyncImageCategorizationClient",
+    "BatchNotFound",
+    "BatchRunning",
+    "BatchTooLarge",
     "CategorizerError",
     "CategoryNotFound",
     "Classification",
@@ -54,7 +63,9 @@ __all__ = [
     "Image",
     "ImageCategorizationClient",
     "ImageTooLarge",
+    "ImageUnreachable",
     "InvalidRequest",
+    "ItemKilledWorkers",
     "Lane",
     "ModelFailed",
     "ModelFailing",
@@ -67,6 +78,7 @@ __all__ = [
     "Overloaded",
     "Prediction",
     "Progress",
+    "RequestIdReused",
     "Result",
     "RoleInsufficient",
     "Source",
