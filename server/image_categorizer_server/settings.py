@@ -1,9 +1,9 @@
 """All settings, read from the environment once and never changed.
 
-`DATABASE_URL`, `REDIS_URL`, `MODEL_PATH`, `MAX_IMAGE_SIZE`, `WORKER_COUNT` and `LOG_LEVEL` have
-names of their own; every other is `CATEGORIZER_<GROUP>__<NAME>`.  A file `.env` in the working
-directory is read first, the environment wins over it.  A name that is not known stops the start: a
-misspelt setting would otherwise leave its default in force, unseen.
+`DATABASE_URL`, `REDIS_URL`, `CLOUD_PROVIDER`, `STORAGE_BUCKET`, `MODEL_PATH`, `MAX_IMAGE_SIZE`,
+`WORKER_COUNT` and `LOG_LEVEL` have names of their own; every other is `CATEGORIZER_<GROUP>__<NAME>`.
+A file `.env` in the working directory is read first, the environment wins over it.  A name that is
+not known stops the start: a misspelt setting would otherwise leave its default in force, unseen.
 """
 
 import difflib
@@ -17,8 +17,9 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from image_categorizer_server import clock, failpoints
-from image_categorizer_server.batch_groups import WorkerSettings
+from image_categorizer_server.batch_groups import BatchSettings, WorkerSettings
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.outside_groups import FetchSettings, StorageSettings
 from image_categorizer_server.setting_groups import (
     CacheSettings,
     ClientSettings,
@@ -33,6 +34,7 @@ from image_categorizer_server.setting_groups import (
     ServerSettings,
     TestSettings,
 )
+from image_categorizer_server.webhook_settings import WebhookSettings
 
 PREFIX = "CATEGORIZER_"
 ENV_FILE = ".env"
@@ -87,6 +89,16 @@ class Settings(BaseSettings):
         validation_alias="WORKER_COUNT",
         description="Processes that `image-categorizer worker` starts; `up` starts one.",
     )
+    cloud_provider: Literal["local", "aws", "gcp", "azure"] = Field(
+        "local",
+        validation_alias="CLOUD_PROVIDER",
+        description="Where images are kept; credentials are those of the provider's own variables.",
+    )
+    storage_bucket: str = Field(
+        "",
+        validation_alias="STORAGE_BUCKET",
+        description="The bucket, or Azure's container; without meaning where images are local.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", validation_alias="LOG_LEVEL", description="Least severity that is logged."
     )
@@ -103,10 +115,14 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     inference: InferenceSettings = InferenceSettings()
     models: ModelSettings = ModelSettings()
+    batch: BatchSettings = BatchSettings()
+    webhook: WebhookSettings = WebhookSettings()
     security: SecuritySettings = SecuritySettings()
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
     worker: WorkerSettings = WorkerSettings()
+    storage: StorageSettings = StorageSettings()
+    fetch: FetchSettings = FetchSettings()
     test: TestSettings = TestSettings()
 
     @model_validator(mode="after")
@@ -119,6 +135,11 @@ class Settings(BaseSettings):
     def max_image_bytes(self) -> int:
         """The most bytes of one encoded image."""
         return int(self.max_image_size_mb * MEBIBYTE)
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The most bytes of one message: an image twice too large still gets our answer."""
+        return 2 * self.max_image_bytes + MEBIBYTE
 
 
 def variable_names() -> dict[str, str]:

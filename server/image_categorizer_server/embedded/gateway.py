@@ -9,7 +9,7 @@ from string import Template
 from image_categorizer_server.settings import Settings
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
-SERVICES = ("ClassifyService", "MetadataService", "HealthService")
+SERVICES = ("ClassifyService", "BatchService", "MetadataService", "HealthService")
 JSON_OVERHEAD_BYTES = 64 * 1024
 # So that the server, which gives up at the deadline, answers first.
 LATER_S = 1.0
@@ -42,7 +42,7 @@ def render(
 ) -> str:
     """Returns the configuration as YAML."""
     folder = gateway_folder()
-    max_body_bytes = math.ceil(settings.max_image_bytes / 3) * 4 + JSON_OVERHEAD_BYTES
+    max_body_bytes = _in_base64(settings.max_image_bytes)
     values = {
         "host": settings.gateway.host,
         "port": port,
@@ -56,6 +56,7 @@ def render(
         "services": json.dumps([f"image_categorizer.v1.{service}" for service in SERVICES]),
         "cors": json.dumps(_cors(settings.gateway.cors_origins)),
         "max_body_bytes": max_body_bytes,
+        "max_batch_body_bytes": _in_base64(settings.max_message_bytes),
         "max_image_bytes": settings.max_image_bytes,
         "max_deadline_s": settings.server.max_deadline_s,
         "route_timeout_s": settings.server.max_deadline_s + LATER_S,
@@ -67,6 +68,11 @@ def render(
 def reachable_host(host: str, name: str = "127.0.0.1") -> str:
     """Returns by what one reaches, from this machine, a port that listens on `host`."""
     return name if host in (ALL_INTERFACES, "127.0.0.1") else host
+
+
+def _in_base64(size_bytes: int) -> int:
+    """Returns how large a JSON body is that holds so many bytes."""
+    return math.ceil(size_bytes / 3) * 4 + JSON_OVERHEAD_BYTES
 
 
 def _cors(origins: tuple[str, ...]) -> dict[str, object]:

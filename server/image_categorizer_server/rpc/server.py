@@ -25,7 +25,7 @@ from image_categorizer_server.rpc.classify import ClassifyServicer
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.interceptors import Edge
 from image_categorizer_server.rpc.metadata import MetadataServicer
-from image_categorizer_server.settings import MEBIBYTE, Settings
+from image_categorizer_server.settings import Settings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -35,11 +35,6 @@ SERVICES = tuple(
     for module in (classify_pb2, metadata_pb2, health_pb2)
     for descriptor in module.DESCRIPTOR.services_by_name.values()
 )
-
-
-def max_message_bytes(max_image_bytes: int) -> int:
-    """Returns the largest message taken: an image twice too large still gets our answer."""
-    return 2 * max_image_bytes + MEBIBYTE
 
 
 def build_server(
@@ -57,7 +52,7 @@ def build_server(
     server = grpc.aio.server(
         interceptors=[Edge(backend)],
         options=[
-            ("grpc.max_receive_message_length", max_message_bytes(settings.max_image_bytes)),
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_concurrent_streams", MOST_STREAMS),
             ("grpc.so_reuseport", int(shares_port)),
             # The gateway asks every 30 s whether we live, also while a stream is silent.
