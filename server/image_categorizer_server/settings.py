@@ -1,9 +1,10 @@
 """All settings, read from the environment once and never changed.
 
 `DATABASE_URL`, `REDIS_URL`, `CLOUD_PROVIDER`, `STORAGE_BUCKET`, `MODEL_PATH`, `MAX_IMAGE_SIZE`,
-`WORKER_COUNT` and `LOG_LEVEL` have names of their own; every other is `CATEGORIZER_<GROUP>__<NAME>`.
-A file `.env` in the working directory is read first, the environment wins over it.  A name that is
-not known stops the start: a misspelt setting would otherwise leave its default in force, unseen.
+`WORKER_COUNT` and `LOG_LEVEL` have names of their own; every other is
+`CATEGORIZER_<GROUP>__<NAME>`.  A file `.env` in the working directory is read first, the
+environment wins over it.  A name that is not known stops the start: a misspelt setting would
+otherwise leave its default in force, unseen.
 """
 
 import difflib
