@@ -35,7 +35,7 @@ from image_categorizer_server.setting_groups import (
     ServerSettings,
     TestSettings,
 )
-from image_categorizer_server.webhook_settings import WebhookSettings
+from image_categorizer_server.webhook_groups import WebhookSettings
 
 PREFIX = "CATEGORIZER_"
 ENV_FILE = ".env"

@@ -21,6 +21,7 @@ from image_categorizer.errors import (
     CredentialsMissing,
     DeadlineExceeded,
     DeadlineUnreachable,
+    DeliveryNotFound,
     DependencyDown,
     Draining,
     FailedPrecondition,
@@ -35,6 +36,7 @@ from image_categorizer.errors import (
     ModelNotFound,
     NotFound,
     Overloaded,
+    QuotaExceeded,
     RequestIdReused,
     RoleInsufficient,
     TooManyPixels,
@@ -43,7 +45,10 @@ from image_categorizer.errors import (
     UnclassifiableImage,
     UndecodableImage,
     UnsupportedFormat,
+    WebhookDisabled,
+    WebhookNotFound,
 )
+from image_categorizer.webhooks import WebhookInvalid, verify_webhook
 
 __all__ = [
     "AsyncImageCategorizationClient",
@@ -57,6 +62,7 @@ __all__ = [
     "CredentialsMissing",
     "DeadlineExceeded",
     "DeadlineUnreachable",
+    "DeliveryNotFound",
     "DependencyDown",
     "Draining",
     "FailedPrecondition",
@@ -78,6 +84,7 @@ __all__ = [
     "Overloaded",
     "Prediction",
     "Progress",
+    "QuotaExceeded",
     "RequestIdReused",
     "Result",
     "RoleInsufficient",
@@ -89,5 +96,9 @@ __all__ = [
     "UnclassifiableImage",
     "UndecodableImage",
     "UnsupportedFormat",
+    "WebhookDisabled",
+    "WebhookInvalid",
+    "WebhookNotFound",
     "image_files",
+    "verify_webhook",
 ]

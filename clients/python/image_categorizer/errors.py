@@ -16,12 +16,16 @@ CategorizerError
 ├─ NotFound
 │   ├─ ModelNotFound
 │   ├─ CategoryNotFound
-│   └─ BatchNotFound
+│   ├─ BatchNotFound
+│   ├─ WebhookNotFound
+│   └─ DeliveryNotFound
 ├─ RequestIdReused         another batch was created with this request id
 ├─ FailedPrecondition      not as things are; someone has to change that first
 │   ├─ ModelFailed             the version does not answer
 │   ├─ ModelInUse              other requests rely on the version
-│   └─ BatchRunning            it has not ended
+│   ├─ BatchRunning            it has not ended
+│   └─ WebhookDisabled         enable it first
+├─ QuotaExceeded           the tenant has as many of these as it may
 ├─ Unavailable             not now; was tried again already
 │   ├─ Overloaded
 │   ├─ DeadlineUnreachable
@@ -158,6 +162,18 @@ class BatchNotFound(NotFound):
     reason = "BATCH_NOT_FOUND"
 
 
+class WebhookNotFound(NotFound):
+    """No such webhook."""
+
+    reason = "WEBHOOK_NOT_FOUND"
+
+
+class DeliveryNotFound(NotFound):
+    """The webhook has no such delivery."""
+
+    reason = "DELIVERY_NOT_FOUND"
+
+
 class RequestIdReused(CategorizerError):
     """Another batch was created with this request id."""
 
@@ -186,6 +202,18 @@ class BatchRunning(FailedPrecondition):
     """The batch has not ended."""
 
     reason = "BATCH_RUNNING"
+
+
+class WebhookDisabled(FailedPrecondition):
+    """The webhook is not told; enable it first."""
+
+    reason = "WEBHOOK_DISABLED"
+
+
+class QuotaExceeded(CategorizerError):
+    """The tenant has as many of these as it may."""
+
+    reason = "QUOTA_EXCEEDED"
 
 
 class Unavailable(CategorizerError):
