@@ -27,6 +27,7 @@ NAMES = {
     "batch.cancelled": "a cancellation is committed",
     "batch.retried": "a repetition is committed",
     "batch.deleting": "a batch is out of the database; its images are still stored",
+    "blobs.removing": "images that no batch refers to are about to be removed from the store",
     "webhook.sending": "a delivery is about to be sent",
     "webhook.sent": "a delivery was sent; its outcome is written nowhere",
 }

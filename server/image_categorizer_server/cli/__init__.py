@@ -14,6 +14,7 @@ from image_categorizer_server.cli import (
     models,
     quantize,
     services,
+    worker,
 )
 from image_categorizer_server.errors import CategorizerError, OperatorError
 from image_categorizer_server.version import VERSION
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 services.register(app)
+worker.register(app)
 keys.register(app)
 classify.register(app)
 bench.register(app)
