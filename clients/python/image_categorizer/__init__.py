@@ -7,6 +7,7 @@ result = client.classify_image("cat.jpg")
 print(result.category, result.confidence)
 """
 
+from image_categorizer._batches import Batch, BatchOptions, BatchProgress, BatchResult
 from image_categorizer._calls import Classification, Image, ModelRef, Options, Prediction, Timing
 from image_categorizer._streams import Lane, Progress, Result, Source, image_files
 from image_categorizer.aio import AsyncImageCategorizationClient
@@ -52,7 +53,11 @@ from image_categorizer.webhooks import WebhookInvalid, verify_webhook
 
 __all__ = [
     "AsyncImageCategorizationClient",
+    "Batch",
     "BatchNotFound",
+    "BatchOptions",
+    "BatchProgress",
+    "BatchResult",
     "BatchRunning",
     "BatchTooLarge",
     "CategorizerError",

@@ -212,14 +212,14 @@ class Ledger:
             CategorizerError: `error`, where calling again would not help, or has not helped.
         """
         self._breaks += 1
-        if self._breaks >= MOST_BREAKS or not _is_passing(error):
+        if self._breaks >= MOST_BREAKS or not is_passing(error):
             raise error
         self._to_send.extendleft(reversed(self._unanswered.values()))
         self._unanswered.clear()
         return max(error.retry_after_s or 0.0, backoff_s(self._breaks))
 
 
-def _is_passing(error: CategorizerError) -> bool:
+def is_passing(error: CategorizerError) -> bool:
     """Returns whether a call that ended so may go well the next time.
 
     A connection that breaks shows as INTERNAL, UNKNOWN or CANCELLED with no word of the server's;
