@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from image_categorizer_server.batches import Batches
 from image_categorizer_server.cache import Cache, open_cache
 from image_categorizer_server.catalog import Catalog
 from image_categorizer_server.classifications import Classifications
 from image_categorizer_server.db.database import check_database, open_database
 from image_categorizer_server.db.keys import find_key
+from image_categorizer_server.domain import ClassifyOptions
 from image_categorizer_server.errors import (
     DependencyDown,
     Draining,
@@ -18,16 +21,19 @@ from image_categorizer_server.errors import (
     ModelLoading,
     OperatorError,
 )
-from image_categorizer_server.inference.classifier import Classifier
+from image_categorizer_server.inference.classifier import Classifier, allowed_indices
 from image_categorizer_server.inference.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.fake import FAKE_MODELS, FakeTimes
 from image_categorizer_server.inference.loader import Loader
 from image_categorizer_server.inference.registry import Registry
 from image_categorizer_server.inference.repository import Repository
 from image_categorizer_server.inference.trace import Trace
+from image_categorizer_server.queue import open_doorbell
+from image_categorizer_server.relay import relay
 from image_categorizer_server.result_cache import ResultCache
 from image_categorizer_server.security.authenticator import Authenticator
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.storage import open_storage
 
 
 @dataclass(slots=True)
@@ -37,6 +43,7 @@ class Backend:
     settings: Settings
     registry: Registry
     classifications: Classifications
+    batches: Batches
     catalog: Catalog
     authenticator: Authenticator
     cache: Cache
@@ -97,14 +104,35 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             settings.models.scan_interval_s,
         )
         stack.push_async_callback(registry.close)
+        storage = await stack.enter_async_context(open_storage(settings))
+        doorbell = await stack.enter_async_context(
+            open_doorbell(settings.redis_url, settings.redis)
+        )
+        batches = Batches(
+            storage,
+            settings.batch,
+            settings.max_image_bytes,
+            partial(relay, doorbell),
+            partial(check_options, registry),
+        )
         yield Backend(
             settings=settings,
             registry=registry,
             classifications=Classifications(Classifier(registry), registry, results),
+            batches=batches,
             catalog=Catalog(registry, settings),
             authenticator=Authenticator(find_key, settings.security.key_cache_s),
             cache=cache,
         )
+
+
+def check_options(registry: Registry, options: ClassifyOptions) -> None:
+    """Passes options by which an image could be classified now.
+
+    Raises:
+        ModelNotFound, ModelLoading, ModelFailed, CategoryNotFound: expected; as `options` says.
+    """
+    allowed_indices(registry.get(options.model, options.version, b""), options)
 
 
 def fake_times(text: str) -> FakeTimes | None:

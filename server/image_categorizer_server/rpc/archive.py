@@ -13,7 +13,7 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import BinaryIO, Self
+from typing import IO, BinaryIO, Self
 
 from image_categorizer_server.batches import NewItem
 from image_categorizer_server.errors import BatchTooLarge, InvalidRequest
@@ -140,7 +140,7 @@ class _Entry:
     def __init__(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         self._archive = archive
         self._entry = entry
-        self._file: zipfile.ZipExtFile | None = None
+        self._file: IO[bytes] | None = None
 
     def __aiter__(self) -> Self:
         return self

@@ -58,7 +58,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         self._check_items(request)
         return await self._create(config, _items(request))
 
-    async def UploadBatch(  # type: ignore[override]  # the stubs know the older form as well
+    async def UploadBatch(
         self,
         requests: AsyncIterator[batch_pb2.UploadBatchRequest],
         context: Context[batch_pb2.UploadBatchRequest, batch_pb2.Batch],
@@ -71,7 +71,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         config = batch_config(wire, wire.options, self._limits, "config.", "config.options.")
         return await self._create(config, files.items())
 
-    async def UploadBatchForm(  # type: ignore[override]
+    async def UploadBatchForm(
         self,
         requests: AsyncIterator[batch_pb2.UploadBatchFormRequest],
         context: Context[batch_pb2.UploadBatchFormRequest, batch_pb2.Batch],
@@ -81,7 +81,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         assert readmit is not None
         form = Form(requests, readmit, self._archives)
         wire = await form.config()
-        config = batch_config(wire, wire, self._limits)
+        config = batch_config(wire, wire.options, self._limits)
         return await self._create(config, form.items())
 
     async def GetBatch(
@@ -143,7 +143,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
             results=map(convert.result, page.items), next_page_token=page.next_page_token
         )
 
-    async def ExportBatchResults(  # type: ignore[override]
+    async def ExportBatchResults(
         self,
         request: batch_pb2.ExportBatchResultsRequest,
         context: Context[batch_pb2.ExportBatchResultsRequest, httpbody_pb2.HttpBody],
@@ -159,7 +159,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         async for piece in pieces(results, form):
             yield httpbody_pb2.HttpBody(content_type=form.content_type, data=piece)
 
-    async def WatchBatch(  # type: ignore[override]
+    async def WatchBatch(
         self,
         request: batch_pb2.WatchBatchRequest,
         context: Context[batch_pb2.WatchBatchRequest, batch_pb2.WatchBatchResponse],

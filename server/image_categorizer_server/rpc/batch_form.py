@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Self
 
-from image_categorizer.v1 import batch_pb2
+from image_categorizer.v1 import batch_pb2, classify_pb2
 from multipart import MultipartSegment, PushMultipartParser
 
 from image_categorizer_server.batches import NewItem
@@ -55,7 +55,7 @@ class Form:
         self._text_count = 0
         self._file_count = 0
 
-    async def config(self) -> Request:
+    async def config(self) -> batch_pb2.BatchConfig:
         """Returns how the batch is run: query parameters, and the fields before the first file.
 
         Raises:
@@ -76,7 +76,7 @@ class Form:
             fields.set(segment.name, await self._text())
         if segment is None:
             raise InvalidRequest.of([(FILES[0], "must be in the form at least once")])
-        return first
+        return _config(first)
 
     async def items(self) -> AsyncGenerator[NewItem]:
         """Yields the files; `config` comes first.
@@ -149,6 +149,24 @@ class Form:
         if data:
             with malformed_is_refused():
                 self._events.extend(self._parser.parse(data))
+
+
+def _config(form: Request) -> batch_pb2.BatchConfig:
+    options = classify_pb2.ClassifyOptions(
+        model=form.model,
+        version=form.version,
+        confidence_threshold=form.confidence_threshold,
+        top_k=form.top_k if form.HasField("top_k") else None,
+        bounding_boxes=form.bounding_boxes,
+        include_categories=form.include_categories,
+        exclude_categories=form.exclude_categories,
+    )
+    return batch_pb2.BatchConfig(
+        options=options,
+        webhook_url=form.webhook_url,
+        request_id=form.request_id,
+        priority=form.priority,
+    )
 
 
 class _Content:

@@ -42,12 +42,11 @@ class FileStream:
         first = await anext(self._requests, None)
         if first is None:
             raise InvalidRequest.of([("file", "is required")])
-        if first.WhichOneof("message") == "config":
-            first, config = await anext(self._requests, None), first.config
-        else:
-            config = batch_pb2.BatchConfig()
-        self._next = first
-        return config
+        if first.WhichOneof("message") != "config":
+            self._next = first
+            return batch_pb2.BatchConfig()
+        self._next = await anext(self._requests, None)
+        return first.config
 
     async def items(self) -> AsyncGenerator[NewItem]:
         """Yields the files; `config` comes first.

@@ -26,7 +26,9 @@ class FormFields:
         """
         self._request: Any = request
         self._files = files
-        self._fields = {f.name: f for f in request.DESCRIPTOR.fields if f.name != BODY}
+        self._fields: dict[str, Any] = {
+            field.name: field for field in request.DESCRIPTOR.fields if field.name != BODY
+        }
         self._cleared: set[str] = set()
 
     def check_name(self, name: str) -> None:
