@@ -27,7 +27,10 @@ class WebhookSettings(Group):
         256, ge=2, le=10_000, description="Most attempts under way in one worker."
     )
     max_in_flight_per_target: int = Field(
-        4, ge=1, le=100, description="Most attempts under way to one address, 1 while it fails."
+        1,
+        ge=1,
+        le=100,
+        description="Most attempts under way to one address: so many copies a killed worker costs.",
     )
     rotation_s: float = Field(
         86_400.0,

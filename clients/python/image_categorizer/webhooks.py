@@ -30,7 +30,7 @@ def verify_webhook(
         tolerance_s: how far the message's time may be from now, in seconds.
 
     Raises:
-        WebhookInvalid: a header is missing, the message is too old or too new, or no signature fits.
+        WebhookInvalid: a header is missing, the message is too old or new, or no signature fits.
     """
     named = {name.lower(): value for name, value in headers.items()}
     message_id = named.get("webhook-id", "")
@@ -43,8 +43,7 @@ def verify_webhook(
     if abs(time.time() - int(timestamp)) > tolerance_s:
         raise WebhookInvalid("the message is too old or too new")
     expected = _signature(secret, f"{message_id}.{timestamp}.".encode() + body)
-    # All are compared, in bytes, so that neither text nor time gives a signature away.
-    if not any([hmac.compare_digest(expected, given.encode()) for given in signatures]):
+    if not any(hmac.compare_digest(expected, given.encode()) for given in signatures):
         raise WebhookInvalid("no signature fits: the body was altered, or the secret is another's")
     return json.loads(body)
 

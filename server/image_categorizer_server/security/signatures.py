@@ -1,7 +1,7 @@
 """Signs messages to webhooks as Standard Webhooks says (standardwebhooks.com, version 1).
 
-A signature is `v1,` and the base64 of HMAC-SHA256 over `<id>.<timestamp>.<body>`; a message may carry
-several, one for each secret that is in force.
+A signature is `v1,` and the base64 of HMAC-SHA256 over `<id>.<timestamp>.<body>`; a message may
+carry several, one for each secret that is in force.
 """
 
 import base64
