@@ -8,6 +8,7 @@ from rich.console import Console
 from image_categorizer_server.cli import (
     add,
     aliases,
+    batch,
     bench,
     classify,
     keys,
@@ -34,6 +35,7 @@ add.register(models.app)
 aliases.register(models.app)
 quantize.register(models.app)
 app.add_typer(models.app, name="models")
+app.add_typer(batch.app, name="batch")
 app.add_typer(keys.app, name="keys")
 
 
