@@ -18,7 +18,6 @@ from image_categorizer_server.domain import (
     Batch,
     BatchConfig,
     BatchState,
-    ClassifyOptions,
     ItemResult,
 )
 from image_categorizer_server.errors import DependencyDown, InvalidRequest, RequestIdReused
@@ -56,7 +55,7 @@ class Batches:
         settings: BatchSettings,
         max_image_bytes: int,
         ring: Callable[[str], Awaitable[object]] | None = None,
-        check_options: Callable[[ClassifyOptions], object] | None = None,
+        check: Callable[[BatchConfig], Awaitable[object]] | None = None,
     ) -> None:
         """Configures the use cases.
 
@@ -65,13 +64,13 @@ class Batches:
             settings: limits.
             max_image_bytes: the most that one encoded image may have.
             ring: wakes a worker for a batch; None: workers look by themselves.
-            check_options: raises what `create` is to refuse options with; None: all are taken.
+            check: raises what `create` is to refuse a configuration with; None: all are taken.
         """
         self._storage = storage
         self._settings = settings
         self._max_image_bytes = max_image_bytes
         self._ring = ring
-        self._check_options = check_options
+        self._check = check
 
     async def create(
         self, tenant_id: str, key_id: str, config: BatchConfig, items: AsyncIterator[NewItem]
@@ -82,13 +81,14 @@ class Batches:
         failed.  Where the call fails nothing remains of it.
 
         Raises:
-            InvalidRequest, BatchTooLarge: expected; no items, or more than a batch may have.
+            InvalidRequest, BatchTooLarge: expected; no items, more than a batch may have, or a
+                `webhook_url` that may not be called.
             ModelNotFound, CategoryNotFound: expected; the options name what does not exist.
             RequestIdReused: expected; another batch was created with the request id.
             DependencyDown: expected; the database or the storage does not answer.
         """
-        if self._check_options:
-            self._check_options(config.options)
+        if self._check:
+            await self._check(config)
         upload = Upload(tenant_id, config, self._storage, self._settings, self._max_image_bytes)
         async with upload:
             async for item in items:
@@ -181,6 +181,7 @@ class Batches:
             async with outbox.unreferenced_blobs() as keys:
                 if keys is None:
                     break
+                failpoints.hit("blobs.removing")
                 await self._storage.delete(keys)
                 count += len(keys)
         return count

@@ -45,7 +45,7 @@ class Webhooks:
             QuotaExceeded: expected; the tenant has as many as it may.
             DependencyDown: expected; the database does not answer.
         """
-        await self._check(url)
+        await self.check_url(url)
         webhook = Webhook(
             webhook_id=f"w-{secrets.token_urlsafe(ID_BYTES)}",
             url=url,
@@ -95,7 +95,7 @@ class Webhooks:
         if url is not None:
             if webhook_id == DEFAULT_WEBHOOK:
                 raise InvalidRequest.of([("url", "the webhook 'default' has no address")])
-            await self._check(url)
+            await self.check_url(url)
         state = None
         if is_enabled is not None:
             state = WebhookState.ENABLED if is_enabled else WebhookState.DISABLED
@@ -186,15 +186,20 @@ class Webhooks:
             raise DeliveryNotFound(f"the webhook has no delivery {delivery_id!r}")
         return delivery
 
-    async def _check(self, url: str) -> None:
+    async def check_url(self, url: str, field: str = "url") -> None:
+        """Passes an address that may be called, as far as can be seen without calling it.
+
+        Raises:
+            InvalidRequest: expected; it may not, and `field` is what is wrong.
+        """
         if len(url) > MOST_URL_CHARACTERS:
-            raise InvalidRequest.of([("url", f"has more than {MOST_URL_CHARACTERS} characters")])
+            raise InvalidRequest.of([(field, f"has more than {MOST_URL_CHARACTERS} characters")])
         try:
             await self._fetcher.check(url)
         except Unreachable:
             # The same words for whatever is wrong: what we can reach is nobody's business.
             raise InvalidRequest.of(
-                [("url", "must be an https address that is reachable from the public Internet")]
+                [(field, "must be an https address that is reachable from the public Internet")]
             ) from None
 
 

@@ -31,7 +31,7 @@ class WebhookRow(Model):
     id = fields.BigIntField(primary_key=True)
     tenant_id = fields.CharField(max_length=64)
     webhook_id = fields.CharField(max_length=40)
-    url = fields.CharField(max_length=2048)
+    url = fields.TextField()
     state = fields.CharField(max_length=16)
     secret = fields.CharField(max_length=128)
     previous_secret = fields.CharField(max_length=128, null=True)
@@ -53,7 +53,7 @@ class WebhookDeliveryRow(Model):
     tenant_id = fields.CharField(max_length=64)
     webhook_id = fields.CharField(max_length=40)
     target = fields.CharField(max_length=40)  # what is dead or alive: a webhook, or a batch's URL
-    url = fields.CharField(max_length=2048)  # a batch's own; empty: the webhook's
+    url = fields.TextField()  # a batch's own; empty: the webhook's
     event_type = fields.CharField(max_length=32)
     batch_id = fields.CharField(max_length=64)
     body = fields.TextField()

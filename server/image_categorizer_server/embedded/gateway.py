@@ -9,7 +9,7 @@ from string import Template
 from image_categorizer_server.settings import Settings
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
-SERVICES = ("ClassifyService", "BatchService", "MetadataService", "HealthService")
+SERVICES = ("ClassifyService", "BatchService", "MetadataService", "AdminService", "HealthService")
 JSON_OVERHEAD_BYTES = 64 * 1024
 # So that the server, which gives up at the deadline, answers first.
 LATER_S = 1.0

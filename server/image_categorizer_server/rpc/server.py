@@ -9,6 +9,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from image_categorizer.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
     batch_pb2,
     batch_pb2_grpc,
     classify_pb2,
@@ -23,6 +25,7 @@ from image_categorizer.v1 import (
 
 from image_categorizer_server.backend import Backend, open_backend, watching_models
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.rpc.admin import AdminServicer
 from image_categorizer_server.rpc.archive import ArchiveLimits
 from image_categorizer_server.rpc.batch import BatchServicer
 from image_categorizer_server.rpc.classify import ClassifyServicer
@@ -37,7 +40,7 @@ log = get_log(__name__)
 MOST_STREAMS = 1000
 SERVICES = tuple(
     descriptor.full_name
-    for module in (classify_pb2, batch_pb2, metadata_pb2, health_pb2)
+    for module in (classify_pb2, batch_pb2, metadata_pb2, admin_pb2, health_pb2)
     for descriptor in module.DESCRIPTOR.services_by_name.values()
 )
 
@@ -73,6 +76,7 @@ def build_server(
     )
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
     batch_pb2_grpc.add_BatchServiceServicer_to_server(batch_servicer(backend), server)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(backend.webhooks), server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(
         MetadataServicer(backend.catalog), server
     )

@@ -26,6 +26,14 @@ LEAST_ROLE: dict[str, Role] = {
     f"{PACKAGE}.MetadataService/LoadModel": Role.ADMIN,
     f"{PACKAGE}.MetadataService/UnloadModel": Role.ADMIN,
     f"{PACKAGE}.MetadataService/SetModelAlias": Role.ADMIN,
+    f"{PACKAGE}.AdminService/CreateWebhook": Role.OPERATOR,
+    f"{PACKAGE}.AdminService/GetWebhook": Role.OPERATOR,
+    f"{PACKAGE}.AdminService/ListWebhooks": Role.OPERATOR,
+    f"{PACKAGE}.AdminService/UpdateWebhook": Role.OPERATOR,
+    f"{PACKAGE}.AdminService/DeleteWebhook": Role.OPERATOR,
+    f"{PACKAGE}.AdminService/RotateWebhookSecret": Role.OPERATOR,
+    f"{PACKAGE}.AdminService/ListWebhookDeliveries": Role.OPERATOR,
+    f"{PACKAGE}.AdminService/RedeliverWebhook": Role.OPERATOR,
 }
 PUBLIC = frozenset(
     {
