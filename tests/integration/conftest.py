@@ -55,7 +55,11 @@ async def stores(clean_environment, tmp_path_factory) -> AsyncIterator[Stores]:
 async def empty_database(stores) -> str:
     """The database's address, all our tables emptied."""
     connection = await asyncpg.connect(stores.postgres.url)
-    await connection.execute("TRUNCATE api_keys")
+    tables = await connection.fetchval(
+        "SELECT string_agg(tablename, ', ') FROM pg_tables"
+        " WHERE schemaname = 'public' AND tablename <> 'tortoise_migrations'"
+    )
+    await connection.execute(f"TRUNCATE {tables}")
     await connection.close()
     return str(stores.postgres.url)
 

@@ -20,6 +20,12 @@ from image_categorizer_server.domain import Batch, BatchState, OutboxKind
 from image_categorizer_server.errors import BatchNotFound, BatchRunning
 
 MOST_FAILURES = 20
+LIST = """
+SELECT * FROM batches
+WHERE tenant_id = $1 AND ($2::text IS NULL OR state = $2)
+    AND (create_time, batch_id) < (coalesce($3::timestamptz, 'infinity'), coalesce($4::text, ''))
+ORDER BY create_time DESC, batch_id DESC LIMIT $5
+"""
 # What was refused on the way in would be refused again.
 FORGET_FAILURES = """
 WITH forgotten AS (
@@ -75,12 +81,7 @@ async def list_batches(
     time, batch_id = before or (None, None)
     async with connected() as connection:
         rows = await connection.fetch(
-            """
-            SELECT * FROM batches
-            WHERE tenant_id = $1 AND ($2::text IS NULL OR state = $2)
-                AND ($3::timestamptz IS NULL OR (create_time, batch_id) < ($3, $4::text))
-            ORDER BY create_time DESC, batch_id DESC LIMIT $5
-            """,
+            LIST,
             tenant_id,
             state.value if state else None,
             time,

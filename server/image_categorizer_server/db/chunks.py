@@ -55,6 +55,11 @@ SET state = CASE state WHEN 'QUEUED' THEN 'RUNNING' ELSE state END, start_time =
     mark_time = $2, mark_count = succeeded_count + failed_count
 WHERE batch_id = $1 AND start_time IS NULL AND state IN ('QUEUED', 'CANCELLING')
 """
+LATE = """
+SELECT DISTINCT batch_id FROM (
+    SELECT batch_id FROM batch_chunks
+    WHERE state = 'LEASED' AND lease_until < $1 ORDER BY lease_until LIMIT $2) late
+"""
 HELD_UNTIL = "batch_id = $1 AND number = $2 AND state = 'LEASED' AND lease_token = $3"
 
 
@@ -221,8 +226,7 @@ async def expire(limit: int = 1000) -> int:
         try:
             failpoints.hit("sweep.begun")
             batches = await connection.fetch(
-                "SELECT DISTINCT batch_id FROM (SELECT batch_id FROM batch_chunks"
-                " WHERE state = 'LEASED' AND lease_until < $1 ORDER BY lease_until LIMIT $2) late",
+                LATE,
                 now,
                 limit,
             )

@@ -13,6 +13,14 @@ from image_categorizer_server.domain import BatchState, OutboxKind
 
 # Most time for a statement that touches every item of a batch.
 BULK_TIMEOUT_S = 300.0
+STATE = """
+SELECT CASE
+    WHEN succeeded_count + failed_count = item_count THEN 'COMPLETED'
+    WHEN state = 'CANCELLING' AND NOT EXISTS (
+        SELECT FROM batch_chunks c WHERE c.batch_id = b.batch_id AND c.state = 'LEASED')
+    THEN 'CANCELLED' END
+FROM batches b WHERE batch_id = $1 AND state IN ('QUEUED', 'RUNNING', 'CANCELLING')
+"""
 
 
 async def lock_batch(connection: Any, batch_id: str, tenant_id: str | None = None) -> Any | None:
@@ -42,14 +50,7 @@ async def settle(connection: Any, batch_id: str, now: datetime) -> bool:
     Complete is a batch whose items all have outcomes, even where it was being cancelled.
     """
     state = await connection.fetchval(
-        """
-        SELECT CASE
-            WHEN succeeded_count + failed_count = item_count THEN 'COMPLETED'
-            WHEN state = 'CANCELLING' AND NOT EXISTS (
-                SELECT FROM batch_chunks c WHERE c.batch_id = b.batch_id AND c.state = 'LEASED')
-            THEN 'CANCELLED' END
-        FROM batches b WHERE batch_id = $1 AND state IN ('QUEUED', 'RUNNING', 'CANCELLING')
-        """,
+        STATE,
         batch_id,
     )
     if state is None:

@@ -9,6 +9,21 @@ from image_categorizer_server import clock
 from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.domain import OutboxKind, OutboxRow
 
+TAKE = """
+UPDATE outbox SET take_after = $3 WHERE outbox_id IN (
+    SELECT outbox_id FROM outbox
+    WHERE kind = ANY($1) AND done_time IS NULL AND take_after <= $2
+        AND ($5::text IS NULL OR batch_id = $5)
+    ORDER BY outbox_id LIMIT $4 FOR UPDATE SKIP LOCKED)
+RETURNING *
+"""
+UNREFERENCED = """
+SELECT k.key FROM unnest($1::text[]) AS k (key)
+WHERE NOT EXISTS (SELECT FROM batch_items i WHERE i.object_key = k.key)
+"""
+# Between who removes a tenant's images and who is about to rely on them.
+TENANT_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 7247969))"
+
 
 async def take(
     kinds: Sequence[OutboxKind], limit: int, lease_s: float = 30.0, batch_id: str | None = None
@@ -29,14 +44,7 @@ async def take(
     now = clock.now()
     async with connected() as connection:
         rows = await connection.fetch(
-            """
-            UPDATE outbox SET take_after = $3 WHERE outbox_id IN (
-                SELECT outbox_id FROM outbox
-                WHERE kind = ANY($1) AND done_time IS NULL AND take_after <= $2
-                    AND ($5::text IS NULL OR batch_id = $5)
-                ORDER BY outbox_id LIMIT $4 FOR UPDATE SKIP LOCKED)
-            RETURNING *
-            """,
+            TAKE,
             [kind.value for kind in kinds],
             now,
             now + timedelta(seconds=lease_s),
@@ -119,13 +127,8 @@ async def unreferenced_blobs() -> AsyncIterator[list[str] | None]:
             yield None
             return
         keys = await connection.fetch(
-            "SELECT k.key FROM unnest($1::text[]) AS k (key)"
-            " WHERE NOT EXISTS (SELECT FROM batch_items i WHERE i.object_key = k.key)",
+            UNREFERENCED,
             json.loads(row["payload"])["keys"],
         )
         yield [key["key"] for key in keys]
         await connection.execute("DELETE FROM outbox WHERE outbox_id = $1", row["outbox_id"])
-
-
-# Between who removes a tenant's images and who is about to rely on them.
-TENANT_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 7247969))"

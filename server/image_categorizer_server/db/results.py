@@ -45,6 +45,21 @@ UPDATE batches SET succeeded_count = succeeded_count + $3, failed_count = failed
 FROM (SELECT coalesce(mark_time <= $6, true) AS is_due FROM batches WHERE batch_id = $1) m
 WHERE batch_id = $1
 """
+LIST = """
+SELECT r.*, i.filename FROM batch_results r
+JOIN batch_items i ON i.batch_id = r.batch_id AND i.number = r.number
+WHERE r.batch_id = $1 AND r.tenant_id = $2 AND r.number > $3
+ORDER BY r.number LIMIT $4
+"""
+FAILURES = """
+SELECT f.*, i.filename FROM unnest($1::text[]) AS b (batch_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM batch_results r
+    WHERE r.batch_id = b.batch_id AND r.status <> 'OK' AND r.tenant_id = $2
+    ORDER BY r.number LIMIT $3) f
+JOIN batch_items i ON i.batch_id = f.batch_id AND i.number = f.number
+ORDER BY f.batch_id, f.number
+"""
 
 
 async def record(chunk: Chunk, outcomes: Sequence[ItemOutcome]) -> bool:
@@ -121,12 +136,7 @@ async def list_results(tenant_id: str, batch_id: str, after: int, limit: int) ->
     """
     async with connected() as connection:
         rows = await connection.fetch(
-            """
-            SELECT r.*, i.filename FROM batch_results r
-            JOIN batch_items i ON i.batch_id = r.batch_id AND i.number = r.number
-            WHERE r.batch_id = $1 AND r.tenant_id = $2 AND r.number > $3
-            ORDER BY r.number LIMIT $4
-            """,
+            LIST,
             batch_id,
             tenant_id,
             after,
@@ -145,15 +155,7 @@ async def list_failures(
     """
     async with connected() as connection:
         rows = await connection.fetch(
-            """
-            SELECT f.*, i.filename FROM unnest($1::text[]) AS b (batch_id)
-            CROSS JOIN LATERAL (
-                SELECT * FROM batch_results r
-                WHERE r.batch_id = b.batch_id AND r.status <> 'OK' AND r.tenant_id = $2
-                ORDER BY r.number LIMIT $3) f
-            JOIN batch_items i ON i.batch_id = f.batch_id AND i.number = f.number
-            ORDER BY f.batch_id, f.number
-            """,
+            FAILURES,
             list(batch_ids),
             tenant_id,
             limit,
