@@ -70,7 +70,7 @@ def open_bucket(
             return AzureStore(bucket, **options)
         return GCSStore(bucket, **options)
     except (BaseError, ValueError, OSError) as error:
-        summary = str(error).splitlines()[0]
+        summary = str(error).partition("\n")[0]
         raise OperatorError(f"The {provider} bucket {bucket} cannot be used: {summary}.") from None
 
 
@@ -197,5 +197,5 @@ def logged() -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (BaseError, OSError) as error:
-        log.warning("the image storage fails", error=str(error).splitlines()[0][:300])
+        log.warning("the image storage fails", error=str(error).partition("\n")[0][:300])
         raise

@@ -120,13 +120,14 @@ class Storage:
             DependencyDown: expected; the store does not answer.
         """
         source = Bounded(chunks, max_bytes)
-        try:
-            async with self._answering(has_deadline=False):
+        async with self._answering(has_deadline=False):
+            try:
                 await self._store.put_async(key, source)
-        except DependencyDown as error:
-            if source.failure:  # what stopped the source, and not the store
-                raise source.failure from error
-            raise
+            except Exception:
+                if not source.failure:
+                    raise
+        if source.failure:  # the source failed, and not the store
+            raise source.failure
         return source.size_bytes
 
     async def get(self, key: str, max_bytes: int = NO_LIMIT) -> bytes:
