@@ -1,7 +1,8 @@
 """Named points of a batch's life at which a test can kill the process, as by `kill -9`.
 
 `CATEGORIZER_TEST__FAILPOINT="<name>:<n>"` ends the process at the n-th pass of the point; several
-are separated by commas.  Unarmed, a pass costs one look at an empty dictionary.
+are separated by commas.  `<name>@<file name>:<n>` counts only passes with that image.  Unarmed, a
+pass costs one look at an empty dictionary.
 """
 
 import os
@@ -39,7 +40,7 @@ def arm(text: str) -> None:
     """Sets which points kill, in place of those set before.
 
     Args:
-        text: `<name>:<n>`, several separated by commas; empty for none.
+        text: `<name>:<n>` or `<name>@<file name>:<n>`, several separated by commas; empty for none.
 
     Raises:
         ValueError: expected; it is none of that, or a name is unknown.
@@ -47,7 +48,7 @@ def arm(text: str) -> None:
     armed = {}
     for word in filter(None, text.split(",")):
         name, _, passes = word.strip().rpartition(":")
-        if name not in NAMES or not passes.isdecimal() or int(passes) < 1:
+        if name.partition("@")[0] not in NAMES or not passes.isdecimal() or int(passes) < 1:
             raise ValueError(
                 "must be '<name>:<n>', where `image-categorizer failpoints` lists the names"
             )
@@ -56,9 +57,15 @@ def arm(text: str) -> None:
     _armed.update(armed)
 
 
-def hit(name: str) -> None:
-    """Passes a point; at the pass that was asked for the process is no more."""
-    if _armed and name in _armed:
-        _armed[name] -= 1
-        if _armed[name] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+def hit(name: str, filename: str = "") -> None:
+    """Passes a point; at the pass that was asked for the process is no more.
+
+    Args:
+        name: of the point.
+        filename: of the image that passes, at points that one image passes at a time.
+    """
+    if _armed:
+        for counted in (name, f"{name}@{filename}"):
+            _armed[counted] = _armed.get(counted, 0) - 1
+            if _armed[counted] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)

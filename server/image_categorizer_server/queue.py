@@ -6,6 +6,7 @@ results, no tries, no order.  Jobs are JSON; arq's default is pickle, by which w
 Redis runs code in a worker.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from image_categorizer_server.setting_groups import RedisSettings
 QUEUE = "image-categorizer:bell"
 CLASSIFY = "classify"
 """The one kind of job: its argument is the batch."""
+RING_S = 0.5  # a caller waits for it, and need not
 
 
 def dump(value: object) -> bytes:
@@ -51,8 +53,9 @@ class Doorbell:
             DependencyDown: expected; Redis does not answer.
         """
         try:
-            # arq makes an id of its own: under one that it knows it would keep silent.
-            await self.arq.enqueue_job(CLASSIFY, batch_id)
+            async with asyncio.timeout(RING_S):
+                # arq makes an id of its own: under one that it knows it would keep silent.
+                await self.arq.enqueue_job(CLASSIFY, batch_id)
         except (RedisError, OSError) as error:
             raise DependencyDown("redis does not answer") from error
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from image_categorizer import AsyncImageCategorizationClient
+from image_categorizer_server.batches import Batches
 from image_categorizer_server.buckets import ObjectReader
 from image_categorizer_server.db.database import open_database
-from image_categorizer_server.deliveries import Deliveries
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.fetcher import Fetcher, open_fetcher
 from image_categorizer_server.queue import open_doorbell
@@ -27,6 +27,7 @@ from image_categorizer_workers.suspects import loaded
 from image_categorizer_workers.tasks.classify import listen
 from image_categorizer_workers.tasks.images import StoredOrFetched
 from image_categorizer_workers.tasks.sweep import Sweeper
+from image_categorizer_workers.tasks.webhook import send_webhooks
 from image_categorizer_workers.work import Room, Tools, Work
 
 log = get_log(__name__)
@@ -55,15 +56,15 @@ async def work(settings: Settings) -> None:
         open_doorbell(settings.redis_url, settings.redis) as doorbell,
     ):
         engine = Engine(f"{socket.gethostname()}:{os.getpid()}", parts.tools)
-        sweeper = Sweeper(doorbell, parts.storage, engine.wake)
-        deliveries = Deliveries(settings.webhook, parts.fetcher)
+        batches = Batches(parts.storage, settings.batch, settings.max_image_bytes)
+        sweeper = Sweeper(doorbell, batches, engine.wake)
         async with asyncio.TaskGroup() as group:
             others = [
                 group.create_task(listen(doorbell, engine.wake)),
                 group.create_task(sweeper.run(settings.worker.sweep_interval_s)),
                 group.create_task(_show_life(settings.worker.alive_path)),
             ]
-            group.create_task(deliveries.run(stop))
+            group.create_task(send_webhooks(settings, stop))
             working = group.create_task(engine.run())
             log.info("working", pid=os.getpid())
             await stop.wait()

@@ -175,9 +175,9 @@ class Work:
         while True:
             try:
                 content = content or await self._tools.images.read(item)
-                failpoints.hit("image.read")
+                failpoints.hit("image.read", item.filename)
                 answer = await self._tools.feeds.classify(self._chunk.options, content)
-                failpoints.hit("image.classified")
+                failpoints.hit("image.classified", item.filename)
                 return ItemOutcome(item.number, classification=_as_ours(answer))
             except Exception as error:  # noqa: BLE001 - judged, every one
                 verdict = verdict_of(error)
