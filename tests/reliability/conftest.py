@@ -1,17 +1,11 @@
 """One set of stores for all tests; each finds the tables and the bucket empty."""
 
-import shutil
 from collections.abc import AsyncIterator
 
-import asyncpg
 import pytest
 
 from tests.reliability.house import QUICK, House, open_house
 from tests.reliability.ledger import Ledger
-
-TABLES = (
-    "batches, batch_items, batch_chunks, batch_results, batch_uploads, outbox, webhook_deliveries"
-)
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +16,7 @@ async def open_stores(clean_environment, tmp_path_factory) -> AsyncIterator[Hous
 
 @pytest.fixture
 async def house(open_stores) -> AsyncIterator[House]:
-    connection = await asyncpg.connect(open_stores.postgres.url)
-    await connection.execute(f"TRUNCATE {TABLES}")
-    await connection.close()
-    shutil.rmtree(open_stores.folder / "images", ignore_errors=True)
+    await open_stores.empty()
     for name in ("server", "worker", "workers"):
         (open_stores.folder / f"{name}.log").unlink(missing_ok=True)
     open_stores.variables = dict(QUICK)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,9 @@ WORKERS = [sys.executable, "-m", "image_categorizer_server", "worker"]
 WORKER = [sys.executable, "-m", "image_categorizer_workers"]
 COMMAND = [sys.executable, "-m", "image_categorizer_server"]
 READY_S = 60.0
+TABLES = (
+    "batches, batch_items, batch_chunks, batch_results, batch_uploads, outbox, webhook_deliveries"
+)
 # Short, so that a test need not wait for what production waits for.
 QUICK = {
     "CATEGORIZER_WORKER__LEASE_S": "2",
@@ -151,6 +155,14 @@ class House:
         done = await asyncio.to_thread(self.run, "drained", "--timeout", str(within_s))
         assert done.returncode == 0, f"{done.stderr}\n{self.log('workers')[-3000:]}"
         return time.monotonic() - start_s
+
+    async def empty(self) -> None:
+        """Empties the tables of batches, and the bucket."""
+        connection = await asyncpg.connect(self.postgres.url)
+        await connection.execute(f"TRUNCATE {TABLES}")
+        await connection.close()
+        for folder in self.images.glob("*"):
+            shutil.rmtree(folder)
 
     async def row(self, query: str) -> Any:
         """Returns the first row of a query."""

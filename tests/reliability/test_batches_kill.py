@@ -89,3 +89,19 @@ async def test_planned_stops_cost_no_attempt_and_end_in_time(house, ledger):
     await house.drained(40)
     await ledger.check(house.postgres.url, house.images)
     assert await house.value("SELECT max(deaths) FROM batch_chunks") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_r6_twelve_rolling_stops(house, ledger):
+    await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="0,150")
+    await house.submit(ledger, pictures(300))
+    worker = house.start_worker()
+    for _ in range(12):
+        following = house.start_worker()
+        await asyncio.sleep(5)
+        assert await house.end(worker, signal.SIGTERM) == 0
+        worker = following
+    await house.drained(60)
+    await ledger.check(house.postgres.url, house.images)
+    assert await house.value("SELECT max(deaths) FROM batch_chunks") == 0

@@ -31,6 +31,7 @@ class Engine:
         self._stopping = asyncio.Event()
         self._free = asyncio.Semaphore(self._settings.chunks)
         self._works: set[asyncio.Task[None]] = set()
+        self._claim: asyncio.Task[Chunk | None] | None = None
 
     def wake(self) -> None:
         """Lets an idle engine look for work at once."""
@@ -60,7 +61,9 @@ class Engine:
             await self._free.acquire()
             self._bell.clear()
             try:
-                chunk = await self._claim()
+                # Shielded, for a claim that is cut off leaves its chunk leased to nobody.
+                self._claim = asyncio.create_task(self._claim_and_begin())
+                chunk = await asyncio.shield(self._claim)
                 attempts = 0
             except DependencyDown as error:
                 attempts += 1
@@ -71,13 +74,6 @@ class Engine:
             if chunk is None:
                 self._free.release()
                 await self._wait_for_bell()
-
-    async def _claim(self) -> Chunk | None:
-        """Claims a chunk and begins it.
-
-        Not to be interrupted in between, which would leave the chunk leased to nobody.
-        """
-        return await asyncio.shield(asyncio.ensure_future(self._claim_and_begin()))
 
     async def _claim_and_begin(self) -> Chunk | None:
         chunk = await chunks.claim(self._name, self._settings.lease_s)
@@ -109,6 +105,8 @@ class Engine:
             pass
 
     async def _finish(self) -> None:
+        if self._claim:
+            await asyncio.gather(self._claim, return_exceptions=True)
         if self._works:
             log.info("stopping", chunks=len(self._works), grace_s=self._settings.grace_s)
             await asyncio.wait(self._works, timeout=self._settings.grace_s)

@@ -100,8 +100,7 @@ class _Feed:
                     async for result in self._open(self._next_sources()):
                         self._answered(result)
                 except CategorizerError as error:
-                    for answer in self._waiting.values():
-                        _fail(answer, CallFailed(error))
+                    self._fail_all(CallFailed(error))
                 if self._sources.empty():
                     return
         finally:
@@ -121,6 +120,13 @@ class _Feed:
             if source[0] in self._waiting:  # nobody wants what belongs to a lease that was lost
                 yield source
 
+    def _fail_all(self, error: CallFailed) -> None:
+        while not self._sources.empty():
+            self._sources.get_nowait()
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(error)
+
     def _answered(self, result: Result) -> None:
         answer = self._waiting.get(result.key)
         if answer is None or answer.done():
@@ -130,11 +136,6 @@ class _Feed:
         else:
             assert isinstance(result.error, CategorizerError)
             answer.set_exception(result.error)
-
-
-def _fail(answer: "asyncio.Future[Classification]", error: CallFailed) -> None:
-    if not answer.done():
-        answer.set_exception(error)
 
 
 def _wire_options(options: ClassifyOptions) -> Options:

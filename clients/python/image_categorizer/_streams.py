@@ -30,6 +30,7 @@ Progress = Callable[[int, int | None], None]
 # Twice what the server takes at once by default: the next image is on its way when there is room.
 MOST_OPEN = 128
 MOST_OPEN_BYTES = 64 * MEBIBYTE
+FEW_BYTES = 256 * 1024
 MOST_ATTEMPTS = 5
 """How often one image is sent to a server that is too busy for it."""
 MOST_BREAKS = 10
@@ -83,6 +84,11 @@ class Item:
     size_bytes: int = 0
     attempts: int = 0
     has_result: bool = False
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether `request` takes longer than handing it to a thread."""
+        return self.content is None or len(self.content) > FEW_BYTES
 
     def request(self, max_image_bytes: int) -> classify_pb2.ClassifyStreamRequest:
         """Returns the message that sends it; blocks while the file is read.

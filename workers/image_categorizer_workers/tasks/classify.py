@@ -17,6 +17,7 @@ log = get_log(__name__)
 POLL_S = 0.1
 RETRY_S = 1.0, 3.0
 JOB_S = 10
+HEALTH_S = 10
 # A ring that an ended process took with it is rung again by arq; there is no use in counting.
 MOST_TRIES = 1000
 
@@ -65,6 +66,7 @@ def build_listener(doorbell: Doorbell, wake: Callable[[], None]) -> Worker:
         job_timeout=JOB_S,
         max_jobs=10,
         poll_delay=POLL_S,
+        health_check_interval=HEALTH_S,
         handle_signals=False,  # `main` has them
         job_completion_wait=JOB_S,
         log_results=False,
