@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from image_categorizer_server.batches import Batches
-from image_categorizer_server.buckets import ObjectReader
 from image_categorizer_server.cache import Cache, open_cache
 from image_categorizer_server.catalog import Catalog
 from image_categorizer_server.classifications import Classifications
@@ -30,6 +29,7 @@ from image_categorizer_server.inference.loader import Loader
 from image_categorizer_server.inference.registry import Registry
 from image_categorizer_server.inference.repository import Repository
 from image_categorizer_server.inference.trace import Trace
+from image_categorizer_server.object_stores import ObjectReader
 from image_categorizer_server.queue import open_doorbell
 from image_categorizer_server.relay import relay
 from image_categorizer_server.result_cache import ResultCache

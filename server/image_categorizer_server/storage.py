@@ -18,18 +18,18 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
-from image_categorizer_server.buckets import (
+from image_categorizer_server.errors import (
+    DependencyDown,
+    FailedPrecondition,
+    NotFound,
+)
+from image_categorizer_server.object_stores import (
     Bounded,
     Store,
     logged,
     open_store,
     read_object,
     too_large,
-)
-from image_categorizer_server.errors import (
-    DependencyDown,
-    FailedPrecondition,
-    NotFound,
 )
 from image_categorizer_server.outside_groups import StorageSettings
 from image_categorizer_server.settings import Settings

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from image_categorizer import AsyncImageCategorizationClient
 from image_categorizer_server.batches import Batches
-from image_categorizer_server.buckets import ObjectReader
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.fetcher import Fetcher, open_fetcher
+from image_categorizer_server.object_stores import ObjectReader
 from image_categorizer_server.queue import open_doorbell
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.storage import Storage, open_storage

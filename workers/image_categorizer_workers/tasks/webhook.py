@@ -2,9 +2,9 @@
 
 import asyncio
 
-from image_categorizer_server.buckets import ObjectReader
 from image_categorizer_server.deliveries import Deliveries
 from image_categorizer_server.fetcher import open_fetcher
+from image_categorizer_server.object_stores import ObjectReader
 from image_categorizer_server.settings import Settings
 
 
