@@ -13,6 +13,7 @@ from image_categorizer_server.batch_groups import BatchSettings
 from image_categorizer_server.db import batches as rows
 from image_categorizer_server.db import outbox
 from image_categorizer_server.db import results as result_rows
+from image_categorizer_server.db import uploads as upload_rows
 from image_categorizer_server.db.acceptance import Acceptance
 from image_categorizer_server.domain import (
     Batch,
@@ -185,6 +186,27 @@ class Batches:
                 await self._storage.delete(keys)
                 count += len(keys)
         return count
+
+    async def give_up_silent_uploads(self) -> int:
+        """Gives up the uploads whose server died, with what they left; returns how many.
+
+        The server may have stored images of which it wrote nothing: they are looked for.
+
+        Raises:
+            DependencyDown: expected.
+        """
+        silent = await upload_rows.find_silent_uploads()
+        for tenant_id, batch_id in silent:
+            keys: list[str] = []
+            page: list[str] = []
+            async for found in self._storage.list(f"{tenant_id}/images"):
+                page.append(found.key)
+                if len(page) == upload_rows.BLOB_PAGE:
+                    keys += await outbox.find_unreferenced(page)
+                    page = []
+            keys += await outbox.find_unreferenced(page)
+            await upload_rows.give_up_upload(tenant_id, batch_id, keys)
+        return len(silent)
 
     async def results(
         self, tenant_id: str, batch_id: str, page_size: int = 0, page_token: str = ""

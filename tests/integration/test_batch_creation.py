@@ -137,10 +137,10 @@ async def test_a_batch_has_limits(database, storage, empty_database):
 
 
 async def test_options_are_refused_before_anything_is_read(database, storage):
-    def refuse(options):
-        raise ModelNotFound(options.model)
+    async def refuse(config):
+        raise ModelNotFound(config.options.model)
 
-    batches = Batches(storage, BatchSettings(), 1000, check_options=refuse)
+    batches = Batches(storage, BatchSettings(), 1000, check=refuse)
     with pytest.raises(ModelNotFound):
         await batches.create("t1", "key", BatchConfig(), numbered(3))
     assert await keys_of(storage) == []
@@ -183,19 +183,23 @@ async def test_a_cancelled_call_leaves_nothing(batches, storage, empty_database)
     assert await keys_of(storage) == []
 
 
-async def test_what_a_dead_server_left_is_swept(batches, storage, empty_database):
+async def test_what_a_dead_server_left_is_swept(batches, storage, faultless):
     stored = await storage.store_image("t1", pieces(b"left"), 100)
+    await storage.store_image("t1", pieces(b"stored, and its item not written"), 100)
+    await batches.create("t2", "key", BatchConfig(), files([b"of another tenant"]))
     await uploads.begin_upload("t1", "b-dead", 60)
     item = BatchItem(0, "a.jpg", stored.key, None, 4)
     await uploads.write_items("t1", "b-dead", [(item, None)])
-    assert await uploads.give_up_silent_uploads() == 0
+    assert await batches.give_up_silent_uploads() == 0
     clock.shift(61)
     assert await uploads.extend_upload("b-dead", 60)
     clock.shift(122)
-    assert await uploads.give_up_silent_uploads() == 1
+    assert await batches.give_up_silent_uploads() == 1
     assert not await uploads.extend_upload("b-dead", 60)
-    assert await batches.remove_images(10) == 1
-    assert await remains(empty_database) == {}
+    assert await batches.remove_images(10) == 2
+    assert len(await keys_of(storage)) == 1
+    await do_all()
+    await faultless()
 
 
 async def test_an_upload_that_was_given_up_becomes_no_batch(batches, empty_database):
@@ -203,7 +207,7 @@ async def test_an_upload_that_was_given_up_becomes_no_batch(batches, empty_datab
         async for item in links(3):
             yield item
         clock.shift(500)
-        assert await uploads.give_up_silent_uploads() == 1
+        assert await batches.give_up_silent_uploads() == 1
 
     with pytest.raises(DependencyDown):
         await batches.create("t1", "key", BatchConfig(), slow())
@@ -217,7 +221,7 @@ async def test_a_slow_upload_says_that_it_goes_on(database, storage):
         async for item in links(2):
             yield item
             await asyncio.sleep(0.4)
-            assert await uploads.give_up_silent_uploads() == 0
+            assert await batches.give_up_silent_uploads() == 0
 
     assert (await batches.create("t1", "key", BatchConfig(), slow())).item_count == 2
 

@@ -481,6 +481,7 @@ class Chaos:
 async def test_whatever_happens_at_once_the_ledger_is_right(batches, faultless, seed):
     chaos = Chaos(batches, seed)
     await chaos.run()
+    await batches.remove_images(100)
     await faultless(acknowledged=[batch_id for _, batch_id in chaos.alive], must_have_ended=False)
     for _ in range(6):
         clock.shift(clock.offset().total_seconds() + LEASE_S + 1)

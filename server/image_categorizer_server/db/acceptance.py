@@ -24,7 +24,7 @@ REFUSED = """
 WITH refused AS (
     INSERT INTO batch_results (batch_id, number, tenant_id, status, reason, message, model_name,
         model_version, model_digest, create_time)
-    SELECT batch_id, number, tenant_id, status, reason, message, '', 0, '', $2
+    SELECT batch_id, number, tenant_id, status, reason, message, '', 0, '', $2::timestamptz
     FROM batch_items WHERE batch_id = $1 AND status IS NOT NULL
     RETURNING 1
 )
@@ -35,7 +35,7 @@ CHUNKS = """
 INSERT INTO batch_chunks (batch_id, number, tenant_id, priority, first_item, item_count, done_count,
     state, lease_token, worker, deaths, is_alone, available_at)
 SELECT b.batch_id, p.number, b.tenant_id, b.priority, p.number * $2::int, p.size,
-    p.size - p.pending, 'READY', 0, '', 0, false, $3
+    p.size - p.pending, 'READY', 0, '', 0, false, $3::timestamptz
 FROM batches b CROSS JOIN (
     SELECT i.number / $2::int AS number, count(*) AS size,
         count(*) FILTER (WHERE r.number IS NULL) AS pending

@@ -14,7 +14,7 @@ SPLIT = """
 INSERT INTO batch_chunks (batch_id, number, tenant_id, priority, first_item, item_count, done_count,
     state, lease_token, worker, deaths, is_alone, available_at)
 SELECT c.batch_id, m.number + row_number() OVER (ORDER BY i.number), c.tenant_id, c.priority,
-    i.number, 1, 0, $3, 0, '', $4, true, c.available_at
+    i.number, 1, 0, $3::text, 0, '', $4::int, true, c.available_at
 FROM batch_chunks c
 JOIN batch_items i ON i.batch_id = c.batch_id
     AND i.number >= c.first_item AND i.number < c.first_item + c.item_count
@@ -35,7 +35,8 @@ FAIL = """
 WITH failed AS (
     INSERT INTO batch_results (batch_id, number, tenant_id, status, reason, message, model_name,
         model_version, model_digest, create_time)
-    SELECT batch_id, first_item, tenant_id, $3, $4, $5, '', 0, '', $6
+    SELECT batch_id, first_item, tenant_id, $3::text, $4::text, $5::text, '', 0, '',
+        $6::timestamptz
     FROM batch_chunks WHERE batch_id = $1 AND number = $2
     RETURNING batch_id
 ), done AS (

@@ -132,3 +132,14 @@ async def unreferenced_blobs() -> AsyncIterator[list[str] | None]:
         )
         yield [key["key"] for key in keys]
         await connection.execute("DELETE FROM outbox WHERE outbox_id = $1", row["outbox_id"])
+
+
+async def find_unreferenced(keys: Sequence[str]) -> list[str]:
+    """Returns those of the keys that no item refers to now.
+
+    Raises:
+        DependencyDown: expected; the database does not answer.
+    """
+    async with connected() as connection:
+        rows = await connection.fetch(UNREFERENCED, list(keys))
+    return [row["key"] for row in rows]

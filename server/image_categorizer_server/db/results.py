@@ -19,8 +19,8 @@ from image_categorizer_server.domain import Chunk, ItemOutcome, ItemResult
 INSERT = """
 INSERT INTO batch_results (batch_id, number, tenant_id, status, reason, message, predictions,
     model_name, model_version, model_digest, create_time)
-SELECT $1, o.number, $2, o.status, o.reason, o.message, o.predictions::jsonb,
-    o.model_name, o.model_version, o.model_digest, $3
+SELECT $1::text, o.number, $2::text, o.status, o.reason, o.message, o.predictions::jsonb,
+    o.model_name, o.model_version, o.model_digest, $3::timestamptz
 FROM unnest($4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::int[],
     $11::text[]) AS o (number, status, reason, message, predictions, model_name, model_version,
     model_digest)

@@ -3,14 +3,13 @@
 An upload whose server died is found by its lease; its items and its images are removed.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from image_categorizer_server import clock
 from image_categorizer_server.db.database import connected, transaction
-from image_categorizer_server.db.locks import BULK_TIMEOUT_S
+from image_categorizer_server.db.locks import BULK_TIMEOUT_S, leave
 from image_categorizer_server.db.outbox import TENANT_LOCK
 from image_categorizer_server.domain import BatchItem, ItemError, OutboxKind
 
@@ -31,7 +30,8 @@ BLOB_PAGE = 1000
 # The images of a batch, as work for `outbox.unreferenced_blobs`.
 LEAVE_BLOBS = """
 INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after)
-SELECT $2, $3, $1, jsonb_build_object('keys', jsonb_agg(object_key)), $4, $4
+SELECT $2::text, $3::text, $1, jsonb_build_object('keys', jsonb_agg(object_key)),
+    $4::timestamptz, $4::timestamptz
 FROM (SELECT object_key, row_number() OVER () / $5::int AS page
       FROM (SELECT DISTINCT object_key FROM batch_items
             WHERE batch_id = $1 AND object_key IS NOT NULL) k) pages
@@ -101,7 +101,7 @@ async def give_up_upload(tenant_id: str, batch_id: str, keys: Sequence[str] = ()
     Args:
         tenant_id: whose upload.
         batch_id: what would have been the batch; nothing happens where it became one.
-        keys: images that are stored, though no item was written for them yet.
+        keys: images that may be stored with no item written for them.
 
     Raises:
         DependencyDown: expected; the database does not answer.
@@ -116,16 +116,9 @@ async def give_up_upload(tenant_id: str, batch_id: str, keys: Sequence[str] = ()
             return
         now = clock.now()
         await leave_blobs(connection, tenant_id, batch_id, now)
-        if keys:
-            await connection.execute(
-                "INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after)"
-                " VALUES ($1, $2, $3, $4, $5, $5)",
-                tenant_id,
-                OutboxKind.BLOBS.value,
-                batch_id,
-                json.dumps({"keys": sorted(set(keys))}),
-                now,
-            )
+        for start in range(0, len(keys), BLOB_PAGE):
+            page = {"keys": list(keys[start : start + BLOB_PAGE])}
+            await leave(connection, OutboxKind.BLOBS, tenant_id, batch_id, now, page)
         await connection.execute(
             "DELETE FROM batch_items WHERE batch_id = $1", batch_id, timeout=BULK_TIMEOUT_S
         )
@@ -144,16 +137,14 @@ async def leave_blobs(connection: Any, tenant_id: str, batch_id: str, now: datet
     )
 
 
-async def give_up_silent_uploads() -> int:
-    """Gives up the uploads whose lease has ended; returns how many.
+async def find_silent_uploads() -> list[tuple[str, str]]:
+    """Returns tenant and batch of the uploads whose lease has ended: their server is no more.
 
     Raises:
         DependencyDown: expected; the database does not answer.
     """
     async with connected() as connection:
-        late = await connection.fetch(
+        rows = await connection.fetch(
             "SELECT tenant_id, batch_id FROM batch_uploads WHERE lease_until < $1", clock.now()
         )
-    for row in late:
-        await give_up_upload(row["tenant_id"], row["batch_id"])
-    return len(late)
+    return [(row["tenant_id"], row["batch_id"]) for row in rows]
