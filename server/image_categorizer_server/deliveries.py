@@ -60,9 +60,10 @@ class Deliveries:
                 )
             await self._end_all()
         finally:
-            stopping.cancel()
-            for task in self._under_way:
+            rest = {stopping, *self._under_way}
+            for task in rest:
                 task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
 
     async def send_due(self) -> int:
         """Sends all that is due now; returns how many attempts it made.

@@ -244,6 +244,15 @@ async def test_410_disables_until_it_is_enabled_and_sent_again(emptied):
     assert len({m.headers["webhook-id"] for m in receiver.messages}) == 1
 
 
+async def test_a_batch_s_own_address_that_answers_410_disables_nothing(emptied):
+    async with receiving("410") as receiver, house_of(emptied, receiver) as house:
+        for batch_id in ("b-1", "b-2"):
+            await house.end_batch(batch_id, receiver.url)
+            await house.deliveries.send_due()
+        states = [d.state for d in await house.log("default")]
+    assert states == [DeliveryState.DELIVERED, DeliveryState.FAILED]
+
+
 async def test_it_is_given_up_after_ten_attempts(emptied):
     async with (
         receiving(otherwise="500") as receiver,

@@ -51,9 +51,9 @@ IS_ANY_DUE = """
 SELECT EXISTS (
     SELECT FROM webhook_deliveries WHERE state = 'PENDING' AND next_attempt_time <= $1) AS due
 """
-# Targets that fail are claimed apart from the others, one attempt at a time: dead receivers, however
-# many and slow, leave room.  Arrays, for PostgreSQL makes each of them once, whatever it believes of
-# the table's size.
+# Targets that fail are claimed apart from the others, one attempt at a time: dead receivers,
+# however many and slow, leave room.  Arrays, for PostgreSQL makes each of them once, whatever it
+# believes of the table's size.
 CLAIM = """
 WITH pending AS (
     SELECT id, target, next_attempt_time <= $1 AS is_due, next_attempt_time,
@@ -209,12 +209,6 @@ async def list_deliveries(
 async def redeliver(tenant_id: str, webhook_id: str, delivery_id: str, moment: datetime) -> None:
     """Makes a delivery due at `moment`, as if it had not been attempted yet."""
     await _fetch(REDELIVER, tenant_id, webhook_id, delivery_id, moment)
-
-
-async def count_pending() -> int:
-    """Returns how many deliveries have not ended, of all tenants."""
-    async with faults_as_ours():
-        return await WebhookDeliveryRow.filter(state=DeliveryState.PENDING.value).count()
 
 
 async def forget(ended_before: datetime, limit: int) -> None:

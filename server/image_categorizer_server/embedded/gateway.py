@@ -23,6 +23,7 @@ REQUEST_HEADERS = (
     "x-user-agent",
 )
 RESPONSE_HEADERS = (
+    "content-disposition",
     "grpc-message",
     "grpc-status",
     "grpc-status-details-bin",
@@ -85,7 +86,7 @@ def _cors(origins: tuple[str, ...]) -> dict[str, object]:
     policy = {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
         "allow_origin_string_match": matches,
-        "allow_methods": "GET, POST, DELETE, OPTIONS",
+        "allow_methods": "GET, POST, PATCH, DELETE, OPTIONS",
         "allow_headers": ", ".join(REQUEST_HEADERS),
         "expose_headers": ", ".join(RESPONSE_HEADERS),
         "max_age": "600",
