@@ -22,6 +22,7 @@ SCALARS: dict[int, Json] = {
     FIELD.TYPE_INT32: {"type": "integer", "format": "int32"},
     FIELD.TYPE_STRING: {"type": "string"},
     FIELD.TYPE_UINT32: {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
+    FIELD.TYPE_UINT64: {"type": "string", "pattern": "^[0-9]+$"},  # JSON's numbers are too small
 }
 # Messages of Google's that have a JSON form of their own.
 WELL_KNOWN: dict[str, Json] = {

@@ -201,6 +201,8 @@ class ServerInfo:
     default_deadline_s: float
     max_deadline_s: float
     max_stream_in_flight: int
+    max_batch_items: int
+    max_batch_bytes: int
 
 
 class BatchState(Enum):

@@ -20,6 +20,14 @@ from image_categorizer_server.setting_groups import DatabaseSettings
 from image_categorizer_server.settings import Settings
 
 from tests.conftest import EXPORTS
+from tests.integration.hosts import (
+    ALLOWED,
+    PRIVATE,
+    Canary,
+    Names,
+    running_canary,
+    running_names,
+)
 
 
 @dataclass
@@ -70,6 +78,7 @@ def settings(stores, empty_database, tmp_path) -> Settings:
         DATABASE_URL=empty_database,
         REDIS_URL=stores.redis.url,
         MODEL_PATH=tmp_path / "models",
+        storage={"path": tmp_path / "images"},
         server={"bind": f"unix:{stores.installation.sockets}/test.sock", "drain_s": 5},
         models={"cache_path": EXPORTS, "scan_interval_s": 0.1},
         security={"key_cache_s": 0.2},
@@ -122,3 +131,19 @@ async def server(settings) -> AsyncIterator[Running]:
 async def database(empty_database) -> AsyncIterator[None]:
     async with open_database(empty_database, DatabaseSettings()):
         yield
+
+
+@pytest.fixture
+async def names() -> AsyncIterator[Names]:
+    """A DNS server that knows one public host."""
+    async with running_names() as names:
+        names.records["photos.test"] = [ALLOWED]
+        yield names
+
+
+@pytest.fixture
+async def canary() -> AsyncIterator[Canary]:
+    """Listens on private addresses; fails the test that reaches it."""
+    async with running_canary(PRIVATE, "::1", "127.0.0.3") as canary:
+        yield canary
+        assert canary.accepts == 0

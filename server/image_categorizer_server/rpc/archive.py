@@ -33,6 +33,20 @@ MOST_ENTRY_BYTES = 46 + 1024
 # Rubbish that macOS adds to each file.
 IGNORED = "__MACOSX/"
 FIELD = "images[]"
+# What zipfile raises for files that were made to harm it, or by no program at all.
+DAMAGED = (
+    EOFError,
+    LookupError,
+    NotImplementedError,  # a compression that it does not know
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +100,7 @@ def _opened(file: BinaryIO, size_bytes: int, limits: ArchiveLimits) -> zipfile.Z
         raise BatchTooLarge(f"a zip file holds more than {limits.max_entries} files")
     try:
         return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, UnicodeDecodeError, struct.error, ValueError):
+    except DAMAGED:
         raise _damaged() from None
 
 
@@ -155,15 +169,7 @@ class _Entry:
             if self._file is None:
                 self._file = self._archive.open(self._entry)
             return self._file.read(PIECE_BYTES)
-        except (
-            EOFError,
-            NotImplementedError,  # a compression that zipfile does not know
-            OSError,
-            RuntimeError,
-            lzma.LZMAError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ):
+        except DAMAGED:
             raise _damaged(self._entry.filename) from None
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ One piece of the body is in memory at a time.
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Self
 
 from image_categorizer.v1 import batch_pb2, classify_pb2
@@ -93,9 +94,10 @@ class Form:
             name = checked_filename(segment.filename or str(self._file_count), segment.name)
             self._file_count += 1
             content = _Content(self)
-            if is_archive(segment.content_type, name):
-                async for item in unpacked(content, self._limits):
-                    yield item
+            if is_archive(segment.content_type or "", name):
+                async with aclosing(unpacked(content, self._limits)) as items:
+                    async for item in items:
+                        yield item
             else:
                 yield NewItem(name, content, None)
             async for _ in content:

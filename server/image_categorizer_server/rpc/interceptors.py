@@ -6,7 +6,8 @@ The one place that turns exceptions into statuses; nothing from inside reaches a
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -32,7 +33,7 @@ Headers = dict[str, str]
 Behaviour = Callable[[Message, Context], Awaitable[Message]]
 StreamBehaviour = Callable[[AsyncIterator[Message], Context], Awaitable[None]]
 UploadBehaviour = Callable[[AsyncIterator[Message], Context], Awaitable[Message]]
-DownloadBehaviour = Callable[[Message, Context], AsyncIterator[Message]]
+DownloadBehaviour = Callable[[Message, Context], AsyncGenerator[Message]]
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # not subscriptable at run time
 # Streams of libraries' own services, which touch nothing of ours.
@@ -123,6 +124,8 @@ class Edge(grpc.aio.ServerInterceptor):
             call.readmit = partial(self._admit, method, headers)
             try:
                 await call.readmit()
+                # Tells the gateway that the call has begun: it would time the upload out.
+                await context.send_initial_metadata((("x-request-id", call.request_id),))
                 response = await behaviour(_never_silent(requests, silence_s), context)
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 failure = failure_of(error, method, call)
@@ -134,13 +137,14 @@ class Edge(grpc.aio.ServerInterceptor):
         return serve
 
     def _wrapped_download(self, method: str, behaviour: DownloadBehaviour) -> DownloadBehaviour:
-        async def serve(request: Message, context: Context) -> AsyncIterator[Message]:
+        async def serve(request: Message, context: Context) -> AsyncGenerator[Message]:
             call, headers = _begin(context)
             call.readmit = partial(self._admit, method, headers)
             try:
                 await call.readmit()
-                async for response in behaviour(request, context):
-                    yield response
+                async with aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        yield response
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 failure = failure_of(error, method, call)
             else:
