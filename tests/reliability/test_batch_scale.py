@@ -1,6 +1,7 @@
 """A million items: every hot statement goes by an index, and claiming stays quick."""
 
 import asyncio
+import random
 import time
 
 import asyncpg
@@ -64,31 +65,37 @@ async def plan_of(query, *arguments):
 
 
 async def test_claiming_and_recording_stay_quick(million):
-    claim_s, record_s = [], []
-
-    async def work(name):
-        for _ in range(CLAIMS // WORKERS):
-            begin = time.perf_counter()
-            chunk = await chunks.claim(name, 30)
-            claim_s.append(time.perf_counter() - begin)
-            begin = time.perf_counter()
-            assert await do_chunk(chunk)
-            record_s.append(time.perf_counter() - begin)
-
-    for workers in (1, WORKERS):
-        claim_s.clear()
-        record_s.clear()
-        begin = time.perf_counter()
-        await asyncio.gather(*(work(f"w{n}") for n in range(workers)))
-        elapsed_s = time.perf_counter() - begin
+    """Eight workers that do 2,500 items a second together; then as fast as they can."""
+    for pause_s in (0.1, 0.0):
+        claim_s, record_s = [], []
+        begin_s = time.perf_counter()
+        await asyncio.gather(*(work(claim_s, record_s, pause_s) for _ in range(WORKERS)))
         items = len(claim_s) * CHUNK_ITEMS
-        print(f"\n{workers} workers: {items} items, {items / elapsed_s:.0f} items/s")
-        for name, times in (("claim", claim_s), ("record", record_s)):
-            times.sort()
-            p50, p99 = (times[int(len(times) * share)] * 1000 for share in (0.5, 0.99))
-            print(f"{name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {times[-1] * 1000:.1f} ms")
-        if workers == 1:
-            assert claim_s[int(len(claim_s) * 0.99)] <= MOST_P99_S
+        print(f"\n{items} items, {items / (time.perf_counter() - begin_s):.0f} items/s")
+        shown("claim", claim_s)
+        shown("record", record_s)
+        if pause_s:
+            assert share_of(claim_s, 0.99) <= MOST_P99_S
+
+
+async def work(claim_s, record_s, pause_s):
+    for _ in range(CLAIMS // WORKERS):
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+        begin_s = time.perf_counter()
+        chunk = await chunks.claim("w", 30)
+        claim_s.append(time.perf_counter() - begin_s)
+        begin_s = time.perf_counter()
+        assert await do_chunk(chunk)
+        record_s.append(time.perf_counter() - begin_s)
+
+
+def share_of(times_s, share):
+    return sorted(times_s)[int(len(times_s) * share)]
+
+
+def shown(name, times_s):
+    p50, p99, most = (share_of(times_s, share) * 1000 for share in (0.5, 0.99, 0.99999))
+    print(f"{name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {most:.1f} ms")
 
 
 async def test_every_hot_statement_goes_by_an_index(million):

@@ -82,11 +82,14 @@ async def claim(worker: str, lease_s: float) -> Chunk | None:
         if row is None:
             return None
         failpoints.hit("chunk.claimed")
-        # Not in the same transaction: the lock of a chunk must not wait for that of its batch.
-        await connection.execute(BEGIN, row["batch_id"], now)
-        options = await connection.fetchval(
-            "SELECT options FROM batches WHERE batch_id = $1", row["batch_id"]
+        batch = await connection.fetchrow(
+            "SELECT options, start_time FROM batches WHERE batch_id = $1", row["batch_id"]
         )
+        if batch is None:  # failed and deleted meanwhile, by others
+            return None
+        if batch["start_time"] is None:
+            # Not in the same transaction: a chunk's lock must not wait for that of its batch.
+            await connection.execute(BEGIN, row["batch_id"], now)
         end = row["first_item"] + row["item_count"]
         if options is None:  # failed and deleted meanwhile, by others
             return None
@@ -96,7 +99,7 @@ async def claim(worker: str, lease_s: float) -> Chunk | None:
         number=row["number"],
         tenant_id=row["tenant_id"],
         lease_token=row["lease_token"],
-        options=options_from_json(options),
+        options=options_from_json(batch["options"]),
         items=tuple(item_from_row(item) for item in items),
         deaths=row["deaths"],
         is_alone=row["is_alone"],
