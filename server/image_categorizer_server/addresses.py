@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 from image_categorizer_server.outside_groups import FetchSettings, Network
 
@@ -117,6 +117,20 @@ class Guard:
         return Target(
             scheme, self._host(authority[1]), port, path if path.startswith("/") else f"/{path}"
         )
+
+    def redirect(self, source: Target, location: str) -> Target:
+        """Returns where a `Location` header leads, relative to the URL that was called.
+
+        Raises:
+            Refused: expected; as `parse`, or from https to http.
+        """
+        try:
+            target = self.parse(urljoin(source.url, location))
+        except ValueError:
+            raise Refused("the redirect is malformed") from None
+        if source.scheme == "https" and target.scheme != "https":
+            raise Refused("the redirect leads to http")
+        return target
 
     def _host(self, text: str) -> str:
         """Returns a name, or a literal address that a setting allows."""

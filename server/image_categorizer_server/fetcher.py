@@ -14,7 +14,6 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from urllib.parse import urljoin
 
 import certifi
 import httpcore
@@ -188,10 +187,7 @@ class Fetcher:
                         f"the host answers {response.status}", response.status in TRANSIENT
                     )
                 location = readable(response.headers).get("location", "")
-            following = self._guard.parse(urljoin(target.url, location))
-            if target.scheme == "https" and following.scheme != "https":
-                raise Refused("a redirect to http")
-            target = following
+            target = self._guard.redirect(target, location)
         raise Refused("too many redirects")
 
     @asynccontextmanager

@@ -29,6 +29,7 @@ log = get_log(__name__)
 Store = S3Store | GCSStore | AzureStore | LocalStore | MemoryStore
 SCHEMES = {"s3": "aws", "gs": "gcp", "az": "azure"}
 OBJECT_URI = re.compile(r"(s3|gs|az)://([A-Za-z0-9][A-Za-z0-9._-]{1,254})/(.{1,1024})", re.ASCII)
+MISSING_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 FIRST_PAUSE = timedelta(seconds=0.1)
 LONGEST_PAUSE = timedelta(seconds=2)
 
@@ -161,9 +162,11 @@ class ObjectReader:
             raise self._unreachable(uri, "its bucket keeps all tenants' images")
         try:
             return await read_object(self._store(scheme, bucket), key, max_bytes)
-        except (FileNotFoundError, ValueError) as error:  # ValueError: `..` in the key
-            raise self._unreachable(uri, type(error).__name__) from error
-        except BaseError as error:
+        except ValueError as error:
+            raise self._unreachable(uri, "not a key") from error
+        except (BaseError, OSError) as error:
+            if is_missing(error):
+                raise self._unreachable(uri, "no such object") from error
             log.warning("a bucket does not answer", bucket=bucket, error=type(error).__name__)
             raise DependencyDown("the bucket does not answer") from error
 
@@ -189,13 +192,20 @@ def too_large(max_bytes: int) -> ImageTooLarge:
     return ImageTooLarge(f"the image has more than {max_bytes} bytes")
 
 
+def is_missing(error: Exception) -> bool:
+    """Tells whether what a store raised means that it has no such object."""
+    # To obstore a bucket that does not exist is just as absent; that is for the operator to mend.
+    return isinstance(error, FileNotFoundError) and not any(
+        code in str(error) for code in MISSING_BUCKET
+    )
+
+
 @contextmanager
 def logged() -> Iterator[None]:
     """Logs what the store says, which callers are not told."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except (BaseError, OSError) as error:
-        log.warning("the image storage fails", error=str(error).partition("\n")[0][:300])
+        if not is_missing(error):
+            log.warning("the image storage fails", error=str(error).partition("\n")[0][:300])
         raise

@@ -203,7 +203,13 @@ class CountedStream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> httpcore.AsyncNetworkStream:
         """Goes on encrypted; from here on plain bytes are counted."""
-        return CountedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        try:
+            return CountedStream(
+                await self._stream.start_tls(ssl_context, server_hostname, timeout)
+            )
+        except asyncio.CancelledError:  # httpcore leaves the socket open then
+            await self._stream.aclose()
+            raise
 
     def get_extra_info(self, info: str) -> Any:
         """Returns what the connection underneath knows."""

@@ -26,6 +26,7 @@ from image_categorizer_server.errors import (
 from image_categorizer_server.object_stores import (
     Bounded,
     Store,
+    is_missing,
     logged,
     open_store,
     read_object,
@@ -239,7 +240,8 @@ class Storage:
         Raises:
             DependencyDown: expected; it does not answer.
         """
-        await self.exists(PROBE_KEY)
+        async for _ in self.list(PROBE_KEY):  # asking for an object would not tell of a bucket
+            pass
 
     @asynccontextmanager
     async def _answering(self, has_deadline: bool = True) -> AsyncIterator[None]:
@@ -248,9 +250,9 @@ class Storage:
             async with asyncio.timeout(self._settings.timeout_s if has_deadline else None):
                 with logged():
                     yield
-        except FileNotFoundError as error:
-            raise NotFound("the image is not kept any more") from error
         except (BaseError, OSError) as error:
+            if is_missing(error):
+                raise NotFound("the image is not kept any more") from error
             raise DependencyDown("the image storage does not answer") from error
 
 
