@@ -10,6 +10,7 @@ what we can reach is nobody's business.  The reason is in the log.
 
 import asyncio
 import random
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -125,8 +126,7 @@ class Fetcher:
                         return await self._read_object(uri, max_bytes)
                     return await self._get_patiently(uri, max_bytes, begin)
         except Unreachable as error:
-            # Without the query, which may hold a signature.
-            log.info("fetch failed", uri=uri.partition("?")[0][:200], why=str(error))
+            log.info("fetch failed", uri=loggable(uri), why=str(error))
             raise ImageUnreachable(UNREACHABLE) from error
 
     async def post(
@@ -290,3 +290,8 @@ async def read(response: httpcore.Response, max_bytes: int) -> bytes:
 def readable(headers: Headers) -> dict[str, str]:
     """Returns headers as text."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+
+
+def loggable(uri: str) -> str:
+    """Returns a URI without what may be secret in it: user info, and signatures in the query."""
+    return re.sub(r"//[^/@]*@", "//", uri.partition("?")[0])[:200]

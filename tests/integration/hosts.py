@@ -183,7 +183,7 @@ async def picture(visit):
 
 
 async def silent(visit):
-    await asyncio.sleep(3600)
+    await visit.reader.read()
 
 
 async def endless(visit):

@@ -110,6 +110,7 @@ async def test_a_missing_bucket_or_server_is_a_dependency_down(s3):
 async def test_a_silent_store_costs_its_deadline():
     async def say_nothing(reader, writer):
         await reader.read()
+        writer.close()
 
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
