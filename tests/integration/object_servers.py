@@ -78,7 +78,7 @@ async def running_azure(folder: Path) -> AsyncIterator[str]:
     program = shutil.which("azurite-blob", path=str(AZURITE / "node_modules" / ".bin"))
     program = program or shutil.which("azurite-blob")
     if not program:
-        pytest.skip(f"azurite is not installed: npm install --prefix {AZURITE} azurite")
+        pytest.skip("azurite is not installed: npm install --prefix .build/azurite azurite")
     port = free_port()
     command = [program, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--location"]
     command += [str(folder), "--silent", "--skipApiVersionCheck", "--loose"]
