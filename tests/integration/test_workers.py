@@ -118,7 +118,7 @@ async def test_an_image_that_is_none_fails_alone(settings, batches):
     assert failure.filename == "bad.jpg"
     assert failure.error is not None
     assert failure.error.status == "INVALID_ARGUMENT"
-    assert failure.error.reason == "IMAGE_FORMAT_UNSUPPORTED"
+    assert failure.error.reason == "IMAGE_UNDECODABLE"
 
 
 async def test_a_batch_whose_model_is_gone_fails_as_a_whole(settings, batches):

@@ -1,5 +1,6 @@
 """`python -m image_categorizer_workers` is one worker process, set by the environment."""
 
+import logging
 import sys
 
 import uvloop
@@ -16,6 +17,7 @@ def main() -> None:
     try:
         settings = load_settings()
         configure_logging(settings.log_level, settings.log_format)
+        logging.getLogger("arq").setLevel(logging.WARNING)  # two lines a ring
         uvloop.run(work_alone(settings) if sys.argv[1:] == [ALONE] else work(settings))
     except OperatorError as error:
         sys.exit(str(error))

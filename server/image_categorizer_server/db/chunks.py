@@ -91,8 +91,6 @@ async def claim(worker: str, lease_s: float) -> Chunk | None:
             # Not in the same transaction: a chunk's lock must not wait for that of its batch.
             await connection.execute(BEGIN, row["batch_id"], now)
         end = row["first_item"] + row["item_count"]
-        if options is None:  # failed and deleted meanwhile, by others
-            return None
         items = await connection.fetch(ITEMS, row["batch_id"], row["first_item"], end)
     return Chunk(
         batch_id=row["batch_id"],
