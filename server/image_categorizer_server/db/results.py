@@ -105,7 +105,7 @@ async def _count(connection: Any, chunk: Chunk, succeeded: int, failed: int, now
 
 
 def _columns(outcomes: Sequence[ItemOutcome]) -> list[list[Any]]:
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for outcome in outcomes:
         if outcome.error is not None:
             error = outcome.error
