@@ -21,16 +21,12 @@ function envoy_on_request(handle)
     return
   end
   headers:remove("x-native-grpc")
-  headers:remove("x-batch")
   local path, query = headers:get(":path"):match("^([^?]*)(.*)$")
   if headers:get(":method") == "GET" then
     note_stream(handle, headers, path)
   end
   if headers:get(":method") ~= "POST" then
     return
-  end
-  if path == "/v1/batch" then
-    headers:replace("x-batch", "1")  -- its bodies may be larger, and the refusal says so
   end
   if UPLOADS[path] and not content_type:find("^application/json") then
     headers:replace(":path", path .. ":upload" .. query)

@@ -226,7 +226,7 @@ def test_lists_cancelling_retrying_deleting(http):
     [
         ({"json": {}}, "items: must hold 1 to"),
         ({"json": {"items": [{}]}}, "items[0].image: or image_uri is required"),
-        ({"json": {"items": [{"image_uri": "http://a/b"}]}}, "items[0].image_uri"),
+        ({"json": {"items": [{"image_uri": "ftp://a/b"}]}}, "items[0].image_uri"),
         ({"json": {"items": [{"image": "AAAA"}], "options": {"top_k": -1}}}, "options.top_k"),
         ({"json": {"items": [{"image": "AAAA"}], "priority": 99}}, "priority"),
         ({"files": {"picture": PICTURES[0]}}, "picture: is not a field of the form"),
@@ -248,9 +248,15 @@ def test_wrong_lists_are_refused(http, query):
     assert refusal(http.get(f"/v1/batch?{query}"))[:2] == (400, "FIELD_INVALID")
 
 
+def test_a_json_body_may_hold_several_images(http):
+    images = [PICTURES[0] + bytes(1_600_000), PICTURES[1] + bytes(1_600_000), PICTURES[2]]
+    items = [{"image": base64.b64encode(image).decode()} for image in images]
+    answer = http.post("/v1/batch", json={"items": [*items, items[0]]})
+    assert finished(http, answer.json()["batch_id"])["succeeded_count"] == 4
+
+
 def test_a_json_body_past_the_limit_says_so(http):
-    body = b'{"items": [' + b" " * (9 << 20) + b"]}"
-    answer = http.post("/v1/batch", content=body, headers={"content-type": "application/json"})
+    answer = http.post("/v1/batch", json={"items": [{"image": "A" * (9 << 20)}]})
     assert refusal(answer)[:2] == (413, "BATCH_TOO_LARGE")
     assert "multipart/form-data" in refusal(answer)[2]
 

@@ -327,10 +327,9 @@ async def test_an_upload_whose_sources_fail_makes_no_batch(server, kind):
             client.submit_batch(broken())
 
     async with AsyncImageCategorizationClient(key, server.address) as client:
-        in_thread = asyncio.to_thread(ordinarily)
-        submitting = in_thread if kind == "ordinary" else client.submit_batch(broken())
+        is_ordinary = kind == "ordinary"
         with pytest.raises(ZeroDivisionError):
-            await submitting
+            await (asyncio.to_thread(ordinarily) if is_ordinary else client.submit_batch(broken()))
         await asyncio.sleep(0.3)
         assert await collected(client.list_batches()) == []
 
