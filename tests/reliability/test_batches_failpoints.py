@@ -32,6 +32,15 @@ SERVER_POINTS = (
     "batch.rung",
 )
 ITEMS = 70
+# The others run with `make test-faults`.
+QUICK_POINTS = {"image.classified", "results.written", "sweep.expired", "batch.accepted"}
+
+
+def points(*names: str) -> list[object]:
+    return [
+        name if name in QUICK_POINTS else pytest.param(name, marks=pytest.mark.slow)
+        for name in names
+    ]
 
 
 async def died(house: House, process, within_s: float = 20) -> None:
@@ -84,7 +93,7 @@ async def server_dies(house: House, ledger: Ledger, server, point: str):
     return server
 
 
-@pytest.mark.parametrize("point", WORKER_POINTS)
+@pytest.mark.parametrize("point", points(*WORKER_POINTS))
 async def test_a_worker_dies(house, ledger, point):
     times = "0,20" if point == "chunk.extended" else "0,1"
     await house.start_server(CATEGORIZER_TEST__FAKE_MODEL=times)
@@ -92,21 +101,21 @@ async def test_a_worker_dies(house, ledger, point):
     await finish(house, ledger)
 
 
-@pytest.mark.parametrize("point", STOP_POINTS)
+@pytest.mark.parametrize("point", points(*STOP_POINTS))
 async def test_a_worker_that_stops_dies(house, ledger, point):
     await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="0,50")
     await stopping_worker_dies(house, ledger, point)
     await finish(house, ledger)
 
 
-@pytest.mark.parametrize("point", SWEEP_POINTS)
+@pytest.mark.parametrize("point", points(*SWEEP_POINTS))
 async def test_a_sweeper_dies(house, ledger, point):
     await house.start_server()
     await sweeper_dies(house, ledger, point)
     await finish(house, ledger)
 
 
-@pytest.mark.parametrize("point", SERVER_POINTS)
+@pytest.mark.parametrize("point", points(*SERVER_POINTS))
 async def test_a_server_dies_while_it_accepts(house, ledger, point):
     house.variables["CATEGORIZER_BATCH__UPLOAD_LEASE_S"] = "2"
     server = await house.start_server()
@@ -114,7 +123,7 @@ async def test_a_server_dies_while_it_accepts(house, ledger, point):
     await finish(house, ledger)
 
 
-@pytest.mark.parametrize("point", ["batch.cancelled", "batch.retried", "batch.deleting"])
+@pytest.mark.parametrize("point", points("batch.cancelled", "batch.retried", "batch.deleting"))
 async def test_a_server_dies_while_it_changes_a_batch(house, ledger, point):
     server = await house.start_server()
     batch = await house.submit(ledger, pictures(ITEMS))

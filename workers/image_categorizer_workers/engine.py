@@ -12,6 +12,8 @@ from image_categorizer_workers.suspects import run_alone
 from image_categorizer_workers.work import JITTER, Tools, Work, backoff_s
 
 log = get_log(__name__)
+# Processes take a second to start; more at once would only wait for each other.
+ALONE_AT_ONCE = 1
 
 
 class Engine:
@@ -30,6 +32,7 @@ class Engine:
         self._bell = asyncio.Event()
         self._stopping = asyncio.Event()
         self._free = asyncio.Semaphore(self._settings.chunks)
+        self._alone = asyncio.Semaphore(ALONE_AT_ONCE)
         self._works: set[asyncio.Task[None]] = set()
         self._claim: asyncio.Task[Chunk | None] | None = None
 
@@ -86,7 +89,7 @@ class Engine:
     async def _work(self, chunk: Chunk) -> None:
         try:
             if chunk.is_alone:
-                await run_alone(chunk)
+                await run_alone(chunk, self._settings.lease_s, self._alone)
             else:
                 await Work(chunk, self._tools).run()
         except DependencyDown as error:

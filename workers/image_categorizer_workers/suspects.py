@@ -19,36 +19,58 @@ from image_categorizer_server.domain import (
 )
 from image_categorizer_server.telemetry import get_log
 
+from image_categorizer_workers.work import keep
+
 log = get_log(__name__)
 ALONE = "alone"
 RETRY_S = 5.0
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-async def run_alone(chunk: Chunk) -> None:
+async def run_alone(chunk: Chunk, lease_s: float, turns: asyncio.Semaphore) -> None:
     """Does a chunk of one item in a child process; where that one dies, that counts.
 
     Raises:
         DependencyDown: expected; the database does not answer.
     """
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "image_categorizer_workers", ALONE),
-        stdin=asyncio.subprocess.PIPE,
-        preexec_fn=_die_with_parent,
-    )
+    keeping = asyncio.create_task(keep(chunk, lease_s))
+    running = asyncio.create_task(_run_child(dumped(chunk), turns))
     try:
-        await child.communicate(dumped(chunk))
+        await asyncio.wait({keeping, running}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+        has_ended = running.done()
+        for task in (keeping, running):
+            task.cancel()
+        await asyncio.gather(keeping, running, return_exceptions=True)
+        if not has_ended:
             await chunks.give_back(chunk)
-    assert child.returncode is not None
-    if child.returncode < 0:
-        log.warning("an item killed its process", batch_id=chunk.batch_id, status=child.returncode)
+    if not has_ended:
+        log.warning("a lease was lost", batch_id=chunk.batch_id, chunk=chunk.number)
+        return
+    status = running.result()
+    if status < 0:
+        log.warning("an item killed its process", batch_id=chunk.batch_id, status=status)
         await chunks.bury(chunk)
-    elif child.returncode:
+    elif status:
         await chunks.give_back(chunk, RETRY_S)
+
+
+async def _run_child(words: bytes, turns: asyncio.Semaphore) -> int:
+    """Returns the child's exit status; the child does not outlive the call."""
+    async with turns:
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "image_categorizer_workers", ALONE),
+            stdin=asyncio.subprocess.PIPE,
+            preexec_fn=_die_with_parent,
+        )
+        try:
+            await child.communicate(words)
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        assert child.returncode is not None
+        return child.returncode
 
 
 def dumped(chunk: Chunk) -> bytes:

@@ -139,25 +139,11 @@ class Work:
 
     async def _do(self) -> None:
         async with asyncio.TaskGroup() as group:
-            beating = group.create_task(self._beat())
+            beating = group.create_task(keep(self._chunk, self._settings.lease_s))
             for item in self._chunk.items:
                 group.create_task(self._item(item))
             await self._write_all()
             beating.cancel()
-
-    async def _beat(self) -> None:
-        lease_s = self._settings.lease_s
-        sure_s = time.monotonic() + lease_s
-        while True:
-            await asyncio.sleep(lease_s / BEATS)
-            asked_s = time.monotonic()
-            try:
-                if not await chunks.extend(self._chunk, lease_s):
-                    raise LeaseLost
-                sure_s = asked_s + lease_s
-            except DependencyDown:
-                if time.monotonic() > sure_s:
-                    raise LeaseLost from None
 
     async def _item(self, item: BatchItem) -> None:
         async with self._tools.room.of(item.size_bytes or GUESSED_BYTES):
@@ -238,6 +224,25 @@ class Work:
 
     def _names(self) -> dict[str, object]:
         return {"batch_id": self._chunk.batch_id, "chunk": self._chunk.number}
+
+
+async def keep(chunk: Chunk, lease_s: float) -> None:
+    """Extends the lease, time and again, until cancelled.
+
+    Raises:
+        LeaseLost: expected; others have the chunk, or may have it since the database is silent.
+    """
+    sure_s = time.monotonic() + lease_s
+    while True:
+        await asyncio.sleep(lease_s / BEATS)
+        asked_s = time.monotonic()
+        try:
+            if not await chunks.extend(chunk, lease_s):
+                raise LeaseLost
+            sure_s = asked_s + lease_s
+        except DependencyDown:
+            if time.monotonic() > sure_s:
+                raise LeaseLost from None
 
 
 def backoff_s(attempt: int) -> float:
