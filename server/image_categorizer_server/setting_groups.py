@@ -41,7 +41,7 @@ class ServerSettings(Group):
         1,
         ge=1,
         le=256,
-        description="Server processes that share this machine, each with its own copy of the models.",
+        description="Server processes that share this machine, each with its own copy of models.",
     )
     drain_s: float = Field(
         20.0,
