@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from random import Random
 
+import grpc
 from image_categorizer_server.bench.load import Sample, drive, endless
 from image_categorizer_server.bench.stage import Raw
 
@@ -65,11 +66,13 @@ async def take_turns(
     rounds: int,
     seconds: float,
     raw: Raw | None = None,
-) -> dict[Key, Rounds]:
-    """Returns the rounds of each server at each number of clients.
+) -> tuple[dict[Key, Rounds], list[str]]:
+    """Returns the rounds of each server at each number of clients, and why others have none.
 
-    The order is another in every round: what the machine does beside hits each alike.
+    The order is another in every round: what the machine does beside hits each alike.  A server
+    that fails leaves the table; the others go on.
     """
+    failed: dict[str, str] = {}
     collected: dict[Key, Rounds] = {}
     random = Random(0)
     for turn in range(1, rounds + 1):
@@ -77,14 +80,22 @@ async def take_turns(
         order = list(itertools.product(client_counts, [*servers, *([None] if raw else [])]))
         random.shuffle(order)
         for clients, server in order:
-            if server is None:
-                assert raw is not None
-                figures = raw_figures(await raw(clients, seconds))
-            else:
-                figures = await one_round(server, contents, clients, seconds)
-            key = (server.name if server else "raw", clients)
-            collected.setdefault(key, Rounds()).figures.append(figures)
-    return collected
+            name = server.name if server else "raw"
+            if name in failed:
+                continue
+            try:
+                if server is None:
+                    assert raw is not None
+                    figures = raw_figures(await raw(clients, seconds))
+                else:
+                    figures = await one_round(server, contents, clients, seconds)
+            except (RuntimeError, EOFError, OSError, grpc.aio.AioRpcError) as error:
+                failed[name] = f"{name}, {clients} clients: {type(error).__name__} {error}"
+                print(failed[name], file=sys.stderr)
+                continue
+            collected.setdefault((name, clients), Rounds()).figures.append(figures)
+    kept = {key: rounds for key, rounds in collected.items() if key[0] not in failed}
+    return kept, list(failed.values())
 
 
 async def one_round(
