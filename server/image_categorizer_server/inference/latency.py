@@ -8,6 +8,8 @@ from collections.abc import Mapping
 SMOOTHING = 0.1
 # So many images make an old observation of the rate count a third.
 RATE_MEMORY_IMAGES = 64
+# A micro-batch is worth its turn where an image costs at most so much more than in the largest.
+EFFICIENT = 1.1
 
 
 class LatencyTable:
@@ -29,6 +31,11 @@ class LatencyTable:
             return most
         sizes = range(1, most + 1)
         return max(1, bisect.bisect_right(sizes, seconds, key=self.estimate_s))
+
+    def least_efficient(self, most: int) -> int:
+        """Returns the smallest size that costs at most a tenth more an image than `most` does."""
+        enough_s = EFFICIENT * self._tabled_s(most) / most
+        return next(n for n in range(1, most + 1) if self._tabled_s(n) / n <= enough_s or n == most)
 
     def observe(self, size: int, seconds: float) -> None:
         """Learns from one call: other work on the machine slows all sizes alike."""

@@ -35,6 +35,8 @@ from image_categorizer_server.inference.work import (
 
 # Part of the first guess of the service rate, which then is measured.
 DECODE_GUESS_S = 0.003
+# Where lane BATCH may take all turns, what INTERACTIVE is taken to get.
+LEAST_SHARE = 0.05
 
 
 class BatcherStopped(Exception):
@@ -143,12 +145,18 @@ class MicroBatcher:
         load = Load(self.depth, self._content_bytes)
         check_room(self._policy.bounds, load, lane, request.size_bytes, interval_s)
         remaining_s = request.deadline_s - time.monotonic()
-        call_s = self._table.estimate_s(1)
-        needed_s = ahead * interval_s + call_s
+        if lane is Lane.INTERACTIVE and self._callers[Lane.BATCH]:
+            interval_s /= max(1 - self._policy.batch_share, LEAST_SHARE)
+        most = self._guard.max_size
+        # While more wait than one micro-batch holds, none leaves smaller for one image's sake.
+        is_backlog = self.depth >= most
+        needed_s = ahead * interval_s + self._table.estimate_s(most if is_backlog else 1)
         if needed_s > remaining_s:  # only then is it worth counting who really goes first
             with self._for_runners:
                 before = self._dispatcher.count_before(request)
-            under_way_s = self._table.estimate_s(self._guard.max_size) if self.depth else 0.0
+            under_way_s = self._table.estimate_s(most) if self.depth else 0.0
+            least = self._table.least_efficient(most) if is_backlog else 1
+            call_s = self._table.estimate_s(max(least, min(before + 1, most)))
             needed_s = min(needed_s, under_way_s + before * interval_s + call_s)
         check_deadline(remaining_s, needed_s)
 
