@@ -28,6 +28,8 @@ class Row:
     """Of the server's processes; the load generator's are not in it."""
     ratio_of_ours: float | None = None
     """What ours serve for each image of theirs, in the same round."""
+    ratio_of_int8: float | None = None
+    """The same of ours in int8."""
 
 
 @dataclass
@@ -36,24 +38,19 @@ class Rounds:
 
     figures: list[dict[str, float]] = field(default_factory=list)
 
-    def row(self, name: str, clients: int, ours: "Rounds | None") -> Row:
-        """Returns the medians.
-
-        Args:
-            name: of the server.
-            clients: how many asked.
-            ours: the same rounds of the server to compare with.
-        """
+    def row(self, name: str, clients: int) -> Row:
+        """Returns the medians."""
         medians = {
             key: round(statistics.median(f[key] for f in self.figures), 3)
             for key in self.figures[0]
         }
-        row = Row(name, clients, **medians)
-        if ours is not None:
-            pairs = zip(ours.figures, self.figures, strict=True)
-            ratios = [a["images_per_s"] / b["images_per_s"] for a, b in pairs]
-            row.ratio_of_ours = round(statistics.median(ratios), 3)
-        return row
+        return Row(name, clients, **medians)
+
+    def ratio_to(self, other: "Rounds") -> float:
+        """Returns how many images this one serves for each of the other's."""
+        pairs = zip(self.figures, other.figures, strict=True)
+        ratios = [a["images_per_s"] / b["images_per_s"] for a, b in pairs]
+        return round(statistics.median(ratios), 3)
 
 
 Key = tuple[str, int]
@@ -138,9 +135,14 @@ def raw_figures(figures: dict[str, float]) -> dict[str, float]:
     }
 
 
-def rows_of(collected: dict[Key, Rounds], ours: str) -> list[Row]:
-    """Returns the table, compared with the server `ours`."""
-    return [
-        rounds.row(name, clients, collected.get((ours, clients)))
-        for (name, clients), rounds in sorted(collected.items(), key=lambda item: item[0][1])
-    ]
+def rows_of(collected: dict[Key, Rounds], ours: str, int8: str = "") -> list[Row]:
+    """Returns the table, compared with the servers `ours` and `int8`."""
+    rows = []
+    for (name, clients), rounds in collected.items():
+        row = rounds.row(name, clients)
+        if (ours, clients) in collected:
+            row.ratio_of_ours = collected[ours, clients].ratio_to(rounds)
+        if (int8, clients) in collected:
+            row.ratio_of_int8 = collected[int8, clients].ratio_to(rounds)
+        rows.append(row)
+    return sorted(rows, key=lambda row: row.clients)

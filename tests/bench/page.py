@@ -160,7 +160,7 @@ async def beside_peers(on: Stage, words: argparse.Namespace, missing: list[str])
             started, pictures(), CLIENTS, words.rounds, words.seconds, raw
         )
         missing += reasons
-    return rows_of(collected, OURS)
+    return rows_of(collected, OURS, OURS_INT8)
 
 
 async def serving_alone(on: Stage, words: argparse.Namespace, missing: list[str]) -> list[Row]:
