@@ -10,11 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 Figures = dict[str, Any]
 NAMES = {
     "raw": "raw limit",
@@ -120,6 +115,11 @@ def int8(rows: list[Figures]) -> str:
 
 def draw(figures: Figures, file: Path) -> None:
     """Draws throughput, latency, serving alone and overload into one PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     canvas, ((rates, times), (null, levels)) = plt.subplots(
         2, 2, figsize=(13, 7.5), layout="constrained"
