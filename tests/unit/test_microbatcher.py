@@ -3,6 +3,9 @@
 import asyncio
 import itertools
 import json
+import os
+import sys
+import threading
 import time
 
 import pytest
@@ -298,3 +301,15 @@ async def test_how_long_a_call_hangs_is_known(make, device):
     await task
     await asyncio.sleep(0.05)
     assert batcher.longest_busy_s() < 0.05
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
+async def test_threads_give_way_to_the_event_loop(make):
+    priorities = []
+
+    def prepare():
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return image(1).prepare()
+
+    await make(niceness=7).submit(Request(prepare, 1, time.monotonic() + 10))
+    assert priorities == [max(7, os.getpriority(os.PRIO_PROCESS, 0))]

@@ -28,6 +28,8 @@ class Policy:
     runners: int
     decoders: int
     """Threads that only decode; 0 where runners do."""
+    niceness: int
+    """By how much threads give way to the event loop; see nice(2)."""
     max_delay_s: float
     batch_share: float
     bounds: Bounds

@@ -14,6 +14,8 @@ before the model.  Outcomes go back to the event loop once a micro-batch; nothin
 
 import asyncio
 import itertools
+import os
+import sys
 import threading
 import time
 
@@ -162,6 +164,7 @@ class MicroBatcher:
 
     def _work(self, is_runner: bool) -> None:
         """Runs in a thread: decodes and, as a runner, calls the model, until stopped."""
+        give_way(self._policy.niceness)
         condition = self._for_runners if is_runner else self._for_decoders
         dispatcher, me = self._dispatcher, threading.get_ident()
         while True:
@@ -233,6 +236,20 @@ class MicroBatcher:
                 error = ModelFailing("the model failed and is being loaded anew")
                 settled += [(entry, error) for entry in self._dispatcher.clear()]
         self._loop.call_soon_threadsafe(settle, settled)
+
+
+def give_way(niceness: int) -> None:
+    """Lowers this thread's priority where the system knows priorities of threads: on Linux.
+
+    The event loop's work for an image is short, but late it idles clients and refuses late.  With
+    both cores busy, 32 clients and threads of equal priority it waited for whole time slices: 0.80
+    of the raw limit in place of 0.91, and refusals after 1.9 s in place of 0.1 s at 5 times the
+    capacity.
+    """
+    if niceness and sys.platform == "linux":
+        me = threading.get_native_id()
+        already = os.getpriority(os.PRIO_PROCESS, me)
+        os.setpriority(os.PRIO_PROCESS, me, max(niceness, already))
 
 
 def _outcome(
