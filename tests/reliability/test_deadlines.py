@@ -103,25 +103,19 @@ async def test_who_cannot_be_in_time_is_refused_at_once_and_undecoded(installati
         assert len(events(trace, "admit")) == len(events(trace, "decode")) == 1
 
 
-@pytest.mark.parametrize(
-    ("stated", "within_s"),
-    [(None, DEFAULT_S), ("500m", 0.5), ("99999999H", MOST_S)],
-)
-async def test_the_server_itself_keeps_the_deadline(installation, tmp_path, stated, within_s):
+async def test_the_server_itself_gives_and_caps_deadlines(installation, tmp_path):
     trace = tmp_path / "trace"
     running = installation(CATEGORIZER_TEST__TRACE=str(trace), **SETTINGS)
-    headers = {"authorization": f"Bearer {running.shown_key()}"}
-    if stated is not None:
-        headers["grpc-timeout"] = stated  # ours by REST: no client library keeps it for us
-    async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
-        begun_s = time.monotonic()
-        answer = await client.post(
-            "/v1/classify?model=fake&no_cache=true", content=SMALL[0], headers=headers
-        )
-    assert answer.status_code == 200, answer.text
-    (admitted,) = events(trace, "admit")
-    assert admitted["deadline_s"] <= admitted["time_s"] + within_s
-    assert admitted["deadline_s"] >= begun_s + within_s
+    key = {"authorization": f"Bearer {running.shown_key()}"}
+    # By REST, for there no client library keeps the deadline before the server does.
+    for stated, within_s in ((None, DEFAULT_S), ("500m", 0.5), ("99999999H", MOST_S)):
+        headers = key if stated is None else key | {"grpc-timeout": stated}
+        async with httpx.AsyncClient(base_url=running.url, timeout=60, headers=headers) as client:
+            begun_s = time.monotonic()
+            answer = await client.post("/v1/classify?model=fake&no_cache=true", content=SMALL[0])
+        assert answer.status_code == 200, answer.text
+        admitted = events(trace, "admit")[-1]
+        assert begun_s + within_s <= admitted["deadline_s"] <= admitted["time_s"] + within_s
 
 
 @pytest.mark.slow

@@ -3,13 +3,15 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import grpc
 import numpy as np
 import psutil
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
@@ -21,6 +23,8 @@ SMALL = [jpeg(96, 72, seed=seed, quality=80) for seed in range(8)]
 """JPEGs of about 3 kB: their making and sending must not take the cores from the server."""
 MEGABYTE = 1_000_000
 OK = "OK"
+
+Detail = TypeVar("Detail", bound=Message)
 
 
 @dataclass(slots=True)
@@ -50,7 +54,7 @@ class Answer:
             self._detail(error_details_pb2.RetryInfo()).retry_delay.ToTimedelta().total_seconds()
         )
 
-    def _detail(self, wanted):
+    def _detail(self, wanted: Detail) -> Detail:
         for packed in status_pb2.Status.FromString(self.details).details:
             if packed.Unpack(wanted):
                 break
@@ -92,7 +96,7 @@ class Caller:
         async def messages() -> AsyncIterator[classify_pb2.ClassifyStreamRequest]:
             yield classify_pb2.ClassifyStreamRequest(config=config)
             for number in itertools.count():
-                item = {"key": str(number), "image": next(self._contents)}
+                item = classify_pb2.ClassifyStreamItem(key=str(number), image=next(self._contents))
                 yield classify_pb2.ClassifyStreamRequest(item=item)
 
         call = next(self._stubs).ClassifyStream(messages(), metadata=self._headers)
@@ -121,7 +125,7 @@ async def calling(running: Up, model: str = "fake") -> AsyncIterator[Caller]:
         yield Caller(channels, key, model)
 
 
-Ask = Callable[[], Awaitable[Answer]]
+Ask = Callable[[], Coroutine[None, None, Answer]]
 
 
 async def closed_loop(ask: Ask, clients: int, seconds: float) -> list[Answer]:
@@ -142,7 +146,8 @@ async def closed_loop(ask: Ask, clients: int, seconds: float) -> list[Answer]:
 async def open_loop(ask: Ask, rate: float, seconds: float, seed: int = 0) -> list[Answer]:
     """Asks at random times (Poisson), `rate` a second on average, whatever the answers are."""
     gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
-    start_s, tasks = time.monotonic(), []
+    tasks: list[asyncio.Task[Answer]] = []
+    start_s = time.monotonic()
     for at_s in start_s + gaps.cumsum():
         if (wait_s := at_s - time.monotonic()) > 0:
             await asyncio.sleep(wait_s)
