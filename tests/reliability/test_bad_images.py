@@ -28,7 +28,7 @@ from tests.reliability.traffic import (
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 AT_ONCE = 8
 WITHIN_S = 5
-# Three threads decode on two cores, and an image of 50 megapixels takes 150 MB.
+# Each runner decodes, and an image of 50 megapixels takes 150 MB, more where it is converted.
 MEMORY_MB = 450
 TIME_FACTOR = float(os.environ.get("RELIABILITY_TIME_FACTOR", "1"))
 NO_SERVER_FAULT = {200, 400, 413}
