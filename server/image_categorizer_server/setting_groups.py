@@ -163,6 +163,9 @@ class InferenceSettings(Group):
         le=1000,
         description="Longest that a micro-batch waits for company while a runner is free.",
     )
+    hold_ms: float = Field(
+        80.0, ge=0, le=1000, description="Longest that answers wait for one another, under load."
+    )
     batch_share: float = Field(
         0.1,
         ge=0,

@@ -64,6 +64,7 @@ def batcher_of(device, *, max_size=4, trace=None, table=None, **changes):
         "decoders": 1,
         "niceness": 10,
         "max_delay_s": 0.0,
+        "hold_s": 0.0,
         "batch_share": 0.25,
     } | changes
     guard = Guard(device.predict, max_size)

@@ -31,6 +31,8 @@ class Policy:
     niceness: int
     """By how much threads give way to the event loop; see nice(2)."""
     max_delay_s: float
+    hold_s: float
+    """Longest that an outcome waits for others to be delivered with, under load."""
     batch_share: float
     bounds: Bounds
 
@@ -77,6 +79,11 @@ class Dispatcher:
         if is_runner and self.decoded and wait_s is None:  # all undecoded ones were dropped
             return self._close()
         return None, wait_s
+
+    @property
+    def waiting(self) -> int:
+        """How many images no runner has taken yet."""
+        return len(self.undecoded) + len(self.decoded)
 
     def count_before(self, request: Request) -> int:
         """Returns how many waiting images will be answered before this request."""

@@ -9,7 +9,7 @@ that would leave the device idle, on a GPU, decoders work ahead of the runners.
 
 What goes next, and when a micro-batch leaves, is `dispatcher`'s to say; what is refused,
 `admission`'s; what fails alone, `guard`'s.  Who left or is late is dropped before decoding and
-before the model.  Outcomes go back to the event loop once a micro-batch; nothing else passes it.
+before the model.  Outcomes go back to the event loop by `delivery`; nothing else passes it.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import time
 from image_categorizer_server.domain import Lane
 from image_categorizer_server.errors import DeadlineExceeded, ModelFailing
 from image_categorizer_server.inference.admission import Load, check_deadline, check_room
+from image_categorizer_server.inference.delivery import Delivery
 from image_categorizer_server.inference.dispatcher import Dispatcher, Policy
 from image_categorizer_server.inference.guard import Guard, Row
 from image_categorizer_server.inference.latency import LatencyTable, ServiceRate
@@ -70,6 +71,7 @@ class MicroBatcher:
         self._for_runners = threading.Condition(lock)
         self._for_decoders = threading.Condition(lock) if policy.decoders else self._for_runners
         self._dispatcher = Dispatcher(guard, table, policy, self._drop)
+        self._delivery = Delivery(self._loop, policy.hold_s)
         self._is_stopped = False
         self._busy_since_s: dict[int, float] = {}
         self._threads = [self._started(f"runner-{i}", True) for i in range(policy.runners)]
@@ -173,6 +175,7 @@ class MicroBatcher:
                 while work is None:
                     if self._is_stopped and not self.depth:
                         return
+                    self._delivery.flush()
                     dispatcher.idle_runners += is_runner
                     condition.wait(wait_s)
                     dispatcher.idle_runners -= is_runner
@@ -235,7 +238,9 @@ class MicroBatcher:
             if self._guard.is_broken:
                 error = ModelFailing("the model failed and is being loaded anew")
                 settled += [(entry, error) for entry in self._dispatcher.clear()]
-        self._loop.call_soon_threadsafe(settle, settled)
+            is_busy = self._dispatcher.waiting >= self._guard.max_size * self._policy.runners
+            next_s = self._rate.interval_s * self._guard.max_size
+            self._delivery.add(settled, is_busy=is_busy, next_s=next_s)
 
 
 def give_way(niceness: int) -> None:
