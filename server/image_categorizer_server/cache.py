@@ -22,6 +22,8 @@ log = get_log(__name__)
 Answer = TypeVar("Answer")
 FAILURES_TO_OPEN = 3
 PROBE_INTERVAL_S = 1.0
+# Probes of readiness wait for it, and many of them give up after one second.
+CHECK_TIMEOUT_S = 0.5
 
 
 class Cache:
@@ -46,7 +48,8 @@ class Cache:
             DependencyDown: expected; it does not answer.
         """
         try:
-            await self._redis.ping()
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                await self._redis.ping()
         except (RedisError, OSError) as error:
             raise DependencyDown("redis does not answer") from error
 

@@ -41,7 +41,7 @@ class ServerSettings(Group):
         1,
         ge=1,
         le=256,
-        description="Server processes that share this machine, each with its own copy of models.",
+        description="Server processes on this machine, each with its own copy of the models.",
     )
     drain_s: float = Field(
         20.0,
@@ -132,7 +132,13 @@ class InferenceSettings(Group):
         0,
         ge=0,
         le=256,
-        description="Model calls at a time on a CPU; 0: one more than cores hold.",
+        description="Model calls at a time on a CPU; 0: as many as the cores hold.",
+    )
+    niceness: int = Field(
+        10,
+        ge=0,
+        le=19,
+        description="By how much model calls and decoding give way to the event loop, on Linux.",
     )
     decode_threads: int = Field(
         0,
@@ -159,6 +165,9 @@ class InferenceSettings(Group):
         ge=0,
         le=1000,
         description="Longest that a micro-batch waits for company while a runner is free.",
+    )
+    hold_ms: float = Field(
+        80.0, ge=0, le=1000, description="Longest that answers wait for one another, under load."
     )
     batch_share: float = Field(
         0.1,
@@ -196,12 +205,11 @@ class InferenceSettings(Group):
 
         A call that shares its work among threads waits for the slowest: on two cores, two calls
         with one thread each do a fifth more images than one call with two.  A quarter of the cores
-        for a call keeps a lone image fast on large machines; one call more than the cores hold
-        fills what a call leaves idle while it waits for the interpreter.
+        for a call keeps a lone image fast on large machines.
         """
         own = self.cores or cores()
         threads = self.model_threads or max(1, own // 4)
-        return threads, self.runners or own // threads + 1
+        return threads, self.runners or own // threads
 
 
 class TestSettings(Group):

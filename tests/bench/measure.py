@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from random import Random
 
+import grpc
 from image_categorizer_server.bench.load import Sample, drive, endless
 from image_categorizer_server.bench.stage import Raw
 
@@ -27,6 +28,8 @@ class Row:
     """Of the server's processes; the load generator's are not in it."""
     ratio_of_ours: float | None = None
     """What ours serve for each image of theirs, in the same round."""
+    ratio_of_int8: float | None = None
+    """The same of ours in int8."""
 
 
 @dataclass
@@ -35,24 +38,19 @@ class Rounds:
 
     figures: list[dict[str, float]] = field(default_factory=list)
 
-    def row(self, name: str, clients: int, ours: "Rounds | None") -> Row:
-        """Returns the medians.
-
-        Args:
-            name: of the server.
-            clients: how many asked.
-            ours: the same rounds of the server to compare with.
-        """
+    def row(self, name: str, clients: int) -> Row:
+        """Returns the medians."""
         medians = {
             key: round(statistics.median(f[key] for f in self.figures), 3)
             for key in self.figures[0]
         }
-        row = Row(name, clients, **medians)
-        if ours is not None:
-            pairs = zip(ours.figures, self.figures, strict=True)
-            ratios = [a["images_per_s"] / b["images_per_s"] for a, b in pairs]
-            row.ratio_of_ours = round(statistics.median(ratios), 3)
-        return row
+        return Row(name, clients, **medians)
+
+    def ratio_to(self, other: "Rounds") -> float:
+        """Returns how many images this one serves for each of the other's."""
+        pairs = zip(self.figures, other.figures, strict=True)
+        ratios = [a["images_per_s"] / b["images_per_s"] for a, b in pairs]
+        return round(statistics.median(ratios), 3)
 
 
 Key = tuple[str, int]
@@ -65,11 +63,13 @@ async def take_turns(
     rounds: int,
     seconds: float,
     raw: Raw | None = None,
-) -> dict[Key, Rounds]:
-    """Returns the rounds of each server at each number of clients.
+) -> tuple[dict[Key, Rounds], list[str]]:
+    """Returns the rounds of each server at each number of clients, and why others have none.
 
-    The order is another in every round: what the machine does beside hits each alike.
+    The order is another in every round: what the machine does beside hits each alike.  A server
+    that fails leaves the table; the others go on.
     """
+    failed: dict[str, str] = {}
     collected: dict[Key, Rounds] = {}
     random = Random(0)
     for turn in range(1, rounds + 1):
@@ -77,14 +77,22 @@ async def take_turns(
         order = list(itertools.product(client_counts, [*servers, *([None] if raw else [])]))
         random.shuffle(order)
         for clients, server in order:
-            if server is None:
-                assert raw is not None
-                figures = raw_figures(await raw(clients, seconds))
-            else:
-                figures = await one_round(server, contents, clients, seconds)
-            key = (server.name if server else "raw", clients)
-            collected.setdefault(key, Rounds()).figures.append(figures)
-    return collected
+            name = server.name if server else "raw"
+            if name in failed:
+                continue
+            try:
+                if server is None:
+                    assert raw is not None
+                    figures = raw_figures(await raw(clients, seconds))
+                else:
+                    figures = await one_round(server, contents, clients, seconds)
+            except (RuntimeError, EOFError, OSError, grpc.aio.AioRpcError) as error:
+                failed[name] = f"{name}, {clients} clients: {type(error).__name__} {error}"
+                print(failed[name], file=sys.stderr)
+                continue
+            collected.setdefault((name, clients), Rounds()).figures.append(figures)
+    kept = {key: rounds for key, rounds in collected.items() if key[0] not in failed}
+    return kept, list(failed.values())
 
 
 async def one_round(
@@ -127,9 +135,14 @@ def raw_figures(figures: dict[str, float]) -> dict[str, float]:
     }
 
 
-def rows_of(collected: dict[Key, Rounds], ours: str) -> list[Row]:
-    """Returns the table, compared with the server `ours`."""
-    return [
-        rounds.row(name, clients, collected.get((ours, clients)))
-        for (name, clients), rounds in sorted(collected.items(), key=lambda item: item[0][1])
-    ]
+def rows_of(collected: dict[Key, Rounds], ours: str, int8: str = "") -> list[Row]:
+    """Returns the table, compared with the servers `ours` and `int8`."""
+    rows = []
+    for (name, clients), rounds in collected.items():
+        row = rounds.row(name, clients)
+        if (ours, clients) in collected:
+            row.ratio_of_ours = collected[ours, clients].ratio_to(rounds)
+        if (int8, clients) in collected:
+            row.ratio_of_int8 = collected[int8, clients].ratio_to(rounds)
+        rows.append(row)
+    return sorted(rows, key=lambda row: row.clients)

@@ -156,8 +156,11 @@ async def beside_peers(on: Stage, words: argparse.Namespace, missing: list[str])
         started, reasons = await start_paused(stack, servers)
         missing += reasons
         raw = await stack.enter_async_context(raw_limit(on.model, on.onnx))
-        collected = await take_turns(started, pictures(), CLIENTS, words.rounds, words.seconds, raw)
-    return rows_of(collected, OURS)
+        collected, reasons = await take_turns(
+            started, pictures(), CLIENTS, words.rounds, words.seconds, raw
+        )
+        missing += reasons
+    return rows_of(collected, OURS, OURS_INT8)
 
 
 async def serving_alone(on: Stage, words: argparse.Namespace, missing: list[str]) -> list[Row]:
@@ -174,7 +177,10 @@ async def serving_alone(on: Stage, words: argparse.Namespace, missing: list[str]
     async with AsyncExitStack() as stack:
         started, reasons = await start_paused(stack, servers)
         missing += reasons
-        collected = await take_turns(started, bodies, (CLIENTS[-1],), words.rounds, words.seconds)
+        collected, reasons = await take_turns(
+            started, bodies, (CLIENTS[-1],), words.rounds, words.seconds
+        )
+        missing += reasons
     return rows_of(collected, OURS_NULL)
 
 

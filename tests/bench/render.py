@@ -10,11 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 Figures = dict[str, Any]
 NAMES = {
     "raw": "raw limit",
@@ -110,21 +105,24 @@ def table(heads: Sequence[str], rows: list[Figures], cells: Callable[[Figures], 
 def int8(rows: list[Figures]) -> str:
     """Returns what our int8 serves for each image of eager torch; nothing where there is none."""
     most = max((row["clients"] for row in rows), default=0)
-    rates = {row["name"]: row["images_per_s"] for row in rows if row["clients"] == most}
-    eager = [name for name in rates if name.endswith(" eager")]
-    if "ours int8" not in rates or not eager:
-        return ""
     ratios = [
-        f"{name.removesuffix(' eager')} {rates['ours int8'] / rates[name]:.2f}" for name in eager
+        f"{row['name'].removesuffix(' eager')} {row['ratio_of_int8']:.2f}"
+        for row in rows
+        if row["clients"] == most and row["name"].endswith(" eager") and row["ratio_of_int8"]
     ]
-    return INT8.format(clients=most, ratios=", ".join(ratios))
+    return INT8.format(clients=most, ratios=", ".join(ratios)) if ratios else ""
 
 
 def draw(figures: Figures, file: Path) -> None:
     """Draws throughput, latency, serving alone and overload into one PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     canvas, ((rates, times), (null, levels)) = plt.subplots(
-        2, 2, figsize=(11, 7.5), layout="constrained"
+        2, 2, figsize=(13, 7.5), layout="constrained"
     )
     if figures["peers"]:
         most = max(row["clients"] for row in figures["peers"])
@@ -152,7 +150,7 @@ def bars(axes: Any, rows: list[Figures], key: str, title: str) -> None:
 
 def draw_times(axes: Any, rows: list[Figures]) -> None:
     """Draws the median latency over the number of clients."""
-    for name in dict.fromkeys(row["name"] for row in rows):
+    for name in [name for name in NAMES if any(row["name"] == name for row in rows)]:
         points = sorted((row["clients"], row["p50_ms"]) for row in rows if row["name"] == name)
         clients, times_ms = zip(*points, strict=True)
         style = "--" if name == "raw" else "-" if name.startswith("ours") else ":"
@@ -161,7 +159,7 @@ def draw_times(axes: Any, rows: list[Figures]) -> None:
     axes.set_xticklabels([str(count) for count in clients])
     axes.minorticks_off()
     axes.set_title("Median latency, ms", loc="left")
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def draw_levels(axes: Any, levels: list[Figures]) -> None:

@@ -138,7 +138,7 @@ async def peer_server(peer: Peer, name: str, environment: dict[str, str]) -> Asy
     port = free_port()
     command = [str(python), "-m", f"tests.bench.peers.{peer.folder}_app"]
     if peer.listens_by_argument:
-        command += ["--address", "127.0.0.1", "--port", str(port)]
+        command += ["--address", "127.0.0.1", "--port", str(port), "--timeout", "30000"]
     url = f"http://127.0.0.1:{port}{peer.health}"
 
     async def answers() -> bool:

@@ -106,6 +106,8 @@ def test_the_answer_has_the_form_of_the_contract(up, admin_key, http):
         "model",
         "timing",
         "request_id",
+        "cache",
+        "heat_map",
     ]
     assert set(answer["predictions"][0]) == {"category", "confidence", "category_id", "ancestors"}
     assert set(answer["model"]) == {"name", "version", "digest"}

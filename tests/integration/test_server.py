@@ -64,10 +64,10 @@ async def test_both_clients_give_the_same_answer(server, tmp_path):
 
 async def test_many_at_once_share_micro_batches(settings):
     test = TestSettings(fake_model="20,0")
-    async with running_server(settings.model_copy(update={"test": test})) as server:
-        async with await server.client() as client:
-            asks = (client.classify_image(PICTURE, model="fake") for _ in range(60))
-            results = await asyncio.gather(*asks)
+    faked = settings.model_copy(update={"test": test})
+    async with running_server(faked) as server, await server.client() as client:
+        asks = (client.classify_image(PICTURE, model="fake") for _ in range(60))
+        results = await asyncio.gather(*asks)
     assert max(r.timing.batch_size for r in results) == 16
     first = results[0].predictions[0].confidence
     assert all(r.predictions[0].confidence == pytest.approx(first, abs=1e-4) for r in results)

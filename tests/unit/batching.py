@@ -59,7 +59,14 @@ def image(value, *, in_s=10.0, **fields):
 def batcher_of(device, *, max_size=4, trace=None, table=None, **changes):
     """Returns a micro-batcher with one runner and one decoder."""
     bounds = Bounds(changes.pop("max_queued", 8), changes.pop("max_queued_bytes", 10_000), 0.5)
-    fields = {"runners": 1, "decoders": 1, "max_delay_s": 0.0, "batch_share": 0.25} | changes
+    fields = {
+        "runners": 1,
+        "decoders": 1,
+        "niceness": 10,
+        "max_delay_s": 0.0,
+        "hold_s": 0.0,
+        "batch_share": 0.25,
+    } | changes
     guard = Guard(device.predict, max_size)
     return MicroBatcher(
         guard, LatencyTable(table or {1: 0.001}), Policy(bounds=bounds, **fields), trace

@@ -3,6 +3,9 @@
 import asyncio
 import itertools
 import json
+import os
+import sys
+import threading
 import time
 
 import pytest
@@ -218,6 +221,39 @@ async def test_what_is_urgent_is_taken_though_much_waits_that_is_not(make, devic
     assert device.batches.index([8]) <= 2
 
 
+async def test_in_a_backlog_no_micro_batch_shrinks_for_what_is_nearly_late(make, device):
+    requests = [image(1, in_s=0.9), *map(image, range(2, 6))]
+    batcher = make(table={1: 0.3, 4: 0.4})  # a smaller one would hardly be quicker
+    first, late, *others = await behind_a_held_device(batcher, device, requests)
+    await asyncio.sleep(0.6)
+    device.free.set()
+    with pytest.raises(DeadlineExceeded):
+        await late
+    await asyncio.gather(first, *others)
+    assert device.batches == [[0], [2, 3, 4, 5]]
+
+
+async def test_in_a_backlog_the_call_is_judged_at_the_length_of_a_full_one(make, device):
+    batcher = make(table={1: 0.3, 4: 0.5})
+    waiting = (image(value, in_s=1.1) for value in range(1, 5))
+    tasks = await behind_a_held_device(batcher, device, waiting)
+    with pytest.raises(DeadlineUnreachable):  # 5 images at 0.128 s, and then 0.5 s
+        await batcher.submit(image(9, in_s=1.11))
+    device.free.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_the_turns_of_batch_work_count_when_time_is_judged(make, device):
+    batcher = make(table={1: 0.1}, max_size=1, max_queued=20)
+    interactive = (image(value, in_s=0.85) for value in range(1, 6))
+    waiting = itertools.chain([image(8, lane=Lane.BATCH)], interactive)
+    tasks = await behind_a_held_device(batcher, device, waiting)
+    with pytest.raises(DeadlineUnreachable):  # 0.103 s an image, and a quarter of the turns gone
+        await batcher.submit(image(9, in_s=0.86))
+    device.free.set()
+    await asyncio.gather(*tasks)
+
+
 async def test_who_is_late_meets_no_model(make, device, tmp_path):
     with Trace(tmp_path / "trace") as trace:
         batcher = make(trace=trace)
@@ -265,3 +301,15 @@ async def test_how_long_a_call_hangs_is_known(make, device):
     await task
     await asyncio.sleep(0.05)
     assert batcher.longest_busy_s() < 0.05
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
+async def test_threads_give_way_to_the_event_loop(make):
+    priorities = []
+
+    def prepare():
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return image(1).prepare()
+
+    await make(niceness=7).submit(Request(prepare, 1, time.monotonic() + 10))
+    assert priorities == [max(7, os.getpriority(os.PRIO_PROCESS, 0))]

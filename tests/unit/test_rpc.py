@@ -117,9 +117,7 @@ def test_a_wrong_form_is_refused_by_field(parts, violation):
 
 
 def test_an_unknown_field_is_refused_with_the_known_ones():
-    with pytest.raises(
-        InvalidRequest, match=r"picture: is not a field.*image, bounding_boxes"
-    ):
+    with pytest.raises(InvalidRequest, match=r"picture: is not a field.*image, bounding_boxes"):
         read_form(*form((b"picture", b"a")), ClassifyUploadRequest())
 
 

@@ -2,8 +2,9 @@
 
 A micro-batch leaves as soon as a runner is free, with its share of what is decoded then (`IDLE`),
 or with the largest size if there are as many (`FULL`).  A larger one that would make its most
-urgent image late leaves smaller (`DEADLINE`).  Where `max_delay_s` is set, a micro-batch that is
-not full waits as long for company (`DELAY`), unless an image would be late by it (`DEADLINE`).
+urgent image late leaves smaller (`DEADLINE`); in a backlog it drops that image, for small ones
+would make all those behind it late.  Where `max_delay_s` is set, a micro-batch that is not full
+waits as long for company (`DELAY`), unless an image would be late by it (`DEADLINE`).
 
 No threads and no locks of its own: `MicroBatcher` guards it.
 """
@@ -27,7 +28,11 @@ class Policy:
     runners: int
     decoders: int
     """Threads that only decode; 0 where runners do."""
+    niceness: int
+    """By how much threads give way to the event loop; see nice(2)."""
     max_delay_s: float
+    hold_s: float
+    """Longest that an outcome waits for others to be delivered with, under load."""
     batch_share: float
     bounds: Bounds
 
@@ -74,6 +79,11 @@ class Dispatcher:
         if is_runner and self.decoded and wait_s is None:  # all undecoded ones were dropped
             return self._close()
         return None, wait_s
+
+    @property
+    def waiting(self) -> int:
+        """How many images no runner has taken yet."""
+        return len(self.undecoded) + len(self.decoded)
 
     def count_before(self, request: Request) -> int:
         """Returns how many waiting images will be answered before this request."""
@@ -128,17 +138,29 @@ class Dispatcher:
 
     def _take(self, most: int) -> list[Entry]:
         entries: list[Entry] = []
+        least_s = self._least_s()
         while self.decoded and len(entries) < most:
             entry = self.decoded.pop()
-            if self._is_worth_it(entry):
+            if self._is_worth_it(entry, least_s):
                 entries.append(entry)
         return entries
 
-    def _is_worth_it(self, entry: Entry) -> bool:
+    def _least_s(self) -> float:
+        """Returns how long the shortest call takes that is worth its turn.
+
+        While more wait than one micro-batch holds, a smaller one for the sake of its most urgent
+        image would make those behind it late; and theirs, in turn, smaller still.
+        """
+        most = self._guard.max_size
+        if len(self.decoded) + len(self.undecoded) <= most:
+            return 0.0
+        return self._table.estimate_s(self._table.least_efficient(most))
+
+    def _is_worth_it(self, entry: Entry, least_s: float = 0.0) -> bool:
         if entry.is_abandoned:
             self._drop(entry, "CANCELLED")
             return False
-        if entry.deadline_s <= time.monotonic():
+        if entry.deadline_s <= time.monotonic() + least_s:
             self._drop(entry, "DEADLINE_EXCEEDED")
             return False
         return True

@@ -174,7 +174,9 @@ def policy(inference: InferenceSettings, runtime: Runtime) -> Policy:
     return Policy(
         runners=runtime.runners,
         decoders=inference.decoders(runtime.device),
+        niceness=inference.niceness,
         max_delay_s=inference.max_delay_ms / 1000,
+        hold_s=inference.hold_ms / 1000,
         batch_share=inference.batch_share,
         bounds=bounds,
     )

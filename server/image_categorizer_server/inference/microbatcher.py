@@ -9,17 +9,20 @@ that would leave the device idle, on a GPU, decoders work ahead of the runners.
 
 What goes next, and when a micro-batch leaves, is `dispatcher`'s to say; what is refused,
 `admission`'s; what fails alone, `guard`'s.  Who left or is late is dropped before decoding and
-before the model.  Outcomes go back to the event loop once a micro-batch; nothing else passes it.
+before the model.  Outcomes go back to the event loop by `delivery`; nothing else passes it.
 """
 
 import asyncio
 import itertools
+import os
+import sys
 import threading
 import time
 
 from image_categorizer_server.domain import Lane
 from image_categorizer_server.errors import DeadlineExceeded, ModelFailing
 from image_categorizer_server.inference.admission import Load, check_deadline, check_room
+from image_categorizer_server.inference.delivery import Delivery
 from image_categorizer_server.inference.dispatcher import Dispatcher, Policy
 from image_categorizer_server.inference.guard import Guard, Row
 from image_categorizer_server.inference.latency import LatencyTable, ServiceRate
@@ -35,6 +38,8 @@ from image_categorizer_server.inference.work import (
 
 # Part of the first guess of the service rate, which then is measured.
 DECODE_GUESS_S = 0.003
+# Where lane BATCH may take all turns, what INTERACTIVE is taken to get.
+LEAST_SHARE = 0.05
 
 
 class BatcherStopped(Exception):
@@ -66,6 +71,7 @@ class MicroBatcher:
         self._for_runners = threading.Condition(lock)
         self._for_decoders = threading.Condition(lock) if policy.decoders else self._for_runners
         self._dispatcher = Dispatcher(guard, table, policy, self._drop)
+        self._delivery = Delivery(self._loop, policy.hold_s)
         self._is_stopped = False
         self._busy_since_s: dict[int, float] = {}
         self._threads = [self._started(f"runner-{i}", True) for i in range(policy.runners)]
@@ -143,17 +149,24 @@ class MicroBatcher:
         load = Load(self.depth, self._content_bytes)
         check_room(self._policy.bounds, load, lane, request.size_bytes, interval_s)
         remaining_s = request.deadline_s - time.monotonic()
-        call_s = self._table.estimate_s(1)
-        needed_s = ahead * interval_s + call_s
+        if lane is Lane.INTERACTIVE and self._callers[Lane.BATCH]:
+            interval_s /= max(1 - self._policy.batch_share, LEAST_SHARE)
+        most = self._guard.max_size
+        # While more wait than one micro-batch holds, none leaves smaller for one image's sake.
+        is_backlog = self.depth >= most
+        needed_s = ahead * interval_s + self._table.estimate_s(most if is_backlog else 1)
         if needed_s > remaining_s:  # only then is it worth counting who really goes first
             with self._for_runners:
                 before = self._dispatcher.count_before(request)
-            under_way_s = self._table.estimate_s(self._guard.max_size) if self.depth else 0.0
+            under_way_s = self._table.estimate_s(most) if self.depth else 0.0
+            least = self._table.least_efficient(most) if is_backlog else 1
+            call_s = self._table.estimate_s(max(least, min(before + 1, most)))
             needed_s = min(needed_s, under_way_s + before * interval_s + call_s)
         check_deadline(remaining_s, needed_s)
 
     def _work(self, is_runner: bool) -> None:
         """Runs in a thread: decodes and, as a runner, calls the model, until stopped."""
+        give_way(self._policy.niceness)
         condition = self._for_runners if is_runner else self._for_decoders
         dispatcher, me = self._dispatcher, threading.get_ident()
         while True:
@@ -162,6 +175,7 @@ class MicroBatcher:
                 while work is None:
                     if self._is_stopped and not self.depth:
                         return
+                    self._delivery.flush()
                     dispatcher.idle_runners += is_runner
                     condition.wait(wait_s)
                     dispatcher.idle_runners -= is_runner
@@ -224,7 +238,23 @@ class MicroBatcher:
             if self._guard.is_broken:
                 error = ModelFailing("the model failed and is being loaded anew")
                 settled += [(entry, error) for entry in self._dispatcher.clear()]
-        self._loop.call_soon_threadsafe(settle, settled)
+            is_busy = self._dispatcher.waiting >= self._guard.max_size * self._policy.runners
+            next_s = self._rate.interval_s * self._guard.max_size
+            self._delivery.add(settled, is_busy=is_busy, next_s=next_s)
+
+
+def give_way(niceness: int) -> None:
+    """Lowers this thread's priority where the system knows priorities of threads: on Linux.
+
+    The event loop's work for an image is short, but late it idles clients and refuses late.  With
+    both cores busy, 32 clients and threads of equal priority it waited for whole time slices: 0.80
+    of the raw limit in place of 0.91, and refusals after 1.9 s in place of 0.1 s at 5 times the
+    capacity.
+    """
+    if niceness and sys.platform == "linux":
+        me = threading.get_native_id()
+        already = os.getpriority(os.PRIO_PROCESS, me)
+        os.setpriority(os.PRIO_PROCESS, me, max(niceness, already))
 
 
 def _outcome(

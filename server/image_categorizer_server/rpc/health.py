@@ -56,10 +56,10 @@ class HealthServicer(health_pb2_grpc.HealthServiceServicer):
 
 async def report_health(backend: Backend, servicer: health.aio.HealthServicer) -> None:
     """Keeps grpc.health.v1 equal to the backend's state, until cancelled."""
-    await servicer.set(LIVE, Serving.SERVING)
     before: str | None = None
     models: set[str] = set()
     while True:
+        await servicer.set(LIVE, Serving.SERVING if _is_live(backend) else Serving.NOT_SERVING)
         takes_requests = True
         try:
             degraded = await backend.check_ready()
@@ -75,6 +75,14 @@ async def report_health(backend: Backend, servicer: health.aio.HealthServicer) -
         )
         models = await _report_models(backend, servicer, models, takes_requests)
         await asyncio.sleep(CHECK_INTERVAL_S)
+
+
+def _is_live(backend: Backend) -> bool:
+    try:
+        backend.check_live()
+    except CategorizerError:
+        return False
+    return True
 
 
 async def _report_models(

@@ -1,0 +1,129 @@
+"""Every image gets its own answer, whatever company it travels in and whatever fails beside it."""
+
+import asyncio
+import itertools
+
+import grpc
+import numpy as np
+import pytest
+from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
+from PIL import Image
+
+from tests.pictures import encoded, scene
+
+pytestmark = pytest.mark.timeout(300)
+MODES = {"RGB": "JPEG", "L": "JPEG", "CMYK": "JPEG", "P": "PNG", "RGBA": "PNG", "1": "PNG"}
+SIZES_PX = [(1, 1), (7, 60), (64, 48), (200, 150), (640, 30), (500, 375)]
+BAD = [b"", b"no image", b"\xff\xd8\xff", b"%PDF-1.7", b"GIF89a"]
+STREAMS, UNARY_CLIENTS = 4, 32
+OPTIONS = classify_pb2.ClassifyOptions(top_k=10, no_cache=True)
+Config = classify_pb2.ClassifyStreamConfig
+
+
+def pictures():
+    """Returns 72 good files of all modes and sizes, no two alike, and some that are none."""
+    files = []
+    for seed in range(2):
+        for (mode, image_format), (width, height) in itertools.product(MODES.items(), SIZES_PX):
+            picture = Image.fromarray(scene(width, height, seed=len(files) + seed))
+            files.append(encoded(picture.convert(mode), image_format))
+    cut = encoded(scene(300, 200))
+    return [*files, *BAD, cut[: len(cut) // 2]]
+
+
+def told(response):
+    return {p.category: p.confidence for p in response.predictions}
+
+
+class Asking:
+    """One connection, and how each image is asked for."""
+
+    def __init__(self, channel, key):
+        self.stub = classify_pb2_grpc.ClassifyServiceStub(channel)
+        self.headers = (("authorization", f"Bearer {key}"),)
+
+    async def one(self, content):
+        """Returns the confidences by category; what refuses it as a string."""
+        request = classify_pb2.ClassifyRequest(image=content, options=OPTIONS)
+        try:
+            response = await self.stub.Classify(request, metadata=self.headers, timeout=30)
+        except grpc.aio.AioRpcError as error:
+            return error.code().name
+        return told(response), response.timing.batch_size
+
+    async def stream(self, lane, contents, indices):
+        """Yields the index of each image and what it got, in the order of the answers."""
+
+        def messages():
+            yield classify_pb2.ClassifyStreamRequest(config=Config(options=OPTIONS, lane=lane))
+            for number, index in enumerate(indices):
+                item = {"key": f"{number}/{index}", "image": contents[index]}
+                yield classify_pb2.ClassifyStreamRequest(item=item)
+
+        call = self.stub.ClassifyStream(messages(), metadata=self.headers)
+        async for answer in call:
+            index = int(answer.key.split("/")[1])
+            if answer.HasField("response"):
+                yield index, (told(answer.response), answer.response.timing.batch_size)
+            else:
+                yield (
+                    index,
+                    grpc.StatusCode(
+                        next(c.value for c in grpc.StatusCode if c.value[0] == answer.status.code)
+                    ).name,
+                )
+
+
+def differs(got, alone):
+    """Returns whether an answer is not that of the image alone."""
+    if isinstance(alone, str) or isinstance(got, str):
+        return got != alone
+    return got[0].keys() != alone[0].keys() or any(
+        abs(got[0][name] - confidence) > 1e-5 for name, confidence in alone[0].items()
+    )
+
+
+@pytest.mark.parametrize("items", [1200, pytest.param(12_000, marks=pytest.mark.slow)])
+async def test_in_company_every_image_gets_the_answer_it_gets_alone(installation, items):
+    running = installation()
+    contents = pictures()
+    random = np.random.default_rng(items)
+    wrong, sizes = [], []
+    address = f"unix:{running.data}/run/server.sock"
+    async with grpc.aio.insecure_channel(address) as channel:
+        asking = Asking(channel, running.shown_key())
+        alone = [await asking.one(content) for content in contents]
+        answers = [tuple(got[0].values()) for got in alone if not isinstance(got, str)]
+        assert sum(isinstance(got, str) for got in alone) == len(BAD) + 1
+        assert {got for got in alone if isinstance(got, str)} == {"INVALID_ARGUMENT"}
+        # Else an answer of somebody else would go unnoticed.
+        assert len(set(answers)) >= 0.9 * len(answers)
+
+        def note(index, got):
+            if differs(got, alone[index]):
+                wrong.append((index, got, alone[index]))
+            if not isinstance(got, str):
+                sizes.append(got[1])
+
+        async def streamed(number):
+            indices = random.integers(0, len(contents), items // (2 * STREAMS)).tolist()
+            lane = Config.BATCH if number % 2 else Config.INTERACTIVE
+            count = 0
+            async for index, got in asking.stream(lane, contents, indices):
+                note(index, got)
+                count += 1
+            assert count == len(indices)
+
+        async def one_by_one():
+            for index in random.integers(0, len(contents), items // (2 * UNARY_CLIENTS)).tolist():
+                note(index, await asking.one(contents[index]))
+
+        await asyncio.gather(
+            *map(streamed, range(STREAMS)), *(one_by_one() for _ in range(UNARY_CLIENTS))
+        )
+    print(
+        f"\n{items} items, micro-batches of {np.mean(sizes):.1f} on average, {max(sizes)} at most"
+    )
+    assert wrong == []
+    assert len(sizes) > 0.8 * items
+    assert max(sizes) > 2

@@ -1,0 +1,145 @@
+"""Far more is asked than can be answered: as much is answered as ever, the rest refused at once.
+
+    C    capacity: images a second, in a closed loop of more clients than a micro-batch holds
+    L0   p99 at 0.7 C
+
+Bulk work in lane BATCH takes what it can get beside it.  See Beyer et al., "Site Reliability
+Engineering" (2016), chapter 21, on graceful degradation.
+"""
+
+import asyncio
+import os
+import time
+
+import httpx
+import pytest
+
+from tests.reliability.conftest import part
+from tests.reliability.traffic import (
+    OK,
+    Answer,
+    Caller,
+    calling,
+    closed_loop,
+    good,
+    open_loop,
+    percentile_ms,
+    watching,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# 16 images in 164 ms, asleep: so that the load generator and the server's edge find cores.
+FAKE = "20,9"
+SECONDS = float(os.environ.get("RELIABILITY_SECONDS", "15"))
+# For machines whose cores other programs use as well.
+TIME_FACTOR = float(os.environ.get("RELIABILITY_TIME_FACTOR", "1"))
+DEADLINE_S = 2.0
+SETTLE_S = 2.0
+RECOVERY_S = 10.0
+# Times are those of the client, which shares the cores; and a p99 of 140 answers is their slowest.
+SLACK_MS = 50
+
+
+async def probe(url: str, answers: list[tuple[int, float]]) -> None:
+    """Asks for health through Envoy 10 times a second, until cancelled."""
+    async with httpx.AsyncClient(base_url=url, timeout=5) as client:
+        while True:
+            asked_s = time.monotonic()
+            status = (await client.get("/readyz")).status_code
+            answers.append((status, (time.monotonic() - asked_s) * 1000))
+            await asyncio.sleep(0.1)
+
+
+async def at_level(
+    caller: Caller, rate: float, calm_rate: float
+) -> tuple[list[Answer], list[float], list[Answer], float]:
+    """Overloads for `SECONDS`, then asks little.
+
+    Returns the answers, when bulk images were answered, the answers after it, and when it began.
+    """
+    begun_s = time.monotonic()
+    bulk = asyncio.create_task(caller.stream(SECONDS))
+    loaded = asyncio.create_task(open_loop(lambda: caller.ask(DEADLINE_S), rate, SECONDS))
+    await asyncio.sleep(SECONDS)
+    calm = await open_loop(lambda: caller.ask(DEADLINE_S), calm_rate, RECOVERY_S + 2)
+    return await loaded, await bulk, calm, begun_s
+
+
+def goodput(answers: list[Answer], bulk_s: list[float], begun_s: float) -> tuple[float, float]:
+    """Returns good answers a second once the queue has filled: of both lanes, of INTERACTIVE."""
+    from_s, to_s = begun_s + SETTLE_S, begun_s + SECONDS
+    live = sum(from_s <= answer.answered_s < to_s for answer in good(answers))
+    batch = sum(from_s <= at_s < to_s for at_s in bulk_s)
+    return (live + batch) / (to_s - from_s), live / (to_s - from_s)
+
+
+async def test_overload_leaves_goodput_as_it_was_and_refuses_the_rest_at_once(installation):
+    running = installation(CATEGORIZER_TEST__FAKE_MODEL=FAKE)
+    async with calling(running) as caller:
+        await closed_loop(caller.ask, 48, 2)
+        begun_s = time.monotonic()
+        measured = await closed_loop(caller.ask, 48, 6)
+        capacity = sum(a.answered_s < begun_s + 6 for a in good(measured)) / 6
+        calm = await open_loop(lambda: caller.ask(DEADLINE_S), 0.7 * capacity, 10)
+        calm_ms = percentile_ms(good(calm))
+        print(
+            f"\nC {capacity:.0f}/s, L0 {calm_ms:.0f} ms, "
+            f"at 0.7 C {len(good(calm))} of {len(calm)} good"
+        )
+        wrong: list[str] = []
+        for factor in (2, 5, 10):
+            wrong += await check_level(running, caller, factor, capacity, calm_ms)
+    assert wrong == []
+
+
+async def check_level(running, caller, factor, capacity, calm_ms) -> list[str]:
+    """Overloads, looks at what became of it and how fast that is over; returns what is wrong."""
+    health: list[tuple[int, float]] = []
+    probing = asyncio.create_task(probe(running.url, health))
+    async with watching(server=part(running, "server")) as watch:
+        answers, bulk_s, calm, begun_s = await at_level(
+            caller, factor * 0.8 * capacity, 0.7 * capacity
+        )
+    probing.cancel()
+    await asyncio.gather(probing, return_exceptions=True)
+    whole, live = goodput(answers, bulk_s, begun_s)
+    refused = [answer for answer in answers if answer.code == "UNAVAILABLE"]
+    others = {a.code for a in answers} - {OK, "UNAVAILABLE", "DEADLINE_EXCEEDED"}
+    late = [answer for answer in answers if answer.code == "DEADLINE_EXCEEDED"]
+    health_ms = sorted(ms for _, ms in health)[int(len(health) * 0.99)]
+    again_s = recovered_after_s(calm, begun_s + SECONDS, 1.2 * calm_ms + SLACK_MS)
+    figures = {
+        "goodput of C": whole / capacity,
+        "of it interactive": live / capacity,
+        "accepted p99 ms": percentile_ms(good(answers)),
+        "late after admission": len(late) / max(1, len(late) + len(good(answers))),
+        "refused p99 ms": percentile_ms(refused),
+        "health p99 ms": health_ms,
+        "memory +MB": watch.grown_mb("server"),
+        "recovered s": again_s,
+    }
+    asked = len(answers) / SECONDS / capacity
+    print(f"{factor:2} C ({asked:.1f} C live)", {k: round(v, 2) for k, v in figures.items()})
+    held = {
+        "goodput": whole >= 0.9 * capacity,
+        "interactive goodput": live >= 0.85 * capacity,
+        "accepted p99": percentile_ms(good(answers))
+        <= max(2 * calm_ms, DEADLINE_S * 1000) + SLACK_MS,
+        "refusals come at once": percentile_ms(refused) <= 100 * TIME_FACTOR,
+        "refusals say when to come back": all(a.retry_s > 0 for a in refused),
+        "nothing but refusals": not others,
+        "health answers": health_ms <= 500 * TIME_FACTOR
+        and {status for status, _ in health} == {200},
+        "memory": watch.grown_mb("server") <= 256,
+        "recovery": again_s <= RECOVERY_S,
+    }
+    return [f"{factor} C: {name}" for name, is_so in held.items() if not is_so]
+
+
+def recovered_after_s(calm: list[Answer], over_s: float, limit_ms: float) -> float:
+    """Returns after how many seconds a window of 2 s had all good and p99 within the limit."""
+    for window in range(int(RECOVERY_S) + 1):
+        inside = [a for a in calm if 0 <= a.asked_s - over_s - window < 2]
+        if inside and len(good(inside)) == len(inside) and percentile_ms(inside) <= limit_ms:
+            return float(window)
+    return float("inf")

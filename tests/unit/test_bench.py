@@ -1,0 +1,62 @@
+"""What the benchmarks count, and how."""
+
+import json
+from dataclasses import asdict
+
+from image_categorizer.v1 import classify_pb2
+from image_categorizer_server.bench.load import encoder, http_request
+
+from tests.bench.measure import Rounds, rows_of
+from tests.bench.overload import Level, _fill
+from tests.bench.page import Page
+from tests.bench.render import page
+from tests.bench.servers import PYTRITON
+from tests.bench.servers import encoder as peer_encoder
+
+
+def figures(images_per_s: float) -> dict[str, float]:
+    return {"images_per_s": images_per_s, "p50_ms": 1, "p99_ms": 2, "cpu_ms_per_image": 3}
+
+
+def test_a_question_of_the_load_generator_never_meets_the_result_cache():
+    request = classify_pb2.ClassifyRequest.FromString(encoder("m", "2")(b"picture"))
+    assert request.options.no_cache
+    assert (request.image, request.options.model, request.options.version) == (b"picture", "m", "2")
+
+
+def test_ratios_are_of_pairs_within_a_round():
+    collected = {
+        ("ours", 32): Rounds([figures(100), figures(10), figures(300)]),
+        ("theirs", 32): Rounds([figures(50), figures(5), figures(600)]),
+    }
+    ours, theirs = rows_of(collected, "ours")
+    assert (ours.ratio_of_ours, theirs.ratio_of_ours) == (1, 2)
+    assert theirs.images_per_s == 50
+
+
+def test_goodput_counts_answers_in_time_from_when_the_queue_has_filled():
+    level = Level("model", 2, capacity_per_s=10)
+    early, in_time, late = ("OK", 0.1, 100.0), ("OK", 2.0, 500.0), ("OK", 2.0, 2500.0)
+    _fill(level, [early, *[in_time] * 20, late, ("UNAVAILABLE", 2.0, 5.0)] * 2, asked_s=5.0)
+    assert level.goodput_of_capacity == 1.0
+    assert level.refused_p99_ms == 5.0
+    assert level.codes == {"OK": 44, "UNAVAILABLE": 2}
+
+
+def test_a_triton_request_says_how_long_its_json_head_is():
+    head, _, body = peer_encoder(PYTRITON)(b"picture").partition(b"\r\n\r\n")
+    length = int(head.split(b"inference-header-content-length: ")[1].split(b"\r\n")[0])
+    words = json.loads(body[:length])
+    assert words["inputs"][0]["parameters"]["binary_data_size"] == len(body) - length
+    assert body[length:] == b"\x07\0\0\0picture"
+
+
+def test_an_http_request_is_framed():
+    assert http_request("/x", "image/jpeg", b"ab").endswith(b"content-length: 2\r\n\r\nab")
+
+
+def test_the_page_says_what_was_not_measured():
+    machine = dict.fromkeys(("date", "commit", "cpu", "cores", "python"), "x")
+    text = page(asdict(Page(machine, 1.0, 1, missing=["PyTriton: no such Python"])))
+    assert "- PyTriton: no such Python" in text
+    assert "Not measured this time." in text
