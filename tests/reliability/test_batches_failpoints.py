@@ -52,7 +52,7 @@ async def died(house: House, process, within_s: float = 20) -> None:
 async def finish(house: House, ledger: Ledger) -> None:
     """Starts a worker that nothing kills; all invariants hold in the end."""
     worker = house.start_worker()
-    await house.drained(30)
+    await house.drained(50)
     await ledger.check(house.postgres.url, house.images)
     assert await house.end(worker, signal.SIGTERM) == 0
 
