@@ -24,7 +24,7 @@ from image_categorizer_server.telemetry import get_log
 from image_categorizer_workers.engine import Engine
 from image_categorizer_workers.feeds import Feeds
 from image_categorizer_workers.suspects import loaded
-from image_categorizer_workers.tasks.classify import listen
+from image_categorizer_workers.tasks.classify import end, listen
 from image_categorizer_workers.tasks.images import StoredOrFetched
 from image_categorizer_workers.tasks.sweep import Sweeper
 from image_categorizer_workers.tasks.webhook import send_webhooks
@@ -59,19 +59,18 @@ async def work(settings: Settings) -> None:
         batches = Batches(parts.storage, settings.batch, settings.max_image_bytes)
         sweeper = Sweeper(doorbell, batches, engine.wake)
         async with asyncio.TaskGroup() as group:
-            others = [
+            others = {
                 group.create_task(listen(doorbell, engine.wake)),
                 group.create_task(sweeper.run(settings.worker.sweep_interval_s)),
                 group.create_task(_show_life(settings.worker.alive_path)),
-            ]
+            }
             group.create_task(send_webhooks(settings, stop))
             working = group.create_task(engine.run())
             log.info("working", pid=os.getpid())
             await stop.wait()
             engine.stop()
             await working
-            for task in others:
-                task.cancel()
+            await end(others)
     log.info("stopped")
 
 

@@ -18,6 +18,7 @@ POLL_S = 0.1
 RETRY_S = 1.0, 3.0
 JOB_S = 10
 HEALTH_S = 10
+CANCEL_S = 0.1
 # A ring that an ended process took with it is rung again by arq; there is no use in counting.
 MOST_TRIES = 1000
 
@@ -36,16 +37,27 @@ async def listen(doorbell: Doorbell, wake: Callable[[], None]) -> None:
     """
     while True:
         worker = build_listener(doorbell, wake)
+        running = asyncio.create_task(worker.main())
         try:
-            await worker.main()
+            await asyncio.wait({running})
+            running.result()
         # An arq worker ends where Redis does; its tasks raise what went wrong in them.
         except (RedisError, OSError) as error:
             log.warning("nobody can ring: redis does not answer", error=repr(error))
         finally:
-            for task in worker.tasks.values():
-                task.cancel()
-            await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+            await end({running, *worker.tasks.values()})
         await asyncio.sleep(random.uniform(*RETRY_S))  # noqa: S311 - no secret
+
+
+async def end(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancels tasks until they end: in arq and redis-py a cancellation was seen to get lost."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        done, tasks = await asyncio.wait(tasks, timeout=CANCEL_S)
+        for task in done:
+            if not task.cancelled():
+                task.exception()
 
 
 def build_listener(doorbell: Doorbell, wake: Callable[[], None]) -> Worker:
