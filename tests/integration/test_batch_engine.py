@@ -203,6 +203,8 @@ async def test_an_item_that_kills_is_found_and_its_neighbours_live(batches, faul
         while chunk := await chunks.claim("w", LEASE_S):
             if guilty in [item.number for item in chunk.items]:
                 deaths += 1
+                if chunk.is_alone:  # who runs the child sees it die
+                    assert await chunks.bury(chunk)
             else:
                 assert await do_chunk(chunk)
         shift_s += LEASE_S + 1
@@ -214,6 +216,18 @@ async def test_an_item_that_kills_is_found_and_its_neighbours_live(batches, faul
     assert (batch.state, batch.succeeded_count, batch.failed_count) == (BatchState.COMPLETED, 9, 1)
     (failure,) = batch.failures
     assert (failure.number, failure.error.reason) == (guilty, "ITEM_KILLED_WORKERS")
+    await faultless()
+
+
+async def test_whoever_dies_with_a_suspects_parent_does_not_make_it_guilty(batches, faultless):
+    batch_id = await make(batches, 1)
+    for number in range(5):
+        chunk = await chunks.claim("w", LEASE_S)
+        assert (chunk.deaths, chunk.is_alone) == (number, number >= 2)
+        clock.shift((number + 1) * (LEASE_S + 1))
+        assert await chunks.expire() == 1
+    assert await do_all() == 1
+    assert (await batches.get("t1", batch_id)).succeeded_count == 1
     await faultless()
 
 

@@ -185,7 +185,7 @@ async def bury(chunk: Chunk) -> bool:
         row = await lock_lease(connection, chunk) if batch else None
         if row is None:
             return False
-        await count_death(connection, batch, row, now)
+        await count_death(connection, batch, row, now, is_seen=True)
         await settle(connection, chunk.batch_id, now)
     return True
 
@@ -252,7 +252,7 @@ async def _expire_batch(connection: Any, batch_id: str, now: datetime) -> int:
             now,
         )
         for row in rows:
-            await count_death(connection, batch, row, now)
+            await count_death(connection, batch, row, now, is_seen=False)
         if not await settle(connection, batch_id, now) and rows:
             await leave(connection, OutboxKind.RING, batch["tenant_id"], batch_id, now, {})
     return len(rows)

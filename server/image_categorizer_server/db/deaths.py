@@ -9,6 +9,9 @@ from image_categorizer_server.errors import ItemKilledWorkers
 # After so many deaths each item of the chunk is run alone, after so many it fails.
 ALONE_AFTER_DEATHS = 2
 FAILED_AFTER_DEATHS = 3
+# Who runs an item alone does it in a child and lives to tell. Where both are gone, something else
+# may have ended them, so that many deaths are needed.
+FAILED_AFTER_UNSEEN_DEATHS = 10
 
 SPLIT = """
 INSERT INTO batch_chunks (batch_id, number, tenant_id, priority, first_item, item_count, done_count,
@@ -48,7 +51,9 @@ UPDATE batches b SET failed_count = failed_count + 1 FROM failed f WHERE b.batch
 """
 
 
-async def count_death(connection: Any, batch: Any, chunk: Any, now: datetime) -> None:
+async def count_death(
+    connection: Any, batch: Any, chunk: Any, now: datetime, *, is_seen: bool
+) -> None:
     """Ends the lease of a locked chunk whose process died; the transaction has locked the batch.
 
     Args:
@@ -56,11 +61,13 @@ async def count_death(connection: Any, batch: Any, chunk: Any, now: datetime) ->
         batch: the row of the batch.
         chunk: the row of the chunk.
         now: the moment to write down.
+        is_seen: whether somebody saw it; else the lease ended in silence.
     """
     key = (chunk["batch_id"], chunk["number"])
     deaths = chunk["deaths"] + 1
     state = resting_state(batch)
-    if deaths >= FAILED_AFTER_DEATHS and chunk["is_alone"]:
+    most = FAILED_AFTER_DEATHS if is_seen else FAILED_AFTER_UNSEEN_DEATHS
+    if deaths >= most and chunk["is_alone"]:
         await connection.execute(
             FAIL,
             *key,
