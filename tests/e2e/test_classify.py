@@ -109,7 +109,8 @@ def test_the_answer_has_the_form_of_the_contract(up, admin_key, http):
         "cache",
         "heat_map",
     ]
-    assert set(answer["predictions"][0]) == {"category", "confidence", "category_id", "ancestors"}
+    shown = set(answer["predictions"][0])
+    assert shown == {"category", "confidence", "bounding_box", "category_id", "ancestors"}
     assert set(answer["model"]) == {"name", "version", "digest"}
     assert set(answer["timing"]) == {
         "decode_ms",
