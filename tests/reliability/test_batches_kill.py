@@ -48,7 +48,7 @@ async def test_r1_twenty_kills_and_ten_thousand_items(house, ledger):
         "CATEGORIZER_WORKER__LEASE_S": "5",
         "CATEGORIZER_WORKER__SWEEP_INTERVAL_S": "2",
     }
-    await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="10,4")
+    await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="10,5")
     workers = house.start_workers(4)
     start_s = time.monotonic()
     await asyncio.gather(
@@ -59,7 +59,12 @@ async def test_r1_twenty_kills_and_ten_thousand_items(house, ledger):
     assert ledger.item_count == 10_000
     await ledger.check(house.postgres.url, house.images)
     assert seconds <= 60
-    print(f"10,000 items, 20 kills in {killing_s:.0f} s, drained {seconds:.1f} s after the last")
+    deaths = await house.value("SELECT sum(deaths) FROM batch_chunks WHERE NOT is_alone")
+    alone = await house.value("SELECT count(*) FROM batch_chunks WHERE is_alone")
+    print(
+        f"10,000 items, 20 kills in {killing_s:.0f} s, drained {seconds:.1f} s after the last;"
+        f" {deaths} chunks were in hand of the dead, {alone} items were run alone"
+    )
 
 
 async def test_a_killed_server_costs_a_batch_nothing(house, ledger):
