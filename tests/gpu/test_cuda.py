@@ -19,6 +19,8 @@ from tests.tiny_model import write_tiny_model
 
 torch = pytest.importorskip("torch")
 pytestmark = [
+    # No double can stand in for CUDA graphs and page-locked memory; the CPU path of the same
+    # runtime is tested in tests/unit/test_precision.py.
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here"),
     pytest.mark.timeout(300),
 ]

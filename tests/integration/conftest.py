@@ -118,3 +118,9 @@ async def server(settings) -> AsyncIterator[Running]:
 async def database(empty_database) -> AsyncIterator[None]:
     async with open_database(empty_database, DatabaseSettings()):
         yield
+
+
+async def collected(results, into):
+    """Puts the keys of results into a list, so that they stand there where the stream fails."""
+    async for result in results:
+        into.append(result.key)

@@ -303,6 +303,7 @@ async def test_how_long_a_call_hangs_is_known(make, device):
     assert batcher.longest_busy_s() < 0.05
 
 
+# Elsewhere a priority is the whole process's, and `give_way` leaves it alone.
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
 async def test_threads_give_way_to_the_event_loop(make):
     priorities = []

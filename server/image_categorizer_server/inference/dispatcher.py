@@ -152,7 +152,7 @@ class Dispatcher:
         image would make those behind it late; and theirs, in turn, smaller still.
         """
         most = self._guard.max_size
-        if len(self.decoded) + len(self.undecoded) <= most:
+        if self.waiting <= most:
             return 0.0
         return self._table.estimate_s(self._table.least_efficient(most))
 

@@ -37,7 +37,6 @@ MAX_DIFFERENCE = 1e-3
 ONNX_FILE = "model.onnx"
 VERDICT_FILE = "verdict.json"
 WEIGHTS_FILE = "category_weights.npy"
-SAMPLES = 5
 
 
 class Verdict(BaseModel):

@@ -9,6 +9,7 @@ Nothing is known of architectures: one call with hooks shows what every layer gi
 leads to the network's own logits counts.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,16 +25,16 @@ from image_categorizer_server.inference.runtimes.network import Network
 TOLERANCE = 1e-3  # of the largest number compared
 
 
-class WithFeatures(torch.nn.Module):
+class WithFeatures(torch.nn.Module, ABC):
     """A network that also gives the features of one of its layers."""
 
     localization: Localization
     category_weights: torch.Tensor | None
     """float32 (C, K): how much each feature speaks for each category; None where for all alike."""
 
+    @abstractmethod
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns confidences float32 (N, C), features float32 (N, K, h, w)."""
-        raise NotImplementedError
 
 
 class ClassActivation(WithFeatures):
