@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run test test-slow test-simd check format proto migration release-contract bench bench-peers bench-page clean
+.PHONY: help setup run test test-slow test-faults test-simd check format proto migration release-contract bench bench-peers bench-page clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -25,6 +25,9 @@ test: setup  ## Run all tests
 
 test-slow: setup  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow -s
+
+test-faults: setup  ## Kill workers, servers and stores under batches, at length
+	$(BIN)/python -m pytest -m slow -s tests/reliability
 
 test-simd:  ## Build pillow-simd in a venv of its own and run the decoding tests there
 	tools/test-simd.sh $(PYTHON)

@@ -1,13 +1,13 @@
 """Writes an OpenAPI 3.1 document from a descriptor set: bindings, types, comments.
 
 A binding whose path ends in `:upload` and whose body is `google.api.HttpBody` has no path of its
-own in
-public: the gateway brings multipart and raw bodies of the sibling path there, so it becomes two
-more content types of the sibling's request.
+own in public: the gateway brings other bodies than JSON of the sibling path there, so it becomes
+more content types of the sibling's request.  A stream of messages is JSON by lines, or events; a
+stream of `google.api.HttpBody` is a file.
 """
 
-import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -15,42 +15,23 @@ from google.api import annotations_pb2
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     FieldDescriptorProto,
-    FileDescriptorProto,
     FileDescriptorSet,
     MethodDescriptorProto,
 )
+from openapi_schemas import (
+    HTTP_BODY,
+    Comments,
+    Json,
+    Messages,
+    Schemas,
+    files_of_ours,
+    messages,
+    reference,
+)
 
-Json = dict[str, Any]
-FIELD = FieldDescriptorProto
-HTTP_BODY = ".google.api.HttpBody"
 UPLOAD = ":upload"
-SCALARS: dict[int, Json] = {
-    FIELD.TYPE_BOOL: {"type": "boolean"},
-    FIELD.TYPE_BYTES: {"type": "string", "contentEncoding": "base64"},
-    FIELD.TYPE_DOUBLE: {"type": "number", "format": "double"},
-    FIELD.TYPE_FLOAT: {"type": "number", "format": "float"},
-    FIELD.TYPE_INT32: {"type": "integer", "format": "int32"},
-    FIELD.TYPE_STRING: {"type": "string"},
-    FIELD.TYPE_UINT32: {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
-}
-STATUS: Json = {
-    "description": "What went wrong, in the form of google.rpc.Status.",
-    "type": "object",
-    "required": ["code", "message", "details"],
-    "properties": {
-        "code": {"type": "integer", "description": "The gRPC status code (google.rpc.Code)."},
-        "message": {"type": "string", "description": "For a person to read."},
-        "details": {
-            "type": "array",
-            "description": "Among them a google.rpc.ErrorInfo, whose `reason` is stable.",
-            "items": {
-                "type": "object",
-                "required": ["@type"],
-                "properties": {"@type": {"type": "string"}},
-            },
-        },
-    },
-}
+FILE_KINDS = ("application/x-ndjson", "text/csv")
+BINARY: Json = {"type": "string", "format": "binary"}
 
 
 class Dumper(yaml.SafeDumper):
@@ -69,63 +50,26 @@ Dumper.add_representer(
 )
 
 
-class Comments:
-    """The comments of one file, by the path that descriptor.proto gives each element."""
+@dataclass(frozen=True)
+class Binding:
+    """One method and its place in REST."""
 
-    def __init__(self, file: FileDescriptorProto) -> None:
-        self._texts = {
-            tuple(location.path): location.leading_comments
-            for location in file.source_code_info.location
-        }
+    method: MethodDescriptorProto
+    service: str
+    verb: str
+    path: str
+    body: str
+    text: str
 
-    def text(self, *path: int) -> str:
-        """Returns the comment as Markdown: each paragraph and each list item on one line."""
-        lines = [line.strip() for line in self._texts.get(path, "").strip().split("\n")]
-        return re.sub(r"(?<=\S)\n(?=[^\n-])", " ", "\n".join(lines))
-
-
-def files_of_ours(files: FileDescriptorSet) -> list[FileDescriptorProto]:
-    """Returns the files of our own package."""
-    return [file for file in files.file if file.package.startswith("image_categorizer.")]
+    def is_upload(self, request: DescriptorProto) -> bool:
+        """Returns whether it takes the bodies that are no JSON of its sibling."""
+        return self.path.endswith(UPLOAD) and any(
+            field.name == self.body and field.type_name == HTTP_BODY for field in request.field
+        )
 
 
-def messages(files: FileDescriptorSet) -> dict[str, tuple[DescriptorProto, Comments, int]]:
-    """Returns our messages by full name (`.package.Name`), with comments and index."""
-    return {
-        f".{file.package}.{message.name}": (message, Comments(file), index)
-        for file in files_of_ours(files)
-        for index, message in enumerate(file.message_type)
-    }
-
-
-def field_schema(message: DescriptorProto, field: FieldDescriptorProto, text: str) -> Json:
-    """Returns the JSON schema of one field, in proto3's JSON form with the proto's own names."""
-    if field.type == FIELD.TYPE_MESSAGE:
-        item: Json = {"$ref": f"#/components/schemas/{field.type_name.rsplit('.', 1)[1]}"}
-    elif field.type == FIELD.TYPE_ENUM:
-        name = field.type_name.rsplit(".", 1)[1]
-        values = next(enum.value for enum in message.enum_type if enum.name == name)
-        item = {"type": "string", "enum": [value.name for value in values]}
-    else:
-        item = dict(SCALARS[field.type])
-    if field.label == FIELD.LABEL_REPEATED:
-        item = {"type": "array", "items": item}
-    return {**item, "description": text} if text else item
-
-
-def message_schema(message: DescriptorProto, comments: Comments, index: int) -> Json:
-    """Returns the JSON schema of one message."""
-    properties = {
-        field.name: field_schema(message, field, comments.text(4, index, 2, position))
-        for position, field in enumerate(message.field)
-    }
-    return {"type": "object", "description": comments.text(4, index), "properties": properties}
-
-
-def bindings(
-    files: FileDescriptorSet,
-) -> Iterator[tuple[MethodDescriptorProto, str, str, str, str, str]]:
-    """Yields (method, service, verb, path, body, comment) for every method with an HTTP binding."""
+def bindings(files: FileDescriptorSet) -> Iterator[Binding]:
+    """Yields every method with an HTTP binding."""
     for file in files_of_ours(files):
         comments = Comments(file)
         for s, service in enumerate(file.service):
@@ -133,115 +77,142 @@ def bindings(
                 rule = method.options.Extensions[annotations_pb2.http]
                 verb = rule.WhichOneof("pattern")
                 if verb:
-                    yield (
-                        method,
-                        service.name,
-                        verb,
-                        getattr(rule, verb),
-                        rule.body,
-                        comments.text(6, s, 2, m),
-                    )
+                    text = comments.text(6, s, 2, m)
+                    path = getattr(rule, verb)
+                    yield Binding(method, service.name, verb, path, rule.body, text)
 
 
-def parameters(
-    request: DescriptorProto, comments: Comments, index: int, path: str, body: str
-) -> list[Json]:
-    """Returns the path and query parameters: every scalar field that is not in the body."""
-    found = []
-    for position, field in enumerate(request.field):
-        in_path = f"{{{field.name}}}" in path
-        if body == "*" or field.name == body or field.type == FIELD.TYPE_MESSAGE:
-            continue
-        schema = field_schema(request, field, "")
-        found.append(
-            {
-                "name": field.name,
-                "in": "path" if in_path else "query",
-                "required": in_path,
-                "description": comments.text(4, index, 2, position),
-                "schema": schema,
-            }
-        )
-    return found
+class Paths:
+    """The document's `paths`."""
+
+    def __init__(self, files: FileDescriptorSet, known: Messages, schemas: Schemas) -> None:
+        self._files = files
+        self._known = known
+        self._schemas = schemas
+
+    def all(self) -> dict[str, Json]:
+        """Returns every public path with its operations."""
+        found: dict[str, Json] = {}
+        uploads: list[tuple[Binding, list[Json]]] = []
+        for binding in bindings(self._files):
+            request, comments, index = self._known[binding.method.input_type]
+            fields = self._parameters(binding, request, comments, index)
+            if binding.is_upload(request):
+                uploads.append((binding, fields))
+                continue
+            entry = self._operation(binding)
+            if fields:
+                entry["parameters"] = fields
+            if binding.body == "*":
+                content = {"application/json": {"schema": reference(binding.method.input_type)}}
+                entry["requestBody"] = {"required": True, "content": content}
+            found.setdefault(binding.path, {})[binding.verb] = entry
+        for binding, fields in uploads:
+            sibling = found[binding.path.removesuffix(UPLOAD)][binding.verb]
+            sibling["parameters"] = fields
+            is_stream = binding.method.client_streaming
+            content = form_of_many(fields) if is_stream else upload_content(fields)
+            sibling["requestBody"]["content"].update(content)
+        return found
+
+    def _parameters(
+        self, binding: Binding, request: DescriptorProto, comments: Comments, index: int
+    ) -> list[Json]:
+        """Returns the path and query parameters: every scalar field that is not in the body."""
+        found = []
+        for position, field in enumerate(request.field):
+            in_path = f"{{{field.name}}}" in binding.path
+            in_body = binding.body == "*" or field.name == binding.body
+            if (in_body or field.type == FieldDescriptorProto.TYPE_MESSAGE) and not in_path:
+                continue
+            found.append(
+                {
+                    "name": field.name,
+                    "in": "path" if in_path else "query",
+                    "required": in_path,
+                    "description": comments.text(4, index, 2, position),
+                    "schema": self._schemas.field(field, ""),
+                }
+            )
+        return found
+
+    def _operation(self, binding: Binding) -> Json:
+        """Returns an operation without its request."""
+        summary, _, description = binding.text.partition("\n\n")
+        operation: Json = {
+            "operationId": binding.method.name,
+            "tags": [binding.service],
+            "summary": summary.rstrip("."),
+            "description": description,
+            "responses": {
+                "200": self._answer(binding.method),
+                "default": {
+                    "description": "An error.",
+                    "content": {"application/json": {"schema": reference(".Status")}},
+                },
+            },
+        }
+        if binding.service == "HealthService":
+            operation["security"] = []
+        return operation
+
+    def _answer(self, method: MethodDescriptorProto) -> Json:
+        if method.output_type == HTTP_BODY:
+            content = {kind: {"schema": BINARY} for kind in FILE_KINDS}
+            return {"description": "A file.", "content": content}
+        _, comments, index = self._known[method.output_type]
+        text = comments.text(4, index)
+        schema = reference(method.output_type)
+        if not method.server_streaming:
+            return {"description": text, "content": {"application/json": {"schema": schema}}}
+        return {
+            "description": f"{text}\n\nMany of them: lines of JSON, or events whose data they are.",
+            "content": {
+                "application/x-ndjson": {"schema": schema},
+                "text/event-stream": {"schema": schema},
+            },
+        }
 
 
 def upload_content(fields: list[Json]) -> Json:
-    """Returns the content types of an upload: a form, or the bare bytes."""
-    options = {f["name"]: {**f["schema"], "description": f["description"]} for f in fields}
-    image = {"type": "string", "format": "binary", "description": "The encoded image."}
-    form = {"type": "object", "required": ["image"], "properties": {"image": image, **options}}
+    """Returns the content types of an upload of one image: a form, or the bare bytes."""
+    image = {**BINARY, "description": "The encoded image."}
+    form = {
+        "type": "object",
+        "required": ["image"],
+        "properties": {"image": image, **options_of(fields)},
+    }
     return {
         "multipart/form-data": {"schema": form},
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
+        "application/octet-stream": {"schema": BINARY},
+        "image/*": {"schema": BINARY},
     }
 
 
-def operation(
-    method: MethodDescriptorProto, service: str, text: str, known: dict[str, Any]
-) -> Json:
-    """Returns an operation without its request."""
-    summary, _, description = text.partition("\n\n")
-    response = {"$ref": f"#/components/schemas/{method.output_type.rsplit('.', 1)[1]}"}
-    error = {"$ref": "#/components/schemas/Status"}
-    operation: Json = {
-        "operationId": method.name,
-        "tags": [service],
-        "summary": summary.rstrip("."),
-        "description": description,
-        "responses": {
-            "200": {
-                "description": known[method.output_type],
-                "content": {"application/json": {"schema": response}},
-            },
-            "default": {
-                "description": "An error.",
-                "content": {"application/json": {"schema": error}},
-            },
+def form_of_many(fields: list[Json]) -> Json:
+    """Returns the content type of an upload of many images: a form."""
+    files: Json = {"type": "array", "items": BINARY}
+    images = {**files, "description": "The encoded images, and zip files of such."}
+    form = {
+        "type": "object",
+        "properties": {
+            **options_of(fields),
+            "images[]": images,
+            "images": {**files, "description": "The same as `images[]`."},
         },
     }
-    if service == "HealthService":
-        operation["security"] = []
-    return operation
+    return {"multipart/form-data": {"schema": form}}
 
 
-def paths(files: FileDescriptorSet) -> dict[str, Json]:
-    """Returns the document's `paths`."""
-    known = messages(files)
-    texts = {name: comments.text(4, index) for name, (_, comments, index) in known.items()}
-    found: dict[str, Json] = {}
-    uploads: list[tuple[str, list[Json]]] = []
-    for method, service, verb, path, body, text in bindings(files):
-        request, comments, index = known[method.input_type]
-        fields = parameters(request, comments, index, path, body)
-        if path.endswith(UPLOAD) and any(
-            f.name == body and f.type_name == HTTP_BODY for f in request.field
-        ):
-            uploads.append((path.removesuffix(UPLOAD), fields))
-            continue
-        entry = operation(method, service, text, texts)
-        if fields:
-            entry["parameters"] = fields
-        if body == "*":
-            schema = {"$ref": f"#/components/schemas/{request.name}"}
-            entry["requestBody"] = {
-                "required": True,
-                "content": {"application/json": {"schema": schema}},
-            }
-        found.setdefault(path, {})[verb] = entry
-    for path, fields in uploads:
-        found[path]["post"]["parameters"] = fields
-        found[path]["post"]["requestBody"]["content"].update(upload_content(fields))
-    return found
+def options_of(fields: list[Json]) -> Json:
+    """Returns the fields of a form that stand for query parameters."""
+    return {f["name"]: {**f["schema"], "description": f["description"]} for f in fields}
 
 
 def openapi_document(files: FileDescriptorSet) -> str:
     """Returns the document as YAML."""
-    schemas = {
-        message.name: message_schema(message, comments, index)
-        for message, comments, index in messages(files).values()
-        if not any(field.type_name == HTTP_BODY for field in message.field)
-    }
+    known = messages(files)
+    schemas = Schemas(known)
     tags = [
         {"name": service.name, "description": Comments(file).text(6, index)}
         for file in files_of_ours(files)
@@ -259,7 +230,7 @@ def openapi_document(files: FileDescriptorSet) -> str:
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
         "tags": tags,
-        "paths": paths(files),
+        "paths": Paths(files, known, schemas).all(),
         "components": {
             "securitySchemes": {
                 "bearer": {
@@ -268,7 +239,7 @@ def openapi_document(files: FileDescriptorSet) -> str:
                     "description": "An API key, `ic_...`.",
                 }
             },
-            "schemas": {**schemas, "Status": STATUS},
+            "schemas": schemas.all(),
         },
     }
     text = yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)

@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from image_categorizer_server.batches import Batches
 from image_categorizer_server.cache import Cache, open_cache
 from image_categorizer_server.catalog import Catalog
 from image_categorizer_server.classifications import Classifications
 from image_categorizer_server.db.database import check_database, open_database
 from image_categorizer_server.db.keys import find_key
+from image_categorizer_server.domain import BatchConfig
 from image_categorizer_server.errors import (
     DependencyDown,
     Draining,
@@ -18,16 +21,22 @@ from image_categorizer_server.errors import (
     ModelLoading,
     OperatorError,
 )
-from image_categorizer_server.inference.classifier import Classifier
+from image_categorizer_server.fetcher import open_fetcher
+from image_categorizer_server.inference.classifier import Classifier, allowed_indices
 from image_categorizer_server.inference.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.fake import FAKE_MODELS, FakeTimes
 from image_categorizer_server.inference.loader import Loader
 from image_categorizer_server.inference.registry import Registry
 from image_categorizer_server.inference.repository import Repository
 from image_categorizer_server.inference.trace import Trace
+from image_categorizer_server.object_stores import ObjectReader
+from image_categorizer_server.queue import open_doorbell
+from image_categorizer_server.relay import relay
 from image_categorizer_server.result_cache import ResultCache
 from image_categorizer_server.security.authenticator import Authenticator
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.storage import open_storage
+from image_categorizer_server.webhooks import Webhooks
 
 
 @dataclass(slots=True)
@@ -37,6 +46,8 @@ class Backend:
     settings: Settings
     registry: Registry
     classifications: Classifications
+    batches: Batches
+    webhooks: Webhooks
     catalog: Catalog
     authenticator: Authenticator
     cache: Cache
@@ -97,14 +108,44 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             settings.models.scan_interval_s,
         )
         stack.push_async_callback(registry.close)
+        storage = await stack.enter_async_context(open_storage(settings))
+        doorbell = await stack.enter_async_context(
+            open_doorbell(settings.redis_url, settings.redis)
+        )
+        fetcher = await stack.enter_async_context(
+            open_fetcher(settings.fetch, ObjectReader(settings).read)
+        )
+        webhooks = Webhooks(settings.webhook, fetcher)
+        batches = Batches(
+            storage,
+            settings.batch,
+            settings.max_image_bytes,
+            partial(relay, doorbell),
+            partial(check_batch, registry, webhooks),
+        )
         yield Backend(
             settings=settings,
             registry=registry,
             classifications=Classifications(Classifier(registry), registry, results),
+            batches=batches,
+            webhooks=webhooks,
             catalog=Catalog(registry, settings),
             authenticator=Authenticator(find_key, settings.security.key_cache_s),
             cache=cache,
         )
+
+
+async def check_batch(registry: Registry, webhooks: Webhooks, config: BatchConfig) -> None:
+    """Passes a batch whose images could be classified now, and whose webhook may be called.
+
+    Raises:
+        ModelNotFound, ModelLoading, ModelFailed, CategoryNotFound: expected; as the options say.
+        InvalidRequest: expected; `webhook_url` may not be called.
+    """
+    options = config.options
+    allowed_indices(registry.get(options.model, options.version, b""), options)
+    if config.webhook_url:
+        await webhooks.check_url(config.webhook_url, "webhook_url")
 
 
 def fake_times(text: str) -> FakeTimes | None:

@@ -90,6 +90,8 @@ class Catalog:
             default_deadline_s=server.default_deadline_s,
             max_deadline_s=server.max_deadline_s,
             max_stream_in_flight=server.max_stream_in_flight,
+            max_batch_items=self._settings.batch.max_items,
+            max_batch_bytes=self._settings.batch.max_bytes,
         )
 
 

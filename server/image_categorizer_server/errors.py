@@ -10,13 +10,22 @@
     │   ├─ UnsupportedFormat       IMAGE_FORMAT_UNSUPPORTED
     │   ├─ ImageTooLarge           IMAGE_TOO_LARGE
     │   ├─ TooManyPixels           IMAGE_TOO_MANY_PIXELS
-    │   └─ UnclassifiableImage     IMAGE_UNCLASSIFIABLE
+    │   ├─ UnclassifiableImage     IMAGE_UNCLASSIFIABLE
+    │   ├─ ImageUnreachable        IMAGE_UNREACHABLE
+    │   └─ BatchTooLarge           BATCH_TOO_LARGE
     ├─ NotFound                NOT_FOUND
     │   ├─ ModelNotFound           MODEL_NOT_FOUND
-    │   └─ CategoryNotFound        CATEGORY_NOT_FOUND
+    │   ├─ CategoryNotFound        CATEGORY_NOT_FOUND
+    │   ├─ BatchNotFound           BATCH_NOT_FOUND
+    │   ├─ WebhookNotFound         WEBHOOK_NOT_FOUND
+    │   └─ DeliveryNotFound        DELIVERY_NOT_FOUND
+    ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
     ├─ FailedPrecondition      FAILED_PRECONDITION
     │   ├─ ModelFailed             MODEL_FAILED
-    │   └─ ModelInUse              MODEL_IN_USE
+    │   ├─ ModelInUse              MODEL_IN_USE
+    │   ├─ BatchRunning            BATCH_RUNNING
+    │   └─ WebhookDisabled         WEBHOOK_DISABLED
+    ├─ QuotaExceeded           RESOURCE_EXHAUSTED    QUOTA_EXCEEDED
     ├─ Unavailable             UNAVAILABLE, and when to try again
     │   ├─ Overloaded              QUEUE_FULL
     │   ├─ DeadlineUnreachable     DEADLINE_UNREACHABLE
@@ -25,6 +34,7 @@
     │   ├─ Draining                DRAINING
     │   └─ DependencyDown          DEPENDENCY_DOWN
     ├─ DeadlineExceeded        DEADLINE_EXCEEDED     DEADLINE_EXCEEDED
+    ├─ ItemKilledWorkers       INTERNAL              ITEM_KILLED_WORKERS
     └─ (all else)              INTERNAL              INTERNAL: our bug
     OperatorError              never crosses the wire; the command line prints it and exits with 1
 
@@ -119,6 +129,18 @@ class UnclassifiableImage(InvalidRequest):
     reason = "IMAGE_UNCLASSIFIABLE"
 
 
+class ImageUnreachable(InvalidRequest):
+    """Expected: an image that is given by its URI cannot be fetched; not told from where or why."""
+
+    reason = "IMAGE_UNREACHABLE"
+
+
+class BatchTooLarge(InvalidRequest):
+    """Expected: more items, or more bytes, than one batch may have."""
+
+    reason = "BATCH_TOO_LARGE"
+
+
 class NotFound(CategorizerError):
     """Expected: what the request names does not exist, or is not the caller's."""
 
@@ -138,6 +160,31 @@ class CategoryNotFound(NotFound):
     reason = "CATEGORY_NOT_FOUND"
 
 
+class BatchNotFound(NotFound):
+    """Expected: no such batch, or it is another tenant's; not told which."""
+
+    reason = "BATCH_NOT_FOUND"
+
+
+class WebhookNotFound(NotFound):
+    """Expected: no such webhook, or it is another tenant's; not told which."""
+
+    reason = "WEBHOOK_NOT_FOUND"
+
+
+class DeliveryNotFound(NotFound):
+    """Expected: the webhook has no such delivery."""
+
+    reason = "DELIVERY_NOT_FOUND"
+
+
+class RequestIdReused(CategorizerError):
+    """Expected: another batch was created with this request id."""
+
+    status = "ALREADY_EXISTS"
+    reason = "REQUEST_ID_REUSED"
+
+
 class FailedPrecondition(CategorizerError):
     """Expected: not in the state that things are in; someone has to change that first."""
 
@@ -155,6 +202,25 @@ class ModelInUse(FailedPrecondition):
     """Expected: the version is what other requests rely on."""
 
     reason = "MODEL_IN_USE"
+
+
+class BatchRunning(FailedPrecondition):
+    """Expected: the batch has not ended."""
+
+    reason = "BATCH_RUNNING"
+
+
+class WebhookDisabled(FailedPrecondition):
+    """Expected: the webhook is not told; enable it first."""
+
+    reason = "WEBHOOK_DISABLED"
+
+
+class QuotaExceeded(CategorizerError):
+    """Expected: the tenant has as many of these as it may."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "QUOTA_EXCEEDED"
 
 
 class Unavailable(CategorizerError):
@@ -209,6 +275,12 @@ class DeadlineExceeded(CategorizerError):
 
     status = "DEADLINE_EXCEEDED"
     reason = "DEADLINE_EXCEEDED"
+
+
+class ItemKilledWorkers(CategorizerError):
+    """Expected: of one item of a batch; the process that worked on it died, time and again."""
+
+    reason = "ITEM_KILLED_WORKERS"
 
 
 class OperatorError(Exception):

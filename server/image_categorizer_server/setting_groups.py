@@ -34,6 +34,9 @@ class ServerSettings(Group):
         ge=1,
         description="Most bytes that the unanswered images of one call may have, but for the last.",
     )
+    upload_idle_s: float = Field(
+        60.0, gt=0, le=3600, description="Time that an upload may bring nothing until it is ended."
+    )
     processes: int = Field(
         1,
         ge=1,
@@ -219,6 +222,12 @@ class TestSettings(Group):
         description="'<ms per micro-batch>,<ms per item>': serves a model fake, of ten categories.",
     )
     trace: str = Field("", description="File that gets a JSON line for each step of each image.")
+    failpoint: str = Field(
+        "", description="'<name>:<n>': the process kills itself at the n-th pass of that point."
+    )
+    clock_offset_s: float = Field(
+        0.0, ge=-1e9, le=1e9, description="Seconds by which the clock is ahead of the system's."
+    )
 
 
 class ModelSettings(Group):

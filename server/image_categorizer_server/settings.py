@@ -1,8 +1,9 @@
 """All settings, read from the environment once and never changed.
 
-`DATABASE_URL`, `REDIS_URL`, `MODEL_PATH`, `MAX_IMAGE_SIZE` and `LOG_LEVEL` have names of their own;
-every other is `CATEGORIZER_<GROUP>__<NAME>`.  A file `.env` in the working directory is read first,
-the environment wins over it.  A name that is not known stops the start: a misspelt setting would
+`DATABASE_URL`, `REDIS_URL`, `CLOUD_PROVIDER`, `STORAGE_BUCKET`, `MODEL_PATH`, `MAX_IMAGE_SIZE`,
+`WORKER_COUNT` and `LOG_LEVEL` have names of their own; every other is
+`CATEGORIZER_<GROUP>__<NAME>`.  A file `.env` in the working directory is read first, the
+environment wins over it.  A name that is not known stops the start: a misspelt setting would
 otherwise leave its default in force, unseen.
 """
 
@@ -16,7 +17,10 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from image_categorizer_server import clock, failpoints
+from image_categorizer_server.batch_groups import BatchSettings, WorkerSettings
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.outside_groups import FetchSettings, StorageSettings
 from image_categorizer_server.setting_groups import (
     CacheSettings,
     ClientSettings,
@@ -31,6 +35,7 @@ from image_categorizer_server.setting_groups import (
     ServerSettings,
     TestSettings,
 )
+from image_categorizer_server.webhook_groups import WebhookSettings
 
 PREFIX = "CATEGORIZER_"
 ENV_FILE = ".env"
@@ -78,6 +83,23 @@ class Settings(BaseSettings):
         validation_alias="MAX_IMAGE_SIZE",
         description="Most size of one encoded image, in MB of 2^20 bytes.",
     )
+    worker_count: int = Field(
+        4,
+        ge=1,
+        le=256,
+        validation_alias="WORKER_COUNT",
+        description="Processes that `image-categorizer worker` starts; `up` starts one.",
+    )
+    cloud_provider: Literal["local", "aws", "gcp", "azure"] = Field(
+        "local",
+        validation_alias="CLOUD_PROVIDER",
+        description="Where images are kept; credentials are those of the provider's own variables.",
+    )
+    storage_bucket: str = Field(
+        "",
+        validation_alias="STORAGE_BUCKET",
+        description="The bucket, or Azure's container; without meaning where images are local.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", validation_alias="LOG_LEVEL", description="Least severity that is logged."
     )
@@ -94,9 +116,14 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     inference: InferenceSettings = InferenceSettings()
     models: ModelSettings = ModelSettings()
+    batch: BatchSettings = BatchSettings()
+    webhook: WebhookSettings = WebhookSettings()
     security: SecuritySettings = SecuritySettings()
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
+    worker: WorkerSettings = WorkerSettings()
+    storage: StorageSettings = StorageSettings()
+    fetch: FetchSettings = FetchSettings()
     test: TestSettings = TestSettings()
 
     @model_validator(mode="after")
@@ -109,6 +136,11 @@ class Settings(BaseSettings):
     def max_image_bytes(self) -> int:
         """The most bytes of one encoded image."""
         return int(self.max_image_size_mb * MEBIBYTE)
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The most bytes of one message: an image twice too large still gets our answer."""
+        return 2 * self.max_image_bytes + MEBIBYTE
 
 
 def variable_names() -> dict[str, str]:
@@ -146,12 +178,15 @@ def refuse_unknown(variables: Iterable[str]) -> None:
 def load_settings(**overrides: Any) -> Settings:
     """Returns the settings of the environment, `overrides` winning over it.
 
+    Arms the failpoint and shifts the clock that they name: an entrance calls it, and tests that
+    make `Settings` themselves are left alone.
+
     Raises:
         OperatorError: expected; names each variable that is unknown or whose value is out of range.
     """
     refuse_unknown([*dotenv_values(ENV_FILE), *os.environ])
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
     except ValidationError as error:
         names = variable_names()
         problems = []
@@ -159,3 +194,9 @@ def load_settings(**overrides: Any) -> Settings:
             dotted = ".".join(map(str, problem["loc"]))
             problems.append(f"{names.get(dotted, dotted)}: {problem['msg']}")
         raise OperatorError(f"Settings are wrong: {'; '.join(problems)}.") from None
+    try:
+        failpoints.arm(settings.test.failpoint)
+    except ValueError as error:
+        raise OperatorError(f"CATEGORIZER_TEST__FAILPOINT {error}.") from None
+    clock.shift(settings.test.clock_offset_s)
+    return settings

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.conftest import EXPORTS
+from tests.e2e.receiver import Receiver, receiving
 from tests.tiny_model import write_tiny_model
 
 START_S = 120  # the first start may export the starter model
@@ -55,6 +56,8 @@ class Up:
     variables: dict[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     process: subprocess.Popen[str] | None = None
+    receiver_port: int = 0
+    """Where the session's `up` may send webhooks on this machine, by http."""
 
     def start(self) -> float:
         """Starts it; returns after how many seconds it answered."""
@@ -97,14 +100,26 @@ class Up:
 
 @pytest.fixture(scope="session")
 def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
+    receiver_port = free_port()
     variables = {
+        "CATEGORIZER_FETCH__ALLOW_HTTP": "true",
+        "CATEGORIZER_FETCH__ALLOWED_PORTS": f"[{receiver_port}]",
+        "CATEGORIZER_FETCH__ALLOWED_NETWORKS": '["127.0.0.0/8"]',
         "CATEGORIZER_GATEWAY__CORS_ORIGINS": '["https://app.example"]',
         "MAX_IMAGE_SIZE": "2",
     }
     running = Up(tmp_path_factory.mktemp("up"), free_port(), variables)
+    running.receiver_port = receiver_port
     running.start()
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture
+def receiver(up) -> Iterator[Receiver]:
+    """Where webhooks of the session's `up` may go."""
+    with receiving(up.receiver_port) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -62,11 +62,19 @@ def test_after_kill_9_of_up_nothing_is_left_and_the_next_start_works(fresh):
     assert httpx.get(f"{fresh.url}/v1/info", headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["server", "gateway", "redis", "postgres"])
+def is_ready(running: Up) -> bool:
+    try:
+        return bool(httpx.get(f"{running.url}/readyz").json() == {"ready": True, "degraded": []})
+    except (httpx.HTTPError, ValueError):
+        return False
+
+
+@pytest.mark.parametrize("name", ["server", "worker", "gateway", "redis", "postgres"])
 def test_a_part_that_dies_is_started_again(fresh, name):
     fresh.start()
     is_part = {
         "server": lambda words: words[-1] == "serve",
+        "worker": lambda words: words[-1] == "image_categorizer_workers",
         "gateway": lambda words: any(word.endswith("envoy.yaml") for word in words),
         "redis": lambda words: "redis-server" in words[0],
         "postgres": lambda words: words[0].endswith("/postgres"),
@@ -76,15 +84,10 @@ def test_a_part_that_dies_is_started_again(fresh, name):
     part.kill()
     part.wait(5)
     deadline_s = time.monotonic() + 30
-    while True:
-        try:
-            if httpx.get(f"{fresh.url}/readyz").json() == {"ready": True, "degraded": []}:
-                break
-        except (httpx.HTTPError, ValueError):
-            pass
+    words = f"{name} ended with status -9; starting it again"
+    while not (any(words in line for line in fresh.lines) and is_ready(fresh)):
         assert time.monotonic() < deadline_s, fresh.lines
         time.sleep(0.1)
-    assert any(f"{name} ended with status -9; starting it again" in line for line in fresh.lines)
 
 
 def test_a_taken_port_is_refused_in_one_sentence(tmp_path):
@@ -146,5 +149,6 @@ def test_logs_are_for_people(fresh):
         "postgres.log",
         "redis.log",
         "server.log",
+        "worker.log",
     }
     assert os.access(fresh.data / "logs" / "gateway.log", os.R_OK)

@@ -20,6 +20,14 @@ from image_categorizer_server.setting_groups import DatabaseSettings
 from image_categorizer_server.settings import Settings
 
 from tests.conftest import EXPORTS
+from tests.integration.hosts import (
+    ALLOWED,
+    PRIVATE,
+    Canary,
+    Names,
+    running_canary,
+    running_names,
+)
 
 
 @dataclass
@@ -55,7 +63,11 @@ async def stores(clean_environment, tmp_path_factory) -> AsyncIterator[Stores]:
 async def empty_database(stores) -> str:
     """The database's address, all our tables emptied."""
     connection = await asyncpg.connect(stores.postgres.url)
-    await connection.execute("TRUNCATE api_keys")
+    tables = await connection.fetchval(
+        "SELECT string_agg(tablename, ', ') FROM pg_tables"
+        " WHERE schemaname = 'public' AND tablename <> 'tortoise_migrations'"
+    )
+    await connection.execute(f"TRUNCATE {tables}")
     await connection.close()
     return str(stores.postgres.url)
 
@@ -66,6 +78,7 @@ def settings(stores, empty_database, tmp_path) -> Settings:
         DATABASE_URL=empty_database,
         REDIS_URL=stores.redis.url,
         MODEL_PATH=tmp_path / "models",
+        storage={"path": tmp_path / "images"},
         server={"bind": f"unix:{stores.installation.sockets}/test.sock", "drain_s": 5},
         models={"cache_path": EXPORTS, "scan_interval_s": 0.1},
         security={"key_cache_s": 0.2},
@@ -118,6 +131,22 @@ async def server(settings) -> AsyncIterator[Running]:
 async def database(empty_database) -> AsyncIterator[None]:
     async with open_database(empty_database, DatabaseSettings()):
         yield
+
+
+@pytest.fixture
+async def names() -> AsyncIterator[Names]:
+    """A DNS server that knows one public host."""
+    async with running_names() as names:
+        names.records["photos.test"] = [ALLOWED]
+        yield names
+
+
+@pytest.fixture
+async def canary() -> AsyncIterator[Canary]:
+    """Listens on private addresses; fails the test that reaches it."""
+    async with running_canary(PRIVATE, "::1", "127.0.0.3") as canary:
+        yield canary
+        assert canary.accepts == 0
 
 
 async def collected(results, into):

@@ -1,12 +1,14 @@
-"""Whole installations of their own, each with settings that make one promise visible."""
+"""Installations whose settings make one promise visible; stores that all tests share."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import psutil
 import pytest
 
 from tests.e2e.conftest import Up, free_port
+from tests.reliability.house import QUICK, House, open_house
+from tests.reliability.ledger import Ledger
 
 Start = Callable[..., Up]
 
@@ -32,3 +34,24 @@ def part(running: Up, name: str) -> psutil.Process:
     """Returns the process of one part: server, gateway, redis, postgres."""
     parts = json.loads((running.data / "run" / "parts.json").read_text())
     return psutil.Process(next(p["pid"] for p in parts if p["name"] == name))
+
+
+@pytest.fixture(scope="session")
+async def open_stores(clean_environment, tmp_path_factory) -> AsyncIterator[House]:
+    async with open_house(tmp_path_factory.mktemp("house")) as house:
+        yield house
+
+
+@pytest.fixture
+async def house(open_stores) -> AsyncIterator[House]:
+    await open_stores.empty()
+    for name in ("server", "worker", "workers"):
+        (open_stores.folder / f"{name}.log").unlink(missing_ok=True)
+    open_stores.variables = dict(QUICK)
+    yield open_stores
+    open_stores.end_all()
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()

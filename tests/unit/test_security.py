@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from image_categorizer.v1 import classify_pb2, health_pb2, metadata_pb2
+from image_categorizer.v1 import admin_pb2, batch_pb2, classify_pb2, health_pb2, metadata_pb2
 from image_categorizer_server import clock
 from image_categorizer_server.domain import ApiKey, Principal, Role
 from image_categorizer_server.errors import (
@@ -19,7 +19,7 @@ from image_categorizer_server.security.roles import LEAST_ROLE, PUBLIC, authoriz
 
 METHODS = [
     f"/{service.full_name}/{method.name}"
-    for module in (classify_pb2, metadata_pb2, health_pb2)
+    for module in (classify_pb2, batch_pb2, metadata_pb2, admin_pb2, health_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]

@@ -7,22 +7,29 @@ result = client.classify_image("cat.jpg")
 print(result.category, result.confidence)
 """
 
+from image_categorizer._batches import Batch, BatchOptions, BatchProgress, BatchResult
 from image_categorizer._calls import Classification, Image, ModelRef, Options, Prediction, Timing
 from image_categorizer._streams import Lane, Progress, Result, Source, image_files
 from image_categorizer.aio import AsyncImageCategorizationClient
 from image_categorizer.client import ImageCategorizationClient
 from image_categorizer.errors import (
+    BatchNotFound,
+    BatchRunning,
+    BatchTooLarge,
     CategorizerError,
     CategoryNotFound,
     CredentialsInvalid,
     CredentialsMissing,
     DeadlineExceeded,
     DeadlineUnreachable,
+    DeliveryNotFound,
     DependencyDown,
     Draining,
     FailedPrecondition,
     ImageTooLarge,
+    ImageUnreachable,
     InvalidRequest,
+    ItemKilledWorkers,
     ModelFailed,
     ModelFailing,
     ModelInUse,
@@ -30,6 +37,8 @@ from image_categorizer.errors import (
     ModelNotFound,
     NotFound,
     Overloaded,
+    QuotaExceeded,
+    RequestIdReused,
     RoleInsufficient,
     TooManyPixels,
     Unauthenticated,
@@ -37,10 +46,20 @@ from image_categorizer.errors import (
     UnclassifiableImage,
     UndecodableImage,
     UnsupportedFormat,
+    WebhookDisabled,
+    WebhookNotFound,
 )
+from image_categorizer.webhooks import WebhookInvalid, verify_webhook
 
 __all__ = [
     "AsyncImageCategorizationClient",
+    "Batch",
+    "BatchNotFound",
+    "BatchOptions",
+    "BatchProgress",
+    "BatchResult",
+    "BatchRunning",
+    "BatchTooLarge",
     "CategorizerError",
     "CategoryNotFound",
     "Classification",
@@ -48,13 +67,16 @@ __all__ = [
     "CredentialsMissing",
     "DeadlineExceeded",
     "DeadlineUnreachable",
+    "DeliveryNotFound",
     "DependencyDown",
     "Draining",
     "FailedPrecondition",
     "Image",
     "ImageCategorizationClient",
     "ImageTooLarge",
+    "ImageUnreachable",
     "InvalidRequest",
+    "ItemKilledWorkers",
     "Lane",
     "ModelFailed",
     "ModelFailing",
@@ -67,6 +89,8 @@ __all__ = [
     "Overloaded",
     "Prediction",
     "Progress",
+    "QuotaExceeded",
+    "RequestIdReused",
     "Result",
     "RoleInsufficient",
     "Source",
@@ -77,5 +101,9 @@ __all__ = [
     "UnclassifiableImage",
     "UndecodableImage",
     "UnsupportedFormat",
+    "WebhookDisabled",
+    "WebhookInvalid",
+    "WebhookNotFound",
     "image_files",
+    "verify_webhook",
 ]

@@ -123,7 +123,11 @@ class AsyncStream:
             await call.write(self._ledger.config)
             while (item := await self._next_item()) is not None:
                 try:
-                    request = await asyncio.to_thread(item.request, self._max_image_bytes)
+                    request = (
+                        await asyncio.to_thread(item.request, self._max_image_bytes)
+                        if item.is_slow
+                        else item.request(self._max_image_bytes)
+                    )
                 except (OSError, CategorizerError) as error:
                     if result := self._ledger.failed(item, error):
                         self._results.put_nowait(result)

@@ -23,6 +23,7 @@ SERVICE_CONFIG = {
             "name": [
                 {"service": "image_categorizer.v1.ClassifyService"},
                 {"service": "image_categorizer.v1.MetadataService"},
+                {"service": "image_categorizer.v1.BatchService"},
             ],
             "retryPolicy": {
                 "maxAttempts": 4,
@@ -32,8 +33,16 @@ SERVICE_CONFIG = {
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         },
-        # A stream is opened again by `_streams.py`, which knows what is unanswered.
-        {"name": [{"service": "image_categorizer.v1.ClassifyService", "method": "ClassifyStream"}]},
+        # Streams are opened again by this package, which knows what is unanswered; gRPC would hold
+        # in memory what it might have to send again.
+        {
+            "name": [
+                {"service": "image_categorizer.v1.ClassifyService", "method": "ClassifyStream"},
+                {"service": "image_categorizer.v1.BatchService", "method": "UploadBatch"},
+                {"service": "image_categorizer.v1.BatchService", "method": "ExportBatchResults"},
+                {"service": "image_categorizer.v1.BatchService", "method": "WatchBatch"},
+            ]
+        },
     ]
 }
 

@@ -30,6 +30,7 @@ Progress = Callable[[int, int | None], None]
 # Twice what the server takes at once by default: the next image is on its way when there is room.
 MOST_OPEN = 128
 MOST_OPEN_BYTES = 64 * MEBIBYTE
+FEW_BYTES = 256 * 1024
 MOST_ATTEMPTS = 5
 """How often one image is sent to a server that is too busy for it."""
 MOST_BREAKS = 10
@@ -83,6 +84,11 @@ class Item:
     size_bytes: int = 0
     attempts: int = 0
     has_result: bool = False
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether `request` takes longer than handing it to a thread."""
+        return self.content is None or len(self.content) > FEW_BYTES
 
     def request(self, max_image_bytes: int) -> classify_pb2.ClassifyStreamRequest:
         """Returns the message that sends it; blocks while the file is read.
@@ -212,14 +218,14 @@ class Ledger:
             CategorizerError: `error`, where calling again would not help, or has not helped.
         """
         self._breaks += 1
-        if self._breaks >= MOST_BREAKS or not _is_passing(error):
+        if self._breaks >= MOST_BREAKS or not is_passing(error):
             raise error
         self._to_send.extendleft(reversed(self._unanswered.values()))
         self._unanswered.clear()
         return max(error.retry_after_s or 0.0, backoff_s(self._breaks))
 
 
-def _is_passing(error: CategorizerError) -> bool:
+def is_passing(error: CategorizerError) -> bool:
     """Returns whether a call that ended so may go well the next time.
 
     A connection that breaks shows as INTERNAL, UNKNOWN or CANCELLED with no word of the server's;

@@ -10,16 +10,17 @@ import grpc
 from google.protobuf.message import Message
 
 from image_categorizer import _calls
+from image_categorizer._aio_batches import AsyncBatchMethods
 from image_categorizer._aio_stream import AsyncStream
 from image_categorizer._calls import Classification, Image, Options
 from image_categorizer._streams import Lane, Ledger, Progress, Result, Source, image_files
 from image_categorizer.errors import from_rpc_error
-from image_categorizer.v1 import classify_pb2_grpc, metadata_pb2, metadata_pb2_grpc
+from image_categorizer.v1 import batch_pb2_grpc, classify_pb2_grpc, metadata_pb2, metadata_pb2_grpc
 
 Response = TypeVar("Response", bound=Message)
 
 
-class AsyncImageCategorizationClient:
+class AsyncImageCategorizationClient(AsyncBatchMethods):
     """The twin of `ImageCategorizationClient`: the same methods, awaited.
 
         async with AsyncImageCategorizationClient(api_key="ic_...", base_url="localhost:8080") as
@@ -48,6 +49,7 @@ class AsyncImageCategorizationClient:
         self._timeout_s = timeout_s
         self._classify = classify_pb2_grpc.ClassifyServiceStub(self._channel)
         self._metadata = metadata_pb2_grpc.MetadataServiceStub(self._channel)
+        self._batches = batch_pb2_grpc.BatchServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self

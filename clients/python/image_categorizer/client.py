@@ -11,14 +11,15 @@ from google.protobuf.message import Message
 from image_categorizer import _calls
 from image_categorizer._calls import Classification, Image, Options
 from image_categorizer._streams import Lane, Ledger, Progress, Result, Source, image_files
+from image_categorizer._sync_batches import BatchMethods
 from image_categorizer._sync_stream import SyncStream
 from image_categorizer.errors import from_rpc_error
-from image_categorizer.v1 import classify_pb2_grpc, metadata_pb2, metadata_pb2_grpc
+from image_categorizer.v1 import batch_pb2_grpc, classify_pb2_grpc, metadata_pb2, metadata_pb2_grpc
 
 Response = TypeVar("Response", bound=Message)
 
 
-class ImageCategorizationClient:
+class ImageCategorizationClient(BatchMethods):
     """Classifies images; may be used from several threads at once.
 
         with ImageCategorizationClient(api_key="ic_...", base_url="localhost:8080") as client:
@@ -57,6 +58,7 @@ class ImageCategorizationClient:
         self._timeout_s = timeout_s
         self._classify = classify_pb2_grpc.ClassifyServiceStub(self._channel)
         self._metadata = metadata_pb2_grpc.MetadataServiceStub(self._channel)
+        self._batches = batch_pb2_grpc.BatchServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self

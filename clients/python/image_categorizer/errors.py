@@ -10,13 +10,22 @@ CategorizerError
 │   ├─ UnsupportedFormat       an image of a format that is not read
 │   ├─ ImageTooLarge           too many bytes
 │   ├─ TooManyPixels           too many pixels, or an absurd shape
-│   └─ UnclassifiableImage     the model fails on this image
+│   ├─ UnclassifiableImage     the model fails on this image
+│   ├─ ImageUnreachable        it cannot be fetched from its URI
+│   └─ BatchTooLarge           too many items or bytes for one batch
 ├─ NotFound
 │   ├─ ModelNotFound
-│   └─ CategoryNotFound
+│   ├─ CategoryNotFound
+│   ├─ BatchNotFound
+│   ├─ WebhookNotFound
+│   └─ DeliveryNotFound
+├─ RequestIdReused         another batch was created with this request id
 ├─ FailedPrecondition      not as things are; someone has to change that first
 │   ├─ ModelFailed             the version does not answer
-│   └─ ModelInUse              other requests rely on the version
+│   ├─ ModelInUse              other requests rely on the version
+│   ├─ BatchRunning            it has not ended
+│   └─ WebhookDisabled         enable it first
+├─ QuotaExceeded           the tenant has as many of these as it may
 ├─ Unavailable             not now; was tried again already
 │   ├─ Overloaded
 │   ├─ DeadlineUnreachable
@@ -24,6 +33,7 @@ CategorizerError
 │   ├─ ModelLoading
 │   ├─ Draining
 │   └─ DependencyDown
+├─ ItemKilledWorkers       of an item of a batch: processes die of it
 └─ DeadlineExceeded        no answer within `timeout_s`
 """
 
@@ -116,6 +126,18 @@ class UnclassifiableImage(InvalidRequest):
     reason = "IMAGE_UNCLASSIFIABLE"
 
 
+class ImageUnreachable(InvalidRequest):
+    """An image that is given by its URI cannot be fetched."""
+
+    reason = "IMAGE_UNREACHABLE"
+
+
+class BatchTooLarge(InvalidRequest):
+    """More items, or more bytes, than one batch may have."""
+
+    reason = "BATCH_TOO_LARGE"
+
+
 class NotFound(CategorizerError):
     """What the request names does not exist."""
 
@@ -134,6 +156,30 @@ class CategoryNotFound(NotFound):
     reason = "CATEGORY_NOT_FOUND"
 
 
+class BatchNotFound(NotFound):
+    """No such batch."""
+
+    reason = "BATCH_NOT_FOUND"
+
+
+class WebhookNotFound(NotFound):
+    """No such webhook."""
+
+    reason = "WEBHOOK_NOT_FOUND"
+
+
+class DeliveryNotFound(NotFound):
+    """The webhook has no such delivery."""
+
+    reason = "DELIVERY_NOT_FOUND"
+
+
+class RequestIdReused(CategorizerError):
+    """Another batch was created with this request id."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
 class FailedPrecondition(CategorizerError):
     """Not in the state that things are in; someone has to change that first."""
 
@@ -150,6 +196,24 @@ class ModelInUse(FailedPrecondition):
     """The version is what other requests rely on."""
 
     reason = "MODEL_IN_USE"
+
+
+class BatchRunning(FailedPrecondition):
+    """The batch has not ended."""
+
+    reason = "BATCH_RUNNING"
+
+
+class WebhookDisabled(FailedPrecondition):
+    """The webhook is not told; enable it first."""
+
+    reason = "WEBHOOK_DISABLED"
+
+
+class QuotaExceeded(CategorizerError):
+    """The tenant has as many of these as it may."""
+
+    reason = "QUOTA_EXCEEDED"
 
 
 class Unavailable(CategorizerError):
@@ -192,6 +256,12 @@ class DependencyDown(Unavailable):
     """A part that the server needs does not answer."""
 
     reason = "DEPENDENCY_DOWN"
+
+
+class ItemKilledWorkers(CategorizerError):
+    """Of one item of a batch: the process that worked on it died, time and again."""
+
+    reason = "ITEM_KILLED_WORKERS"
 
 
 class DeadlineExceeded(CategorizerError):

@@ -8,12 +8,14 @@ from rich.console import Console
 from image_categorizer_server.cli import (
     add,
     aliases,
+    batch,
     bench,
     classify,
     keys,
     models,
     quantize,
     services,
+    worker,
 )
 from image_categorizer_server.errors import CategorizerError, OperatorError
 from image_categorizer_server.version import VERSION
@@ -25,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 services.register(app)
+worker.register(app)
 keys.register(app)
 classify.register(app)
 bench.register(app)
@@ -32,6 +35,7 @@ add.register(models.app)
 aliases.register(models.app)
 quantize.register(models.app)
 app.add_typer(models.app, name="models")
+app.add_typer(batch.app, name="batch")
 app.add_typer(keys.app, name="keys")
 
 

@@ -59,7 +59,7 @@ def classify(
     A running `up` is found by --data and needs no key; another server is told by
     CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY.
     """
-    base_url, api_key = _server(data)
+    base_url, api_key = server_of(data)
     files = _expanded(paths)
     options = Options(model=model, top_k=top_k, confidence_threshold=threshold)
     failed = asyncio.run(_classify_all(files, base_url, api_key, options, as_json))
@@ -67,7 +67,7 @@ def classify(
         raise OperatorError(f"{failed} of {len(files)} images could not be classified.")
 
 
-def _server(data: Path | None) -> tuple[str, str]:
+def server_of(data: Path | None) -> tuple[str, str]:
     """Returns address and key of the server that the command means."""
     client = settings_for(data).client
     if client.base_url:

@@ -28,7 +28,7 @@ def up(
     ] = 8080,
     data: Data = None,
 ) -> None:
-    """Start everything on this machine: PostgreSQL, Redis, the server, Envoy.
+    """Start everything on this machine: PostgreSQL, Redis, the server, a worker, Envoy.
 
     The first start makes the data folder, exports the starter model and prints an admin key, once.
     """

@@ -23,6 +23,10 @@ UNREACHABLE = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
 )
 
 
@@ -79,6 +83,28 @@ async def faults_as_ours() -> AsyncIterator[None]:
         yield
     except UNREACHABLE as error:
         raise DependencyDown("the database does not answer") from error
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[Any]:
+    """Yields an asyncpg connection, each of whose statements is a transaction of its own.
+
+    Raises:
+        DependencyDown: expected; the database does not answer.
+    """
+    async with faults_as_ours(), get_connection("default").acquire_connection() as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def transaction() -> AsyncIterator[Any]:
+    """Yields an asyncpg connection; commits what was done with it, or on an error none of it.
+
+    Raises:
+        DependencyDown: expected; the database does not answer.
+    """
+    async with connected() as connection, connection.transaction():
+        yield connection
 
 
 async def check_database() -> None:

@@ -9,7 +9,7 @@ from string import Template
 from image_categorizer_server.settings import Settings
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
-SERVICES = ("ClassifyService", "MetadataService", "HealthService")
+SERVICES = ("ClassifyService", "BatchService", "MetadataService", "AdminService", "HealthService")
 JSON_OVERHEAD_BYTES = 64 * 1024
 # So that the server, which gives up at the deadline, answers first.
 LATER_S = 1.0
@@ -23,6 +23,7 @@ REQUEST_HEADERS = (
     "x-user-agent",
 )
 RESPONSE_HEADERS = (
+    "content-disposition",
     "grpc-message",
     "grpc-status",
     "grpc-status-details-bin",
@@ -42,7 +43,7 @@ def render(
 ) -> str:
     """Returns the configuration as YAML."""
     folder = gateway_folder()
-    max_body_bytes = math.ceil(settings.max_image_bytes / 3) * 4 + JSON_OVERHEAD_BYTES
+    max_body_bytes = _in_base64(settings.max_image_bytes)
     values = {
         "host": settings.gateway.host,
         "port": port,
@@ -56,6 +57,7 @@ def render(
         "services": json.dumps([f"image_categorizer.v1.{service}" for service in SERVICES]),
         "cors": json.dumps(_cors(settings.gateway.cors_origins)),
         "max_body_bytes": max_body_bytes,
+        "max_batch_body_bytes": math.ceil(settings.max_message_bytes / 3) * 4,
         "max_image_bytes": settings.max_image_bytes,
         "max_deadline_s": settings.server.max_deadline_s,
         "route_timeout_s": settings.server.max_deadline_s + LATER_S,
@@ -69,6 +71,11 @@ def reachable_host(host: str, name: str = "127.0.0.1") -> str:
     return name if host in (ALL_INTERFACES, "127.0.0.1") else host
 
 
+def _in_base64(size_bytes: int) -> int:
+    """Returns how large a JSON body is that holds so many bytes."""
+    return math.ceil(size_bytes / 3) * 4 + JSON_OVERHEAD_BYTES
+
+
 def _cors(origins: tuple[str, ...]) -> dict[str, object]:
     if not origins:
         return {}
@@ -79,7 +86,7 @@ def _cors(origins: tuple[str, ...]) -> dict[str, object]:
     policy = {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
         "allow_origin_string_match": matches,
-        "allow_methods": "GET, POST, DELETE, OPTIONS",
+        "allow_methods": "GET, POST, PATCH, DELETE, OPTIONS",
         "allow_headers": ", ".join(REQUEST_HEADERS),
         "expose_headers": ", ".join(RESPONSE_HEADERS),
         "max_age": "600",

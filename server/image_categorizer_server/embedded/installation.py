@@ -1,9 +1,10 @@
 """What lies where below `--data`, and how other commands find it.
 
-<data>/postgres/  redis/  models/  logs/
+<data>/postgres/  redis/  models/  images/  logs/
        run/               sockets, rendered configuration, the pids of the parts
        installation.json  where the parts answer; read by the other commands
        client.key         the command line's own key (role classifier), made when first needed
+       worker.key         the workers' own (role classifier)
        up.lock            held by a running `up`
 """
 
@@ -34,6 +35,7 @@ class Addresses(BaseModel):
     database_url: str
     redis_url: str
     model_path: Path
+    storage_path: Path = Path("images")
 
 
 class Installation:
@@ -44,6 +46,9 @@ class Installation:
         self.logs = self.data / "logs"
         self.run = self.data / "run"
         self.model_path = Path(os.environ.get("MODEL_PATH", self.data / "models")).resolve()
+        self.storage_path = Path(
+            os.environ.get("CATEGORIZER_STORAGE__PATH", self.data / "images")
+        ).resolve()
         self.client_key = self.data / "client.key"
         self._addresses = self.data / "installation.json"
         self._lock = self.data / "up.lock"
@@ -132,4 +137,5 @@ def settings_for(data: Path | None) -> Settings:
         DATABASE_URL=addresses.database_url,
         REDIS_URL=addresses.redis_url,
         MODEL_PATH=addresses.model_path,
+        storage={"path": addresses.storage_path},
     )

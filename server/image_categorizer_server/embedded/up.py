@@ -13,7 +13,8 @@ from image_categorizer_server.domain import Role
 from image_categorizer_server.embedded.gateway import reachable_host
 from image_categorizer_server.embedded.installation import Addresses, Installation
 from image_categorizer_server.embedded.parts import EmbeddedRedis, Gateway, Postgres, Servers
-from image_categorizer_server.embedded.supervisor import Supervisor
+from image_categorizer_server.embedded.supervisor import Part, Supervisor
+from image_categorizer_server.embedded.workers import worker_key, worker_part
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings import Settings
 
@@ -69,6 +70,7 @@ async def _start_and_watch(
         "DATABASE_URL": addresses.database_url,
         "REDIS_URL": addresses.redis_url,
         "MODEL_PATH": str(addresses.model_path),
+        "CATEGORIZER_STORAGE__PATH": str(addresses.storage_path),
         "CATEGORIZER_LOG_FORMAT": os.environ.get("CATEGORIZER_LOG_FORMAT", "console"),
     }
     servers = Servers(installation, settings)
@@ -76,6 +78,8 @@ async def _start_and_watch(
     await _timed(say, "server", note, lambda: supervisor.start(*servers.parts(environment)))
     gateway = Gateway(installation, settings, port, servers.sockets)
     await _timed(say, "gateway", "", lambda: supervisor.start(gateway.part()))
+    worker = await _worker(installation, settings, addresses, servers, environment)
+    await _timed(say, "worker", "", lambda: supervisor.start(worker))
     await _announce(addresses, settings, installation, say)
     await supervisor.watch()
 
@@ -103,7 +107,24 @@ async def _start_stores(
         database_url=postgres.url if own_database else settings.database_url,
         redis_url=redis.url if own_redis else settings.redis_url,
         model_path=installation.model_path,
+        storage_path=installation.storage_path,
     )
+
+
+async def _worker(
+    installation: Installation,
+    settings: Settings,
+    addresses: Addresses,
+    servers: Servers,
+    environment: dict[str, str],
+) -> Part:
+    """Returns the worker; it calls a lone server directly, several through the gateway."""
+    sockets = servers.sockets
+    base_url = f"unix:{sockets[0]}" if len(sockets) == 1 else addresses.base_url
+    api_key = await worker_key(installation, addresses.database_url, settings.database)
+    calls = {"CATEGORIZER_CLIENT__BASE_URL": base_url, "CATEGORIZER_CLIENT__API_KEY": api_key}
+    alive = installation.run / "worker.alive"
+    return worker_part("worker", alive, settings, {**environment, **calls})
 
 
 async def _announce(

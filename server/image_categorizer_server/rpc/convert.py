@@ -102,6 +102,8 @@ def server_info(info: ServerInfo) -> metadata_pb2.ServerInfo:
             default_deadline_s=info.default_deadline_s,
             max_deadline_s=info.max_deadline_s,
             max_stream_in_flight=info.max_stream_in_flight,
+            max_batch_items=info.max_batch_items,
+            max_batch_bytes=info.max_batch_bytes,
         ),
     )
 

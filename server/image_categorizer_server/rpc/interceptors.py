@@ -6,7 +6,8 @@ The one place that turns exceptions into statuses; nothing from inside reaches a
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -31,6 +32,8 @@ Context = grpc.aio.ServicerContext[Message, Message]
 Headers = dict[str, str]
 Behaviour = Callable[[Message, Context], Awaitable[Message]]
 StreamBehaviour = Callable[[AsyncIterator[Message], Context], Awaitable[None]]
+UploadBehaviour = Callable[[AsyncIterator[Message], Context], Awaitable[Message]]
+DownloadBehaviour = Callable[[Message, Context], AsyncGenerator[Message]]
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # not subscriptable at run time
 # Streams of libraries' own services, which touch nothing of ours.
@@ -60,7 +63,19 @@ class Edge(grpc.aio.ServerInterceptor):
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
-        assert handler.unary_unary is not None, "no other streams are wrapped yet"
+        if handler.stream_unary is not None:
+            return grpc.stream_unary_rpc_method_handler(
+                self._wrapped_upload(method, cast("UploadBehaviour", handler.stream_unary)),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                self._wrapped_download(method, cast("DownloadBehaviour", handler.unary_stream)),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
+        assert handler.unary_unary is not None
         return grpc.unary_unary_rpc_method_handler(
             self._wrapped(method, cast("Behaviour", handler.unary_unary)),
             request_deserializer=handler.request_deserializer,
@@ -95,6 +110,45 @@ class Edge(grpc.aio.ServerInterceptor):
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 failure = failure_of(error, method, call)
             else:
+                return
+            await abort(context, failure, call.request_id)
+
+        return serve
+
+    def _wrapped_upload(self, method: str, behaviour: UploadBehaviour) -> UploadBehaviour:
+        """An upload lasts as long as its client sends: only silence ends it."""
+        silence_s = self._backend.settings.server.upload_idle_s
+
+        async def serve(requests: AsyncIterator[Message], context: Context) -> Message:
+            call, headers = _begin(context)
+            call.readmit = partial(self._admit, method, headers)
+            try:
+                await call.readmit()
+                # Tells the gateway that the call has begun: it would time the upload out.
+                await context.send_initial_metadata((("x-request-id", call.request_id),))
+                response = await behaviour(_never_silent(requests, silence_s), context)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
+                failure = failure_of(error, method, call)
+            else:
+                context.set_trailing_metadata((("x-request-id", call.request_id),))
+                return response
+            return await abort(context, failure, call.request_id)
+
+        return serve
+
+    def _wrapped_download(self, method: str, behaviour: DownloadBehaviour) -> DownloadBehaviour:
+        async def serve(request: Message, context: Context) -> AsyncGenerator[Message]:
+            call, headers = _begin(context)
+            call.readmit = partial(self._admit, method, headers)
+            try:
+                await call.readmit()
+                async with aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
+                failure = failure_of(error, method, call)
+            else:
+                context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return
             await abort(context, failure, call.request_id)
 
@@ -140,6 +194,34 @@ def _begin(context: Context) -> tuple[Call, Headers]:
     bind_request(call.request_id, trace_id_of(headers.get("traceparent")))
     current_call.set(call)
     return call, headers
+
+
+async def _never_silent(
+    requests: AsyncIterator[Message], silence_s: float
+) -> AsyncIterator[Message]:
+    """Yields what the client sends.
+
+    Raises:
+        DeadlineExceeded: expected; nothing came for `silence_s` seconds.
+    """
+    while True:
+        # A read cannot be taken back: left alone, it ends with the call.
+        reading = asyncio.ensure_future(anext(requests))
+        reading.add_done_callback(_forget)
+        await asyncio.wait({reading}, timeout=silence_s)
+        if not reading.done():
+            raise DeadlineExceeded(f"nothing came for {silence_s:g} seconds")
+        try:
+            message = reading.result()
+        except StopAsyncIteration:
+            return
+        yield message
+
+
+def _forget(task: "asyncio.Future[Message]") -> None:
+    """Marks what a task raised as seen."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def abort(context: Context, error: CategorizerError, request_id: str) -> NoReturn:

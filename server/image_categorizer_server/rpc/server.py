@@ -9,6 +9,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from image_categorizer.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    batch_pb2,
+    batch_pb2_grpc,
     classify_pb2,
     classify_pb2_grpc,
     health_pb2,
@@ -21,25 +25,24 @@ from image_categorizer.v1 import (
 
 from image_categorizer_server.backend import Backend, open_backend, watching_models
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.rpc.admin import AdminServicer
+from image_categorizer_server.rpc.archive import ArchiveLimits
+from image_categorizer_server.rpc.batch import BatchServicer
 from image_categorizer_server.rpc.classify import ClassifyServicer
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.interceptors import Edge
 from image_categorizer_server.rpc.metadata import MetadataServicer
-from image_categorizer_server.settings import MEBIBYTE, Settings
+from image_categorizer_server.rpc.validation_batch import BatchLimits
+from image_categorizer_server.settings import Settings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 MOST_STREAMS = 1000
 SERVICES = tuple(
     descriptor.full_name
-    for module in (classify_pb2, metadata_pb2, health_pb2)
+    for module in (classify_pb2, batch_pb2, metadata_pb2, admin_pb2, health_pb2)
     for descriptor in module.DESCRIPTOR.services_by_name.values()
 )
-
-
-def max_message_bytes(max_image_bytes: int) -> int:
-    """Returns the largest message taken: an image twice too large still gets our answer."""
-    return 2 * max_image_bytes + MEBIBYTE
 
 
 def build_server(
@@ -57,7 +60,7 @@ def build_server(
     server = grpc.aio.server(
         interceptors=[Edge(backend)],
         options=[
-            ("grpc.max_receive_message_length", max_message_bytes(settings.max_image_bytes)),
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_concurrent_streams", MOST_STREAMS),
             ("grpc.so_reuseport", int(shares_port)),
             # The gateway asks every 30 s whether we live, also while a stream is silent.
@@ -72,6 +75,8 @@ def build_server(
         backend.refusing,
     )
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
+    batch_pb2_grpc.add_BatchServiceServicer_to_server(batch_servicer(backend), server)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(backend.webhooks), server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(
         MetadataServicer(backend.catalog), server
     )
@@ -83,6 +88,25 @@ def build_server(
             (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
     return server, health_servicer
+
+
+def batch_servicer(backend: Backend) -> BatchServicer:
+    """Returns the servicer of batches, with the limits that the settings state."""
+    settings = backend.settings
+    limits = BatchLimits(
+        max_items=settings.batch.max_items,
+        max_filter_categories=settings.limits.max_filter_categories,
+        max_url_characters=settings.fetch.max_url_characters,
+        allow_http=settings.fetch.allow_http,
+    )
+    archives = ArchiveLimits(
+        max_bytes=settings.batch.max_zip_bytes,
+        max_entries=settings.batch.max_items,
+        max_unpacked_bytes=settings.batch.max_bytes,
+        max_ratio=settings.batch.max_zip_ratio,
+        max_image_bytes=settings.max_image_bytes,
+    )
+    return BatchServicer(backend.batches, limits, archives, backend.refusing)
 
 
 async def serve(settings: Settings, *, one_of_many: bool = False) -> None:

@@ -234,6 +234,8 @@ class Limits(_message.Message):
     DEFAULT_DEADLINE_S_FIELD_NUMBER: _builtins.int
     MAX_DEADLINE_S_FIELD_NUMBER: _builtins.int
     MAX_STREAM_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_ITEMS_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_BYTES_FIELD_NUMBER: _builtins.int
     max_image_bytes: _builtins.int
     """The most bytes of one encoded image."""
     max_image_pixels: _builtins.int
@@ -250,6 +252,10 @@ class Limits(_message.Message):
     """Seconds that a request may take at most; a later deadline is brought forward to it."""
     max_stream_in_flight: _builtins.int
     """The most items of one `ClassifyStream` call that may be unanswered."""
+    max_batch_items: _builtins.int
+    """The most images of one batch."""
+    max_batch_bytes: _builtins.int
+    """The most bytes that the images of one batch have together."""
     def __init__(
         self,
         *,
@@ -261,10 +267,12 @@ class Limits(_message.Message):
         default_deadline_s: _builtins.float = ...,
         max_deadline_s: _builtins.float = ...,
         max_stream_in_flight: _builtins.int = ...,
+        max_batch_items: _builtins.int = ...,
+        max_batch_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_deadline_s", b"default_deadline_s", "max_aspect_ratio", b"max_aspect_ratio", "max_deadline_s", b"max_deadline_s", "max_filter_categories", b"max_filter_categories", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_side_px", b"max_side_px", "max_stream_in_flight", b"max_stream_in_flight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_deadline_s", b"default_deadline_s", "max_aspect_ratio", b"max_aspect_ratio", "max_batch_bytes", b"max_batch_bytes", "max_batch_items", b"max_batch_items", "max_deadline_s", b"max_deadline_s", "max_filter_categories", b"max_filter_categories", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_side_px", b"max_side_px", "max_stream_in_flight", b"max_stream_in_flight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

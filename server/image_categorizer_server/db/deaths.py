@@ -1,0 +1,83 @@
+"""What follows when a process dies over a chunk: once more, then each item alone, then no more."""
+
+from datetime import datetime
+from typing import Any
+
+from image_categorizer_server.db.locks import resting_state
+from image_categorizer_server.errors import ItemKilledWorkers
+
+# After so many deaths each item of the chunk is run alone, after so many it fails.
+ALONE_AFTER_DEATHS = 2
+FAILED_AFTER_DEATHS = 3
+# Who runs an item alone does it in a child and lives to tell. Where both are gone, something else
+# may have ended them, so that many deaths are needed.
+FAILED_AFTER_UNSEEN_DEATHS = 10
+
+SPLIT = """
+INSERT INTO batch_chunks (batch_id, number, tenant_id, priority, first_item, item_count, done_count,
+    state, lease_token, worker, deaths, is_alone, available_at)
+SELECT c.batch_id, m.number + row_number() OVER (ORDER BY i.number), c.tenant_id, c.priority,
+    i.number, 1, 0, $3::text, 0, '', $4::int, true, c.available_at
+FROM batch_chunks c
+JOIN batch_items i ON i.batch_id = c.batch_id
+    AND i.number >= c.first_item AND i.number < c.first_item + c.item_count
+CROSS JOIN (SELECT max(number) AS number FROM batch_chunks WHERE batch_id = $1) m
+WHERE c.batch_id = $1 AND c.number = $2
+    AND NOT EXISTS (SELECT FROM batch_results r WHERE r.batch_id = $1 AND r.number = i.number)
+"""
+REST = """
+UPDATE batch_chunks SET state = $3, lease_until = NULL, worker = '', deaths = $4
+WHERE batch_id = $1 AND number = $2
+"""
+# What is done of the chunk stays done; what is not has chunks of its own now.
+CLOSE = """
+UPDATE batch_chunks SET state = 'DONE', item_count = done_count, lease_until = NULL, deaths = $3
+WHERE batch_id = $1 AND number = $2
+"""
+FAIL = """
+WITH failed AS (
+    INSERT INTO batch_results (batch_id, number, tenant_id, status, reason, message, model_name,
+        model_version, model_digest, create_time)
+    SELECT batch_id, first_item, tenant_id, $3::text, $4::text, $5::text, '', 0, '',
+        $6::timestamptz
+    FROM batch_chunks WHERE batch_id = $1 AND number = $2
+    RETURNING batch_id
+), done AS (
+    UPDATE batch_chunks
+    SET state = 'DONE', done_count = item_count, lease_until = NULL, deaths = deaths + 1
+    WHERE batch_id = $1 AND number = $2
+)
+UPDATE batches b SET failed_count = failed_count + 1 FROM failed f WHERE b.batch_id = f.batch_id
+"""
+
+
+async def count_death(
+    connection: Any, batch: Any, chunk: Any, now: datetime, *, is_seen: bool
+) -> None:
+    """Ends the lease of a locked chunk whose process died; the transaction has locked the batch.
+
+    Args:
+        connection: has the transaction open.
+        batch: the row of the batch.
+        chunk: the row of the chunk.
+        now: the moment to write down.
+        is_seen: whether somebody saw it; else the lease ended in silence.
+    """
+    key = (chunk["batch_id"], chunk["number"])
+    deaths = chunk["deaths"] + 1
+    state = resting_state(batch)
+    most = FAILED_AFTER_DEATHS if is_seen else FAILED_AFTER_UNSEEN_DEATHS
+    if deaths >= most and chunk["is_alone"]:
+        await connection.execute(
+            FAIL,
+            *key,
+            ItemKilledWorkers.status,
+            ItemKilledWorkers.reason,
+            f"{deaths} processes died while they worked on it",
+            now,
+        )
+    elif deaths >= ALONE_AFTER_DEATHS and not chunk["is_alone"]:
+        await connection.execute(SPLIT, *key, state, deaths)
+        await connection.execute(CLOSE, *key, deaths)
+    else:
+        await connection.execute(REST, *key, state, deaths)

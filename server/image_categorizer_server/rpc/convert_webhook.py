@@ -1,0 +1,53 @@
+"""Domain → wire: webhooks and their deliveries."""
+
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from image_categorizer.v1 import admin_pb2
+
+from image_categorizer_server.webhook_domain import Delivery, DeliveryAttempt, Webhook
+
+
+def webhook(value: Webhook, secret: str = "") -> admin_pb2.Webhook:
+    """Returns one webhook; with its secret where that was just made."""
+    return admin_pb2.Webhook(
+        webhook_id=value.webhook_id,
+        url=value.url,
+        state=admin_pb2.Webhook.State.Value(value.state.value),
+        secret=secret,
+        previous_secret_expire_time=_timestamp(value.previous_secret_expire_time),
+        create_time=_timestamp(value.create_time),
+    )
+
+
+def delivery(value: Delivery) -> admin_pb2.WebhookDelivery:
+    """Returns one delivery."""
+    return admin_pb2.WebhookDelivery(
+        delivery_id=value.delivery_id,
+        webhook_id=value.webhook_id,
+        event_type=value.event_type,
+        batch_id=value.batch_id,
+        url=value.url,
+        state=admin_pb2.WebhookDelivery.State.Value(value.state.value),
+        next_attempt_time=_timestamp(value.next_attempt_time),
+        attempt_count=value.attempt_count,
+        attempts=map(_attempt, value.attempts),
+        create_time=_timestamp(value.create_time),
+        end_time=_timestamp(value.end_time),
+    )
+
+
+def _attempt(value: DeliveryAttempt) -> admin_pb2.WebhookAttempt:
+    return admin_pb2.WebhookAttempt(
+        start_time=_timestamp(value.start_time),
+        duration_ms=value.duration_ms,
+        status_code=value.status_code,
+    )
+
+
+def _timestamp(moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp

@@ -1,0 +1,70 @@
+"""Batches of small contents, and workers that answer from the content alone."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from image_categorizer_server.batches import NewItem
+from image_categorizer_server.db import chunks, results
+from image_categorizer_server.domain import (
+    BatchCloseReason,
+    BatchItem,
+    Category,
+    Chunk,
+    Classification,
+    ItemError,
+    ItemOutcome,
+    ModelRef,
+    Prediction,
+    Timing,
+)
+
+MODEL = ModelRef("fake", 1, "sha256:0")
+TIMING = Timing(1.0, 2.0, 3.0, 4, BatchCloseReason.FULL)
+BAD = ItemError("INVALID_ARGUMENT", "IMAGE_UNDECODABLE", "not an image")
+
+
+async def pieces(*contents: bytes) -> AsyncIterator[bytes]:
+    for content in contents:
+        yield content
+
+
+async def files(contents: Sequence[bytes], prefix: str = "f") -> AsyncIterator[NewItem]:
+    for number, content in enumerate(contents):
+        yield NewItem(f"{prefix}{number}.jpg", pieces(content[:2], content[2:]), None)
+
+
+async def numbered(count: int, prefix: str = "f") -> AsyncIterator[NewItem]:
+    """Files whose contents all differ."""
+    for number in range(count):
+        yield NewItem(f"{prefix}{number}.jpg", pieces(f"{prefix} {number}".encode()), None)
+
+
+async def links(count: int) -> AsyncIterator[NewItem]:
+    for number in range(count):
+        yield NewItem(f"u{number}", None, f"https://example.com/{number}.jpg")
+
+
+def category_of(sha256: str) -> str:
+    return f"category {int(sha256[:2], 16) % 10}"
+
+
+def right_outcome(item: BatchItem) -> ItemOutcome:
+    sha256 = (item.object_key or "00").rpartition("/")[2]
+    predictions = [Prediction(Category(category_of(sha256), "c1", ("a", "b")), 0.75, (1, 2, 3, 4))]
+    return ItemOutcome(item.number, Classification(predictions, MODEL, TIMING))
+
+
+def failed_outcome(item: BatchItem) -> ItemOutcome:
+    return ItemOutcome(item.number, error=BAD)
+
+
+async def do_chunk(chunk: Chunk) -> bool:
+    return await results.record(chunk, [right_outcome(item) for item in chunk.items])
+
+
+async def do_all(worker: str = "w", lease_s: float = 30.0) -> int:
+    """Does all chunks that are ready; returns how many items that were."""
+    count = 0
+    while chunk := await chunks.claim(worker, lease_s):
+        assert await do_chunk(chunk)
+        count += len(chunk.items)
+    return count

@@ -1,0 +1,48 @@
+"""A receiver of webhooks that keeps what came, for tests without asyncio."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Receiver(ThreadingHTTPServer):
+    """Takes every POST."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
+        self.url = f"http://127.0.0.1:{port}/hook"
+        self.messages: list[tuple[dict[str, str], bytes]] = []
+        self.came = threading.Condition()
+
+    def wait_for(self, count: int) -> list[tuple[dict[str, str], bytes]]:
+        """Returns headers and body of each message, once there are `count` of them."""
+        with self.came:
+            assert self.came.wait_for(lambda: len(self.messages) >= count, 30), "nothing came"
+        return self.messages
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Keeps one message, and says thanks."""
+
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        with self.server.came:
+            self.server.messages.append((dict(self.headers), body))
+            self.server.came.notify_all()
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def receiving(port: int) -> Iterator[Receiver]:
+    """Yields a receiver that listens."""
+    with Receiver(port) as receiver:
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        yield receiver
+        receiver.shutdown()

@@ -1,0 +1,351 @@
+"""Batches through Envoy: JSON, forms, zip files, streams; results, watching, files."""
+
+import base64
+import csv
+import io
+import json
+import subprocess
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from image_categorizer import AsyncImageCategorizationClient, ImageCategorizationClient
+
+from tests.e2e.conftest import Up, command, free_port
+from tests.e2e.test_refusals import refusal
+from tests.pictures import jpeg
+
+pytestmark = pytest.mark.timeout(180)
+PICTURES = [jpeg(64, 48, seed) for seed in range(20)]
+B64 = [base64.b64encode(picture).decode() for picture in PICTURES]
+MANY = 2000
+ENDED = ("COMPLETED", "CANCELLED", "FAILED")
+
+
+def three(field: str = "images[]"):
+    return [(field, (f"{n}.jpg", PICTURES[n], "image/jpeg")) for n in range(3)]
+
+
+def finished(http, batch_id: str) -> dict[str, object]:
+    deadline_s = time.monotonic() + 60
+    while True:
+        batch: dict[str, object] = http.get(f"/v1/batch/{batch_id}").json()
+        if batch["state"] in ENDED:
+            return batch
+        assert time.monotonic() < deadline_s, batch
+        time.sleep(0.1)
+
+
+def all_results(http, batch_id: str):
+    found, token = [], ""
+    while True:
+        page = http.get(
+            f"/v1/batch/{batch_id}/results", params={"page_size": 1000, "page_token": token}
+        ).json()
+        found += page["results"]
+        if not (token := page["next_page_token"]):
+            return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """2,000 small images, every hundredth of them none."""
+    root: Path = tmp_path_factory.mktemp("batch")
+    for number in range(MANY):
+        content = b"%PDF-1.7" if number % 100 == 7 else PICTURES[number % 20]
+        (root / f"{number:04}.jpg").write_bytes(content)
+    return root
+
+
+@pytest.fixture(scope="module")
+def done(http) -> dict[str, object]:
+    """A batch of three images and one that is none, at its end."""
+    files = [*three(), ("images[]", ("bad.pdf", b"%PDF-1.7", "application/pdf"))]
+    batch = http.post("/v1/batch", files=files).json()
+    return finished(http, batch["batch_id"])
+
+
+def test_json_makes_a_batch(http):
+    items = [{"image": B64[0], "filename": "a.jpg"}, {"image": B64[1]}]
+    body = {"items": items, "options": {"top_k": 2}, "request_id": "json-1"}
+    answer = http.post("/v1/batch", json=body)
+    assert answer.status_code == 200, answer.text
+    batch = answer.json()
+    assert (batch["item_count"], batch["options"]["top_k"], batch["failures"]) == (2, 2, [])
+    assert batch["state"] in ("QUEUED", "RUNNING", "COMPLETED")
+    assert http.post("/v1/batch", json=body).json()["batch_id"] == batch["batch_id"]
+    other = http.post("/v1/batch", json={**body, "items": items[:1]})
+    assert refusal(other)[:2] == (409, "REQUEST_ID_REUSED")
+    assert finished(http, batch["batch_id"])["succeeded_count"] == 2
+    found = all_results(http, batch["batch_id"])
+    assert [r["filename"] for r in found] == ["a.jpg", "1"]
+    assert [len(r["classification"]["predictions"]) for r in found] == [2, 2]
+
+
+@pytest.mark.parametrize("field", ["images[]", "images"])
+def test_a_form_of_three_files_gives_what_single_calls_give(http, field):
+    answer = http.post("/v1/batch?top_k=3", files=three(field))
+    assert answer.status_code == 200, answer.text
+    batch = finished(http, answer.json()["batch_id"])
+    assert (batch["state"], batch["succeeded_count"]) == ("COMPLETED", 3)
+    for number, result in enumerate(all_results(http, str(batch["batch_id"]))):
+        assert (result["item_id"], result["filename"]) == (str(number), f"{number}.jpg")
+        assert result["status"]["code"] == 0
+        single = http.post("/v1/classify?top_k=3&no_cache=true", content=PICTURES[number]).json()
+        ours = result["classification"]
+        assert ours["model"] == single["model"]
+        for a, b in zip(ours["predictions"], single["predictions"], strict=True):
+            assert (a["category"], a["category_id"], a["ancestors"]) == (
+                b["category"],
+                b["category_id"],
+                b["ancestors"],
+            )
+            assert a["confidence"] == pytest.approx(b["confidence"], abs=1e-4)
+
+
+def test_options_may_be_form_fields_before_the_files(http):
+    data = {"top_k": "2", "priority": "3", "request_id": "form-1"}
+    first = http.post("/v1/batch", data=data, files=three()).json()
+    assert first["options"]["top_k"] == 2
+    assert http.post("/v1/batch", data=data, files=three()).json()["batch_id"] == first["batch_id"]
+
+
+def test_curl_sends_many_files(up, admin_key, http, folder):
+    words = [word for file in sorted(folder.iterdir())[:50] for word in ("-F", f"images[]=@{file}")]
+    sent = subprocess.run(
+        ["curl", "-sS", "-H", f"Authorization: Bearer {admin_key}", *words, f"{up.url}/v1/batch"],
+        capture_output=True,
+        check=True,
+    )
+    batch = finished(http, json.loads(sent.stdout)["batch_id"])
+    assert (batch["item_count"], batch["failed_count"]) == (50, 1)
+
+
+def test_a_zip_file_is_its_files(http):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(5):
+            archive.writestr(f"photos/{number}.jpg", PICTURES[number])
+        archive.writestr("photos/readme.txt", "no image")
+    files = {"images[]": ("photos.zip", packed.getvalue(), "application/zip")}
+    batch = finished(http, http.post("/v1/batch", files=files).json()["batch_id"])
+    assert (batch["succeeded_count"], batch["failed_count"]) == (5, 1)
+    names = [r["filename"] for r in all_results(http, str(batch["batch_id"]))]
+    assert names == [*(f"photos/{n}.jpg" for n in range(5)), "photos/readme.txt"]
+
+
+def test_what_fails_is_told_with_its_reason(http, done):
+    assert (done["state"], done["succeeded_count"], done["failed_count"]) == ("COMPLETED", 3, 1)
+    (failure,) = done["failures"]
+    assert (failure["item_id"], failure["filename"]) == ("3", "bad.pdf")
+    assert failure["status"]["details"][0]["reason"] in (
+        "IMAGE_UNDECODABLE",
+        "IMAGE_FORMAT_UNSUPPORTED",
+    )
+    bad = all_results(http, done["batch_id"])[3]
+    assert bad["status"] == failure["status"]
+    assert "classification" not in bad
+
+
+def test_files_of_results(http, done):
+    path = f"/v1/batch/{done['batch_id']}/results:export"
+    lines = http.get(path)
+    assert lines.headers["content-type"] == "application/x-ndjson"
+    name = f'attachment; filename="{done["batch_id"]}.jsonl"'
+    assert lines.headers["content-disposition"] == name
+    found = [json.loads(line) for line in lines.text.splitlines()]
+    assert [line["item_id"] for line in found] == list("0123")
+    assert found[0]["category"] == found[0]["predictions"][0]["category"]
+    assert found[3]["error_reason"].startswith("IMAGE_")
+    table = http.get(path, params={"format": "csv"})
+    assert table.headers["content-type"] == "text/csv"
+    rows = list(csv.DictReader(io.StringIO(table.text)))
+    assert [row["filename"] for row in rows] == ["0.jpg", "1.jpg", "2.jpg", "bad.pdf"]
+    assert [row["category"] for row in rows] == [line["category"] or "" for line in found]
+    assert refusal(http.get(path, params={"format": "xlsx"}))[:2] == (400, "FIELD_INVALID")
+
+
+def test_watching_by_lines_ends_with_done(http):
+    batch_id = http.post("/v1/batch", files=three()).json()["batch_id"]
+    with http.stream("GET", f"/v1/batch/{batch_id}:watch") as answer:
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        messages = [json.loads(line) for line in answer.iter_lines() if line]
+    assert [m["done"] for m in messages] == [False] * (len(messages) - 1) + [True]
+    assert messages[-1]["batch"]["state"] == "COMPLETED"
+    assert messages[-1]["batch"]["batch_id"] == batch_id
+
+
+def test_watching_by_events_ends_with_done(http, done):
+    headers = {"accept": "text/event-stream"}
+    with http.stream("GET", f"/v1/batch/{done['batch_id']}:watch", headers=headers) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        lines = [line for line in answer.iter_lines() if line]
+    assert all(line.startswith("data: ") for line in lines)
+    assert json.loads(lines[-1].removeprefix("data: "))["done"] is True
+
+
+def test_watching_what_does_not_exist_is_an_error(http):
+    for accept in ("*/*", "text/event-stream"):
+        answer = http.get("/v1/batch/b-none:watch", headers={"accept": accept})
+        assert answer.status_code == 404
+        assert answer.json()["details"][0]["reason"] == "BATCH_NOT_FOUND"
+
+
+def test_lists_cancelling_retrying_deleting(http):
+    batch_id = http.post("/v1/batch", files=three()).json()["batch_id"]
+    listed = http.get("/v1/batch", params={"page_size": 1}).json()
+    assert [b["batch_id"] for b in listed["batches"]] == [batch_id]
+    assert listed["next_page_token"]
+    path = f"/v1/batch/{batch_id}"
+    assert http.post(f"{path}:cancel", json={}).status_code == 200
+    ended = finished(http, batch_id)
+    assert ended["state"] in ("CANCELLED", "COMPLETED")
+    assert http.post(f"{path}:cancel", json={}).json()["state"] == ended["state"]
+    assert http.post(f"{path}:retry", json={}).status_code == 200
+    again = finished(http, batch_id)
+    assert (again["state"], again["succeeded_count"]) == ("COMPLETED", 3)
+    completed = http.get("/v1/batch", params={"state": "COMPLETED"}).json()["batches"]
+    assert batch_id in [b["batch_id"] for b in completed]
+    assert http.delete(path).json() == {}
+    for answer in (
+        http.get(path),
+        http.get(f"{path}/results"),
+        http.get(f"{path}/results:export"),
+        http.post(f"{path}:cancel", json={}),
+        http.post(f"{path}:retry", json={}),
+        http.delete(path),
+    ):
+        assert refusal(answer)[:2] == (404, "BATCH_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ({"json": {}}, "items: must hold 1 to"),
+        ({"json": {"items": [{}]}}, "items[0].image: or image_uri is required"),
+        ({"json": {"items": [{"image_uri": "ftp://a/b"}]}}, "items[0].image_uri"),
+        ({"json": {"items": [{"image": "AAAA"}], "options": {"top_k": -1}}}, "options.top_k"),
+        ({"json": {"items": [{"image": "AAAA"}], "priority": 99}}, "priority"),
+        ({"files": {"picture": PICTURES[0]}}, "picture: is not a field of the form"),
+        ({"files": {"images[]": ("a.zip", b"PK no zip")}}, "a zip file is damaged"),
+        ({"files": {"images[]": PICTURES[0]}, "params": {"top_k": "0"}}, "top_k"),
+        ({"files": {"images[]": PICTURES[0]}, "params": {"flavour": "new"}}, "flavour"),
+        ({"content": PICTURES[0]}, "must be multipart/form-data, or application/json"),
+        ({"content": b"", "headers": {"content-type": "application/zip"}}, "multipart/form-data"),
+    ],
+)
+def test_wrong_batches_name_what_is_wrong(http, sent, words):
+    answer = http.post("/v1/batch", **sent)
+    assert refusal(answer)[:2] == (400, "FIELD_INVALID"), answer.text
+    assert words in refusal(answer)[2]
+
+
+@pytest.mark.parametrize("query", ["page_size=-1", "page_token=nonsense", "state=NONE"])
+def test_wrong_lists_are_refused(http, query):
+    assert refusal(http.get(f"/v1/batch?{query}"))[:2] == (400, "FIELD_INVALID")
+
+
+def test_a_json_body_may_hold_several_images(http):
+    images = [PICTURES[0] + bytes(1_600_000), PICTURES[1] + bytes(1_600_000), PICTURES[2]]
+    items = [{"image": base64.b64encode(image).decode()} for image in images]
+    answer = http.post("/v1/batch", json={"items": [*items, items[0]]})
+    assert finished(http, answer.json()["batch_id"])["succeeded_count"] == 4
+
+
+def test_a_json_body_past_the_limit_says_so(http):
+    answer = http.post("/v1/batch", json={"items": [{"image": "A" * (9 << 20)}]})
+    assert refusal(answer)[:2] == (413, "BATCH_TOO_LARGE")
+    assert "multipart/form-data" in refusal(answer)[2]
+
+
+def test_without_a_good_key_nothing_is_answered(up, viewer_key):
+    for sent in ({"json": {"items": []}}, {"files": three()}):
+        assert refusal(httpx.post(f"{up.url}/v1/batch", **sent))[:2] == (401, "CREDENTIALS_MISSING")
+        headers = {"authorization": f"Bearer {viewer_key}"}
+        answer = httpx.post(f"{up.url}/v1/batch", headers=headers, **sent)
+        assert refusal(answer)[:2] == (403, "ROLE_INSUFFICIENT")
+
+
+def check(found) -> None:
+    found = list(found)
+    assert [int(Path(r.filename).stem) for r in found] == list(range(MANY))
+    assert {int(Path(r.filename).stem) % 100 for r in found if r.error} == {7}
+    assert all(r.category for r in found if not r.error)
+
+
+def test_thousands_of_files_each_get_their_result(up, admin_key, folder):
+    seen = []
+    with ImageCategorizationClient(admin_key, up.url) as client:
+        check(client.classify_batch(folder, on_progress=seen.append))
+    assert (seen[-1].state, seen[-1].done_count) == ("COMPLETED", MANY)
+
+
+async def test_the_asyncio_client_does_the_same(up, admin_key, folder):
+    async with AsyncImageCategorizationClient(admin_key, up.url) as client:
+        check([r async for r in client.classify_batch(sorted(folder.iterdir()))])
+
+
+def test_the_command_line_submits_watches_and_shows(up, folder):
+    def run(*words):
+        return command("batch", *words, "--data", up.data)
+
+    submitted = run("submit", folder, "--json")
+    assert submitted.returncode == 0, submitted.stderr
+    batch = json.loads(submitted.stdout)
+    assert batch["item_count"] == MANY
+    watched = run("watch", batch["batch_id"], "--json")
+    lines = [json.loads(line) for line in watched.stdout.splitlines()]
+    assert (lines[-1]["state"], lines[-1]["failed_count"]) == ("COMPLETED", MANY // 100)
+    assert watched.returncode == 1
+    assert f"{MANY // 100} failed" in watched.stderr
+    shown = run("results", batch["batch_id"], "--json")
+    assert len(shown.stdout.splitlines()) == MANY
+    table = run("results", batch["batch_id"])
+    assert (table.returncode, len(table.stdout.splitlines())) == (0, MANY + 1)
+    assert run("watch", "b-none").returncode == 1
+    assert run("submit").returncode == 2
+
+
+def test_a_good_batch_is_watched_to_its_end_without_complaint(up, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(PICTURES[0])
+    submitted = command("batch", "submit", tmp_path, "--data", up.data)
+    watched = command("batch", "watch", submitted.stdout.strip(), "--data", up.data)
+    assert (watched.returncode, watched.stdout) == (0, "")
+    assert "1 of 1 images were classified" in watched.stderr
+
+
+@pytest.fixture
+def hasty(tmp_path) -> Iterator[Up]:
+    """An installation whose deadlines are short."""
+    variables = {
+        "CATEGORIZER_SERVER__DEFAULT_DEADLINE_S": "2",
+        "CATEGORIZER_SERVER__MAX_DEADLINE_S": "3",
+        "CATEGORIZER_SERVER__UPLOAD_IDLE_S": "4",
+    }
+    running = Up(tmp_path / "data", free_port(), variables)
+    running.start()
+    yield running
+    assert running.stop() == 0
+
+
+def test_a_slow_upload_outlasts_every_deadline_and_only_silence_ends_it(hasty):
+    headers = {"authorization": f"Bearer {hasty.shown_key()}"}
+
+    def body(silence_s):
+        for number in range(6):
+            head = f'--x\r\ncontent-disposition: form-data; name="images"; filename="{number}"'
+            yield head.encode() + b"\r\n\r\n" + PICTURES[number] + b"\r\n"
+            time.sleep(1)
+        time.sleep(silence_s)
+        yield b"--x--\r\n"
+
+    headers["content-type"] = "multipart/form-data; boundary=x"
+    with httpx.Client(base_url=hasty.url, headers=headers, timeout=30) as http:
+        batch = http.post("/v1/batch", content=body(0)).json()
+        assert batch["item_count"] == 6
+        assert finished(http, batch["batch_id"])["succeeded_count"] == 6
+        silent = http.post("/v1/batch", content=body(8))
+        assert refusal(silent)[:2] == (504, "DEADLINE_EXCEEDED")

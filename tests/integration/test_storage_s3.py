@@ -1,0 +1,150 @@
+"""Images in S3: moto's server; and stores that are down, slow or failing."""
+
+import asyncio
+import time
+
+import pytest
+from image_categorizer_server.errors import (
+    DependencyDown,
+    ImageTooLarge,
+    ImageUnreachable,
+)
+from image_categorizer_server.object_stores import ObjectReader
+from image_categorizer_server.settings import Settings
+from image_categorizer_server.storage import open_storage
+
+from tests.integration.object_servers import (
+    BUCKET,
+    empty_s3_bucket,
+    free_port,
+    running_s3,
+    send,
+)
+from tests.storage_contract import SigningContract
+
+
+@pytest.fixture(scope="module")
+async def s3():
+    async with running_s3() as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+
+def settings(endpoint: str, bucket: str = BUCKET, **others) -> Settings:
+    return Settings(
+        CLOUD_PROVIDER="aws",
+        STORAGE_BUCKET=bucket,
+        storage={"endpoint": endpoint, "allow_http": True, **others},
+        fetch={"buckets": [f"s3://{BUCKET}/public", "s3://elsewhere"]},
+    )
+
+
+class TestS3(SigningContract):
+    @pytest.fixture
+    async def storage(self, s3):
+        await empty_s3_bucket(s3)
+        async with open_storage(settings(s3)) as storage:
+            yield storage
+
+    @pytest.fixture
+    def http(self):
+        return send
+
+
+async def test_only_listed_buckets_are_read_for_callers(s3):
+    await empty_s3_bucket(s3)
+    async with open_storage(settings(s3)) as storage:
+        await storage.put("public/a.jpg", b"picture")
+        await storage.put("public/ä b.jpg", b"other")
+        await storage.put("default/images/aa", b"a tenant's")
+    reader = ObjectReader(settings(s3, bucket="ours"))
+    assert await reader.read(f"s3://{BUCKET}/public/a.jpg", 7) == b"picture"
+    assert await reader.read(f"s3://{BUCKET}/public/ä b.jpg", 7) == b"other"
+    with pytest.raises(ImageTooLarge):
+        await reader.read(f"s3://{BUCKET}/public/a.jpg", 6)
+    texts = set()
+    for uri in [
+        f"s3://{BUCKET}/default/images/aa",
+        f"s3://{BUCKET}/public/../default/images/aa",
+        f"s3://{BUCKET}/publicity",
+        f"s3://{BUCKET}/public/missing",
+        f"S3://{BUCKET}/public/a.jpg",
+        "s3://ours/a",
+        "gs://lab/public/a.jpg",
+        "s3://lab",
+        "s3:///public/a",
+        "s3://user@lab/public/a",
+        "s3://lab:80/public/a",
+    ]:
+        with pytest.raises(ImageUnreachable) as refused:
+            await reader.read(uri, 100)
+        texts.add(refused.value.message)
+    assert len(texts) == 1
+
+
+async def test_the_bucket_that_keeps_all_images_is_never_read_for_callers(s3):
+    await empty_s3_bucket(s3)
+    async with open_storage(settings(s3)) as storage:
+        await storage.put("public/a.jpg", b"picture")
+    with pytest.raises(ImageUnreachable):
+        await ObjectReader(settings(s3)).read(f"s3://{BUCKET}/public/a.jpg", 100)
+
+
+async def test_a_missing_bucket_or_server_is_a_dependency_down(s3):
+    gone = settings(f"http://127.0.0.1:{free_port()}", max_retries=1, timeout_s=2)
+    for wrong in (settings(s3, bucket="no-such-bucket"), gone):
+        async with open_storage(wrong) as storage:
+            for call in (storage.put("a", b"x"), storage.get("a"), storage.check()):
+                with pytest.raises(DependencyDown, match="image storage"):
+                    await call
+    with pytest.raises(DependencyDown):
+        await ObjectReader(gone).read("s3://elsewhere/a", 100)
+
+
+async def test_a_silent_store_costs_its_deadline():
+    async def say_nothing(reader, writer):
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        slow = settings(f"http://127.0.0.1:{port}", timeout_s=0.5)
+        async with open_storage(slow) as storage:
+            for call in (storage.get("a"), storage.put("a", b"x"), storage.exists("a")):
+                began_s = time.monotonic()
+                with pytest.raises(DependencyDown):
+                    await call
+                assert time.monotonic() - began_s < 1
+
+
+async def test_a_store_that_fails_now_and_then_is_tried_again_so_often_and_no_more():
+    asked = 0
+
+    async def fail(reader, writer):
+        nonlocal asked
+        while await reader.readuntil(b"\r\n\r\n"):
+            asked += 1
+            status = b"200 OK" if asked == 3 else b"503 Slow Down"
+            head = b"HTTP/1.1 " + status + b"\r\nETag: e\r\nContent-Length: 2\r\n"
+            writer.write(head + b"Last-Modified: Sun, 01 Nov 2026 00:00:00 GMT\r\n\r\nok")
+
+    async def serve(reader, writer):
+        try:
+            await fail(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with open_storage(settings(f"http://127.0.0.1:{port}", max_retries=2)) as storage:
+            assert await storage.get("a") == b"ok"
+            assert asked == 3
+            with pytest.raises(DependencyDown):
+                await storage.get("a")
+            assert asked == 6

@@ -1,0 +1,112 @@
+"""Workers, and the server, are killed while batches run: R1 of the test plan."""
+
+import asyncio
+import random
+import signal
+import time
+
+import psutil
+import pytest
+
+from tests.reliability.house import House
+from tests.reliability.ledger import Ledger, pictures
+
+LEASE_S, SWEEP_S = 2.0, 0.5
+
+
+def worker_processes(supervisor_pid: int) -> list[psutil.Process]:
+    return psutil.Process(supervisor_pid).children()
+
+
+async def submit_many(house: House, ledger: Ledger, batches: int, items: int) -> None:
+    for seed in range(batches):
+        await house.submit(ledger, pictures(items, seed))
+
+
+async def kill_often(supervisor_pid: int, kills: int, pause_s: tuple[float, float]) -> None:
+    done = 0
+    while done < kills:
+        await asyncio.sleep(random.uniform(*pause_s))
+        if alive := worker_processes(supervisor_pid):
+            random.choice(alive).kill()
+            done += 1
+
+
+async def test_killed_workers_lose_nothing_and_do_nothing_twice(house, ledger):
+    await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="20,2")
+    workers = house.start_workers(2)
+    await asyncio.gather(submit_many(house, ledger, 12, 50), kill_often(workers.pid, 4, (0.7, 1.3)))
+    seconds = await house.drained(40)
+    await ledger.check(house.postgres.url, house.images)
+    print(f"{ledger.item_count} items, 4 kills, drained {seconds:.1f} s after")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_r1_twenty_kills_and_ten_thousand_items(house, ledger):
+    house.variables |= {
+        "CATEGORIZER_WORKER__LEASE_S": "5",
+        "CATEGORIZER_WORKER__SWEEP_INTERVAL_S": "2",
+    }
+    await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="10,5")
+    workers = house.start_workers(4)
+    start_s = time.monotonic()
+    await asyncio.gather(
+        submit_many(house, ledger, 200, 50), kill_often(workers.pid, 20, (1.0, 5.0))
+    )
+    killing_s = time.monotonic() - start_s
+    seconds = await house.drained(120)
+    assert ledger.item_count == 10_000
+    await ledger.check(house.postgres.url, house.images)
+    assert seconds <= 60
+    deaths = await house.value("SELECT sum(deaths) FROM batch_chunks WHERE NOT is_alone")
+    alone = await house.value("SELECT count(*) FROM batch_chunks WHERE is_alone")
+    print(
+        f"10,000 items, 20 kills in {killing_s:.0f} s, drained {seconds:.1f} s after the last;"
+        f" {deaths} chunks were in hand of the dead, {alone} items were run alone"
+    )
+
+
+async def test_a_killed_server_costs_a_batch_nothing(house, ledger):
+    server = await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="20,2")
+    house.start_workers(1)
+    await submit_many(house, ledger, 6, 100)
+    await asyncio.sleep(0.5)
+    for _ in range(2):
+        await house.end(server, signal.SIGKILL)
+        server = await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="20,2")
+        await asyncio.sleep(0.3)
+    await house.drained(40)
+    await ledger.check(house.postgres.url, house.images)
+
+
+async def test_planned_stops_cost_no_attempt_and_end_in_time(house, ledger):
+    await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="20,20")
+    house.variables["CATEGORIZER_WORKER__GRACE_S"] = "0.2"
+    await house.submit(ledger, pictures(300))
+    for _ in range(4):
+        worker = house.start_worker()
+        await asyncio.sleep(2.0)
+        start_s = time.monotonic()
+        assert await house.end(worker, signal.SIGTERM) == 0
+        assert time.monotonic() - start_s < 3
+    house.start_worker(CATEGORIZER_WORKER__GRACE_S="10")
+    await house.drained(40)
+    await ledger.check(house.postgres.url, house.images)
+    assert await house.value("SELECT max(deaths) FROM batch_chunks") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_r6_twelve_rolling_stops(house, ledger):
+    await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="0,150")
+    await house.submit(ledger, pictures(300))
+    worker = house.start_worker()
+    for _ in range(12):
+        following = house.start_worker()
+        await asyncio.sleep(5)
+        assert await house.end(worker, signal.SIGTERM) == 0
+        worker = following
+    await house.drained(60)
+    await ledger.check(house.postgres.url, house.images)
+    assert await house.value("SELECT max(deaths) FROM batch_chunks") == 0

@@ -1,0 +1,37 @@
+"""One image kills whoever works on it: R5 of the test plan."""
+
+import pytest
+
+from tests.reliability.house import House
+from tests.reliability.ledger import Picture, pictures
+
+POISON = "poison.png"
+
+
+def poisoned(count: int, seed: int) -> list[Picture]:
+    made = pictures(count, seed)
+    made[count // 2] = Picture(POISON, made[count // 2].content, made[count // 2].category)
+    return made
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    "chunk_items", [4, pytest.param(32, marks=pytest.mark.slow)], ids=["few", "usual"]
+)
+async def test_an_image_that_kills_workers_fails_and_nothing_else_does(
+    house: House, ledger, chunk_items
+):
+    house.variables["CATEGORIZER_BATCH__CHUNK_ITEMS"] = str(chunk_items)
+    await house.start_server()
+    house.variables["CATEGORIZER_WORKER__LEASE_S"] = "2"
+    house.variables["CATEGORIZER_TEST__FAILPOINT"] = f"image.read@{POISON}:1"
+    poison = await house.submit(ledger, poisoned(50, 1))
+    for seed in range(2, 7):
+        await house.submit(ledger, pictures(50, seed))
+    house.start_workers(2)
+    await house.drained(120)
+    await ledger.check(house.postgres.url, house.images, failures=1)
+    row = await house.row("SELECT * FROM batch_results WHERE status <> 'OK'")
+    assert (row["batch_id"], row["number"]) == (poison.batch_id, 25)
+    assert row["reason"] == "ITEM_KILLED_WORKERS"
+    assert await house.value("SELECT max(deaths) FROM batch_chunks") == 3

@@ -1,0 +1,1 @@
+"""What workers do because somebody rang, or because it is time."""

@@ -1,0 +1,70 @@
+"""Finds what nobody does any more: leases of the dead, bells not rung, uploads broken off."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from image_categorizer_server.batches import Batches
+from image_categorizer_server.db import chunks
+from image_categorizer_server.errors import DependencyDown
+from image_categorizer_server.queue import Doorbell
+from image_categorizer_server.relay import relay
+from image_categorizer_server.telemetry import get_log
+
+log = get_log(__name__)
+JITTER = 0.8, 1.2
+# Of images, in one sweep.
+MOST_PAGES = 100
+
+
+class Sweeper:
+    """Any number of processes may sweep beside one another."""
+
+    def __init__(self, doorbell: Doorbell, batches: Batches, wake: Callable[[], None]) -> None:
+        """Configures the sweeper.
+
+        Args:
+            doorbell: to ring where the outbox says so.
+            batches: removes images.
+            wake: lets this process look for chunks that have become free.
+        """
+        self._doorbell = doorbell
+        self._batches = batches
+        self._wake = wake
+
+    async def run(self, interval_s: float) -> None:
+        """Sweeps until cancelled, about every `interval_s`; what is down is swept the next time."""
+        while True:
+            await asyncio.sleep(interval_s * random.uniform(*JITTER))  # noqa: S311 - no secret
+            for sweep in (
+                self.free_chunks,
+                self._ring,
+                self._give_up_uploads,
+                self._remove_images,
+            ):
+                try:
+                    await sweep()
+                except DependencyDown as error:
+                    log.warning("not swept", what=sweep.__name__.strip("_"), why=error.message)
+                except Exception:
+                    log.exception("a bug; the next sweep may go better")
+
+    async def free_chunks(self) -> None:
+        """Lets chunks whose lease has ended be claimed again.
+
+        Raises:
+            DependencyDown: expected; the database does not answer.
+        """
+        if freed := await chunks.expire():
+            log.info("chunks of dead processes may be claimed again", chunks=freed)
+            self._wake()
+
+    async def _ring(self) -> None:
+        await relay(self._doorbell)
+
+    async def _remove_images(self) -> None:
+        await self._batches.remove_images(MOST_PAGES)
+
+    async def _give_up_uploads(self) -> None:
+        if given_up := await self._batches.give_up_silent_uploads():
+            log.info("uploads that were silent for too long are given up", uploads=given_up)

@@ -1,0 +1,19 @@
+"""Sends webhooks in every worker."""
+
+import asyncio
+
+from image_categorizer_server.deliveries import Deliveries
+from image_categorizer_server.fetcher import open_fetcher
+from image_categorizer_server.object_stores import ObjectReader
+from image_categorizer_server.settings import Settings
+
+
+async def send_webhooks(settings: Settings, stop: asyncio.Event) -> None:
+    """Sends until `stop` is set, then ends what is under way; needs an open database.
+
+    By connections of its own: receivers that hang hold up no images.
+    """
+    most = settings.webhook.max_in_flight
+    fetch = settings.fetch.model_copy(update={"max_connections": most})
+    async with open_fetcher(fetch, ObjectReader(settings).read) as fetcher:
+        await Deliveries(settings.webhook, fetcher).run(stop)
