@@ -1,11 +1,13 @@
 """Batches of small contents, and workers that answer from the content alone."""
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
-from image_categorizer_server.batches import NewItem
+from image_categorizer_server.batches import Batches, NewItem
 from image_categorizer_server.db import chunks, results
 from image_categorizer_server.domain import (
     BatchCloseReason,
+    BatchConfig,
     BatchItem,
     Category,
     Chunk,
@@ -16,7 +18,9 @@ from image_categorizer_server.domain import (
     Prediction,
     Timing,
 )
+from image_categorizer_server.storage import Storage
 
+LEASE_S = 30.0
 MODEL = ModelRef("fake", 1, "sha256:0")
 TIMING = Timing(1.0, 2.0, 3.0, 4, BatchCloseReason.FULL)
 BAD = ItemError("INVALID_ARGUMENT", "IMAGE_UNDECODABLE", "not an image")
@@ -43,6 +47,12 @@ async def links(count: int) -> AsyncIterator[NewItem]:
         yield NewItem(f"u{number}", None, f"https://example.com/{number}.jpg")
 
 
+async def make_batch(batches: Batches, count: int, tenant: str = "t1", **config: Any) -> str:
+    """Returns the name of a new batch of different files."""
+    batch = await batches.create(tenant, "key", BatchConfig(**config), numbered(count))
+    return batch.batch_id
+
+
 def category_of(sha256: str) -> str:
     return f"category {int(sha256[:2], 16) % 10}"
 
@@ -61,10 +71,14 @@ async def do_chunk(chunk: Chunk) -> bool:
     return await results.record(chunk, [right_outcome(item) for item in chunk.items])
 
 
-async def do_all(worker: str = "w", lease_s: float = 30.0) -> int:
+async def do_all(worker: str = "w", lease_s: float = LEASE_S) -> int:
     """Does all chunks that are ready; returns how many items that were."""
     count = 0
     while chunk := await chunks.claim(worker, lease_s):
         assert await do_chunk(chunk)
         count += len(chunk.items)
     return count
+
+
+async def keys_of(storage: Storage) -> list[str]:
+    return sorted([found.key async for found in storage.list()])

@@ -1,6 +1,6 @@
 """Real PostgreSQL and Redis, started once; a real server on a unix socket, made by a factory."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -8,8 +8,10 @@ import asyncpg
 import pytest
 from grpc_health.v1 import health
 from image_categorizer import AsyncImageCategorizationClient
-from image_categorizer_server import admin
+from image_categorizer_server import admin, clock
 from image_categorizer_server.backend import Backend, open_backend
+from image_categorizer_server.batch_groups import BatchSettings
+from image_categorizer_server.batches import Batches
 from image_categorizer_server.db.database import migrate, open_database
 from image_categorizer_server.domain import Role
 from image_categorizer_server.embedded.installation import Installation
@@ -18,7 +20,10 @@ from image_categorizer_server.embedded.supervisor import Part, Supervisor
 from image_categorizer_server.rpc.server import build_server
 from image_categorizer_server.setting_groups import DatabaseSettings
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.storage import MemoryStorage
 
+from tests import ledger
+from tests.batch_tools import category_of
 from tests.conftest import EXPORTS
 from tests.integration.hosts import (
     ALLOWED,
@@ -131,6 +136,36 @@ async def server(settings) -> AsyncIterator[Running]:
 async def database(empty_database) -> AsyncIterator[None]:
     async with open_database(empty_database, DatabaseSettings()):
         yield
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    return MemoryStorage()
+
+
+@pytest.fixture
+def batches(database, storage) -> Batches:
+    """Batches in chunks of four items, on a store in memory."""
+    return Batches(storage, BatchSettings(chunk_items=4, watch_interval_s=0.01), 1000)
+
+
+@pytest.fixture
+def faultless(empty_database, storage) -> Callable[..., Awaitable[None]]:
+    """Asserts that the ledger is right."""
+
+    async def check(**options):
+        found = await ledger.find_faults(
+            empty_database, storage=storage, category_of=category_of, **options
+        )
+        assert found == []
+
+    return check
+
+
+@pytest.fixture(autouse=True)
+def restored_clock() -> Iterator[None]:
+    yield
+    clock.shift(0)
 
 
 @pytest.fixture

@@ -26,9 +26,15 @@ from image_categorizer_server.setting_groups import DatabaseSettings
 from image_categorizer_server.storage import MemoryStorage
 
 from tests import ledger
-from tests.batch_tools import category_of, do_all, failed_outcome, numbered, right_outcome
+from tests.batch_tools import (
+    LEASE_S,
+    category_of,
+    do_all,
+    failed_outcome,
+    numbered,
+    right_outcome,
+)
 
-LEASE_S = 30.0
 TABLES = "batches, batch_items, batch_chunks, batch_results, batch_uploads, outbox"
 
 

@@ -1,0 +1,171 @@
+"""What broken uploads and removed batches leave behind: nothing that is not needed."""
+
+import asyncio
+
+import asyncpg
+import pytest
+from image_categorizer_server import clock
+from image_categorizer_server.batch_groups import BatchSettings
+from image_categorizer_server.batches import Batches, NewItem
+from image_categorizer_server.db import uploads
+from image_categorizer_server.domain import (
+    BatchConfig,
+    BatchItem,
+)
+from image_categorizer_server.errors import (
+    BatchNotFound,
+    BatchRunning,
+    BatchTooLarge,
+    DependencyDown,
+    InvalidRequest,
+)
+
+from tests.batch_tools import (
+    do_all,
+    files,
+    keys_of,
+    links,
+    numbered,
+    pieces,
+)
+
+
+async def remains(url):
+    connection = await asyncpg.connect(url)
+    tables = ("batches", "batch_items", "batch_chunks", "batch_results", "batch_uploads", "outbox")
+    counts = {t: await connection.fetchval(f"SELECT count(*) FROM {t}") for t in tables}
+    await connection.close()
+    return {table: count for table, count in counts.items() if count}
+
+
+async def test_a_batch_has_limits(database, storage, empty_database):
+    batches = Batches(storage, BatchSettings(max_items=3, max_bytes=10), 1000)
+    for wrong in (links(4), files([b"123456", b"123457"])):
+        with pytest.raises(BatchTooLarge):
+            await batches.create("t1", "key", BatchConfig(), wrong)
+    with pytest.raises(InvalidRequest, match="at least one"):
+        await batches.create("t1", "key", BatchConfig(), links(0))
+    await batches.remove_images(100)
+    assert await remains(empty_database) == {}
+    assert await keys_of(storage) == []
+
+
+async def test_a_call_that_breaks_off_leaves_nothing(batches, storage, empty_database):
+    async def breaking():
+        async for item in numbered(5):
+            yield item
+        yield NewItem("half.jpg", halves(), None)
+
+    async def halves():
+        yield b"half"
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await batches.create("t1", "key", BatchConfig(), breaking())
+    assert len(await keys_of(storage)) == 5
+    assert await batches.remove_images(10) == 5
+    assert await remains(empty_database) == {}
+    assert await keys_of(storage) == []
+
+
+async def test_a_cancelled_call_leaves_nothing(batches, storage, empty_database):
+    begun = asyncio.Event()
+
+    async def endless():
+        async for item in numbered(3):
+            yield item
+        begun.set()
+        await asyncio.Event().wait()
+
+    call = asyncio.create_task(batches.create("t1", "key", BatchConfig(), endless()))
+    await begun.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await batches.remove_images(10)
+    assert await remains(empty_database) == {}
+    assert await keys_of(storage) == []
+
+
+async def test_what_a_dead_server_left_is_swept(batches, storage, faultless):
+    stored = await storage.store_image("t1", pieces(b"left"), 100)
+    await storage.store_image("t1", pieces(b"stored, and its item not written"), 100)
+    await batches.create("t2", "key", BatchConfig(), files([b"of another tenant"]))
+    await uploads.begin_upload("t1", "b-dead", 60)
+    item = BatchItem(0, "a.jpg", stored.key, None, 4)
+    await uploads.write_items("t1", "b-dead", [(item, None)])
+    assert await batches.give_up_silent_uploads() == 0
+    clock.shift(61)
+    assert await uploads.extend_upload("b-dead", 60)
+    clock.shift(122)
+    assert await batches.give_up_silent_uploads() == 1
+    assert not await uploads.extend_upload("b-dead", 60)
+    assert await batches.remove_images(10) == 2
+    assert len(await keys_of(storage)) == 1
+    await do_all()
+    await faultless()
+
+
+async def test_an_upload_that_was_given_up_becomes_no_batch(batches, empty_database):
+    async def slow():
+        async for item in links(3):
+            yield item
+        clock.shift(500)
+        assert await batches.give_up_silent_uploads() == 1
+
+    with pytest.raises(DependencyDown):
+        await batches.create("t1", "key", BatchConfig(), slow())
+    assert "batches" not in await remains(empty_database)
+
+
+async def test_a_removed_batch_takes_its_images_with_it(
+    batches, storage, empty_database, faultless
+):
+    first = await batches.create("t1", "key", BatchConfig(), files([b"shared", b"own"]))
+    with pytest.raises(BatchRunning):
+        await batches.delete("t1", first.batch_id)
+    second = await batches.create("t1", "key", BatchConfig(), files([b"shared", b"other"]))
+    await do_all()
+    assert len(await keys_of(storage)) == 3
+    await batches.delete("t1", first.batch_id)
+    with pytest.raises(BatchNotFound):
+        await batches.get("t1", first.batch_id)
+    assert len(await keys_of(storage)) == 2
+    await faultless(acknowledged=[second.batch_id])
+    await batches.delete("t1", second.batch_id)
+    assert await keys_of(storage) == []
+    assert set(await remains(empty_database)) == {"outbox"}  # two messages that they completed
+
+
+async def test_no_image_goes_while_an_upload_may_rely_on_it(batches, storage, faultless):
+    first = await batches.create("t1", "key", BatchConfig(), files([b"shared"]))
+    await do_all()
+
+    async def meanwhile():
+        yield NewItem("a.jpg", pieces(b"shared"), None)
+        await batches.delete("t1", first.batch_id)
+        assert len(await keys_of(storage)) == 1
+
+    second = await batches.create("t1", "key", BatchConfig(), meanwhile())
+    await do_all()
+    assert await batches.remove_images(10) == 0
+    await faultless(acknowledged=[second.batch_id])
+
+
+async def test_uploads_and_removals_at_once_lose_no_image(batches, storage, faultless):
+    alive = []
+
+    async def user(number):
+        for _ in range(10):
+            made = await batches.create(
+                "t1", "key", BatchConfig(), files([b"same", b"%d" % (number % 2)])
+            )
+            await batches.cancel("t1", made.batch_id)
+            if number < 3:
+                await batches.delete("t1", made.batch_id)
+            else:
+                alive.append(made.batch_id)
+
+    await asyncio.gather(*(user(n) for n in range(5)))
+    await batches.remove_images(1000)
+    await faultless(acknowledged=alive)
