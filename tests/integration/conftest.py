@@ -139,6 +139,12 @@ async def database(empty_database) -> AsyncIterator[None]:
 
 
 @pytest.fixture
+def emptied(database, empty_database) -> str:
+    """The address of the emptied database, which is open in this process, too."""
+    return str(empty_database)
+
+
+@pytest.fixture
 def storage() -> MemoryStorage:
     return MemoryStorage()
 

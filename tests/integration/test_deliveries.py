@@ -1,0 +1,193 @@
+"""What becomes of webhooks' messages: tries, refusals, many receivers, killed senders."""
+
+import asyncio
+import os
+import signal
+import statistics
+import sys
+import time
+from contextlib import AsyncExitStack
+
+import asyncpg
+import pytest
+from image_categorizer_server.errors import (
+    WebhookDisabled,
+)
+from image_categorizer_server.webhook_domain import DeliveryState, WebhookState
+from standardwebhooks import Webhook as Verifier
+
+from tests.integration.webhook_house import TENANT, house_of
+from tests.receiver import receiving
+
+
+async def test_failures_are_tried_again_with_the_same_id_and_new_signatures(emptied):
+    answers = ("500", "500", "500", "reset", "silence", "302 x|Location: /elsewhere")
+    # 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, times this, is under 8 s.
+    async with (
+        receiving(*answers) as receiver,
+        house_of(emptied, receiver, retry_factor=0.0001) as house,
+    ):
+        webhook, secret = await house.webhooks.create(TENANT, receiver.url)
+        await house.end_batch("b-1")
+        async with house.sending():
+            (delivery,) = await house.ended(webhook.webhook_id)
+    statuses = [a.status_code for a in reversed(delivery.attempts)]
+    assert statuses == [500, 500, 500, 0, 0, 302, 204]
+    assert (delivery.state, delivery.attempt_count) == (DeliveryState.DELIVERED, 7)
+    assert {m.headers["webhook-id"] for m in receiver.messages} == {delivery.delivery_id}
+    assert len(receiver.messages) == 7
+    for message in receiver.messages:
+        assert Verifier(secret).verify(message.body, message.headers)
+
+
+async def test_retry_after_is_kept(emptied):
+    async with (
+        receiving("429 x|Retry-After: 2") as receiver,
+        house_of(emptied, receiver, retry_factor=0.0001) as house,
+    ):
+        webhook, _ = await house.webhooks.create(TENANT, receiver.url)
+        await house.end_batch("b-1")
+        async with house.sending():
+            await house.ended(webhook.webhook_id)
+    first, second = receiver.messages
+    assert 2.0 <= second.at_s - first.at_s < 3.5
+
+
+async def test_410_disables_until_it_is_enabled_and_sent_again(emptied):
+    async with receiving("410") as receiver, house_of(emptied, receiver) as house:
+        webhook, _ = await house.webhooks.create(TENANT, receiver.url)
+        name = webhook.webhook_id
+        await house.end_batch("b-1")
+        await house.deliveries.send_due()
+        assert (await house.webhooks.get(TENANT, name)).state is WebhookState.GONE
+        await house.end_batch("b-2")
+        assert await house.deliveries.send_due() == 0
+        (delivery,) = await house.log(name)
+        assert delivery.state is DeliveryState.FAILED
+        with pytest.raises(WebhookDisabled):
+            await house.webhooks.redeliver(TENANT, name, delivery.delivery_id)
+        await house.webhooks.update(TENANT, name, None, True)
+        again = await house.webhooks.redeliver(TENANT, name, delivery.delivery_id)
+        assert (again.state, again.attempt_count) == (DeliveryState.PENDING, 0)
+        await house.deliveries.send_due()
+        (delivery,) = await house.log(name)
+        assert [a.status_code for a in delivery.attempts] == [204, 410]
+    assert len({m.headers["webhook-id"] for m in receiver.messages}) == 1
+
+
+async def test_a_batch_s_own_address_that_answers_410_disables_nothing(emptied):
+    async with receiving("410") as receiver, house_of(emptied, receiver) as house:
+        for batch_id in ("b-1", "b-2"):
+            await house.end_batch(batch_id, receiver.url)
+            await house.deliveries.send_due()
+        states = [d.state for d in await house.log("default")]
+    assert states == [DeliveryState.DELIVERED, DeliveryState.FAILED]
+
+
+async def test_it_is_given_up_after_ten_attempts(emptied):
+    async with (
+        receiving(otherwise="500") as receiver,
+        house_of(emptied, receiver, retry_factor=1e-9) as house,
+    ):
+        webhook, _ = await house.webhooks.create(TENANT, receiver.url)
+        await house.end_batch("b-1")
+        async with house.sending():
+            (delivery,) = await house.ended(webhook.webhook_id)
+    assert (delivery.state, delivery.attempt_count) == (DeliveryState.FAILED, 10)
+    assert len(receiver.messages) == 10
+
+
+async def test_fifty_dead_receivers_do_not_hold_up_a_healthy_one(emptied):
+    async with AsyncExitStack() as stack:
+        dead = [await stack.enter_async_context(receiving(otherwise="silence")) for _ in range(50)]
+        well = await stack.enter_async_context(receiving())
+        house = await stack.enter_async_context(
+            house_of(emptied, *dead, well, max_webhooks=100, timeout_s=3, lease_s=6)
+        )
+        for receiver in (*dead, well):
+            await house.webhooks.create(TENANT, receiver.url)
+        waits_s = []
+        async with house.sending():
+            for number in range(20):
+                start_s = time.monotonic()
+                await house.end_batch(f"b-{number}")
+                messages = await well.wait_for(number + 1)
+                waits_s.append(messages[-1].at_s - start_s)
+                await asyncio.sleep(0.1)
+        p95_s = statistics.quantiles(waits_s, n=20)[-1]
+        print(f"webhooks beside 50 dead receivers: p95 {p95_s:.3f} s, longest {max(waits_s):.3f} s")
+    assert p95_s <= 2
+
+
+async def test_several_senders_send_each_once(emptied):
+    async with receiving() as receiver, AsyncExitStack() as stack:
+        houses = [await stack.enter_async_context(house_of(emptied, receiver)) for _ in range(4)]
+        await houses[0].webhooks.create(TENANT, receiver.url)
+        await houses[0].end_batch("b-1", count=200)
+        async with AsyncExitStack() as senders:
+            for house in houses:
+                await senders.enter_async_context(house.sending())
+            await receiver.wait_for(200)
+            await asyncio.sleep(0.3)
+    assert len({m.headers["webhook-id"] for m in receiver.messages}) == 200
+    assert len(receiver.messages) == 200
+
+
+async def test_deliveries_are_paged_and_forgotten(emptied):
+    async with receiving() as receiver, house_of(emptied, receiver, keep_deliveries_s=60) as house:
+        webhook, _ = await house.webhooks.create(TENANT, receiver.url)
+        await house.end_batch("b-1", count=5)
+        await house.deliveries.send_due()
+        pages, token = [], ""
+        while True:
+            page, token = await house.webhooks.list_deliveries(
+                TENANT,
+                webhook.webhook_id,
+                batch_id="",
+                state=DeliveryState.DELIVERED,
+                page_size=2,
+                page_token=token,
+            )
+            pages.append([d.number for d in page])
+            if not token:
+                break
+        assert [len(page) for page in pages] == [2, 2, 1]
+        numbers = [number for page in pages for number in page]
+        assert numbers == sorted(numbers, reverse=True)
+        connection = await asyncpg.connect(emptied)
+        await connection.execute(
+            "UPDATE webhook_deliveries SET end_time = end_time - interval '61 s'"
+        )
+        await connection.close()
+        async with house.sending():
+            async with asyncio.timeout(5):
+                while await house.log(webhook.webhook_id):
+                    await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("point", ["webhook.sending", "webhook.sent"])
+async def test_killed_senders_lose_nothing(emptied, point):
+    kills, events = 5, 40
+    async with receiving() as receiver, house_of(emptied, receiver) as house:
+        webhook, secret = await house.webhooks.create(TENANT, receiver.url)
+        await house.end_batch("b-1", count=events)
+        for passes in range(1, kills + 1):
+            killed = await sender(emptied, receiver.port, f"{point}:{passes}")
+            assert await asyncio.wait_for(killed.wait(), 20) == -signal.SIGKILL
+        last = await sender(emptied, receiver.port, "")
+        ended = await house.ended(webhook.webhook_id, events)
+        last.kill()
+        await last.wait()
+    assert {d.state for d in ended} == {DeliveryState.DELIVERED}
+    assert {m.headers["webhook-id"] for m in receiver.messages} == {d.delivery_id for d in ended}
+    copies = len(receiver.messages) - events
+    assert copies <= kills
+    for message in receiver.messages:
+        Verifier(secret).verify(message.body, message.headers)
+    print(f"{kills} kills at {point}: {events} messages, {copies} of them twice")
+
+
+async def sender(url, port, failpoint):
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "tests/sender.py", url, str(port), env=os.environ | {"FAILPOINT": failpoint}
+    )
