@@ -1,8 +1,10 @@
 """Batches of small contents, and workers that answer from the content alone."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from typing import Any, TypeVar
 
+import grpc
+from image_categorizer.v1 import batch_pb2_grpc
 from image_categorizer_server.batches import Batches, NewItem
 from image_categorizer_server.db import chunks, results
 from image_categorizer_server.domain import (
@@ -16,10 +18,17 @@ from image_categorizer_server.domain import (
     ItemOutcome,
     ModelRef,
     Prediction,
+    Role,
     Timing,
 )
 from image_categorizer_server.storage import Storage
 
+from tests.pictures import jpeg
+
+Item = TypeVar("Item")
+
+PICTURES = [jpeg(64, 48, seed) for seed in range(5)]
+SOURCES = [(f"{number}.jpg", content) for number, content in enumerate(PICTURES)]
 LEASE_S = 30.0
 MODEL = ModelRef("fake", 1, "sha256:0")
 TIMING = Timing(1.0, 2.0, 3.0, 4, BatchCloseReason.FULL)
@@ -71,14 +80,29 @@ async def do_chunk(chunk: Chunk) -> bool:
     return await results.record(chunk, [right_outcome(item) for item in chunk.items])
 
 
-async def do_all(worker: str = "w", lease_s: float = LEASE_S) -> int:
-    """Does all chunks that are ready; returns how many items that were."""
+async def do_all(bad: frozenset[int] = frozenset()) -> int:
+    """Does all chunks that are ready, as workers do; returns how many items that were."""
     count = 0
-    while chunk := await chunks.claim(worker, lease_s):
-        assert await do_chunk(chunk)
+    while chunk := await chunks.claim("w", LEASE_S):
+        outcomes = [
+            failed_outcome(item) if item.number in bad else right_outcome(item)
+            for item in chunk.items
+        ]
+        assert await results.record(chunk, outcomes)
         count += len(chunk.items)
     return count
 
 
 async def keys_of(storage: Storage) -> list[str]:
     return sorted([found.key async for found in storage.list()])
+
+
+async def all_of(items: AsyncIterable[Item]) -> list[Item]:
+    return [item async for item in items]
+
+
+async def batch_stub(server, role: Role = Role.CLASSIFIER):
+    """Returns a stub of a running server's BatchService, and the headers of a role."""
+    channel = grpc.aio.insecure_channel(server.address)
+    headers = (("authorization", f"Bearer {await server.key(role)}"),)
+    return batch_pb2_grpc.BatchServiceStub(channel), headers

@@ -72,6 +72,8 @@ async def empty_database(stores) -> str:
         "SELECT string_agg(tablename, ', ') FROM pg_tables"
         " WHERE schemaname = 'public' AND tablename <> 'tortoise_migrations'"
     )
+    # Only so can the audit be emptied.
+    await connection.execute("SET session_replication_role = replica")
     await connection.execute(f"TRUNCATE {tables}")
     await connection.close()
     return str(stores.postgres.url)
@@ -130,6 +132,12 @@ async def running_server(settings: Settings, load: bool = True) -> AsyncIterator
 async def server(settings) -> AsyncIterator[Running]:
     async with running_server(settings) as running:
         yield running
+
+
+@pytest.fixture
+async def client(server) -> AsyncIterator[AsyncImageCategorizationClient]:
+    async with await server.client() as ready:
+        yield ready
 
 
 @pytest.fixture

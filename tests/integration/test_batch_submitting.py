@@ -1,0 +1,156 @@
+"""How batches come in over gRPC, what is refused, and what an upload leaves that broke off."""
+
+import asyncio
+
+import grpc
+import pytest
+from image_categorizer import (
+    AsyncImageCategorizationClient,
+    BatchTooLarge,
+    CategoryNotFound,
+    DeadlineExceeded,
+    ImageCategorizationClient,
+    InvalidRequest,
+    ModelNotFound,
+    RequestIdReused,
+)
+from image_categorizer.errors import from_rpc_error
+from image_categorizer.v1 import batch_pb2
+from image_categorizer_server.domain import Role
+
+from tests.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_all
+from tests.integration.conftest import running_server
+
+
+async def test_an_upload_is_a_batch_that_waits(client):
+    batch = await client.submit_batch(SOURCES, top_k=3, priority=2)
+    assert batch.batch_id.startswith("b-")
+    assert (batch.state, batch.item_count, batch.pending_count) == ("QUEUED", 5, 5)
+    assert (batch.start_time, batch.end_time, batch.failures) == (None, None, ())
+    assert await client.get_batch(batch.batch_id) == batch
+
+
+async def test_a_request_id_makes_submitting_idempotent(client):
+    first = await client.submit_batch(SOURCES, request_id="once")
+    assert (await client.submit_batch(SOURCES, request_id="once")).batch_id == first.batch_id
+    with pytest.raises(RequestIdReused):
+        await client.submit_batch(SOURCES[:2], request_id="once")
+    with pytest.raises(RequestIdReused):
+        await client.submit_batch(SOURCES, request_id="once", top_k=1)
+    assert len(await all_of(client.list_batches())) == 1
+
+
+async def test_create_batch_takes_bytes_and_addresses(server):
+    stub, headers = await batch_stub(server)
+    request = batch_pb2.CreateBatchRequest(
+        items=[
+            batch_pb2.BatchItem(image=PICTURES[0], filename="a.jpg"),
+            batch_pb2.BatchItem(image=PICTURES[1]),
+            batch_pb2.BatchItem(image_uri="https://example.com/photos/c%20d.jpg"),
+        ],
+        request_id="r",
+    )
+    batch = await stub.CreateBatch(request, metadata=headers)
+    assert (batch.item_count, batch.options.top_k) == (3, 5)
+    assert (await stub.CreateBatch(request, metadata=headers)).batch_id == batch.batch_id
+    await do_all(bad=frozenset({0, 1, 2}))
+    done = await stub.GetBatch(batch_pb2.GetBatchRequest(batch_id=batch.batch_id), metadata=headers)
+    assert [f.filename for f in done.failures] == ["a.jpg", "1", "c d.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"items": []}, InvalidRequest, "items: must hold 1 to"),
+        ({"items": [{}]}, InvalidRequest, "items\\[0\\].image: or image_uri is required"),
+        ({"items": [{"image_uri": "ftp://a/b"}]}, InvalidRequest, "items\\[0\\].image_uri"),
+        (
+            {"items": [{"image": b"a", "filename": "n" * 1025}]},
+            InvalidRequest,
+            "items\\[0\\].filename",
+        ),
+        ({"options": {"top_k": 0}}, InvalidRequest, "options.top_k"),
+        ({"options": {"model": "nope"}}, ModelNotFound, "nope"),
+        ({"options": {"include_categories": ["unicorn"]}}, CategoryNotFound, "unicorn"),
+        ({"webhook_url": "ftp://a"}, InvalidRequest, "webhook_url"),
+    ],
+)
+async def test_wrong_batches_are_refused_and_leave_nothing(server, client, change, error, words):
+    stub, headers = await batch_stub(server)
+    fields = {"items": [{"image": PICTURES[0]}], **change}
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.CreateBatch(batch_pb2.CreateBatchRequest(**fields), metadata=headers)
+    with pytest.raises(error, match=words):
+        raise from_rpc_error(caught.value)
+    assert await all_of(client.list_batches()) == []
+
+
+async def test_what_is_too_large_or_empty_fails_as_an_item(settings):
+    small = settings.model_copy(update={"max_image_size_mb": 0.01})
+    async with running_server(small) as server, await server.client() as client:
+        sources = [("a", PICTURES[0]), ("b", bytes(50_000)), ("c", b""), ("d", PICTURES[1])]
+        batch = await client.submit_batch(sources)
+        assert (batch.item_count, batch.failed_count) == (4, 2)
+        reasons = [(f.filename, f.error.reason) for f in batch.failures]
+        assert reasons == [("b", "IMAGE_TOO_LARGE"), ("c", "IMAGE_UNDECODABLE")]
+
+
+async def test_a_batch_has_a_most_of_items(settings):
+    few = settings.batch.model_copy(update={"max_items": 3})
+    settings = settings.model_copy(update={"batch": few})
+    async with running_server(settings) as server, await server.client() as client:
+        assert (await client.get_server_info()).limits.max_batch_items == 3
+        with pytest.raises(BatchTooLarge, match="at most 3"):
+            await client.submit_batch(SOURCES)
+        assert await all_of(client.list_batches()) == []
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(server, client):
+    stub, headers = await batch_stub(server)
+    call = stub.UploadBatch(metadata=headers)
+    await call.write(batch_pb2.UploadBatchRequest(file={"filename": "a", "chunk": PICTURES[0]}))
+    await asyncio.sleep(0.3)
+    call.cancel()
+    await asyncio.sleep(0.3)
+    assert await all_of(client.list_batches()) == []
+    with pytest.raises(FileNotFoundError):
+        await client.submit_batch(["/nowhere.jpg"])
+    with pytest.raises(TypeError):
+        await client.submit_batch([3])
+    assert await all_of(client.list_batches()) == []
+
+
+async def test_silence_ends_an_upload(settings):
+    hasty = settings.server.model_copy(update={"upload_idle_s": 0.3})
+    async with running_server(settings.model_copy(update={"server": hasty})) as server:
+        stub, headers = await batch_stub(server)
+        call = stub.UploadBatch(metadata=headers)
+        for _ in range(4):  # longer than the bound altogether
+            file = {"filename": "a", "chunk": PICTURES[0]}
+            await call.write(batch_pb2.UploadBatchRequest(file=file))
+            await asyncio.sleep(0.2)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        error = from_rpc_error(caught.value)
+        assert isinstance(error, DeadlineExceeded)
+        assert "nothing came for 0.3 seconds" in error.message
+
+
+@pytest.mark.parametrize("kind", ["ordinary", "asyncio"])
+async def test_an_upload_whose_sources_fail_makes_no_batch(server, kind):
+    def broken():
+        yield SOURCES[0]
+        raise ZeroDivisionError
+
+    key = await server.key(Role.CLASSIFIER)
+
+    def ordinarily():
+        with ImageCategorizationClient(key, server.address) as client:
+            client.submit_batch(broken())
+
+    async with AsyncImageCategorizationClient(key, server.address) as client:
+        is_ordinary = kind == "ordinary"
+        with pytest.raises(ZeroDivisionError):
+            await (asyncio.to_thread(ordinarily) if is_ordinary else client.submit_batch(broken()))
+        await asyncio.sleep(0.3)
+        assert await all_of(client.list_batches()) == []
