@@ -3,7 +3,7 @@
 I1  every acknowledged batch has ended
 I2  every item of a completed batch has one outcome, and every outcome has its item
 I3  the counters of batches and chunks are what the outcomes add up to
-I4  every end of a batch left one message to its tenant
+I4  every end of a batch left one message to its tenant, and one event in the audit
 I5  every image that an item refers to is stored, and every stored one is referred to
 I6  every outcome is the right one for its image
 """
@@ -62,6 +62,11 @@ FAULTS = {
     "I4 two messages of one end": """
         SELECT batch_id, payload->>'run' FROM outbox WHERE kind = 'webhook'
         GROUP BY 1, 2 HAVING count(*) > 1""",
+    "I4 the audit tells not of every end, or of more": """
+        SELECT b.batch_id, b.run_count, count(a.event_id) FROM batches b
+        LEFT JOIN audit_events a ON a.tenant_id = b.tenant_id AND a.resource = b.batch_id
+        AND a.action IN ('batch.completed', 'batch.cancelled', 'batch.failed') GROUP BY b.batch_id
+        HAVING count(a.event_id) <> b.run_count - (b.end_time IS NULL)::int""",
     "I4 times of a batch": """
         SELECT batch_id FROM batches WHERE (end_time IS NULL)
         <> (state NOT IN ('COMPLETED', 'CANCELLED', 'FAILED'))""",

@@ -112,7 +112,7 @@ class Webhooks:
         """
         if webhook_id == DEFAULT_WEBHOOK:
             raise InvalidRequest.of([("webhook_id", "'default' can be disabled, not deleted")])
-        if not await rows.delete_webhook(tenant_id, webhook_id):
+        if not await rows.delete_webhook(tenant_id, webhook_id, clock.now()):
             raise WebhookNotFound(f"there is no webhook {webhook_id!r}")
 
     async def rotate_secret(self, tenant_id: str, webhook_id: str) -> tuple[Webhook, str]:
@@ -123,9 +123,9 @@ class Webhooks:
             DependencyDown: expected; the database does not answer.
         """
         await self.get(tenant_id, webhook_id)
-        secret = new_secret()
-        expire_time = clock.now() + timedelta(seconds=self._settings.rotation_s)
-        await rows.rotate_secret(tenant_id, webhook_id, secret, expire_time)
+        secret, now = new_secret(), clock.now()
+        expire_time = now + timedelta(seconds=self._settings.rotation_s)
+        await rows.rotate_secret(tenant_id, webhook_id, secret, now, expire_time)
         return await self.get(tenant_id, webhook_id), secret
 
     async def list_deliveries(

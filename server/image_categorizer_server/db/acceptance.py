@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from image_categorizer_server import clock, failpoints
+from image_categorizer_server.audit_domain import AuditAction
+from image_categorizer_server.db import audit
 from image_categorizer_server.db.database import transaction
 from image_categorizer_server.db.encoding import options_to_json
 from image_categorizer_server.db.locks import BULK_TIMEOUT_S, leave, settle
@@ -104,6 +106,16 @@ async def accept(
             raise DependencyDown("the upload was silent for too long")
         await connection.execute(REFUSED, batch_id, now, timeout=BULK_TIMEOUT_S)
         await connection.execute(CHUNKS, batch_id, chunk_items, now, timeout=BULK_TIMEOUT_S)
+        await audit.note(
+            connection,
+            tenant_id,
+            AuditAction.BATCH_CREATE,
+            batch_id,
+            now,
+            item_count=item_count,
+            priority=config.priority,
+            webhook_host=audit.host_of(config.webhook_url),
+        )
         if not await settle(connection, batch_id, now):
             await leave(connection, OutboxKind.RING, tenant_id, batch_id, now, {})
         failpoints.hit("batch.accepting")

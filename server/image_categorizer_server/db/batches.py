@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from image_categorizer_server import clock, failpoints
+from image_categorizer_server.audit_domain import AuditAction
+from image_categorizer_server.db import audit
 from image_categorizer_server.db.acceptance import CHUNKS
 from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.encoding import batch_from_row
@@ -117,6 +119,7 @@ async def cancel(tenant_id: str, batch_id: str) -> None:
         await connection.execute(
             "UPDATE batches SET state = 'CANCELLING' WHERE batch_id = $1", batch_id
         )
+        await audit.note(connection, tenant_id, AuditAction.BATCH_CANCEL, batch_id, now)
         await settle(connection, batch_id, now)
     failpoints.hit("batch.cancelled")
 
@@ -136,6 +139,9 @@ async def retry(tenant_id: str, batch_id: str, chunk_items: int) -> bool:
         await connection.execute("DELETE FROM batch_chunks WHERE batch_id = $1", batch_id)
         await connection.execute(CHUNKS, batch_id, chunk_items, now, timeout=BULK_TIMEOUT_S)
         await connection.execute(AGAIN, batch_id)
+        await audit.note(
+            connection, tenant_id, AuditAction.BATCH_RETRY, batch_id, now, item_count=pending
+        )
         await leave(connection, OutboxKind.RING, tenant_id, batch_id, now, {})
     failpoints.hit("batch.retried")
     return True
@@ -149,7 +155,7 @@ async def delete(tenant_id: str, batch_id: str) -> None:
     """
     now = clock.now()
     async with transaction() as connection:
-        await _locked(connection, tenant_id, batch_id, ended=True)
+        batch = await _locked(connection, tenant_id, batch_id, ended=True)
         await leave_blobs(connection, tenant_id, batch_id, now)
         for table in ("batch_results", "batch_chunks", "batch_items", "batches"):
             await connection.execute(
@@ -159,6 +165,14 @@ async def delete(tenant_id: str, batch_id: str) -> None:
             )
         await connection.execute(
             "DELETE FROM outbox WHERE batch_id = $1 AND kind = 'ring'", batch_id
+        )
+        await audit.note(
+            connection,
+            tenant_id,
+            AuditAction.BATCH_DELETE,
+            batch_id,
+            now,
+            item_count=batch["item_count"],
         )
     failpoints.hit("batch.deleting")
 

@@ -9,6 +9,8 @@ import json
 from datetime import datetime
 from typing import Any
 
+from image_categorizer_server.audit_domain import AuditAction
+from image_categorizer_server.db import audit
 from image_categorizer_server.domain import BatchState, OutboxKind
 
 # Most time for a statement that touches every item of a batch.
@@ -62,7 +64,7 @@ async def settle(connection: Any, batch_id: str, now: datetime) -> bool:
 async def end_batch(
     connection: Any, batch_id: str, state: BatchState, message: str, now: datetime
 ) -> None:
-    """Writes the end of the locked batch, and in the outbox that its tenant is to be told."""
+    """Writes the end of the locked batch, and that its tenant is to be told."""
     row = await connection.fetchrow(
         "UPDATE batches SET state = $2, state_message = $3, end_time = $4 WHERE batch_id = $1"
         " RETURNING *",
@@ -85,6 +87,17 @@ async def end_batch(
         "webhook_url": row["webhook_url"],
     }
     await leave(connection, OutboxKind.WEBHOOK, row["tenant_id"], batch_id, now, payload)
+    await audit.note(
+        connection,
+        row["tenant_id"],
+        AuditAction(payload["type"]),
+        batch_id,
+        now,
+        run=row["run_count"],
+        item_count=row["item_count"],
+        succeeded_count=row["succeeded_count"],
+        failed_count=row["failed_count"],
+    )
 
 
 async def leave(

@@ -2,9 +2,12 @@
 
 from datetime import datetime
 
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
 from tortoise.transactions import in_transaction
 
+from image_categorizer_server.audit_domain import AuditAction
+from image_categorizer_server.db import audit
 from image_categorizer_server.db.database import faults_as_ours
 from image_categorizer_server.db.rows import WebhookDeliveryRow, WebhookRow
 from image_categorizer_server.webhook_domain import (
@@ -46,6 +49,14 @@ async def insert_webhook(tenant_id: str, webhook: Webhook, secret: str, most: in
             secret=secret,
             create_time=webhook.create_time,
         )
+        await _note(
+            connection,
+            tenant_id,
+            AuditAction.WEBHOOK_CREATE,
+            webhook.webhook_id,
+            webhook.create_time,
+            host=audit.host_of(webhook.url),
+        )
     return True
 
 
@@ -86,9 +97,17 @@ async def update_webhook(
     }
     if not changes:
         return
+    shown: dict[str, object] = {} if state is None else {"state": state.value}
+    if url is not None:
+        shown["host"] = audit.host_of(url)
+    is_gone = state is WebhookState.GONE
+    action = AuditAction.WEBHOOK_GONE if is_gone else AuditAction.WEBHOOK_UPDATE
     async with faults_as_ours(), in_transaction() as connection:
         mine = WebhookRow.filter(tenant_id=tenant_id, webhook_id=webhook_id)
-        await mine.using_db(connection).update(**changes)
+        if is_gone:  # every delivery that is under way may say so
+            mine = mine.exclude(state=WebhookState.GONE.value)
+        if await mine.using_db(connection).update(**changes):
+            await _note(connection, tenant_id, action, webhook_id, moment, **shown)
         if state not in (None, WebhookState.ENABLED):
             pending = WebhookDeliveryRow.filter(
                 tenant_id=tenant_id, webhook_id=webhook_id, state=DeliveryState.PENDING.value
@@ -110,23 +129,45 @@ async def disable_gone(tenant_id: str, webhook_id: str, moment: datetime) -> Non
         await update_webhook(tenant_id, webhook_id, moment, None, WebhookState.GONE)
 
 
-async def delete_webhook(tenant_id: str, webhook_id: str) -> bool:
+async def delete_webhook(tenant_id: str, webhook_id: str, moment: datetime) -> bool:
     """Removes a webhook and its deliveries; returns whether it existed."""
     async with faults_as_ours(), in_transaction() as connection:
         deliveries = WebhookDeliveryRow.filter(tenant_id=tenant_id, webhook_id=webhook_id)
         await deliveries.using_db(connection).delete()
         mine = WebhookRow.filter(tenant_id=tenant_id, webhook_id=webhook_id)
-        return await mine.using_db(connection).delete() == 1
+        has_existed = await mine.using_db(connection).delete() == 1
+        if has_existed:
+            await _note(connection, tenant_id, AuditAction.WEBHOOK_DELETE, webhook_id, moment)
+    return has_existed
 
 
 async def rotate_secret(
-    tenant_id: str, webhook_id: str, secret: str, previous_expire_time: datetime
+    tenant_id: str,
+    webhook_id: str,
+    secret: str,
+    moment: datetime,
+    previous_expire_time: datetime,
 ) -> None:
     """Puts a new secret in force; the one before stays so until `previous_expire_time`."""
-    async with faults_as_ours():
-        await get_connection("default").execute_query(
+    async with faults_as_ours(), in_transaction() as connection:
+        changed, _ = await connection.execute_query(
             ROTATE, [tenant_id, webhook_id, secret, previous_expire_time]
         )
+        if changed:
+            action = AuditAction.WEBHOOK_ROTATE_SECRET
+            await _note(connection, tenant_id, action, webhook_id, moment)
+
+
+async def _note(
+    connection: BaseDBAsyncClient,
+    tenant_id: str,
+    action: AuditAction,
+    webhook_id: str,
+    moment: datetime,
+    **detail: object,
+) -> None:
+    values = audit.values(tenant_id, action, webhook_id, moment, **detail)
+    await connection.execute_query(audit.INSERT, values)
 
 
 def _webhook(row: WebhookRow) -> Webhook:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import grpc
 from google.protobuf.message import Message
 
+from image_categorizer_server.audit_domain import Actor, current_actor
 from image_categorizer_server.backend import Backend
 from image_categorizer_server.errors import (
     CategorizerError,
@@ -182,7 +183,9 @@ class Edge(grpc.aio.ServerInterceptor):
             raise Draining("this server is stopping")
         principal = await self._backend.authenticator.authenticate(headers.get("authorization"))
         authorize(principal, method)
-        current_call.get().principal = principal
+        call = current_call.get()
+        call.principal = principal
+        current_actor.set(Actor(principal.key_id, call.request_id))
 
 
 def _begin(context: Context) -> tuple[Call, Headers]:
