@@ -20,12 +20,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from image_categorizer_server import clock, failpoints
 from image_categorizer_server.batch_groups import BatchSettings, WorkerSettings
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.gateway_groups import ClientSettings, GatewaySettings
 from image_categorizer_server.outside_groups import FetchSettings, StorageSettings
 from image_categorizer_server.setting_groups import (
     CacheSettings,
-    ClientSettings,
     DatabaseSettings,
-    GatewaySettings,
     Group,
     InferenceSettings,
     LimitSettings,
