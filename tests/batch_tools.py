@@ -5,17 +5,19 @@ from typing import Any, TypeVar
 
 import grpc
 from image_categorizer.v1 import batch_pb2_grpc
+from image_categorizer_server.batch_domain import (
+    BatchConfig,
+    BatchItem,
+    Chunk,
+    ItemError,
+    ItemOutcome,
+)
 from image_categorizer_server.batches import Batches, NewItem
 from image_categorizer_server.db import chunks, results
 from image_categorizer_server.domain import (
     BatchCloseReason,
-    BatchConfig,
-    BatchItem,
     Category,
-    Chunk,
     Classification,
-    ItemError,
-    ItemOutcome,
     ModelRef,
     Prediction,
     Role,

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from image_categorizer_server.batch_domain import BatchConfig
 from image_categorizer_server.batches import Batches
 from image_categorizer_server.cache import Cache, open_cache
 from image_categorizer_server.catalog import Catalog
 from image_categorizer_server.classifications import Classifications
 from image_categorizer_server.db.database import check_database, open_database
 from image_categorizer_server.db.keys import find_key
-from image_categorizer_server.domain import BatchConfig
 from image_categorizer_server.errors import (
     DependencyDown,
     Draining,

@@ -9,18 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
 from image_categorizer_server import failpoints
+from image_categorizer_server.batch_domain import Batch, BatchConfig, BatchState, ItemResult
 from image_categorizer_server.batch_groups import BatchSettings
 from image_categorizer_server.db import batches as rows
 from image_categorizer_server.db import outbox
 from image_categorizer_server.db import results as result_rows
 from image_categorizer_server.db import uploads as upload_rows
 from image_categorizer_server.db.acceptance import Acceptance
-from image_categorizer_server.domain import (
-    Batch,
-    BatchConfig,
-    BatchState,
-    ItemResult,
-)
 from image_categorizer_server.errors import DependencyDown, InvalidRequest, RequestIdReused
 from image_categorizer_server.storage import Storage
 from image_categorizer_server.telemetry import get_log

@@ -1,8 +1,8 @@
 """Carries what transactions left in the outbox to the doorbell."""
 
 from image_categorizer_server import failpoints
+from image_categorizer_server.batch_domain import OutboxKind
 from image_categorizer_server.db import outbox
-from image_categorizer_server.domain import OutboxKind
 from image_categorizer_server.queue import Doorbell
 
 AT_ONCE = 500

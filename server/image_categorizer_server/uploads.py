@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Self
 
 from image_categorizer_server import failpoints
+from image_categorizer_server.batch_domain import BatchConfig, BatchItem, ItemError
 from image_categorizer_server.batch_groups import BatchSettings
 from image_categorizer_server.db import acceptance
 from image_categorizer_server.db import uploads as rows
-from image_categorizer_server.domain import BatchConfig, BatchItem, ItemError
 from image_categorizer_server.errors import (
     BatchTooLarge,
     CategorizerError,

@@ -6,11 +6,12 @@ import asyncpg
 import pytest
 from image_categorizer import BatchRunning
 from image_categorizer_server.audit_domain import Actor, current_actor
+from image_categorizer_server.batch_domain import BatchConfig
 from image_categorizer_server.batch_groups import BatchSettings
 from image_categorizer_server.batches import Batches
 from image_categorizer_server.db import chunks, results, webhooks
 from image_categorizer_server.db.database import connected
-from image_categorizer_server.domain import BatchConfig, Role
+from image_categorizer_server.domain import Role
 from image_categorizer_server.errors import BatchNotFound
 from image_categorizer_server.fetcher import open_fetcher
 from image_categorizer_server.outside_groups import FetchSettings

@@ -5,14 +5,11 @@ import tracemalloc
 
 import pytest
 from image_categorizer_server import clock
+from image_categorizer_server.batch_domain import BatchConfig, BatchState
 from image_categorizer_server.batch_groups import BatchSettings
 from image_categorizer_server.batches import Batches
 from image_categorizer_server.db import chunks
-from image_categorizer_server.domain import (
-    BatchConfig,
-    BatchState,
-    ClassifyOptions,
-)
+from image_categorizer_server.domain import ClassifyOptions
 from image_categorizer_server.errors import (
     DependencyDown,
     ModelNotFound,

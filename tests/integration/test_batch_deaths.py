@@ -3,8 +3,8 @@
 import asyncio
 
 from image_categorizer_server import clock
+from image_categorizer_server.batch_domain import BatchState, OutboxKind
 from image_categorizer_server.db import chunks, outbox, results
-from image_categorizer_server.domain import BatchState, OutboxKind
 
 from tests.batch_tools import (
     LEASE_S,

@@ -2,8 +2,8 @@
 
 import pytest
 from image_categorizer_server import clock
+from image_categorizer_server.batch_domain import BatchState, OutboxKind
 from image_categorizer_server.db import chunks, outbox, results
-from image_categorizer_server.domain import BatchState, OutboxKind
 from image_categorizer_server.errors import BatchRunning
 
 from tests.batch_tools import (

@@ -4,9 +4,9 @@ import asyncio
 from collections import Counter
 
 from image_categorizer_server import clock
+from image_categorizer_server.batch_domain import BatchConfig, BatchState, OutboxKind
 from image_categorizer_server.db import batches as rows
 from image_categorizer_server.db import chunks, outbox, results
-from image_categorizer_server.domain import BatchConfig, BatchState, OutboxKind
 
 from tests.batch_tools import (
     LEASE_S,

@@ -5,13 +5,10 @@ import asyncio
 import asyncpg
 import pytest
 from image_categorizer_server import clock
+from image_categorizer_server.batch_domain import BatchConfig, BatchItem
 from image_categorizer_server.batch_groups import BatchSettings
 from image_categorizer_server.batches import Batches, NewItem
 from image_categorizer_server.db import uploads
-from image_categorizer_server.domain import (
-    BatchConfig,
-    BatchItem,
-)
 from image_categorizer_server.errors import (
     BatchNotFound,
     BatchRunning,

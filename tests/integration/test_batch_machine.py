@@ -16,11 +16,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from image_categorizer_server import clock
+from image_categorizer_server.batch_domain import BatchConfig
 from image_categorizer_server.batch_groups import BatchSettings
 from image_categorizer_server.batches import Batches
 from image_categorizer_server.db import chunks, results
 from image_categorizer_server.db.database import open_database
-from image_categorizer_server.domain import BatchConfig
 from image_categorizer_server.errors import BatchNotFound, BatchRunning
 from image_categorizer_server.setting_groups import DatabaseSettings
 from image_categorizer_server.storage import MemoryStorage

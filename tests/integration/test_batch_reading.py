@@ -4,11 +4,8 @@ import asyncio
 
 import pytest
 from image_categorizer_server import clock
+from image_categorizer_server.batch_domain import BatchConfig, BatchState
 from image_categorizer_server.db import chunks, results
-from image_categorizer_server.domain import (
-    BatchConfig,
-    BatchState,
-)
 from image_categorizer_server.errors import (
     BatchNotFound,
     InvalidRequest,

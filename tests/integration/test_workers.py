@@ -9,16 +9,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 from image_categorizer import Unavailable as ServerBusy
+from image_categorizer_server.batch_domain import Batch, BatchConfig, BatchState
 from image_categorizer_server.batches import Batches, NewItem
 from image_categorizer_server.db import batches as batch_rows
 from image_categorizer_server.db import chunks, results
-from image_categorizer_server.domain import (
-    Batch,
-    BatchConfig,
-    BatchState,
-    ClassifyOptions,
-    Role,
-)
+from image_categorizer_server.domain import ClassifyOptions, Role
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.queue import QUEUE, dump, load, open_doorbell
 from image_categorizer_server.settings import Settings
@@ -38,7 +33,7 @@ ENDED = BatchState.COMPLETED, BatchState.FAILED, BatchState.CANCELLED
 
 @pytest.fixture
 def settings(settings, tmp_path) -> Settings:
-    return settings.model_copy(
+    changed: Settings = settings.model_copy(
         update={
             "models": settings.models.model_copy(update={"default": "fake"}),
             "test": settings.test.model_copy(update={"fake_model": "0,0"}),
@@ -48,6 +43,7 @@ def settings(settings, tmp_path) -> Settings:
             ),
         }
     )
+    return changed
 
 
 @pytest.fixture
@@ -220,7 +216,7 @@ class FlakyFeeds(Feeds):
     """Classifies, and fails now and then as a server does that is not well."""
 
     def __init__(self, feeds: Feeds, every: int) -> None:
-        self._feeds = feeds
+        self._real = feeds
         self._every = every
         self.calls = 0
 
@@ -228,7 +224,7 @@ class FlakyFeeds(Feeds):
         self.calls += 1
         if self.calls % self._every == 0:
             raise CallFailed(ServerBusy("the connection broke"))
-        return await self._feeds.classify(options, content)
+        return await self._real.classify(options, content)
 
 
 async def test_faults_that_pass_cost_no_item(settings, batches):

@@ -5,13 +5,8 @@ import io
 import json
 
 import pytest
-from image_categorizer_server.domain import (
-    Category,
-    ItemError,
-    ItemResult,
-    ModelRef,
-    Prediction,
-)
+from image_categorizer_server.batch_domain import ItemError, ItemResult
+from image_categorizer_server.domain import Category, ModelRef, Prediction
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc import convert_batch, export
 

@@ -6,16 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from image_categorizer_server.batch_domain import Batch, BatchConfig, BatchState
 from image_categorizer_server.batches import _batch_token, _limit, _number, _position
 from image_categorizer_server.db import encoding
-from image_categorizer_server.domain import (
-    Batch,
-    BatchConfig,
-    BatchState,
-    Category,
-    ClassifyOptions,
-    Prediction,
-)
+from image_categorizer_server.domain import Category, ClassifyOptions, Prediction
 from image_categorizer_server.errors import InvalidRequest
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)

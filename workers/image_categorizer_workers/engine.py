@@ -3,8 +3,8 @@
 import asyncio
 import random
 
+from image_categorizer_server.batch_domain import Chunk
 from image_categorizer_server.db import chunks
-from image_categorizer_server.domain import Chunk
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.telemetry import get_log
 

@@ -11,12 +11,9 @@ import signal
 import sys
 from dataclasses import asdict
 
+from image_categorizer_server.batch_domain import BatchItem, Chunk
 from image_categorizer_server.db import chunks
-from image_categorizer_server.domain import (
-    BatchItem,
-    Chunk,
-    ClassifyOptions,
-)
+from image_categorizer_server.domain import ClassifyOptions
 from image_categorizer_server.telemetry import get_log
 
 from image_categorizer_workers.work import keep

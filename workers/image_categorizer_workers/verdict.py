@@ -12,7 +12,7 @@ from image_categorizer import (
     Unavailable,
 )
 from image_categorizer_server import errors
-from image_categorizer_server.domain import ItemError
+from image_categorizer_server.batch_domain import ItemError
 
 from image_categorizer_workers.feeds import CallFailed
 

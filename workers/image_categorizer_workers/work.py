@@ -7,7 +7,6 @@ Whatever is lost with this process is done again by the next one that gets the l
 """
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,15 +15,13 @@ from typing import Protocol
 
 from image_categorizer import Classification as Answer
 from image_categorizer_server import failpoints
+from image_categorizer_server.batch_domain import BatchItem, Chunk, ItemOutcome
 from image_categorizer_server.batch_groups import WorkerSettings
 from image_categorizer_server.db import chunks, results
 from image_categorizer_server.domain import (
     BatchCloseReason,
-    BatchItem,
     Category,
-    Chunk,
     Classification,
-    ItemOutcome,
     ModelRef,
     Prediction,
     Timing,
@@ -32,19 +29,13 @@ from image_categorizer_server.domain import (
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.telemetry import get_log
 
+from image_categorizer_workers.breaks import Sender
 from image_categorizer_workers.feeds import Feeds
+from image_categorizer_workers.leases import LeaseLost, backoff_s, keep
 from image_categorizer_workers.verdict import ItsOwn, OfTheBatch, Passing, verdict_of
 
 log = get_log(__name__)
-FIRST_BACKOFF_S = 0.2
-MOST_BACKOFF_S = 5.0
-JITTER = 0.5, 1.5
-BEATS = 3  # in the time of one lease
 GUESSED_BYTES = 2**20  # of an image of which only the address is known
-
-
-class LeaseLost(Exception):
-    """Expected: others have the chunk now, or may have it."""
 
 
 class BatchBroken(Exception):
@@ -154,7 +145,7 @@ class Work:
         """Tries until the image has an outcome.
 
         Raises:
-            BatchBroken, NotNow: expected; it will get none here.
+            BatchBroken, NotNow, LeaseLost: expected; it will get none here.
         """
         content, attempts, waits = None, 0, 0
         patient_until_s = time.monotonic() + self._settings.patience_s
@@ -162,9 +153,11 @@ class Work:
             try:
                 content = content or await self._tools.images.read(item)
                 failpoints.hit("image.read", item.filename)
-                answer = await self._tools.feeds.classify(self._chunk.options, content)
+                answer = await self._sender.classify(item.number, content)
                 failpoints.hit("image.classified", item.filename)
                 return ItemOutcome(item.number, classification=_as_ours(answer))
+            except LeaseLost:
+                raise
             except Exception as error:  # noqa: BLE001 - judged, every one
                 verdict = verdict_of(error)
                 waits += 1
@@ -224,31 +217,6 @@ class Work:
 
     def _names(self) -> dict[str, object]:
         return {"batch_id": self._chunk.batch_id, "chunk": self._chunk.number}
-
-
-async def keep(chunk: Chunk, lease_s: float) -> None:
-    """Extends the lease, time and again, until cancelled.
-
-    Raises:
-        LeaseLost: expected; others have the chunk, or may have it since the database is silent.
-    """
-    sure_s = time.monotonic() + lease_s
-    while True:
-        await asyncio.sleep(lease_s / BEATS)
-        asked_s = time.monotonic()
-        try:
-            if not await chunks.extend(chunk, lease_s):
-                raise LeaseLost
-            sure_s = asked_s + lease_s
-        except DependencyDown:
-            if time.monotonic() > sure_s:
-                raise LeaseLost from None
-
-
-def backoff_s(attempt: int) -> float:
-    """Returns the wait after an attempt, counted from 1: it doubles, and differs for everyone."""
-    wait_s: float = min(MOST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempt - 1, 10))
-    return wait_s * random.uniform(*JITTER)  # noqa: S311 - no secret
 
 
 def _one_of(group: ExceptionGroup[Exception], kind: type[Exception]) -> Exception | None:

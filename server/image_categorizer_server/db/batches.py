@@ -6,6 +6,7 @@ from typing import Any
 
 from image_categorizer_server import clock, failpoints
 from image_categorizer_server.audit_domain import AuditAction
+from image_categorizer_server.batch_domain import Batch, BatchState, OutboxKind
 from image_categorizer_server.db import audit
 from image_categorizer_server.db.acceptance import CHUNKS
 from image_categorizer_server.db.database import connected, transaction
@@ -18,7 +19,6 @@ from image_categorizer_server.db.locks import (
 )
 from image_categorizer_server.db.results import list_failures
 from image_categorizer_server.db.uploads import leave_blobs
-from image_categorizer_server.domain import Batch, BatchState, OutboxKind
 from image_categorizer_server.errors import BatchNotFound, BatchRunning
 
 MOST_FAILURES = 20

@@ -6,18 +6,15 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from image_categorizer_server.domain import (
+from image_categorizer_server.batch_domain import (
     Batch,
     BatchConfig,
     BatchItem,
     BatchState,
-    Category,
-    ClassifyOptions,
     ItemError,
     ItemResult,
-    ModelRef,
-    Prediction,
 )
+from image_categorizer_server.domain import Category, ClassifyOptions, ModelRef, Prediction
 
 OK = "OK"
 TUPLES = ("include_categories", "exclude_categories")

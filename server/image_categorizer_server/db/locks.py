@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from image_categorizer_server.audit_domain import AuditAction
+from image_categorizer_server.batch_domain import BatchState, OutboxKind
 from image_categorizer_server.db import audit
-from image_categorizer_server.domain import BatchState, OutboxKind
 
 # Most time for a statement that touches every item of a batch.
 BULK_TIMEOUT_S = 300.0

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from image_categorizer_server import clock
+from image_categorizer_server.batch_domain import OutboxKind, OutboxRow
 from image_categorizer_server.db.database import connected, transaction
-from image_categorizer_server.domain import OutboxKind, OutboxRow
 
 TAKE = """
 UPDATE outbox SET take_after = $3 WHERE outbox_id IN (

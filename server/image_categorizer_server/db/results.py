@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from image_categorizer_server import clock, failpoints
+from image_categorizer_server.batch_domain import Chunk, ItemOutcome, ItemResult
 from image_categorizer_server.db.chunks import lock_lease
 from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.encoding import (
@@ -14,7 +15,6 @@ from image_categorizer_server.db.encoding import (
     result_from_row,
 )
 from image_categorizer_server.db.locks import lock_batch, settle
-from image_categorizer_server.domain import Chunk, ItemOutcome, ItemResult
 
 INSERT = """
 INSERT INTO batch_results (batch_id, number, tenant_id, status, reason, message, predictions,

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from image_categorizer_server import clock
+from image_categorizer_server.batch_domain import BatchItem, ItemError, OutboxKind
 from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.locks import BULK_TIMEOUT_S, leave
 from image_categorizer_server.db.outbox import TENANT_LOCK
-from image_categorizer_server.domain import BatchItem, ItemError, OutboxKind
 
 COLUMNS = (
     "batch_id",

@@ -8,8 +8,8 @@ import grpc
 from google.api import httpbody_pb2
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
 
+from image_categorizer_server.batch_domain import Batch, BatchConfig, BatchState
 from image_categorizer_server.batches import Batches, NewItem
-from image_categorizer_server.domain import Batch, BatchConfig, BatchState
 from image_categorizer_server.errors import Draining, InvalidRequest
 from image_categorizer_server.rpc import convert_batch as convert
 from image_categorizer_server.rpc.archive import ArchiveLimits

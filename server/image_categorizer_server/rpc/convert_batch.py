@@ -8,7 +8,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 from image_categorizer.v1 import batch_pb2, classify_pb2, types_pb2
 
-from image_categorizer_server.domain import Batch, ClassifyOptions, ItemError, ItemResult
+from image_categorizer_server.batch_domain import Batch, ItemError, ItemResult
+from image_categorizer_server.domain import ClassifyOptions
 from image_categorizer_server.rpc import convert
 
 OK = status_pb2.Status()

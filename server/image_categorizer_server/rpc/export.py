@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from image_categorizer_server.domain import ItemResult, Prediction
+from image_categorizer_server.batch_domain import ItemResult
+from image_categorizer_server.domain import Prediction
 from image_categorizer_server.errors import InvalidRequest
 
 COLUMNS = ("item_id", "filename", "category", "confidence", "predictions", "error_reason")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from image_categorizer_server.domain import BatchConfig
+from image_categorizer_server.batch_domain import BatchConfig
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.validation import Options, classify_options, raise_if_any
 

@@ -1,6 +1,6 @@
 """Reads the images of a batch: from our store, or from where their URIs say."""
 
-from image_categorizer_server.domain import BatchItem
+from image_categorizer_server.batch_domain import BatchItem
 from image_categorizer_server.fetcher import Fetcher
 from image_categorizer_server.storage import Storage
 
