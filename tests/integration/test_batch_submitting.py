@@ -14,7 +14,7 @@ from image_categorizer import (
     ModelNotFound,
     RequestIdReused,
 )
-from image_categorizer.errors import from_rpc_error
+from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2
 from image_categorizer_server.domain import Role
 

@@ -15,7 +15,7 @@ from image_categorizer import (
     RoleInsufficient,
     UndecodableImage,
 )
-from image_categorizer.errors import from_rpc_error
+from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from image_categorizer_server import admin
 from image_categorizer_server.domain import Role

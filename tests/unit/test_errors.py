@@ -6,6 +6,7 @@ import image_categorizer.errors as sdk
 import image_categorizer_server.errors as ours
 import pytest
 from google.rpc import error_details_pb2
+from image_categorizer.statuses import from_rpc_error
 from image_categorizer_server.rpc import convert
 
 
@@ -77,7 +78,7 @@ class Failed(grpc.RpcError, grpc.Call):
 @pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
 def test_every_error_arrives_as_its_twin(kind):
     status = convert.status(kind("a message"))
-    arrived = sdk.from_rpc_error(Failed(status, **{"x-request-id": "r1"}))
+    arrived = from_rpc_error(Failed(status, **{"x-request-id": "r1"}))
     leaf = kind.reason not in ("UNAVAILABLE", "NOT_FOUND", "CREDENTIALS_INVALID")
     expected = kind.__name__ if leaf else type(arrived).__name__
     assert type(arrived).__name__ == expected
@@ -87,9 +88,9 @@ def test_every_error_arrives_as_its_twin(kind):
 
 def test_details_arrive():
     wrong = ours.InvalidRequest.of([("top_k", "must be at least 1"), ("model", "too long")])
-    arrived = sdk.from_rpc_error(Failed(convert.status(wrong)))
+    arrived = from_rpc_error(Failed(convert.status(wrong)))
     assert arrived.violations == wrong.violations
-    busy = sdk.from_rpc_error(Failed(convert.status(ours.Overloaded("busy", retry_after_s=1.5))))
+    busy = from_rpc_error(Failed(convert.status(ours.Overloaded("busy", retry_after_s=1.5))))
     assert busy.retry_after_s == 1.5
 
 
@@ -113,4 +114,4 @@ def test_long_texts_are_cut_so_that_headers_hold_them():
 )
 def test_errors_without_details_follow_from_their_status(code, kind):
     error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "text")
-    assert type(sdk.from_rpc_error(error)) is kind
+    assert type(from_rpc_error(error)) is kind

@@ -19,7 +19,8 @@ from image_categorizer._batches import (
     State,
 )
 from image_categorizer._streams import MOST_BREAKS, Source, backoff_s, ended_early, is_passing
-from image_categorizer.errors import CategorizerError, from_rpc_error
+from image_categorizer.errors import CategorizerError
+from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
 
 Response = TypeVar("Response", bound=Message)

@@ -13,7 +13,8 @@ from google.rpc import status_pb2
 
 from image_categorizer._calls import MEBIBYTE, ModelRef, Options, Prediction, bounding_box
 from image_categorizer._streams import Source, image_files
-from image_categorizer.errors import CategorizerError, from_status
+from image_categorizer.errors import CategorizerError
+from image_categorizer.statuses import from_status
 from image_categorizer.v1 import batch_pb2, classify_pb2, types_pb2
 
 Sources = str | os.PathLike[str] | Iterable[Source]

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from image_categorizer._calls import MEBIBYTE, Classification, Options, Prediction, classification
-from image_categorizer.errors import CategorizerError, ImageTooLarge, Unavailable, from_status
+from image_categorizer.errors import CategorizerError, ImageTooLarge, Unavailable
+from image_categorizer.statuses import from_status
 from image_categorizer.v1 import classify_pb2
 
 Source = str | os.PathLike[str] | tuple[str, bytes]

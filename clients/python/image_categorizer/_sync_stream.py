@@ -20,7 +20,8 @@ from image_categorizer._streams import (
     ended_early,
     total_of,
 )
-from image_categorizer.errors import CategorizerError, from_rpc_error
+from image_categorizer.errors import CategorizerError
+from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import classify_pb2
 
 Request = classify_pb2.ClassifyStreamRequest

@@ -14,7 +14,7 @@ from image_categorizer._aio_batches import AsyncBatchMethods
 from image_categorizer._aio_stream import AsyncStream
 from image_categorizer._calls import Classification, Image, Options
 from image_categorizer._streams import Lane, Ledger, Progress, Result, Source, image_files
-from image_categorizer.errors import from_rpc_error
+from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2_grpc, classify_pb2_grpc, metadata_pb2, metadata_pb2_grpc
 
 Response = TypeVar("Response", bound=Message)

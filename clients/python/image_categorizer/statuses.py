@@ -1,0 +1,86 @@
+"""What the status of a failed call means: the error of our tree, with the details it carries."""
+
+from collections.abc import Iterator
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from image_categorizer.errors import (
+    CategorizerError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    ImageTooLarge,
+    InvalidRequest,
+    NotFound,
+    RoleInsufficient,
+    Unauthenticated,
+    Unavailable,
+)
+
+DETAILS_HEADER = "grpc-status-details-bin"
+BY_STATUS: dict[grpc.StatusCode, type[CategorizerError]] = {
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: RoleInsufficient,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    # gRPC itself refuses messages past its limit this way.
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ImageTooLarge,
+}
+CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def from_rpc_error(error: grpc.RpcError) -> CategorizerError:
+    """Returns what a failed call means, by the reason it carries, else by its status."""
+    assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
+    headers = dict(error.trailing_metadata() or ())
+    status = _status(headers.get(DETAILS_HEADER))
+    message = error.details() or error.code().name
+    return _error(error.code(), message, status, str(headers.get("x-request-id", "")))
+
+
+def from_status(status: status_pb2.Status, request_id: str) -> CategorizerError:
+    """Returns what the failure of one item of a stream means."""
+    code = CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _error(code, status.message or code.name, status, request_id)
+
+
+def _error(
+    code: grpc.StatusCode, message: str, status: status_pb2.Status, request_id: str
+) -> CategorizerError:
+    by_reason = {cls.reason: cls for cls in _tree(CategorizerError)}
+    kind = BY_STATUS.get(code, CategorizerError)
+    for detail in status.details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            kind = by_reason.get(info.reason, kind)
+    ours = kind(message)
+    ours.status = code.name
+    ours.request_id = request_id
+    _add_details(ours, status)
+    return ours
+
+
+def _add_details(error: CategorizerError, status: status_pb2.Status) -> None:
+    for detail in status.details:
+        bad, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        if detail.Unpack(bad):
+            error.violations = [(v.field, v.description) for v in bad.field_violations]
+        if detail.Unpack(retry):
+            error.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+
+
+def _status(packed: str | bytes | None) -> status_pb2.Status:
+    try:
+        return status_pb2.Status.FromString(packed if isinstance(packed, bytes) else b"")
+    except DecodeError:
+        return status_pb2.Status()
+
+
+def _tree(root: type[CategorizerError]) -> Iterator[type[CategorizerError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
