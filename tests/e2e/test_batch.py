@@ -4,60 +4,16 @@ import base64
 import csv
 import io
 import json
-import subprocess
-import time
 import zipfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
-from image_categorizer import AsyncImageCategorizationClient, ImageCategorizationClient
 
-from tests.e2e.conftest import Up, command, free_port
+from tests.e2e.batches import PICTURES, all_results, finished, three
 from tests.e2e.test_refusals import refusal
-from tests.pictures import jpeg
 
 pytestmark = pytest.mark.timeout(180)
-PICTURES = [jpeg(64, 48, seed) for seed in range(20)]
 B64 = [base64.b64encode(picture).decode() for picture in PICTURES]
-MANY = 2000
-ENDED = ("COMPLETED", "CANCELLED", "FAILED")
-
-
-def three(field: str = "images[]"):
-    return [(field, (f"{n}.jpg", PICTURES[n], "image/jpeg")) for n in range(3)]
-
-
-def finished(http, batch_id: str) -> dict[str, object]:
-    deadline_s = time.monotonic() + 60
-    while True:
-        batch: dict[str, object] = http.get(f"/v1/batch/{batch_id}").json()
-        if batch["state"] in ENDED:
-            return batch
-        assert time.monotonic() < deadline_s, batch
-        time.sleep(0.1)
-
-
-def all_results(http, batch_id: str):
-    found, token = [], ""
-    while True:
-        page = http.get(
-            f"/v1/batch/{batch_id}/results", params={"page_size": 1000, "page_token": token}
-        ).json()
-        found += page["results"]
-        if not (token := page["next_page_token"]):
-            return found
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """2,000 small images, every hundredth of them none."""
-    root: Path = tmp_path_factory.mktemp("batch")
-    for number in range(MANY):
-        content = b"%PDF-1.7" if number % 100 == 7 else PICTURES[number % 20]
-        (root / f"{number:04}.jpg").write_bytes(content)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -111,17 +67,6 @@ def test_options_may_be_form_fields_before_the_files(http):
     first = http.post("/v1/batch", data=data, files=three()).json()
     assert first["options"]["top_k"] == 2
     assert http.post("/v1/batch", data=data, files=three()).json()["batch_id"] == first["batch_id"]
-
-
-def test_curl_sends_many_files(up, admin_key, http, folder):
-    words = [word for file in sorted(folder.iterdir())[:50] for word in ("-F", f"images[]=@{file}")]
-    sent = subprocess.run(
-        ["curl", "-sS", "-H", f"Authorization: Bearer {admin_key}", *words, f"{up.url}/v1/batch"],
-        capture_output=True,
-        check=True,
-    )
-    batch = finished(http, json.loads(sent.stdout)["batch_id"])
-    assert (batch["item_count"], batch["failed_count"]) == (50, 1)
 
 
 def test_a_zip_file_is_its_files(http):
@@ -267,85 +212,3 @@ def test_without_a_good_key_nothing_is_answered(up, viewer_key):
         headers = {"authorization": f"Bearer {viewer_key}"}
         answer = httpx.post(f"{up.url}/v1/batch", headers=headers, **sent)
         assert refusal(answer)[:2] == (403, "ROLE_INSUFFICIENT")
-
-
-def check(found) -> None:
-    found = list(found)
-    assert [int(Path(r.filename).stem) for r in found] == list(range(MANY))
-    assert {int(Path(r.filename).stem) % 100 for r in found if r.error} == {7}
-    assert all(r.category for r in found if not r.error)
-
-
-def test_thousands_of_files_each_get_their_result(up, admin_key, folder):
-    seen = []
-    with ImageCategorizationClient(admin_key, up.url) as client:
-        check(client.classify_batch(folder, on_progress=seen.append))
-    assert (seen[-1].state, seen[-1].done_count) == ("COMPLETED", MANY)
-
-
-async def test_the_asyncio_client_does_the_same(up, admin_key, folder):
-    async with AsyncImageCategorizationClient(admin_key, up.url) as client:
-        check([r async for r in client.classify_batch(sorted(folder.iterdir()))])
-
-
-def test_the_command_line_submits_watches_and_shows(up, folder):
-    def run(*words):
-        return command("batch", *words, "--data", up.data)
-
-    submitted = run("submit", folder, "--json")
-    assert submitted.returncode == 0, submitted.stderr
-    batch = json.loads(submitted.stdout)
-    assert batch["item_count"] == MANY
-    watched = run("watch", batch["batch_id"], "--json")
-    lines = [json.loads(line) for line in watched.stdout.splitlines()]
-    assert (lines[-1]["state"], lines[-1]["failed_count"]) == ("COMPLETED", MANY // 100)
-    assert watched.returncode == 1
-    assert f"{MANY // 100} failed" in watched.stderr
-    shown = run("results", batch["batch_id"], "--json")
-    assert len(shown.stdout.splitlines()) == MANY
-    table = run("results", batch["batch_id"])
-    assert (table.returncode, len(table.stdout.splitlines())) == (0, MANY + 1)
-    assert run("watch", "b-none").returncode == 1
-    assert run("submit").returncode == 2
-
-
-def test_a_good_batch_is_watched_to_its_end_without_complaint(up, tmp_path):
-    (tmp_path / "a.jpg").write_bytes(PICTURES[0])
-    submitted = command("batch", "submit", tmp_path, "--data", up.data)
-    watched = command("batch", "watch", submitted.stdout.strip(), "--data", up.data)
-    assert (watched.returncode, watched.stdout) == (0, "")
-    assert "1 of 1 images were classified" in watched.stderr
-
-
-@pytest.fixture
-def hasty(tmp_path) -> Iterator[Up]:
-    """An installation whose deadlines are short."""
-    variables = {
-        "CATEGORIZER_SERVER__DEFAULT_DEADLINE_S": "2",
-        "CATEGORIZER_SERVER__MAX_DEADLINE_S": "3",
-        "CATEGORIZER_SERVER__UPLOAD_IDLE_S": "4",
-    }
-    running = Up(tmp_path / "data", free_port(), variables)
-    running.start()
-    yield running
-    assert running.stop() == 0
-
-
-def test_a_slow_upload_outlasts_every_deadline_and_only_silence_ends_it(hasty):
-    headers = {"authorization": f"Bearer {hasty.shown_key()}"}
-
-    def body(silence_s):
-        for number in range(6):
-            head = f'--x\r\ncontent-disposition: form-data; name="images"; filename="{number}"'
-            yield head.encode() + b"\r\n\r\n" + PICTURES[number] + b"\r\n"
-            time.sleep(1)
-        time.sleep(silence_s)
-        yield b"--x--\r\n"
-
-    headers["content-type"] = "multipart/form-data; boundary=x"
-    with httpx.Client(base_url=hasty.url, headers=headers, timeout=30) as http:
-        batch = http.post("/v1/batch", content=body(0)).json()
-        assert batch["item_count"] == 6
-        assert finished(http, batch["batch_id"])["succeeded_count"] == 6
-        silent = http.post("/v1/batch", content=body(8))
-        assert refusal(silent)[:2] == (504, "DEADLINE_EXCEEDED")
