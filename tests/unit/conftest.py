@@ -1,11 +1,16 @@
-"""Unit tests reach no network; models for those that need one."""
+"""Unit tests reach no network; models, loaders and micro-batchers for those that need one."""
 
 import pytest
+from image_categorizer_server.inference.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.importer import Labels, copy_model
+from image_categorizer_server.inference.loader import Loader
 from image_categorizer_server.inference.repository import Repository
+from image_categorizer_server.setting_groups import InferenceSettings, ModelSettings
 from pytest_socket import disable_socket, enable_socket
 
+from tests.conftest import EXPORTS
 from tests.tiny_model import write_tiny_model
+from tests.unit.batching import Device, batcher_of
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +21,8 @@ def no_network():
 
 
 CATEGORIES = ["ant", "bee", "cat"]
+LIMITS = ImageLimits(10_000_000, 50_000_000, 16_384, 100, 100)
+SLOW = pytest.mark.timeout(120)  # torch and transformers are imported, models exported
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +33,32 @@ def tiny(tmp_path_factory):
 @pytest.fixture
 def repository(tmp_path):
     return Repository(tmp_path / "models")
+
+
+@pytest.fixture
+def loader():
+    models = ModelSettings(cache_path=EXPORTS)
+    return Loader(Decoder(LIMITS), InferenceSettings(max_batch_size=2), models)
+
+
+@pytest.fixture
+def device():
+    return Device()
+
+
+@pytest.fixture
+async def make(device):
+    """Makes micro-batchers for one device, which ends with the test."""
+    made = []
+
+    def make(**changes):
+        made.append(batcher_of(device, **changes))
+        return made[-1]
+
+    yield make
+    device.free.set()
+    for batcher in made:
+        await batcher.stop()
 
 
 def add(repository, source, name="tiny", **labels):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.decode import Decoder
 from image_categorizer_server.inference.export import ensure_export, export_folder
 from image_categorizer_server.inference.loader import Loader, choose_device
 from image_categorizer_server.inference.manifest import read_manifest
@@ -17,10 +17,7 @@ from image_categorizer_server.inference.warmup import warm_up
 from image_categorizer_server.setting_groups import InferenceSettings, ModelSettings
 
 from tests.conftest import EXPORTS
-from tests.unit.conftest import add
-
-LIMITS = ImageLimits(10_000_000, 50_000_000, 16_384, 100, 100)
-SLOW = pytest.mark.timeout(120)  # torch and transformers are imported, models exported
+from tests.unit.conftest import LIMITS, SLOW, add
 
 
 @SLOW

@@ -10,9 +10,7 @@ from image_categorizer_server.inference.manifest import damage, read_manifest
 from image_categorizer_server.inference.taxonomy import with_taxonomy
 
 from tests.tiny_model import CARD, write_tiny_model
-from tests.unit.conftest import CATEGORIES, add
-
-SLOW = pytest.mark.timeout(120)  # torch and transformers are imported, models exported
+from tests.unit.conftest import CATEGORIES, SLOW, add
 
 
 @SLOW

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from image_categorizer_server.inference.decode import Decoder, ImageLimits, Pixels
+from image_categorizer_server.inference.decode import Decoder, Pixels
 from image_categorizer_server.inference.preprocess import (
     InputSpec,
     Preprocessor,
@@ -12,8 +12,8 @@ from image_categorizer_server.inference.preprocess import (
 from PIL import Image
 
 from tests.pictures import encoded, scene
+from tests.unit.conftest import LIMITS
 
-LIMITS = ImageLimits(10_000_000, 50_000_000, 16_384, 100, 100)
 ONES = (1.0, 1.0, 1.0)
 
 

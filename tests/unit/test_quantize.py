@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.decode import Decoder
 from image_categorizer_server.inference.evaluate import (
     Comparison,
     interval_95,
@@ -24,11 +24,8 @@ from onnx import TensorProto, helper
 from tests.conftest import EXPORTS
 from tests.pictures import jpeg
 from tests.tiny_onnx import write_tiny_onnx
-from tests.unit.conftest import CATEGORIES, add
+from tests.unit.conftest import CATEGORIES, LIMITS, SLOW, add
 from tests.unit.test_onnx_models import add_onnx
-
-LIMITS = ImageLimits(10_000_000, 50_000_000, 16_384, 100, 100)
-SLOW = pytest.mark.timeout(120)  # torch and transformers are imported, models exported
 
 
 @pytest.fixture(scope="module")
