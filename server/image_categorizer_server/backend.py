@@ -95,19 +95,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             open_cache(settings.redis_url, settings.redis, settings.cache.timeout_s)
         )
         results = ResultCache(cache, settings.cache) if settings.cache.ttl_s else None
-        decoder = Decoder(image_limits(settings))
-        fake = fake_times(settings.test.fake_model)
-        trace = (
-            stack.enter_context(Trace(Path(settings.test.trace))) if settings.test.trace else None
-        )
-        loader = Loader(decoder, settings.inference, settings.models, fake, trace)
-        registry = Registry(
-            Repository(settings.model_path, [FAKE_MODELS] if fake else []),
-            loader,
-            settings.models.default,
-            settings.models.scan_interval_s,
-        )
-        stack.push_async_callback(registry.close)
+        registry = _registry(settings, stack)
         storage = await stack.enter_async_context(open_storage(settings))
         doorbell = await stack.enter_async_context(
             open_doorbell(settings.redis_url, settings.redis)
@@ -133,6 +121,21 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             authenticator=Authenticator(find_key, settings.security.key_cache_s),
             cache=cache,
         )
+
+
+def _registry(settings: Settings, stack: AsyncExitStack) -> Registry:
+    """Returns a registry without models yet, which the stack closes."""
+    fake = fake_times(settings.test.fake_model)
+    trace = stack.enter_context(Trace(Path(settings.test.trace))) if settings.test.trace else None
+    decoder = Decoder(image_limits(settings))
+    registry = Registry(
+        Repository(settings.model_path, [FAKE_MODELS] if fake else []),
+        Loader(decoder, settings.inference, settings.models, fake, trace),
+        settings.models.default,
+        settings.models.scan_interval_s,
+    )
+    stack.push_async_callback(registry.close)
+    return registry
 
 
 async def check_batch(registry: Registry, webhooks: Webhooks, config: BatchConfig) -> None:

@@ -127,8 +127,12 @@ async def test_boxes_surround_what_was_pasted(
         assert found[1] > by_chance[1] + 0.1
     assert plain.predictions[0].bounding_box is None
     assert (plain.heat_map, explained.predictions[0].bounding_box) == (b"", None)
-    left, top, right, bottom = squares[0]
-    drawn = np.asarray(Image.open(io.BytesIO(explained.heat_map))).astype(int)
+    check_warmest(explained.heat_map, squares[0])
+
+
+def check_warmest(heat_map, square):
+    left, top, right, bottom = square
+    drawn = np.asarray(Image.open(io.BytesIO(heat_map))).astype(int)
     assert drawn.shape == (HEIGHT_PX, WIDTH_PX, 3)
     row, column = np.unravel_index((drawn[..., 0] - drawn[..., 2]).argmax(), drawn.shape[:2])
     assert left <= column < right

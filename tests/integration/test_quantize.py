@@ -65,17 +65,8 @@ async def test_an_onnx_file_is_added_quantised_and_served_as_the_newest_version(
     ):
         first = await client.classify_image(jpeg(seed=1), model="mine", top_k=3)
         assert first.model.version == "1"
-        status, told = await models(
-            settings,
-            "quantize",
-            "mine",
-            "--calibrate",
-            pictures,
-            "--evaluate",
-            pictures,
-            "--max-loss",
-            "100",
-        )
+        given = ("--calibrate", pictures, "--evaluate", pictures, "--max-loss", "100")
+        status, told = await models(settings, "quantize", "mine", *given)
         assert status == 0, told
         assert "right on 24 labelled pictures: fp32 " in told
         assert "Images/s on one thread: fp32 " in told

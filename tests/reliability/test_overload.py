@@ -103,28 +103,26 @@ async def check_level(running, caller, factor, capacity, calm_ms) -> list[str]:
     probing.cancel()
     await asyncio.gather(probing, return_exceptions=True)
     whole, live = goodput(answers, bulk_s, begun_s)
-    refused = [answer for answer in answers if answer.code == "UNAVAILABLE"]
+    accepted_ms = percentile_ms(good(answers))
+    refused, late = of(answers, "UNAVAILABLE"), of(answers, "DEADLINE_EXCEEDED")
     others = {a.code for a in answers} - {OK, "UNAVAILABLE", "DEADLINE_EXCEEDED"}
-    late = [answer for answer in answers if answer.code == "DEADLINE_EXCEEDED"]
     health_ms = sorted(ms for _, ms in health)[int(len(health) * 0.99)]
     again_s = recovered_after_s(calm, begun_s + SECONDS, 1.2 * calm_ms + SLACK_MS)
     figures = {
         "goodput of C": whole / capacity,
         "of it interactive": live / capacity,
-        "accepted p99 ms": percentile_ms(good(answers)),
+        "accepted p99 ms": accepted_ms,
         "late after admission": len(late) / max(1, len(late) + len(good(answers))),
         "refused p99 ms": percentile_ms(refused),
         "health p99 ms": health_ms,
         "memory +MB": watch.grown_mb("server"),
         "recovered s": again_s,
     }
-    asked = len(answers) / SECONDS / capacity
-    print(f"{factor:2} C ({asked:.1f} C live)", {k: round(v, 2) for k, v in figures.items()})
+    show(factor, len(answers) / SECONDS / capacity, figures)
     held = {
         "goodput": whole >= 0.9 * capacity,
         "interactive goodput": live >= 0.85 * capacity,
-        "accepted p99": percentile_ms(good(answers))
-        <= max(2 * calm_ms, DEADLINE_S * 1000) + SLACK_MS,
+        "accepted p99": accepted_ms <= max(2 * calm_ms, DEADLINE_S * 1000) + SLACK_MS,
         "refusals come at once": percentile_ms(refused) <= 100 * TIME_FACTOR,
         "refusals say when to come back": all(a.retry_s > 0 for a in refused),
         "nothing but refusals": not others,
@@ -134,6 +132,14 @@ async def check_level(running, caller, factor, capacity, calm_ms) -> list[str]:
         "recovery": again_s <= RECOVERY_S,
     }
     return [f"{factor} C: {name}" for name, is_so in held.items() if not is_so]
+
+
+def show(factor: float, asked: float, figures: dict[str, float]) -> None:
+    print(f"{factor:2} C ({asked:.1f} C live)", {k: round(v, 2) for k, v in figures.items()})
+
+
+def of(answers: list[Answer], code: str) -> list[Answer]:
+    return [answer for answer in answers if answer.code == code]
 
 
 def recovered_after_s(calm: list[Answer], over_s: float, limit_ms: float) -> float:

@@ -20,6 +20,26 @@ from image_categorizer_server.inference.onnx_description import Preprocessing, o
 from image_categorizer_server.inference.repository import Repository, manifest_of
 from image_categorizer_server.settings import Settings
 
+Size = Annotated[
+    int | None, typer.Option(min=1, max=4096, help="ONNX: width and height, in pixels.")
+]
+Resize = Annotated[
+    Literal["shortest_edge", "exact"] | None,
+    typer.Option(help="ONNX: the middle at 8/7 of the size, or the whole picture squeezed."),
+]
+Mean = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(help="ONNX: red, green, blue; ImageNet's are 0.485 0.456 0.406."),
+]
+Std = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(help="ONNX: red, green, blue; ImageNet's are 0.229 0.224 0.225."),
+]
+Activation = Annotated[
+    Literal["softmax", "sigmoid"] | None,
+    typer.Option(help="ONNX: what makes its outputs confidences; softmax by default."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to those of the model repository."""
@@ -45,25 +65,11 @@ def add(
             exists=True,
         ),
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="ONNX: width and height, in pixels.")
-    ] = None,
-    resize: Annotated[
-        Literal["shortest_edge", "exact"] | None,
-        typer.Option(help="ONNX: the middle at 8/7 of the size, or the whole picture squeezed."),
-    ] = None,
-    mean: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(help="ONNX: red, green, blue; ImageNet's are 0.485 0.456 0.406."),
-    ] = None,
-    std: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(help="ONNX: red, green, blue; ImageNet's are 0.229 0.224 0.225."),
-    ] = None,
-    activation: Annotated[
-        Literal["softmax", "sigmoid"] | None,
-        typer.Option(help="ONNX: what makes its outputs confidences; softmax by default."),
-    ] = None,
+    size: Size = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    activation: Activation = None,
     data: Data = None,
 ) -> None:
     """Add a model of your own as a new version; a running server takes it up within seconds.

@@ -13,6 +13,25 @@ from image_categorizer_server.embedded.installation import settings_for
 from image_categorizer_server.inference.decode import Decoder
 from image_categorizer_server.inference.repository import Repository
 
+Evaluate = Annotated[
+    Path | None,
+    typer.Option(
+        help="Labelled pictures to compare the accuracy on: a folder with a folder for each "
+        'category, or JSON {"images": [{"file", "category" or "category_id"}]}.  Without, '
+        "the answers on the calibration pictures are compared with those of fp32."
+    ),
+]
+MaxLoss = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=100,
+        help="Most loss of accuracy, in percent of the pictures. "
+        "[default: CATEGORIZER_MODELS__QUANTIZE_MAX_LOSS_POINTS, 0.5]",
+        show_default=False,
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command to those of the model repository."""
@@ -25,27 +44,11 @@ def quantize(
         Path,
         typer.Option(help="Folder of pictures of the kind that will be classified; no labels."),
     ],
-    evaluate: Annotated[
-        Path | None,
-        typer.Option(
-            help="Labelled pictures to compare the accuracy on: a folder with a folder for each "
-            'category, or JSON {"images": [{"file", "category" or "category_id"}]}.  Without, '
-            "the answers on the calibration pictures are compared with those of fp32."
-        ),
-    ] = None,
+    evaluate: Evaluate = None,
     version: Annotated[
         int | None, typer.Option(min=1, help="Version to start from; the newest fp32 by default.")
     ] = None,
-    max_loss: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=100,
-            help="Most loss of accuracy, in percent of the pictures. "
-            "[default: CATEGORIZER_MODELS__QUANTIZE_MAX_LOSS_POINTS, 0.5]",
-            show_default=False,
-        ),
-    ] = None,
+    max_loss: MaxLoss = None,
     data: Data = None,
 ) -> None:
     """Make a new version that computes with 8-bit integers: faster on a CPU, about as accurate.

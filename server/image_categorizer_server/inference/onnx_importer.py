@@ -67,10 +67,7 @@ def copy_onnx(
     spec, told = describe_input(file.parent, source, said)
     samples = sample_inputs(spec)
     expected = _run_original(file, source, output, spec, samples)
-    if expected.shape[1:] != (len(names),):
-        raise OperatorError(
-            f"There are {len(names)} labels, but the graph answers {expected.shape[1:]} numbers."
-        )
+    _check_count(len(names), expected)
     activation, left = _activation(model, output, expected, said.activation)
     served = served_graph(model, source, output, spec, left)
     onnx.save_model(served, target / ONNX_FILE)
@@ -92,6 +89,13 @@ def copy_onnx(
     )
     (target / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n")
     return manifest, told
+
+
+def _check_count(labels: int, numbers: NDArray[np.float32]) -> None:
+    if numbers.shape[1:] != (labels,):
+        raise OperatorError(
+            f"There are {labels} labels, but the graph answers {numbers.shape[1:]} numbers."
+        )
 
 
 def write_companions(

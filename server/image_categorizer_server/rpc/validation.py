@@ -59,13 +59,7 @@ def classify_options(
     if top_k < 1:
         wrong.append(("top_k", f"must be at least 1, is {top_k}"))
     for field in ("include_categories", "exclude_categories"):
-        names: Sequence[str] = getattr(wire, field)
-        if len(names) > max_filter_categories:
-            wrong.append(
-                (field, f"must hold at most {max_filter_categories} names, holds {len(names)}")
-            )
-        elif any(not 1 <= len(name) <= MOST_NAME_CHARACTERS for name in names):
-            wrong.append((field, f"must hold names of 1 to {MOST_NAME_CHARACTERS} characters"))
+        _check_filter(field, getattr(wire, field), max_filter_categories, wrong)
     raise_if_any(wrong, prefix)
     return ClassifyOptions(
         model=wire.model,
@@ -78,6 +72,15 @@ def classify_options(
         explain=wire.explain,
         no_cache=wire.no_cache,
     )
+
+
+def _check_filter(
+    field: str, names: Sequence[str], most: int, wrong: list[tuple[str, str]]
+) -> None:
+    if len(names) > most:
+        wrong.append((field, f"must hold at most {most} names, holds {len(names)}"))
+    elif any(not 1 <= len(name) <= MOST_NAME_CHARACTERS for name in names):
+        wrong.append((field, f"must hold names of 1 to {MOST_NAME_CHARACTERS} characters"))
 
 
 def version_or_alias(text: str, wrong: list[tuple[str, str]]) -> int | str | None:
