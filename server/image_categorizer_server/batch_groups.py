@@ -73,6 +73,18 @@ class WorkerSettings(Group):
     max_attempts: int = Field(
         5, ge=1, le=100, description="How often an image is tried that fails for no known reason."
     )
+    suspect_breaks: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="After so many deaths of the server an image that it had is sent alone.",
+    )
+    most_breaks: int = Field(
+        3,
+        ge=2,
+        le=100,
+        description="After so many, the last while it was alone, the image fails.",
+    )
     patience_s: float = Field(
         20.0,
         gt=0,

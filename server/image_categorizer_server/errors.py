@@ -35,6 +35,7 @@
     │   └─ DependencyDown          DEPENDENCY_DOWN
     ├─ DeadlineExceeded        DEADLINE_EXCEEDED     DEADLINE_EXCEEDED
     ├─ ItemKilledWorkers       INTERNAL              ITEM_KILLED_WORKERS
+    ├─ ItemKilledServers       INTERNAL              ITEM_KILLED_SERVERS
     └─ (all else)              INTERNAL              INTERNAL: our bug
     OperatorError              never crosses the wire; the command line prints it and exits with 1
 
@@ -281,6 +282,12 @@ class ItemKilledWorkers(CategorizerError):
     """Expected: of one item of a batch; the process that worked on it died, time and again."""
 
     reason = "ITEM_KILLED_WORKERS"
+
+
+class ItemKilledServers(CategorizerError):
+    """Expected: of one item of a batch; the server died while it had it, time and again."""
+
+    reason = "ITEM_KILLED_SERVERS"
 
 
 class OperatorError(Exception):

@@ -1,10 +1,11 @@
 """Named points of a batch's life at which a test can kill the process, as by `kill -9`.
 
 `CATEGORIZER_TEST__FAILPOINT="<name>:<n>"` ends the process at the n-th pass of the point; several
-are separated by commas.  `<name>@<file name>:<n>` counts only passes with that image.  Unarmed, a
-pass costs one look at an empty dictionary.
+are separated by commas.  `<name>@<image>:<n>` counts only passes with that image: its file name,
+or at `image.decoding` its SHA-256.  Unarmed, a pass costs one look at an empty dictionary.
 """
 
+import hashlib
 import os
 import signal
 
@@ -18,6 +19,7 @@ NAMES = {
     "chunk.claimed": "a worker has leased a chunk; nothing of it has begun",
     "chunk.extended": "a lease was extended",
     "image.read": "an image was read or fetched; nobody has classified it",
+    "image.decoding": "the server is about to decode an image",
     "image.classified": "an image is classified; its outcome is written nowhere",
     "results.writing": "outcomes are written, and not yet committed",
     "results.written": "outcomes are committed",
@@ -40,7 +42,7 @@ def arm(text: str) -> None:
     """Sets which points kill, in place of those set before.
 
     Args:
-        text: `<name>:<n>` or `<name>@<file name>:<n>`, several separated by commas; empty for none.
+        text: `<name>:<n>` or `<name>@<image>:<n>`, several separated by commas; empty for none.
 
     Raises:
         ValueError: expected; it is none of that, or a name is unknown.
@@ -57,15 +59,17 @@ def arm(text: str) -> None:
     _armed.update(armed)
 
 
-def hit(name: str, filename: str = "") -> None:
+def hit(name: str, image: str | bytes = "") -> None:
     """Passes a point; at the pass that was asked for the process is no more.
 
     Args:
         name: of the point.
-        filename: of the image that passes, at points that one image passes at a time.
+        image: that passes, at points that one image passes at a time: its file name, or itself.
     """
     if _armed:
-        for counted in (name, f"{name}@{filename}"):
+        if isinstance(image, bytes):
+            image = hashlib.sha256(image).hexdigest()
+        for counted in (name, f"{name}@{image}"):
             _armed[counted] = _armed.get(counted, 0) - 1
             if _armed[counted] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -8,8 +8,9 @@ from image_categorizer_server.db import chunks
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.telemetry import get_log
 
+from image_categorizer_workers.leases import JITTER, backoff_s
 from image_categorizer_workers.suspects import run_alone
-from image_categorizer_workers.work import JITTER, Tools, Work, backoff_s
+from image_categorizer_workers.work import Tools, Work
 
 log = get_log(__name__)
 # Processes take a second to start; more at once would only wait for each other.

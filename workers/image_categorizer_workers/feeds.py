@@ -6,7 +6,7 @@ chunks and batches.  It is closed when nothing has passed for a while.
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from image_categorizer import (
     AsyncImageCategorizationClient,
@@ -15,10 +15,12 @@ from image_categorizer import (
     Options,
     Result,
     Source,
+    Unavailable,
 )
 from image_categorizer_server.domain import ClassifyOptions
 
-OpenStream = Callable[[AsyncIterator[Source]], AsyncIterator[Result]]
+Broken = Callable[[Sequence[str]], None]
+OpenStream = Callable[[AsyncIterator[Source], Broken], AsyncIterator[Result]]
 
 
 class CallFailed(Exception):
@@ -27,6 +29,14 @@ class CallFailed(Exception):
     def __init__(self, error: CategorizerError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+class ServerDied(Exception):
+    """Expected: the stream broke without a word of the server's while the server had the image."""
+
+
+class _Broken(Exception):
+    """Ends a stream that broke; those whose images the server had know it already."""
 
 
 class Feeds:
@@ -42,6 +52,8 @@ class Feeds:
         self._client = client
         self._idle_s = idle_s
         self._feeds: dict[ClassifyOptions, _Feed] = {}
+        self.alone = asyncio.Lock()
+        """To be held by who calls `classify_alone`."""
 
     async def classify(self, options: ClassifyOptions, content: bytes) -> Classification:
         """Returns what an image shows; waits as long as the server needs, and is tried again there.
@@ -49,16 +61,30 @@ class Feeds:
         Raises:
             CategorizerError: the server's word on this image.
             CallFailed: expected; the server cannot be reached, or refuses the whole stream.
+            ServerDied: expected; as it says.
         """
         feed = self._feeds.get(options)
         if feed is None:
-            wanted = _wire_options(options)
-            feed = self._feeds[options] = _Feed(
-                lambda sources: self._client.classify_stream(sources, lane="BATCH", **wanted),
-                self._idle_s,
-                lambda: self._forget(options),
-            )
+            feed = self._feeds[options] = self._opened(options, lambda: self._forget(options))
         return await feed.classify(content)
+
+    async def classify_alone(self, options: ClassifyOptions, content: bytes) -> Classification:
+        """As `classify`, but over a stream of its own."""
+        feed = self._opened(options, lambda: None)
+        try:
+            return await feed.classify(content)
+        finally:
+            await feed.close()
+
+    def _opened(self, options: ClassifyOptions, ended: Callable[[], None]) -> "_Feed":
+        wanted = _wire_options(options)
+        return _Feed(
+            lambda sources, broken: self._client.classify_stream(
+                sources, lane="BATCH", on_break=broken, **wanted
+            ),
+            self._idle_s,
+            ended,
+        )
 
     def _forget(self, options: ClassifyOptions) -> None:
         del self._feeds[options]
@@ -97,8 +123,10 @@ class _Feed:
         try:
             while True:
                 try:
-                    async for result in self._open(self._next_sources()):
+                    async for result in self._open(self._next_sources(), self._broke):
                         self._answered(result)
+                except _Broken:
+                    self._fail_all(CallFailed(Unavailable("the connection broke")))
                 except CategorizerError as error:
                     self._fail_all(CallFailed(error))
                 if self._sources.empty():
@@ -119,6 +147,13 @@ class _Feed:
                 return
             if source[0] in self._waiting:  # nobody wants what belongs to a lease that was lost
                 yield source
+
+    def _broke(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            answer = self._waiting.get(key)
+            if answer is not None and not answer.done():
+                answer.set_exception(ServerDied())
+        raise _Broken
 
     def _fail_all(self, error: CallFailed) -> None:
         while not self._sources.empty():

@@ -16,7 +16,7 @@ from image_categorizer_server.db import chunks
 from image_categorizer_server.domain import ClassifyOptions
 from image_categorizer_server.telemetry import get_log
 
-from image_categorizer_workers.work import keep
+from image_categorizer_workers.leases import keep
 
 log = get_log(__name__)
 ALONE = "alone"
@@ -82,6 +82,7 @@ def loaded(content: bytes) -> Chunk:
     for name in ("include_categories", "exclude_categories"):
         options[name] = tuple(options[name])
     items = tuple(BatchItem(**item) for item in fields.pop("items"))
+    fields["breaks"] = {int(number): count for number, count in fields["breaks"].items()}
     return Chunk(**fields, options=ClassifyOptions(**options), items=items)
 
 

@@ -99,6 +99,7 @@ class Work:
         self._chunk = chunk
         self._tools = tools
         self._settings = tools.settings
+        self._sender = Sender(chunk, tools.feeds, tools.settings)
         self._outcomes: asyncio.Queue[ItemOutcome] = asyncio.Queue()
         self._unwritten: list[ItemOutcome] = []
 

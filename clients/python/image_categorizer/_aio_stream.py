@@ -107,11 +107,11 @@ class AsyncStream:
 
     async def _receive(self, call: Call) -> None:
         try:
-            request_id = ""
+            headers = dict(await call.initial_metadata() or ())
+            request_id = str(headers.get("x-request-id", ""))
+            if request_id:
+                self._ledger.accepted()
             async for response in call:
-                if not request_id:
-                    headers = dict(await call.initial_metadata())
-                    request_id = str(headers.get("x-request-id", ""))
                 if result := self._ledger.answered(response, request_id):
                     self._results.put_nowait(result)
                 self._changed.set()

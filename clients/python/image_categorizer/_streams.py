@@ -28,6 +28,9 @@ Lane = Literal["INTERACTIVE", "BATCH"]
 Progress = Callable[[int, int | None], None]
 """Hears of each result: how many there are now, and of how many, where that is known."""
 
+Broken = Callable[[Sequence[str]], None]
+"""Hears which images the server had when a call broke, by their keys; what it raises is raised."""
+
 # Twice what the server takes at once by default: the next image is on its way when there is room.
 MOST_OPEN = 128
 MOST_OPEN_BYTES = 64 * MEBIBYTE
@@ -117,7 +120,7 @@ class Ledger:
     Open are those between their source and the moment at which the caller has their result.
     """
 
-    def __init__(self, options: Options, lane: Lane) -> None:
+    def __init__(self, options: Options, lane: Lane, on_break: Broken | None = None) -> None:
         self.config = classify_pb2.ClassifyStreamRequest(
             config=classify_pb2.ClassifyStreamConfig(
                 options=classify_pb2.ClassifyOptions(**options),
@@ -132,6 +135,8 @@ class Ledger:
         self._given = 0
         self._resume_s = 0.0
         self._breaks = 0
+        self._on_break = on_break
+        self._is_accepted = False
 
     @property
     def has_room(self) -> bool:
@@ -186,6 +191,10 @@ class Ledger:
         item.has_result = True
         return Result(item.key, error=error)
 
+    def accepted(self) -> None:
+        """Notes that the server has taken the call."""
+        self._is_accepted = True
+
     def answered(
         self, response: classify_pb2.ClassifyStreamResponse, request_id: str
     ) -> Result | None:
@@ -217,7 +226,12 @@ class Ledger:
 
         Raises:
             CategorizerError: `error`, where calling again would not help, or has not helped.
+            Exception: what `on_break` raises.
         """
+        is_broken = self._is_accepted and is_cut(error)
+        self._is_accepted = False
+        if self._on_break and is_broken and self._unanswered:
+            self._on_break([item.key for item in self._unanswered.values()])
         self._breaks += 1
         if self._breaks >= MOST_BREAKS or not is_passing(error):
             raise error
@@ -232,8 +246,13 @@ def is_passing(error: CategorizerError) -> bool:
     A connection that breaks shows as INTERNAL, UNKNOWN or CANCELLED with no word of the server's;
     grpc.aio says INTERNAL also where it was sending while the server's own error arrived.
     """
-    is_transport = error.status in ("INTERNAL", "UNKNOWN", "CANCELLED") and not error.request_id
-    return is_transport or isinstance(error, Unavailable)
+    return is_cut(error) or isinstance(error, Unavailable)
+
+
+def is_cut(error: CategorizerError) -> bool:
+    """Returns whether the connection broke, with no word of the server's."""
+    statuses = "INTERNAL", "UNKNOWN", "CANCELLED", "UNAVAILABLE"
+    return error.status in statuses and not error.request_id
 
 
 def backoff_s(attempt: int) -> float:

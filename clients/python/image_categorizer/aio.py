@@ -13,7 +13,7 @@ from image_categorizer import _calls
 from image_categorizer._aio_batches import AsyncBatchMethods
 from image_categorizer._aio_stream import AsyncStream
 from image_categorizer._calls import Classification, Image, Options
-from image_categorizer._streams import Lane, Ledger, Progress, Result, Source, image_files
+from image_categorizer._streams import Broken, Lane, Ledger, Progress, Result, Source, image_files
 from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2_grpc, classify_pb2_grpc, metadata_pb2, metadata_pb2_grpc
 
@@ -80,9 +80,14 @@ class AsyncImageCategorizationClient(AsyncBatchMethods):
         *,
         lane: Lane = "BATCH",
         on_progress: Progress | None = None,
+        on_break: Broken | None = None,
         **options: Unpack[Options],
     ) -> AsyncIterator[Result]:
-        """Yields what many images show; see `ImageCategorizationClient.classify_stream`."""
+        """Yields what many images show; see `ImageCategorizationClient.classify_stream`.
+
+        `on_break` hears of each call that the server took, and that ended without its word, which
+        images it had: one of them may have killed it.  They are sent again, unless it raises.
+        """
 
         async def max_image_bytes() -> int:
             return (await self.get_server_info()).limits.max_image_bytes
@@ -91,7 +96,7 @@ class AsyncImageCategorizationClient(AsyncBatchMethods):
             lambda: self._classify.ClassifyStream(metadata=self._headers),
             max_image_bytes,
             sources,
-            Ledger(options, lane),
+            Ledger(options, lane, on_break),
             on_progress,
         )
         return stream.results()

@@ -34,6 +34,7 @@ CategorizerError
 │   ├─ Draining
 │   └─ DependencyDown
 ├─ ItemKilledWorkers       of an item of a batch: processes die of it
+├─ ItemKilledServers       of an item of a batch: servers die of it
 └─ DeadlineExceeded        no answer within `timeout_s`
 """
 
@@ -255,6 +256,12 @@ class ItemKilledWorkers(CategorizerError):
     """Of one item of a batch: the process that worked on it died, time and again."""
 
     reason = "ITEM_KILLED_WORKERS"
+
+
+class ItemKilledServers(CategorizerError):
+    """Of one item of a batch: the server died while it had it, time and again."""
+
+    reason = "ITEM_KILLED_SERVERS"
 
 
 class DeadlineExceeded(CategorizerError):

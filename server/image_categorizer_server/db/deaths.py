@@ -15,9 +15,9 @@ FAILED_AFTER_UNSEEN_DEATHS = 10
 
 SPLIT = """
 INSERT INTO batch_chunks (batch_id, number, tenant_id, priority, first_item, item_count, done_count,
-    state, lease_token, worker, deaths, is_alone, available_at)
+    state, lease_token, worker, deaths, is_alone, available_at, breaks)
 SELECT c.batch_id, m.number + row_number() OVER (ORDER BY i.number), c.tenant_id, c.priority,
-    i.number, 1, 0, $3::text, 0, '', $4::int, true, c.available_at
+    i.number, 1, 0, $3::text, 0, '', $4::int, true, c.available_at, c.breaks
 FROM batch_chunks c
 JOIN batch_items i ON i.batch_id = c.batch_id
     AND i.number >= c.first_item AND i.number < c.first_item + c.item_count

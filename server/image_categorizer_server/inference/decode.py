@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from image_categorizer_server import failpoints
 from image_categorizer_server.errors import (
     ImageTooLarge,
     TooManyPixels,
@@ -161,6 +162,7 @@ class Decoder:
             raise ImageTooLarge(
                 f"the image has {len(content)} bytes; at most {self._limits.max_bytes} are allowed"
             )
+        failpoints.hit("image.decoding", content)
         image_format = format_of(content)
         if image_format == "WEBP":
             # Pillow allocates the canvas when it opens a WebP file: 34 bytes can ask for 1 GB.

@@ -1,0 +1,56 @@
+"""Items during which the server died: how often, and whose turn it is to be with the server."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from image_categorizer_server.batch_domain import Chunk
+from image_categorizer_server.db.chunks import HELD_UNTIL
+from image_categorizer_server.db.database import connected
+
+# Any number will do, as long as no other lock of ours has the same.
+TURN_LOCK = 0x1CA7E62
+TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
+ASK_AGAIN_S = 0.01, 0.1
+COUNT = f"""
+UPDATE batch_chunks
+SET breaks = breaks || jsonb_build_object($4::text, coalesce((breaks->>$4::text)::int, 0) + 1)
+WHERE {HELD_UNTIL}
+RETURNING (breaks->>$4::text)::int
+"""  # noqa: S608 - a constant
+
+
+async def count_break(chunk: Chunk, number: int) -> int | None:
+    """Counts that the server died while it had an item; returns how often by now.
+
+    The count stays with the chunk, whoever gets it next.  None where the lease was lost.
+
+    Raises:
+        DependencyDown: expected; the database does not answer.
+    """
+    async with connected() as connection:
+        count: int | None = await connection.fetchval(
+            COUNT, chunk.batch_id, chunk.number, chunk.lease_token, str(number)
+        )
+        return count
+
+
+@asynccontextmanager
+async def turn() -> AsyncIterator[None]:
+    """Waits until no other process sends a suspect, and keeps them from it during the block.
+
+    Else a suspect that kills the server would bear witness against those of other workers.  Who
+    dies in the block gives its turn up.
+
+    Raises:
+        DependencyDown: expected; the database does not answer.
+    """
+    async with connected() as connection:
+        # Asked again and again: waiting for it would be cut off as a statement that takes too long.
+        while not await connection.fetchval(TRY_LOCK, TURN_LOCK):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(random.uniform(*ASK_AGAIN_S))  # noqa: S311 - no secret
+        try:
+            yield
+        finally:
+            await connection.execute("SELECT pg_advisory_unlock($1)", TURN_LOCK)
