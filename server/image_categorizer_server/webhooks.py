@@ -7,7 +7,9 @@ from datetime import timedelta
 
 from image_categorizer_server import clock
 from image_categorizer_server.db import deliveries as delivery_rows
+from image_categorizer_server.db import outbox
 from image_categorizer_server.db import webhooks as rows
+from image_categorizer_server.domain import Classification
 from image_categorizer_server.errors import (
     DeliveryNotFound,
     InvalidRequest,
@@ -185,6 +187,16 @@ class Webhooks:
         if delivery is None:
             raise DeliveryNotFound(f"the webhook has no delivery {delivery_id!r}")
         return delivery
+
+    async def tell_classified(
+        self, tenant_id: str, url: str, request_id: str, classification: Classification
+    ) -> None:
+        """Has an address told of one image's categories, whatever dies after this returns.
+
+        Raises:
+            DependencyDown: expected; the database does not answer.
+        """
+        await outbox.leave_classification(tenant_id, url, request_id, classification)
 
     async def check_url(self, url: str, field: str = "url") -> None:
         """Passes an address that may be called, as far as can be seen without calling it.

@@ -169,7 +169,7 @@ def test_refusals_are_as_the_document_says(http, openapi):
         jsonschema.validate(answer.json(), schema_of(openapi, "Status"))
 
 
-def test_every_body_kind_and_parameter_of_the_document_works(http, openapi):
+def test_every_body_kind_and_parameter_of_the_document_works(http, openapi, receiver):
     operation = openapi["paths"]["/v1/classify"]["post"]
     assert set(operation["requestBody"]["content"]) == {
         "application/json",
@@ -187,6 +187,7 @@ def test_every_body_kind_and_parameter_of_the_document_works(http, openapi):
         "bounding_boxes": "true",
         "explain": "true",
         "no_cache": "true",
+        "webhook_url": receiver.url,
     }
     assert {parameter["name"] for parameter in operation["parameters"]} == set(values)
     answer = http.post("/v1/classify", params=values, content=PICTURE)

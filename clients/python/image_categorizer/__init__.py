@@ -10,6 +10,7 @@ print(result.category, result.confidence)
 from image_categorizer._batches import Batch, BatchOptions, BatchProgress, BatchResult
 from image_categorizer._calls import Classification, Image, ModelRef, Options, Prediction, Timing
 from image_categorizer._streams import Lane, Progress, Result, Source, image_files
+from image_categorizer._webhooks import Webhook, WebhookAttempt, WebhookDelivery
 from image_categorizer.aio import AsyncImageCategorizationClient
 from image_categorizer.client import ImageCategorizationClient
 from image_categorizer.errors import (
@@ -103,6 +104,9 @@ __all__ = [
     "UnclassifiableImage",
     "UndecodableImage",
     "UnsupportedFormat",
+    "Webhook",
+    "WebhookAttempt",
+    "WebhookDelivery",
     "WebhookDisabled",
     "WebhookInvalid",
     "WebhookNotFound",

@@ -173,11 +173,12 @@ def read(image: Image) -> tuple[str, bytes]:
     return str(getattr(image, "name", "")), image.read()
 
 
-def classify_request(content: bytes, options: Options) -> classify_pb2.ClassifyRequest:
+def classify_request(
+    content: bytes, options: Options, webhook_url: str = ""
+) -> classify_pb2.ClassifyRequest:
     """Returns the request for one image."""
-    return classify_pb2.ClassifyRequest(
-        image=content, options=classify_pb2.ClassifyOptions(**options)
-    )
+    wire = classify_pb2.ClassifyOptions(**options)
+    return classify_pb2.ClassifyRequest(image=content, options=wire, webhook_url=webhook_url)
 
 
 def classification(filename: str, response: classify_pb2.ClassifyResponse) -> Classification:

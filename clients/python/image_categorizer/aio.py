@@ -12,15 +12,22 @@ from google.protobuf.message import Message
 from image_categorizer import _calls
 from image_categorizer._aio_batches import AsyncBatchMethods
 from image_categorizer._aio_stream import AsyncStream
+from image_categorizer._aio_webhooks import AsyncWebhookMethods
 from image_categorizer._calls import Classification, Image, Options
 from image_categorizer._streams import Broken, Lane, Ledger, Progress, Result, Source, image_files
 from image_categorizer.statuses import from_rpc_error
-from image_categorizer.v1 import batch_pb2_grpc, classify_pb2_grpc, metadata_pb2, metadata_pb2_grpc
+from image_categorizer.v1 import (
+    admin_pb2_grpc,
+    batch_pb2_grpc,
+    classify_pb2_grpc,
+    metadata_pb2,
+    metadata_pb2_grpc,
+)
 
 Response = TypeVar("Response", bound=Message)
 
 
-class AsyncImageCategorizationClient(AsyncBatchMethods):
+class AsyncImageCategorizationClient(AsyncBatchMethods, AsyncWebhookMethods):
     """The twin of `ImageCategorizationClient`: the same methods, awaited.
 
         async with AsyncImageCategorizationClient(api_key="ic_...", base_url="localhost:8080") as
@@ -50,6 +57,7 @@ class AsyncImageCategorizationClient(AsyncBatchMethods):
         self._classify = classify_pb2_grpc.ClassifyServiceStub(self._channel)
         self._metadata = metadata_pb2_grpc.MetadataServiceStub(self._channel)
         self._batches = batch_pb2_grpc.BatchServiceStub(self._channel)
+        self._admin = admin_pb2_grpc.AdminServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,12 +74,14 @@ class AsyncImageCategorizationClient(AsyncBatchMethods):
         """Closes the connection; the client cannot be used afterwards."""
         await self._channel.close()
 
-    async def classify_image(self, image: Image, **options: Unpack[Options]) -> Classification:
+    async def classify_image(
+        self, image: Image, *, webhook_url: str = "", **options: Unpack[Options]
+    ) -> Classification:
         """Returns what an image shows; see `ImageCategorizationClient.classify_image`."""
         filename, content = (
             ("", image) if isinstance(image, bytes) else await asyncio.to_thread(_calls.read, image)
         )
-        request = _calls.classify_request(content, options)
+        request = _calls.classify_request(content, options, webhook_url)
         return _calls.classification(filename, await self._call(self._classify.Classify, request))
 
     def classify_stream(

@@ -13,13 +13,20 @@ from image_categorizer._calls import Classification, Image, Options
 from image_categorizer._streams import Lane, Ledger, Progress, Result, Source, image_files
 from image_categorizer._sync_batches import BatchMethods
 from image_categorizer._sync_stream import SyncStream
+from image_categorizer._sync_webhooks import WebhookMethods
 from image_categorizer.statuses import from_rpc_error
-from image_categorizer.v1 import batch_pb2_grpc, classify_pb2_grpc, metadata_pb2, metadata_pb2_grpc
+from image_categorizer.v1 import (
+    admin_pb2_grpc,
+    batch_pb2_grpc,
+    classify_pb2_grpc,
+    metadata_pb2,
+    metadata_pb2_grpc,
+)
 
 Response = TypeVar("Response", bound=Message)
 
 
-class ImageCategorizationClient(BatchMethods):
+class ImageCategorizationClient(BatchMethods, WebhookMethods):
     """Classifies images; may be used from several threads at once.
 
         with ImageCategorizationClient(api_key="ic_...", base_url="localhost:8080") as client:
@@ -59,6 +66,7 @@ class ImageCategorizationClient(BatchMethods):
         self._classify = classify_pb2_grpc.ClassifyServiceStub(self._channel)
         self._metadata = metadata_pb2_grpc.MetadataServiceStub(self._channel)
         self._batches = batch_pb2_grpc.BatchServiceStub(self._channel)
+        self._admin = admin_pb2_grpc.AdminServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -75,11 +83,14 @@ class ImageCategorizationClient(BatchMethods):
         """Closes the connection; the client cannot be used afterwards."""
         self._channel.close()
 
-    def classify_image(self, image: Image, **options: Unpack[Options]) -> Classification:
+    def classify_image(
+        self, image: Image, *, webhook_url: str = "", **options: Unpack[Options]
+    ) -> Classification:
         """Returns what an image shows.
 
         Args:
             image: a file's path, encoded bytes, or an open binary file.
+            webhook_url: an https address that is told of the answer, too; see `verify_webhook`.
             options: how to classify it: `model="resnet50", top_k=3`; see `Options`.
 
         Raises:
@@ -87,7 +98,7 @@ class ImageCategorizationClient(BatchMethods):
             CategorizerError: as the module `errors` says.
         """
         filename, content = _calls.read(image)
-        request = _calls.classify_request(content, options)
+        request = _calls.classify_request(content, options, webhook_url)
         return _calls.classification(filename, self._call(self._classify.Classify, request))
 
     def classify_stream(

@@ -15,6 +15,7 @@ from image_categorizer_server.cli import (
     models,
     quantize,
     services,
+    webhooks,
     worker,
 )
 from image_categorizer_server.errors import CategorizerError, OperatorError
@@ -36,6 +37,7 @@ aliases.register(models.app)
 quantize.register(models.app)
 app.add_typer(models.app, name="models")
 app.add_typer(batch.app, name="batch")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(keys.app, name="keys")
 
 

@@ -67,8 +67,16 @@ def classify(
         raise OperatorError(f"{failed} of {len(files)} images could not be classified.")
 
 
-def server_of(data: Path | None) -> tuple[str, str]:
-    """Returns address and key of the server that the command means."""
+def server_of(data: Path | None, role: Role = Role.CLASSIFIER) -> tuple[str, str]:
+    """Returns address and key of the server that the command means.
+
+    Args:
+        data: folder of an embedded installation; None: where it is by default.
+        role: what the command needs; a key that settings name is taken as it is.
+
+    Raises:
+        OperatorError: expected; no server is known.
+    """
     client = settings_for(data).client
     if client.base_url:
         return client.base_url, client.api_key
@@ -79,21 +87,20 @@ def server_of(data: Path | None) -> tuple[str, str]:
             "No server is known: start one with `image-categorizer up`, "
             "or set CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY."
         )
-    return addresses.base_url, client.api_key or _own_key(installation)
+    return addresses.base_url, client.api_key or _own_key(installation, role)
 
 
-def _own_key(installation: Installation) -> str:
-    """Returns the command line's own key for an installation here, made when first needed.
+def _own_key(installation: Installation, role: Role) -> str:
+    """Returns the command line's own key of a role, for an installation here; makes it if need be.
 
     Who may read the installation's folder may also read its database, so the key opens nothing new.
     """
-    if not installation.client_key.exists():
-        secret = with_database(
-            installation.data, admin.create_key("command line", Role.CLASSIFIER)
-        ).secret
-        installation.client_key.touch(mode=0o600)
-        installation.client_key.write_text(secret)
-    return installation.client_key.read_text().strip()
+    file = installation.own_key(role.name.lower())
+    if not file.exists():
+        secret = with_database(installation.data, admin.create_key("command line", role)).secret
+        file.touch(mode=0o600)
+        file.write_text(secret)
+    return file.read_text().strip()
 
 
 def _expanded(paths: list[Path]) -> list[Path]:

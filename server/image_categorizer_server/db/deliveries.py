@@ -19,7 +19,8 @@ from image_categorizer_server.webhook_domain import (
     DueDelivery,
 )
 
-# One statement, so that a message is made once, whoever dies.
+# One statement, so that a message is made once, whoever dies.  Ends of batches are kept, as done;
+# that somebody is to be told of a classification, only in its delivery.
 FAN_OUT = """
 WITH taken AS (
     SELECT outbox_id, tenant_id, batch_id, payload, coalesce(payload->>'webhook_url', '') AS url,
@@ -28,11 +29,15 @@ WITH taken AS (
     FROM outbox WHERE kind = 'webhook' AND done_time IS NULL
     ORDER BY outbox_id LIMIT $2 FOR UPDATE SKIP LOCKED
 ), done AS (
-    UPDATE outbox SET done_time = $1 FROM taken WHERE outbox.outbox_id = taken.outbox_id
+    UPDATE outbox SET done_time = $1 FROM taken
+    WHERE outbox.outbox_id = taken.outbox_id AND taken.batch_id <> ''
+), forgotten AS (
+    DELETE FROM outbox USING taken
+    WHERE outbox.outbox_id = taken.outbox_id AND taken.batch_id = ''
 ), targets AS (
     SELECT taken.*, webhook_id, webhook_id AS target, '' AS own_url
     FROM taken JOIN webhooks USING (tenant_id)
-    WHERE state = 'ENABLED' AND webhook_id <> 'default'
+    WHERE state = 'ENABLED' AND webhook_id <> 'default' AND taken.batch_id <> ''
     UNION ALL
     SELECT taken.*, 'default', md5(taken.url), taken.url FROM taken
     LEFT JOIN webhooks w ON w.tenant_id = taken.tenant_id AND w.webhook_id = 'default'

@@ -8,6 +8,8 @@ from datetime import timedelta
 from image_categorizer_server import clock
 from image_categorizer_server.batch_domain import OutboxKind, OutboxRow
 from image_categorizer_server.db.database import connected, transaction
+from image_categorizer_server.db.locks import leave
+from image_categorizer_server.domain import Classification
 
 TAKE = """
 UPDATE outbox SET take_after = $3 WHERE outbox_id IN (
@@ -21,6 +23,8 @@ UNREFERENCED = """
 SELECT k.key FROM unnest($1::text[]) AS k (key)
 WHERE NOT EXISTS (SELECT FROM batch_items i WHERE i.object_key = k.key)
 """
+# Predictions in one message: receivers take small ones, by Standard Webhooks less than 20 KB.
+MOST_TOLD = 20
 # Between who removes a tenant's images and who is about to rely on them.
 TENANT_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 7247969))"
 
@@ -62,6 +66,36 @@ async def take(
         )
         for row in sorted(rows, key=lambda row: row["outbox_id"])
     ]
+
+
+async def leave_classification(
+    tenant_id: str, webhook_url: str, request_id: str, classification: Classification
+) -> None:
+    """Leaves that an address is to be told of one image's categories.
+
+    Raises:
+        DependencyDown: expected; the database does not answer.
+    """
+    now, model = clock.now(), classification.model
+    payload = {
+        "type": "classification.done",
+        "webhook_url": webhook_url,
+        "end_time": now.isoformat(),
+        "request_id": request_id,
+        "model": {"name": model.name, "version": str(model.version), "digest": model.digest},
+        "predictions": [
+            {
+                "category": p.category.name,
+                "confidence": p.confidence,
+                "category_id": p.category.category_id,
+                "ancestors": p.category.ancestors,
+                "bounding_box": p.bounding_box or (),
+            }
+            for p in classification.predictions[:MOST_TOLD]
+        ],
+    }
+    async with connected() as connection:
+        await leave(connection, OutboxKind.WEBHOOK, tenant_id, "", now, payload)
 
 
 async def done(ids: Sequence[int]) -> None:

@@ -4,6 +4,7 @@
        run/               sockets, rendered configuration, the pids of the parts
        installation.json  where the parts answer; read by the other commands
        client.key         the command line's own key (role classifier), made when first needed
+       operator.key       another one, for what takes an operator
        worker.key         the workers' own (role classifier)
        up.lock            held by a running `up`
 """
@@ -49,9 +50,12 @@ class Installation:
         self.storage_path = Path(
             os.environ.get("CATEGORIZER_STORAGE__PATH", self.data / "images")
         ).resolve()
-        self.client_key = self.data / "client.key"
         self._addresses = self.data / "installation.json"
         self._lock = self.data / "up.lock"
+
+    def own_key(self, role: str) -> Path:
+        """Returns where the command line keeps its own key of a role, such as `operator`."""
+        return self.data / ("client.key" if role == "classifier" else f"{role}.key")
 
     @property
     def sockets(self) -> Path:

@@ -15,6 +15,7 @@ from image_categorizer_server.rpc.multipart import is_form, read_form
 from image_categorizer_server.rpc.stream import ItemStream
 from image_categorizer_server.rpc.validation import classify_options
 from image_categorizer_server.setting_groups import ServerSettings
+from image_categorizer_server.webhooks import Webhooks
 
 Request = classify_pb2.ClassifyRequest
 UploadRequest = classify_pb2.ClassifyUploadRequest
@@ -29,11 +30,13 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
     def __init__(
         self,
         classifications: Classifications,
+        webhooks: Webhooks,
         server: ServerSettings,
         max_filter_categories: int,
         refusing: asyncio.Event,
     ) -> None:
         self._classifications = classifications
+        self._webhooks = webhooks
         self._server = server
         self._max_filter_categories = max_filter_categories
         self._refusing = refusing
@@ -45,7 +48,7 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
         options = classify_options(request.options, self._max_filter_categories, "options.")
         if request.WhichOneof("source") is None:
             raise InvalidRequest.of([("image", "is required")])
-        return await self._classify(request.image, options)
+        return await self._classify_and_tell(request.image, options, request.webhook_url)
 
     async def ClassifyUpload(
         self, request: UploadRequest, context: grpc.aio.ServicerContext[UploadRequest, Response]
@@ -59,7 +62,7 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
         )
         options = classify_options(request, self._max_filter_categories)
         try:
-            return await self._classify(content, options)
+            return await self._classify_and_tell(content, options, request.webhook_url)
         except UndecodableImage as error:
             if content.lstrip()[:1] == b"{":
                 raise UndecodableImage(
@@ -76,10 +79,25 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
         stream = ItemStream(context, self._classify, self._server, self._max_filter_categories)
         await stream.serve(self._refusing)
 
+    async def _classify_and_tell(
+        self, content: bytes, options: ClassifyOptions, webhook_url: str
+    ) -> Response:
+        if webhook_url:
+            await self._webhooks.check_url(webhook_url, "webhook_url")
+        return await self._classify(content, options, webhook_url=webhook_url)
+
     async def _classify(
-        self, content: bytes, options: ClassifyOptions, lane: Lane = Lane.INTERACTIVE
+        self,
+        content: bytes,
+        options: ClassifyOptions,
+        lane: Lane = Lane.INTERACTIVE,
+        webhook_url: str = "",
     ) -> Response:
         call = current_call.get()
         caller = Caller(call.tenant_id, lane, call.deadline_s)
         classification = await self._classifications.classify(content, options, caller)
+        if webhook_url:
+            await self._webhooks.tell_classified(
+                call.tenant_id, webhook_url, call.request_id, classification
+            )
         return convert.classify_response(classification, call)

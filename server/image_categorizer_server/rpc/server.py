@@ -68,8 +68,21 @@ def build_server(
             ("grpc.keepalive_permit_without_calls", 1),
         ],
     )
+    _add_services(backend, server)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    if settings.server.reflection:
+        reflection.enable_server_reflection(
+            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+    return server, health_servicer
+
+
+def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
+    settings = backend.settings
     classify = ClassifyServicer(
         backend.classifications,
+        backend.webhooks,
         settings.server,
         settings.limits.max_filter_categories,
         backend.refusing,
@@ -81,13 +94,6 @@ def build_server(
         MetadataServicer(backend.catalog), server
     )
     our_health_pb2_grpc.add_HealthServiceServicer_to_server(HealthServicer(backend), server)
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    if settings.server.reflection:
-        reflection.enable_server_reflection(
-            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-        )
-    return server, health_servicer
 
 
 def batch_servicer(backend: Backend) -> BatchServicer:

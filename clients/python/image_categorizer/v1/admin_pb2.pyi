@@ -144,11 +144,11 @@ class WebhookDelivery(_message.Message):
     webhook_id: _builtins.str
     """The webhook whose secret signs it."""
     event_type: _builtins.str
-    """What happened: `batch.completed`, `batch.failed` or `batch.cancelled`."""
+    """What happened: `batch.completed`, `batch.failed`, `batch.cancelled` or `classification.done`."""
     batch_id: _builtins.str
-    """The batch that it happened to."""
+    """The batch that it happened to. Empty where it is about one classification."""
     url: _builtins.str
-    """Where it goes: the webhook's address, or the batch's own."""
+    """Where it goes: the webhook's address, or the `webhook_url` of the request."""
     state: Global___WebhookDelivery.State.ValueType
     """How far it is."""
     attempt_count: _builtins.int

@@ -35,8 +35,12 @@ class AdminServiceStub:
     answer of 410 disables the webhook. A message may arrive more than once, always with the same
     `webhook-id`.
 
+    The body is `{"type", "timestamp", "data"}`. Types are `batch.completed`, `batch.failed` and
+    `batch.cancelled`, whose data are the batch's counts; and `classification.done`, for a `Classify` that had
+    a `webhook_url`, whose data are `request_id`, `model` and at most 20 `predictions`.
+
     The webhook `default` is always there and has no address: it signs what goes to the `webhook_url` of
-    batches. `RotateWebhookSecret` shows its secret. It can be disabled, not deleted.
+    batches and classifications. `RotateWebhookSecret` shows its secret. It can be disabled, not deleted.
 
     Every RPC takes the role `operator`, and may answer with these errors; each carries a
     `google.rpc.ErrorInfo` with the reason named:
@@ -107,8 +111,12 @@ class AdminServiceServicer:
     answer of 410 disables the webhook. A message may arrive more than once, always with the same
     `webhook-id`.
 
+    The body is `{"type", "timestamp", "data"}`. Types are `batch.completed`, `batch.failed` and
+    `batch.cancelled`, whose data are the batch's counts; and `classification.done`, for a `Classify` that had
+    a `webhook_url`, whose data are `request_id`, `model` and at most 20 `predictions`.
+
     The webhook `default` is always there and has no address: it signs what goes to the `webhook_url` of
-    batches. `RotateWebhookSecret` shows its secret. It can be disabled, not deleted.
+    batches and classifications. `RotateWebhookSecret` shows its secret. It can be disabled, not deleted.
 
     Every RPC takes the role `operator`, and may answer with these errors; each carries a
     `google.rpc.ErrorInfo` with the reason named:
@@ -267,8 +275,12 @@ class AdminService:
     answer of 410 disables the webhook. A message may arrive more than once, always with the same
     `webhook-id`.
 
+    The body is `{"type", "timestamp", "data"}`. Types are `batch.completed`, `batch.failed` and
+    `batch.cancelled`, whose data are the batch's counts; and `classification.done`, for a `Classify` that had
+    a `webhook_url`, whose data are `request_id`, `model` and at most 20 `predictions`.
+
     The webhook `default` is always there and has no address: it signs what goes to the `webhook_url` of
-    batches. `RotateWebhookSecret` shows its secret. It can be disabled, not deleted.
+    batches and classifications. `RotateWebhookSecret` shows its secret. It can be disabled, not deleted.
 
     Every RPC takes the role `operator`, and may answer with these errors; each carries a
     `google.rpc.ErrorInfo` with the reason named:

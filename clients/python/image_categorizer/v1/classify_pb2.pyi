@@ -30,8 +30,15 @@ class ClassifyRequest(_message.Message):
 
     IMAGE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    WEBHOOK_URL_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The encoded image itself, base64 in JSON. At most `Limits.max_image_bytes`."""
+    webhook_url: _builtins.str
+    """Who is told of the answer, too: an https address, at most 2048 characters, which gets a message
+    `classification.done` (see `AdminService`). The message is in the database before the call is
+    answered; a call that fails leaves none. Signed by the webhook `default`; no other webhook is told.
+    A call that is made again, also by itself, tells again. Empty: nobody.
+    """
     @_builtins.property
     def options(self) -> Global___ClassifyOptions:
         """How to classify it. Every field may be left out."""
@@ -41,10 +48,11 @@ class ClassifyRequest(_message.Message):
         *,
         image: _builtins.bytes = ...,
         options: Global___ClassifyOptions | None = ...,
+        webhook_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "options", b"options", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "options", b"options", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "options", b"options", "source", b"source", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["image"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
@@ -142,6 +150,7 @@ class ClassifyUploadRequest(_message.Message):
     BOUNDING_BOXES_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     NO_CACHE_FIELD_NUMBER: _builtins.int
+    WEBHOOK_URL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """See `ClassifyOptions.model`."""
     version: _builtins.str
@@ -156,6 +165,8 @@ class ClassifyUploadRequest(_message.Message):
     """See `ClassifyOptions.explain`."""
     no_cache: _builtins.bool
     """See `ClassifyOptions.no_cache`."""
+    webhook_url: _builtins.str
+    """See `ClassifyRequest.webhook_url`."""
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
         """The body as it came, with its content type: `multipart/form-data` is read as a form, any other
@@ -183,10 +194,11 @@ class ClassifyUploadRequest(_message.Message):
         bounding_boxes: _builtins.bool = ...,
         explain: _builtins.bool = ...,
         no_cache: _builtins.bool = ...,
+        webhook_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "body", b"body", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015

@@ -1,0 +1,194 @@
+"""Webhooks by the SDK, against a real server, a real sender and a real receiver."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from image_categorizer import (
+    DeliveryNotFound,
+    ImageCategorizationClient,
+    InvalidRequest,
+    RoleInsufficient,
+    UndecodableImage,
+    WebhookNotFound,
+    verify_webhook,
+)
+from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
+from image_categorizer_server.db import outbox
+from image_categorizer_server.db.database import connected
+from image_categorizer_server.deliveries import Deliveries
+from image_categorizer_server.domain import Role
+from image_categorizer_server.fetcher import open_fetcher
+from image_categorizer_server.outside_groups import FetchSettings
+from image_categorizer_server.setting_groups import CacheSettings
+from image_categorizer_server.webhook_groups import WebhookSettings
+
+from tests.batch_tools import do_all
+from tests.integration.conftest import running_server
+from tests.pictures import jpeg
+from tests.receiver import receiving
+
+PICTURE = jpeg()
+FAST = WebhookSettings(retry_factor=0.01, poll_interval_s=0.05, timeout_s=1, lease_s=2)
+
+
+async def unused(uri, max_bytes):
+    raise AssertionError
+
+
+def allowing(port):
+    return FetchSettings(allow_http=True, allowed_ports=(port,), allowed_networks=("127.0.0.0/8",))
+
+
+@asynccontextmanager
+async def house_of(settings):
+    """Yields a server, a receiver that it may call, and what sends; nothing is sent by itself."""
+    async with receiving() as receiver:
+        fetch = allowing(receiver.port)
+        chosen = settings.model_copy(update={"fetch": fetch})
+        async with running_server(chosen) as server, open_fetcher(fetch, unused) as fetcher:
+            yield server, receiver, Deliveries(FAST, fetcher)
+
+
+@pytest.fixture
+async def house(settings):
+    async with house_of(settings) as running:
+        yield running
+
+
+async def test_the_client_for_asyncio_looks_after_webhooks(house):
+    server, receiver, sender = house
+    async with await server.client(Role.OPERATOR) as client:
+        made = await client.create_webhook(receiver.url)
+        assert (made.url, made.state) == (receiver.url, "ENABLED")
+        assert made.secret not in repr(made)
+        assert await client.get_webhook(made.webhook_id) != made  # it has no secret
+        assert [w.webhook_id async for w in client.list_webhooks()] == ["default", made.webhook_id]
+        batch = await client.submit_batch([("a.jpg", PICTURE)])
+        await do_all()
+        await sender.send_due()
+        (message,) = receiver.messages
+        assert verify_webhook(made.secret, message.headers, message.body)["data"]["state"]
+        ask = {"batch_id": batch.batch_id, "state": "DELIVERED"}
+        (delivery,) = [d async for d in client.webhook_deliveries(made.webhook_id, **ask)]
+        assert delivery.delivery_id == message.headers["webhook-id"]
+        assert [attempt.status_code for attempt in delivery.attempts] == [204]
+        assert (delivery.event_type, delivery.url) == ("batch.completed", receiver.url)
+        assert not [d async for d in client.webhook_deliveries(made.webhook_id, state="FAILED")]
+
+        rotated = await client.rotate_webhook_secret(made.webhook_id)
+        assert rotated.previous_secret_expire_time is not None
+        again = await client.redeliver_webhook(made.webhook_id, delivery.delivery_id)
+        assert (again.state, again.attempt_count, again.end_time) == ("PENDING", 0, None)
+        await sender.send_due()
+        verify_webhook(rotated.secret, receiver.messages[1].headers, receiver.messages[1].body)
+        off = await client.update_webhook(made.webhook_id, enabled=False)
+        assert (off.state, off.url) == ("DISABLED", receiver.url)
+        await client.delete_webhook(made.webhook_id)
+        with pytest.raises(WebhookNotFound):
+            await client.get_webhook(made.webhook_id)
+
+
+async def test_the_ordinary_client_does_the_same(house):
+    server, receiver, sender = house
+    key, address = await server.key(Role.OPERATOR), server.address
+
+    def register():
+        with ImageCategorizationClient(key, address) as client:
+            made = client.create_webhook(receiver.url)
+            client.submit_batch([("a.jpg", PICTURE)])
+            assert client.get_webhook(made.webhook_id).secret == ""
+            assert len(list(client.list_webhooks())) == 2
+            return made, client.update_webhook(made.webhook_id, url=f"{receiver.url}/new")
+
+    def look(made):
+        with ImageCategorizationClient(key, address) as client:
+            (delivery,) = client.webhook_deliveries(made.webhook_id)
+            client.redeliver_webhook(made.webhook_id, delivery.delivery_id)
+            with pytest.raises(DeliveryNotFound):
+                client.redeliver_webhook(made.webhook_id, "d-none")
+            assert client.rotate_webhook_secret(made.webhook_id).secret.startswith("whsec_")
+            client.delete_webhook(made.webhook_id)
+            with pytest.raises(WebhookNotFound):
+                client.delete_webhook(made.webhook_id)
+            return delivery
+
+    made, changed = await asyncio.to_thread(register)
+    await do_all()
+    await sender.send_due()
+    delivery = await asyncio.to_thread(look, made)
+    assert delivery.url == changed.url == f"{receiver.url}/new"
+    assert delivery.state == "DELIVERED"
+    verify_webhook(made.secret, receiver.messages[0].headers, receiver.messages[0].body)
+
+
+async def test_webhooks_take_an_operator(house):
+    server, receiver, _ = house
+    async with await server.client(Role.CLASSIFIER) as client:
+        with pytest.raises(RoleInsufficient):
+            await client.create_webhook(receiver.url)
+
+
+async def test_who_is_to_be_told_of_a_classification_is(house):
+    """The row is there before the answer: whatever dies then, the sender finds it."""
+    server, receiver, sender = house
+    async with await server.client(Role.OPERATOR) as client:
+        secret = (await client.rotate_webhook_secret("default")).secret
+        other = await client.create_webhook(f"{receiver.url}/batches-only")
+        answer = await client.classify_image(PICTURE, webhook_url=receiver.url, top_k=3)
+        assert sum((await outbox.count_undone()).values()) == 1
+        await sender.send_due()
+        (message,) = receiver.messages
+        content = verify_webhook(secret, message.headers, message.body)
+        assert content["type"] == "classification.done"
+        assert content["data"]["request_id"] == answer.request_id
+        told = content["data"]["predictions"]
+        assert [p["category"] for p in told] == [p.category for p in answer.predictions]
+        assert told[0]["confidence"] == pytest.approx(answer.confidence, abs=1e-6)
+        assert content["data"]["model"]["digest"] == answer.model.digest
+        assert len(message.body) < 20_000
+        (delivery,) = [d async for d in client.webhook_deliveries("default")]
+        assert (delivery.event_type, delivery.batch_id) == ("classification.done", "")
+        assert not [d async for d in client.webhook_deliveries(other.webhook_id)]
+    async with connected() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+async def test_a_remembered_answer_is_told_too(settings):
+    async with house_of(settings.model_copy(update={"cache": CacheSettings(ttl_s=60)})) as house:
+        server, receiver, sender = house
+        async with await server.client() as client:
+            for _ in range(2):
+                answer = await client.classify_image(PICTURE, webhook_url=receiver.url)
+        await sender.send_due()
+        assert (answer.cache, len(receiver.messages)) == ("HIT", 2)
+        assert len({message.headers["webhook-id"] for message in receiver.messages}) == 2
+
+
+async def test_who_does_not_ask_is_not_told_and_what_fails_tells_nobody(house):
+    server, receiver, _ = house
+    async with await server.client() as client:
+        await client.classify_image(PICTURE)
+        with pytest.raises(UndecodableImage):
+            await client.classify_image(b"no image", webhook_url=receiver.url)
+        with pytest.raises(InvalidRequest, match="webhook_url"):
+            await client.classify_image(PICTURE, webhook_url="https://10.0.0.1/")
+    assert sum((await outbox.count_undone()).values()) == 0
+
+
+async def test_a_form_asks_for_it_by_a_field_of_its_own(house):
+    server, receiver, sender = house
+    form = b'--x\r\ncontent-disposition: form-data; name="webhook_url"\r\n\r\n'
+    form += receiver.url.encode() + b"\r\n--x\r\n"
+    form += b'content-disposition: form-data; name="image"; filename="a"\r\n\r\n' + PICTURE
+    request = classify_pb2.ClassifyUploadRequest()
+    request.body.content_type = "multipart/form-data; boundary=x"
+    request.body.data = form + b"\r\n--x--\r\n"
+    headers = (("authorization", f"Bearer {await server.key(Role.CLASSIFIER)}"),)
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub = classify_pb2_grpc.ClassifyServiceStub(channel)
+        answer = await stub.ClassifyUpload(request, metadata=headers)
+    await sender.send_due()
+    (message,) = receiver.messages
+    assert answer.request_id.encode() in message.body
