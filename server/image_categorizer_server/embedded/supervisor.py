@@ -8,6 +8,7 @@ import asyncio
 import ctypes
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -261,8 +262,14 @@ class Supervisor:
 def _die_with_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
     if sys.platform != "linux":
         return None
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(PR_SET_PDEATHSIG, int(stop_signal)) and None
+    libc, parent = ctypes.CDLL(None), os.getpid()
+
+    def ask() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, int(stop_signal))
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+    return ask
 
 
 def _rotating_log(name: str, file: Path) -> logging.Logger:
