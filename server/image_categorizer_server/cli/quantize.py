@@ -7,10 +7,8 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TaskID
 
-from image_categorizer_server.backend import image_limits
 from image_categorizer_server.cli.options import Data, note
 from image_categorizer_server.embedded.installation import settings_for
-from image_categorizer_server.inference.decode import Decoder
 from image_categorizer_server.inference.repository import Repository
 
 Evaluate = Annotated[
@@ -59,6 +57,8 @@ def quantize(
     models, repository = settings.models, Repository(settings.model_path)
     console = note()
     with Progress(console=console, transient=True) as progress:
+        from image_categorizer_server.backend import image_limits
+        from image_categorizer_server.inference.decode import Decoder
         from image_categorizer_server.inference.quantizer import Quantizer, version_to_quantize
 
         made = Quantizer(
