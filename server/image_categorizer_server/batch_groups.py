@@ -20,6 +20,13 @@ class BatchSettings(Group):
     max_zip_ratio: float = Field(
         100.0, ge=1, description="Most that a large zip file may grow when unpacked, as a factor."
     )
+    max_puts: int = Field(
+        16,
+        ge=1,
+        le=256,
+        description="Images of one upload that are being stored at a time; together they have "
+        "no more bytes than one image may.",
+    )
     chunk_items: int = Field(
         32, ge=1, le=10_000, description="Images that a worker takes at once, and may do again."
     )

@@ -30,6 +30,11 @@ class StorageSettings(Group):
     max_retries: int = Field(
         3, ge=0, le=10, description="How often a call is tried again that the store failed."
     )
+    flush: bool = Field(
+        True,
+        description="Whether images on disk are there to stay before a batch is acknowledged; "
+        "without it a power cut takes those of the last half minute.",
+    )
     delete_batch: int = Field(
         100, ge=1, le=1000, description="Most images that one call to the store deletes."
     )

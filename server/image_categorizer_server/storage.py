@@ -18,6 +18,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
+from image_categorizer_server.disk import Disk
 from image_categorizer_server.errors import (
     DependencyDown,
     FailedPrecondition,
@@ -42,13 +43,13 @@ NO_LIMIT = 2**63
 
 
 @dataclass(frozen=True, slots=True)
-class StoredObject:
-    """An image that is kept."""
+class Image:
+    """An image as it is to be kept."""
 
     key: str
     sha256: str
     """64 hexadecimal digits."""
-    size_bytes: int
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,42 +75,38 @@ class SignedRequest:
 class Storage:
     """Keeps objects by key; each call has a deadline, and may be made again."""
 
-    def __init__(self, store: Store, settings: StorageSettings) -> None:
+    def __init__(self, store: Store, settings: StorageSettings, disk: Disk | None = None) -> None:
+        """Keeps objects in a store.
+
+        Args:
+            store: where.
+            settings: time limits.
+            disk: what `flush` flushes; None: what the store has taken is kept.
+        """
         self._store = store
         self._settings = settings
-
-    async def store_image(
-        self, tenant_id: str, chunks: AsyncIterator[bytes], max_bytes: int
-    ) -> StoredObject:
-        """Keeps an image, whole in memory meanwhile: its key is known at its end.
-
-        What is there already is written anew: a sweep spares what was stored lately.  The deadline
-        begins when the last chunk has come.
-
-        Raises:
-            ImageTooLarge: expected; more than `max_bytes`; nothing was stored.
-            DependencyDown: expected; the store does not answer.
-        """
-        content = bytearray()
-        digest = hashlib.sha256()
-        async for chunk in chunks:
-            if len(content) + len(chunk) > max_bytes:
-                raise too_large(max_bytes)
-            content += chunk
-            digest.update(chunk)
-        sha256 = digest.hexdigest()
-        key = image_key(tenant_id, sha256)
-        await self.put(key, bytes(content))
-        return StoredObject(key, sha256, len(content))
+        self._disk = disk
 
     async def put(self, key: str, content: bytes) -> None:
         """Keeps an object, in place of what the key held; it is there whole or not at all.
+
+        What is there already is written anew.
 
         Raises:
             DependencyDown: expected; the store does not answer.
         """
         async with self._answering():
             await self._store.put_async(key, content, use_multipart=False)
+
+    async def flush(self) -> None:
+        """Returns once nothing that was put before is lost by a power cut.
+
+        Raises:
+            DependencyDown: expected; the disk fails.
+        """
+        if self._disk is not None:
+            async with self._answering(has_deadline=False):
+                await self._disk.flush()
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes], max_bytes: int) -> int:
         """Keeps an object whose chunks come one by one; returns its size in bytes.
@@ -270,7 +267,27 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
     Raises:
         OperatorError: expected; the folder cannot be made, or the bucket or credentials lack.
     """
-    yield Storage(open_store(settings), settings.storage)
+    own = settings.storage
+    has_disk = settings.cloud_provider == "local" and own.flush
+    store = open_store(settings)
+    yield Storage(store, own, Disk(own.path.expanduser().resolve()) if has_disk else None)
+
+
+async def read_image(tenant_id: str, chunks: AsyncIterator[bytes], max_bytes: int) -> Image:
+    """Returns an image of a tenant, whole in memory: its key is known at its end.
+
+    Raises:
+        ImageTooLarge: expected; more than `max_bytes`; what comes after them was not read.
+    """
+    content = bytearray()
+    digest = hashlib.sha256()
+    async for chunk in chunks:
+        if len(content) + len(chunk) > max_bytes:
+            raise too_large(max_bytes)
+        content += chunk
+        digest.update(chunk)
+    sha256 = digest.hexdigest()
+    return Image(image_key(tenant_id, sha256), sha256, bytes(content))
 
 
 def image_key(tenant_id: str, sha256: str) -> str:

@@ -1,9 +1,11 @@
 """A batch on its way in: images to the store, items to the database, page by page.
 
-    item ─▶ stored ─▶ page of items ─▶ COPY ─▶ … ─▶ one transaction makes it a batch
+    item ─▶ page of items ─▶ COPY ─▶ … ─▶ all stored? ─▶ one transaction makes it a batch
+      └─▶ to the store
 
-Memory holds one image and one page.  Until the last step nobody sees a batch; where an upload ends
-without it, its items are removed at once, or, where the whole process ended, by a sweep.
+Memory holds one page, the image that is being read, and as many bytes again of those being stored.
+Until the last step nobody sees a batch; where an upload ends without it, its items are removed at
+once, or, where the whole process ended, by a sweep.
 """
 
 import asyncio
@@ -16,7 +18,6 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
 
-from image_categorizer_server import failpoints
 from image_categorizer_server.batch_domain import BatchConfig, BatchItem, ItemError
 from image_categorizer_server.batch_groups import BatchSettings
 from image_categorizer_server.db import acceptance
@@ -29,7 +30,8 @@ from image_categorizer_server.errors import (
     InvalidRequest,
     UndecodableImage,
 )
-from image_categorizer_server.storage import Storage
+from image_categorizer_server.puts import Puts
+from image_categorizer_server.storage import Storage, read_image
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -64,6 +66,7 @@ class Upload:
         self._tenant_id = tenant_id
         self._config = config
         self._storage = storage
+        self._puts = Puts(storage, settings.max_puts, max_image_bytes)
         self._settings = settings
         self._max_image_bytes = max_image_bytes
         self._batch_id = f"b-{secrets.token_urlsafe(ID_BYTES)}"
@@ -115,19 +118,17 @@ class Upload:
 
     async def _store(self, filename: str, content: AsyncIterator[bytes]) -> None:
         try:
-            stored = await self._storage.store_image(
-                self._tenant_id, _not_empty(content), self._max_image_bytes
-            )
+            image = await read_image(self._tenant_id, _not_empty(content), self._max_image_bytes)
         except (ImageTooLarge, UndecodableImage) as error:
             row = BatchItem(self._count, filename, None, None, None)
             await self._append(row, _item_error(error), error.reason)
             return
-        failpoints.hit("blob.stored")
-        row = BatchItem(self._count, filename, stored.key, None, stored.size_bytes)
-        self._bytes += stored.size_bytes
-        await self._append(row, None, stored.sha256)
+        self._bytes += len(image.content)
         if self._bytes > self._settings.max_bytes:
             raise BatchTooLarge(f"a batch has at most {self._settings.max_bytes} bytes")
+        row = BatchItem(self._count, filename, image.key, None, len(image.content))
+        await self._append(row, None, image.sha256)
+        await self._puts.put(image)
 
     async def _append(self, item: BatchItem, error: ItemError | None, content: str) -> None:
         self._hash.update(json.dumps([item.filename, content]).encode())
@@ -156,6 +157,8 @@ class Upload:
         if not self._count:
             raise InvalidRequest.of([("items", "must hold at least one image")])
         await self._flush()
+        await self._puts.end()
+        await self._storage.flush()
         accepted = await acceptance.accept(
             self._tenant_id,
             self._batch_id,
@@ -180,6 +183,7 @@ class Upload:
                 log.warning("an upload could not say that it goes on", why=error.message)
 
     async def _give_up(self) -> None:
+        await self._puts.settle()  # what is stored after its removal would stay
         keys = [item.object_key for item, _ in self._page if item.object_key is not None]
         try:
             await rows.give_up_upload(self._tenant_id, self._batch_id, keys)

@@ -25,6 +25,7 @@ from tests.batch_tools import (
     numbered,
     pieces,
 )
+from tests.storage_contract import store_image
 
 
 async def remains(url):
@@ -85,8 +86,8 @@ async def test_a_cancelled_call_leaves_nothing(batches, storage, empty_database)
 
 
 async def test_what_a_dead_server_left_is_swept(batches, storage, faultless):
-    stored = await storage.store_image("t1", pieces(b"left"), 100)
-    await storage.store_image("t1", pieces(b"stored, and its item not written"), 100)
+    stored = await store_image(storage, "t1", b"left")
+    await store_image(storage, "t1", b"stored, and its item not written")
     await batches.create("t2", "key", BatchConfig(), files([b"of another tenant"]))
     await uploads.begin_upload("t1", "b-dead", 60)
     item = BatchItem(0, "a.jpg", stored.key, None, 4)

@@ -8,7 +8,7 @@ from image_categorizer_server.errors import FailedPrecondition, OperatorError
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.storage import MemoryStorage, open_storage
 
-from tests.storage_contract import StorageContract, pieces
+from tests.storage_contract import StorageContract, store_image
 
 
 class TestMemory(StorageContract):
@@ -33,10 +33,10 @@ class TestDisk(StorageContract):
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
     async def test_what_is_stored_again_counts_as_new(self, storage, tmp_path):
-        stored = await storage.store_image("default", pieces(b"picture"), 10)
+        stored = await store_image(storage, "default", b"picture")
         long_ago = (datetime.now(UTC) - timedelta(days=9)).timestamp()
         os.utime(tmp_path / "images" / stored.key, (long_ago, long_ago))
-        await storage.store_image("default", pieces(b"picture"), 10)
+        await store_image(storage, "default", b"picture")
         found = [found async for found in storage.list("default")]
         assert datetime.now(UTC) - found[0].modify_time < timedelta(minutes=1)
 

@@ -1,0 +1,129 @@
+"""How an upload stores its images: several at a time, in bounded memory, none left behind."""
+
+import asyncio
+import time
+
+import pytest
+from image_categorizer_server.batch_domain import BatchConfig
+from image_categorizer_server.batch_groups import BatchSettings
+from image_categorizer_server.batches import Batches, NewItem
+from image_categorizer_server.errors import BatchTooLarge, DependencyDown
+from image_categorizer_server.storage import MemoryStorage
+
+from tests import ledger
+from tests.batch_tools import do_all, keys_of, numbered, pieces
+
+MAX_IMAGE_BYTES = 1000
+
+
+class Slow(MemoryStorage):
+    """A store across a network: notes how much it is given at a time."""
+
+    def __init__(self, delay_s):
+        super().__init__()
+        self.delay_s = delay_s
+        self.under_way = []
+        self.most = 0
+        self.most_bytes = 0
+        self.failing = b""
+        self.flushed = []
+
+    async def put(self, key, content):
+        self.under_way.append(content)
+        self.most = max(self.most, len(self.under_way))
+        self.most_bytes = max(self.most_bytes, sum(map(len, self.under_way)))
+        try:
+            await asyncio.sleep(self.delay_s)
+            if content == self.failing:
+                raise DependencyDown("the image storage does not answer")
+            await super().put(key, content)
+        finally:
+            self.under_way.remove(content)
+
+    async def flush(self):
+        self.flushed.append(sorted(await keys_of(self)))
+
+
+@pytest.fixture
+def storage():
+    return Slow(0.02)
+
+
+@pytest.fixture
+def batches(database, storage):
+    return Batches(storage, BatchSettings(max_puts=4, chunk_items=4), MAX_IMAGE_BYTES)
+
+
+async def sized(sizes):
+    for number, size in enumerate(sizes):
+        yield NewItem(f"{number}.jpg", pieces(bytes([number]) * size), None)
+
+
+async def test_several_are_stored_at_a_time_and_keep_their_numbers(
+    batches, storage, empty_database
+):
+    begin_s = time.perf_counter()
+    batch = await batches.create("t1", "key", BatchConfig(), numbered(40))
+    took_s = time.perf_counter() - begin_s
+    assert (storage.most, batch.item_count) == (4, 40)
+    assert took_s < 40 * storage.delay_s * 0.7
+    await do_all()
+    results = (await batches.results("t1", batch.batch_id, 100)).items
+    assert [r.filename for r in results] == [f"f{number}.jpg" for number in range(40)]
+    assert not await ledger.find_faults(empty_database, [batch.batch_id], storage)
+
+
+async def test_bytes_bound_them_too(batches, storage):
+    """No more is being stored at a time than one image may have."""
+    await batches.create("t1", "key", BatchConfig(), sized([900, 600, 600, 100, 100, 100, 100]))
+    assert storage.most_bytes <= MAX_IMAGE_BYTES
+    assert storage.most == 4
+
+
+async def test_an_upload_waits_for_all_and_flushes_before_it_is_a_batch(batches, storage):
+    batch = await batches.create("t1", "key", BatchConfig(), numbered(3))
+    assert batch.item_count == 3
+    assert storage.flushed == [sorted(await keys_of(storage))]
+    assert len(storage.flushed[0]) == 3
+
+
+@pytest.mark.parametrize("position", [0, 5, 9])
+async def test_one_that_cannot_be_stored_makes_it_no_batch(
+    batches, storage, empty_database, position
+):
+    storage.failing = f"f {position}".encode()
+    with pytest.raises(DependencyDown):
+        await batches.create("t1", "key", BatchConfig(), numbered(10))
+    assert not storage.under_way
+    await batches.remove_images(10)
+    assert not await keys_of(storage)
+    assert not await ledger.find_faults(empty_database, (), storage)
+
+
+async def test_a_caller_who_leaves_while_images_are_being_stored_leaves_none(batches, storage):
+    storage.delay_s = 0.3
+
+    async def leaves():
+        async for item in numbered(3):
+            yield item
+        await asyncio.sleep(60)
+
+    call = asyncio.create_task(batches.create("t1", "key", BatchConfig(), leaves()))
+    while len(storage.under_way) < 3:
+        await asyncio.sleep(0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.sleep(0.5)
+    assert not storage.under_way
+    await batches.remove_images(10)
+    assert not await keys_of(storage)
+
+
+async def test_too_many_bytes_are_refused_before_they_are_stored(database, storage):
+    settings = BatchSettings(max_bytes=1500)
+    batches = Batches(storage, settings, MAX_IMAGE_BYTES)
+    with pytest.raises(BatchTooLarge):
+        await batches.create("t1", "key", BatchConfig(), sized([900, 900]))
+    await batches.remove_images(10)
+    assert not await keys_of(storage)

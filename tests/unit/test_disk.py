@@ -1,0 +1,74 @@
+"""Flushing the disk: real files, and who shares a flush with whom."""
+
+import asyncio
+import threading
+
+import pytest
+from image_categorizer_server import disk
+from image_categorizer_server.disk import Disk
+from image_categorizer_server.errors import DependencyDown
+from image_categorizer_server.outside_groups import StorageSettings
+from image_categorizer_server.settings import Settings
+from image_categorizer_server.storage import open_storage
+
+
+@pytest.fixture
+def flushes(monkeypatch):
+    """Counts real flushes, which begin only when `go` is set."""
+    real = disk._flush
+    begun, go = [], threading.Event()
+
+    def counted(folder):
+        begun.append(folder)
+        assert go.wait(5)
+        real(folder)
+
+    monkeypatch.setattr(disk, "_flush", counted)
+    return begun, go
+
+
+async def test_those_who_wait_share_a_flush_that_begins_after_they_came(tmp_path, flushes):
+    begun, go = flushes
+    flusher = Disk(tmp_path)
+    first = asyncio.create_task(flusher.flush())
+    while not begun:
+        await asyncio.sleep(0.01)
+    later = [asyncio.create_task(flusher.flush()) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    assert len(begun) == 1
+    assert not any(task.done() for task in (first, *later))
+    go.set()
+    await asyncio.gather(first, *later)
+    assert len(begun) == 2
+    await flusher.flush()
+    assert len(begun) == 3
+
+
+async def test_who_gives_up_leaves_the_others_their_flush(tmp_path, flushes):
+    _, go = flushes
+    flusher = Disk(tmp_path)
+    impatient, patient = (asyncio.create_task(flusher.flush()) for _ in range(2))
+    await asyncio.sleep(0.05)
+    impatient.cancel()
+    go.set()
+    await patient
+    assert impatient.cancelled()
+
+
+async def test_a_disk_that_fails_is_no_acknowledgement(tmp_path):
+    async with open_storage(Settings(storage=StorageSettings(path=tmp_path / "a"))) as storage:
+        await storage.put("t/images/a", b"x")
+        await storage.flush()
+        storage._disk = Disk(tmp_path / "a" / "t" / "images" / "a" / "no folder")
+        with pytest.raises(DependencyDown):
+            await storage.flush()
+
+
+async def test_a_setting_leaves_it_out(tmp_path, flushes):
+    begun, go = flushes
+    go.set()
+    for wanted in (True, False):
+        settings = Settings(storage=StorageSettings(path=tmp_path, flush=wanted))
+        async with open_storage(settings) as storage:
+            await storage.flush()
+    assert len(begun) == 1
