@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 import pytest
@@ -53,7 +53,7 @@ async def stores(clean_environment, tmp_path_factory) -> AsyncIterator[Stores]:
     installation.prepare()
     supervisor = Supervisor(installation.logs, installation.run / "parts.json", print)
     postgres, redis = Postgres(installation), EmbeddedRedis(installation)
-    postgres_part, redis_part = await postgres.part(), redis.part()
+    postgres_part, redis_part = unsynced(await postgres.part()), redis.part()
     try:
         await supervisor.start(postgres_part)
         await postgres.create_database()
@@ -62,6 +62,11 @@ async def stores(clean_environment, tmp_path_factory) -> AsyncIterator[Stores]:
         yield Stores(postgres, redis, supervisor, postgres_part, redis_part, installation)
     finally:
         await supervisor.stop()
+
+
+def unsynced(postgres: Part) -> Part:
+    """Returns PostgreSQL that does not wait for the disk: it need not survive the machine."""
+    return replace(postgres, command=[*postgres.command, "-c", "fsync=off"])
 
 
 @pytest.fixture
@@ -89,7 +94,7 @@ def settings(stores, empty_database, tmp_path) -> Settings:
         server={"bind": f"unix:{stores.installation.sockets}/test.sock", "drain_s": 5},
         models={"cache_path": EXPORTS, "scan_interval_s": 0.1},
         security={"key_cache_s": 0.2},
-        database={"timeout_s": 2},
+        database={"timeout_s": 20},
         cache={"ttl_s": 0},  # what is asked twice shall be done twice
     )
 

@@ -171,12 +171,13 @@ class Machine(RuleBasedStateMachine):
             self.runner.close()
 
 
-@pytest.mark.timeout(300)
-def test_any_order_of_things_keeps_the_ledger(stores):
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("examples", [8, pytest.param(100, marks=pytest.mark.slow)])
+def test_any_order_of_things_keeps_the_ledger(stores, examples):
     run_state_machine_as_test(
         type("OnStores", (Machine,), {"url": stores.postgres.url}),
         settings=settings(
-            max_examples=25,
+            max_examples=examples,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -11,6 +11,7 @@ import pytest
 from image_categorizer_server.errors import ImageTooLarge, ImageUnreachable
 from image_categorizer_server.fetcher import open_fetcher
 
+from tests.conftest import SLACK_S
 from tests.integration.hosts import (
     ALLOWED,
     MOST_BYTES,
@@ -115,12 +116,12 @@ async def hostile(names, timeout_s, copies, good_count):
 
 
 @pytest.mark.parametrize(
-    ("timeout_s", "copies", "good_count"),
-    [(1, 1, 20), pytest.param(10, 5, 200, marks=pytest.mark.slow)],
+    ("timeout_s", "copies", "good_count", "slack_s"),
+    [(1, 1, 20, SLACK_S), pytest.param(10, 5, 200, 0.5, marks=pytest.mark.slow)],
     ids=["short", "full"],
 )
 async def test_hosts_that_mean_harm_cost_their_deadline_at_most(
-    names, timeout_s, copies, good_count
+    names, timeout_s, copies, good_count, slack_s
 ):
     bad, good = await hostile(names, timeout_s, copies, good_count)
     assert {outcome for outcome, _ in bad} == {"ImageUnreachable", "ImageTooLarge"}
@@ -128,8 +129,8 @@ async def test_hosts_that_mean_harm_cost_their_deadline_at_most(
     slowest_s = max(took_s for _, took_s in bad)
     p95_s = statistics.quantiles([took_s for _, took_s in good], n=20)[-1]
     print(f"{len(bad)} hostile: slowest {slowest_s:.2f} s; good p95 {p95_s * 1000:.0f} ms")
-    assert slowest_s <= timeout_s + 0.5
-    assert p95_s <= 2
+    assert slowest_s <= timeout_s + slack_s
+    assert p95_s <= 1.5 + slack_s
 
 
 async def test_a_stalled_handshake_costs_the_deadline(names):
@@ -144,7 +145,7 @@ async def test_a_stalled_handshake_costs_the_deadline(names):
         began_s = time.monotonic()
         with pytest.raises(ImageUnreachable):
             await fetcher.fetch(f"https://photos.test:{port}/", MOST_BYTES)
-        assert time.monotonic() - began_s < 1
+        assert time.monotonic() - began_s < 0.5 + SLACK_S
     server.close()
 
 

@@ -19,6 +19,7 @@ from image_categorizer_server.errors import DependencyDown, ModelNotFound, Undec
 from image_categorizer_server.setting_groups import CacheSettings, RedisSettings
 from redis.asyncio import Redis
 
+from tests.conftest import SLACK_S
 from tests.integration.conftest import Running, running_server
 from tests.pictures import jpeg
 
@@ -172,8 +173,8 @@ async def test_a_redis_that_hangs_costs_the_first_requests_little_and_the_next_n
         start_s = time.perf_counter()
         assert (await ask()).cache is OFF
         times_s.append(time.perf_counter() - start_s)
-    assert max(times_s) < 0.1 + min(times_s)
-    assert sorted(times_s)[5] < 0.02 + min(times_s)
+    assert max(times_s) < 2 + min(times_s)
+    assert sorted(times_s)[5] < 0.5 + min(times_s)
     deadline_s = time.monotonic() + 3 + RedisSettings().timeout_s + 3 * PROBE_INTERVAL_S
     while (await ask()).cache is OFF:
         assert time.monotonic() < deadline_s
@@ -191,7 +192,7 @@ async def test_a_redis_that_is_killed_is_done_without_until_it_is_back(ask, stor
         for _ in range(5):
             start_s = time.perf_counter()
             assert (await ask()).cache is OFF
-            assert time.perf_counter() - start_s < 0.5
+            assert time.perf_counter() - start_s < SLACK_S
     finally:
         await stores.supervisor.start(stores.redis_part)
     deadline_s = time.monotonic() + 10
