@@ -86,11 +86,11 @@ class WorkerSettings(Group):
         le=100,
         description="After so many deaths of the server an image that it had is sent alone.",
     )
-    most_breaks: int = Field(
+    fatal_breaks: int = Field(
         3,
-        ge=2,
+        ge=1,
         le=100,
-        description="After so many, the last while it was alone, the image fails.",
+        description="After so many more, while the server had it alone, the image fails.",
     )
     patience_s: float = Field(
         20.0,

@@ -54,6 +54,8 @@ class House:
     postgres: Postgres
     redis: EmbeddedRedis
     redis_part: Part
+    postgres_part: Part
+    supervisor: Supervisor
     folder: Path
     sockets: Path
     api_key: str = ""
@@ -199,6 +201,14 @@ class House:
             await self.end(self.redis_process, how)
         self.redis_process = None
 
+    def kill_postgres(self) -> None:
+        """Ends PostgreSQL as by `kill -9`; its helpers follow by themselves."""
+        pid_file = self.folder / "postgres" / "postmaster.pid"
+        psutil.Process(int(pid_file.read_text().split()[0])).kill()
+
+    async def start_postgres(self) -> None:
+        await self.supervisor.start(self.postgres_part)
+
     async def end(self, process: subprocess.Popen[bytes], how: signal.Signals) -> int:
         process.send_signal(how)
         return await asyncio.to_thread(process.wait, 60)
@@ -220,9 +230,12 @@ async def open_house(data: Path) -> AsyncIterator[House]:
     installation.prepare()
     supervisor = Supervisor(installation.logs, installation.run / "parts.json", print)
     postgres, redis = Postgres(installation), EmbeddedRedis(installation)
-    house = House(postgres, redis, redis.part(), data, installation.sockets)
+    postgres_part = await postgres.part()
+    house = House(
+        postgres, redis, redis.part(), postgres_part, supervisor, data, installation.sockets
+    )
     try:
-        await supervisor.start(await postgres.part())
+        await house.start_postgres()
         await postgres.create_database()
         await house.start_redis()
         await migrate(postgres.url, DatabaseSettings())

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from tests.reliability.house import House
 
+PAUSE_S = 0.2
+
 
 @dataclass
 class Kept:
@@ -17,8 +19,8 @@ class Kept:
 
 
 @asynccontextmanager
-async def kept_server(house: House, pause_s: float = 0.2, **variables: str) -> AsyncIterator[Kept]:
-    """Runs a server until the block ends; starts it again `pause_s` after each of its deaths."""
+async def kept_server(house: House, **variables: str) -> AsyncIterator[Kept]:
+    """Runs a server until the block ends; starts it again soon after each of its deaths."""
     kept = Kept()
     server = await house.start_server(**variables)
 
@@ -28,7 +30,7 @@ async def kept_server(house: House, pause_s: float = 0.2, **variables: str) -> A
             status = await asyncio.to_thread(server.wait)
             assert status == -signal.SIGKILL, house.log("server")[-3000:]
             kept.deaths += 1
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(PAUSE_S)
             server = await house.start_server(**variables)
 
     keeping = asyncio.create_task(keep())

@@ -31,7 +31,9 @@ class Sender:
         self._chunk = chunk
         self._feeds = feeds
         self._settings = settings
-        self._breaks = dict(chunk.breaks)
+        self._breaks = chunk.breaks
+        self._uncounted: set[int] = set()
+        self._counting = asyncio.Lock()
 
     async def classify(self, number: int, content: bytes) -> Answer:
         """Returns what an image shows, however often the server dies of others.
@@ -50,21 +52,31 @@ class Sender:
                 async with self._feeds.alone, suspects.turn():
                     return await self._feeds.classify_alone(self._chunk.options, content)
             except ServerDied:
-                count = self._breaks[number] = await self._count(number)
-                names = {"batch_id": self._chunk.batch_id, "item": number}
-                log.warning("the server died", count=count, alone=is_alone, **names)
-            if is_alone and count >= self._settings.most_breaks:
+                count = await self._count(number)
+            if count >= self._settings.suspect_breaks + self._settings.fatal_breaks:
                 raise ItemKilledServers(f"the server died {count} times while it had the image")
 
     async def _count(self, number: int) -> int:
+        """Counts a death with all others of this moment, in one statement."""
+        self._uncounted.add(number)
+        await asyncio.sleep(0)
+        async with self._counting:
+            if number in self._uncounted:
+                numbers, self._uncounted = self._uncounted, set()
+                self._breaks = await self._counted(numbers)
+        return self._breaks[number]
+
+    async def _counted(self, numbers: set[int]) -> dict[int, int]:
         attempts = 0
         while True:
             try:
-                count = await suspects.count_break(self._chunk, number)
+                counts = await suspects.count_breaks(self._chunk, numbers)
             except DependencyDown:
                 attempts += 1
                 await asyncio.sleep(backoff_s(attempts))
                 continue
-            if count is None:
+            if counts is None:
                 raise LeaseLost
-            return count
+            names = {"batch_id": self._chunk.batch_id, "chunk": self._chunk.number}
+            log.warning("the server died", items=len(numbers), **names)
+            return counts

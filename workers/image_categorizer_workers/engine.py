@@ -5,6 +5,7 @@ import random
 
 from image_categorizer_server.batch_domain import Chunk
 from image_categorizer_server.db import chunks
+from image_categorizer_server.db.lost_claims import give_back_lost
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.telemetry import get_log
 
@@ -24,7 +25,7 @@ class Engine:
         """Configures the engine.
 
         Args:
-            name: of this process, for those who look into the database.
+            name: of this process; nobody else has or had it.
             tools: what the work needs.
         """
         self._name = name
@@ -34,7 +35,9 @@ class Engine:
         self._stopping = asyncio.Event()
         self._free = asyncio.Semaphore(self._settings.chunks)
         self._alone = asyncio.Semaphore(ALONE_AT_ONCE)
-        self._works: set[asyncio.Task[None]] = set()
+        self._works: dict[asyncio.Task[None], int] = {}
+        """And the token of the lease under which each works."""
+        self._may_have_lost = False
         self._claim: asyncio.Task[Chunk | None] | None = None
 
     def wake(self) -> None:
@@ -71,6 +74,7 @@ class Engine:
                 attempts = 0
             except DependencyDown as error:
                 attempts += 1
+                self._may_have_lost = True
                 log.warning("no work: the database does not answer", error=repr(error))
                 self._free.release()
                 await asyncio.sleep(backoff_s(attempts))
@@ -80,11 +84,15 @@ class Engine:
                 await self._wait_for_bell()
 
     async def _claim_and_begin(self) -> Chunk | None:
+        if self._may_have_lost:
+            if lost := await give_back_lost(self._name, self._works.values()):
+                log.warning("chunks were claimed whose answer got lost", chunks=lost)
+            self._may_have_lost = False
         chunk = await chunks.claim(self._name, self._settings.lease_s)
         if chunk is not None:
             work = asyncio.create_task(self._work(chunk))
-            self._works.add(work)
-            work.add_done_callback(self._works.discard)
+            self._works[work] = chunk.lease_token
+            work.add_done_callback(self._works.pop)
         return chunk
 
     async def _work(self, chunk: Chunk) -> None:
@@ -94,7 +102,8 @@ class Engine:
             else:
                 await Work(chunk, self._tools).run()
         except DependencyDown as error:
-            log.warning("a chunk stays leased until its lease ends", error=repr(error))
+            self._may_have_lost = True
+            log.warning("a chunk stays leased for now", error=repr(error))
         except Exception:  # one chunk must not end the process, and the others with it
             log.exception("a chunk failed", batch_id=chunk.batch_id, chunk=chunk.number)
         finally:

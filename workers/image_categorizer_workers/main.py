@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -55,7 +56,9 @@ async def work(settings: Settings) -> None:
         open_parts(settings) as parts,
         open_doorbell(settings.redis_url, settings.redis) as doorbell,
     ):
-        engine = Engine(f"{socket.gethostname()}:{os.getpid()}", parts.tools)
+        # Process numbers come again, in containers at every start.
+        name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        engine = Engine(name, parts.tools)
         batches = Batches(parts.storage, settings.batch, settings.max_image_bytes)
         sweeper = Sweeper(doorbell, batches, engine.wake)
         async with asyncio.TaskGroup() as group:

@@ -107,7 +107,7 @@ class Work:
         """Does the chunk, or what can be done of it; cancelled, it gives the rest back.
 
         Raises:
-            DependencyDown: expected; the database does not answer, and the lease runs out.
+            DependencyDown: expected; the database does not answer, and the chunk stays leased.
         """
         try:
             await self._do()
@@ -206,15 +206,16 @@ class Work:
                 await asyncio.sleep(backoff_s(attempts))
 
     async def _give_back(self, wait_s: float) -> None:
-        """Writes what is done and ends the lease, the chunk's deaths uncounted."""
+        """Writes what is done and ends the lease, the chunk's deaths uncounted.
+
+        Raises:
+            DependencyDown: expected; the database does not answer, and the chunk stays leased.
+        """
         failpoints.hit("chunk.returning")
         while not self._outcomes.empty():
             self._unwritten.append(self._outcomes.get_nowait())
-        try:
-            if not self._unwritten or await results.record(self._chunk, self._unwritten):
-                await chunks.give_back(self._chunk, wait_s)
-        except DependencyDown as error:
-            log.warning("a chunk stays leased until its lease ends", error=repr(error))
+        if not self._unwritten or await results.record(self._chunk, self._unwritten):
+            await chunks.give_back(self._chunk, wait_s)
 
     def _names(self) -> dict[str, object]:
         return {"batch_id": self._chunk.batch_id, "chunk": self._chunk.number}

@@ -4,7 +4,6 @@ A chunk is READY, LEASED, HELD (its batch was cancelled or failed) or DONE.  A l
 its token: a worker that was thought dead, and whose chunk another one has, can write nothing more.
 """
 
-import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ from image_categorizer_server import clock, failpoints
 from image_categorizer_server.batch_domain import BatchState, Chunk, OutboxKind
 from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.deaths import count_death
-from image_categorizer_server.db.encoding import item_from_row, options_from_json
+from image_categorizer_server.db.encoding import breaks_from_json, item_from_row, options_from_json
 from image_categorizer_server.db.locks import end_batch, leave, lock_batch, resting_state, settle
 
 # Any number will do, as long as no other lock of ours has the same.
@@ -102,7 +101,7 @@ async def claim(worker: str, lease_s: float) -> Chunk | None:
         items=tuple(item_from_row(item) for item in items),
         deaths=row["deaths"],
         is_alone=row["is_alone"],
-        breaks={int(number): count for number, count in json.loads(row["breaks"]).items()},
+        breaks=breaks_from_json(row["breaks"]),
     )
 
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from image_categorizer_server.batch_domain import Chunk
 from image_categorizer_server.db.chunks import HELD_UNTIL
 from image_categorizer_server.db.database import connected
+from image_categorizer_server.db.encoding import breaks_from_json
 
 # Any number will do, as long as no other lock of ours has the same.
 TURN_LOCK = 0x1CA7E62
@@ -15,25 +16,26 @@ TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
 ASK_AGAIN_S = 0.01, 0.1
 COUNT = f"""
 UPDATE batch_chunks
-SET breaks = breaks || jsonb_build_object($4::text, coalesce((breaks->>$4::text)::int, 0) + 1)
+SET breaks = breaks || (
+    SELECT jsonb_object_agg(n, coalesce((breaks->>n)::int, 0) + 1) FROM unnest($4::text[]) AS n)
 WHERE {HELD_UNTIL}
-RETURNING (breaks->>$4::text)::int
+RETURNING breaks
 """  # noqa: S608 - a constant
 
 
-async def count_break(chunk: Chunk, number: int) -> int | None:
-    """Counts that the server died while it had an item; returns how often by now.
+async def count_breaks(chunk: Chunk, numbers: Collection[int]) -> dict[int, int] | None:
+    """Counts that the server died while it had these items; returns how often it did of any.
 
-    The count stays with the chunk, whoever gets it next.  None where the lease was lost.
+    The counts stay with the chunk, whoever gets it next.  None where the lease was lost.
 
     Raises:
         DependencyDown: expected; the database does not answer.
     """
     async with connected() as connection:
-        count: int | None = await connection.fetchval(
-            COUNT, chunk.batch_id, chunk.number, chunk.lease_token, str(number)
+        counts = await connection.fetchval(
+            COUNT, chunk.batch_id, chunk.number, chunk.lease_token, list(map(str, numbers))
         )
-        return count
+    return None if counts is None else breaks_from_json(counts)
 
 
 @asynccontextmanager

@@ -1,0 +1,123 @@
+"""One request id, many callers at once: R8 of the test plan."""
+
+import asyncio
+import random
+import signal
+
+import grpc
+import pytest
+from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
+from image_categorizer_server import admin
+from image_categorizer_server.db import keys
+from image_categorizer_server.db.database import open_database
+from image_categorizer_server.domain import ApiKey, Role
+from image_categorizer_server.security.keys import new_key, sha256_of
+from image_categorizer_server.setting_groups import DatabaseSettings
+
+from tests.reliability.house import SERVER, House
+from tests.reliability.ledger import Ledger, Picture, pictures
+
+CALLERS = 100
+DAY_S = 86_400
+
+
+def request_for(given: list[Picture], request_id: str) -> batch_pb2.CreateBatchRequest:
+    items = [batch_pb2.BatchItem(image=p.content, filename=p.name) for p in given]
+    return batch_pb2.CreateBatchRequest(items=items, request_id=request_id)
+
+
+async def ask(
+    address: str, key: str, request: batch_pb2.CreateBatchRequest, leave_s: float | None = None
+) -> str:
+    """Returns the name of the batch, or of the error; leaves before the answer where told to."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = batch_pb2_grpc.BatchServiceStub(channel)
+        call = stub.CreateBatch(request, metadata=(("authorization", f"Bearer {key}"),), timeout=30)
+        if leave_s is not None:
+            await asyncio.sleep(leave_s)
+            call.cancel()
+            return "left"
+        try:
+            return str((await call).batch_id)
+        except grpc.aio.AioRpcError as error:
+            return str(error.code().name)
+
+
+async def second_server(house: House, name: str, **variables: str) -> str:
+    """Starts a server beside the first; returns where it answers."""
+    address = f"unix:{house.sockets}/{name}.sock"
+    process = house.start(SERVER, name, CATEGORIZER_SERVER__BIND=address, **variables)
+    async with grpc.aio.insecure_channel(address) as channel:
+        async with asyncio.timeout(60):
+            await channel.channel_ready()
+    assert process.poll() is None
+    return address
+
+
+async def key_of(house: House, tenant: str) -> str:
+    """Returns a key of another tenant."""
+    async with open_database(house.postgres.url, DatabaseSettings()):
+        made = (await admin.create_key("mould", Role.CLASSIFIER)).key
+        secret = new_key()
+        fields = {name: getattr(made, name) for name in made.__slots__}
+        other = ApiKey(**fields | {"key_id": f"{tenant}-key", "tenant_id": tenant})
+        await keys.insert_key(other, sha256_of(secret))
+    return secret
+
+
+async def test_equal_requests_at_once_are_one_batch(house: House, ledger: Ledger):
+    house.variables["CATEGORIZER_SECURITY__KEY_CACHE_S"] = "0.1"
+    await house.start_server()
+    addresses = [house.address, await second_server(house, "other-server")]
+    given = pictures(10)
+    request = request_for(given, "once")
+    ledger.submitted(given)
+    chance = random.Random(0)
+    answers = await asyncio.gather(
+        *(
+            ask(
+                addresses[number % 2],
+                house.api_key,
+                request,
+                chance.uniform(0, 0.2) if number % 4 >= 2 else None,
+            )
+            for number in range(CALLERS)
+        )
+    )
+    (batch_id,) = set(answers) - {"left"}
+    assert batch_id.startswith("b-"), answers
+    assert await house.value("SELECT count(*) FROM batches") == 1
+    ledger.acknowledged(batch_id, 10)
+    await _others(house, ledger, addresses, given, batch_id)
+    house.start_worker()
+    await house.drained(30)
+    await ledger.check(house.postgres.url, house.images)
+
+
+async def _others(
+    house: House, ledger: Ledger, addresses: list[str], given: list[Picture], batch_id: str
+) -> None:
+    """Another body is refused; another tenant has a batch of its own, and so has the next day."""
+    other_body = request_for(pictures(10, 1), "once")
+    refused = await asyncio.gather(*(ask(a, house.api_key, other_body) for a in addresses * 5))
+    assert set(refused) == {"ALREADY_EXISTS"}
+    other_key = await key_of(house, "b")
+    others = await asyncio.gather(
+        *(ask(a, other_key, request_for(given, "once")) for a in addresses * 5)
+    )
+    assert len(set(others)) == 1
+    assert others[0] != batch_id
+    assert others[0].startswith("b-")
+    ledger.acknowledged(others[0], 10)
+
+
+@pytest.mark.parametrize(("later_s", "is_new"), [(-60, False), (2, True)], ids=["before", "after"])
+async def test_a_request_id_is_remembered_for_a_day(house, ledger, later_s, is_new):
+    server = await house.start_server()
+    given = pictures(4)
+    first = await house.submit(ledger, given, request_id="daily")
+    await house.end(server, signal.SIGTERM)
+    await house.start_server(CATEGORIZER_TEST__CLOCK_OFFSET_S=str(DAY_S + later_s))
+    second = await ask(house.address, house.api_key, request_for(given, "daily"))
+    assert second.startswith("b-")
+    assert (second != first.batch_id) is is_new

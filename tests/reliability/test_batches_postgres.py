@@ -1,0 +1,154 @@
+"""PostgreSQL dies under load: R4 of the test plan."""
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import grpc
+import psutil
+import pytest
+from image_categorizer.v1 import batch_pb2, health_pb2, health_pb2_grpc
+from image_categorizer_server.rpc.probe import is_ready
+
+from tests.reliability.house import House
+from tests.reliability.ledger import Ledger, pictures
+
+ITEMS = 20
+TIMES = "10,4"
+UNWANTED = "CANCELLED", "INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED"
+
+
+@dataclass
+class Load:
+    """What callers meet meanwhile."""
+
+    house: House
+    ledger: Ledger
+    pause_s: float
+    codes: Counter[str] = field(default_factory=Counter)
+    slowest_refusal_s: float = 0.0
+    slowest_s: float = 0.0
+    live: int = 0
+    dead: int = 0
+
+    async def submit(self) -> None:
+        """Submits one batch after another; one that is refused again, under its request id."""
+        for seed in itertools.count():
+            given = pictures(ITEMS, seed)
+            while not await self._ask(self.house.submit(self.ledger, given, request_id=f"r{seed}")):
+                await asyncio.sleep(0.2)
+            await asyncio.sleep(self.pause_s)
+
+    async def read(self) -> None:
+        """Asks for the list of batches, four times a second."""
+        while True:
+            await self._ask(self.house.call("ListBatches", batch_pb2.ListBatchesRequest()))
+            await asyncio.sleep(0.25)
+
+    async def probe(self) -> None:
+        """Asks whether the server lives."""
+        async with grpc.aio.insecure_channel(self.house.address) as channel:
+            stub = health_pb2_grpc.HealthServiceStub(channel)
+            while True:
+                try:
+                    await stub.GetLiveness(health_pb2.GetLivenessRequest(), timeout=2)
+                    self.live += 1
+                except grpc.aio.AioRpcError:
+                    self.dead += 1
+                await asyncio.sleep(0.25)
+
+    async def _ask(self, call) -> bool:
+        start_s, code = time.monotonic(), "OK"
+        try:
+            await call
+        except grpc.aio.AioRpcError as error:
+            code = error.code().name
+            refused_s = time.monotonic() - start_s
+            self.slowest_refusal_s = max(self.slowest_refusal_s, refused_s)
+        self.slowest_s = max(self.slowest_s, time.monotonic() - start_s)
+        self.codes[code] += 1
+        return code == "OK"
+
+
+@asynccontextmanager
+async def under_load(house: House, ledger: Ledger, pause_s: float) -> AsyncIterator[Load]:
+    load = Load(house, ledger, pause_s)
+    tasks = [asyncio.create_task(work()) for work in (load.submit, load.read, load.probe)]
+    try:
+        yield load
+        for task in tasks:
+            assert not task.done(), task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def ready(house: House, wanted: bool, within_s: float) -> float:
+    """Waits until the server is ready, or is not; returns after how long."""
+    start_s = time.monotonic()
+    while await is_ready(house.address) is not wanted:
+        assert time.monotonic() - start_s < within_s, house.log("server")[-2000:]
+        await asyncio.sleep(0.05)
+    return time.monotonic() - start_s
+
+
+async def lose_postgres(house: House, down_s: float) -> tuple[float, float]:
+    """Kills it and starts it again; returns when that was noticed, and when work went on."""
+    house.kill_postgres()
+    kill_s = time.monotonic()
+    off_s = await ready(house, False, 5)
+    await asyncio.sleep(max(0.0, kill_s + down_s - time.monotonic()))
+    await house.start_postgres()
+    start_s = time.monotonic()
+    await ready(house, True, 10)
+    done = await house.value("SELECT count(*) FROM batch_results")
+    await house.until(f"SELECT count(*) > {done} FROM batch_results", 10)
+    return off_s, time.monotonic() - start_s
+
+
+async def endure(house: House, ledger: Ledger, downs_s: list[float], up_s: float) -> Load:
+    """Loses PostgreSQL several times; the same processes do everything."""
+    server = await house.start_server(CATEGORIZER_TEST__FAKE_MODEL=TIMES)
+    workers = house.start_workers(2)
+    back_s = []
+    async with under_load(house, ledger, 0.4) as load:
+        await house.until("SELECT count(*) > 0 FROM batch_results", 20)
+        alive = {process.pid for process in psutil.Process(workers.pid).children()}
+        for down_s in downs_s:
+            back_s.append(await lose_postgres(house, down_s))
+            await asyncio.sleep(up_s)
+        assert await house.value("SHOW fsync") == "on"
+        assert await house.value("SHOW synchronous_commit") == "on"
+    seconds = await house.drained(60)
+    await ledger.check(house.postgres.url, house.images)
+    assert {process.pid for process in psutil.Process(workers.pid).children()} == alive
+    assert server.poll() is None
+    assert load.dead == 0
+    assert not {code: load.codes[code] for code in UNWANTED if load.codes[code]}
+    assert load.slowest_s <= 5
+    deaths = await house.value("SELECT max(deaths) FROM batch_chunks")
+    print(
+        f"{ledger.item_count} items in {len(ledger.batches)} batches; noticed after at most"
+        f" {max(off for off, _ in back_s):.1f} s, at work again {max(on for _, on in back_s):.1f} s"
+        f" after the start; calls {dict(load.codes)}, slowest {load.slowest_s:.2f} s, slowest"
+        f" refusal {load.slowest_refusal_s:.2f} s; at most {deaths} deaths of a chunk; drained"
+        f" {seconds:.1f} s after"
+    )
+    return load
+
+
+async def test_postgres_dies_once(house, ledger):
+    await endure(house, ledger, [1.0], 0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_r4_postgres_dies_five_times_and_is_gone_for_a_minute(house, ledger):
+    load = await endure(house, ledger, [5.0] * 5 + [60.0], 15.0)
+    assert load.slowest_refusal_s <= 3
+    assert await house.value("SELECT max(deaths) FROM batch_chunks") == 0
