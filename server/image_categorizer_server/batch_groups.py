@@ -9,13 +9,19 @@ class BatchSettings(Group):
     """Batches: what one may hold."""
 
     max_items: int = Field(
-        100_000, ge=1, le=10_000_000, description="Most images of one batch, failed ones too."
+        1_000_000, ge=1, le=10_000_000, description="Most images of one batch, failed ones too."
     )
     max_bytes: int = Field(
-        100 * 2**30, ge=1, description="Most bytes that the images of one batch have together."
+        2**40, ge=1, description="Most bytes that the images of one batch have together."
     )
     max_zip_bytes: int = Field(
         4 * 2**30, ge=1, description="Most bytes of one uploaded zip file; it is laid on disk."
+    )
+    max_zip_items: int = Field(
+        100_000,
+        ge=1,
+        le=10_000_000,
+        description="Most files in one uploaded zip file; each takes 1 KB of memory meanwhile.",
     )
     max_zip_ratio: float = Field(
         100.0, ge=1, description="Most that a large zip file may grow when unpacked, as a factor."

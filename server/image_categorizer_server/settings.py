@@ -8,6 +8,7 @@ otherwise leave its default in force, unseen.
 """
 
 import difflib
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -138,8 +139,12 @@ class Settings(BaseSettings):
 
     @property
     def max_message_bytes(self) -> int:
-        """The most bytes of one message: an image twice too large still gets our answer."""
-        return 2 * self.max_image_bytes + MEBIBYTE
+        """The most bytes of one message, and of the JSON of a batch.
+
+        An image twice too large, in base64, still gets our answer; and what the gateway takes as
+        JSON is no larger as a message, whatever it holds.
+        """
+        return math.ceil((2 * self.max_image_bytes + MEBIBYTE) / 3) * 4
 
 
 def variable_names() -> dict[str, str]:

@@ -19,7 +19,7 @@ from image_categorizer._batches import (
     State,
 )
 from image_categorizer._streams import MOST_BREAKS, Source, backoff_s, ended_early, is_passing
-from image_categorizer.errors import CategorizerError
+from image_categorizer.errors import CategorizerError, ImageTooLarge
 from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
 
@@ -73,7 +73,10 @@ class AsyncBatchMethods:
     async def submit_uris(self, uris: Iterable[str], **options: Unpack[BatchOptions]) -> Batch:
         """Submits images that the server fetches; see `ImageCategorizationClient.submit_uris`."""
         request = _batches.uris_request(uris, _batches.config_of(options))
-        return _batches.batch(await self._call(self._batches.CreateBatch, request))
+        try:
+            return _batches.batch(await self._call(self._batches.CreateBatch, request))
+        except ImageTooLarge as error:
+            raise _batches.uris_refused(error) from None
 
     async def get_batch(self, batch_id: str) -> Batch:
         """Returns one batch; see `ImageCategorizationClient.get_batch`."""

@@ -13,7 +13,7 @@ from google.rpc import status_pb2
 
 from image_categorizer._calls import MEBIBYTE, ModelRef, Options, Prediction, bounding_box
 from image_categorizer._streams import Source, image_files
-from image_categorizer.errors import CategorizerError
+from image_categorizer.errors import BatchTooLarge, CategorizerError, ImageTooLarge
 from image_categorizer.statuses import from_status
 from image_categorizer.v1 import batch_pb2, classify_pb2, types_pb2
 
@@ -166,6 +166,13 @@ def uris_request(
         request_id=config.request_id,
         priority=config.priority,
     )
+
+
+def uris_refused(error: ImageTooLarge) -> BatchTooLarge:
+    """Returns what it means that gRPC itself refuses a message that holds URIs."""
+    ours = BatchTooLarge("these are more URIs than one message holds: submit several batches")
+    ours.status, ours.request_id = error.status, error.request_id
+    return ours
 
 
 def list_request(state: State | None) -> batch_pb2.ListBatchesRequest:

@@ -57,7 +57,7 @@ def render(
         "services": json.dumps([f"image_categorizer.v1.{service}" for service in SERVICES]),
         "cors": json.dumps(_cors(settings.gateway.cors_origins)),
         "max_body_bytes": max_body_bytes,
-        "max_batch_body_bytes": math.ceil(settings.max_message_bytes / 3) * 4,
+        "max_batch_body_bytes": settings.max_message_bytes,
         "max_image_bytes": settings.max_image_bytes,
         "max_deadline_s": settings.server.max_deadline_s,
         "route_timeout_s": settings.server.max_deadline_s + LATER_S,

@@ -107,7 +107,7 @@ def batch_servicer(backend: Backend) -> BatchServicer:
     )
     archives = ArchiveLimits(
         max_bytes=settings.batch.max_zip_bytes,
-        max_entries=settings.batch.max_items,
+        max_entries=min(settings.batch.max_zip_items, settings.batch.max_items),
         max_unpacked_bytes=settings.batch.max_bytes,
         max_ratio=settings.batch.max_zip_ratio,
         max_image_bytes=settings.max_image_bytes,

@@ -52,13 +52,17 @@ class BatchServiceStub:
     CreateBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.CreateBatchRequest, _batch_pb2.Batch]
     """Takes images that are in the message, or that are to be fetched by their URI.
 
+    One message is as large as 2.8 images of the largest size; send more images by `UploadBatch`, and more
+    URIs as several batches.
+
     Possible errors, beside those of the service: NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`;
-    ALREADY_EXISTS `REQUEST_ID_REUSED`: another batch was created with this `request_id`.
+    ALREADY_EXISTS `REQUEST_ID_REUSED`: another batch was created with this `request_id`;
+    RESOURCE_EXHAUSTED, with no details, where the message is larger (over REST 413 `BATCH_TOO_LARGE`).
     """
     UploadBatch: _grpc.StreamUnaryMultiCallable[_batch_pb2.UploadBatchRequest, _batch_pb2.Batch]
     """Takes files as they come: the first message holds `config`, every other one a piece of a file.
 
-    One image is in memory at a time; `Limits.max_batch_items` and `max_batch_bytes` bound the whole. A
+    Few images are in memory at a time; `Limits.max_batch_items` and `max_batch_bytes` bound the whole. A
     file that is no image, or too large, is an item that fails, and the others go on. A call that breaks
     off leaves no batch.
 
@@ -142,13 +146,17 @@ class BatchServiceAsyncStub(BatchServiceStub):
     CreateBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.CreateBatchRequest, _batch_pb2.Batch]  # type: ignore[assignment]
     """Takes images that are in the message, or that are to be fetched by their URI.
 
+    One message is as large as 2.8 images of the largest size; send more images by `UploadBatch`, and more
+    URIs as several batches.
+
     Possible errors, beside those of the service: NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`;
-    ALREADY_EXISTS `REQUEST_ID_REUSED`: another batch was created with this `request_id`.
+    ALREADY_EXISTS `REQUEST_ID_REUSED`: another batch was created with this `request_id`;
+    RESOURCE_EXHAUSTED, with no details, where the message is larger (over REST 413 `BATCH_TOO_LARGE`).
     """
     UploadBatch: _aio.StreamUnaryMultiCallable[_batch_pb2.UploadBatchRequest, _batch_pb2.Batch]  # type: ignore[assignment]
     """Takes files as they come: the first message holds `config`, every other one a piece of a file.
 
-    One image is in memory at a time; `Limits.max_batch_items` and `max_batch_bytes` bound the whole. A
+    Few images are in memory at a time; `Limits.max_batch_items` and `max_batch_bytes` bound the whole. A
     file that is no image, or too large, is an item that fails, and the others go on. A call that breaks
     off leaves no batch.
 
@@ -235,8 +243,12 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_batch_pb2.Batch, _abc.Awaitable[_batch_pb2.Batch]]:
         """Takes images that are in the message, or that are to be fetched by their URI.
 
+        One message is as large as 2.8 images of the largest size; send more images by `UploadBatch`, and more
+        URIs as several batches.
+
         Possible errors, beside those of the service: NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`;
-        ALREADY_EXISTS `REQUEST_ID_REUSED`: another batch was created with this `request_id`.
+        ALREADY_EXISTS `REQUEST_ID_REUSED`: another batch was created with this `request_id`;
+        RESOURCE_EXHAUSTED, with no details, where the message is larger (over REST 413 `BATCH_TOO_LARGE`).
         """
 
     @_abc_1.abstractmethod
@@ -247,7 +259,7 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_batch_pb2.Batch, _abc.Awaitable[_batch_pb2.Batch]]:
         """Takes files as they come: the first message holds `config`, every other one a piece of a file.
 
-        One image is in memory at a time; `Limits.max_batch_items` and `max_batch_bytes` bound the whole. A
+        Few images are in memory at a time; `Limits.max_batch_items` and `max_batch_bytes` bound the whole. A
         file that is no image, or too large, is an item that fails, and the others go on. A call that breaks
         off leaves no batch.
 

@@ -136,8 +136,8 @@ class ClassifyServiceServicer:
 
         Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
         message is no `config`, a later one is, an item has no key or a key that is still unanswered;
-        RESOURCE_EXHAUSTED, with no details, where a message is more than twice as large as an image may
-        be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
+        RESOURCE_EXHAUSTED, with no details, where a message is more than 2.8 times as large as an image
+        may be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

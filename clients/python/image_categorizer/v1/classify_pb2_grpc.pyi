@@ -91,8 +91,8 @@ class ClassifyServiceStub:
 
     Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
     message is no `config`, a later one is, an item has no key or a key that is still unanswered;
-    RESOURCE_EXHAUSTED, with no details, where a message is more than twice as large as an image may
-    be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
+    RESOURCE_EXHAUSTED, with no details, where a message is more than 2.8 times as large as an image
+    may be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
     """
 
 @_typing.type_check_only
@@ -158,8 +158,8 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
 
     Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
     message is no `config`, a later one is, an item has no key or a key that is still unanswered;
-    RESOURCE_EXHAUSTED, with no details, where a message is more than twice as large as an image may
-    be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
+    RESOURCE_EXHAUSTED, with no details, where a message is more than 2.8 times as large as an image
+    may be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
     """
 
 class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -240,8 +240,8 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
         message is no `config`, a later one is, an item has no key or a key that is still unanswered;
-        RESOURCE_EXHAUSTED, with no details, where a message is more than twice as large as an image may
-        be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
+        RESOURCE_EXHAUSTED, with no details, where a message is more than 2.8 times as large as an image
+        may be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
         """
 
 def add_ClassifyServiceServicer_to_server(servicer: ClassifyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
