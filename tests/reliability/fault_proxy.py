@@ -19,8 +19,6 @@ class Mode(Enum):
     PASS = auto()
     DOWN = auto()
     """Every connection is reset, and none is taken."""
-    MUTE = auto()
-    """What clients send arrives; of what they are answered nothing does."""
 
 
 @dataclass
@@ -30,6 +28,8 @@ class FaultProxy:
     upstream: str
     """`unix:/path` or `host:port`."""
     mode: Mode = Mode.PASS
+    lost: bytes = b""
+    """The next answer that holds this does not arrive: the connection is reset."""
     cut_share: float = 0.0
     """Of the pieces that clients send: the connection is reset instead of carrying them."""
     seed: int = 0
@@ -102,8 +102,10 @@ class FaultProxy:
             if is_request and self._random.random() < self.cut_share:
                 self.cuts += 1
                 return
-            if not is_request and self.mode is Mode.MUTE:
-                continue
+            if not is_request and self.lost and self.lost in piece:
+                self.lost = b""
+                self.cuts += 1
+                return
             writer.write(piece)
             await writer.drain()
 

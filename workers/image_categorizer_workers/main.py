@@ -60,7 +60,7 @@ async def work(settings: Settings) -> None:
         name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         engine = Engine(name, parts.tools)
         batches = Batches(parts.storage, settings.batch, settings.max_image_bytes)
-        sweeper = Sweeper(doorbell, batches, engine.wake)
+        sweeper = Sweeper(doorbell, batches, engine.wake, settings.worker.lease_s)
         async with asyncio.TaskGroup() as group:
             others = {
                 group.create_task(listen(doorbell, engine.wake)),

@@ -10,7 +10,7 @@ from typing import Any
 from image_categorizer_server import clock, failpoints
 from image_categorizer_server.batch_domain import BatchState, Chunk, OutboxKind
 from image_categorizer_server.db.database import connected, transaction
-from image_categorizer_server.db.deaths import count_death
+from image_categorizer_server.db.deaths import count_death, end_lease
 from image_categorizer_server.db.encoding import breaks_from_json, item_from_row, options_from_json
 from image_categorizer_server.db.locks import end_batch, leave, lock_batch, resting_state, settle
 
@@ -213,10 +213,15 @@ async def fail_batch(chunk: Chunk, message: str) -> bool:
     return True
 
 
-async def expire(limit: int = 1000) -> int:
+async def expire(limit: int = 1000, excused_until: datetime | None = None) -> int:
     """Takes back chunks whose workers have said nothing for too long; returns how many.
 
     One process at a time: others find the lock taken and return 0.
+
+    Args:
+        limit: the most chunks, about.
+        excused_until: leases that ended before count no death: the database was away, and their
+            workers could say nothing.
 
     Raises:
         DependencyDown: expected; the database does not answer.
@@ -234,14 +239,16 @@ async def expire(limit: int = 1000) -> int:
             )
             count = 0
             for batch in batches:
-                count += await _expire_batch(connection, batch["batch_id"], now)
+                count += await _expire_batch(connection, batch["batch_id"], now, excused_until)
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", SWEEP_LOCK)
     failpoints.hit("sweep.expired")
     return count
 
 
-async def _expire_batch(connection: Any, batch_id: str, now: datetime) -> int:
+async def _expire_batch(
+    connection: Any, batch_id: str, now: datetime, excused_until: datetime | None
+) -> int:
     async with connection.transaction():
         batch = await lock_batch(connection, batch_id)
         if batch is None:
@@ -253,7 +260,10 @@ async def _expire_batch(connection: Any, batch_id: str, now: datetime) -> int:
             now,
         )
         for row in rows:
-            await count_death(connection, batch, row, now, is_seen=False)
+            if excused_until and row["lease_until"] < excused_until:
+                await end_lease(connection, batch, row)
+            else:
+                await count_death(connection, batch, row, now, is_seen=False)
         if not await settle(connection, batch_id, now) and rows:
             await leave(connection, OutboxKind.RING, batch["tenant_id"], batch_id, now, {})
     return len(rows)

@@ -81,3 +81,9 @@ async def count_death(
         await connection.execute(CLOSE, *key, deaths)
     else:
         await connection.execute(REST, *key, state, deaths)
+
+
+async def end_lease(connection: Any, batch: Any, chunk: Any) -> None:
+    """Ends the lease of a locked chunk, as no death; the transaction has locked the batch."""
+    key = (chunk["batch_id"], chunk["number"])
+    await connection.execute(REST, *key, resting_state(batch), chunk["deaths"])

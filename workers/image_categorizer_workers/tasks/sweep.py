@@ -3,7 +3,9 @@
 import asyncio
 import random
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
+from image_categorizer_server import clock
 from image_categorizer_server.batches import Batches
 from image_categorizer_server.db import chunks
 from image_categorizer_server.errors import DependencyDown
@@ -20,17 +22,23 @@ MOST_PAGES = 100
 class Sweeper:
     """Any number of processes may sweep beside one another."""
 
-    def __init__(self, doorbell: Doorbell, batches: Batches, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, doorbell: Doorbell, batches: Batches, wake: Callable[[], None], lease_s: float
+    ) -> None:
         """Configures the sweeper.
 
         Args:
             doorbell: to ring where the outbox says so.
             batches: removes images.
             wake: lets this process look for chunks that have become free.
+            lease_s: how long a lease lasts. Those that end so soon after the database was away end
+                because of that: nobody could extend them.
         """
         self._doorbell = doorbell
         self._batches = batches
         self._wake = wake
+        self._lease_s = lease_s
+        self._excused_until: datetime | None = None
 
     async def run(self, interval_s: float) -> None:
         """Sweeps until cancelled, about every `interval_s`; what is down is swept the next time."""
@@ -55,7 +63,12 @@ class Sweeper:
         Raises:
             DependencyDown: expected; the database does not answer.
         """
-        if freed := await chunks.expire():
+        try:
+            freed = await chunks.expire(excused_until=self._excused_until)
+        except DependencyDown:
+            self._excused_until = clock.now() + timedelta(seconds=self._lease_s)
+            raise
+        if freed:
             log.info("chunks of dead processes may be claimed again", chunks=freed)
             self._wake()
 
