@@ -1,0 +1,37 @@
+"""A classification that somebody is to be told of, and a server that dies."""
+
+import signal
+
+from image_categorizer import AsyncImageCategorizationClient, verify_webhook
+from image_categorizer_server import admin
+from image_categorizer_server.db.database import open_database
+from image_categorizer_server.domain import Role
+from image_categorizer_server.setting_groups import DatabaseSettings
+
+from tests.receiver import receiving
+from tests.reliability.ledger import pictures
+
+
+async def test_who_was_answered_is_told_though_the_server_dies_at_once(house):
+    """No worker runs when the server is killed: what is told afterwards was in the database."""
+    async with receiving() as receiver:
+        house.variables |= {
+            "CATEGORIZER_FETCH__ALLOW_HTTP": "true",
+            "CATEGORIZER_FETCH__ALLOWED_PORTS": f"[{receiver.port}]",
+            "CATEGORIZER_FETCH__ALLOWED_NETWORKS": '["127.0.0.0/8"]',
+        }
+        server = await house.start_server()
+        async with open_database(house.postgres.url, DatabaseSettings()):
+            key = (await admin.create_key("operator", Role.OPERATOR)).secret
+        async with AsyncImageCategorizationClient(key, house.address) as client:
+            secret = (await client.rotate_webhook_secret("default")).secret
+            (picture,) = pictures(1)
+            answer = await client.classify_image(picture.content, webhook_url=receiver.url)
+        await house.end(server, signal.SIGKILL)
+        assert not receiver.messages
+        house.start_worker()
+        (message,) = await receiver.wait_for(1)
+        content = verify_webhook(secret, message.headers, message.body)
+    assert content["data"]["request_id"] == answer.request_id
+    assert content["data"]["predictions"][0]["category"] == picture.category
+    assert await house.value("SELECT count(*) FROM outbox") == 0
