@@ -47,8 +47,12 @@ class Served:
 
     async def ready(self, count: int) -> None:
         """Waits until so many processes listen."""
+        await self.logged('"listening"', count)
+
+    async def logged(self, word: str, count: int) -> None:
+        """Waits until the log has a word so often."""
         deadline_s = time.monotonic() + READY_S
-        while self.log.read_text().count("listening") < count:
+        while self.log.read_text().count(word) < count:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline_s, self.log.read_text()
             await asyncio.sleep(0.05)
@@ -112,10 +116,10 @@ async def test_both_processes_answer_on_one_port_and_drain_on_sigterm(serve):
     await asyncio.gather(*(served.ask() for _ in range(60)))
     busy = [child.cpu_times().user - b for child, b in zip(children, before, strict=True)]
     assert min(busy) > 0, busy
-    asking = asyncio.gather(*(served.ask() for _ in range(30)), return_exceptions=True)
-    await asyncio.sleep(0.1)
+    asking = [asyncio.create_task(served.ask()) for _ in range(30)]
+    await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
     status = await asyncio.to_thread(served.end)
-    outcomes = await asking
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
     assert status == 0
     assert served.log.read_text().count('"stopped"') == 2
     # What had been taken was answered; what came later found nobody.
@@ -156,10 +160,10 @@ async def test_a_second_signal_ends_at_once(serve):
     await served.ready(2)
     children = served.children()
     served.process.send_signal(signal.SIGTERM)
-    await asyncio.sleep(0.5)
+    await served.logged('"stopping"', 2)
     assert served.process.poll() is None
     assert await asyncio.to_thread(served.end) == 1
-    assert psutil.wait_procs(children, timeout=5)[1] == []
+    assert psutil.wait_procs(children, timeout=20)[1] == []
 
 
 async def test_stopping_while_models_load_is_no_failure(serve):
@@ -203,9 +207,10 @@ async def test_nobody_is_ready_where_nobody_listens(tmp_path):
     assert not await is_ready(f"unix:{tmp_path}/none.sock")
 
 
-@pytest.fixture
-def two(tmp_path):
-    running = Up(tmp_path / "data", free_port(), {"CATEGORIZER_SERVER__PROCESSES": "2"})
+@pytest.fixture(scope="module")
+def two(clean_environment, tmp_path_factory):
+    variables = {"CATEGORIZER_SERVER__PROCESSES": "2"}
+    running = Up(tmp_path_factory.mktemp("two"), free_port(), variables)
     running.start()
     yield running
     assert running.stop() == 0

@@ -3,20 +3,17 @@
 import asyncio
 import random
 import signal
+import subprocess
 import time
 
 import psutil
 import pytest
 
 from tests.conftest import SLACK_S
-from tests.reliability.house import House
+from tests.reliability.house import READY_S, House
 from tests.reliability.ledger import Ledger, pictures
 
 LEASE_S, SWEEP_S = 2.0, 0.5
-
-
-def worker_processes(supervisor_pid: int) -> list[psutil.Process]:
-    return psutil.Process(supervisor_pid).children()
 
 
 async def submit_many(house: House, ledger: Ledger, batches: int, items: int) -> None:
@@ -24,20 +21,31 @@ async def submit_many(house: House, ledger: Ledger, batches: int, items: int) ->
         await house.submit(ledger, pictures(items, seed))
 
 
-async def kill_often(supervisor_pid: int, kills: int, pause_s: tuple[float, float]) -> None:
+async def kill_often(
+    house: House, workers: subprocess.Popen[bytes], kills: int, pause_s: tuple[float, float]
+) -> None:
+    """Kills one worker process after the other, from when all of them are ready."""
+    deadline_s = time.monotonic() + READY_S
+    while "all processes are ready" not in house.log("workers"):  # it ends where a start fails
+        assert time.monotonic() < deadline_s, house.log("workers")
+        await asyncio.sleep(0.05)
     done = 0
     while done < kills:
         await asyncio.sleep(random.uniform(*pause_s))
-        if alive := worker_processes(supervisor_pid):
+        assert workers.poll() is None, house.log("workers")
+        if alive := psutil.Process(workers.pid).children():
             random.choice(alive).kill()
             done += 1
 
 
+@pytest.mark.timeout(180)
 async def test_killed_workers_lose_nothing_and_do_nothing_twice(house, ledger):
     await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="20,2")
     workers = house.start_workers(2)
-    await asyncio.gather(submit_many(house, ledger, 12, 50), kill_often(workers.pid, 4, (0.7, 1.3)))
-    seconds = await house.drained(40)
+    await asyncio.gather(
+        submit_many(house, ledger, 12, 50), kill_often(house, workers, 4, (0.7, 1.3))
+    )
+    seconds = await house.drained(120)
     await ledger.check(house.postgres.url, house.images)
     print(f"{ledger.item_count} items, 4 kills, drained {seconds:.1f} s after")
 
@@ -53,7 +61,7 @@ async def test_r1_twenty_kills_and_ten_thousand_items(house, ledger):
     workers = house.start_workers(4)
     start_s = time.monotonic()
     await asyncio.gather(
-        submit_many(house, ledger, 200, 50), kill_often(workers.pid, 20, (1.0, 5.0))
+        submit_many(house, ledger, 200, 50), kill_often(house, workers, 20, (1.0, 5.0))
     )
     killing_s = time.monotonic() - start_s
     seconds = await house.drained(120)
@@ -68,6 +76,7 @@ async def test_r1_twenty_kills_and_ten_thousand_items(house, ledger):
     )
 
 
+@pytest.mark.timeout(180)
 async def test_a_killed_server_costs_a_batch_nothing(house, ledger):
     server = await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="20,2")
     house.start_workers(1)
@@ -77,22 +86,24 @@ async def test_a_killed_server_costs_a_batch_nothing(house, ledger):
         await house.end(server, signal.SIGKILL)
         server = await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="20,2")
         await asyncio.sleep(0.3)
-    await house.drained(40)
+    await house.drained(120)
     await ledger.check(house.postgres.url, house.images)
 
 
+@pytest.mark.timeout(180)
 async def test_planned_stops_cost_no_attempt_and_end_in_time(house, ledger):
     await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="20,20")
     house.variables["CATEGORIZER_WORKER__GRACE_S"] = "0.2"
     await house.submit(ledger, pictures(300))
     for _ in range(4):
         worker = house.start_worker()
-        await asyncio.sleep(2.0)
+        await house.until("SELECT count(*) > 0 FROM batch_chunks WHERE state = 'LEASED'", 30)
+        await asyncio.sleep(0.3)
         start_s = time.monotonic()
         assert await house.end(worker, signal.SIGTERM) == 0
         assert time.monotonic() - start_s < SLACK_S
     house.start_worker(CATEGORIZER_WORKER__GRACE_S="10")
-    await house.drained(40)
+    await house.drained(120)
     await ledger.check(house.postgres.url, house.images)
     assert await house.value("SELECT max(deaths) FROM batch_chunks") == 0
 
