@@ -6,7 +6,8 @@ import os
 
 import pytest
 from image_categorizer_server.errors import ImageTooLarge, NotFound
-from image_categorizer_server.storage import Image, Storage, image_key, read_image
+from image_categorizer_server.image_keys import Image, image_key, read_image
+from image_categorizer_server.storage import Storage
 
 PICTURE = os.urandom(60_000)
 

@@ -8,7 +8,8 @@ A store that takes 30 ms for each image takes 32 of them a second one by one, an
 import asyncio
 
 from image_categorizer_server import failpoints
-from image_categorizer_server.storage import Image, Storage
+from image_categorizer_server.image_keys import Image
+from image_categorizer_server.storage import Storage
 
 
 class Puts:

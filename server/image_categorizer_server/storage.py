@@ -6,8 +6,6 @@ Whoever keeps a key in the database stores the image first; what no row names is
 """
 
 import asyncio
-import hashlib
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,25 +29,13 @@ from image_categorizer_server.object_stores import (
     logged,
     open_store,
     read_object,
-    too_large,
 )
 from image_categorizer_server.outside_groups import StorageSettings
 from image_categorizer_server.settings import Settings
 
-TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CHUNK_BYTES = 256 * 1024
 PROBE_KEY = "probe"
 NO_LIMIT = 2**63
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image as it is to be kept."""
-
-    key: str
-    sha256: str
-    """64 hexadecimal digits."""
-    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,32 +257,3 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
     has_disk = settings.cloud_provider == "local" and own.flush
     store = open_store(settings)
     yield Storage(store, own, Disk(own.path.expanduser().resolve()) if has_disk else None)
-
-
-async def read_image(tenant_id: str, chunks: AsyncIterator[bytes], max_bytes: int) -> Image:
-    """Returns an image of a tenant, whole in memory: its key is known at its end.
-
-    Raises:
-        ImageTooLarge: expected; more than `max_bytes`; what comes after them was not read.
-    """
-    content = bytearray()
-    digest = hashlib.sha256()
-    async for chunk in chunks:
-        if len(content) + len(chunk) > max_bytes:
-            raise too_large(max_bytes)
-        content += chunk
-        digest.update(chunk)
-    sha256 = digest.hexdigest()
-    return Image(image_key(tenant_id, sha256), sha256, bytes(content))
-
-
-def image_key(tenant_id: str, sha256: str) -> str:
-    """Returns the key of a tenant's image.
-
-    Raises:
-        ValueError: unexpected; the tenant's id has other characters than ours have.
-    """
-    if not TENANT.fullmatch(tenant_id):
-        raise ValueError(f"no id of a tenant: {tenant_id!r}")
-    # Two digits in between: no folder on disk holds a million files.
-    return f"{tenant_id}/images/{sha256[:2]}/{sha256}"

@@ -30,8 +30,9 @@ from image_categorizer_server.errors import (
     InvalidRequest,
     UndecodableImage,
 )
+from image_categorizer_server.image_keys import read_image
 from image_categorizer_server.puts import Puts
-from image_categorizer_server.storage import Storage, read_image
+from image_categorizer_server.storage import Storage
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)

@@ -77,25 +77,13 @@ async def accept(
         DependencyDown: expected; the database does not answer, or the upload was given up because
             nothing was heard of it for too long.
     """
-    now = clock.now()
+    now, new = clock.now(), Acceptance(batch_id, request_sha256, is_new=True)
     async with transaction() as connection:
         first = await _first_of(connection, tenant_id, config.request_id, now, request_id_s)
         if first is not None:
             return first
-        inserted = await connection.fetchval(
-            INSERT,
-            batch_id,
-            tenant_id,
-            options_to_json(config.options),
-            config.webhook_url,
-            config.priority,
-            config.request_id or None,
-            request_sha256,
-            item_count,
-            key_id,
-            now,
-        )
-        if inserted is None:  # another request with this id was committed just now
+        if not await _insert(connection, new, tenant_id, key_id, config, item_count, now):
+            # Another request with this id was committed just now.
             first = await _first_of(connection, tenant_id, config.request_id, now, request_id_s)
             if first is None:
                 raise DependencyDown("the batch of this request id was removed just now")
@@ -106,21 +94,52 @@ async def accept(
             raise DependencyDown("the upload was silent for too long")
         await connection.execute(REFUSED, batch_id, now, timeout=BULK_TIMEOUT_S)
         await connection.execute(CHUNKS, batch_id, chunk_items, now, timeout=BULK_TIMEOUT_S)
-        await audit.note(
-            connection,
-            tenant_id,
-            AuditAction.BATCH_CREATE,
-            batch_id,
-            now,
-            item_count=item_count,
-            priority=config.priority,
-            webhook_host=audit.host_of(config.webhook_url),
-        )
         if not await settle(connection, batch_id, now):
             await leave(connection, OutboxKind.RING, tenant_id, batch_id, now, {})
         failpoints.hit("batch.accepting")
     failpoints.hit("batch.accepted")
-    return Acceptance(batch_id, request_sha256, is_new=True)
+    return new
+
+
+async def _insert(
+    connection: Any,
+    new: Acceptance,
+    tenant_id: str,
+    key_id: str,
+    config: BatchConfig,
+    item_count: int,
+    now: datetime,
+) -> bool:
+    """Writes the row of the batch, and who created it; returns False where its request id is taken.
+
+    Waits for another transaction that has written the same request id.
+    """
+    inserted = await connection.fetchval(
+        INSERT,
+        new.batch_id,
+        tenant_id,
+        options_to_json(config.options),
+        config.webhook_url,
+        config.priority,
+        config.request_id or None,
+        new.request_sha256,
+        item_count,
+        key_id,
+        now,
+    )
+    if inserted is None:
+        return False
+    await audit.note(
+        connection,
+        tenant_id,
+        AuditAction.BATCH_CREATE,
+        new.batch_id,
+        now,
+        item_count=item_count,
+        priority=config.priority,
+        webhook_host=audit.host_of(config.webhook_url),
+    )
+    return True
 
 
 async def _first_of(
