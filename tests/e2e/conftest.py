@@ -106,10 +106,27 @@ def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
         "CATEGORIZER_FETCH__ALLOWED_PORTS": f"[{receiver_port}]",
         "CATEGORIZER_FETCH__ALLOWED_NETWORKS": '["127.0.0.0/8"]',
         "CATEGORIZER_GATEWAY__CORS_ORIGINS": '["https://app.example"]',
+        "CATEGORIZER_MODELS__SCAN_INTERVAL_S": "0.5",
+        "CATEGORIZER_SECURITY__KEY_CACHE_S": "1",
         "MAX_IMAGE_SIZE": "2",
     }
     running = Up(tmp_path_factory.mktemp("up"), free_port(), variables)
     running.receiver_port = receiver_port
+    running.start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def hasty(clean_environment, tmp_path_factory) -> Iterator[Up]:
+    """An installation whose deadlines are short, and whose server may be killed."""
+    variables = {
+        "CATEGORIZER_SERVER__DEFAULT_DEADLINE_S": "1",
+        "CATEGORIZER_SERVER__MAX_DEADLINE_S": "1.5",
+        "CATEGORIZER_SERVER__UPLOAD_IDLE_S": "3",
+        "CATEGORIZER_GATEWAY__STREAM_IDLE_TIMEOUT_S": "5",
+    }
+    running = Up(tmp_path_factory.mktemp("hasty"), free_port(), variables)
     running.start()
     yield running
     assert running.stop() == 0
@@ -142,12 +159,14 @@ def http(up, admin_key) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture
-def roses(up, http, tmp_path) -> Iterator[str]:
-    """A model of two versions, both READY; gone afterwards."""
+@pytest.fixture(scope="module")
+def roses(up, http, tmp_path_factory) -> Iterator[str]:
+    """A model of two versions, both READY, without aliases; gone afterwards."""
     name, path = "roses", "/v1/models/roses"
     for version in (1, 2):
-        source = write_tiny_model(tmp_path / str(version), ["rose", "tulip"], seed=version)
+        source = write_tiny_model(
+            tmp_path_factory.mktemp("roses") / str(version), ["rose", "tulip"], seed=version
+        )
         assert command("models", "add", name, source, "--data", up.data).returncode == 0
     await_answer(http, f"{path}?version=2", lambda answer: answer.json().get("state") == "READY")
     yield name

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,7 +10,7 @@ import pytest
 from image_categorizer import AsyncImageCategorizationClient, ImageCategorizationClient
 
 from tests.e2e.batches import PICTURES, finished
-from tests.e2e.conftest import Up, command, free_port
+from tests.e2e.conftest import command
 from tests.e2e.test_refusals import refusal
 
 pytestmark = pytest.mark.timeout(180)
@@ -87,20 +86,6 @@ def test_a_good_batch_is_watched_to_its_end_without_complaint(up, tmp_path):
     assert "1 of 1 images were classified" in watched.stderr
 
 
-@pytest.fixture
-def hasty(tmp_path) -> Iterator[Up]:
-    """An installation whose deadlines are short."""
-    variables = {
-        "CATEGORIZER_SERVER__DEFAULT_DEADLINE_S": "2",
-        "CATEGORIZER_SERVER__MAX_DEADLINE_S": "3",
-        "CATEGORIZER_SERVER__UPLOAD_IDLE_S": "4",
-    }
-    running = Up(tmp_path / "data", free_port(), variables)
-    running.start()
-    yield running
-    assert running.stop() == 0
-
-
 def test_a_slow_upload_outlasts_every_deadline_and_only_silence_ends_it(hasty):
     headers = {"authorization": f"Bearer {hasty.shown_key()}"}
 
@@ -108,7 +93,7 @@ def test_a_slow_upload_outlasts_every_deadline_and_only_silence_ends_it(hasty):
         for number in range(6):
             head = f'--x\r\ncontent-disposition: form-data; name="images"; filename="{number}"'
             yield head.encode() + b"\r\n\r\n" + PICTURES[number] + b"\r\n"
-            time.sleep(1)
+            time.sleep(0.5)
         time.sleep(silence_s)
         yield b"--x--\r\n"
 
@@ -117,5 +102,5 @@ def test_a_slow_upload_outlasts_every_deadline_and_only_silence_ends_it(hasty):
         batch = http.post("/v1/batch", content=body(0)).json()
         assert batch["item_count"] == 6
         assert finished(http, batch["batch_id"])["succeeded_count"] == 6
-        silent = http.post("/v1/batch", content=body(8))
+        silent = http.post("/v1/batch", content=body(5))
         assert refusal(silent)[:2] == (504, "DEADLINE_EXCEEDED")

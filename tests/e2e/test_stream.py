@@ -19,7 +19,7 @@ from image_categorizer import (
 )
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
-from tests.e2e.conftest import Up, command, free_port
+from tests.e2e.conftest import Up, command
 from tests.pictures import jpeg
 
 pytestmark = pytest.mark.timeout(180)
@@ -74,45 +74,31 @@ def test_an_empty_folder_is_said_to_be_empty(up, tmp_path):
     assert (done.returncode, "no images" in done.stderr) == (1, True)
 
 
-@pytest.fixture
-def strict(tmp_path):
-    """An installation whose deadlines are short."""
-    variables = {
-        "CATEGORIZER_SERVER__DEFAULT_DEADLINE_S": "2",
-        "CATEGORIZER_SERVER__MAX_DEADLINE_S": "3",
-        "CATEGORIZER_GATEWAY__STREAM_IDLE_TIMEOUT_S": "8",
-    }
-    running = Up(tmp_path / "data", free_port(), variables)
-    running.start()
-    yield running
-    assert running.stop() == 0
-
-
-async def test_only_silence_ends_a_stream(strict):
-    key = strict.shown_key()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{strict.port}") as channel:
+async def test_only_silence_ends_a_stream(hasty):
+    key = hasty.shown_key()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{hasty.port}") as channel:
         stub = classify_pb2_grpc.ClassifyServiceStub(channel)
         call = stub.ClassifyStream(metadata=(("authorization", f"Bearer {key}"),))
         await call.write(config())
         start_s = time.monotonic()
-        await asyncio.sleep(5)  # longer than any deadline, and nothing has been answered
-        for number in range(4):
+        await asyncio.sleep(2)  # longer than any deadline, and nothing has been answered
+        for number in range(2):
             await call.write(item(f"k{number}"))
             answer = await asyncio.wait_for(call.read(), 5)
             assert (answer.key, answer.response.success) == (f"k{number}", True)
-            await asyncio.sleep(4)
-        assert time.monotonic() - start_s > 20
+            await asyncio.sleep(2)
+        assert time.monotonic() - start_s > 5  # longer than a silence may last
         with pytest.raises(grpc.aio.AioRpcError):
-            await asyncio.wait_for(call.read(), 12)
+            await asyncio.wait_for(call.read(), 30)
 
 
-async def test_the_clients_open_a_stream_again_that_silence_ended(strict):
+async def test_the_clients_open_a_stream_again_that_silence_ended(hasty):
     async def slowly():
         yield "a", PICTURES[0]
-        await asyncio.sleep(11)
+        await asyncio.sleep(6)
         yield "b", PICTURES[1]
 
-    async with AsyncImageCategorizationClient(strict.shown_key(), strict.url) as client:
+    async with AsyncImageCategorizationClient(hasty.shown_key(), hasty.url) as client:
         assert [(r.key, r.error) async for r in client.classify_stream(slowly())] == [
             ("a", None),
             ("b", None),
@@ -136,14 +122,14 @@ def server_of(running: Up) -> psutil.Process:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("kind", ["ordinary", "asyncio"])
-def test_a_restart_of_the_server_loses_and_repeats_nothing(strict, folder, how, kind):
-    key, url = strict.shown_key(), strict.url
+def test_a_restart_of_the_server_loses_and_repeats_nothing(hasty, folder, how, kind):
+    key, url = hasty.shown_key(), hasty.url
     results = []
     signalled = []
 
     def progress(done, total):
         if done == 300:
-            signalled.append(server_of(strict))
+            signalled.append(server_of(hasty))
             signalled[0].send_signal(how)
 
     async def awaited():
