@@ -12,8 +12,6 @@ from tests.e2e.conftest import command
 from tests.pictures import jpeg
 from tests.tiny_model import write_tiny_model
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def pictures(tmp_path):

@@ -195,7 +195,6 @@ def bad_images(test_data, tmp_path_factory):
     return folder, json.loads((folder / "manifest.json").read_text())
 
 
-@pytest.mark.timeout(120)
 def test_seventy_hard_images_get_what_their_manifest_says(http, bad_images):
     folder, manifest = bad_images
     assert len(manifest) >= 70

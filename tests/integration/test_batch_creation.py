@@ -147,7 +147,6 @@ async def test_a_bell_that_cannot_be_rung_fails_nothing(database, storage):
     assert made.state is BatchState.QUEUED
 
 
-@pytest.mark.timeout(120)
 async def test_a_large_upload_takes_little_memory(database):
     class Nowhere(MemoryStorage):
         async def put(self, key, content):

@@ -13,7 +13,6 @@ from tests.integration.conftest import running_server
 from tests.pictures import jpeg
 from tests.tiny_onnx import write_tiny_onnx
 
-pytestmark = pytest.mark.timeout(120)
 CATEGORIES = ["ant", "bee", "cat"]
 
 

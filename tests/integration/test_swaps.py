@@ -27,7 +27,6 @@ from tests.pictures import jpeg
 from tests.tiny_model import write_tiny_model
 from tests.unit.conftest import CATEGORIES, add
 
-pytestmark = pytest.mark.timeout(120)  # models are exported
 CLIENTS = 8
 SWAPS = 100
 PICTURES = [jpeg(seed=seed) for seed in range(40)]

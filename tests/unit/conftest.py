@@ -22,7 +22,6 @@ def no_network():
 
 CATEGORIES = ["ant", "bee", "cat"]
 LIMITS = ImageLimits(10_000_000, 50_000_000, 16_384, 100, 100)
-SLOW = pytest.mark.timeout(120)  # torch and transformers are imported, models exported
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from image_categorizer_server.setting_groups import InferenceSettings
 
 from tests.conftest import EXPORTS
 from tests.tiny_model import write_tiny_model
-from tests.unit.conftest import CATEGORIES, LIMITS, SLOW, add
+from tests.unit.conftest import CATEGORIES, LIMITS, add
 
 
 def configuration(kind):
@@ -57,7 +57,6 @@ def write_model(kind, folder):
     network.save_pretrained(folder)
 
 
-@SLOW
 @pytest.mark.parametrize(
     ("kind", "localization", "shape"),
     [
@@ -100,7 +99,6 @@ async def test_the_features_of_an_export_are_those_of_torch(
         assert (answer.features.sum((2, 3)) < 1).all()
 
 
-@SLOW
 def test_tokens_whose_mean_is_read_are_a_feature_map_too(repository, tmp_path):
     write_model("swin", tmp_path / "source")
     folder = add(repository, tmp_path / "source", "swin")

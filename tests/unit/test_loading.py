@@ -17,10 +17,9 @@ from image_categorizer_server.inference.warmup import warm_up
 from image_categorizer_server.setting_groups import InferenceSettings, ModelSettings
 
 from tests.conftest import EXPORTS
-from tests.unit.conftest import LIMITS, SLOW, add
+from tests.unit.conftest import LIMITS, add
 
 
-@SLOW
 async def test_an_export_answers_like_torch_and_is_made_once(repository, tiny, tmp_path):
     folder = add(repository, tiny)
     manifest = read_manifest(folder)
@@ -32,7 +31,6 @@ async def test_an_export_answers_like_torch_and_is_made_once(repository, tiny, t
     warm_up(OnnxRuntime(file, 1, 1), manifest, 4)
 
 
-@SLOW
 async def test_a_model_that_cannot_be_loaded_says_why(repository, tiny, tmp_path):
     folder = add(repository, tiny)
     manifest = read_manifest(folder)
@@ -42,7 +40,6 @@ async def test_a_model_that_cannot_be_loaded_says_why(repository, tiny, tmp_path
     assert not export_folder(tmp_path / "cache", manifest.digest).exists()
 
 
-@SLOW
 async def test_an_export_that_takes_too_long_is_ended(repository, tiny, tmp_path):
     folder = add(repository, tiny)
     with pytest.raises(OperatorError, match=r"longer than 0\.1 s"):
@@ -56,7 +53,6 @@ def loader():
         yield Loader(Decoder(LIMITS), InferenceSettings(max_batch_size=2), models, pool)
 
 
-@SLOW
 async def test_where_the_export_was_refused_torch_serves(repository, tiny, loader, tmp_path):
     folder = add(repository, tiny)
     manifest = read_manifest(folder)
@@ -95,7 +91,6 @@ class Broken:
         return Answer(np.full((len(inputs), categories), self._answer, np.float32))
 
 
-@SLOW
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -127,7 +122,6 @@ class Timed:
         return Answer(np.full((len(inputs), 3), 1 / 3, np.float32))
 
 
-@SLOW
 @pytest.mark.parametrize(
     ("call_s", "image_s", "cached_images", "best"),
     [(0.01, 0, 8, 8), (0, 0.003, 2, 2), (0, 0.003, 0, 8)],

@@ -10,10 +10,9 @@ from image_categorizer_server.inference.manifest import damage, read_manifest
 from image_categorizer_server.inference.taxonomy import with_taxonomy
 
 from tests.tiny_model import CARD, write_tiny_model
-from tests.unit.conftest import CATEGORIES, SLOW, add
+from tests.unit.conftest import CATEGORIES, add
 
 
-@SLOW
 def test_a_folder_becomes_a_version_with_a_manifest(repository, tiny):
     folder = add(repository, tiny, licence="MIT", origin="a test")
     manifest = read_manifest(folder)
@@ -36,7 +35,6 @@ def test_a_folder_becomes_a_version_with_a_manifest(repository, tiny):
     assert damage(folder, manifest) == ""
 
 
-@SLOW
 def test_versions_count_up_and_equal_files_have_equal_digests(repository, tiny):
     first, second = (read_manifest(add(repository, tiny)) for _ in range(2))
     assert (first.version, second.version) == (1, 2)
@@ -47,7 +45,6 @@ def test_versions_count_up_and_equal_files_have_equal_digests(repository, tiny):
     ]
 
 
-@SLOW
 def test_any_change_of_a_file_is_damage(repository, tiny):
     folder = add(repository, tiny)
     manifest = read_manifest(folder)
@@ -60,7 +57,6 @@ def test_any_change_of_a_file_is_damage(repository, tiny):
     assert damage(folder, manifest) == "model.safetensors is missing"
 
 
-@SLOW
 def test_a_multi_label_model_answers_by_sigmoid(repository, tmp_path):
     source = write_tiny_model(
         tmp_path / "source", CATEGORIES, problem_type="multi_label_classification"
@@ -89,7 +85,6 @@ def test_names_that_are_no_folders_are_refused(name):
         check_name(name)
 
 
-@SLOW
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -127,7 +122,6 @@ def test_the_starter_ships_with_the_program_and_stays(repository):
         repository.remove("nope", 1)
 
 
-@SLOW
 def test_removing_takes_one_version_or_all(repository, tiny):
     for _ in range(3):
         add(repository, tiny)

@@ -149,7 +149,6 @@ def test_preprocessing_comes_from_the_card_or_from_options(repository, tmp_path)
         add_onnx(repository, file, Preprocessing(24, std=(1, 0, 1)))
 
 
-@pytest.mark.timeout(120)  # transformers is imported
 def test_a_card_beside_the_file_says_it_all(repository, tmp_path):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES, shape=("n", 3, "h", "w"))
     card = file.parent / "preprocessor_config.json"

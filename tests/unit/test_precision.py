@@ -10,8 +10,6 @@ from image_categorizer_server.setting_groups import InferenceSettings
 
 from tests.unit.conftest import add
 
-pytestmark = pytest.mark.timeout(120)  # torch and transformers are imported
-
 
 @pytest.fixture
 def load(repository, tiny):

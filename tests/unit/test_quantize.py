@@ -24,7 +24,7 @@ from onnx import TensorProto, helper
 from tests.conftest import EXPORTS
 from tests.pictures import jpeg
 from tests.tiny_onnx import write_tiny_onnx
-from tests.unit.conftest import CATEGORIES, LIMITS, SLOW, add
+from tests.unit.conftest import CATEGORIES, LIMITS, add
 from tests.unit.test_onnx_models import add_onnx
 
 
@@ -105,7 +105,6 @@ def test_scaling_and_what_makes_confidences_stay_float(repository, tmp_path, pic
     assert weights == {TensorProto.INT8}
 
 
-@SLOW
 async def test_a_transformers_model_is_quantised_and_served_as_int8(
     repository, tiny, pictures, quantizer
 ):

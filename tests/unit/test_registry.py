@@ -14,11 +14,10 @@ from image_categorizer_server.errors import (
 from image_categorizer_server.inference.aliases import ALIASES_FILE
 from image_categorizer_server.inference.registry import Registry
 
-from tests.unit.conftest import SLOW, add
+from tests.unit.conftest import add
 from tests.unit.registries import running, state, until
 
 
-@SLOW
 async def test_a_registry_takes_up_and_lets_go(repository, tiny, loader):
     async with running(repository, loader, scan_interval_s=0.05) as registry:
         with pytest.raises(ModelNotFound):
@@ -33,7 +32,6 @@ async def test_a_registry_takes_up_and_lets_go(repository, tiny, loader):
             registry.get("tiny", 1)
 
 
-@SLOW
 async def test_a_damaged_model_fails_alone_while_running_but_stops_a_start(
     repository, tiny, loader
 ):
@@ -54,7 +52,6 @@ async def test_a_damaged_model_fails_alone_while_running_but_stops_a_start(
         await Registry(repository, loader, "starter", 60).load_all()
 
 
-@SLOW
 async def test_what_failed_is_tried_again_when_asked_for(repository, tiny, loader):
     folder = add(repository, tiny)
     config = (folder / "config.json").read_bytes()
@@ -70,7 +67,6 @@ async def test_what_failed_is_tried_again_when_asked_for(repository, tiny, loade
         assert registry.get("tiny", None).ref.version == broken
 
 
-@SLOW
 async def test_a_manifest_that_cannot_be_read_is_not_loaded_and_tells_no_path(
     repository, tiny, loader, tmp_path
 ):
@@ -98,7 +94,6 @@ async def test_a_model_that_is_being_loaded_is_not_yet_there(repository, loader)
     await registry.close()
 
 
-@SLOW
 async def test_a_new_version_takes_over_unless_stable_is_set(repository, tiny, loader):
     add(repository, tiny)
     async with running(repository, loader) as registry:
@@ -122,7 +117,6 @@ async def test_a_new_version_takes_over_unless_stable_is_set(repository, tiny, l
             registry.get("tiny", "stable")
 
 
-@SLOW
 async def test_aliases_survive_a_restart_and_reach_other_servers(repository, tiny, loader):
     for _ in range(2):
         add(repository, tiny)
@@ -139,7 +133,6 @@ async def test_aliases_survive_a_restart_and_reach_other_servers(repository, tin
         await until(lambda: other.status("tiny", 1).canary_percent == 30, 5)
 
 
-@SLOW
 async def test_a_server_flips_only_once_the_version_answers_there(repository, tiny, loader):
     add(repository, tiny)
     async with running(repository, loader) as registry:
@@ -160,7 +153,6 @@ async def test_a_server_flips_only_once_the_version_answers_there(repository, ti
             registry.status("tiny", 1)
 
 
-@SLOW
 async def test_a_default_model_whose_stable_is_gone_stops_the_start(repository, tiny, loader):
     add(repository, tiny)
     repository.change_alias("tiny", "stable", 9, 0)
@@ -168,7 +160,6 @@ async def test_a_default_model_whose_stable_is_gone_stops_the_start(repository, 
         await Registry(repository, loader, "tiny", 60).load_all()
 
 
-@SLOW
 async def test_malformed_aliases_stop_a_start_and_change_nothing_while_running(
     repository, tiny, loader
 ):
@@ -185,7 +176,6 @@ async def test_malformed_aliases_stop_a_start_and_change_nothing_while_running(
         await Registry(repository, loader, "starter", 60).load_all()
 
 
-@SLOW
 def test_an_aliased_version_is_removed_only_with_its_model(repository, tiny):
     folder = add(repository, tiny).parent
     add(repository, tiny)

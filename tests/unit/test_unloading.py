@@ -12,11 +12,10 @@ from image_categorizer_server.errors import (
     ModelNotFound,
 )
 
-from tests.unit.conftest import SLOW, add
+from tests.unit.conftest import add
 from tests.unit.registries import running, state, until
 
 
-@SLOW
 async def test_unloading_frees_and_loading_brings_back(repository, tiny, loader):
     for _ in range(2):
         add(repository, tiny)
@@ -34,7 +33,6 @@ async def test_unloading_frees_and_loading_brings_back(repository, tiny, loader)
         assert registry.get("tiny", None).ref.version == 2
 
 
-@SLOW
 async def test_what_is_relied_on_is_not_unloaded(repository, tiny, loader):
     for _ in range(2):
         add(repository, tiny)
@@ -54,7 +52,6 @@ async def test_what_is_relied_on_is_not_unloaded(repository, tiny, loader):
         assert registry.get("", None).ref.version == 1
 
 
-@SLOW
 async def test_who_uses_a_model_keeps_it(repository, tiny, loader):
     for _ in range(2):
         add(repository, tiny)
@@ -68,7 +65,6 @@ async def test_who_uses_a_model_keeps_it(repository, tiny, loader):
         await asyncio.wait_for(unloading, 5)
 
 
-@SLOW
 async def test_what_is_unloaded_is_so_on_every_server_and_after_a_restart(repository, tiny, loader):
     for _ in range(3):
         add(repository, tiny)
@@ -92,7 +88,6 @@ async def test_what_is_unloaded_is_so_on_every_server_and_after_a_restart(reposi
         assert again.get("tiny", None).ref.version == 2
 
 
-@SLOW
 async def test_an_unload_ends_a_loading(repository, tiny, loader):
     add(repository, tiny)
     async with running(repository, loader) as registry:
@@ -105,7 +100,6 @@ async def test_an_unload_ends_a_loading(repository, tiny, loader):
         assert state(registry, "tiny", 2) is ModelState.UNLOADED
 
 
-@SLOW
 async def test_who_leaves_while_a_model_is_loaded_does_not_end_the_loading(
     repository, tiny, loader
 ):
