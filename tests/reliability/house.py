@@ -22,7 +22,7 @@ from image_categorizer_server.db.database import migrate, open_database
 from image_categorizer_server.domain import Role
 from image_categorizer_server.embedded.installation import Installation
 from image_categorizer_server.embedded.parts import EmbeddedRedis, Postgres
-from image_categorizer_server.embedded.supervisor import Part, Supervisor
+from image_categorizer_server.embedded.supervisor import Part
 from image_categorizer_server.rpc.probe import is_ready
 from image_categorizer_server.setting_groups import DatabaseSettings
 
@@ -55,11 +55,11 @@ class House:
     redis: EmbeddedRedis
     redis_part: Part
     postgres_part: Part
-    supervisor: Supervisor
     folder: Path
     sockets: Path
     api_key: str = ""
     redis_process: subprocess.Popen[bytes] | None = None
+    postgres_process: subprocess.Popen[bytes] | None = None
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=lambda: dict(QUICK))
     """Settings of what is started from now on."""
@@ -191,23 +191,32 @@ class House:
             self.redis_process = subprocess.Popen(  # noqa: ASYNC220 - starts in no time
                 self.redis_part.command, stdout=log
             )
-        deadline_s = time.monotonic() + READY_S
-        while not await self.redis_part.is_ready():
-            assert time.monotonic() < deadline_s
-            await asyncio.sleep(0.05)
+        await self._until_ready(self.redis_part)
 
     async def stop_redis(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.redis_process:
             await self.end(self.redis_process, how)
         self.redis_process = None
 
-    def kill_postgres(self) -> None:
-        """Ends PostgreSQL as by `kill -9`; its helpers follow by themselves."""
-        pid_file = self.folder / "postgres" / "postmaster.pid"
-        psutil.Process(int(pid_file.read_text().split()[0])).kill()
-
     async def start_postgres(self) -> None:
-        await self.supervisor.start(self.postgres_part)
+        part = self.postgres_part
+        with (self.folder / "postgres.log").open("ab") as log:
+            self.postgres_process = subprocess.Popen(  # noqa: ASYNC220 - starts in no time
+                part.command, stderr=log, user=part.user
+            )
+        await self._until_ready(part)
+
+    async def stop_postgres(self, how: signal.Signals) -> None:
+        """Ends it; after SIGKILL its helpers follow by themselves."""
+        if self.postgres_process:
+            await self.end(self.postgres_process, how)
+        self.postgres_process = None
+
+    async def _until_ready(self, part: Part) -> None:
+        deadline_s = time.monotonic() + READY_S
+        while not await part.is_ready():
+            assert time.monotonic() < deadline_s, self.log(part.name)
+            await asyncio.sleep(0.05)
 
     async def end(self, process: subprocess.Popen[bytes], how: signal.Signals) -> int:
         process.send_signal(how)
@@ -228,12 +237,9 @@ async def open_house(data: Path) -> AsyncIterator[House]:
     """Starts the stores, and makes the tables."""
     installation = Installation(data)
     installation.prepare()
-    supervisor = Supervisor(installation.logs, installation.run / "parts.json", print)
     postgres, redis = Postgres(installation), EmbeddedRedis(installation)
     postgres_part = await postgres.part()
-    house = House(
-        postgres, redis, redis.part(), postgres_part, supervisor, data, installation.sockets
-    )
+    house = House(postgres, redis, redis.part(), postgres_part, data, installation.sockets)
     try:
         await house.start_postgres()
         await postgres.create_database()
@@ -245,4 +251,4 @@ async def open_house(data: Path) -> AsyncIterator[House]:
     finally:
         house.end_all()
         await house.stop_redis()
-        await supervisor.stop()
+        await house.stop_postgres(signal.SIGINT)

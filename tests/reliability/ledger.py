@@ -60,13 +60,22 @@ class Ledger:
     def item_count(self) -> int:
         return sum(self.batches.values())
 
-    async def check(self, database_url: str, images: Path, failures: int = 0) -> None:
+    async def check(self, database_url: str, images: Path | Settings, failures: int = 0) -> None:
         """Checks I1 to I6, and that so many items have failed.
+
+        Args:
+            database_url: where the batches are.
+            images: the folder with the images, or the settings of another store.
+            failures: how many.
 
         Raises:
             AssertionError: names what does not hold.
         """
-        settings = Settings(storage=StorageSettings(path=images))
+        settings = (
+            images
+            if isinstance(images, Settings)
+            else Settings(storage=StorageSettings(path=images))
+        )
         async with open_storage(settings) as storage:
             faults = await find_faults(
                 database_url, self.batches, storage, lambda sha256: self.categories[sha256]

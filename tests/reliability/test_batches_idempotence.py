@@ -7,15 +7,10 @@ import signal
 import grpc
 import pytest
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
-from image_categorizer_server import admin
-from image_categorizer_server.db import keys
-from image_categorizer_server.db.database import open_database
-from image_categorizer_server.domain import ApiKey, Role
-from image_categorizer_server.security.keys import new_key, sha256_of
-from image_categorizer_server.setting_groups import DatabaseSettings
 
 from tests.reliability.house import SERVER, House
 from tests.reliability.ledger import Ledger, Picture, pictures
+from tests.reliability.tenants import key_of
 
 CALLERS = 100
 DAY_S = 86_400
@@ -52,17 +47,6 @@ async def second_server(house: House, name: str, **variables: str) -> str:
             await channel.channel_ready()
     assert process.poll() is None
     return address
-
-
-async def key_of(house: House, tenant: str) -> str:
-    """Returns a key of another tenant."""
-    async with open_database(house.postgres.url, DatabaseSettings()):
-        made = (await admin.create_key("mould", Role.CLASSIFIER)).key
-        secret = new_key()
-        fields = {name: getattr(made, name) for name in made.__slots__}
-        other = ApiKey(**fields | {"key_id": f"{tenant}-key", "tenant_id": tenant})
-        await keys.insert_key(other, sha256_of(secret))
-    return secret
 
 
 async def test_equal_requests_at_once_are_one_batch(house: House, ledger: Ledger):

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -99,7 +100,7 @@ async def ready(house: House, wanted: bool, within_s: float) -> float:
 
 async def lose_postgres(house: House, down_s: float) -> tuple[float, float]:
     """Kills it and starts it again; returns when that was noticed, and when work went on."""
-    house.kill_postgres()
+    await house.stop_postgres(signal.SIGKILL)
     kill_s = time.monotonic()
     off_s = await ready(house, False, 5)
     await asyncio.sleep(max(0.0, kill_s + down_s - time.monotonic()))

@@ -72,10 +72,13 @@ class Engine:
                 self._claim = asyncio.create_task(self._claim_and_begin())
                 chunk = await asyncio.shield(self._claim)
                 attempts = 0
-            except DependencyDown as error:
+            except Exception as error:  # must not end the process, and what it has in hand
                 attempts += 1
                 self._may_have_lost = True
-                log.warning("no work: the database does not answer", error=repr(error))
+                if isinstance(error, DependencyDown):
+                    log.warning("no work: the database does not answer", error=repr(error))
+                else:
+                    log.exception("a bug; the next claim may go better")
                 self._free.release()
                 await asyncio.sleep(backoff_s(attempts))
                 continue

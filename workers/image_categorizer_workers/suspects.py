@@ -7,6 +7,7 @@ dies too, the item has not been shown to be the reason.
 import asyncio
 import ctypes
 import json
+import os
 import signal
 import sys
 from dataclasses import asdict
@@ -56,9 +57,8 @@ async def _run_child(words: bytes, turns: asyncio.Semaphore) -> int:
     """Returns the child's exit status; the child does not outlive the call."""
     async with turns:
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "image_categorizer_workers", ALONE),
+            *(sys.executable, "-m", "image_categorizer_workers", ALONE, str(os.getpid())),
             stdin=asyncio.subprocess.PIPE,
-            preexec_fn=_die_with_parent,
         )
         try:
             await child.communicate(words)
@@ -86,6 +86,13 @@ def loaded(content: bytes) -> Chunk:
     return Chunk(**fields, options=ClassifyOptions(**options), items=items)
 
 
-def _die_with_parent() -> None:
+def die_with(parent: int) -> None:
+    """Makes this process die with its parent.
+
+    By itself: whatever a process full of threads, as gRPC makes it, runs between fork and exec may
+    crash, and would be taken for the item's doing.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        sys.exit(1)

@@ -1,0 +1,29 @@
+"""Callers of other tenants than the house's own."""
+
+from dataclasses import replace
+
+from image_categorizer_server import admin
+from image_categorizer_server.db import keys
+from image_categorizer_server.db.database import open_database
+from image_categorizer_server.domain import ApiKey, Role
+from image_categorizer_server.security.keys import new_key, sha256_of
+from image_categorizer_server.setting_groups import DatabaseSettings
+
+from tests.reliability.house import House
+
+
+async def key_of(house: House, tenant: str) -> str:
+    """Makes a key of another tenant."""
+    async with open_database(house.postgres.url, DatabaseSettings()):
+        made = (await admin.create_key("mould", Role.CLASSIFIER)).key
+        secret = new_key()
+        fields = {name: getattr(made, name) for name in made.__slots__}
+        key_id = sha256_of(secret)[:32]
+        other = ApiKey(**fields | {"key_id": key_id, "tenant_id": tenant})
+        await keys.insert_key(other, sha256_of(secret))
+    return secret
+
+
+async def house_of(house: House, tenant: str) -> House:
+    """Returns the house as another tenant sees it."""
+    return replace(house, api_key=await key_of(house, tenant))
