@@ -107,6 +107,7 @@ def test_long_texts_are_cut_so_that_headers_hold_them():
     ("code", "kind"),
     [
         (grpc.StatusCode.UNAVAILABLE, sdk.Unavailable),
+        (grpc.StatusCode.CANCELLED, sdk.Unavailable),
         (grpc.StatusCode.DEADLINE_EXCEEDED, sdk.DeadlineExceeded),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, sdk.ImageTooLarge),
         (grpc.StatusCode.UNKNOWN, sdk.CategorizerError),

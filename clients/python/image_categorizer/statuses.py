@@ -26,6 +26,8 @@ BY_STATUS: dict[grpc.StatusCode, type[CategorizerError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
+    # So end calls that reach a server just as it stops.
+    grpc.StatusCode.CANCELLED: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     # gRPC itself refuses messages past its limit this way.
     grpc.StatusCode.RESOURCE_EXHAUSTED: ImageTooLarge,

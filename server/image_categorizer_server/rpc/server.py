@@ -38,6 +38,9 @@ from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 MOST_STREAMS = 1000
+# A server that stops cancels calls that have arrived and that nobody took yet; in this time they
+# are taken, and refused in our own words.
+ARRIVED_S = 0.2
 SERVICES = tuple(
     descriptor.full_name
     for module in (classify_pb2, batch_pb2, metadata_pb2, admin_pb2, health_pb2)
@@ -178,6 +181,7 @@ async def _drain(backend: Backend, server: grpc.aio.Server) -> None:
     backend.is_draining = True
     await asyncio.sleep(backend.settings.server.drain_notice_s)
     backend.refusing.set()
+    await asyncio.sleep(ARRIVED_S)
     await server.stop(backend.settings.server.drain_s)
 
 
