@@ -190,7 +190,7 @@ class Batches:
         Raises:
             DependencyDown: expected.
         """
-        silent = await upload_rows.find_silent_uploads()
+        silent = await upload_rows.take_silent_uploads(self._settings.upload_lease_s)
         for tenant_id, batch_id in silent:
             keys: list[str] = []
             page: list[str] = []

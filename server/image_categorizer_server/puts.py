@@ -60,8 +60,10 @@ class Puts:
         done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             del self._under_way[task]
-        for task in done:
-            task.result()
+        # Where the store is down several fail at once: all are asked, the first is told.
+        for failure in [task.exception() for task in done]:
+            if failure is not None:
+                raise failure
 
     async def _put(self, image: Image) -> None:
         await self._storage.put(image.key, image.content)

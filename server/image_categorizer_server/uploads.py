@@ -179,7 +179,8 @@ class Upload:
         while True:
             await asyncio.sleep(lease_s / BEATS)
             try:
-                await rows.extend_upload(self._batch_id, lease_s)
+                if not await rows.extend_upload(self._batch_id, lease_s):
+                    return  # given up: the next page is refused
             except DependencyDown as error:
                 log.warning("an upload could not say that it goes on", why=error.message)
 

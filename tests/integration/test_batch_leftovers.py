@@ -116,6 +116,35 @@ async def test_an_upload_that_was_given_up_becomes_no_batch(batches, empty_datab
     assert "batches" not in await remains(empty_database)
 
 
+async def test_what_comes_after_an_upload_was_given_up_leaves_nothing(
+    batches, storage, empty_database, monkeypatch
+):
+    monkeypatch.setattr("image_categorizer_server.uploads.PAGE_ITEMS", 2)
+
+    async def goes_on():
+        async for item in numbered(3):
+            yield item
+        clock.shift(500)
+        assert await batches.give_up_silent_uploads() == 1
+        async for item in numbered(9):
+            yield item
+
+    with pytest.raises(DependencyDown, match="silent"):
+        await batches.create("t1", "key", BatchConfig(), goes_on())
+    await batches.remove_images(10)
+    assert await remains(empty_database) == {}
+    assert await keys_of(storage) == []
+
+
+async def test_of_those_who_sweep_one_gives_an_upload_up(batches, storage):
+    await uploads.begin_upload("t1", "b-dead", 60)
+    clock.shift(61)
+    both = await asyncio.gather(*(uploads.take_silent_uploads(60) for _ in range(2)))
+    assert sorted(both) == [[], [("t1", "b-dead")]]
+    clock.shift(122)  # that one died, too
+    assert await batches.give_up_silent_uploads() == 1
+
+
 async def test_a_removed_batch_takes_its_images_with_it(
     batches, storage, empty_database, faultless
 ):

@@ -1,6 +1,7 @@
 """How an upload stores its images: several at a time, in bounded memory, none left behind."""
 
 import asyncio
+import gc
 import time
 
 import pytest
@@ -98,6 +99,20 @@ async def test_one_that_cannot_be_stored_makes_it_no_batch(
     await batches.remove_images(10)
     assert not await keys_of(storage)
     assert not await ledger.find_faults(empty_database, (), storage)
+
+
+async def test_of_several_that_fail_at_once_none_is_forgotten(database):
+    class Down(MemoryStorage):
+        async def put(self, key, content):
+            raise DependencyDown("the image storage does not answer")
+
+    unseen = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+    batches = Batches(Down(), BatchSettings(max_puts=4), MAX_IMAGE_BYTES)
+    with pytest.raises(DependencyDown):
+        await batches.create("t1", "key", BatchConfig(), numbered(10))
+    gc.collect()
+    assert not unseen
 
 
 async def test_a_caller_who_leaves_while_images_are_being_stored_leaves_none(batches, storage):

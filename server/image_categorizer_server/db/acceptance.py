@@ -11,6 +11,7 @@ from image_categorizer_server.db import audit
 from image_categorizer_server.db.database import transaction
 from image_categorizer_server.db.encoding import options_to_json
 from image_categorizer_server.db.locks import BULK_TIMEOUT_S, leave, settle
+from image_categorizer_server.db.uploads import GIVEN_UP
 from image_categorizer_server.errors import DependencyDown
 
 INSERT = """
@@ -91,7 +92,7 @@ async def accept(
         if not await connection.fetchval(
             "DELETE FROM batch_uploads WHERE batch_id = $1 RETURNING true", batch_id
         ):
-            raise DependencyDown("the upload was silent for too long")
+            raise DependencyDown(GIVEN_UP)
         await connection.execute(REFUSED, batch_id, now, timeout=BULK_TIMEOUT_S)
         await connection.execute(CHUNKS, batch_id, chunk_items, now, timeout=BULK_TIMEOUT_S)
         if not await settle(connection, batch_id, now):

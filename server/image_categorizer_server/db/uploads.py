@@ -12,6 +12,7 @@ from image_categorizer_server.batch_domain import BatchItem, ItemError, OutboxKi
 from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.locks import BULK_TIMEOUT_S, leave
 from image_categorizer_server.db.outbox import TENANT_LOCK
+from image_categorizer_server.errors import DependencyDown
 
 COLUMNS = (
     "batch_id",
@@ -25,6 +26,7 @@ COLUMNS = (
     "reason",
     "message",
 )
+GIVEN_UP = "the upload was silent for too long"
 # So many keys are removed in one go.
 BLOB_PAGE = 1000
 # The images of a batch, as work for `outbox.unreferenced_blobs`.
@@ -76,9 +78,14 @@ async def write_items(
     """Writes items of an upload; those with an error have failed already.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: expected; the database does not answer, or the upload was given up.
     """
-    async with connected() as connection:
+    async with transaction() as connection:
+        # Who gives the upload up waits for this page, and removes it too, or came before it.
+        if not await connection.fetchval(
+            "SELECT true FROM batch_uploads WHERE batch_id = $1 FOR KEY SHARE", batch_id
+        ):
+            raise DependencyDown(GIVEN_UP)
         await connection.copy_records_to_table(
             "batch_items",
             columns=COLUMNS,
@@ -101,7 +108,8 @@ async def give_up_upload(tenant_id: str, batch_id: str, keys: Sequence[str] = ()
     Args:
         tenant_id: whose upload.
         batch_id: what would have been the batch; nothing happens where it became one.
-        keys: images that may be stored with no item written for them.
+        keys: images that may be stored with no item written for them; they are removed also where
+            the upload was given up before.
 
     Raises:
         DependencyDown: expected; the database does not answer.
@@ -112,13 +120,13 @@ async def give_up_upload(tenant_id: str, batch_id: str, keys: Sequence[str] = ()
             batch_id,
             tenant_id,
         )
-        if not given_up:
-            return
         now = clock.now()
-        await leave_blobs(connection, tenant_id, batch_id, now)
         for start in range(0, len(keys), BLOB_PAGE):
             page = {"keys": list(keys[start : start + BLOB_PAGE])}
             await leave(connection, OutboxKind.BLOBS, tenant_id, batch_id, now, page)
+        if not given_up:
+            return
+        await leave_blobs(connection, tenant_id, batch_id, now)
         await connection.execute(
             "DELETE FROM batch_items WHERE batch_id = $1", batch_id, timeout=BULK_TIMEOUT_S
         )
@@ -137,14 +145,20 @@ async def leave_blobs(connection: Any, tenant_id: str, batch_id: str, now: datet
     )
 
 
-async def find_silent_uploads() -> list[tuple[str, str]]:
+async def take_silent_uploads(lease_s: float) -> list[tuple[str, str]]:
     """Returns tenant and batch of the uploads whose lease has ended: their server is no more.
+
+    They are offered to nobody else for `lease_s`: looking for what they left may take long.
 
     Raises:
         DependencyDown: expected; the database does not answer.
     """
+    now = clock.now()
     async with connected() as connection:
         rows = await connection.fetch(
-            "SELECT tenant_id, batch_id FROM batch_uploads WHERE lease_until < $1", clock.now()
+            "UPDATE batch_uploads SET lease_until = $2 WHERE lease_until < $1"
+            " RETURNING tenant_id, batch_id",
+            now,
+            now + timedelta(seconds=lease_s),
         )
     return [(row["tenant_id"], row["batch_id"]) for row in rows]
