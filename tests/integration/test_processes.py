@@ -227,13 +227,17 @@ async def test_behind_envoy_no_request_fails_when_a_process_is_killed(two):
     ]
     assert len(servers) == 2
     headers = {"authorization": f"Bearer {two.shown_key()}"}
-    statuses: list[int] = []
+    answered, failed = 0, []
     is_over = False
 
     async def ask(client: httpx.AsyncClient) -> None:
+        nonlocal answered
         while not is_over:
             answer = await client.post("/v1/classify?no_cache=true", content=PICTURE)
-            statuses.append(answer.status_code)
+            if answer.status_code == 200:
+                answered += 1
+            else:
+                failed.append(answer.text)
 
     async with httpx.AsyncClient(base_url=two.url, headers=headers, timeout=30) as client:
         asking = [asyncio.create_task(ask(client)) for _ in range(8)]
@@ -247,8 +251,8 @@ async def test_behind_envoy_no_request_fails_when_a_process_is_killed(two):
         await asyncio.sleep(1)
         is_over = True
         await asyncio.gather(*asking)
-    assert len(statuses) > 50
-    assert set(statuses) == {200}
+    assert failed == []
+    assert answered > 50
 
 
 async def test_behind_envoy_an_answer_is_remembered_by_all_processes(two):
