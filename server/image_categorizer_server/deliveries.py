@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 
 from image_categorizer_server import clock
 from image_categorizer_server.db import deliveries as rows
+from image_categorizer_server.db import outbox
 from image_categorizer_server.db import webhooks as webhook_rows
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.failpoints import hit
@@ -34,6 +35,8 @@ MOST_RETRY_AFTER_S = 86_400.0
 EVENTS_AT_ONCE = 500
 FORGOTTEN_AT_ONCE = 1000
 FORGET_INTERVAL_S = 60.0
+# In a minute, of each table: more than a tenant can make, and a second's work.
+MOST_FORGOTTEN_PAGES = 50
 GONE = 410
 
 
@@ -82,12 +85,26 @@ class Deliveries:
             await self._begin()
             if time.monotonic() >= self._forget_at_s:
                 self._forget_at_s = time.monotonic() + FORGET_INTERVAL_S
-                kept = timedelta(seconds=self._settings.keep_deliveries_s)
-                await rows.forget(clock.now() - kept, FORGOTTEN_AT_ONCE)
+                await self.forget()
         except DependencyDown as error:
             log.warning("webhooks wait", reason=error.message)
         except Exception:
             log.exception("a bug; webhooks wait")
+
+    async def forget(self) -> None:
+        """Removes deliveries that ended long ago, and what the outbox remembers of their events.
+
+        Raises:
+            DependencyDown: expected; the database does not answer.
+        """
+        for forget, kept_s in (
+            (rows.forget, self._settings.keep_deliveries_s),
+            (outbox.forget, self._settings.keep_events_s),
+        ):
+            before = clock.now() - timedelta(seconds=kept_s)
+            for _ in range(MOST_FORGOTTEN_PAGES):
+                if await forget(before, FORGOTTEN_AT_ONCE) < FORGOTTEN_AT_ONCE:
+                    break
 
     async def _begin(self) -> int:
         """Begins as many attempts as are due and have room; returns how many."""
@@ -167,7 +184,7 @@ class Deliveries:
             state=state.value if is_recorded else "lease lost",
         )
         if is_recorded and status_code == GONE:
-            await webhook_rows.disable_gone(due.tenant_id, due.webhook_id, clock.now())
+            await webhook_rows.disable_gone(due.tenant_id, due.webhook_id, due.url, clock.now())
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str | None]:
         """Returns the status, 0 where no answer came, and the header `Retry-After`."""

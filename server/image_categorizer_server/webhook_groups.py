@@ -45,6 +45,12 @@ class WebhookSettings(Group):
         le=31_536_000,
         description="How long deliveries that have ended are kept.",
     )
+    keep_events_s: float = Field(
+        604_800.0,
+        ge=60,
+        le=31_536_000,
+        description="How long the outbox remembers that a batch ended, once its deliveries exist.",
+    )
 
     @model_validator(mode="after")
     def _lease_outlasts_attempt(self) -> Self:

@@ -150,11 +150,11 @@ async def test_nothing_is_changed_or_removed(batches, statement):
 
 async def test_webhooks_are_written_down_once_for_each_change(house):
     made, _ = await house.create("t1", "http://127.0.0.1:9001/secret-path")
-    await house.update("t1", made.webhook_id, "http://127.0.0.1:9002/x", is_enabled=True)
+    moved = await house.update("t1", made.webhook_id, "http://127.0.0.1:9002/x", is_enabled=True)
     await house.update("t1", made.webhook_id, None, None)
     await house.rotate_secret("t1", made.webhook_id)
     for _ in range(3):
-        await webhooks.disable_gone("t1", made.webhook_id, made.create_time)
+        await webhooks.disable_gone("t1", made.webhook_id, moved.url, made.create_time)
     assert (await house.get("t1", made.webhook_id)).state is WebhookState.GONE
     await house.delete("t1", made.webhook_id)
     assert await events() == [

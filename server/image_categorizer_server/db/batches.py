@@ -164,7 +164,8 @@ async def delete(tenant_id: str, batch_id: str) -> None:
                 timeout=BULK_TIMEOUT_S,
             )
         await connection.execute(
-            "DELETE FROM outbox WHERE batch_id = $1 AND kind = 'ring'", batch_id
+            "DELETE FROM outbox WHERE batch_id = $1 AND kind = 'ring' AND done_time IS NULL",
+            batch_id,
         )
         await audit.note(
             connection,

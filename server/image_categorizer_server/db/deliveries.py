@@ -19,8 +19,9 @@ from image_categorizer_server.webhook_domain import (
     DueDelivery,
 )
 
-# One statement, so that a message is made once, whoever dies.  Ends of batches are kept, as done;
-# that somebody is to be told of a classification, only in its delivery.
+# One statement, so that a message is made once, whoever dies.  Ends of batches are kept for a time,
+# as done; that somebody is to be told of a classification, only in its delivery.  Webhooks are
+# locked, so that one that is removed or disabled meanwhile leaves no delivery behind.
 FAN_OUT = """
 WITH taken AS (
     SELECT outbox_id, tenant_id, batch_id, payload, coalesce(payload->>'webhook_url', '') AS url,
@@ -34,14 +35,17 @@ WITH taken AS (
 ), forgotten AS (
     DELETE FROM outbox USING taken
     WHERE outbox.outbox_id = taken.outbox_id AND taken.batch_id = ''
+), hooks AS (
+    SELECT tenant_id, webhook_id, state FROM webhooks
+    WHERE tenant_id IN (SELECT tenant_id FROM taken) FOR SHARE
 ), targets AS (
     SELECT taken.*, webhook_id, webhook_id AS target, '' AS own_url
-    FROM taken JOIN webhooks USING (tenant_id)
+    FROM taken JOIN hooks USING (tenant_id)
     WHERE state = 'ENABLED' AND webhook_id <> 'default' AND taken.batch_id <> ''
     UNION ALL
     SELECT taken.*, 'default', md5(taken.url), taken.url FROM taken
-    LEFT JOIN webhooks w ON w.tenant_id = taken.tenant_id AND w.webhook_id = 'default'
-    WHERE taken.url <> '' AND coalesce(w.state, 'ENABLED') = 'ENABLED'
+    LEFT JOIN hooks h ON h.tenant_id = taken.tenant_id AND h.webhook_id = 'default'
+    WHERE taken.url <> '' AND coalesce(h.state, 'ENABLED') = 'ENABLED'
 ), made AS (
     INSERT INTO webhook_deliveries (
         delivery_id, tenant_id, webhook_id, target, url, event_type, batch_id, body, state,
@@ -107,7 +111,9 @@ AND NOT (is_under_way AND next_attempt_time > $4)
 """
 FORGET = """
 DELETE FROM webhook_deliveries WHERE id IN (
-    SELECT id FROM webhook_deliveries WHERE end_time < $1 ORDER BY end_time LIMIT $2)
+    SELECT id FROM webhook_deliveries WHERE end_time < $1 ORDER BY end_time LIMIT $2
+    FOR UPDATE SKIP LOCKED)
+RETURNING id
 """
 
 
@@ -216,9 +222,9 @@ async def redeliver(tenant_id: str, webhook_id: str, delivery_id: str, moment: d
     await _fetch(REDELIVER, tenant_id, webhook_id, delivery_id, moment)
 
 
-async def forget(ended_before: datetime, limit: int) -> None:
-    """Removes at most `limit` deliveries that ended before, the oldest first."""
-    await _fetch(FORGET, ended_before, limit)
+async def forget(ended_before: datetime, limit: int) -> int:
+    """Removes at most `limit` deliveries that ended before, the oldest first; returns how many."""
+    return len(await _fetch(FORGET, ended_before, limit))
 
 
 async def _fetch(sql: str, *values: object) -> list[dict[str, Any]]:

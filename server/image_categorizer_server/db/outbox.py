@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from image_categorizer_server import clock
 from image_categorizer_server.batch_domain import OutboxKind, OutboxRow
@@ -18,6 +18,12 @@ UPDATE outbox SET take_after = $3 WHERE outbox_id IN (
         AND ($5::text IS NULL OR batch_id = $5)
     ORDER BY outbox_id LIMIT $4 FOR UPDATE SKIP LOCKED)
 RETURNING *
+"""
+FORGET = """
+DELETE FROM outbox WHERE outbox_id IN (
+    SELECT outbox_id FROM outbox WHERE done_time < $1 ORDER BY done_time LIMIT $2
+    FOR UPDATE SKIP LOCKED)
+RETURNING outbox_id
 """
 UNREFERENCED = """
 SELECT k.key FROM unnest($1::text[]) AS k (key)
@@ -115,6 +121,16 @@ async def done(ids: Sequence[int]) -> None:
             "DELETE FROM outbox WHERE outbox_id = ANY($1::bigint[]) AND kind <> 'webhook'",
             list(ids),
         )
+
+
+async def forget(done_before: datetime, limit: int) -> int:
+    """Removes at most `limit` rows that were done before, the oldest first; returns how many.
+
+    Raises:
+        DependencyDown: expected; the database does not answer.
+    """
+    async with connected() as connection:
+        return len(await connection.fetch(FORGET, done_before, limit))
 
 
 async def count_undone() -> dict[OutboxKind, int]:

@@ -100,42 +100,54 @@ async def update_webhook(
     shown: dict[str, object] = {} if state is None else {"state": state.value}
     if url is not None:
         shown["host"] = audit.host_of(url)
-    is_gone = state is WebhookState.GONE
-    action = AuditAction.WEBHOOK_GONE if is_gone else AuditAction.WEBHOOK_UPDATE
     async with faults_as_ours(), in_transaction() as connection:
         mine = WebhookRow.filter(tenant_id=tenant_id, webhook_id=webhook_id)
-        if is_gone:  # every delivery that is under way may say so
-            mine = mine.exclude(state=WebhookState.GONE.value)
         if await mine.using_db(connection).update(**changes):
+            action = AuditAction.WEBHOOK_UPDATE
             await _note(connection, tenant_id, action, webhook_id, moment, **shown)
         if state not in (None, WebhookState.ENABLED):
-            pending = WebhookDeliveryRow.filter(
-                tenant_id=tenant_id, webhook_id=webhook_id, state=DeliveryState.PENDING.value
-            )
-            await pending.using_db(connection).update(
-                state=DeliveryState.FAILED.value,
-                next_attempt_time=None,
-                is_under_way=False,
-                end_time=moment,
-            )
+            await _end_pending(connection, tenant_id, webhook_id, moment)
 
 
-async def disable_gone(tenant_id: str, webhook_id: str, moment: datetime) -> None:
-    """Notes that a webhook answered 410; its pending deliveries end.
+async def disable_gone(tenant_id: str, webhook_id: str, url: str, moment: datetime) -> None:
+    """Notes that a webhook's address answered 410; its pending deliveries end.
 
-    `default` stays: another batch has another address.
+    A webhook that has another address by now stays, and so does `default`: another batch has
+    another address.
     """
-    if webhook_id != DEFAULT_WEBHOOK:
-        await update_webhook(tenant_id, webhook_id, moment, None, WebhookState.GONE)
+    gone = WebhookState.GONE.value
+    async with faults_as_ours(), in_transaction() as connection:
+        mine = WebhookRow.filter(tenant_id=tenant_id, webhook_id=webhook_id, url=url)
+        others = mine.exclude(webhook_id=DEFAULT_WEBHOOK)
+        # Every delivery that is under way may say so.
+        if await others.exclude(state=gone).using_db(connection).update(state=gone):
+            action = AuditAction.WEBHOOK_GONE
+            await _note(connection, tenant_id, action, webhook_id, moment, state=gone)
+            await _end_pending(connection, tenant_id, webhook_id, moment)
+
+
+async def _end_pending(
+    connection: BaseDBAsyncClient, tenant_id: str, webhook_id: str, moment: datetime
+) -> None:
+    pending = WebhookDeliveryRow.filter(
+        tenant_id=tenant_id, webhook_id=webhook_id, state=DeliveryState.PENDING.value
+    )
+    await pending.using_db(connection).update(
+        state=DeliveryState.FAILED.value,
+        next_attempt_time=None,
+        is_under_way=False,
+        end_time=moment,
+    )
 
 
 async def delete_webhook(tenant_id: str, webhook_id: str, moment: datetime) -> bool:
     """Removes a webhook and its deliveries; returns whether it existed."""
     async with faults_as_ours(), in_transaction() as connection:
-        deliveries = WebhookDeliveryRow.filter(tenant_id=tenant_id, webhook_id=webhook_id)
-        await deliveries.using_db(connection).delete()
         mine = WebhookRow.filter(tenant_id=tenant_id, webhook_id=webhook_id)
         has_existed = await mine.using_db(connection).delete() == 1
+        # After the webhook: whoever makes deliveries for it holds its row until they are there.
+        deliveries = WebhookDeliveryRow.filter(tenant_id=tenant_id, webhook_id=webhook_id)
+        await deliveries.using_db(connection).delete()
         if has_existed:
             await _note(connection, tenant_id, AuditAction.WEBHOOK_DELETE, webhook_id, moment)
     return has_existed

@@ -1,0 +1,104 @@
+"""Webhooks that change while their deliveries are made, and what is remembered of them."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+from image_categorizer_server import clock
+from image_categorizer_server.db import deliveries, webhooks
+from image_categorizer_server.webhook_domain import DeliveryState, WebhookState
+
+from tests.integration.webhook_house import TENANT, house_of
+from tests.receiver import receiving
+
+MADE = "SELECT webhook_id, state FROM webhook_deliveries"
+REMEMBERED = "SELECT batch_id FROM outbox ORDER BY outbox_id"
+
+
+@asynccontextmanager
+async def connected_to(url):
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def waits(task):
+    """Passes a task that has not ended by itself after a while."""
+    await asyncio.wait({task}, timeout=0.3)
+    assert not task.done()
+
+
+@pytest.mark.parametrize(
+    ("change", "made"),
+    [
+        ("DELETE FROM webhooks", 0),
+        ("UPDATE webhooks SET state = 'DISABLED'", 0),
+        ("UPDATE webhooks SET secret = secret", 1),
+    ],
+)
+async def test_deliveries_are_made_by_what_webhooks_are_after_a_change(emptied, change, made):
+    async with (
+        receiving() as receiver,
+        house_of(emptied, receiver) as house,
+        connected_to(emptied) as other,
+    ):
+        await house.webhooks.create(TENANT, receiver.url)
+        await house.end_batch("b-1")
+        async with other.transaction():
+            await other.execute(change)
+            making = asyncio.create_task(deliveries.fan_out(clock.now(), 10))
+            await waits(making)
+        assert await making == 1
+        assert len(await other.fetch(MADE)) == made
+        assert await deliveries.fan_out(clock.now(), 10) == 0
+
+
+async def test_a_webhook_takes_the_deliveries_with_it_that_are_being_made(emptied):
+    async with (
+        receiving() as receiver,
+        house_of(emptied, receiver) as house,
+        connected_to(emptied) as other,
+    ):
+        webhook, _ = await house.webhooks.create(TENANT, receiver.url)
+        await house.end_batch("b-1")
+        async with other.transaction():
+            await other.execute(deliveries.FAN_OUT, clock.now(), 10)
+            removing = asyncio.create_task(house.webhooks.delete(TENANT, webhook.webhook_id))
+            await waits(removing)
+        await removing
+        assert await other.fetch(MADE) == []
+
+
+async def test_a_410_of_the_address_before_disables_nothing(emptied):
+    async with receiving() as receiver, house_of(emptied, receiver) as house:
+        webhook, _ = await house.webhooks.create(TENANT, receiver.url)
+        await house.end_batch("b-1")
+        await deliveries.fan_out(clock.now(), 10)
+        name, old = webhook.webhook_id, receiver.url
+        await house.webhooks.update(TENANT, name, f"{old}/new", None)
+        await webhooks.disable_gone(TENANT, name, old, clock.now())
+        assert (await house.webhooks.get(TENANT, name)).state is WebhookState.ENABLED
+        assert [d.state for d in await house.log(name)] == [DeliveryState.PENDING]
+        await webhooks.disable_gone(TENANT, name, f"{old}/new", clock.now())
+        assert (await house.webhooks.get(TENANT, name)).state is WebhookState.GONE
+        assert [d.state for d in await house.log(name)] == [DeliveryState.FAILED]
+
+
+async def test_ends_of_batches_are_remembered_for_a_time(emptied, monkeypatch):
+    monkeypatch.setattr("image_categorizer_server.deliveries.FORGOTTEN_AT_ONCE", 2)
+    async with (
+        receiving() as receiver,
+        house_of(emptied, receiver, keep_events_s=60) as house,
+        connected_to(emptied) as other,
+    ):
+        await house.end_batch("b-old", count=5)
+        await house.deliveries.send_due()
+        await other.execute("UPDATE outbox SET done_time = done_time - interval '61 s'")
+        await house.end_batch("b-new")
+        await house.deliveries.send_due()
+        await house.end_batch("b-undone")
+        await house.deliveries.forget()
+        assert [row["batch_id"] for row in await other.fetch(REMEMBERED)] == ["b-new", "b-undone"]
