@@ -17,7 +17,7 @@ from image_categorizer_server.db import outbox
 from image_categorizer_server.db import webhooks as webhook_rows
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.failpoints import hit
-from image_categorizer_server.fetcher import Fetcher, Unreachable
+from image_categorizer_server.fetcher import Fetcher, NoTurn, Unreachable
 from image_categorizer_server.security.signatures import new_secret, signed_headers
 from image_categorizer_server.telemetry import get_log
 from image_categorizer_server.webhook_domain import (
@@ -148,6 +148,8 @@ class Deliveries:
             await self._attempt(due, secrets)
         except DependencyDown as error:
             log.warning("outcome of a webhook lost", delivery=due.delivery_id, reason=error.message)
+        except NoTurn:  # no attempt: it is due again when its lease ends
+            log.warning("a webhook's host has too much to do", delivery=due.delivery_id)
         except Exception:
             log.exception("a bug", delivery=due.delivery_id)
 
@@ -187,7 +189,11 @@ class Deliveries:
             await webhook_rows.disable_gone(due.tenant_id, due.webhook_id, due.url, clock.now())
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str | None]:
-        """Returns the status, 0 where no answer came, and the header `Retry-After`."""
+        """Returns the status, 0 where no answer came, and the header `Retry-After`.
+
+        Raises:
+            NoTurn: expected; nothing was sent.
+        """
         typed = {"content-type": "application/json", **headers}
         try:
             answer = await self._fetcher.post(url, typed, body, self._settings.timeout_s)

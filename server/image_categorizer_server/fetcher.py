@@ -20,8 +20,21 @@ import certifi
 import httpcore
 
 from image_categorizer_server.addresses import Guard, Refused, Target
-from image_categorizer_server.errors import ImageTooLarge, ImageUnreachable, OperatorError
-from image_categorizer_server.outbound import Budget, GuardedNetwork, Turns, budget
+from image_categorizer_server.errors import (
+    DependencyDown,
+    ImageUnreachable,
+    OperatorError,
+)
+from image_categorizer_server.outbound import (
+    Budget,
+    GuardedNetwork,
+    Headers,
+    Turns,
+    budget,
+    image_of,
+    read,
+    readable,
+)
 from image_categorizer_server.outside_groups import FetchSettings
 from image_categorizer_server.telemetry import get_log
 from image_categorizer_server.version import VERSION
@@ -35,7 +48,6 @@ TRANSIENT = {429, 500, 502, 503, 504}
 FIRST_PAUSE_S = 0.2
 MOST_HEADER_BYTES = 128 * 1024
 MOST_ANSWER_BYTES = 64 * 1024
-Headers = list[tuple[bytes, bytes]]
 HEADERS: Headers = [
     (b"Accept", b"image/*, application/octet-stream;q=0.9, */*;q=0.1"),
     (b"Accept-Encoding", b"identity"),
@@ -58,6 +70,10 @@ class Unreachable(Exception):
     def __init__(self, text: str, is_transient: bool = False) -> None:
         super().__init__(text)
         self.is_transient = is_transient
+
+
+class NoTurn(Exception):
+    """Expected: other calls to the host took too long; this one was not made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +133,8 @@ class Fetcher:
         Raises:
             ImageUnreachable: expected; refused, unknown, silent, not in time, not found.
             ImageTooLarge: expected; more than `max_bytes`.
+            DependencyDown: expected; nobody asked the host: calls before took too long; or the
+                cloud that an s3, gs or az URI names does not answer.
         """
         try:
             with translated():
@@ -128,6 +146,8 @@ class Fetcher:
         except Unreachable as error:
             log.info("fetch failed", uri=loggable(uri), why=str(error))
             raise ImageUnreachable(UNREACHABLE) from error
+        except NoTurn as error:
+            raise DependencyDown("the image's host has too much to do") from error
 
     async def post(
         self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
@@ -138,6 +158,7 @@ class Fetcher:
 
         Raises:
             Unreachable: expected; refused, or no answer within `timeout_s` seconds of its turn.
+            NoTurn: expected; nothing was sent.
         """
         with translated():
             async with self._deadline(timeout_s) as begin:
@@ -150,17 +171,26 @@ class Fetcher:
 
     @asynccontextmanager
     async def _deadline(self, timeout_s: float) -> AsyncIterator[Begin]:
-        """Gives a call `max_wait_s` for its turn, and `timeout_s` from then on."""
-        async with asyncio.timeout(self._settings.max_wait_s) as clock:
-            has_begun = False
+        """Gives a call `max_wait_s` for its turn, and `timeout_s` from then on.
 
-            def begin() -> None:
-                nonlocal has_begun
-                if not has_begun:
-                    has_begun = True
-                    clock.reschedule(asyncio.get_running_loop().time() + timeout_s)
+        Raises:
+            NoTurn, TimeoutError: expected; before it began, and afterwards.
+        """
+        has_begun = False
+        try:
+            async with asyncio.timeout(self._settings.max_wait_s) as clock:
 
-            yield begin
+                def begin() -> None:
+                    nonlocal has_begun
+                    if not has_begun:
+                        has_begun = True
+                        clock.reschedule(asyncio.get_running_loop().time() + timeout_s)
+
+                yield begin
+        except TimeoutError:
+            if has_begun:
+                raise
+            raise NoTurn from None
 
     async def _get_patiently(self, url: str, max_bytes: int, begin: Begin) -> bytes:
         pause_s = FIRST_PAUSE_S
@@ -257,39 +287,6 @@ def translated() -> Iterator[None]:
         raise Unreachable("no connection in time", is_transient=True) from error
     except (httpcore.ProtocolError, OSError) as error:
         raise Unreachable(str(error)) from error
-
-
-async def image_of(response: httpcore.Response, max_bytes: int) -> bytes:
-    """Returns the body of an answer.
-
-    Raises:
-        Refused: expected; it is compressed, which was not asked for: a bomb perhaps.
-        ImageTooLarge: expected; more than `max_bytes`, by what its header says or by what comes.
-    """
-    headers = readable(response.headers)
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refused("the body is compressed")
-    length = headers.get("content-length", "")
-    is_long = length.isdigit() and int(length[:20]) > max_bytes
-    content = b"" if is_long else await read(response, max_bytes)
-    if is_long or len(content) > max_bytes:
-        raise ImageTooLarge(f"the image has more than {max_bytes} bytes")
-    return content
-
-
-async def read(response: httpcore.Response, max_bytes: int) -> bytes:
-    """Returns the body, or its beginning: at least one byte more than `max_bytes`."""
-    content = bytearray()
-    async for chunk in response.aiter_stream():
-        content += chunk
-        if len(content) > max_bytes:
-            break
-    return bytes(content)
-
-
-def readable(headers: Headers) -> dict[str, str]:
-    """Returns headers as text."""
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
 
 
 def loggable(uri: str) -> str:

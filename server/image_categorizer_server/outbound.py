@@ -22,8 +22,10 @@ import httpcore
 import psutil
 
 from image_categorizer_server.addresses import LOCALHOST, Address, Guard, Refused
+from image_categorizer_server.errors import ImageTooLarge
 from image_categorizer_server.outside_groups import FetchSettings
 
+Headers = list[tuple[bytes, bytes]]
 MOST_TRIED = 4
 LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
 
@@ -226,3 +228,36 @@ def own_addresses() -> set[Address]:
             except ValueError:  # a hardware address
                 continue
     return found
+
+
+async def image_of(response: httpcore.Response, max_bytes: int) -> bytes:
+    """Returns the body of an answer.
+
+    Raises:
+        Refused: expected; it is compressed, which was not asked for: a bomb perhaps.
+        ImageTooLarge: expected; more than `max_bytes`, by what its header says or by what comes.
+    """
+    headers = readable(response.headers)
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused("the body is compressed")
+    length = headers.get("content-length", "")
+    is_long = length.isdigit() and int(length[:20]) > max_bytes
+    content = b"" if is_long else await read(response, max_bytes)
+    if is_long or len(content) > max_bytes:
+        raise ImageTooLarge(f"the image has more than {max_bytes} bytes")
+    return content
+
+
+async def read(response: httpcore.Response, max_bytes: int) -> bytes:
+    """Returns the body, or its beginning: at least one byte more than `max_bytes`."""
+    content = bytearray()
+    async for chunk in response.aiter_stream():
+        content += chunk
+        if len(content) > max_bytes:
+            break
+    return bytes(content)
+
+
+def readable(headers: Headers) -> dict[str, str]:
+    """Returns headers as text."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}

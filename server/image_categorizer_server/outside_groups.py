@@ -65,7 +65,7 @@ class FetchSettings(Group):
         10.0, gt=0, le=600, description="Most time for one image, redirects and tries included."
     )
     max_wait_s: float = Field(
-        60.0, gt=0, le=3600, description="Most time that a call waits for its turn at the host."
+        60.0, gt=0, le=3600, description="Most time that an image waits for its turn at the host."
     )
     resolve_timeout_s: float = Field(3.0, gt=0, le=60, description="Most time to resolve a name.")
     connect_timeout_s: float = Field(

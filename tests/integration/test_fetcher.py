@@ -7,7 +7,7 @@ import time
 
 import pytest
 import trustme
-from image_categorizer_server.errors import ImageUnreachable, OperatorError
+from image_categorizer_server.errors import DependencyDown, ImageUnreachable, OperatorError
 from image_categorizer_server.fetcher import Unreachable, open_fetcher
 
 from tests.conftest import SLACK_S
@@ -141,7 +141,8 @@ async def test_who_waits_for_a_turn_has_its_whole_time_afterwards(names):
             calls = [fetcher.fetch(url, MOST_BYTES) for _ in range(4)]
             answers = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(answer) for answer in answers[:2]] == [bytes, bytes]
-        assert all(isinstance(answer, ImageUnreachable) for answer in answers[2:])
+        # Nobody asked for these: they may yet be had.
+        assert all(isinstance(answer, DependencyDown) for answer in answers[2:])
 
 
 async def test_callers_who_leave_free_their_turn(names):

@@ -7,9 +7,14 @@ import asyncpg
 import pytest
 from image_categorizer_server import clock
 from image_categorizer_server.db import deliveries, webhooks
+from image_categorizer_server.deliveries import Deliveries
+from image_categorizer_server.fetcher import open_fetcher
+from image_categorizer_server.outside_groups import FetchSettings
 from image_categorizer_server.webhook_domain import DeliveryState, WebhookState
+from image_categorizer_server.webhook_groups import WebhookSettings
+from image_categorizer_server.webhooks import Webhooks
 
-from tests.integration.webhook_house import TENANT, house_of
+from tests.integration.webhook_house import FAST, TENANT, House, house_of, unused
 from tests.receiver import receiving
 
 MADE = "SELECT webhook_id, state FROM webhook_deliveries"
@@ -102,3 +107,30 @@ async def test_ends_of_batches_are_remembered_for_a_time(emptied, monkeypatch):
         await house.end_batch("b-undone")
         await house.deliveries.forget()
         assert [row["batch_id"] for row in await other.fetch(REMEMBERED)] == ["b-new", "b-undone"]
+
+
+async def test_who_gets_no_turn_at_a_host_has_made_no_attempt(emptied):
+    settings = WebhookSettings(**FAST | {"timeout_s": 0.8})
+    async with receiving("silence") as receiver:
+        fetch = FetchSettings(
+            allow_http=True,
+            allowed_ports=(receiver.port,),
+            allowed_networks=("127.0.0.0/8",),
+            max_per_host=1,
+            max_wait_s=0.3,
+        )
+        async with open_fetcher(fetch, unused) as fetcher:
+            house = House(Webhooks(settings, fetcher), Deliveries(settings, fetcher), emptied)
+            for number in range(2):
+                await house.end_batch(f"b-{number}", f"{receiver.url}/{number}")
+            await house.deliveries.send_due()
+            later, first = await house.log("default")
+            assert [attempt.status_code for attempt in first.attempts] == [0]
+            assert (later.attempts, later.state) == ((), DeliveryState.PENDING)
+            assert len(receiver.messages) == 1
+            async with house.sending():
+                await house.ended("default", 2)
+    assert {message.headers["webhook-id"] for message in receiver.messages} == {
+        first.delivery_id,
+        later.delivery_id,
+    }

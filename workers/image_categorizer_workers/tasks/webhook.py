@@ -13,7 +13,9 @@ async def send_webhooks(settings: Settings, stop: asyncio.Event) -> None:
 
     By connections of its own: receivers that hang hold up no images.
     """
-    most = settings.webhook.max_in_flight
-    fetch = settings.fetch.model_copy(update={"max_connections": most})
+    own = settings.webhook
+    # Who gets a turn has all the time of an attempt before its lease ends.
+    limits = {"max_connections": own.max_in_flight, "max_wait_s": own.lease_s - own.timeout_s}
+    fetch = settings.fetch.model_copy(update=limits)
     async with open_fetcher(fetch, ObjectReader(settings).read) as fetcher:
         await Deliveries(settings.webhook, fetcher).run(stop)
