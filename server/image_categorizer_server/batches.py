@@ -15,7 +15,6 @@ from image_categorizer_server.db import batches as rows
 from image_categorizer_server.db import outbox
 from image_categorizer_server.db import results as result_rows
 from image_categorizer_server.db import uploads as upload_rows
-from image_categorizer_server.db.acceptance import Acceptance
 from image_categorizer_server.errors import DependencyDown, InvalidRequest, RequestIdReused
 from image_categorizer_server.storage import Storage
 from image_categorizer_server.telemetry import get_log
@@ -90,14 +89,10 @@ class Batches:
             async for item in items:
                 await upload.add(item)
             accepted = await upload.accept(key_id)
-        self._refuse_other(accepted, upload)
-        await self._wake_worker(accepted.batch_id)
-        return await self.get(tenant_id, accepted.batch_id)
-
-    @staticmethod
-    def _refuse_other(accepted: Acceptance, upload: Upload) -> None:
         if accepted.request_sha256 != upload.request_sha256:
             raise RequestIdReused("another batch was created with this request_id")
+        await self._wake_worker(accepted.batch_id)
+        return await self.get(tenant_id, accepted.batch_id)
 
     async def get(self, tenant_id: str, batch_id: str) -> Batch:
         """Returns one batch.
@@ -202,6 +197,14 @@ class Batches:
             keys += await outbox.find_unreferenced(page)
             await upload_rows.give_up_upload(tenant_id, batch_id, keys)
         return len(silent)
+
+    async def remove_unfinished_images(self) -> int:
+        """Removes what processes that died were storing; returns how much.
+
+        Raises:
+            DependencyDown: expected; the storage does not answer.
+        """
+        return await self._storage.remove_unfinished()
 
     async def results(
         self, tenant_id: str, batch_id: str, page_size: int = 0, page_token: str = ""

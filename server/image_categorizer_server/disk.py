@@ -1,14 +1,21 @@
-"""What was written to this machine's disk outlasts a power cut: one flush for all who wait.
+"""The disk of this machine: what is on it outlasts a power cut, by one flush for all who wait.
 
 A file that was written and renamed is in the system's memory only, for half a minute or so.  A
 flush of the whole file system (Linux: syncfs) takes the folders along, and is paid once for a
 thousand images: 7 ms, where one flush for each of them took 67 ms.
+
+What a process was storing when it died stays as a file that the store neither lists nor takes up
+again: `<name>#<number>`, which obstore renames to `<name>` once it is whole.
 """
 
 import asyncio
 import ctypes
 import os
+import re
+import time
 from pathlib import Path
+
+UNFINISHED = re.compile(r".+#[0-9]+")
 
 
 class Disk:
@@ -35,6 +42,29 @@ class Disk:
             await asyncio.wait({before})
         self._running, self._waiting = self._waiting, None
         await asyncio.to_thread(_flush, self._folder)
+
+    async def remove_unfinished(self, older_than_s: float) -> int:
+        """Removes files that were begun and not touched for so long; returns how many.
+
+        Raises:
+            OSError: unexpected; the disk fails.
+        """
+        return await asyncio.to_thread(_remove_unfinished, self._folder, older_than_s)
+
+
+def _remove_unfinished(folder: Path, older_than_s: float) -> int:
+    before_s = time.time() - older_than_s
+    count = 0
+    for parent, _, names in os.walk(folder):
+        for name in filter(UNFINISHED.fullmatch, names):
+            file = Path(parent, name)
+            try:
+                if file.stat().st_mtime < before_s:
+                    file.unlink()
+                    count += 1
+            except FileNotFoundError:  # another process sweeps, too
+                continue
+    return count
 
 
 def _flush(folder: Path) -> None:

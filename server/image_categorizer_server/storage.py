@@ -36,6 +36,8 @@ from image_categorizer_server.settings import Settings
 CHUNK_BYTES = 256 * 1024
 PROBE_KEY = "probe"
 NO_LIMIT = 2**63
+# What was put and has made no progress for so long is being put by nobody.
+UNFINISHED_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Storage:
         Args:
             store: where.
             settings: time limits.
-            disk: what `flush` flushes; None: what the store has taken is kept.
+            disk: what the store is on; None: it looks after what it has taken itself.
         """
         self._store = store
         self._settings = settings
@@ -90,9 +92,22 @@ class Storage:
         Raises:
             DependencyDown: expected; the disk fails.
         """
-        if self._disk is not None:
+        if self._disk is not None and self._settings.flush:
             async with self._answering(has_deadline=False):
                 await self._disk.flush()
+
+    async def remove_unfinished(self) -> int:
+        """Removes what processes that died were putting, an hour ago or longer; returns how much.
+
+        Looks at every file where images are on disk, and at nothing elsewhere.
+
+        Raises:
+            DependencyDown: expected; the disk fails.
+        """
+        if self._disk is None:
+            return 0
+        async with self._answering(has_deadline=False):
+            return await self._disk.remove_unfinished(UNFINISHED_S)
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes], max_bytes: int) -> int:
         """Keeps an object whose chunks come one by one; returns its size in bytes.
@@ -254,6 +269,6 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
         OperatorError: expected; the folder cannot be made, or the bucket or credentials lack.
     """
     own = settings.storage
-    has_disk = settings.cloud_provider == "local" and own.flush
+    is_local = settings.cloud_provider == "local"
     store = open_store(settings)
-    yield Storage(store, own, Disk(own.path.expanduser().resolve()) if has_disk else None)
+    yield Storage(store, own, Disk(own.path.expanduser().resolve()) if is_local else None)

@@ -1,6 +1,8 @@
-"""Flushing the disk: real files, and who shares a flush with whom."""
+"""The disk: real files, who shares a flush with whom, and what a killed process leaves."""
 
 import asyncio
+import os
+import sys
 import threading
 
 import pytest
@@ -9,7 +11,7 @@ from image_categorizer_server.disk import Disk
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.outside_groups import StorageSettings
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.storage import open_storage
+from image_categorizer_server.storage import MemoryStorage, open_storage
 
 
 @pytest.fixture
@@ -72,3 +74,45 @@ async def test_a_setting_leaves_it_out(tmp_path, flushes):
         async with open_storage(settings) as storage:
             await storage.flush()
     assert len(begun) == 1
+
+
+PUTTING = """
+import asyncio, sys
+from pathlib import Path
+from image_categorizer_server.outside_groups import StorageSettings
+from image_categorizer_server.settings import Settings
+from image_categorizer_server.storage import open_storage
+
+async def endless():
+    while True:
+        yield bytes(2**24)
+        await asyncio.sleep(0.01)
+
+async def main():
+    settings = Settings(storage=StorageSettings(path=Path(sys.argv[1])))
+    async with open_storage(settings) as storage:
+        await storage.put_stream("t/images/aa/a", endless(), 2**30)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_a_killed_process_was_storing_is_removed_an_hour_later(tmp_path):
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", PUTTING, tmp_path)
+    async with asyncio.timeout(20):
+        while not (begun := list(tmp_path.glob("t/images/aa/a#*"))):
+            await asyncio.sleep(0.02)
+        process.kill()
+        await process.wait()
+    (left,) = begun
+    async with open_storage(Settings(storage=StorageSettings(path=tmp_path))) as storage:
+        await storage.put("t/images/aa/b", b"whole")
+        assert not await storage.exists("t/images/aa/a")
+        assert await storage.remove_unfinished() == 0
+        for file in tmp_path.glob("t/images/aa/*"):
+            an_hour_ago_s = file.stat().st_mtime - 3601
+            os.utime(file, (an_hour_ago_s, an_hour_ago_s))
+        assert await storage.remove_unfinished() == 1
+        assert not left.exists()
+        assert await storage.get("t/images/aa/b") == b"whole"
+    assert await MemoryStorage().remove_unfinished() == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -17,6 +18,8 @@ log = get_log(__name__)
 JITTER = 0.8, 1.2
 # Of images, in one sweep.
 MOST_PAGES = 100
+# Every file of the store is looked at, which takes a second for a million of them.
+UNFINISHED_INTERVAL_S = 3600.0
 
 
 class Sweeper:
@@ -39,6 +42,7 @@ class Sweeper:
         self._wake = wake
         self._lease_s = lease_s
         self._excused_until: datetime | None = None
+        self._unfinished_at_s = 0.0
 
     async def run(self, interval_s: float) -> None:
         """Sweeps until cancelled, about every `interval_s`; what is down is swept the next time."""
@@ -49,6 +53,7 @@ class Sweeper:
                 self._ring,
                 self._give_up_uploads,
                 self._remove_images,
+                self._remove_unfinished_images,
             ):
                 try:
                     await sweep()
@@ -77,6 +82,12 @@ class Sweeper:
 
     async def _remove_images(self) -> None:
         await self._batches.remove_images(MOST_PAGES)
+
+    async def _remove_unfinished_images(self) -> None:
+        if time.monotonic() >= self._unfinished_at_s:
+            self._unfinished_at_s = time.monotonic() + UNFINISHED_INTERVAL_S
+            if removed := await self._batches.remove_unfinished_images():
+                log.info("images that dead processes were storing are removed", images=removed)
 
     async def _give_up_uploads(self) -> None:
         if given_up := await self._batches.give_up_silent_uploads():
