@@ -124,7 +124,7 @@ async def test_who_gets_no_turn_at_a_host_has_made_no_attempt(emptied):
             for number in range(2):
                 await house.end_batch(f"b-{number}", f"{receiver.url}/{number}")
             await house.deliveries.send_due()
-            later, first = await house.log("default")
+            later, first = sorted(await house.log("default"), key=lambda d: d.attempt_count)
             assert [attempt.status_code for attempt in first.attempts] == [0]
             assert (later.attempts, later.state) == ((), DeliveryState.PENDING)
             assert len(receiver.messages) == 1
