@@ -49,23 +49,32 @@ async def died(house: House, process, within_s: float = 20) -> None:
         assert await asyncio.to_thread(process.wait) == -signal.SIGKILL, house.log("worker")
 
 
-async def finish(house: House, ledger: Ledger) -> None:
+async def finish(house: House, ledger: Ledger, within_s: float = 50) -> None:
     """Starts a worker that nothing kills; all invariants hold in the end."""
     worker = house.start_worker()
-    await house.drained(50)
+    await house.drained(within_s)
     await ledger.check(house.postgres.url, house.images)
     assert await house.end(worker, signal.SIGTERM) == 0
 
 
+async def submit_first(house: House, ledger: Ledger) -> None:
+    """Submits a batch that goes before all earlier ones.
+
+    What these left may be run alone, in children of the worker: there the child would die.
+    """
+    given = pictures(ITEMS, random.randrange(2**31))
+    await house.submit(ledger, given, priority=min(10, len(ledger.batches)))
+
+
 async def worker_dies(house: House, ledger: Ledger, point: str) -> None:
     lease_s = "0.5" if point == "chunk.extended" else "2"
-    await house.submit(ledger, pictures(ITEMS, random.randrange(2**31)))
+    await submit_first(house, ledger)
     variables = {FAILPOINT: f"{point}:1", "CATEGORIZER_WORKER__LEASE_S": lease_s}
     await died(house, house.start_worker(**variables))
 
 
 async def stopping_worker_dies(house: House, ledger: Ledger, point: str) -> None:
-    await house.submit(ledger, pictures(ITEMS, random.randrange(2**31)))
+    await submit_first(house, ledger)
     variables = {FAILPOINT: f"{point}:1", "CATEGORIZER_WORKER__GRACE_S": "0"}
     worker = house.start_worker(**variables)
     await house.until("SELECT count(*) > 0 FROM batch_chunks WHERE state = 'LEASED'", 20)

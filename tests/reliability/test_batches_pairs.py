@@ -59,7 +59,7 @@ class Lives(RuleBasedStateMachine):
         Lives.server = self.runner.run(server_dies(self.house, self.ledger, Lives.server, point))
 
     def teardown(self):
-        self.runner.run(finish(self.house, self.ledger))
+        self.runner.run(finish(self.house, self.ledger, 150))
 
 
 @pytest.mark.slow
@@ -70,6 +70,7 @@ def test_r3_two_deaths_in_any_order(clean_environment):
         house = runner.run(stack.enter_async_context(open_house(Path(folder))))
         house.variables |= {
             "CATEGORIZER_BATCH__UPLOAD_LEASE_S": "2",
+            "CATEGORIZER_BATCH__CHUNK_ITEMS": "8",  # so that fewer items are run alone
             "CATEGORIZER_TEST__FAKE_MODEL": "0,5",
         }
         Lives.house, Lives.runner, Lives.server = house, runner, None
