@@ -10,12 +10,14 @@ from image_categorizer import (
     BatchNotFound,
     BatchRunning,
     CategorizerError,
+    CredentialsInvalid,
     ImageCategorizationClient,
     InvalidRequest,
     RoleInsufficient,
 )
 from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2
+from image_categorizer_server import admin
 from image_categorizer_server.domain import Role
 
 from tests.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_all
@@ -104,6 +106,30 @@ async def test_a_watcher_of_a_server_that_stops_asks_another(settings, server):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     assert from_rpc_error(caught.value).reason == "DRAINING"
+
+
+async def test_a_key_revoked_while_it_watches_hears_no_more(server):
+    async with await server.client() as client:
+        batch = await client.submit_batch(SOURCES)
+        watching = client.watch_batch(batch.batch_id)
+        assert (await anext(watching)).state == "QUEUED"
+        for key in await admin.list_keys():
+            if key.revoke_time is None:
+                await admin.revoke_key(key.key_id)
+        await asyncio.sleep(server.backend.settings.security.key_cache_s)
+        await do_all()
+        with pytest.raises(CredentialsInvalid):
+            await anext(watching)
+
+
+@pytest.mark.parametrize("name", ["\0", "b-\0", "b" * 65, "b-é"])
+async def test_what_never_was_a_name_names_no_batch(client, name):
+    for call in (client.get_batch, client.cancel_batch, client.retry_batch, client.delete_batch):
+        with pytest.raises(BatchNotFound):
+            await call(name)
+    for found in (client.batch_results, client.export_batch, client.watch_batch):
+        with pytest.raises(BatchNotFound):
+            await all_of(found(name))
 
 
 async def test_exports_have_a_line_for_each_item(client):

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,14 +10,12 @@ import typer
 from image_categorizer import (
     Batch,
     BatchOptions,
-    CategorizerError,
-    ImageCategorizationClient,
     image_files,
 )
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from image_categorizer_server.cli.classify import server_of
+from image_categorizer_server.cli.classify import client_of
 from image_categorizer_server.cli.options import AsJson, Data, note, out
 from image_categorizer_server.errors import OperatorError
 
@@ -72,7 +69,7 @@ def submit(
         webhook_url=webhook_url,
         priority=priority,
     )
-    with _client(data) as client, _bar() as bar:
+    with client_of(data) as client, _bar() as bar:
         task = bar.add_task("Uploading", total=len(files), rate="")
         told = Files(files, lambda count: bar.update(task, completed=count))
         try:
@@ -88,7 +85,7 @@ def watch(batch_id: BatchId, data: Data = None, as_json: AsJson = False) -> None
 
     With --json a line for each change.
     """
-    with _client(data) as client, _bar(is_shown=not as_json) as bar:
+    with client_of(data) as client, _bar(is_shown=not as_json) as bar:
         task = bar.add_task("Waiting", total=None, rate="")
         for batch in client.watch_batch(batch_id):
             if as_json:
@@ -107,7 +104,7 @@ def results(
     as_json: AsJson = False,
 ) -> None:
     """Print the results that there are, by image; --json is --format jsonl."""
-    with _client(data) as client:
+    with client_of(data) as client:
         if as_json or file_format != "table":
             form: Literal["jsonl", "csv"] = "csv" if file_format == "csv" else "jsonl"
             for piece in client.export_batch(batch_id, form):
@@ -128,26 +125,15 @@ def results(
 @app.command()
 def cancel(batch_id: BatchId, data: Data = None, as_json: AsJson = False) -> None:
     """End a batch early."""
-    with _client(data) as client:
+    with client_of(data) as client:
         _say(client.cancel_batch(batch_id), as_json)
 
 
 @app.command()
 def retry(batch_id: BatchId, data: Data = None, as_json: AsJson = False) -> None:
     """Begin the failed images of an ended batch again."""
-    with _client(data) as client:
+    with client_of(data) as client:
         _say(client.retry_batch(batch_id), as_json)
-
-
-@contextmanager
-def _client(data: Path | None) -> Iterator[ImageCategorizationClient]:
-    """Yields a client; what it raises becomes a sentence of the command line's."""
-    base_url, api_key = server_of(data)
-    with ImageCategorizationClient(api_key, base_url) as client:
-        try:
-            yield client
-        except CategorizerError as error:
-            raise OperatorError(error.message) from None
 
 
 def _bar(is_shown: bool = True) -> Progress:

@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from image_categorizer import (
     AsyncImageCategorizationClient,
     CategorizerError,
     Classification,
+    ImageCategorizationClient,
     Options,
     Result,
     image_files,
@@ -88,6 +90,23 @@ def server_of(data: Path | None, role: Role = Role.CLASSIFIER) -> tuple[str, str
             "or set CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY."
         )
     return addresses.base_url, client.api_key or _own_key(installation, role)
+
+
+@contextmanager
+def client_of(
+    data: Path | None, role: Role = Role.CLASSIFIER
+) -> Iterator[ImageCategorizationClient]:
+    """Yields a client of that server; what it raises becomes a sentence of the command line's.
+
+    Raises:
+        OperatorError: expected; as `server_of`, and where the server refuses or does not answer.
+    """
+    base_url, api_key = server_of(data, role)
+    with ImageCategorizationClient(api_key, base_url) as client:
+        try:
+            yield client
+        except CategorizerError as error:
+            raise OperatorError(error.message) from None
 
 
 def _own_key(installation: Installation, role: Role) -> str:

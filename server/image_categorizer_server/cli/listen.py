@@ -3,7 +3,7 @@
 import json
 import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from image_categorizer import WebhookInvalid, verify_webhook
@@ -72,10 +72,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(length))
         try:
-            if self.server.secret:
-                content = verify_webhook(self.server.secret, dict(self.headers), body)
-            else:
-                content = json.loads(body)
+            content = self._content(body)
         except (WebhookInvalid, ValueError) as error:
             note().print(f"refused: {error}", markup=False)
             self._answer(400)
@@ -86,6 +83,20 @@ class Handler(BaseHTTPRequestHandler):
         )
         self.server.taken_count += 1
         self._answer(204)
+
+    def _content(self, body: bytes) -> dict[str, Any]:
+        """Returns the message.
+
+        Raises:
+            WebhookInvalid, ValueError: expected; it is none, or not genuine.
+        """
+        if self.server.secret:
+            content = verify_webhook(self.server.secret, dict(self.headers), body)
+        else:
+            content = json.loads(body)
+        if not isinstance(content, dict):
+            raise WebhookInvalid("the message is no JSON object")
+        return content
 
     def _answer(self, status: int) -> None:
         self.send_response(status)

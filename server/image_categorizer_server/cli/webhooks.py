@@ -1,22 +1,18 @@
 """webhooks: who is told when a batch ends, by the command line."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from image_categorizer import CategorizerError, ImageCategorizationClient, Webhook, WebhookDelivery
+from image_categorizer import Webhook, WebhookDelivery
 from rich.table import Table
 
 from image_categorizer_server.cli import listen
-from image_categorizer_server.cli.classify import server_of
+from image_categorizer_server.cli.classify import client_of
 from image_categorizer_server.cli.options import AsJson, Data, note, out
 from image_categorizer_server.domain import Role
-from image_categorizer_server.errors import OperatorError
 
 app = typer.Typer(help="Say who is told when a batch ends.", no_args_is_help=True)
 listen.register(app)
@@ -32,7 +28,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Register an address, and print its name and its secret, which is shown only now."""
-    with _client(data) as client:
+    with client_of(data, Role.OPERATOR) as client:
         _show_secret(client.create_webhook(url), as_json)
 
 
@@ -40,7 +36,7 @@ def create(
 def list_all(data: Data = None, as_json: AsJson = False) -> None:
     """List the webhooks, without their secrets."""
     table = Table("webhook", "state", "address", box=None)
-    with _client(data) as client:
+    with client_of(data, Role.OPERATOR) as client:
         for webhook in client.list_webhooks():
             if as_json:
                 print(json.dumps(_fields(webhook)))
@@ -54,7 +50,7 @@ def list_all(data: Data = None, as_json: AsJson = False) -> None:
 @app.command()
 def delete(webhook_id: WebhookId, data: Data = None) -> None:
     """Remove a webhook and the record of its deliveries."""
-    with _client(data) as client:
+    with client_of(data, Role.OPERATOR) as client:
         client.delete_webhook(webhook_id)
     note().print(f"{webhook_id} is removed", markup=False)
 
@@ -62,7 +58,7 @@ def delete(webhook_id: WebhookId, data: Data = None) -> None:
 @app.command()
 def rotate(webhook_id: WebhookId, data: Data = None, as_json: AsJson = False) -> None:
     """Make a new secret, and print it; for a day messages carry both signatures."""
-    with _client(data) as client:
+    with client_of(data, Role.OPERATOR) as client:
         _show_secret(client.rotate_webhook_secret(webhook_id), as_json)
 
 
@@ -80,7 +76,7 @@ def deliveries(
 ) -> None:
     """Show what was sent, or is to be sent, the newest first."""
     table = Table("delivery", "event", "batch", "state", "attempts", "last answer", box=None)
-    with _client(data) as client:
+    with client_of(data, Role.OPERATOR) as client:
         found = client.webhook_deliveries(webhook_id, batch_id=batch, state=state)
         for _, delivery in zip(range(most), found, strict=False):
             if as_json:
@@ -101,23 +97,12 @@ def redeliver(
     as_json: AsJson = False,
 ) -> None:
     """Send a message again, now."""
-    with _client(data) as client:
+    with client_of(data, Role.OPERATOR) as client:
         delivery = client.redeliver_webhook(webhook_id, delivery_id)
     if as_json:
         print(json.dumps(_fields(delivery)))
     else:
         note().print(f"{delivery_id} is {delivery.state}", markup=False)
-
-
-@contextmanager
-def _client(data: Path | None) -> Iterator[ImageCategorizationClient]:
-    """Yields a client; what it raises becomes a sentence of the command line's."""
-    base_url, api_key = server_of(data, Role.OPERATOR)
-    with ImageCategorizationClient(api_key, base_url) as client:
-        try:
-            yield client
-        except CategorizerError as error:
-            raise OperatorError(error.message) from None
 
 
 def _show_secret(webhook: Webhook, as_json: bool) -> None:

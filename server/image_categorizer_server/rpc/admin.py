@@ -1,7 +1,5 @@
 """AdminService."""
 
-import re
-
 import grpc
 from image_categorizer.v1 import admin_pb2, admin_pb2_grpc
 
@@ -9,12 +7,11 @@ from image_categorizer_server.catalog import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, p
 from image_categorizer_server.errors import DeliveryNotFound, InvalidRequest, WebhookNotFound
 from image_categorizer_server.rpc import convert_webhook as convert
 from image_categorizer_server.rpc.call import current_call
-from image_categorizer_server.rpc.validation import raise_if_any, required
+from image_categorizer_server.rpc.validation import IDENTIFIER, raise_if_any, required
 from image_categorizer_server.webhook_domain import DeliveryState
 from image_categorizer_server.webhooks import Webhooks
 
 Context = grpc.aio.ServicerContext
-IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -135,7 +132,7 @@ def _webhook_id(text: str) -> str:
     wrong: list[tuple[str, str]] = []
     required("webhook_id", text, wrong)
     raise_if_any(wrong)
-    if not IDENTIFIER.fullmatch(text):  # what PostgreSQL would refuse, and never was a name
+    if not IDENTIFIER.fullmatch(text):
         raise WebhookNotFound("there is no webhook of that name")
     return text
 

@@ -1,7 +1,7 @@
 """BatchService."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 import grpc
@@ -64,9 +64,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         context: Context[batch_pb2.UploadBatchRequest, batch_pb2.Batch],
     ) -> batch_pb2.Batch:
         """Serves `UploadBatch` of batch.proto."""
-        readmit = current_call.get().readmit
-        assert readmit is not None
-        files = FileStream(requests, readmit)
+        files = FileStream(requests, _readmit())
         wire = await files.config()
         config = batch_config(wire, wire.options, self._limits, "config.", "config.options.")
         return await self._create(config, files.items())
@@ -77,9 +75,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         context: Context[batch_pb2.UploadBatchFormRequest, batch_pb2.Batch],
     ) -> batch_pb2.Batch:
         """Serves `UploadBatchForm` of batch.proto."""
-        readmit = current_call.get().readmit
-        assert readmit is not None
-        form = Form(requests, readmit, self._archives)
+        form = Form(requests, _readmit(), self._archives)
         wire = await form.config()
         config = batch_config(wire, wire.options, self._limits)
         return await self._create(config, form.items())
@@ -165,9 +161,11 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         context: Context[batch_pb2.WatchBatchRequest, batch_pb2.WatchBatchResponse],
     ) -> AsyncIterator[batch_pb2.WatchBatchResponse]:
         """Serves `WatchBatch` of batch.proto."""
+        readmit = _readmit()
         watched = self._batches.watch(_tenant(), required_id(request.batch_id))
         async with aclosing(self._until_refusing(watched)) as batches:
             async for batch in batches:
+                await readmit()
                 yield batch_pb2.WatchBatchResponse(
                     batch=convert.batch(batch), done=batch.state.has_ended
                 )
@@ -241,6 +239,13 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
 
 def _tenant() -> str:
     return current_call.get().tenant_id
+
+
+def _readmit() -> Callable[[], Awaitable[None]]:
+    """Returns what checks once more that the caller may call."""
+    readmit = current_call.get().readmit
+    assert readmit is not None
+    return readmit
 
 
 def _state(number: batch_pb2.Batch.State.ValueType) -> BatchState | None:

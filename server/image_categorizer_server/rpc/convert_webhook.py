@@ -1,10 +1,8 @@
 """Domain → wire: webhooks and their deliveries."""
 
-from datetime import datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
 from image_categorizer.v1 import admin_pb2
 
+from image_categorizer_server.rpc.convert_batch import timestamp
 from image_categorizer_server.webhook_domain import Delivery, DeliveryAttempt, Webhook
 
 
@@ -15,8 +13,8 @@ def webhook(value: Webhook, secret: str = "") -> admin_pb2.Webhook:
         url=value.url,
         state=admin_pb2.Webhook.State.Value(value.state.value),
         secret=secret,
-        previous_secret_expire_time=_timestamp(value.previous_secret_expire_time),
-        create_time=_timestamp(value.create_time),
+        previous_secret_expire_time=timestamp(value.previous_secret_expire_time),
+        create_time=timestamp(value.create_time),
     )
 
 
@@ -29,25 +27,17 @@ def delivery(value: Delivery) -> admin_pb2.WebhookDelivery:
         batch_id=value.batch_id,
         url=value.url,
         state=admin_pb2.WebhookDelivery.State.Value(value.state.value),
-        next_attempt_time=_timestamp(value.next_attempt_time),
+        next_attempt_time=timestamp(value.next_attempt_time),
         attempt_count=value.attempt_count,
         attempts=map(_attempt, value.attempts),
-        create_time=_timestamp(value.create_time),
-        end_time=_timestamp(value.end_time),
+        create_time=timestamp(value.create_time),
+        end_time=timestamp(value.end_time),
     )
 
 
 def _attempt(value: DeliveryAttempt) -> admin_pb2.WebhookAttempt:
     return admin_pb2.WebhookAttempt(
-        start_time=_timestamp(value.start_time),
+        start_time=timestamp(value.start_time),
         duration_ms=value.duration_ms,
         status_code=value.status_code,
     )
-
-
-def _timestamp(moment: datetime | None) -> Timestamp | None:
-    if moment is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp

@@ -1,5 +1,6 @@
 """Wire → domain: options of a request, every violation named at once (AIP-193)."""
 
+import re
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -8,6 +9,8 @@ from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.inference.aliases import ALIAS, CANARY
 
 MOST_NAME_CHARACTERS = 256
+IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Names that we make; PostgreSQL refuses some of the others, such as those with a NUL."""
 MOST_VERSION_DIGITS = 9
 
 

@@ -5,8 +5,13 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from image_categorizer_server.batch_domain import BatchConfig
-from image_categorizer_server.errors import InvalidRequest
-from image_categorizer_server.rpc.validation import Options, classify_options, raise_if_any
+from image_categorizer_server.errors import BatchNotFound, InvalidRequest
+from image_categorizer_server.rpc.validation import (
+    IDENTIFIER,
+    Options,
+    classify_options,
+    raise_if_any,
+)
 
 MOST_REQUEST_ID_CHARACTERS = 64
 MOST_FILENAME_CHARACTERS = 1024
@@ -110,9 +115,12 @@ def required_id(batch_id: str) -> str:
 
     Raises:
         InvalidRequest: expected; it is missing.
+        BatchNotFound: expected; no batch has ever had such a name.
     """
     if not batch_id:
         raise InvalidRequest.of([("batch_id", "is required")])
+    if not IDENTIFIER.fullmatch(batch_id):
+        raise BatchNotFound("no such batch")
     return batch_id
 
 
