@@ -1,7 +1,8 @@
 """The audit: written in the transaction that does what it tells of, and never changed again.
 
 A trigger refuses UPDATE, DELETE and TRUNCATE.  No text that a client chose is in it, but for the
-hosts of webhooks: what is never removed must not hold what somebody may ask to have removed.
+hosts of webhooks and the ids of requests: what is never removed must not hold what somebody may ask
+to have removed.
 """
 
 import json

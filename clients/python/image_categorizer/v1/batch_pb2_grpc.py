@@ -146,7 +146,8 @@ class BatchServiceServicer:
         file that is no image, or too large, is an item that fails, and the others go on. A call that breaks
         off leaves no batch.
 
-        Possible errors: those of `CreateBatch`; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
+        Possible errors: those of `CreateBatch`, RESOURCE_EXHAUSTED where one piece is larger than a message may
+        be; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,7 +66,8 @@ class BatchServiceStub:
     file that is no image, or too large, is an item that fails, and the others go on. A call that breaks
     off leaves no batch.
 
-    Possible errors: those of `CreateBatch`; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
+    Possible errors: those of `CreateBatch`, RESOURCE_EXHAUSTED where one piece is larger than a message may
+    be; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
     """
     UploadBatchForm: _grpc.StreamUnaryMultiCallable[_batch_pb2.UploadBatchFormRequest, _batch_pb2.Batch]
     """Takes a form (`multipart/form-data`) as it comes: every file in the fields `images[]` or `images` is
@@ -160,7 +161,8 @@ class BatchServiceAsyncStub(BatchServiceStub):
     file that is no image, or too large, is an item that fails, and the others go on. A call that breaks
     off leaves no batch.
 
-    Possible errors: those of `CreateBatch`; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
+    Possible errors: those of `CreateBatch`, RESOURCE_EXHAUSTED where one piece is larger than a message may
+    be; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
     """
     UploadBatchForm: _aio.StreamUnaryMultiCallable[_batch_pb2.UploadBatchFormRequest, _batch_pb2.Batch]  # type: ignore[assignment]
     """Takes a form (`multipart/form-data`) as it comes: every file in the fields `images[]` or `images` is
@@ -263,7 +265,8 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         file that is no image, or too large, is an item that fails, and the others go on. A call that breaks
         off leaves no batch.
 
-        Possible errors: those of `CreateBatch`; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
+        Possible errors: those of `CreateBatch`, RESOURCE_EXHAUSTED where one piece is larger than a message may
+        be; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
         """
 
     @_abc_1.abstractmethod

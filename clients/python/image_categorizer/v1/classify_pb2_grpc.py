@@ -101,6 +101,8 @@ class ClassifyServiceServicer:
         - INVALID_ARGUMENT `FIELD_INVALID`: an option out of range; `google.rpc.BadRequest` names every one.
         - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version; a filter that
         names a category the model does not have.
+        - RESOURCE_EXHAUSTED, with no details, where the message is more than 2.8 times as large as an image
+        may be: gRPC itself refuses it (over REST 413 `IMAGE_TOO_LARGE`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,6 +64,8 @@ class ClassifyServiceStub:
     - INVALID_ARGUMENT `FIELD_INVALID`: an option out of range; `google.rpc.BadRequest` names every one.
     - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version; a filter that
       names a category the model does not have.
+    - RESOURCE_EXHAUSTED, with no details, where the message is more than 2.8 times as large as an image
+      may be: gRPC itself refuses it (over REST 413 `IMAGE_TOO_LARGE`).
     """
     ClassifyUpload: _grpc.UnaryUnaryMultiCallable[_classify_pb2.ClassifyUploadRequest, _classify_pb2.ClassifyResponse]
     """Classifies one image that arrives as an HTTP body: the bytes themselves, or a form
@@ -131,6 +133,8 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
     - INVALID_ARGUMENT `FIELD_INVALID`: an option out of range; `google.rpc.BadRequest` names every one.
     - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version; a filter that
       names a category the model does not have.
+    - RESOURCE_EXHAUSTED, with no details, where the message is more than 2.8 times as large as an image
+      may be: gRPC itself refuses it (over REST 413 `IMAGE_TOO_LARGE`).
     """
     ClassifyUpload: _aio.UnaryUnaryMultiCallable[_classify_pb2.ClassifyUploadRequest, _classify_pb2.ClassifyResponse]  # type: ignore[assignment]
     """Classifies one image that arrives as an HTTP body: the bytes themselves, or a form
@@ -201,6 +205,8 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
         - INVALID_ARGUMENT `FIELD_INVALID`: an option out of range; `google.rpc.BadRequest` names every one.
         - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version; a filter that
           names a category the model does not have.
+        - RESOURCE_EXHAUSTED, with no details, where the message is more than 2.8 times as large as an image
+          may be: gRPC itself refuses it (over REST 413 `IMAGE_TOO_LARGE`).
         """
 
     @_abc_1.abstractmethod
