@@ -61,25 +61,31 @@ SELECT EXISTS (
     SELECT FROM webhook_deliveries WHERE state = 'PENDING' AND next_attempt_time <= $1) AS due
 """
 # Targets that fail are claimed apart from the others, one attempt at a time: dead receivers,
-# however many and slow, leave room.  Arrays, for PostgreSQL makes each of them once, whatever it
-# believes of the table's size.
+# however many and slow, leave room.  Targets are found one by one, each by a look at an index, and
+# of each only what may begin is read: one that is dead may have a hundred thousand waiting.
+# Arrays, for PostgreSQL makes each of them once, whatever it believes of the table's size.
 CLAIM = """
-WITH pending AS (
-    SELECT id, target, next_attempt_time <= $1 AS is_due, next_attempt_time,
-        bool_or(attempt_count > 0) OVER same AS is_failing,
-        count(*) FILTER (WHERE is_under_way AND next_attempt_time > $1) OVER same
-        + row_number() OVER (
-            PARTITION BY target ORDER BY next_attempt_time <= $1 DESC, next_attempt_time, id
-        ) AS place
-    FROM webhook_deliveries
-    WHERE state = 'PENDING' AND target = ANY (ARRAY(
-        SELECT DISTINCT target FROM webhook_deliveries
-        WHERE state = 'PENDING' AND next_attempt_time <= $1))
-    WINDOW same AS (PARTITION BY target)
+WITH RECURSIVE waiting AS (
+    (SELECT target FROM webhook_deliveries WHERE state = 'PENDING' ORDER BY target LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.target FROM webhook_deliveries d
+            WHERE d.state = 'PENDING' AND d.target > w.target ORDER BY d.target LIMIT 1)
+    FROM waiting w WHERE w.target IS NOT NULL
+), targets AS (
+    SELECT w.target,
+        EXISTS (SELECT FROM webhook_deliveries d
+            WHERE d.target = w.target AND d.state = 'PENDING' AND d.attempt_count > 0) AS is_failing,
+        (SELECT count(*) FROM webhook_deliveries d
+            WHERE d.target = w.target AND d.is_under_way AND d.next_attempt_time > $1) AS under_way
+    FROM waiting w WHERE w.target IS NOT NULL
 ), candidates AS (
-    SELECT id FROM pending
-    WHERE is_due AND is_failing = $3 AND place <= CASE WHEN is_failing THEN 1 ELSE $4 END
-    ORDER BY next_attempt_time, id LIMIT $5
+    SELECT due.id FROM targets t CROSS JOIN LATERAL (
+        SELECT d.id, d.next_attempt_time FROM webhook_deliveries d
+        WHERE d.target = t.target AND d.state = 'PENDING' AND d.next_attempt_time <= $1
+        ORDER BY d.next_attempt_time, d.id
+        LIMIT greatest(0, CASE WHEN is_failing THEN 1 ELSE $4::int END - under_way)) due
+    WHERE t.is_failing = $3
+    ORDER BY due.next_attempt_time, due.id LIMIT $5
 ), chosen AS (
     SELECT id, tenant_id, webhook_id FROM webhook_deliveries
     WHERE id = ANY (ARRAY(SELECT id FROM candidates))

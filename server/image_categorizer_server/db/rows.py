@@ -72,7 +72,11 @@ class WebhookDeliveryRow(Model):
         table = "webhook_deliveries"
         indexes = (
             PartialIndex(fields=("next_attempt_time",), condition={"state": "PENDING"}),
-            PartialIndex(fields=("target",), condition={"state": "PENDING"}),
+            PartialIndex(
+                fields=("target", "next_attempt_time", "id"), condition={"state": "PENDING"}
+            ),
+            PartialIndex(fields=("target", "attempt_count"), condition={"state": "PENDING"}),
+            PartialIndex(fields=("target",), condition={"is_under_way": True}),
             Index(fields=("tenant_id", "webhook_id", "id")),
             Index(fields=("end_time",)),
         )
