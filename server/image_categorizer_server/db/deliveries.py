@@ -74,7 +74,8 @@ WITH RECURSIVE waiting AS (
 ), targets AS (
     SELECT w.target,
         EXISTS (SELECT FROM webhook_deliveries d
-            WHERE d.target = w.target AND d.state = 'PENDING' AND d.attempt_count > 0) AS is_failing,
+            WHERE d.target = w.target AND d.state = 'PENDING' AND d.attempt_count > 0
+        ) AS is_failing,
         (SELECT count(*) FROM webhook_deliveries d
             WHERE d.target = w.target AND d.is_under_way AND d.next_attempt_time > $1) AS under_way
     FROM waiting w WHERE w.target IS NOT NULL
