@@ -74,7 +74,7 @@ async def test_equal_requests_at_once_are_one_batch(house: House, ledger: Ledger
     ledger.acknowledged(batch_id, 10)
     await _others(house, ledger, addresses, given, batch_id)
     house.start_worker()
-    await house.drained(30)
+    await house.drained(90)
     await ledger.check(house.postgres.url, house.images)
 
 
