@@ -5,12 +5,10 @@ child that outlives the signal, the next start finds the recorded pids.
 """
 
 import asyncio
-import ctypes
 import json
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -19,9 +17,9 @@ from pathlib import Path
 
 import psutil
 
+from image_categorizer_server.embedded.child import command_of
 from image_categorizer_server.errors import OperatorError
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
 LOG_BYTES = 10_000_000
 LOG_FILES = 3
 MOST_LINE_BYTES = 65_536
@@ -221,14 +219,12 @@ class Supervisor:
         if self._is_stopping:
             raise OperatorError(f"{part.name} was not started: everything is stopping.")
         process = await asyncio.create_subprocess_exec(
-            *part.command,
+            *command_of(os.getpid(), part.stop_signal, part.user, part.command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE if self._logs else None,
             stderr=asyncio.subprocess.STDOUT if self._logs else None,
             env=part.environment,
-            user=part.user,
             start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
-            preexec_fn=_die_with_parent(part.stop_signal),
         )
         child = _Child(part, process, asyncio.create_task(self._read(part, process)))
         self._children[part.name] = child
@@ -257,19 +253,6 @@ class Supervisor:
             }
             entries.append(entry)
         self._pid_file.write_text(json.dumps(entries))
-
-
-def _die_with_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
-    if sys.platform != "linux":
-        return None
-    libc, parent = ctypes.CDLL(None), os.getpid()
-
-    def ask() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, int(stop_signal))
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-
-    return ask
 
 
 def _rotating_log(name: str, file: Path) -> logging.Logger:
