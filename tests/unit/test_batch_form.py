@@ -1,11 +1,14 @@
 """Forms of files at the edge, and the zip files in them."""
 
+import os
+import resource
+
 import pytest
 from google.api.httpbody_pb2 import HttpBody
 from image_categorizer.v1.batch_pb2 import (
     UploadBatchFormRequest,
 )
-from image_categorizer_server.errors import BatchTooLarge, InvalidRequest
+from image_categorizer_server.errors import BatchTooLarge, DependencyDown, InvalidRequest
 from image_categorizer_server.rpc.archive import ArchiveLimits, unpacked
 from image_categorizer_server.rpc.batch_form import Form
 
@@ -117,6 +120,18 @@ async def test_a_zip_file_that_is_or_becomes_too_large_is_refused(limits, words)
     packed = archive(a=b"a" * 900, b=b"b" * 900, c=b"c" * 900)
     with pytest.raises(BatchTooLarge, match=words):
         await unzip(packed, **limits)
+
+
+async def test_a_disk_without_room_for_a_zip_file_is_nobody_s_fault():
+    packed = archive(a=os.urandom(2**17))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
+    try:
+        with pytest.raises(DependencyDown, match="no room"):
+            await unzip(packed)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(await unzip(packed)) == 1
 
 
 async def test_a_zip_bomb_is_refused_before_it_is_unpacked(monkeypatch):

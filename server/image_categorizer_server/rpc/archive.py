@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO, Self
 
 from image_categorizer_server.batches import NewItem
-from image_categorizer_server.errors import BatchTooLarge, InvalidRequest
+from image_categorizer_server.errors import BatchTooLarge, DependencyDown, InvalidRequest
 from image_categorizer_server.rpc.validation_batch import checked_filename
+from image_categorizer_server.telemetry import get_log
 
+log = get_log(__name__)
 ARCHIVE_TYPES = frozenset({"application/zip", "application/x-zip-compressed"})
 PIECE_BYTES = 2**18
 IS_ENCRYPTED = 0x1
@@ -74,15 +76,20 @@ async def unpacked(content: AsyncIterator[bytes], limits: ArchiveLimits) -> Asyn
     Raises:
         InvalidRequest: expected; it is damaged, encrypted, or a name in it leads elsewhere.
         BatchTooLarge: expected; it is larger, or would become larger, than may be.
+        DependencyDown: expected; the disk has no room for it.
     """
-    with tempfile.TemporaryFile() as file:
-        size_bytes = await _store(content, file, limits.max_bytes)
-        archive = await asyncio.to_thread(_opened, file, size_bytes, limits)
-        with closing(archive):
-            for entry in _entries(archive, size_bytes, limits):
-                opened = _Entry(archive, entry)
-                yield NewItem(checked_filename(entry.filename, FIELD), opened, None)
-                opened.close()
+    try:
+        with tempfile.TemporaryFile() as file:
+            size_bytes = await _store(content, file, limits.max_bytes)
+            archive = await asyncio.to_thread(_opened, file, size_bytes, limits)
+            with closing(archive):
+                for entry in _entries(archive, size_bytes, limits):
+                    opened = _Entry(archive, entry)
+                    yield NewItem(checked_filename(entry.filename, FIELD), opened, None)
+                    opened.close()
+    except OSError as error:
+        log.warning("no room for a zip file", folder=tempfile.gettempdir(), error=str(error))
+        raise DependencyDown("the server has no room for a zip file now") from error
 
 
 async def _store(content: AsyncIterator[bytes], file: BinaryIO, max_bytes: int) -> int:
