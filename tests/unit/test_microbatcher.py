@@ -92,6 +92,48 @@ async def test_interactive_goes_first_and_batch_is_not_starved(make, device):
     assert [order.index(101), order.index(102)] == [3, 7]  # a quarter of the turns
 
 
+async def test_bulk_work_alone_leaves_in_the_least_size_that_is_efficient(make, device):
+    table = {1: 0.010, 2: 0.011, 4: 0.020}
+    bulk = [image(value, lane=Lane.BATCH) for value in range(101, 107)]
+    batcher = make(table=table, max_queued=20)
+    tasks = await behind_a_held_device(batcher, device, bulk)
+    device.free.set()
+    outcomes = await asyncio.gather(*tasks)
+    assert device.sizes == [1, 2, 2, 2]
+    assert {o.close_reason for o in outcomes[1:]} == {FULL}
+
+
+async def test_bulk_work_does_not_fill_up_a_micro_batch_that_somebody_waits_for(make, device):
+    table = {1: 0.010, 2: 0.011, 4: 0.020}
+    bulk = [image(value, lane=Lane.BATCH) for value in range(101, 105)]
+    batcher = make(table=table, max_queued=20)
+    tasks = await behind_a_held_device(batcher, device, [*bulk, image(1)])
+    device.free.set()
+    await asyncio.gather(*tasks)
+    assert device.batches[1][0] == 1
+    assert device.sizes == [1, 2, 2, 1]
+
+
+async def test_a_runner_that_decodes_stops_where_bulk_work_is_efficient(make, device):
+    decoded = []
+
+    def bulk(value):
+        made = image(value, lane=Lane.BATCH)
+        prepare = made.prepare
+        made.prepare = lambda: decoded.append(value) or prepare()
+        return made
+
+    batcher = make(decoders=0, table={1: 0.010, 2: 0.011, 4: 0.020}, max_queued=40)
+    device.free.clear()
+    tasks = [asyncio.create_task(batcher.submit(bulk(value))) for value in range(20, 28)]
+    while not device.batches:
+        await asyncio.sleep(0.001)
+    assert len(decoded) == len(device.batches[0]) <= 2
+    device.free.set()
+    assert values(await asyncio.gather(*tasks)) == list(range(20, 28))
+    assert max(device.sizes) <= 2
+
+
 async def test_tenants_take_turns(make, device):
     many = [image(value, tenant_id="a", in_s=5) for value in range(1, 5)]
     few = [image(value, tenant_id="b") for value in (11, 12)]

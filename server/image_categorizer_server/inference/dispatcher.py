@@ -6,6 +6,9 @@ urgent image late leaves smaller (`DEADLINE`); in a backlog it drops that image,
 would make all those behind it late.  Where `max_delay_s` is set, a micro-batch that is not full
 waits as long for company (`DELAY`), unless an image would be late by it (`DEADLINE`).
 
+Lane BATCH alone fills a micro-batch with the least size that is about as efficient as the largest,
+in decoding too: whoever comes meanwhile in lane INTERACTIVE waits for no more than that.
+
 No threads and no locks of its own: `MicroBatcher` guards it.
 """
 
@@ -66,7 +69,7 @@ class Dispatcher:
         """
         wait_s: float | None = None
         if is_runner:
-            enough = 1 if self._policy.decoders else self._guard.max_size
+            enough = 1 if self._policy.decoders else self._full_size(self.undecoded)
             if len(self.decoded) >= enough or not self.undecoded:
                 batch, wait_s = self._close()
                 if batch:
@@ -103,7 +106,7 @@ class Dispatcher:
 
     def _close(self) -> tuple[Batch | None, float | None]:
         """Returns the micro-batch that leaves now, or how long it waits for company."""
-        most = self._guard.max_size
+        most = self._full_size(self.decoded)
         waiting = len(self.decoded)
         if not waiting:
             return None, None
@@ -136,10 +139,18 @@ class Dispatcher:
             self.decoded.push(entry)
         return Batch(entries[:fitting], BatchCloseReason.DEADLINE)
 
+    def _full_size(self, queue: LaneQueue[Entry]) -> int:
+        """Returns how many of what waits there make a micro-batch full."""
+        most = self._guard.max_size
+        if queue.lane(Lane.INTERACTIVE):
+            return most
+        return self._table.least_efficient(most)
+
     def _take(self, most: int) -> list[Entry]:
         entries: list[Entry] = []
         least_s = self._least_s()
-        while self.decoded and len(entries) < most:
+        # Beyond it, images of lane BATCH come only with those of INTERACTIVE, by their share.
+        while self.decoded and len(entries) < min(most, self._full_size(self.decoded)):
             entry = self.decoded.pop()
             if self._is_worth_it(entry, least_s):
                 entries.append(entry)

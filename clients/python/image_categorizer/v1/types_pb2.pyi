@@ -119,7 +119,9 @@ class Timing(_message.Message):
         IDLE: Timing._BatchCloseReason.ValueType  # 1
         """The device was free: the micro-batch took what was waiting and waited for nobody."""
         FULL: Timing._BatchCloseReason.ValueType  # 2
-        """The micro-batch reached the largest size that the server allows."""
+        """The micro-batch reached the largest size that the server allows; of images in lane BATCH alone,
+        the least that is about as efficient.
+        """
         DEADLINE: Timing._BatchCloseReason.ValueType  # 3
         """Waiting longer would have made an image miss its deadline."""
         DELAY: Timing._BatchCloseReason.ValueType  # 4
@@ -133,7 +135,9 @@ class Timing(_message.Message):
     IDLE: Timing.BatchCloseReason.ValueType  # 1
     """The device was free: the micro-batch took what was waiting and waited for nobody."""
     FULL: Timing.BatchCloseReason.ValueType  # 2
-    """The micro-batch reached the largest size that the server allows."""
+    """The micro-batch reached the largest size that the server allows; of images in lane BATCH alone,
+    the least that is about as efficient.
+    """
     DEADLINE: Timing.BatchCloseReason.ValueType  # 3
     """Waiting longer would have made an image miss its deadline."""
     DELAY: Timing.BatchCloseReason.ValueType  # 4
