@@ -10,8 +10,10 @@ DEFAULT_TOP_K = 5
 
 
 class Role(IntEnum):
-    """What a caller may do; each role may do all that the ones before it may."""
+    """What a caller may do; each role but WORKER may do all that the ones before it may."""
 
+    WORKER = 0
+    """Classifies the images of batches, for the tenants whose they are, and does nothing else."""
     VIEWER = 1
     CLASSIFIER = 2
     OPERATOR = 3

@@ -57,7 +57,7 @@ async def batches(settings, database) -> AsyncIterator[Batches]:
 async def tools_of(settings: Settings) -> AsyncIterator[Tools]:
     """A running server, and what a worker needs to use it."""
     async with running_server(settings) as server:
-        client = {"base_url": server.address, "api_key": await server.key(Role.CLASSIFIER)}
+        client = {"base_url": server.address, "api_key": await server.key(Role.WORKER)}
         calls = settings.client.model_copy(update=client)
         async with open_parts(settings.model_copy(update={"client": calls})) as parts:
             yield parts.tools
@@ -220,11 +220,11 @@ class FlakyFeeds(Feeds):
         self._every = every
         self.calls = 0
 
-    async def classify(self, options, content):
+    async def classify(self, tenant_id, options, content):
         self.calls += 1
         if self.calls % self._every == 0:
             raise CallFailed(ServerBusy("the connection broke"))
-        return await self._real.classify(options, content)
+        return await self._real.classify(tenant_id, options, content)
 
 
 async def test_faults_that_pass_cost_no_item(settings, batches):

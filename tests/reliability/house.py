@@ -58,6 +58,7 @@ class House:
     folder: Path
     sockets: Path
     api_key: str = ""
+    worker_key: str = ""
     redis_process: subprocess.Popen[bytes] | None = None
     postgres_process: subprocess.Popen[bytes] | None = None
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -90,7 +91,7 @@ class House:
             "CATEGORIZER_SERVER__BIND": self.address,
             "CATEGORIZER_TEST__FAKE_MODEL": "0,0",
             "CATEGORIZER_CLIENT__BASE_URL": self.address,
-            "CATEGORIZER_CLIENT__API_KEY": self.api_key,
+            "CATEGORIZER_CLIENT__API_KEY": self.worker_key,
             "CATEGORIZER_CACHE__TTL_S": "0",
             **self.variables,
             **variables,
@@ -247,6 +248,7 @@ async def open_house(data: Path) -> AsyncIterator[House]:
         await migrate(postgres.url, DatabaseSettings())
         async with open_database(postgres.url, DatabaseSettings()):
             house.api_key = (await admin.create_key("test", Role.CLASSIFIER)).secret
+            house.worker_key = (await admin.create_key("workers", Role.WORKER)).secret
         yield house
     finally:
         house.end_all()

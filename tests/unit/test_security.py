@@ -15,7 +15,7 @@ from image_categorizer_server.errors import (
 )
 from image_categorizer_server.security.authenticator import Authenticator
 from image_categorizer_server.security.keys import is_well_formed, new_key, sha256_of
-from image_categorizer_server.security.roles import LEAST_ROLE, PUBLIC, authorize
+from image_categorizer_server.security.roles import LEAST_ROLE, OF_WORKERS, PUBLIC, authorize
 
 METHODS = [
     f"/{service.full_name}/{method.name}"
@@ -133,13 +133,22 @@ def principal(role):
 
 
 @pytest.mark.parametrize("method", LEAST_ROLE)
-@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.WORKER])
 def test_each_role_may_do_what_smaller_roles_may(method, role):
     if role >= LEAST_ROLE[method]:
         authorize(principal(role), method)
     else:
         with pytest.raises(RoleInsufficient, match=role.name.lower()):
             authorize(principal(role), method)
+
+
+@pytest.mark.parametrize("method", LEAST_ROLE)
+def test_workers_may_do_their_work_and_nothing_else(method):
+    if method in OF_WORKERS:
+        authorize(principal(Role.WORKER), method)
+    else:
+        with pytest.raises(RoleInsufficient, match="worker"):
+            authorize(principal(Role.WORKER), method)
 
 
 def test_an_rpc_without_a_row_is_refused():

@@ -29,6 +29,7 @@ class Sender:
 
     def __init__(self, chunk: Chunk, feeds: Feeds, settings: WorkerSettings) -> None:
         self._chunk = chunk
+        self._whose = chunk.tenant_id, chunk.options
         self._feeds = feeds
         self._settings = settings
         self._breaks = chunk.breaks
@@ -48,9 +49,9 @@ class Sender:
             is_alone = self._breaks.get(number, 0) >= self._settings.suspect_breaks
             try:
                 if not is_alone:
-                    return await self._feeds.classify(self._chunk.options, content)
+                    return await self._feeds.classify(*self._whose, content)
                 async with self._feeds.alone, suspects.turn():
-                    return await self._feeds.classify_alone(self._chunk.options, content)
+                    return await self._feeds.classify_alone(*self._whose, content)
             except ServerDied:
                 count = await self._count(number)
             if count >= self._settings.suspect_breaks + self._settings.fatal_breaks:

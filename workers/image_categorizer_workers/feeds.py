@@ -1,4 +1,4 @@
-"""Streams to the server that stay open: one for each set of options in use.
+"""Streams to the server that stay open: one for each tenant and set of options in use.
 
 A ClassifyStream call pays for itself when many images pass through it, also those of different
 chunks and batches.  It is closed when nothing has passed for a while.
@@ -20,6 +20,8 @@ from image_categorizer import (
 from image_categorizer_server.domain import ClassifyOptions
 
 Broken = Callable[[Sequence[str]], None]
+Kind = tuple[str, ClassifyOptions]
+"""What the images of one stream have in common: their tenant, and how they are classified."""
 OpenStream = Callable[[AsyncIterator[Source], Broken], AsyncIterator[Result]]
 
 
@@ -51,11 +53,13 @@ class Feeds:
         """
         self._client = client
         self._idle_s = idle_s
-        self._feeds: dict[ClassifyOptions, _Feed] = {}
+        self._feeds: dict[Kind, _Feed] = {}
         self.alone = asyncio.Lock()
         """To be held by who calls `classify_alone`."""
 
-    async def classify(self, options: ClassifyOptions, content: bytes) -> Classification:
+    async def classify(
+        self, tenant_id: str, options: ClassifyOptions, content: bytes
+    ) -> Classification:
         """Returns what an image shows; waits as long as the server needs, and is tried again there.
 
         Raises:
@@ -63,31 +67,35 @@ class Feeds:
             CallFailed: expected; the server cannot be reached, or refuses the whole stream.
             ServerDied: expected; as it says.
         """
-        feed = self._feeds.get(options)
+        kind = tenant_id, options
+        feed = self._feeds.get(kind)
         if feed is None:
-            feed = self._feeds[options] = self._opened(options, lambda: self._forget(options))
+            feed = self._feeds[kind] = self._opened(kind, lambda: self._forget(kind))
         return await feed.classify(content)
 
-    async def classify_alone(self, options: ClassifyOptions, content: bytes) -> Classification:
+    async def classify_alone(
+        self, tenant_id: str, options: ClassifyOptions, content: bytes
+    ) -> Classification:
         """As `classify`, but over a stream of its own."""
-        feed = self._opened(options, lambda: None)
+        feed = self._opened((tenant_id, options), lambda: None)
         try:
             return await feed.classify(content)
         finally:
             await feed.close()
 
-    def _opened(self, options: ClassifyOptions, ended: Callable[[], None]) -> "_Feed":
+    def _opened(self, kind: Kind, ended: Callable[[], None]) -> "_Feed":
+        tenant_id, options = kind
         wanted = _wire_options(options)
         return _Feed(
             lambda sources, broken: self._client.classify_stream(
-                sources, lane="BATCH", on_break=broken, **wanted
+                sources, lane="BATCH", on_break=broken, tenant_id=tenant_id, **wanted
             ),
             self._idle_s,
             ended,
         )
 
-    def _forget(self, options: ClassifyOptions) -> None:
-        del self._feeds[options]
+    def _forget(self, kind: Kind) -> None:
+        del self._feeds[kind]
 
     async def close(self) -> None:
         """Ends all streams; who still waits gets a CancelledError."""

@@ -120,11 +120,18 @@ class Ledger:
     Open are those between their source and the moment at which the caller has their result.
     """
 
-    def __init__(self, options: Options, lane: Lane, on_break: Broken | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        lane: Lane,
+        on_break: Broken | None = None,
+        tenant_id: str = "",
+    ) -> None:
         self.config = classify_pb2.ClassifyStreamRequest(
             config=classify_pb2.ClassifyStreamConfig(
                 options=classify_pb2.ClassifyOptions(**options),
                 lane=classify_pb2.ClassifyStreamConfig.Lane.Value(lane),
+                tenant_id=tenant_id,
             )
         )
         self.is_exhausted = False

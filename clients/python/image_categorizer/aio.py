@@ -91,12 +91,14 @@ class AsyncImageCategorizationClient(AsyncBatchMethods, AsyncWebhookMethods):
         lane: Lane = "BATCH",
         on_progress: Progress | None = None,
         on_break: Broken | None = None,
+        tenant_id: str = "",
         **options: Unpack[Options],
     ) -> AsyncIterator[Result]:
         """Yields what many images show; see `ImageCategorizationClient.classify_stream`.
 
         `on_break` hears of each call that the server took, and that ended without its word, which
         images it had: one of them may have killed it.  They are sent again, unless it raises.
+        `tenant_id` says whose the images are; only keys of the role worker may.
         """
 
         async def max_image_bytes() -> int:
@@ -106,7 +108,7 @@ class AsyncImageCategorizationClient(AsyncBatchMethods, AsyncWebhookMethods):
             lambda: self._classify.ClassifyStream(metadata=self._headers),
             max_image_bytes,
             sources,
-            Ledger(options, lane, on_break),
+            Ledger(options, lane, on_break, tenant_id),
             on_progress,
         )
         return stream.results()

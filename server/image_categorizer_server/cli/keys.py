@@ -22,8 +22,9 @@ app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 
 
 class RoleName(StrEnum):
-    """The roles, each of which may do all that the ones before it may."""
+    """The roles, each of which but `worker` may do all that the ones before it may."""
 
+    WORKER = "worker"
     VIEWER = "viewer"
     CLASSIFIER = "classifier"
     OPERATOR = "operator"

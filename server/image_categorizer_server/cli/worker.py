@@ -10,6 +10,7 @@ from image_categorizer_server.cli.classify import server_of
 from image_categorizer_server.cli.keys import with_database
 from image_categorizer_server.cli.options import Data, note
 from image_categorizer_server.db.pending import Pending, count_pending
+from image_categorizer_server.domain import Role
 from image_categorizer_server.embedded.installation import settings_for
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.failpoints import NAMES
@@ -29,13 +30,14 @@ def worker(data: Data = None) -> None:
     """Run WORKER_COUNT worker processes, for production; `up` has one already.
 
     Settings come from the environment; CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY
-    say where the server is and who calls it. With --data they work for a running `up`.
+    say where the server is and who calls it: a key of the role worker. With --data they work
+    for a running `up`.
     """
     from image_categorizer_server.embedded.workers import work_together
 
     settings = settings_for(data)
     configure_logging(settings.log_level, settings.log_format)
-    base_url, api_key = server_of(data)
+    base_url, api_key = server_of(data, Role.WORKER)
     environment = {
         "DATABASE_URL": settings.database_url,
         "REDIS_URL": settings.redis_url,

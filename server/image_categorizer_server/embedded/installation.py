@@ -5,7 +5,7 @@
        installation.json  where the parts answer; read by the other commands
        client.key         the command line's own key (role classifier), made when first needed
        operator.key       another one, for what takes an operator
-       worker.key         the workers' own (role classifier)
+       worker.key         the workers' own (role worker)
        up.lock            held by a running `up`
 """
 

@@ -101,9 +101,9 @@ async def worker_key(
         if file.exists():
             secret = file.read_text().strip()
             key = await find_key(sha256_of(secret))
-            if key and not key.revoke_time:
+            if key and not key.revoke_time and key.role is Role.WORKER:
                 return secret
-        secret = (await admin.create_key("workers", Role.CLASSIFIER)).secret
+        secret = (await admin.create_key("workers", Role.WORKER)).secret
     file.touch(mode=0o600)
     file.write_text(secret)
     return secret

@@ -18,6 +18,8 @@ class Call:
     """Set once authenticated; None for public RPCs."""
     deadline_s: float = math.inf
     """When the answer must be ready, on the clock of `time.monotonic`."""
+    on_behalf_of: str = ""
+    """The tenant that a worker names; empty where the caller is to be served as its own."""
     readmit: Callable[[], Awaitable[None]] | None = None
     """Checks once more that the caller may call; only streams last long enough to need it."""
     start_s: float = field(default_factory=time.perf_counter)
@@ -29,9 +31,9 @@ class Call:
 
     @property
     def tenant_id(self) -> str:
-        """The caller's tenant."""
+        """Whose the call is: the caller's tenant, or the one that a worker names."""
         assert self.principal is not None, "public RPCs have no tenant"
-        return self.principal.tenant_id
+        return self.on_behalf_of or self.principal.tenant_id
 
 
 current_call: ContextVar[Call] = ContextVar("current_call")

@@ -16,7 +16,7 @@ from dataclasses import replace
 import grpc
 from image_categorizer.v1 import classify_pb2
 
-from image_categorizer_server.domain import ClassifyOptions, Lane
+from image_categorizer_server.domain import ClassifyOptions, Lane, Role
 from image_categorizer_server.errors import (
     CategorizerError,
     DeadlineExceeded,
@@ -25,6 +25,7 @@ from image_categorizer_server.errors import (
     InvalidRequest,
     ModelLoading,
     Overloaded,
+    RoleInsufficient,
 )
 from image_categorizer_server.rpc import convert
 from image_categorizer_server.rpc.call import current_call
@@ -39,6 +40,7 @@ Context = grpc.aio.ServicerContext[Request, Response]
 Classify = Callable[[bytes, ClassifyOptions, Lane], Awaitable[classify_pb2.ClassifyResponse]]
 METHOD = "ClassifyStream"
 MOST_KEY_CHARACTERS = 256
+MOST_TENANT_CHARACTERS = 64
 # Those who were refused together shall not come back together.
 JITTER = (0.5, 1.5)
 LANES = {
@@ -103,6 +105,7 @@ class ItemStream:
 
         Raises:
             InvalidRequest: expected; a message is not what it must be, or an item's key is wrong.
+            RoleInsufficient: expected; a tenant is named by who is no worker.
             Draining: expected; the server stops, and the client has not closed its side.
             CategorizerError: expected; the caller may not call any more.
         """
@@ -150,9 +153,21 @@ class ItemStream:
         if config.lane not in LANES:
             raise InvalidRequest.of([("config.lane", f"{config.lane} is no lane")])
         self._lane = LANES[config.lane]
+        self._serve_tenant(config.tenant_id)
         self._options = classify_options(
             config.options, self._max_filter_categories, "config.options."
         )
+
+    def _serve_tenant(self, tenant_id: str) -> None:
+        """Takes the images for a tenant's where a worker says so."""
+        if not tenant_id:
+            return
+        if self._call.principal is None or self._call.principal.role is not Role.WORKER:
+            raise RoleInsufficient("only the role 'worker' may name a tenant")
+        if len(tenant_id) > MOST_TENANT_CHARACTERS:
+            text = f"must have at most {MOST_TENANT_CHARACTERS} characters, has {len(tenant_id)}"
+            raise InvalidRequest.of([("config.tenant_id", text)])
+        self._call.on_behalf_of = tenant_id
 
     def _checked(self, message: Request) -> Item:
         if message.WhichOneof("message") != "item":

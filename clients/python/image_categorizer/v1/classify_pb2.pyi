@@ -353,8 +353,13 @@ class ClassifyStreamConfig(_message.Message):
 
     OPTIONS_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
     lane: Global___ClassifyStreamConfig.Lane.ValueType
     """The queue that the items wait in. Default INTERACTIVE."""
+    tenant_id: _builtins.str
+    """Whose images these are, where it is not the caller's own tenant: 64 characters at most. Only
+    callers of the role `worker`, which carry batches, may set it; others get PERMISSION_DENIED.
+    """
     @_builtins.property
     def options(self) -> Global___ClassifyOptions:
         """The options of all items."""
@@ -364,10 +369,11 @@ class ClassifyStreamConfig(_message.Message):
         *,
         options: Global___ClassifyOptions | None = ...,
         lane: Global___ClassifyStreamConfig.Lane.ValueType = ...,
+        tenant_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "options", b"options", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
