@@ -67,6 +67,14 @@ FAULTS = {
         LEFT JOIN audit_events a ON a.tenant_id = b.tenant_id AND a.resource = b.batch_id
         AND a.action IN ('batch.completed', 'batch.cancelled', 'batch.failed') GROUP BY b.batch_id
         HAVING count(a.event_id) <> b.run_count - (b.end_time IS NULL)::int""",
+    "I4 the audit tells not of every item that processes died of, or of more": """
+        SELECT batch_id, r.items, a.items FROM batches b CROSS JOIN LATERAL (
+            SELECT array_agg(number ORDER BY number) AS items FROM batch_results
+            WHERE batch_id = b.batch_id AND reason LIKE 'ITEM_KILLED_%') r
+        CROSS JOIN LATERAL (
+            SELECT array_agg((detail->>'number')::int ORDER BY (detail->>'number')::int) AS items
+            FROM audit_events WHERE resource = b.batch_id AND action = 'batch.item_buried') a
+        WHERE run_count = 1 AND r.items IS DISTINCT FROM a.items""",
     "I4 times of a batch": """
         SELECT batch_id FROM batches WHERE (end_time IS NULL)
         <> (state NOT IN ('COMPLETED', 'CANCELLED', 'FAILED'))""",

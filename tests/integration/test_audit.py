@@ -6,13 +6,13 @@ import asyncpg
 import pytest
 from image_categorizer import BatchRunning
 from image_categorizer_server.audit_domain import Actor, current_actor
-from image_categorizer_server.batch_domain import BatchConfig
+from image_categorizer_server.batch_domain import BatchConfig, ItemError, ItemOutcome
 from image_categorizer_server.batch_groups import BatchSettings
 from image_categorizer_server.batches import Batches
 from image_categorizer_server.db import chunks, results, webhooks
 from image_categorizer_server.db.database import connected
 from image_categorizer_server.domain import Role
-from image_categorizer_server.errors import BatchNotFound
+from image_categorizer_server.errors import BatchNotFound, ItemKilledServers
 from image_categorizer_server.fetcher import open_fetcher
 from image_categorizer_server.outside_groups import FetchSettings
 from image_categorizer_server.storage import MemoryStorage
@@ -20,7 +20,7 @@ from image_categorizer_server.webhook_domain import WebhookState
 from image_categorizer_server.webhook_groups import WebhookSettings
 from image_categorizer_server.webhooks import Webhooks
 
-from tests.batch_tools import do_all, do_chunk, failed_outcome, files
+from tests.batch_tools import do_all, do_chunk, failed_outcome, files, right_outcome
 from tests.integration.conftest import running_server
 from tests.pictures import jpeg
 
@@ -126,6 +126,27 @@ async def test_what_is_refused_changed_nothing(batches):
     await batches.create("t1", "k-1", BatchConfig(), files([b""]))
     # An empty file is an item that failed at once, and so the batch has ended.
     assert await actions() == ["batch.create", "batch.completed"]
+
+
+async def test_items_that_processes_die_of_are_written_down(batches):
+    batch = await batches.create("t1", "k-1", BatchConfig(), files([b"a"]))
+    other = await batches.create("t1", "k-1", BatchConfig(), files([b"b", b"c"]))
+    for _ in range(3):
+        await chunks.bury(await chunks.claim("w", 30))
+    expected = {"number": 0, "reason": "ITEM_KILLED_WORKERS"}
+    found = await events(batch.batch_id)
+    assert found[1] == ("batch.item_buried", batch.batch_id, expected)
+    assert [action for action, _, _ in found[2:]] == ["batch.completed"]
+    chunk = await chunks.claim("w", 30)
+    outcomes = [
+        right_outcome(chunk.items[0]),
+        ItemOutcome(1, error=ItemError(ItemKilledServers.status, ItemKilledServers.reason, "")),
+    ]
+    assert await results.record(chunk, outcomes)
+    found = await events(other.batch_id)
+    expected = {"number": 1, "reason": "ITEM_KILLED_SERVERS"}
+    assert found[1] == ("batch.item_buried", other.batch_id, expected)
+    assert [action for action, _, _ in found[2:]] == ["batch.completed"]
 
 
 async def test_a_failed_item_s_retry_tells_how_many(batches):

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from image_categorizer_server.audit_domain import AuditAction
+from image_categorizer_server.db.audit import note
 from image_categorizer_server.db.locks import resting_state
 from image_categorizer_server.errors import ItemKilledWorkers
 
@@ -76,11 +78,27 @@ async def count_death(
             f"{deaths} processes died while they worked on it",
             now,
         )
+        number = chunk["first_item"]
+        await note_burial(connection, batch, number, ItemKilledWorkers.reason, now)
     elif deaths >= ALONE_AFTER_DEATHS and not chunk["is_alone"]:
         await connection.execute(SPLIT, *key, state, deaths)
         await connection.execute(CLOSE, *key, deaths)
     else:
         await connection.execute(REST, *key, state, deaths)
+
+
+async def note_burial(connection: Any, batch: Any, number: int, reason: str, now: datetime) -> None:
+    """Writes down for the audit that an item failed because processes die of it.
+
+    Args:
+        connection: has the transaction open in which it fails.
+        batch: the row of the batch.
+        number: of the item.
+        reason: of its error.
+        now: the moment to write down.
+    """
+    names = (batch["tenant_id"], AuditAction.BATCH_ITEM_BURIED, batch["batch_id"])
+    await note(connection, *names, now, number=number, reason=reason)
 
 
 async def end_lease(connection: Any, batch: Any, chunk: Any) -> None:

@@ -8,6 +8,7 @@ from image_categorizer_server import clock, failpoints
 from image_categorizer_server.batch_domain import Chunk, ItemOutcome, ItemResult
 from image_categorizer_server.db.chunks import lock_lease
 from image_categorizer_server.db.database import connected, transaction
+from image_categorizer_server.db.deaths import note_burial
 from image_categorizer_server.db.encoding import (
     OK,
     RATE_WINDOW_S,
@@ -15,6 +16,7 @@ from image_categorizer_server.db.encoding import (
     result_from_row,
 )
 from image_categorizer_server.db.locks import lock_batch, settle
+from image_categorizer_server.errors import ItemKilledServers
 
 INSERT = """
 INSERT INTO batch_results (batch_id, number, tenant_id, status, reason, message, predictions,
@@ -26,7 +28,7 @@ FROM unnest($4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[
     model_digest)
 WHERE o.number >= $12 AND o.number < $13
 ON CONFLICT DO NOTHING
-RETURNING status
+RETURNING number, status, reason
 """
 # The rate is measured from the mark before the last: see `encoding._rate`.
 COUNT = """
@@ -89,6 +91,9 @@ async def record(chunk: Chunk, outcomes: Sequence[ItemOutcome]) -> bool:
             row["first_item"],
             row["first_item"] + row["item_count"],
         )
+        for failed in written:
+            if failed["reason"] == ItemKilledServers.reason:
+                await note_burial(connection, batch, failed["number"], failed["reason"], now)
         succeeded = sum(r["status"] == OK for r in written)
         await _count(connection, chunk, succeeded, len(written) - succeeded, now)
         has_ended = await settle(connection, chunk.batch_id, now)
