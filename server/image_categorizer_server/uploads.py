@@ -86,7 +86,11 @@ class Upload:
         return self._hash.hexdigest()
 
     async def __aenter__(self) -> Self:
-        await rows.begin_upload(self._tenant_id, self._batch_id, self._settings.upload_lease_s)
+        try:
+            await rows.begin_upload(self._tenant_id, self._batch_id, self._settings.upload_lease_s)
+        except BaseException:  # a caller who leaves now may have been entered
+            await asyncio.shield(asyncio.ensure_future(self._give_up()))
+            raise
         self._beating = asyncio.create_task(self._beat())
         return self
 

@@ -85,6 +85,26 @@ async def test_a_cancelled_call_leaves_nothing(batches, storage, empty_database)
     assert await keys_of(storage) == []
 
 
+async def test_who_leaves_as_an_upload_is_entered_leaves_no_entry(
+    batches, empty_database, monkeypatch
+):
+    entered, begin = asyncio.Event(), uploads.begin_upload
+
+    async def lingering(*values):
+        await begin(*values)
+        entered.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(uploads, "begin_upload", lingering)
+    call = asyncio.create_task(batches.create("t1", "key", BatchConfig(), numbered(3)))
+    await entered.wait()
+    assert await remains(empty_database) == {"batch_uploads": 1}
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await remains(empty_database) == {}
+
+
 async def test_what_a_dead_server_left_is_swept(batches, storage, faultless):
     stored = await store_image(storage, "t1", b"left")
     await store_image(storage, "t1", b"stored, and its item not written")
