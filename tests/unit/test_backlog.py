@@ -63,6 +63,22 @@ async def test_batch_work_leaves_room_for_interactive(make, device):
     assert values(await asyncio.gather(*tasks)) == [0, 1, 2, 3, 4]
 
 
+async def test_a_tenants_batch_work_leaves_room_for_other_tenants(make, device):
+    def bulk(value, tenant_id):
+        return image(value, lane=Lane.BATCH, tenant_id=tenant_id)
+
+    batcher = make(max_queued=38)
+    tasks = await behind_a_held_device(batcher, device, [bulk(1, "large") for _ in range(16)])
+    with pytest.raises(Overloaded):
+        await batcher.submit(bulk(9, "large"))
+    tasks.append(asyncio.create_task(batcher.submit(bulk(2, "small"))))
+    await asyncio.sleep(0.01)
+    device.free.set()
+    await asyncio.gather(*tasks)
+    again = [asyncio.create_task(batcher.submit(bulk(3, "large"))) for _ in range(16)]
+    assert values(await asyncio.gather(*again)) == [3] * 16
+
+
 async def test_what_cannot_be_in_time_is_refused_at_the_door(make, device):
     batcher = make(table={1: 0.2})
     with pytest.raises(DeadlineUnreachable, match=r"0\.2 s") as refused:

@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 
 from image_categorizer_server.domain import Lane
 from image_categorizer_server.errors import DeadlineExceeded, ModelFailing
@@ -63,6 +64,7 @@ class MicroBatcher:
         self._rate = ServiceRate(guess_s + DECODE_GUESS_S / (policy.decoders or policy.runners))
         self._numbers = itertools.count()
         self._callers: dict[Lane, int] = dict.fromkeys(Lane, 0)
+        self._tenants: Counter[tuple[Lane, str]] = Counter()
         self._content_bytes = 0
         self._all_gone = asyncio.Event()
         self._all_gone.set()
@@ -116,6 +118,7 @@ class MicroBatcher:
         if self._trace:
             self._trace.write("admit", id=number, lane=lane.value, deadline_s=deadline_s)
         self._callers[lane] += 1
+        self._tenants[lane, request.tenant_id] += 1
         self._content_bytes += request.size_bytes
         self._all_gone.clear()
         try:
@@ -125,6 +128,7 @@ class MicroBatcher:
             return await future
         finally:
             self._callers[lane] -= 1
+            self._leave(lane, request.tenant_id)
             self._content_bytes -= request.size_bytes
             if self.depth == 0:
                 self._all_gone.set()
@@ -143,10 +147,16 @@ class MicroBatcher:
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
 
+    def _leave(self, lane: Lane, tenant_id: str) -> None:
+        self._tenants[lane, tenant_id] -= 1
+        if not self._tenants[lane, tenant_id]:
+            del self._tenants[lane, tenant_id]
+
     def _admit(self, request: Request) -> None:
         lane, interval_s = request.lane, self._rate.interval_s
         ahead = self.depth if lane is Lane.BATCH else self._callers[lane]
-        load = Load(self.depth, self._content_bytes)
+        own = self._tenants[lane, request.tenant_id]
+        load = Load(self.depth, self._content_bytes, own)
         check_room(self._policy.bounds, load, lane, request.size_bytes, interval_s)
         remaining_s = request.deadline_s - time.monotonic()
         if lane is Lane.INTERACTIVE and self._callers[Lane.BATCH]:
