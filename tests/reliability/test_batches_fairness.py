@@ -1,4 +1,4 @@
-"""A tenant with ten thousand images, one with ten, and callers who wait: R9 of the test plan."""
+"""A tenant with ten thousand images, one with ten, and callers who wait."""
 
 import asyncio
 import statistics
@@ -22,7 +22,8 @@ from tests.reliability.traffic import (
 
 WINDOW_S = 30.0
 TIMES = "2,8"
-FULL_MS = 2 + 8 * 32
+TURN_S = 2.0
+"""How long a worker may take until one of the chunks that it has in hand is done."""
 
 
 @asynccontextmanager
@@ -98,10 +99,8 @@ async def test_r9_a_large_tenant_delays_neither_small_ones_nor_callers(house, le
     )
     await ledger.check(house.postgres.url, house.images)
     assert {answer.code for answer in answers} == {OK}
-    # The plan asks for 1.5 L0; a micro-batch of lane BATCH that has begun is waited for, however.
-    assert live_ms <= unloaded_ms + 1.5 * FULL_MS
+    assert live_ms <= 1.5 * unloaded_ms
     assert max(start for start, _ in jobs) <= 5
-    # The plan asks for three times what it takes alone; but the server knows all workers as one
-    # tenant, and the small one's images wait there behind those that are in hand.
-    assert max(end for _, end in jobs) <= 10
+    # The plan asks for three times what it takes alone, which is less than it may take to begin.
+    assert max(end for _, end in jobs) <= 3 * alone_s + TURN_S
     assert min(share) >= 0.25
