@@ -1,6 +1,7 @@
 """Processes die at two named points after another, in any order: the second half of R3."""
 
 import asyncio
+import os
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.reliability.test_batches_failpoints import (
     worker_dies,
 )
 
-SEQUENCES = 40
+SEQUENCES = int(os.environ.get("RELIABILITY_SEQUENCES", "40"))  # half a minute each
 STEPS = 2
 
 
