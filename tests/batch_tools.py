@@ -14,6 +14,7 @@ from image_categorizer_server.batch_domain import (
 )
 from image_categorizer_server.batches import Batches, NewItem
 from image_categorizer_server.db import chunks, results
+from image_categorizer_server.db.database import connected
 from image_categorizer_server.domain import (
     BatchCloseReason,
     Category,
@@ -108,3 +109,10 @@ async def batch_stub(server, role: Role = Role.CLASSIFIER):
     channel = grpc.aio.insecure_channel(server.address)
     headers = (("authorization", f"Bearer {await server.key(role)}"),)
     return batch_pb2_grpc.BatchServiceStub(channel), headers
+
+
+async def count_undone() -> int:
+    """Returns how many rows of the outbox are not done."""
+    async with connected() as connection:
+        count = await connection.fetchval("SELECT count(*) FROM outbox WHERE done_time IS NULL")
+    return int(count)

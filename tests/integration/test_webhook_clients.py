@@ -15,7 +15,6 @@ from image_categorizer import (
     verify_webhook,
 )
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
-from image_categorizer_server.db import outbox
 from image_categorizer_server.db.database import connected
 from image_categorizer_server.deliveries import Deliveries
 from image_categorizer_server.domain import Role
@@ -24,7 +23,7 @@ from image_categorizer_server.outside_groups import FetchSettings
 from image_categorizer_server.setting_groups import CacheSettings
 from image_categorizer_server.webhook_groups import WebhookSettings
 
-from tests.batch_tools import do_all
+from tests.batch_tools import count_undone, do_all
 from tests.integration.conftest import running_server
 from tests.pictures import jpeg
 from tests.receiver import receiving
@@ -137,7 +136,7 @@ async def test_who_is_to_be_told_of_a_classification_is(house):
         secret = (await client.rotate_webhook_secret("default")).secret
         other = await client.create_webhook(f"{receiver.url}/batches-only")
         answer = await client.classify_image(PICTURE, webhook_url=receiver.url, top_k=3)
-        assert sum((await outbox.count_undone()).values()) == 1
+        assert await count_undone() == 1
         await sender.send_due()
         (message,) = receiver.messages
         content = verify_webhook(secret, message.headers, message.body)
@@ -174,7 +173,7 @@ async def test_who_does_not_ask_is_not_told_and_what_fails_tells_nobody(house):
             await client.classify_image(b"no image", webhook_url=receiver.url)
         with pytest.raises(InvalidRequest, match="webhook_url"):
             await client.classify_image(PICTURE, webhook_url="https://10.0.0.1/")
-    assert sum((await outbox.count_undone()).values()) == 0
+    assert await count_undone() == 0
 
 
 async def test_a_form_asks_for_it_by_a_field_of_its_own(house):

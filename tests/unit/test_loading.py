@@ -124,7 +124,7 @@ class Timed:
 
 @pytest.mark.parametrize(
     ("call_s", "image_s", "cached_images", "best"),
-    [(0.01, 0, 8, 8), (0, 0.003, 2, 2), (0, 0.003, 0, 8)],
+    [(0.03, 0, 8, 8), (0, 0.01, 2, 2), (0, 0.01, 0, 8)],
 )
 def test_the_micro_batch_size_that_serves_most_is_found(
     repository, tiny, call_s, image_s, cached_images, best

@@ -185,17 +185,3 @@ async def _locked(connection: Any, tenant_id: str, batch_id: str, ended: bool = 
     if ended and not BatchState(batch["state"]).has_ended:
         raise BatchRunning("the batch has not ended")
     return batch
-
-
-async def count_running() -> int:
-    """Returns how many batches of all tenants have not ended.
-
-    Raises:
-        DependencyDown: expected; the database does not answer.
-    """
-    async with connected() as connection:
-        return int(
-            await connection.fetchval(
-                "SELECT count(*) FROM batches WHERE state IN ('QUEUED', 'RUNNING', 'CANCELLING')"
-            )
-        )

@@ -133,20 +133,6 @@ async def forget(done_before: datetime, limit: int) -> int:
         return len(await connection.fetch(FORGET, done_before, limit))
 
 
-async def count_undone() -> dict[OutboxKind, int]:
-    """Returns how many rows of each kind are not done.
-
-    Raises:
-        DependencyDown: expected; the database does not answer.
-    """
-    async with connected() as connection:
-        rows = await connection.fetch(
-            "SELECT kind, count(*) AS n FROM outbox WHERE done_time IS NULL GROUP BY kind"
-        )
-    counts = {row["kind"]: row["n"] for row in rows}
-    return {kind: counts.get(kind.value, 0) for kind in OutboxKind}
-
-
 @asynccontextmanager
 async def unreferenced_blobs() -> AsyncIterator[list[str] | None]:
     """Yields object keys that no batch refers to, and forgets them where the block succeeds.
