@@ -1,4 +1,4 @@
-"""Processes die at every named point of a batch's life: R3 of the test plan."""
+"""Processes die at every named point of a batch's life."""
 
 import asyncio
 import random

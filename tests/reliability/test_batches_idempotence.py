@@ -1,4 +1,4 @@
-"""One request id, many callers at once: R8 of the test plan."""
+"""One request id, many callers at once."""
 
 import asyncio
 import random

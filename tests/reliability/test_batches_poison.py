@@ -1,4 +1,4 @@
-"""One image kills whoever works on it: R5 of the test plan."""
+"""One image kills whoever works on it."""
 
 import pytest
 

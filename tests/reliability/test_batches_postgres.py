@@ -1,4 +1,4 @@
-"""PostgreSQL dies under load: R4 of the test plan."""
+"""PostgreSQL dies under load."""
 
 import asyncio
 import itertools

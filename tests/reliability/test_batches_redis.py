@@ -1,4 +1,4 @@
-"""Redis loses everything, three ways: R2 of the test plan."""
+"""Redis loses everything, three ways."""
 
 import asyncio
 import shutil

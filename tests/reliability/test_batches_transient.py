@@ -1,4 +1,4 @@
-"""A tenth of all calls fails and would go well the next time: R11 of the test plan."""
+"""A tenth of all calls fails and would go well the next time."""
 
 import asyncio
 import random
