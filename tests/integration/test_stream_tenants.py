@@ -13,6 +13,7 @@ from image_categorizer_server.storage import open_storage
 from image_categorizer_workers.main import open_parts
 from redis.asyncio import Redis
 
+from tests.conftest import SLACK_S
 from tests.integration.conftest import running_server
 from tests.integration.test_result_cache import ask_of
 from tests.integration.test_workers import ended, submit, working
@@ -109,6 +110,26 @@ async def test_a_batch_is_classified_for_its_own_tenant(remembering):
             await ended(await submit(batches, [picture], tenant="a"), tenant="a")
         found = [(await ask_of(server, picture.content, t)).cache for t in ("a", "default")]
     assert found == [CacheStatus.HIT, CacheStatus.MISS]
+
+
+async def test_a_worker_whose_key_is_refused_says_what_to_do_and_loses_nothing(remembering, capsys):
+    (picture,) = pictures(1)
+    async with running_server(remembering) as server, open_storage(remembering) as storage:
+        batches = Batches(storage, remembering.batch, remembering.max_image_bytes)
+        batch_id = await submit(batches, [picture])
+        for role in (Role.CLASSIFIER, Role.WORKER):
+            client = {"base_url": server.address, "api_key": await server.key(role)}
+            calls = remembering.client.model_copy(update=client)
+            async with (
+                open_parts(remembering.model_copy(update={"client": calls})) as parts,
+                working(parts.tools),
+            ):
+                if role is Role.CLASSIFIER:
+                    async with asyncio.timeout(SLACK_S):
+                        while "keys create workers --role worker" not in capsys.readouterr().out:
+                            await asyncio.sleep(0.05)
+                else:
+                    assert (await ended(batch_id)).succeeded_count == 1
 
 
 async def test_tenants_of_one_worker_take_turns(remembering):

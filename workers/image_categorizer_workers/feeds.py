@@ -14,10 +14,16 @@ from image_categorizer import (
     Classification,
     Options,
     Result,
+    RoleInsufficient,
     Source,
+    Unauthenticated,
     Unavailable,
 )
 from image_categorizer_server.domain import ClassifyOptions
+from image_categorizer_server.telemetry import get_log
+
+log = get_log(__name__)
+REMEDY = "give it a key of its own role: `image-categorizer keys create workers --role worker`"
 
 Broken = Callable[[Sequence[str]], None]
 Kind = tuple[str, ClassifyOptions]
@@ -136,6 +142,8 @@ class _Feed:
                 except _Broken:
                     self._fail_all(CallFailed(Unavailable("the connection broke")))
                 except CategorizerError as error:
+                    if isinstance(error, RoleInsufficient | Unauthenticated):
+                        log.warning("the server refuses our key; batches wait", remedy=REMEDY)
                     self._fail_all(CallFailed(error))
                 if self._sources.empty():
                     return
