@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import psutil
+from image_categorizer import AsyncImageCategorizationClient
 
+from image_categorizer_server.bench.batch import batch_speed
 from image_categorizer_server.bench.load import (
     Ask,
     Sample,
@@ -24,6 +26,7 @@ from image_categorizer_server.bench.stage import Raw, installation, prepare, raw
 from image_categorizer_server.settings import Settings
 
 MANY = 32
+BATCH = "batch"
 # Many short rounds: on a shared machine the speed drifts from one second to the next.
 ROUNDS = 7
 ALONE_S, TOGETHER_S, WARM_UP_S = 1.0, 2.0, 1.0
@@ -37,6 +40,7 @@ class Row:
 
     name: str
     clients: int
+    """How many ask at once; 0 where the workers do, for one batch."""
     images_per_s: float = 0.0
     ratio_to_raw: float | None = None
     p50_ms: float | None = None
@@ -44,7 +48,7 @@ class Row:
     mean_batch_size: float | None = None
     peak_memory_mb: float | None = None
     cpu_ms_per_image: float | None = None
-    """Core time of the server's process, or of the raw limit's."""
+    """Core time of the server's process, or of the raw limit's; None where workers use some."""
 
 
 @dataclass
@@ -88,18 +92,19 @@ async def _measure(
         "REST, bytes": partial(rest_clients, address, key, MODEL, as_json=False),
         "REST, JSON": partial(rest_clients, address, key, MODEL, as_json=True),
     }
-    contents = endless(pictures())
-    rounds = {
-        (name, clients): _Rounds(Row(name, clients))
-        for clients in (1, MANY)
-        for name in ["raw", *ways]
-    }
+    given = pictures()
+    contents = endless(given)
+    whats = [(name, clients) for clients in (1, MANY) for name in ["raw", *ways]]
+    rounds = {what: _Rounds(Row(*what)) for what in [*whats, (BATCH, 0)]}
     for turn in range(ROUNDS + 1):  # the first warms up and does not count
         say(f"Round {turn} of {ROUNDS}" if turn else "Warming up")
         for (name, clients), collected in rounds.items():
             seconds = (ALONE_S if clients == 1 else TOGETHER_S) if turn else WARM_UP_S
             if name == "raw":
                 figures = await raw(clients, seconds)
+            elif name == BATCH:
+                async with AsyncImageCategorizationClient(key, address) as client:
+                    figures = await batch_speed(client, MODEL, given, seconds)
             else:
                 async with ways[name](clients) as asks:
                     before_s = cpu_s(server)
@@ -107,7 +112,7 @@ async def _measure(
             if turn:
                 collected.figures.append(figures)
     for (_, clients), collected in rounds.items():
-        of_raw = rounds["raw", clients].figures
+        of_raw = rounds["raw", clients or MANY].figures
         for ours, theirs in zip(collected.figures, of_raw, strict=True):
             ours["ratio_to_raw"] = ours["images_per_s"] / theirs["images_per_s"]
     return [collected.settle() for collected in rounds.values()]

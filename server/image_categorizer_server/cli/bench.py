@@ -46,7 +46,7 @@ def bench(
         shown = ["-" if number is None else f"{number:.1f}" for number in numbers]
         ratio = "-" if row.ratio_to_raw is None else f"{row.ratio_to_raw:.2f}"
         memory = "-" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}"
-        return [row.name, str(row.clients), f"{row.images_per_s:.1f}", ratio, *shown, memory]
+        return [row.name, str(row.clients or "-"), f"{row.images_per_s:.1f}", ratio, *shown, memory]
 
     for row in rows:
         table.add_row(*cells(row))
