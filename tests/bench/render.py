@@ -145,6 +145,7 @@ def bars(axes: Any, rows: list[Figures], key: str, title: str) -> None:
     colours = [colour(row["name"]) for row in ranked]
     drawn = axes.barh(names, [row[key] for row in ranked], color=colours)
     axes.bar_label(drawn, fmt="%.0f", padding=3)
+    axes.locator_params(axis="x", nbins=5)
     axes.set_title(title, loc="left")
 
 

@@ -63,9 +63,9 @@ def test_a_form_of_three_files_gives_what_single_calls_give(http, field):
 
 
 def test_options_may_be_form_fields_before_the_files(http):
-    data = {"top_k": "2", "priority": "3", "request_id": "form-1"}
+    data = {"top_k": "2", "priority": "3", "request_id": "form-1", "no_cache": "true"}
     first = http.post("/v1/batch", data=data, files=three()).json()
-    assert first["options"]["top_k"] == 2
+    assert (first["options"]["top_k"], first["options"]["no_cache"]) == (2, True)
     assert http.post("/v1/batch", data=data, files=three()).json()["batch_id"] == first["batch_id"]
 
 

@@ -28,6 +28,7 @@ async def test_a_form_gives_fields_and_files_however_it_is_cut(size):
         part("include_categories", b"cat"),
         part("include_categories", b"dog"),
         part("priority", b"-2"),
+        part("no_cache", b"true"),
         part("images[]", b"\xff\xd8 bytes \r\n--xy", "a.jpg"),
         part("images", b"", "b.jpg"),
         part("images[]", b"c" * 300),
@@ -38,7 +39,7 @@ async def test_a_form_gives_fields_and_files_however_it_is_cut(size):
     config = await read.config()
     assert (config.options.model, config.options.top_k) == ("starter", 3)
     assert list(config.options.include_categories) == ["cat", "dog"]
-    assert (config.priority, config.request_id) == (-2, "again")
+    assert (config.priority, config.request_id, config.options.no_cache) == (-2, "again", True)
     assert await taken(read.items()) == [
         ("a.jpg", b"\xff\xd8 bytes \r\n--xy"),
         ("b.jpg", b""),

@@ -162,6 +162,7 @@ def _config(form: Request) -> batch_pb2.BatchConfig:
         bounding_boxes=form.bounding_boxes,
         include_categories=form.include_categories,
         exclude_categories=form.exclude_categories,
+        no_cache=form.no_cache,
     )
     return batch_pb2.BatchConfig(
         options=options,

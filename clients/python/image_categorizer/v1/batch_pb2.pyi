@@ -377,6 +377,7 @@ class UploadBatchFormRequest(_message.Message):
     WEBHOOK_URL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    NO_CACHE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """See `ClassifyOptions.model`."""
     version: _builtins.str
@@ -393,6 +394,8 @@ class UploadBatchFormRequest(_message.Message):
     """See `BatchConfig.request_id`."""
     priority: _builtins.int
     """See `BatchConfig.priority`."""
+    no_cache: _builtins.bool
+    """See `ClassifyOptions.no_cache`."""
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
         """The body as it comes; the first piece has its content type, `multipart/form-data` with a boundary."""
@@ -419,10 +422,11 @@ class UploadBatchFormRequest(_message.Message):
         webhook_url: _builtins.str = ...,
         request_id: _builtins.str = ...,
         priority: _builtins.int = ...,
+        no_cache: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "body", b"body", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "include_categories", b"include_categories", "model", b"model", "priority", b"priority", "request_id", b"request_id", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "priority", b"priority", "request_id", b"request_id", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
