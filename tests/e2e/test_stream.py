@@ -120,8 +120,15 @@ def server_of(running: Up) -> psutil.Process:
     return next(part for part in parts if part.cmdline()[-1] == "serve")
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("kind", ["ordinary", "asyncio"])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("ordinary", signal.SIGTERM),
+        ("asyncio", signal.SIGKILL),
+        pytest.param("ordinary", signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("asyncio", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_restart_of_the_server_loses_and_repeats_nothing(hasty, folder, how, kind):
     key, url = hasty.shown_key(), hasty.url
     results = []

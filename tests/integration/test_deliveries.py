@@ -167,7 +167,7 @@ async def test_deliveries_are_paged_and_forgotten(emptied):
 
 
 @pytest.mark.parametrize("point", ["webhook.sending", "webhook.sent"])
-@pytest.mark.parametrize("kills", [5, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 async def test_killed_senders_lose_nothing(emptied, point, kills):
     events = 8 * kills  # the last kill comes while some are left
     async with receiving() as receiver, house_of(emptied, receiver) as house:

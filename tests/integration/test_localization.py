@@ -88,7 +88,10 @@ def quality(boxes, squares):
     ("name", "localization", "measured"),
     [
         ("mobilenet_v2", metadata_pb2.Model.CLASS_ACTIVATION, (0.957, 0.61)),
-        ("deit_tiny", metadata_pb2.Model.ATTENTION_ROLLOUT, (1.0, 0.775)),
+        pytest.param(
+            *("deit_tiny", metadata_pb2.Model.ATTENTION_ROLLOUT, (1.0, 0.775)),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 async def test_boxes_surround_what_was_pasted(

@@ -112,6 +112,7 @@ async def test_what_cannot_be_added_or_quantised_exits_with_1_and_a_sentence(
     assert [f.version for f in Repository(settings.model_path).scan() if f.name == "mine"] == [1]
 
 
+@pytest.mark.slow
 async def test_mobilenet_in_int8_is_as_right_as_in_fp32(settings, test_data):
     labelled = test_data / "images" / "labelled"
     status, told = await models(settings, "add", "mobilenet", test_data / "models" / "mobilenet_v2")

@@ -33,7 +33,7 @@ SERVER_POINTS = (
 )
 ITEMS = 70
 # The others run with `make test-faults`.
-QUICK_POINTS = {"image.classified", "results.written", "sweep.expired", "batch.accepted"}
+QUICK_POINTS = {"results.written", "batch.accepted"}
 
 
 def points(*names: str) -> list[object]:

@@ -12,7 +12,6 @@ from tests.reliability.house import SERVER, House
 from tests.reliability.ledger import Ledger, Picture, pictures
 from tests.reliability.tenants import key_of
 
-CALLERS = 100
 DAY_S = 86_400
 
 
@@ -49,7 +48,8 @@ async def second_server(house: House, name: str, **variables: str) -> str:
     return address
 
 
-async def test_equal_requests_at_once_are_one_batch(house: House, ledger: Ledger):
+@pytest.mark.parametrize("callers", [24, pytest.param(100, marks=pytest.mark.slow)])
+async def test_equal_requests_at_once_are_one_batch(house: House, ledger: Ledger, callers: int):
     house.variables["CATEGORIZER_SECURITY__KEY_CACHE_S"] = "0.1"
     # Who leaves just as an upload is entered leaves the entry, too, until its lease ends.
     house.variables["CATEGORIZER_BATCH__UPLOAD_LEASE_S"] = "5"
@@ -67,7 +67,7 @@ async def test_equal_requests_at_once_are_one_batch(house: House, ledger: Ledger
                 request,
                 chance.uniform(0, 0.2) if number % 4 >= 2 else None,
             )
-            for number in range(CALLERS)
+            for number in range(callers)
         )
     )
     (batch_id,) = set(answers) - {"left"}

@@ -66,6 +66,7 @@ async def test_three_images_that_kill_the_server_fail_and_nothing_else_does(hous
     assert [number for number, *_ in await failures(house)] == list(guilty)
 
 
+@pytest.mark.slow
 async def test_planned_restarts_of_the_server_make_nothing_suspect(house, ledger):
     server = await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="20,10")
     await house.submit(ledger, pictures(300))
