@@ -119,9 +119,12 @@ async def test_a_worker_whose_key_is_refused_says_what_to_do_and_loses_nothing(r
         batch_id = await submit(batches, [picture])
         for role in (Role.CLASSIFIER, Role.WORKER):
             client = {"base_url": server.address, "api_key": await server.key(role)}
-            calls = remembering.client.model_copy(update=client)
+            changed = {
+                "client": remembering.client.model_copy(update=client),
+                "worker": remembering.worker.model_copy(update={"grace_s": 0.1}),
+            }
             async with (
-                open_parts(remembering.model_copy(update={"client": calls})) as parts,
+                open_parts(remembering.model_copy(update=changed)) as parts,
                 working(parts.tools),
             ):
                 if role is Role.CLASSIFIER:

@@ -81,6 +81,7 @@ async def test_planned_restarts_of_the_server_make_nothing_suspect(house, ledger
     assert await house.value(BREAKS) == 0
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_down_makes_nothing_suspect(house, ledger):
     server = await house.start_server()
     house.variables["CATEGORIZER_WORKER__PATIENCE_S"] = "1"
