@@ -262,7 +262,7 @@ async def test_a_tenant_with_one_small_batch_does_not_wait_for_a_large_one(setti
         async with working(tools):
             await ended(await submit(batches, pictures(10, 1), "small"), tenant="small")
             alone_s = time.monotonic() - start_s
-            large = await submit(batches, pictures(1500, 2), "large")
+            large = await submit(batches, pictures(900, 2), "large")
             await asyncio.sleep(1)
             start_s = time.monotonic()
             await ended(await submit(batches, pictures(10, 3), "small"), tenant="small")
