@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import sys
 import time
 
 import pytest
@@ -14,6 +13,7 @@ from tests.conftest import SLACK_S
 from tests.integration.hosts import (
     ALLOWED,
     MOST_BYTES,
+    ON_LINUX,
     PRIVATE,
     endless,
     fetch_settings,
@@ -23,9 +23,7 @@ from tests.integration.hosts import (
     silent,
 )
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="127.0.0.2 is this machine on Linux only"
-)
+pytestmark = ON_LINUX
 
 
 async def test_a_picture_is_fetched_and_nothing_of_ours_is_sent(names, canary, monkeypatch):

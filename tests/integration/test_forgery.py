@@ -2,7 +2,6 @@
 
 import ssl
 import statistics
-import sys
 import time
 
 import pytest
@@ -16,6 +15,7 @@ from tests.conftest import SLACK_S
 from tests.integration.hosts import (
     ALLOWED,
     MOST_BYTES,
+    ON_LINUX,
     PRIVATE,
     fetch_settings,
     flips,
@@ -25,9 +25,7 @@ from tests.integration.hosts import (
     running_host,
 )
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="127.0.0.2 is this machine on Linux only"
-)
+pytestmark = ON_LINUX
 
 
 def variants(port):

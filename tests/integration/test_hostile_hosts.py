@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import statistics
-import sys
 import time
 from contextlib import AsyncExitStack
 
@@ -15,6 +14,7 @@ from tests.conftest import SLACK_S
 from tests.integration.hosts import (
     ALLOWED,
     MOST_BYTES,
+    ON_LINUX,
     endless,
     fetch_settings,
     no_objects,
@@ -23,9 +23,7 @@ from tests.integration.hosts import (
     silent,
 )
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="127.0.0.2 is this machine on Linux only"
-)
+pytestmark = ON_LINUX
 
 
 async def drip(visit):

@@ -1,14 +1,14 @@
 """Batches for asyncio."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import suppress
-from typing import TypeVar, Unpack
+from typing import Unpack
 
 import grpc
-from google.protobuf.message import Message
 
 from image_categorizer import _batches
+from image_categorizer._aio_call import AsyncCaller
 from image_categorizer._batches import (
     Batch,
     BatchOptions,
@@ -23,18 +23,13 @@ from image_categorizer.errors import CategorizerError, ImageTooLarge
 from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
 
-Response = TypeVar("Response", bound=Message)
 Request = batch_pb2.UploadBatchRequest
 
 
-class AsyncBatchMethods:
+class AsyncBatchMethods(AsyncCaller):
     """The part of `AsyncImageCategorizationClient` that is about batches."""
 
-    _headers: tuple[tuple[str, str], ...]
     _batches: "batch_pb2_grpc.BatchServiceAsyncStub"
-
-    async def _call(self, method: Callable[..., Awaitable[Response]], request: Message) -> Response:
-        raise NotImplementedError
 
     async def classify_batch(
         self,
@@ -86,13 +81,9 @@ class AsyncBatchMethods:
     async def list_batches(self, state: State | None = None) -> AsyncIterator[Batch]:
         """Yields the tenant's batches; see `ImageCategorizationClient.list_batches`."""
         request = _batches.list_request(state)
-        while True:
-            page = await self._call(self._batches.ListBatches, request)
+        async for page in self._pages(self._batches.ListBatches, request):
             for wire in page.batches:
                 yield _batches.batch(wire)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     async def cancel_batch(self, batch_id: str) -> Batch:
         """Ends a batch early; see `ImageCategorizationClient.cancel_batch`."""
@@ -112,13 +103,9 @@ class AsyncBatchMethods:
     async def batch_results(self, batch_id: str) -> AsyncIterator[BatchResult]:
         """Yields the outcomes that there are; see `ImageCategorizationClient.batch_results`."""
         request = batch_pb2.ListBatchResultsRequest(batch_id=batch_id, page_size=_batches.PAGE_SIZE)
-        while True:
-            page = await self._call(self._batches.ListBatchResults, request)
+        async for page in self._pages(self._batches.ListBatchResults, request):
             for wire in page.results:
                 yield _batches.result(wire)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     async def export_batch(
         self,

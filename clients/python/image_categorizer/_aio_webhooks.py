@@ -1,24 +1,17 @@
 """Webhooks for asyncio."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
-
-from google.protobuf.message import Message
+from collections.abc import AsyncIterator
 
 from image_categorizer import _webhooks
+from image_categorizer._aio_call import AsyncCaller
 from image_categorizer._webhooks import DeliveryState, Webhook, WebhookDelivery
 from image_categorizer.v1 import admin_pb2, admin_pb2_grpc
 
-Response = TypeVar("Response", bound=Message)
 
-
-class AsyncWebhookMethods:
+class AsyncWebhookMethods(AsyncCaller):
     """The part of `AsyncImageCategorizationClient` that is about webhooks."""
 
     _admin: "admin_pb2_grpc.AdminServiceAsyncStub"
-
-    async def _call(self, method: Callable[..., Awaitable[Response]], request: Message) -> Response:
-        raise NotImplementedError
 
     async def create_webhook(self, url: str) -> Webhook:
         """Registers an address; see `ImageCategorizationClient.create_webhook`."""
@@ -33,13 +26,9 @@ class AsyncWebhookMethods:
     async def list_webhooks(self) -> AsyncIterator[Webhook]:
         """Yields the tenant's webhooks; see `ImageCategorizationClient.list_webhooks`."""
         request = _webhooks.list_request()
-        while True:
-            page = await self._call(self._admin.ListWebhooks, request)
+        async for page in self._pages(self._admin.ListWebhooks, request):
             for wire in page.webhooks:
                 yield _webhooks.webhook(wire)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     async def update_webhook(
         self, webhook_id: str, *, url: str | None = None, enabled: bool | None = None
@@ -63,13 +52,9 @@ class AsyncWebhookMethods:
     ) -> AsyncIterator[WebhookDelivery]:
         """Yields what was sent; see `ImageCategorizationClient.webhook_deliveries`."""
         request = _webhooks.deliveries_request(webhook_id, batch_id, state)
-        while True:
-            page = await self._call(self._admin.ListWebhookDeliveries, request)
+        async for page in self._pages(self._admin.ListWebhookDeliveries, request):
             for wire in page.deliveries:
                 yield _webhooks.delivery(wire)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     async def redeliver_webhook(self, webhook_id: str, delivery_id: str) -> WebhookDelivery:
         """Sends a message again; see `ImageCategorizationClient.redeliver_webhook`."""

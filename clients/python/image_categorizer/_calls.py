@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TypedDict
+from typing import BinaryIO, Protocol, TypedDict
 
 from image_categorizer.v1 import classify_pb2, metadata_pb2, types_pb2
 
@@ -219,15 +219,25 @@ def bounding_box(edges: Sequence[int]) -> tuple[int, int, int, int] | None:
     return left, top, right, bottom
 
 
-def categories_request(
-    model: str, version: str, page_token: str
-) -> metadata_pb2.ListCategoriesRequest:
-    """Returns the request for one page of categories."""
-    return metadata_pb2.ListCategoriesRequest(
-        model=model, version=version, page_size=1000, page_token=page_token
-    )
+def categories_request(model: str, version: str) -> metadata_pb2.ListCategoriesRequest:
+    """Returns the request for the first page of categories."""
+    return metadata_pb2.ListCategoriesRequest(model=model, version=version, page_size=1000)
 
 
-def models_request(page_token: str) -> metadata_pb2.ListModelsRequest:
-    """Returns the request for one page of models."""
-    return metadata_pb2.ListModelsRequest(page_size=1000, page_token=page_token)
+def models_request() -> metadata_pb2.ListModelsRequest:
+    """Returns the request for the first page of models."""
+    return metadata_pb2.ListModelsRequest(page_size=1000)
+
+
+class PageRequest(Protocol):
+    """Asks for one page of a list (AIP-158)."""
+
+    page_token: str
+
+
+class Page(Protocol):
+    """One page of a list (AIP-158)."""
+
+    @property
+    def next_page_token(self) -> str:
+        """Asks for the page after this one; empty on the last."""

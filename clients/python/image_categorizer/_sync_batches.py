@@ -2,11 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar, Unpack
+from collections.abc import Iterable, Iterator
+from typing import Unpack
 
 import grpc
-from google.protobuf.message import Message
 
 from image_categorizer import _batches
 from image_categorizer._batches import (
@@ -19,21 +18,16 @@ from image_categorizer._batches import (
     State,
 )
 from image_categorizer._streams import MOST_BREAKS, Source, backoff_s, ended_early, is_passing
+from image_categorizer._sync_call import Caller
 from image_categorizer.errors import CategorizerError, ImageTooLarge
 from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
 
-Response = TypeVar("Response", bound=Message)
 
-
-class BatchMethods:
+class BatchMethods(Caller):
     """The part of `ImageCategorizationClient` that is about batches."""
 
-    _headers: tuple[tuple[str, str], ...]
     _batches: batch_pb2_grpc.BatchServiceStub
-
-    def _call(self, method: Callable[..., Response], request: Message) -> Response:
-        raise NotImplementedError
 
     def classify_batch(
         self,
@@ -118,12 +112,8 @@ class BatchMethods:
     def list_batches(self, state: State | None = None) -> Iterator[Batch]:
         """Yields the tenant's batches, the newest first; of one state, or of all."""
         request = _batches.list_request(state)
-        while True:
-            page = self._call(self._batches.ListBatches, request)
+        for page in self._pages(self._batches.ListBatches, request):
             yield from map(_batches.batch, page.batches)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     def cancel_batch(self, batch_id: str) -> Batch:
         """Ends a batch early; what has ended stays as it is.
@@ -161,12 +151,8 @@ class BatchMethods:
             BatchNotFound: there is none of that name.
         """
         request = batch_pb2.ListBatchResultsRequest(batch_id=batch_id, page_size=_batches.PAGE_SIZE)
-        while True:
-            page = self._call(self._batches.ListBatchResults, request)
+        for page in self._pages(self._batches.ListBatchResults, request):
             yield from map(_batches.result, page.results)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     def export_batch(self, batch_id: str, format: ExportFormat = "jsonl") -> Iterator[bytes]:  # noqa: A002 - the contract's name
         """Yields the outcomes as a file, in pieces: a line for each item.

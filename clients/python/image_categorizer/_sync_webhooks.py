@@ -1,24 +1,17 @@
 """Webhooks for ordinary code."""
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
-
-from google.protobuf.message import Message
+from collections.abc import Iterator
 
 from image_categorizer import _webhooks
+from image_categorizer._sync_call import Caller
 from image_categorizer._webhooks import DeliveryState, Webhook, WebhookDelivery
 from image_categorizer.v1 import admin_pb2, admin_pb2_grpc
 
-Response = TypeVar("Response", bound=Message)
 
-
-class WebhookMethods:
+class WebhookMethods(Caller):
     """The part of `ImageCategorizationClient` that is about webhooks; for keys of an operator."""
 
     _admin: admin_pb2_grpc.AdminServiceStub
-
-    def _call(self, method: Callable[..., Response], request: Message) -> Response:
-        raise NotImplementedError
 
     def create_webhook(self, url: str) -> Webhook:
         """Registers an address, which is told of every batch's end from now on.
@@ -46,12 +39,8 @@ class WebhookMethods:
     def list_webhooks(self) -> Iterator[Webhook]:
         """Yields the tenant's webhooks, `default` first, then the oldest first."""
         request = _webhooks.list_request()
-        while True:
-            page = self._call(self._admin.ListWebhooks, request)
+        for page in self._pages(self._admin.ListWebhooks, request):
             yield from map(_webhooks.webhook, page.webhooks)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     def update_webhook(
         self, webhook_id: str, *, url: str | None = None, enabled: bool | None = None
@@ -104,12 +93,8 @@ class WebhookMethods:
             WebhookNotFound: there is none of that name.
         """
         request = _webhooks.deliveries_request(webhook_id, batch_id, state)
-        while True:
-            page = self._call(self._admin.ListWebhookDeliveries, request)
+        for page in self._pages(self._admin.ListWebhookDeliveries, request):
             yield from map(_webhooks.delivery, page.deliveries)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     def redeliver_webhook(self, webhook_id: str, delivery_id: str) -> WebhookDelivery:
         """Sends a message again, now, with the same `webhook-id`.

@@ -2,12 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
-
-import grpc
-from google.protobuf.message import Message
+from typing import Self, Unpack
 
 from image_categorizer import _calls
 from image_categorizer._aio_batches import AsyncBatchMethods
@@ -15,7 +12,6 @@ from image_categorizer._aio_stream import AsyncStream
 from image_categorizer._aio_webhooks import AsyncWebhookMethods
 from image_categorizer._calls import Classification, Image, Options
 from image_categorizer._streams import Broken, Lane, Ledger, Progress, Result, Source, image_files
-from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
@@ -23,8 +19,6 @@ from image_categorizer.v1 import (
     metadata_pb2,
     metadata_pb2_grpc,
 )
-
-Response = TypeVar("Response", bound=Message)
 
 
 class AsyncImageCategorizationClient(AsyncBatchMethods, AsyncWebhookMethods):
@@ -45,15 +39,7 @@ class AsyncImageCategorizationClient(AsyncBatchMethods, AsyncWebhookMethods):
         timeout_s: float = _calls.DEFAULT_TIMEOUT_S,
     ) -> None:
         """Configures the client; see `ImageCategorizationClient`."""
-        address, is_secure = _calls.target(base_url)
-        options = _calls.channel_options()
-        self._channel = (
-            grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(), options)
-            if is_secure
-            else grpc.aio.insecure_channel(address, options)
-        )
-        self._headers = _calls.headers(api_key)
-        self._timeout_s = timeout_s
+        super().__init__(api_key, base_url, timeout_s)
         self._classify = classify_pb2_grpc.ClassifyServiceStub(self._channel)
         self._metadata = metadata_pb2_grpc.MetadataServiceStub(self._channel)
         self._batches = batch_pb2_grpc.BatchServiceStub(self._channel)
@@ -131,25 +117,14 @@ class AsyncImageCategorizationClient(AsyncBatchMethods, AsyncWebhookMethods):
         self, model: str = "", version: str = ""
     ) -> list[metadata_pb2.Category]:
         """Returns a model's categories, in its own order; no name means the default model."""
-        categories: list[metadata_pb2.Category] = []
-        token = ""
-        while True:
-            page = await self._call(
-                self._metadata.ListCategories, _calls.categories_request(model, version, token)
-            )
-            categories.extend(page.categories)
-            if not (token := page.next_page_token):
-                return categories
+        request = _calls.categories_request(model, version)
+        pages = self._pages(self._metadata.ListCategories, request)
+        return [category async for page in pages for category in page.categories]
 
     async def list_models(self) -> list[metadata_pb2.Model]:
         """Returns every version of every model."""
-        models: list[metadata_pb2.Model] = []
-        token = ""
-        while True:
-            page = await self._call(self._metadata.ListModels, _calls.models_request(token))
-            models.extend(page.models)
-            if not (token := page.next_page_token):
-                return models
+        pages = self._pages(self._metadata.ListModels, _calls.models_request())
+        return [model async for page in pages for model in page.models]
 
     async def get_model(self, model: str, version: str = "") -> metadata_pb2.Model:
         """Returns one version; see `ImageCategorizationClient.get_model`."""
@@ -178,9 +153,3 @@ class AsyncImageCategorizationClient(AsyncBatchMethods, AsyncWebhookMethods):
     async def get_server_info(self) -> metadata_pb2.ServerInfo:
         """Returns the server's release, formats and limits."""
         return await self._call(self._metadata.GetServerInfo, metadata_pb2.GetServerInfoRequest())
-
-    async def _call(self, method: Callable[..., Awaitable[Response]], request: Message) -> Response:
-        try:
-            return await method(request, timeout=self._timeout_s, metadata=self._headers)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error

@@ -1,12 +1,9 @@
 """The client for ordinary code."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
-
-import grpc
-from google.protobuf.message import Message
+from typing import Self, Unpack
 
 from image_categorizer import _calls
 from image_categorizer._calls import Classification, Image, Options
@@ -14,7 +11,6 @@ from image_categorizer._streams import Lane, Ledger, Progress, Result, Source, i
 from image_categorizer._sync_batches import BatchMethods
 from image_categorizer._sync_stream import SyncStream
 from image_categorizer._sync_webhooks import WebhookMethods
-from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
@@ -22,8 +18,6 @@ from image_categorizer.v1 import (
     metadata_pb2,
     metadata_pb2_grpc,
 )
-
-Response = TypeVar("Response", bound=Message)
 
 
 class ImageCategorizationClient(BatchMethods, WebhookMethods):
@@ -54,15 +48,7 @@ class ImageCategorizationClient(BatchMethods, WebhookMethods):
         Raises:
             ValueError: `base_url` is not an address.
         """
-        address, is_secure = _calls.target(base_url)
-        options = _calls.channel_options()
-        self._channel = (
-            grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
-            if is_secure
-            else grpc.insecure_channel(address, options)
-        )
-        self._headers = _calls.headers(api_key)
-        self._timeout_s = timeout_s
+        super().__init__(api_key, base_url, timeout_s)
         self._classify = classify_pb2_grpc.ClassifyServiceStub(self._channel)
         self._metadata = metadata_pb2_grpc.MetadataServiceStub(self._channel)
         self._batches = batch_pb2_grpc.BatchServiceStub(self._channel)
@@ -164,25 +150,14 @@ class ImageCategorizationClient(BatchMethods, WebhookMethods):
 
     def list_categories(self, model: str = "", version: str = "") -> list[metadata_pb2.Category]:
         """Returns a model's categories, in its own order; no name means the default model."""
-        categories: list[metadata_pb2.Category] = []
-        token = ""
-        while True:
-            page = self._call(
-                self._metadata.ListCategories, _calls.categories_request(model, version, token)
-            )
-            categories.extend(page.categories)
-            if not (token := page.next_page_token):
-                return categories
+        request = _calls.categories_request(model, version)
+        pages = self._pages(self._metadata.ListCategories, request)
+        return [category for page in pages for category in page.categories]
 
     def list_models(self) -> list[metadata_pb2.Model]:
         """Returns every version of every model."""
-        models: list[metadata_pb2.Model] = []
-        token = ""
-        while True:
-            page = self._call(self._metadata.ListModels, _calls.models_request(token))
-            models.extend(page.models)
-            if not (token := page.next_page_token):
-                return models
+        pages = self._pages(self._metadata.ListModels, _calls.models_request())
+        return [model for page in pages for model in page.models]
 
     def get_model(self, model: str, version: str = "") -> metadata_pb2.Model:
         """Returns one version: a number or an alias; none named means the one that answers.
@@ -241,9 +216,3 @@ class ImageCategorizationClient(BatchMethods, WebhookMethods):
     def get_server_info(self) -> metadata_pb2.ServerInfo:
         """Returns the server's release, formats and limits."""
         return self._call(self._metadata.GetServerInfo, metadata_pb2.GetServerInfoRequest())
-
-    def _call(self, method: Callable[..., Response], request: Message) -> Response:
-        try:
-            return method(request, timeout=self._timeout_s, metadata=self._headers)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error

@@ -39,7 +39,7 @@ FIELD = "images[]"
 DAMAGED = (
     EOFError,
     LookupError,
-    NotImplementedError,  # a compression that it does not know
+    NotImplementedError,  # raised by zipfile for a compression or a version that it cannot read
     OSError,
     OverflowError,
     RuntimeError,

@@ -1,0 +1,43 @@
+"""One connection for ordinary code, and how a call on it is made."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import grpc
+
+from image_categorizer import _calls
+from image_categorizer.statuses import from_rpc_error
+
+Response = TypeVar("Response")
+Page = TypeVar("Page", bound=_calls.Page)
+
+
+class Caller:
+    """Makes the calls of `ImageCategorizationClient`; its parts add the methods."""
+
+    def __init__(self, api_key: str, base_url: str, timeout_s: float) -> None:
+        """Configures the connection, as `ImageCategorizationClient` says."""
+        address, is_secure = _calls.target(base_url)
+        options = _calls.channel_options()
+        self._channel = (
+            grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
+            if is_secure
+            else grpc.insecure_channel(address, options)
+        )
+        self._headers = _calls.headers(api_key)
+        self._timeout_s = timeout_s
+
+    def _call(self, method: Callable[..., Response], request: object) -> Response:
+        try:
+            return method(request, timeout=self._timeout_s, metadata=self._headers)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+    def _pages(self, method: Callable[..., Page], request: _calls.PageRequest) -> Iterator[Page]:
+        """Yields the pages of a list, from the one that `request` asks for to the last."""
+        while True:
+            page = self._call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
