@@ -78,9 +78,8 @@ async def overload(
 async def capacity(target: Target, contents: list[bytes], seconds: float) -> float:
     """Returns images a second of a closed loop."""
     async with grpc_clients(target.address, target.key, target.model, CAPACITY_CLIENTS) as asks:
-        await drive(asks, endless(contents), 1.0)
-        sample = await drive(asks, endless(contents), seconds)
-    return len(sample.times_ms) / sample.seconds
+        sample = await drive(asks, endless(contents), seconds, SETTLE_S)
+    return sample.images_per_s
 
 
 async def _run_level(

@@ -1,8 +1,8 @@
 """Clients that ask as fast as they are answered, and cost as little as they can themselves.
 
-They share the cores with what they measure, so requests are encoded once per picture, and the
-garbage collector rests while they run.  Answers are never to come from the result cache: the same
-few pictures are asked for over and over.
+They share the cores with what they measure, so requests are encoded once per picture, the garbage
+collector rests while they run, and gRPC is spoken by `http2`.  Answers are never to come from the
+result cache: the same few pictures are asked for over and over.
 """
 
 import asyncio
@@ -16,41 +16,86 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 
-import grpc
 from image_categorizer.v1 import classify_pb2
+
+from image_categorizer_server.bench.http2 import Connection, connected, message
 
 Ask = Callable[[bytes], Awaitable[int]]
 """Classifies one picture; returns the size of its micro-batch."""
 Encode = Callable[[bytes], bytes]
-"""Makes a picture a whole HTTP request."""
+"""Makes a picture a whole request."""
 Read = Callable[[bytes], int]
 """Takes the size of the micro-batch from an answer's body; 0 where it does not say."""
-_Call = grpc.aio.UnaryUnaryMultiCallable[bytes, classify_pb2.ClassifyResponse]
+CpuSeconds = Callable[[], float]
+"""Returns the core-seconds that what is measured has used."""
+# How long the last answers may take.
+LAST_S = 60.0
 CLASSIFY = "/image_categorizer.v1.ClassifyService/Classify"
 
 
 @dataclass
 class Sample:
-    """What one round measured."""
+    """What one window measured."""
 
-    seconds: float = 0.0
+    seconds: float
     times_ms: list[float] = field(default_factory=list)
     batch_sizes: list[int] = field(default_factory=list)
+    cpu_s: float = 0.0
+    """Core-seconds that the server used."""
+
+    @property
+    def images_per_s(self) -> float:
+        """How many were answered a second."""
+        return len(self.times_ms) / self.seconds
+
+    @property
+    def cpu_ms_per_image(self) -> float:
+        """Core-milliseconds of the server for each answer."""
+        return self.cpu_s * 1000 / len(self.times_ms)
 
 
-async def drive(asks: list[Ask], contents: Iterator[bytes], seconds: float) -> Sample:
-    """Lets each client ask, wait and ask again for `seconds`."""
-    sample = Sample()
+async def drive(
+    asks: list[Ask],
+    contents: Iterator[bytes],
+    seconds: float,
+    warm_up_s: float,
+    cpu_s: CpuSeconds = lambda: 0.0,
+) -> Sample:
+    """Lets each client ask, wait and ask again; returns what was answered in a window of time.
+
+    Clients ask before the window begins and until it ends: neither the first answers count, for
+    which all wait at once, nor the last ones, during which cores have nothing more to do.
+
+    Args:
+        asks: the clients.
+        contents: what they ask about.
+        seconds: length of the window.
+        warm_up_s: how long clients ask before it begins.
+        cpu_s: of the server.
+
+    Raises:
+        RuntimeError, ConnectionError: expected; the server refused, or left.
+        TimeoutError: expected; a client got no answer.
+    """
+    sample = Sample(seconds)
+    start_s = time.perf_counter() + warm_up_s
+    end_s = start_s + seconds
 
     async def client(ask: Ask) -> None:
-        while (asked_s := time.perf_counter()) - start_s < seconds:
-            sample.batch_sizes.append(await ask(next(contents)))
-            sample.times_ms.append((time.perf_counter() - asked_s) * 1000)
+        while (asked_s := time.perf_counter()) < end_s:
+            batch_size = await ask(next(contents))
+            if start_s <= (answered_s := time.perf_counter()) < end_s:
+                sample.batch_sizes.append(batch_size)
+                sample.times_ms.append((answered_s - asked_s) * 1000)
 
     with without_collector():
-        start_s = time.perf_counter()
-        await asyncio.gather(*map(client, asks))
-        sample.seconds = time.perf_counter() - start_s
+        asking = asyncio.gather(*map(client, asks))
+        await asyncio.wait({asking}, timeout=warm_up_s)
+        before_s = cpu_s()
+        await asyncio.wait({asking}, timeout=end_s - time.perf_counter())
+        sample.cpu_s = cpu_s() - before_s
+        async with asyncio.timeout(LAST_S):
+            await asking
     return sample
 
 
@@ -95,24 +140,20 @@ async def grpc_clients(
         connections: one is what a program's tasks share; as many as clients, many programs.
     """
     headers, encode = authorization(key), encoder(model, version)
-    options = [("grpc.use_local_subchannel_pool", 1)] if connections > 1 else []
+    framed = cache(lambda content: message(encode(content)))
     async with AsyncExitStack() as stack:
         asks = []
         for _ in range(connections):
-            channel = grpc.aio.insecure_channel(address, options)
-            asks.append(_calling(await stack.enter_async_context(channel), encode, headers))
+            connection = await stack.enter_async_context(connected(address, CLASSIFY, headers))
+            asks.append(_calling(connection, framed))
         yield [asks[n % connections] for n in range(count)]
 
 
-def _calling(
-    channel: grpc.aio.Channel, encode: Encode, headers: tuple[tuple[str, str], ...]
-) -> Ask:
+def _calling(connection: Connection, framed: Encode) -> Ask:
     read = classify_pb2.ClassifyResponse.FromString
-    call: _Call = channel.unary_unary(CLASSIFY, response_deserializer=read)
 
     async def ask(content: bytes) -> int:
-        response = await call(encode(content), metadata=headers)
-        return int(response.timing.batch_size)
+        return read(await connection.call(framed(content))).timing.batch_size
 
     return ask
 

@@ -29,7 +29,7 @@ MANY = 32
 BATCH = "batch"
 # Many short rounds: on a shared machine the speed drifts from one second to the next.
 ROUNDS = 7
-ALONE_S, TOGETHER_S, WARM_UP_S = 1.0, 2.0, 1.0
+ALONE_S, TOGETHER_S, WARM_UP_S = 1.0, 3.0, 0.4
 Say = Callable[[str], None]
 Clients = Callable[[int], AbstractAsyncContextManager[list[Ask]]]
 
@@ -99,7 +99,7 @@ async def _measure(
     for turn in range(ROUNDS + 1):  # the first warms up and does not count
         say(f"Round {turn} of {ROUNDS}" if turn else "Warming up")
         for (name, clients), collected in rounds.items():
-            seconds = (ALONE_S if clients == 1 else TOGETHER_S) if turn else WARM_UP_S
+            seconds = ALONE_S if clients == 1 or not turn else TOGETHER_S
             if name == "raw":
                 figures = await raw(clients, seconds)
             elif name == BATCH:
@@ -107,8 +107,9 @@ async def _measure(
                     figures = await batch_speed(client, MODEL, given, seconds)
             else:
                 async with ways[name](clients) as asks:
-                    before_s = cpu_s(server)
-                    figures = figures_of(await drive(asks, contents, seconds), server, before_s)
+                    used_s = partial(cpu_s, server)
+                    sample = await drive(asks, contents, seconds, WARM_UP_S, used_s)
+                figures = figures_of(sample, server)
             if turn:
                 collected.figures.append(figures)
     for (_, clients), collected in rounds.items():
@@ -123,16 +124,16 @@ def cpu_s(process: psutil.Process) -> float:
     return float(sum(process.cpu_times()[:2]))
 
 
-def figures_of(sample: Sample, server: psutil.Process, before_s: float) -> dict[str, float]:
-    """Returns the figures of one round, at whose start the server had used `before_s`."""
+def figures_of(sample: Sample, server: psutil.Process) -> dict[str, float]:
+    """Returns the figures of one round."""
     percentiles = statistics.quantiles(sample.times_ms, n=100, method="inclusive")
     return {
-        "images_per_s": len(sample.times_ms) / sample.seconds,
+        "images_per_s": sample.images_per_s,
         "p50_ms": percentiles[49],
         "p99_ms": percentiles[98],
         "mean_batch_size": statistics.fmean(sample.batch_sizes),
         "peak_memory_mb": _peak_memory_mb(server),
-        "cpu_ms_per_image": (cpu_s(server) - before_s) * 1000 / len(sample.times_ms),
+        "cpu_ms_per_image": sample.cpu_ms_per_image,
     }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-EAGER_BATCH_SIZE, ONNX_BATCH_SIZE = 16, 4
+EAGER_BATCH_SIZE, ONNX_BATCH_SIZE = 16, 3
 """Most images of one micro-batch; for ONNX Runtime what our own warm-up finds for MobileNetV2."""
 WAIT_MS = 2
 """Longest that a micro-batch waits for company."""
