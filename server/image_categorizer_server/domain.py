@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Literal
 
 DEFAULT_TENANT = "default"
@@ -81,7 +81,7 @@ class BatchCloseReason(Enum):
     DELAY = "DELAY"
 
 
-class Lane(Enum):
+class Lane(StrEnum):
     """Which requests go first; see `ClassifyStreamConfig.Lane` in classify.proto."""
 
     INTERACTIVE = "INTERACTIVE"

@@ -1,8 +1,8 @@
 """Which versions of which models there are here, and which of them answers a request."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from image_categorizer_server.domain import Localization, ModelRef, ModelState, ModelStatus
@@ -106,13 +106,11 @@ class Versions:
         held = (self.aliases.get(name, Aliases()), self.wanted_of(name))
         return tuple(sorted({alias for aliases in held for alias in aliases.pointing_to(version)}))
 
-    @contextmanager
     def using(
         self, name: str, version: int | str | None, content: bytes = b""
-    ) -> Iterator[LoadedModel]:
-        """Yields the model that answers, and keeps it answering while the block runs; see `get`."""
-        with self._serving(name, version, content).used() as model:
-            yield model
+    ) -> AbstractContextManager[LoadedModel]:
+        """Gives the model that answers, and keeps it answering while the block runs; see `get`."""
+        return self._serving(name, version, content).used()
 
     def get(self, name: str, version: int | str | None, content: bytes = b"") -> LoadedModel:
         """Returns the model that answers; it may end as soon as the caller awaits (see `using`).

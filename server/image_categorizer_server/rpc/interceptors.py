@@ -47,6 +47,7 @@ class Edge(grpc.aio.ServerInterceptor):
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._logs_calls = backend.settings.log_level == "DEBUG"
+        self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
         self,
@@ -54,10 +55,15 @@ class Edge(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
         """Returns the handler, wrapped; None where there is no such method."""
-        handler = await continuation(handler_call_details)
         method = handler_call_details.method
+        if known := self._handlers.get(method):
+            return known
+        handler = await continuation(handler_call_details)
         if handler is None or method.startswith(FOREIGN):
             return handler
+        return self._handlers.setdefault(method, self._wrapped_handler(method, handler))
+
+    def _wrapped_handler(self, method: str, handler: "Handler") -> "Handler":
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
                 self._wrapped_stream(method, cast("StreamBehaviour", handler.stream_stream)),

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import os
 import signal
+from collections.abc import Mapping
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -41,6 +43,8 @@ MOST_STREAMS = 1000
 # A server that stops cancels calls that have arrived and that nobody took yet; in this time they
 # are taken, and refused in our own words.
 ARRIVED_S = 0.2
+# Objects made and kept until the youngest are looked through; a call's own go without that.
+COLLECT_AFTER = 10_000
 SERVICES = tuple(
     descriptor.full_name
     for module in (classify_pb2, batch_pb2, metadata_pb2, admin_pb2, health_pb2)
@@ -71,6 +75,10 @@ def build_server(
             ("grpc.keepalive_permit_without_calls", 1),
         ],
     )
+    # Generated code registers each method with gRPC's core, too; grpc.aio then awaits calls in a
+    # task for each, and looks through all these tasks at every call.  Where methods are found by
+    # name alone, a call costs the event loop half as many Python calls.
+    server.add_registered_method_handlers = _not_registered  # type: ignore[method-assign]
     _add_services(backend, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -79,6 +87,12 @@ def build_server(
             (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
     return server, health_servicer
+
+
+def _not_registered(
+    service_name: str, method_handlers: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
+) -> None:
+    """Leaves the methods to those handlers that find them by name."""
 
 
 def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
@@ -142,6 +156,7 @@ async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
                 await _listen(server, settings.server.bind)
             # What lives now lives on: the collector need not look at it again.
             gc.freeze()
+            gc.set_threshold(COLLECT_AFTER)
             async with watching_models(backend.registry):
                 await stop.wait()
                 await _drain(backend, server)
