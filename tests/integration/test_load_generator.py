@@ -64,10 +64,18 @@ async def test_a_server_that_leaves_fails_the_calls(settings):
 
 async def test_only_what_is_answered_within_the_window_counts(server):
     key = await server.key(Role.CLASSIFIER)
-    used_s = itertools.count()
-    contents = itertools.repeat(PICTURE)
-    async with grpc_clients(server.address, key, "", 4, connections=2) as asks:
-        sample = await drive(asks, contents, 0.4, 0.2, lambda: float(next(used_s)))
-    assert len(sample.times_ms) == len(sample.batch_sizes) > 0
+    asked, clients, at_edges = itertools.count(), 4, []
+    contents = (PICTURE for _ in asked)
+
+    def used_s():
+        at_edges.append(next(asked))
+        return float(len(at_edges))
+
+    async with grpc_clients(server.address, key, "", clients, connections=2) as asks:
+        sample = await drive(asks, contents, 0.4, 0.4, used_s)
+    begun, ended = at_edges
+    assert begun > 2 * clients
+    assert 0 < len(sample.times_ms) <= ended - begun + clients
+    assert len(sample.batch_sizes) == len(sample.times_ms)
     assert sample.images_per_s == len(sample.times_ms) / 0.4
     assert sample.cpu_s == 1.0

@@ -1,6 +1,6 @@
 """A gRPC client that costs next to nothing: unary calls of one method over one connection.
 
-The load generator shares the cores with what it measures.  grpc.aio's client takes a quarter of a
+The load generator shares the cores with what it measures.  grpc.aio's client takes a fifth of a
 core-millisecond a call beside a busy server; a caller on another machine would take none.  This one
 knows of HTTP/2 (RFC 9113) just what such calls need, and of an answer's headers only whether there
 was an answer.

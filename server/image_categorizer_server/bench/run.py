@@ -65,7 +65,7 @@ class _Rounds:
 
 
 async def run(settings: Settings, folder: Path | None, say: Say) -> list[Row]:
-    """Returns the table's rows; takes about two minutes.
+    """Returns the table's rows; takes about four minutes.
 
     Args:
         settings: those that the server will run with.

@@ -28,7 +28,7 @@ def bench(
 ) -> None:
     """Measure this machine: what serving costs against the same work in one process.
 
-    Starts an installation of its own in a temporary folder; takes about two minutes.
+    Starts an installation of its own in a temporary folder; takes about four minutes.
     """
     from image_categorizer_server.bench.run import Row, as_json, run
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 EAGER_BATCH_SIZE, ONNX_BATCH_SIZE = 16, 3
-"""Most images of one micro-batch; for ONNX Runtime what our own warm-up finds for MobileNetV2."""
+"""Most images of one micro-batch; for ONNX Runtime about what our own warm-up finds for
+MobileNetV2, 2 to 4."""
 WAIT_MS = 2
 """Longest that a micro-batch waits for company."""
 LABEL = "category 0"
