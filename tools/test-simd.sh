@@ -32,4 +32,4 @@ assert 'post' in __version__, f'this is Pillow {__version__}, not pillow-simd'
 missing = [name for name in ('jpg', 'zlib', 'libtiff', 'webp') if not features.check(name)]
 assert not missing, f'built without {missing}'
 print('pillow-simd', __version__)"
-$venv/bin/python -m pytest tests/unit/test_decode.py tests/unit/test_preprocess.py
+$venv/bin/python -m pytest tests/unit/inference/test_decode.py tests/unit/inference/test_preprocess.py

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from image_categorizer_server.batch_domain import BatchConfig
-from image_categorizer_server.batches import Batches
-from image_categorizer_server.cache import Cache, open_cache
-from image_categorizer_server.catalog import Catalog
-from image_categorizer_server.classifications import Classifications
+from image_categorizer_server.access.authenticator import Authenticator
 from image_categorizer_server.db.database import check_database, open_database
-from image_categorizer_server.db.keys import find_key
+from image_categorizer_server.db.key import find_key
+from image_categorizer_server.domain.batch import BatchConfig
+from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import (
     DependencyDown,
     Draining,
@@ -21,22 +19,24 @@ from image_categorizer_server.errors import (
     ModelLoading,
     OperatorError,
 )
-from image_categorizer_server.fetcher import open_fetcher
 from image_categorizer_server.inference.classifier import Classifier, allowed_indices
-from image_categorizer_server.inference.decode import Decoder, ImageLimits
-from image_categorizer_server.inference.fake import FAKE_MODELS, FakeTimes
-from image_categorizer_server.inference.loader import Loader
-from image_categorizer_server.inference.registry import Registry
-from image_categorizer_server.inference.repository import Repository
-from image_categorizer_server.inference.trace import Trace
-from image_categorizer_server.object_stores import ObjectReader
-from image_categorizer_server.queue import open_doorbell
-from image_categorizer_server.relay import relay
-from image_categorizer_server.result_cache import ResultCache
-from image_categorizer_server.security.authenticator import Authenticator
+from image_categorizer_server.inference.engine.trace import Trace
+from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.models.loader import Loader
+from image_categorizer_server.inference.models.registry import Registry
+from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
+from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.classify import Classifications
+from image_categorizer_server.services.model import Catalog
+from image_categorizer_server.services.relay import relay
+from image_categorizer_server.services.result_cache import ResultCache
+from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.storage import open_storage
-from image_categorizer_server.webhooks import Webhooks
+from image_categorizer_server.stores.buckets import ObjectReader
+from image_categorizer_server.stores.object_store import open_storage
+from image_categorizer_server.stores.queue import open_doorbell
+from image_categorizer_server.stores.redis import Cache, open_cache
 
 
 @dataclass(slots=True)

@@ -28,8 +28,8 @@ from image_categorizer_server.bench.stage import (
     prepare,
     raw_limit,
 )
-from image_categorizer_server.embedded.installation import Installation
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.local.installation import Installation
 from image_categorizer_server.settings import load_settings
 
 from tests.bench.measure import Row, rows_of, take_turns

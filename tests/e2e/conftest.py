@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from tests.conftest import EXPORTS
-from tests.e2e.receiver import Receiver, receiving
-from tests.tiny_model import write_tiny_model
+from tests.support.threaded_receiver import Receiver, receiving
+from tests.support.tiny_model import write_tiny_model
 
 START_S = 120  # the first start may export the starter model
 COMMAND = [sys.executable, "-m", "image_categorizer_server"]

@@ -9,8 +9,8 @@ import zipfile
 import httpx
 import pytest
 
-from tests.e2e.batches import PICTURES, all_results, finished, three
 from tests.e2e.test_refusals import refusal
+from tests.support.rest_batches import PICTURES, all_results, finished, three
 
 pytestmark = pytest.mark.timeout(180)
 B64 = [base64.b64encode(picture).decode() for picture in PICTURES]

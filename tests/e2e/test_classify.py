@@ -9,7 +9,7 @@ import pytest
 from image_categorizer import ImageCategorizationClient
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
-from tests.pictures import encoded, jpeg, scene
+from tests.support.pictures import encoded, jpeg, scene
 
 PICTURE = jpeg(500, 375)
 TO_GRPC_WEB = "/image_categorizer.v1.ClassifyService/Classify"

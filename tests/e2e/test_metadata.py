@@ -10,7 +10,7 @@ import yaml
 from image_categorizer import ImageCategorizationClient
 
 from tests.e2e.test_webhooks import answers as webhook_answers
-from tests.pictures import jpeg
+from tests.support.pictures import jpeg
 
 PICTURE = jpeg()
 

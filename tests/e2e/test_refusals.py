@@ -11,7 +11,7 @@ import httpx
 import pytest
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
-from tests.pictures import encoded, jpeg, scene
+from tests.support.pictures import encoded, jpeg, scene
 
 PICTURE = jpeg()
 ALLOWED_AFTER_ALL = {"disguised_tiff.jpg", "disguised_bmp.jpg"}  # formats of the contract

@@ -20,7 +20,7 @@ from image_categorizer import (
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
 from tests.e2e.conftest import Up, command
-from tests.pictures import jpeg
+from tests.support.pictures import jpeg
 
 pytestmark = pytest.mark.timeout(180)
 PICTURES = [jpeg(64, 48, seed) for seed in range(20)]

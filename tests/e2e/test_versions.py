@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import command
-from tests.pictures import jpeg
+from tests.support.pictures import jpeg
 
 PICTURE = jpeg()
 

@@ -10,7 +10,7 @@ import pytest
 from image_categorizer import verify_webhook
 
 from tests.e2e.conftest import COMMAND, command, environment
-from tests.pictures import jpeg
+from tests.support.pictures import jpeg
 
 pytestmark = pytest.mark.timeout(120)
 IMAGE = base64.b64encode(jpeg()).decode()

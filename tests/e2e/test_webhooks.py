@@ -7,7 +7,7 @@ from image_categorizer import verify_webhook
 from standardwebhooks import Webhook as Verifier
 
 from tests.e2e.conftest import await_answer
-from tests.pictures import jpeg
+from tests.support.pictures import jpeg
 
 PATH = "/v1/webhooks"
 

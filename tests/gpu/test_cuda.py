@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_categorizer_server.inference.decode import Decoder, ImageLimits
-from image_categorizer_server.inference.export import sample_inputs
-from image_categorizer_server.inference.importer import Labels, copy_model
-from image_categorizer_server.inference.loader import open_torch
-from image_categorizer_server.inference.manifest import read_manifest
-from image_categorizer_server.inference.repository import Repository
-from image_categorizer_server.inference.warmup import warm_up
-from image_categorizer_server.setting_groups import InferenceSettings
+from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.models.loader import open_torch
+from image_categorizer_server.inference.models.manifest import read_manifest
+from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.inference.models.warmup import warm_up
+from image_categorizer_server.inference.packaging.export import sample_inputs
+from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
+from image_categorizer_server.settings.groups import InferenceSettings
 
-from tests.tiny_model import write_tiny_model
+from tests.support.tiny_model import write_tiny_model
 
 torch = pytest.importorskip("torch")
 pytestmark = [

@@ -8,31 +8,25 @@ import asyncpg
 import pytest
 from grpc_health.v1 import health
 from image_categorizer import AsyncImageCategorizationClient
-from image_categorizer_server import admin, clock
+from image_categorizer_server import clock
 from image_categorizer_server.backend import Backend, open_backend
-from image_categorizer_server.batch_groups import BatchSettings
-from image_categorizer_server.batches import Batches
 from image_categorizer_server.db.database import migrate, open_database
-from image_categorizer_server.domain import Role
-from image_categorizer_server.embedded.installation import Installation
-from image_categorizer_server.embedded.parts import EmbeddedRedis, Postgres
-from image_categorizer_server.embedded.supervisor import Part, Supervisor
+from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.local.installation import Installation
+from image_categorizer_server.local.parts import EmbeddedRedis, Postgres
+from image_categorizer_server.local.supervisor import Part, Supervisor
 from image_categorizer_server.rpc.server import build_server
-from image_categorizer_server.setting_groups import DatabaseSettings
+from image_categorizer_server.services import key as admin
+from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.storage import MemoryStorage
+from image_categorizer_server.settings.batch import BatchSettings
+from image_categorizer_server.settings.groups import DatabaseSettings
+from image_categorizer_server.stores.object_store import MemoryStorage
 
-from tests import ledger
-from tests.batch_tools import category_of
 from tests.conftest import EXPORTS
-from tests.integration.hosts import (
-    ALLOWED,
-    PRIVATE,
-    Canary,
-    Names,
-    running_canary,
-    running_names,
-)
+from tests.support import invariants as ledger
+from tests.support.batch_tools import category_of
+from tests.support.hosts import ALLOWED, PRIVATE, Canary, Names, running_canary, running_names
 
 
 @dataclass

@@ -5,24 +5,26 @@ import json
 import asyncpg
 import pytest
 from image_categorizer import BatchRunning
-from image_categorizer_server.audit_domain import Actor, current_actor
-from image_categorizer_server.batch_domain import BatchConfig, ItemError, ItemOutcome
-from image_categorizer_server.batch_groups import BatchSettings
-from image_categorizer_server.batches import Batches
-from image_categorizer_server.db import chunks, results, webhooks
+from image_categorizer_server.db import chunk as chunks
+from image_categorizer_server.db import result as results
+from image_categorizer_server.db import webhook as webhooks
 from image_categorizer_server.db.database import connected
-from image_categorizer_server.domain import Role
+from image_categorizer_server.domain.audit import Actor, current_actor
+from image_categorizer_server.domain.batch import BatchConfig, ItemError, ItemOutcome
+from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.webhook import WebhookState
+from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import BatchNotFound, ItemKilledServers
-from image_categorizer_server.fetcher import open_fetcher
-from image_categorizer_server.outside_groups import FetchSettings
-from image_categorizer_server.storage import MemoryStorage
-from image_categorizer_server.webhook_domain import WebhookState
-from image_categorizer_server.webhook_groups import WebhookSettings
-from image_categorizer_server.webhooks import Webhooks
+from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.webhook import Webhooks
+from image_categorizer_server.settings.batch import BatchSettings
+from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.webhook import WebhookSettings
+from image_categorizer_server.stores.object_store import MemoryStorage
 
-from tests.batch_tools import do_all, do_chunk, failed_outcome, files, right_outcome
 from tests.integration.conftest import running_server
-from tests.pictures import jpeg
+from tests.support.batch_tools import do_all, do_chunk, failed_outcome, files, right_outcome
+from tests.support.pictures import jpeg
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ import random
 import asyncpg
 import pytest
 from image_categorizer_server import clock
-from image_categorizer_server.db import chunks, results
+from image_categorizer_server.db import chunk as chunks
+from image_categorizer_server.db import result as results
 from image_categorizer_server.errors import BatchNotFound, BatchRunning
 
-from tests import ledger
-from tests.batch_tools import (
+from tests.support import invariants as ledger
+from tests.support.batch_tools import (
     LEASE_S,
     category_of,
     do_all,

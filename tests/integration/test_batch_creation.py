@@ -5,26 +5,19 @@ import tracemalloc
 
 import pytest
 from image_categorizer_server import clock
-from image_categorizer_server.batch_domain import BatchConfig, BatchState
-from image_categorizer_server.batch_groups import BatchSettings
-from image_categorizer_server.batches import Batches
-from image_categorizer_server.db import chunks
-from image_categorizer_server.domain import ClassifyOptions
+from image_categorizer_server.db import chunk as chunks
+from image_categorizer_server.domain.batch import BatchConfig, BatchState
+from image_categorizer_server.domain.classification import ClassifyOptions
 from image_categorizer_server.errors import (
     DependencyDown,
     ModelNotFound,
     RequestIdReused,
 )
-from image_categorizer_server.storage import MemoryStorage
+from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.settings.batch import BatchSettings
+from image_categorizer_server.stores.object_store import MemoryStorage
 
-from tests.batch_tools import (
-    do_all,
-    do_chunk,
-    files,
-    keys_of,
-    links,
-    numbered,
-)
+from tests.support.batch_tools import do_all, do_chunk, files, keys_of, links, numbered
 
 DAY_S = 86_400
 

@@ -3,10 +3,12 @@
 import asyncio
 
 from image_categorizer_server import clock
-from image_categorizer_server.batch_domain import BatchState, OutboxKind
-from image_categorizer_server.db import chunks, outbox, results
+from image_categorizer_server.db import chunk as chunks
+from image_categorizer_server.db import outbox
+from image_categorizer_server.db import result as results
+from image_categorizer_server.domain.batch import BatchState, OutboxKind
 
-from tests.batch_tools import (
+from tests.support.batch_tools import (
     LEASE_S,
     do_all,
     do_chunk,

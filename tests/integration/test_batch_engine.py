@@ -4,11 +4,13 @@ import asyncio
 from collections import Counter
 
 from image_categorizer_server import clock
-from image_categorizer_server.batch_domain import BatchConfig, BatchState, OutboxKind
-from image_categorizer_server.db import batches as rows
-from image_categorizer_server.db import chunks, outbox, results
+from image_categorizer_server.db import batch as rows
+from image_categorizer_server.db import chunk as chunks
+from image_categorizer_server.db import outbox
+from image_categorizer_server.db import result as results
+from image_categorizer_server.domain.batch import BatchConfig, BatchState, OutboxKind
 
-from tests.batch_tools import (
+from tests.support.batch_tools import (
     LEASE_S,
     count_undone,
     do_all,

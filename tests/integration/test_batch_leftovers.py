@@ -5,10 +5,8 @@ import asyncio
 import asyncpg
 import pytest
 from image_categorizer_server import clock
-from image_categorizer_server.batch_domain import BatchConfig, BatchItem
-from image_categorizer_server.batch_groups import BatchSettings
-from image_categorizer_server.batches import Batches, NewItem
-from image_categorizer_server.db import uploads
+from image_categorizer_server.db import upload as uploads
+from image_categorizer_server.domain.batch import BatchConfig, BatchItem
 from image_categorizer_server.errors import (
     BatchNotFound,
     BatchRunning,
@@ -16,16 +14,11 @@ from image_categorizer_server.errors import (
     DependencyDown,
     InvalidRequest,
 )
+from image_categorizer_server.services.batch import Batches, NewItem
+from image_categorizer_server.settings.batch import BatchSettings
 
-from tests.batch_tools import (
-    do_all,
-    files,
-    keys_of,
-    links,
-    numbered,
-    pieces,
-)
-from tests.storage_contract import store_image
+from tests.support.batch_tools import do_all, files, keys_of, links, numbered, pieces
+from tests.support.storage_contract import store_image
 
 
 async def remains(url):
@@ -139,7 +132,7 @@ async def test_an_upload_that_was_given_up_becomes_no_batch(batches, empty_datab
 async def test_what_comes_after_an_upload_was_given_up_leaves_nothing(
     batches, storage, empty_database, monkeypatch
 ):
-    monkeypatch.setattr("image_categorizer_server.uploads.PAGE_ITEMS", 2)
+    monkeypatch.setattr("image_categorizer_server.services.upload.PAGE_ITEMS", 2)
 
     async def goes_on():
         async for item in numbered(3):

@@ -16,17 +16,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from image_categorizer_server import clock
-from image_categorizer_server.batch_domain import BatchConfig
-from image_categorizer_server.batch_groups import BatchSettings
-from image_categorizer_server.batches import Batches
-from image_categorizer_server.db import chunks, results
+from image_categorizer_server.db import chunk as chunks
+from image_categorizer_server.db import result as results
 from image_categorizer_server.db.database import open_database
+from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.errors import BatchNotFound, BatchRunning
-from image_categorizer_server.setting_groups import DatabaseSettings
-from image_categorizer_server.storage import MemoryStorage
+from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.settings.batch import BatchSettings
+from image_categorizer_server.settings.groups import DatabaseSettings
+from image_categorizer_server.stores.object_store import MemoryStorage
 
-from tests import ledger
-from tests.batch_tools import (
+from tests.support import invariants as ledger
+from tests.support.batch_tools import (
     LEASE_S,
     category_of,
     do_all,

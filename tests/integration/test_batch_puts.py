@@ -5,14 +5,14 @@ import gc
 import time
 
 import pytest
-from image_categorizer_server.batch_domain import BatchConfig
-from image_categorizer_server.batch_groups import BatchSettings
-from image_categorizer_server.batches import Batches, NewItem
+from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.errors import BatchTooLarge, DependencyDown
-from image_categorizer_server.storage import MemoryStorage
+from image_categorizer_server.services.batch import Batches, NewItem
+from image_categorizer_server.settings.batch import BatchSettings
+from image_categorizer_server.stores.object_store import MemoryStorage
 
-from tests import ledger
-from tests.batch_tools import do_all, keys_of, numbered, pieces
+from tests.support import invariants as ledger
+from tests.support.batch_tools import do_all, keys_of, numbered, pieces
 
 MAX_IMAGE_BYTES = 1000
 

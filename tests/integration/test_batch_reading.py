@@ -4,14 +4,15 @@ import asyncio
 
 import pytest
 from image_categorizer_server import clock
-from image_categorizer_server.batch_domain import BatchConfig, BatchState
-from image_categorizer_server.db import chunks, results
+from image_categorizer_server.db import chunk as chunks
+from image_categorizer_server.db import result as results
+from image_categorizer_server.domain.batch import BatchConfig, BatchState
 from image_categorizer_server.errors import (
     BatchNotFound,
     InvalidRequest,
 )
 
-from tests.batch_tools import (
+from tests.support.batch_tools import (
     do_all,
     do_chunk,
     failed_outcome,

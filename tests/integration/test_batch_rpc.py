@@ -17,10 +17,10 @@ from image_categorizer import (
 )
 from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2
-from image_categorizer_server import admin
-from image_categorizer_server.domain import Role
+from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.services import key as admin
 
-from tests.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_all
+from tests.support.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_all
 
 
 async def test_results_come_by_item_and_name_what_failed(client):

@@ -16,10 +16,10 @@ from image_categorizer import (
 )
 from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2
-from image_categorizer_server.domain import Role
+from image_categorizer_server.domain.classification import Role
 
-from tests.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_all
 from tests.integration.conftest import running_server
+from tests.support.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_all
 
 
 async def test_an_upload_is_a_batch_that_waits(client):

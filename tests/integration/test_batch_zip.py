@@ -6,10 +6,10 @@ import zipfile
 import grpc
 import pytest
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
-from image_categorizer_server.domain import Role
+from image_categorizer_server.domain.classification import Role
 
 from tests.integration.conftest import running_server
-from tests.pictures import jpeg
+from tests.support.pictures import jpeg
 
 
 def form_of(count):

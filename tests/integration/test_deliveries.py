@@ -10,15 +10,15 @@ from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
+from image_categorizer_server.domain.webhook import DeliveryState, WebhookState
 from image_categorizer_server.errors import (
     WebhookDisabled,
 )
-from image_categorizer_server.webhook_domain import DeliveryState, WebhookState
 from standardwebhooks import Webhook as Verifier
 
 from tests.conftest import SLACK_S
-from tests.integration.webhook_house import TENANT, house_of
-from tests.receiver import receiving
+from tests.support.receiver import receiving
+from tests.support.webhook_house import TENANT, house_of
 
 
 async def test_failures_are_tried_again_with_the_same_id_and_new_signatures(emptied):
@@ -191,5 +191,9 @@ async def test_killed_senders_lose_nothing(emptied, point, kills):
 
 async def sender(url, port, failpoint):
     return await asyncio.create_subprocess_exec(
-        sys.executable, "tests/sender.py", url, str(port), env=os.environ | {"FAILPOINT": failpoint}
+        sys.executable,
+        "tests/support/sender.py",
+        url,
+        str(port),
+        env=os.environ | {"FAILPOINT": failpoint},
     )

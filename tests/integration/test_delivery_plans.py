@@ -6,7 +6,8 @@ from datetime import timedelta
 import asyncpg
 import pytest
 from image_categorizer_server import clock
-from image_categorizer_server.db import deliveries, outbox
+from image_categorizer_server.db import delivery as deliveries
+from image_categorizer_server.db import outbox
 
 WAITING = 20_000
 DEAD = """

@@ -6,11 +6,11 @@ import time
 
 import pytest
 import trustme
+from image_categorizer_server.egress.fetcher import Unreachable, open_fetcher
 from image_categorizer_server.errors import DependencyDown, ImageUnreachable, OperatorError
-from image_categorizer_server.fetcher import Unreachable, open_fetcher
 
 from tests.conftest import SLACK_S
-from tests.integration.hosts import (
+from tests.support.hosts import (
     ALLOWED,
     MOST_BYTES,
     ON_LINUX,

@@ -6,13 +6,13 @@ import time
 
 import pytest
 import trustme
+from image_categorizer_server.egress.fetcher import UNREACHABLE, Unreachable, open_fetcher
+from image_categorizer_server.egress.network import own_addresses
 from image_categorizer_server.errors import ImageUnreachable
-from image_categorizer_server.fetcher import UNREACHABLE, Unreachable, open_fetcher
-from image_categorizer_server.outbound import own_addresses
 
-from tests.bad_urls import BAD_URLS
 from tests.conftest import SLACK_S
-from tests.integration.hosts import (
+from tests.support.bad_urls import BAD_URLS
+from tests.support.hosts import (
     ALLOWED,
     MOST_BYTES,
     ON_LINUX,

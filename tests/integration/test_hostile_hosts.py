@@ -7,11 +7,11 @@ import time
 from contextlib import AsyncExitStack
 
 import pytest
+from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import ImageTooLarge, ImageUnreachable
-from image_categorizer_server.fetcher import open_fetcher
 
 from tests.conftest import SLACK_S
-from tests.integration.hosts import (
+from tests.support.hosts import (
     ALLOWED,
     MOST_BYTES,
     ON_LINUX,

@@ -8,10 +8,10 @@ import pytest
 from image_categorizer.v1 import classify_pb2
 from image_categorizer_server.bench.http2 import connected, message
 from image_categorizer_server.bench.load import CLASSIFY, authorization, drive, grpc_clients
-from image_categorizer_server.domain import Role
+from image_categorizer_server.domain.classification import Role
 
 from tests.integration.conftest import running_server
-from tests.pictures import jpeg
+from tests.support.pictures import jpeg
 
 PICTURE = jpeg(64, 48)
 LARGE_BYTES = 3_000_000

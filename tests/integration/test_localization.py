@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_categorizer.v1 import metadata_pb2
-from image_categorizer_server.inference.importer import Labels, copy_model
-from image_categorizer_server.inference.repository import Repository
+from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from PIL import Image
 
 from tests.integration.conftest import running_server

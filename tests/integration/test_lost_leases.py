@@ -3,11 +3,12 @@
 from datetime import timedelta
 
 from image_categorizer_server import clock
-from image_categorizer_server.db import chunks, results
+from image_categorizer_server.db import chunk as chunks
+from image_categorizer_server.db import result as results
 from image_categorizer_server.db.lost_claims import give_back_lost
 from image_categorizer_server.db.suspects import count_breaks
 
-from tests.batch_tools import LEASE_S, do_all, make_batch, right_outcome
+from tests.support.batch_tools import LEASE_S, do_all, make_batch, right_outcome
 
 
 async def test_a_claim_whose_answer_got_lost_is_given_back_and_no_other(batches, faultless):

@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from image_categorizer_server.inference import export
-from image_categorizer_server.inference.decode import Decoder, ImageLimits
-from image_categorizer_server.inference.importer import Labels, copy_model
-from image_categorizer_server.inference.preprocess import InputSpec, Preprocessor, reduce
-from image_categorizer_server.inference.repository import PACKAGED, Repository
+from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.images.preprocess import InputSpec, Preprocessor, reduce
+from image_categorizer_server.inference.models.repository import PACKAGED, Repository
+from image_categorizer_server.inference.packaging import export
+from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
 from tests.conftest import EXPORTS

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 from image_categorizer_server.backend import watching_models
-from image_categorizer_server.inference.repository import Repository, manifest_of
+from image_categorizer_server.inference.models.repository import Repository, manifest_of
 
 from tests.conftest import EXPORTS
 from tests.integration.conftest import running_server
-from tests.pictures import jpeg
-from tests.tiny_onnx import write_tiny_onnx
+from tests.support.pictures import jpeg
+from tests.support.tiny_onnx import write_tiny_onnx
 
 CATEGORIES = ["ant", "bee", "cat"]
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 from image_categorizer.v1 import classify_pb2
-from image_categorizer_server.cache import PROBE_INTERVAL_S, open_cache
-from image_categorizer_server.domain import (
+from image_categorizer_server.domain.classification import (
     DEFAULT_TENANT,
     CacheStatus,
     Caller,
@@ -16,12 +15,13 @@ from image_categorizer_server.domain import (
     Lane,
 )
 from image_categorizer_server.errors import DependencyDown, ModelNotFound, UndecodableImage
-from image_categorizer_server.setting_groups import CacheSettings, RedisSettings
+from image_categorizer_server.settings.groups import CacheSettings, RedisSettings
+from image_categorizer_server.stores.redis import PROBE_INTERVAL_S, open_cache
 from redis.asyncio import Redis
 
 from tests.conftest import SLACK_S
 from tests.integration.conftest import Running, running_server
-from tests.pictures import jpeg
+from tests.support.pictures import jpeg
 
 PICTURE = jpeg()
 HIT, MISS, OFF = CacheStatus.HIT, CacheStatus.MISS, CacheStatus.OFF

@@ -4,16 +4,16 @@ import itertools
 
 import pytest
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.storage import open_storage
+from image_categorizer_server.stores.object_store import open_storage
 
-from tests.integration.object_servers import (
+from tests.support.object_servers import (
     AZURE_ACCOUNT,
     AZURE_KEY,
     make_azure_container,
     running_azure,
     send,
 )
-from tests.storage_contract import SigningContract
+from tests.support.storage_contract import SigningContract
 
 numbers = itertools.count()
 

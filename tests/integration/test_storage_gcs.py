@@ -11,11 +11,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.storage import Storage, open_storage
+from image_categorizer_server.stores.object_store import Storage, open_storage
 from obstore.store import GCSStore
 
-from tests.integration.object_servers import BUCKET, UNSIGNED, empty_s3_bucket, running_s3
-from tests.storage_contract import StorageContract
+from tests.support.object_servers import BUCKET, UNSIGNED, empty_s3_bucket, running_s3
+from tests.support.storage_contract import StorageContract
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,13 @@ from image_categorizer_server.errors import (
     ImageTooLarge,
     ImageUnreachable,
 )
-from image_categorizer_server.object_stores import ObjectReader
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.storage import open_storage
+from image_categorizer_server.stores.buckets import ObjectReader
+from image_categorizer_server.stores.object_store import open_storage
 
 from tests.conftest import SLACK_S
-from tests.integration.object_servers import (
-    BUCKET,
-    empty_s3_bucket,
-    free_port,
-    running_s3,
-    send,
-)
-from tests.storage_contract import SigningContract
+from tests.support.object_servers import BUCKET, empty_s3_bucket, free_port, running_s3, send
+from tests.support.storage_contract import SigningContract
 
 
 @pytest.fixture(scope="module")

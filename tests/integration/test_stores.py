@@ -4,19 +4,19 @@ import asyncio
 
 import asyncpg
 import pytest
-from image_categorizer_server import admin
-from image_categorizer_server.cache import open_cache
-from image_categorizer_server.db import keys
+from image_categorizer_server.access.api_key import sha256_of
+from image_categorizer_server.db import key as keys
 from image_categorizer_server.db.database import (
     check_database,
     migrate,
     open_database,
     tortoise_config,
 )
-from image_categorizer_server.domain import Role
+from image_categorizer_server.domain.classification import Role
 from image_categorizer_server.errors import DependencyDown, OperatorError
-from image_categorizer_server.security.keys import sha256_of
-from image_categorizer_server.setting_groups import DatabaseSettings, RedisSettings
+from image_categorizer_server.services import key as admin
+from image_categorizer_server.settings.groups import DatabaseSettings, RedisSettings
+from image_categorizer_server.stores.redis import open_cache
 from tortoise.context import TortoiseContext
 from tortoise.migrations.autodetector import MigrationAutodetector
 

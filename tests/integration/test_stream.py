@@ -17,12 +17,12 @@ from image_categorizer import (
 )
 from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
-from image_categorizer_server import admin
-from image_categorizer_server.domain import Role
+from image_categorizer_server.domain.classification import Role
 from image_categorizer_server.errors import Overloaded
+from image_categorizer_server.services import key as admin
 
 from tests.integration.conftest import collected, running_server
-from tests.pictures import jpeg
+from tests.support.pictures import jpeg
 
 PICTURE = jpeg(64, 48)
 Request = classify_pb2.ClassifyStreamRequest

@@ -12,10 +12,10 @@ from image_categorizer import (
     ModelNotFound,
     UndecodableImage,
 )
-from image_categorizer_server.domain import Role
+from image_categorizer_server.domain.classification import Role
 
 from tests.integration.conftest import collected, running_server
-from tests.pictures import jpeg
+from tests.support.pictures import jpeg
 
 PICTURE = jpeg(64, 48)
 

@@ -6,10 +6,10 @@ import grpc
 import pytest
 from image_categorizer import InvalidRequest, RoleInsufficient
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
-from image_categorizer_server.batches import Batches
-from image_categorizer_server.domain import CacheStatus, Role
-from image_categorizer_server.setting_groups import CacheSettings
-from image_categorizer_server.storage import open_storage
+from image_categorizer_server.domain.classification import CacheStatus, Role
+from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.settings.groups import CacheSettings
+from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_workers.main import open_parts
 from redis.asyncio import Redis
 
@@ -17,8 +17,8 @@ from tests.conftest import SLACK_S
 from tests.integration.conftest import running_server
 from tests.integration.test_result_cache import ask_of
 from tests.integration.test_workers import ended, submit, working
-from tests.pictures import jpeg
-from tests.reliability.ledger import pictures
+from tests.support.ledger import pictures
+from tests.support.pictures import jpeg
 
 PICTURE = jpeg(64, 48)
 OTHER_ROLES = [role for role in Role if role is not Role.WORKER]

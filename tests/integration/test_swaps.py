@@ -18,13 +18,13 @@ from image_categorizer import (
     RoleInsufficient,
     _calls,
 )
-from image_categorizer_server.domain import Role
-from image_categorizer_server.inference.repository import Repository
+from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.rpc.health import report_health
 
 from tests.integration.conftest import running_server
-from tests.pictures import jpeg
-from tests.tiny_model import write_tiny_model
+from tests.support.pictures import jpeg
+from tests.support.tiny_model import write_tiny_model
 from tests.unit.conftest import CATEGORIES, add
 
 CLIENTS = 8

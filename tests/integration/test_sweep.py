@@ -5,14 +5,14 @@ import os
 import time
 
 from image_categorizer_server import clock
-from image_categorizer_server.batches import Batches
-from image_categorizer_server.db import uploads
-from image_categorizer_server.queue import open_doorbell
-from image_categorizer_server.storage import open_storage
-from image_categorizer_workers.tasks.sweep import Sweeper
+from image_categorizer_server.db import upload as uploads
+from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.stores.object_store import open_storage
+from image_categorizer_server.stores.queue import open_doorbell
+from image_categorizer_workers.sweeper import Sweeper
 
-from tests.batch_tools import keys_of
-from tests.storage_contract import store_image
+from tests.support.batch_tools import keys_of
+from tests.support.storage_contract import store_image
 
 
 async def test_it_removes_what_dead_processes_left(settings, database, empty_database, tmp_path):

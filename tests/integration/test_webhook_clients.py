@@ -16,17 +16,17 @@ from image_categorizer import (
 )
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from image_categorizer_server.db.database import connected
-from image_categorizer_server.deliveries import Deliveries
-from image_categorizer_server.domain import Role
-from image_categorizer_server.fetcher import open_fetcher
-from image_categorizer_server.outside_groups import FetchSettings
-from image_categorizer_server.setting_groups import CacheSettings
-from image_categorizer_server.webhook_groups import WebhookSettings
+from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.egress.fetcher import open_fetcher
+from image_categorizer_server.services.delivery import Deliveries
+from image_categorizer_server.settings.groups import CacheSettings
+from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.webhook import WebhookSettings
 
-from tests.batch_tools import count_undone, do_all
 from tests.integration.conftest import running_server
-from tests.pictures import jpeg
-from tests.receiver import receiving
+from tests.support.batch_tools import count_undone, do_all
+from tests.support.pictures import jpeg
+from tests.support.receiver import receiving
 
 PICTURE = jpeg()
 FAST = WebhookSettings(retry_factor=0.01, poll_interval_s=0.05, timeout_s=1, lease_s=2)

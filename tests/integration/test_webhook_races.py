@@ -6,16 +6,17 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 from image_categorizer_server import clock
-from image_categorizer_server.db import deliveries, webhooks
-from image_categorizer_server.deliveries import Deliveries
-from image_categorizer_server.fetcher import open_fetcher
-from image_categorizer_server.outside_groups import FetchSettings
-from image_categorizer_server.webhook_domain import DeliveryState, WebhookState
-from image_categorizer_server.webhook_groups import WebhookSettings
-from image_categorizer_server.webhooks import Webhooks
+from image_categorizer_server.db import delivery as deliveries
+from image_categorizer_server.db import webhook as webhooks
+from image_categorizer_server.domain.webhook import DeliveryState, WebhookState
+from image_categorizer_server.egress.fetcher import open_fetcher
+from image_categorizer_server.services.delivery import Deliveries
+from image_categorizer_server.services.webhook import Webhooks
+from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.webhook import WebhookSettings
 
-from tests.integration.webhook_house import FAST, TENANT, House, house_of, unused
-from tests.receiver import receiving
+from tests.support.receiver import receiving
+from tests.support.webhook_house import FAST, TENANT, House, house_of, unused
 
 MADE = "SELECT webhook_id, state FROM webhook_deliveries"
 REMEMBERED = "SELECT batch_id FROM outbox ORDER BY outbox_id"
@@ -93,7 +94,7 @@ async def test_a_410_of_the_address_before_disables_nothing(emptied):
 
 
 async def test_ends_of_batches_are_remembered_for_a_time(emptied, monkeypatch):
-    monkeypatch.setattr("image_categorizer_server.deliveries.FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr("image_categorizer_server.services.delivery.FORGOTTEN_AT_ONCE", 2)
     async with (
         receiving() as receiver,
         house_of(emptied, receiver, keep_events_s=60) as house,

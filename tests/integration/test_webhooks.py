@@ -5,21 +5,21 @@ import time
 
 import pytest
 from image_categorizer import WebhookInvalid, verify_webhook
+from image_categorizer_server.domain.webhook import DeliveryState
+from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import (
     DeliveryNotFound,
     InvalidRequest,
     QuotaExceeded,
     WebhookNotFound,
 )
-from image_categorizer_server.fetcher import open_fetcher
-from image_categorizer_server.outside_groups import FetchSettings
-from image_categorizer_server.webhook_domain import DeliveryState
-from image_categorizer_server.webhook_groups import WebhookSettings
-from image_categorizer_server.webhooks import Webhooks
+from image_categorizer_server.services.webhook import Webhooks
+from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.webhook import WebhookSettings
 from standardwebhooks import Webhook as Verifier
 
-from tests.integration.webhook_house import TENANT, house_of, unused
-from tests.receiver import receiving
+from tests.support.receiver import receiving
+from tests.support.webhook_house import TENANT, house_of, unused
 
 
 async def test_a_registered_address_is_told_once_and_can_verify(emptied):

@@ -9,24 +9,25 @@ from contextlib import asynccontextmanager
 
 import pytest
 from image_categorizer import Unavailable as ServerBusy
-from image_categorizer_server.batch_domain import Batch, BatchConfig, BatchState
-from image_categorizer_server.batches import Batches, NewItem
-from image_categorizer_server.db import batches as batch_rows
-from image_categorizer_server.db import chunks, results
-from image_categorizer_server.domain import ClassifyOptions, Role
+from image_categorizer_server.db import batch as batch_rows
+from image_categorizer_server.db import chunk as chunks
+from image_categorizer_server.db import result as results
+from image_categorizer_server.domain.batch import Batch, BatchConfig, BatchState
+from image_categorizer_server.domain.classification import ClassifyOptions, Role
 from image_categorizer_server.errors import DependencyDown
-from image_categorizer_server.queue import QUEUE, dump, load, open_doorbell
+from image_categorizer_server.services.batch import Batches, NewItem
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.storage import open_storage
+from image_categorizer_server.stores.object_store import open_storage
+from image_categorizer_server.stores.queue import QUEUE, dump, load, open_doorbell
+from image_categorizer_workers.chunk import Room, Tools, Work
 from image_categorizer_workers.engine import Engine
-from image_categorizer_workers.feeds import CallFailed, Feeds
+from image_categorizer_workers.listener import listen
 from image_categorizer_workers.main import open_parts
-from image_categorizer_workers.tasks.classify import listen
-from image_categorizer_workers.work import Room, Tools, Work
+from image_categorizer_workers.streams import CallFailed, Feeds
 
 from tests.conftest import SLACK_S
 from tests.integration.conftest import running_server
-from tests.reliability.ledger import Picture, pictures
+from tests.support.ledger import Picture, pictures
 
 TENANT = "default"
 ENDED = BatchState.COMPLETED, BatchState.FAILED, BatchState.CANCELLED

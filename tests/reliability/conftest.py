@@ -7,8 +7,8 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import Up, free_port
-from tests.reliability.house import QUICK, House, open_house
-from tests.reliability.ledger import Ledger
+from tests.support.house import QUICK, House, open_house
+from tests.support.ledger import Ledger
 
 Start = Callable[..., Up]
 

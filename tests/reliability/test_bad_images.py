@@ -16,14 +16,7 @@ from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
 from tests.e2e.test_refusals import ALLOWED_AFTER_ALL
 from tests.reliability.conftest import part
-from tests.reliability.traffic import (
-    calling,
-    closed_loop,
-    good,
-    open_loop,
-    percentile_ms,
-    watching,
-)
+from tests.support.traffic import calling, closed_loop, good, open_loop, percentile_ms, watching
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 AT_ONCE = 8

@@ -7,11 +7,14 @@ import time
 import asyncpg
 import pytest
 from image_categorizer_server import clock
-from image_categorizer_server.db import batches, chunks, locks, outbox, results
+from image_categorizer_server.db import batch as batches
+from image_categorizer_server.db import chunk as chunks
+from image_categorizer_server.db import locks, outbox
+from image_categorizer_server.db import result as results
 from image_categorizer_server.db.database import connected, open_database
-from image_categorizer_server.setting_groups import DatabaseSettings
+from image_categorizer_server.settings.groups import DatabaseSettings
 
-from tests.batch_tools import do_chunk
+from tests.support.batch_tools import do_chunk
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

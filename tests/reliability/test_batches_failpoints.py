@@ -8,8 +8,8 @@ import grpc
 import pytest
 from image_categorizer.v1 import batch_pb2
 
-from tests.reliability.house import House
-from tests.reliability.ledger import Ledger, pictures
+from tests.support.house import House
+from tests.support.ledger import Ledger, pictures
 
 FAILPOINT = "CATEGORIZER_TEST__FAILPOINT"
 WORKER_POINTS = (

@@ -9,17 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import grpc
 import pytest
 
-from tests.reliability.house import House
-from tests.reliability.ledger import Ledger, pictures
-from tests.reliability.tenants import house_of
-from tests.reliability.traffic import (
-    CONNECTIONS,
-    OK,
-    Caller,
-    closed_loop,
-    open_loop,
-    percentile_ms,
-)
+from tests.support.house import House
+from tests.support.ledger import Ledger, pictures
+from tests.support.tenants import house_of
+from tests.support.traffic import CONNECTIONS, OK, Caller, closed_loop, open_loop, percentile_ms
 
 WINDOW_S = 30.0
 TIMES = "2,8"

@@ -2,9 +2,9 @@
 
 import signal
 
-from tests.reliability.fault_proxy import FaultProxy
-from tests.reliability.house import House
-from tests.reliability.ledger import Ledger, pictures
+from tests.support.fault_proxy import FaultProxy
+from tests.support.house import House
+from tests.support.ledger import Ledger, pictures
 
 LEASE_S = 30.0
 SOCKET = ".s.PGSQL.5432"

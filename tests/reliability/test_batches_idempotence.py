@@ -8,9 +8,9 @@ import grpc
 import pytest
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
 
-from tests.reliability.house import SERVER, House
-from tests.reliability.ledger import Ledger, Picture, pictures
-from tests.reliability.tenants import key_of
+from tests.support.house import SERVER, House
+from tests.support.ledger import Ledger, Picture, pictures
+from tests.support.tenants import key_of
 
 DAY_S = 86_400
 

@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from tests.conftest import SLACK_S
-from tests.reliability.house import READY_S, House
-from tests.reliability.ledger import Ledger, pictures
+from tests.support.house import READY_S, House
+from tests.support.ledger import Ledger, pictures
 
 LEASE_S, SWEEP_S = 2.0, 0.5
 

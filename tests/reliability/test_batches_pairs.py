@@ -11,8 +11,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from tests.reliability.house import House, open_house
-from tests.reliability.ledger import Ledger
 from tests.reliability.test_batches_failpoints import (
     SERVER_POINTS,
     STOP_POINTS,
@@ -24,6 +22,8 @@ from tests.reliability.test_batches_failpoints import (
     sweeper_dies,
     worker_dies,
 )
+from tests.support.house import House, open_house
+from tests.support.ledger import Ledger
 
 SEQUENCES = int(os.environ.get("RELIABILITY_SEQUENCES", "40"))  # some ten seconds each
 STEPS = 2

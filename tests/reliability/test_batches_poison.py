@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.reliability.house import House
-from tests.reliability.ledger import Picture, pictures
+from tests.support.house import House
+from tests.support.ledger import Picture, pictures
 
 POISON = "poison.png"
 

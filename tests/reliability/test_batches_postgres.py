@@ -15,8 +15,8 @@ import pytest
 from image_categorizer.v1 import batch_pb2, health_pb2, health_pb2_grpc
 from image_categorizer_server.rpc.probe import is_ready
 
-from tests.reliability.house import House
-from tests.reliability.ledger import Ledger, pictures
+from tests.support.house import House
+from tests.support.ledger import Ledger, pictures
 
 ITEMS = 20
 TIMES = "10,4"

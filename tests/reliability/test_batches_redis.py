@@ -9,8 +9,8 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.conftest import SLACK_S
-from tests.reliability.house import House
-from tests.reliability.ledger import Ledger, pictures
+from tests.support.house import House
+from tests.support.ledger import Ledger, pictures
 
 
 async def flush(house: House) -> None:

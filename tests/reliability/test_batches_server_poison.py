@@ -7,9 +7,9 @@ import signal
 
 import pytest
 
-from tests.reliability.house import House
-from tests.reliability.keeper import kept_server
-from tests.reliability.ledger import Ledger, Picture, pictures
+from tests.support.house import House
+from tests.support.keeper import kept_server
+from tests.support.ledger import Ledger, Picture, pictures
 
 BREAKS = "SELECT coalesce(sum(v::int), 0) FROM batch_chunks, jsonb_each_text(breaks) AS b (k, v)"
 

@@ -9,10 +9,10 @@ import grpc
 import pytest
 from image_categorizer_server.settings import Settings
 
-from tests.integration.object_servers import BUCKET, empty_s3_bucket, running_s3
-from tests.reliability.fault_proxy import FaultProxy
-from tests.reliability.house import House
-from tests.reliability.ledger import Ledger, Picture, pictures
+from tests.support.fault_proxy import FaultProxy
+from tests.support.house import House
+from tests.support.ledger import Ledger, Picture, pictures
+from tests.support.object_servers import BUCKET, empty_s3_bucket, running_s3
 
 SHARE = 0.1
 SOCKET = ".s.PGSQL.5432"

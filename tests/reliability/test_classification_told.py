@@ -3,13 +3,13 @@
 import signal
 
 from image_categorizer import AsyncImageCategorizationClient, verify_webhook
-from image_categorizer_server import admin
 from image_categorizer_server.db.database import open_database
-from image_categorizer_server.domain import Role
-from image_categorizer_server.setting_groups import DatabaseSettings
+from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.services import key as admin
+from image_categorizer_server.settings.groups import DatabaseSettings
 
-from tests.receiver import receiving
-from tests.reliability.ledger import pictures
+from tests.support.ledger import pictures
+from tests.support.receiver import receiving
 
 
 async def test_who_was_answered_is_told_though_the_server_dies_at_once(house):

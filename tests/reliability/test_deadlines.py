@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.reliability.traffic import (
+from tests.support.traffic import (
     OK,
     SMALL,
     Answer,

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ("runs", "seed"), [(10_000, 1), pytest.param(100_000, 2, marks=pytest.mark.slow)]
 )
 def test_damaged_images_are_decoded_or_refused_and_nothing_else(runs, seed):
-    words = [sys.executable, "-m", "tests.reliability.fuzz", str(runs), str(seed)]
+    words = [sys.executable, "-m", "tests.support.fuzz", str(runs), str(seed)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)

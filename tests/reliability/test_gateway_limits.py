@@ -9,9 +9,9 @@ import httpx
 import pytest
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
-from tests.pictures import encoded, jpeg, scene
 from tests.reliability.conftest import part
-from tests.reliability.traffic import MEGABYTE, SMALL, watching
+from tests.support.pictures import encoded, jpeg, scene
+from tests.support.traffic import MEGABYTE, SMALL, watching
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 LIMIT_BYTES = 10 * 2**20

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.reliability.conftest import part
-from tests.reliability.traffic import SMALL, calling
+from tests.support.traffic import SMALL, calling
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 FLIP_S = 5.0

@@ -9,7 +9,7 @@ import pytest
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from PIL import Image
 
-from tests.pictures import encoded, scene
+from tests.support.pictures import encoded, scene
 
 pytestmark = pytest.mark.timeout(300)
 MODES = {"RGB": "JPEG", "L": "JPEG", "CMYK": "JPEG", "P": "PNG", "RGBA": "PNG", "1": "PNG"}

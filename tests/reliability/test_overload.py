@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.reliability.conftest import part
-from tests.reliability.traffic import (
+from tests.support.traffic import (
     OK,
     Answer,
     Caller,

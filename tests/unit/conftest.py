@@ -1,16 +1,16 @@
 """Unit tests reach no network; models, loaders and micro-batchers for those that need one."""
 
 import pytest
-from image_categorizer_server.inference.decode import Decoder, ImageLimits
-from image_categorizer_server.inference.importer import Labels, copy_model
-from image_categorizer_server.inference.loader import Loader
-from image_categorizer_server.inference.repository import Repository
-from image_categorizer_server.setting_groups import InferenceSettings, ModelSettings
+from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.models.loader import Loader
+from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
+from image_categorizer_server.settings.groups import InferenceSettings, ModelSettings
 from pytest_socket import disable_socket, enable_socket
 
 from tests.conftest import EXPORTS
-from tests.tiny_model import write_tiny_model
-from tests.unit.batching import Device, batcher_of
+from tests.support.batching import Device, batcher_of
+from tests.support.tiny_model import write_tiny_model
 
 
 @pytest.fixture(autouse=True)

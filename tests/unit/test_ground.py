@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 from image_categorizer import _calls
-from image_categorizer_server.catalog import page_of
-from image_categorizer_server.embedded.gateway import gateway_folder, reachable_host, render
-from image_categorizer_server.embedded.installation import Addresses, Installation, settings_for
 from image_categorizer_server.errors import InvalidRequest, OperatorError
+from image_categorizer_server.local.gateway import gateway_folder, reachable_host, render
+from image_categorizer_server.local.installation import Addresses, Installation, settings_for
+from image_categorizer_server.services.model import page_of
 from image_categorizer_server.settings import load_settings, variable_names
 from image_categorizer_server.telemetry import (
     configure_logging,

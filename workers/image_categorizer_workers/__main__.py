@@ -9,7 +9,7 @@ from image_categorizer_server.settings import load_settings
 from image_categorizer_server.telemetry import configure_logging
 
 from image_categorizer_workers.main import work, work_alone
-from image_categorizer_workers.suspects import ALONE, die_with
+from image_categorizer_workers.quarantine import ALONE, die_with
 
 
 def main() -> None:

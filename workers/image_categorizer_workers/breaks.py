@@ -12,14 +12,14 @@ chunk in the database, so that it is known wherever the chunk goes next.
 import asyncio
 
 from image_categorizer import Classification as Answer
-from image_categorizer_server.batch_domain import Chunk
-from image_categorizer_server.batch_groups import WorkerSettings
 from image_categorizer_server.db import suspects
+from image_categorizer_server.domain.batch import Chunk
 from image_categorizer_server.errors import DependencyDown, ItemKilledServers
+from image_categorizer_server.settings.batch import WorkerSettings
 from image_categorizer_server.telemetry import get_log
 
-from image_categorizer_workers.feeds import Feeds, ServerDied
 from image_categorizer_workers.leases import LeaseLost, backoff_s
+from image_categorizer_workers.streams import Feeds, ServerDied
 
 log = get_log(__name__)
 

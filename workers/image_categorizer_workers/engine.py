@@ -3,15 +3,15 @@
 import asyncio
 import random
 
-from image_categorizer_server.batch_domain import Chunk
-from image_categorizer_server.db import chunks
+from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db.lost_claims import give_back_lost
+from image_categorizer_server.domain.batch import Chunk
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.telemetry import get_log
 
+from image_categorizer_workers.chunk import Tools, Work
 from image_categorizer_workers.leases import JITTER, backoff_s
-from image_categorizer_workers.suspects import run_alone
-from image_categorizer_workers.work import Tools, Work
+from image_categorizer_workers.quarantine import run_alone
 
 log = get_log(__name__)
 # Processes take a second to start; more at once would only wait for each other.

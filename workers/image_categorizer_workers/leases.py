@@ -4,8 +4,8 @@ import asyncio
 import random
 import time
 
-from image_categorizer_server.batch_domain import Chunk
-from image_categorizer_server.db import chunks
+from image_categorizer_server.db import chunk as chunks
+from image_categorizer_server.domain.batch import Chunk
 from image_categorizer_server.errors import DependencyDown
 
 FIRST_BACKOFF_S = 0.2

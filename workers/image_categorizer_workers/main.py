@@ -12,24 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from image_categorizer import AsyncImageCategorizationClient
-from image_categorizer_server.batches import Batches
 from image_categorizer_server.db.database import open_database
+from image_categorizer_server.egress.fetcher import Fetcher, open_fetcher
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.fetcher import Fetcher, open_fetcher
-from image_categorizer_server.object_stores import ObjectReader
-from image_categorizer_server.queue import open_doorbell
+from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.storage import Storage, open_storage
+from image_categorizer_server.stores.buckets import ObjectReader
+from image_categorizer_server.stores.object_store import Storage, open_storage
+from image_categorizer_server.stores.queue import open_doorbell
 from image_categorizer_server.telemetry import get_log
 
+from image_categorizer_workers.chunk import Room, Tools, Work
 from image_categorizer_workers.engine import Engine
-from image_categorizer_workers.feeds import Feeds
-from image_categorizer_workers.suspects import loaded
-from image_categorizer_workers.tasks.classify import end, listen
-from image_categorizer_workers.tasks.images import StoredOrFetched
-from image_categorizer_workers.tasks.sweep import Sweeper
-from image_categorizer_workers.tasks.webhook import send_webhooks
-from image_categorizer_workers.work import Room, Tools, Work
+from image_categorizer_workers.images import StoredOrFetched
+from image_categorizer_workers.listener import end, listen
+from image_categorizer_workers.quarantine import loaded
+from image_categorizer_workers.streams import Feeds
+from image_categorizer_workers.sweeper import Sweeper
+from image_categorizer_workers.webhooks import send_webhooks
 
 log = get_log(__name__)
 ALIVE_INTERVAL_S = 1.0

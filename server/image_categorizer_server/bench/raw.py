@@ -20,9 +20,9 @@ from pathlib import Path
 
 from image_categorizer_server.backend import image_limits
 from image_categorizer_server.bench.prepare import pictures
-from image_categorizer_server.inference.decode import Decoder
-from image_categorizer_server.inference.manifest import read_manifest
-from image_categorizer_server.inference.preprocess import Preprocessor
+from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.images.preprocess import Preprocessor
+from image_categorizer_server.inference.models.manifest import read_manifest
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from image_categorizer_server.settings import Settings
 

@@ -14,9 +14,9 @@ import psutil
 
 from image_categorizer_server.bench.prepare import MODEL, write_model
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.export import ensure_export
-from image_categorizer_server.inference.importer import Labels, copy_model
-from image_categorizer_server.inference.repository import Repository
+from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.inference.packaging.export import ensure_export
+from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from image_categorizer_server.settings import Settings
 
 START_S = 120.0

@@ -5,19 +5,11 @@ import sys
 import typer
 from rich.console import Console
 
-from image_categorizer_server.cli import (
-    add,
-    aliases,
-    batch,
-    bench,
-    classify,
-    keys,
-    models,
-    quantize,
-    services,
-    webhooks,
-    worker,
-)
+from image_categorizer_server.cli import add, aliases, batch, bench, classify, quantize, worker
+from image_categorizer_server.cli import key as keys
+from image_categorizer_server.cli import model as models
+from image_categorizer_server.cli import run as services
+from image_categorizer_server.cli import webhook as webhooks
 from image_categorizer_server.errors import CategorizerError, OperatorError
 from image_categorizer_server.version import VERSION
 

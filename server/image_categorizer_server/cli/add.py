@@ -7,17 +7,17 @@ from typing import Annotated, Literal
 import typer
 
 from image_categorizer_server.cli.options import Data, note
-from image_categorizer_server.embedded.installation import settings_for
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.importer import (
+from image_categorizer_server.inference.models.manifest import Manifest
+from image_categorizer_server.inference.models.repository import Repository, manifest_of
+from image_categorizer_server.inference.packaging.huggingface import (
     Labels,
     check_files,
     check_name,
     copy_model,
 )
-from image_categorizer_server.inference.manifest import Manifest
-from image_categorizer_server.inference.onnx_description import Preprocessing, onnx_file
-from image_categorizer_server.inference.repository import Repository, manifest_of
+from image_categorizer_server.inference.packaging.onnx_description import Preprocessing, onnx_file
+from image_categorizer_server.local.installation import settings_for
 from image_categorizer_server.settings import Settings
 
 Size = Annotated[
@@ -94,7 +94,7 @@ def pull(
     data: Data = None,
 ) -> None:
     """Download a model from the Hugging Face hub and add it."""
-    from image_categorizer_server.inference.hub import downloaded, local_name
+    from image_categorizer_server.inference.packaging.hub import downloaded, local_name
 
     settings = settings_for(data)
     with note().status(f"Downloading {name}"), downloaded(name) as (folder, origin):
@@ -124,7 +124,7 @@ def _copy(
 ) -> Manifest:
     """Fills `incoming` with a version; returns its manifest."""
     if file := onnx_file(path):
-        from image_categorizer_server.inference.onnx_importer import copy_onnx
+        from image_categorizer_server.inference.packaging.onnx import copy_onnx
 
         manifest, told = copy_onnx(file, incoming, labels, said)
     elif said != Preprocessing():
@@ -142,7 +142,7 @@ def _copy(
 
 
 async def _export(folder: Path, manifest: Manifest, settings: Settings) -> str:
-    from image_categorizer_server.inference.export import ensure_export
+    from image_categorizer_server.inference.packaging.export import ensure_export
 
     models = settings.models
     _, verdict = await ensure_export(folder, manifest, models.cache_path, models.export_timeout_s)

@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 from image_categorizer_server.cli.options import Data, note
-from image_categorizer_server.embedded.installation import settings_for
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.aliases import ALIAS, CANARY
-from image_categorizer_server.inference.repository import Repository
+from image_categorizer_server.inference.models.aliases import ALIAS, CANARY
+from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.local.installation import settings_for
 
 
 def register(app: typer.Typer) -> None:

@@ -23,16 +23,16 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from image_categorizer_server import admin
-from image_categorizer_server.cli.keys import with_database
+from image_categorizer_server.cli.key import with_database
 from image_categorizer_server.cli.options import AsJson, Data, note, out
-from image_categorizer_server.domain import Role
-from image_categorizer_server.embedded.installation import (
+from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.local.installation import (
     Installation,
     find_installation,
     settings_for,
 )
-from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.services import key as admin
 
 MANY = 3
 

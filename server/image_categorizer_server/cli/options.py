@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from image_categorizer_server.embedded.installation import DEFAULT_DATA
+from image_categorizer_server.local.installation import DEFAULT_DATA
 
 PIPE_COLUMNS = 1000
 

@@ -8,8 +8,8 @@ import typer
 from rich.progress import Progress, TaskID
 
 from image_categorizer_server.cli.options import Data, note
-from image_categorizer_server.embedded.installation import settings_for
-from image_categorizer_server.inference.repository import Repository
+from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.local.installation import settings_for
 
 Evaluate = Annotated[
     Path | None,
@@ -58,8 +58,11 @@ def quantize(
     console = note()
     with Progress(console=console, transient=True) as progress:
         from image_categorizer_server.backend import image_limits
-        from image_categorizer_server.inference.decode import Decoder
-        from image_categorizer_server.inference.quantizer import Quantizer, version_to_quantize
+        from image_categorizer_server.inference.images.decode import Decoder
+        from image_categorizer_server.inference.packaging.quantizer import (
+            Quantizer,
+            version_to_quantize,
+        )
 
         made = Quantizer(
             repository,

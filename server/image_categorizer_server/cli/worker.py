@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from image_categorizer_server.cli.classify import server_of
-from image_categorizer_server.cli.keys import with_database
+from image_categorizer_server.cli.key import with_database
 from image_categorizer_server.cli.options import Data, note
 from image_categorizer_server.db.pending import Pending, count_pending
-from image_categorizer_server.domain import Role
-from image_categorizer_server.embedded.installation import settings_for
+from image_categorizer_server.domain.classification import Role
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.failpoints import NAMES
+from image_categorizer_server.local.installation import settings_for
 from image_categorizer_server.telemetry import configure_logging
 
 LOOK_INTERVAL_S = 0.2
@@ -33,7 +33,7 @@ def worker(data: Data = None) -> None:
     say where the server is and who calls it: a key of the role worker. With --data they work
     for a running `up`.
     """
-    from image_categorizer_server.embedded.workers import work_together
+    from image_categorizer_server.local.workers import work_together
 
     settings = settings_for(data)
     configure_logging(settings.log_level, settings.log_format)

@@ -5,13 +5,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from image_categorizer_server import clock, failpoints
-from image_categorizer_server.audit_domain import AuditAction
-from image_categorizer_server.batch_domain import BatchConfig, OutboxKind
 from image_categorizer_server.db import audit
+from image_categorizer_server.db.convert import options_to_json
 from image_categorizer_server.db.database import transaction
-from image_categorizer_server.db.encoding import options_to_json
 from image_categorizer_server.db.locks import BULK_TIMEOUT_S, leave, settle
-from image_categorizer_server.db.uploads import GIVEN_UP
+from image_categorizer_server.db.upload import GIVEN_UP
+from image_categorizer_server.domain.audit import AuditAction
+from image_categorizer_server.domain.batch import BatchConfig, OutboxKind
 from image_categorizer_server.errors import DependencyDown
 
 INSERT = """

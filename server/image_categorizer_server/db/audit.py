@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from image_categorizer_server.audit_domain import AuditAction, current_actor
+from image_categorizer_server.domain.audit import AuditAction, current_actor
 
 INSERT = """
 INSERT INTO audit_events (tenant_id, create_time, actor_key_id, action, resource, request_id,

@@ -12,7 +12,7 @@ from tortoise.exceptions import BaseORMException, ConfigurationError, DBConnecti
 from tortoise.migrations.api import migrate as run_migrations
 
 from image_categorizer_server.errors import DependencyDown, OperatorError
-from image_categorizer_server.setting_groups import DatabaseSettings
+from image_categorizer_server.settings.groups import DatabaseSettings
 
 MODULE = "image_categorizer_server.db"
 # Any number will do, as long as no other program of this database takes the same.

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from image_categorizer_server.audit_domain import AuditAction
 from image_categorizer_server.db.audit import note
 from image_categorizer_server.db.locks import resting_state
+from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.errors import ItemKilledWorkers
 
 # After so many deaths each item of the chunk is run alone, after so many it fails.

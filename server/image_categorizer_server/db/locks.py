@@ -9,9 +9,9 @@ import json
 from datetime import datetime
 from typing import Any
 
-from image_categorizer_server.audit_domain import AuditAction
-from image_categorizer_server.batch_domain import BatchState, OutboxKind
 from image_categorizer_server.db import audit
+from image_categorizer_server.domain.audit import AuditAction
+from image_categorizer_server.domain.batch import BatchState, OutboxKind
 
 # Most time for a statement that touches every item of a batch.
 BULK_TIMEOUT_S = 300.0

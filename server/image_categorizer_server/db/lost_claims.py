@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from typing import Any
 
-from image_categorizer_server.batch_domain import Chunk
-from image_categorizer_server.db.chunks import give_back
+from image_categorizer_server.db.chunk import give_back
 from image_categorizer_server.db.database import connected
-from image_categorizer_server.domain import ClassifyOptions
+from image_categorizer_server.domain.batch import Chunk
+from image_categorizer_server.domain.classification import ClassifyOptions
 
 LOST = """
 SELECT * FROM batch_chunks

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 from image_categorizer_server import clock
-from image_categorizer_server.batch_domain import OutboxKind, OutboxRow
 from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.locks import leave
-from image_categorizer_server.domain import Classification
+from image_categorizer_server.domain.batch import OutboxKind, OutboxRow
+from image_categorizer_server.domain.classification import Classification
 
 TAKE = """
 UPDATE outbox SET take_after = $3 WHERE outbox_id IN (

@@ -5,10 +5,10 @@ import random
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
-from image_categorizer_server.batch_domain import Chunk
-from image_categorizer_server.db.chunks import HELD_UNTIL
+from image_categorizer_server.db.chunk import HELD_UNTIL
+from image_categorizer_server.db.convert import breaks_from_json
 from image_categorizer_server.db.database import connected
-from image_categorizer_server.db.encoding import breaks_from_json
+from image_categorizer_server.domain.batch import Chunk
 
 # Any number will do, as long as no other lock of ours has the same.
 TURN_LOCK = 0x1CA7E62

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from image_categorizer_server.domain import (
+from image_categorizer_server.domain.classification import (
     Caller,
     Category,
     Classification,
@@ -15,10 +15,10 @@ from image_categorizer_server.domain import (
     Timing,
 )
 from image_categorizer_server.errors import CategoryNotFound, ModelFailing
-from image_categorizer_server.inference.loader import LoadedModel
-from image_categorizer_server.inference.microbatcher import BatcherStopped
-from image_categorizer_server.inference.registry import Registry
-from image_categorizer_server.inference.work import Outcome, Request
+from image_categorizer_server.inference.engine.entry import Outcome, Request
+from image_categorizer_server.inference.engine.microbatcher import BatcherStopped
+from image_categorizer_server.inference.models.loader import LoadedModel
+from image_categorizer_server.inference.models.registry import Registry
 
 
 class Classifier:

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 import grpc
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
-from image_categorizer_server.classifications import Classifications
-from image_categorizer_server.domain import Caller, ClassifyOptions, Lane
+from image_categorizer_server.domain.classification import Caller, ClassifyOptions, Lane
 from image_categorizer_server.errors import InvalidRequest, UndecodableImage
 from image_categorizer_server.rpc import convert
 from image_categorizer_server.rpc.call import current_call
+from image_categorizer_server.rpc.classify_stream import ItemStream
 from image_categorizer_server.rpc.multipart import is_form, read_form
-from image_categorizer_server.rpc.stream import ItemStream
 from image_categorizer_server.rpc.validation import classify_options
-from image_categorizer_server.setting_groups import ServerSettings
-from image_categorizer_server.webhooks import Webhooks
+from image_categorizer_server.services.classify import Classifications
+from image_categorizer_server.services.webhook import Webhooks
+from image_categorizer_server.settings.groups import ServerSettings
 
 Request = classify_pb2.ClassifyRequest
 UploadRequest = classify_pb2.ClassifyUploadRequest

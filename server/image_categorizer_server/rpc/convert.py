@@ -6,7 +6,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from image_categorizer.v1 import classify_pb2, metadata_pb2, types_pb2
 
-from image_categorizer_server.domain import (
+from image_categorizer_server.domain.classification import (
     Category,
     Classification,
     ModelStatus,

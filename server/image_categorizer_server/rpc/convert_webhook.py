@@ -2,8 +2,8 @@
 
 from image_categorizer.v1 import admin_pb2
 
-from image_categorizer_server.rpc.convert_batch import timestamp
-from image_categorizer_server.webhook_domain import Delivery, DeliveryAttempt, Webhook
+from image_categorizer_server.domain.webhook import Delivery, DeliveryAttempt, Webhook
+from image_categorizer_server.rpc.batch.convert import timestamp
 
 
 def webhook(value: Webhook, secret: str = "") -> admin_pb2.Webhook:

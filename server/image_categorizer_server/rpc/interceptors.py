@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import grpc
 from google.protobuf.message import Message
 
-from image_categorizer_server.audit_domain import Actor, current_actor
+from image_categorizer_server.access.roles import authorize, is_public
 from image_categorizer_server.backend import Backend
+from image_categorizer_server.domain.audit import Actor, current_actor
 from image_categorizer_server.errors import (
     CategorizerError,
     DeadlineExceeded,
@@ -24,8 +25,7 @@ from image_categorizer_server.errors import (
 )
 from image_categorizer_server.rpc import convert
 from image_categorizer_server.rpc.call import Call, current_call
-from image_categorizer_server.rpc.failures import failure_of
-from image_categorizer_server.security.roles import authorize, is_public
+from image_categorizer_server.rpc.status import failure_of
 from image_categorizer_server.telemetry import bind_request, get_log, request_id_of, trace_id_of
 
 log = get_log(__name__)

@@ -28,13 +28,13 @@ from image_categorizer.v1 import (
 from image_categorizer_server.backend import Backend, open_backend, watching_models
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.rpc.admin import AdminServicer
-from image_categorizer_server.rpc.archive import ArchiveLimits
-from image_categorizer_server.rpc.batch import BatchServicer
+from image_categorizer_server.rpc.batch.archive import ArchiveLimits
+from image_categorizer_server.rpc.batch.servicer import BatchServicer
+from image_categorizer_server.rpc.batch.validation import BatchLimits
 from image_categorizer_server.rpc.classify import ClassifyServicer
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.interceptors import Edge
-from image_categorizer_server.rpc.metadata import MetadataServicer
-from image_categorizer_server.rpc.validation_batch import BatchLimits
+from image_categorizer_server.rpc.model import MetadataServicer
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.telemetry import get_log
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from image_categorizer_server.domain import DEFAULT_TOP_K, ClassifyOptions
+from image_categorizer_server.domain.classification import DEFAULT_TOP_K, ClassifyOptions
 from image_categorizer_server.errors import InvalidRequest
-from image_categorizer_server.inference.aliases import ALIAS, CANARY
+from image_categorizer_server.inference.models.aliases import ALIAS, CANARY
 
 MOST_NAME_CHARACTERS = 256
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")

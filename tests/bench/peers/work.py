@@ -59,9 +59,9 @@ class Onnx:
     """Our own decoding and runtime."""
 
     def __init__(self, folder: Path, file: Path, threads: int) -> None:
-        from image_categorizer_server.inference.decode import Decoder, ImageLimits
-        from image_categorizer_server.inference.manifest import read_manifest
-        from image_categorizer_server.inference.preprocess import Preprocessor
+        from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
+        from image_categorizer_server.inference.images.preprocess import Preprocessor
+        from image_categorizer_server.inference.models.manifest import read_manifest
         from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
         manifest = read_manifest(folder)

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from image_categorizer_server.domain import Localization
-from image_categorizer_server.inference.preprocess import InputSpec
+from image_categorizer_server.domain.classification import Localization
+from image_categorizer_server.inference.images.preprocess import InputSpec
 from image_categorizer_server.inference.runtimes.network import Network
 
 TOLERANCE = 1e-3  # of the largest number compared

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageClassification
 
-from image_categorizer_server.domain import Activation
-from image_categorizer_server.inference.preprocess import InputSpec
+from image_categorizer_server.domain.classification import Activation
+from image_categorizer_server.inference.images.preprocess import InputSpec
 
 
 class Network(torch.nn.Module):

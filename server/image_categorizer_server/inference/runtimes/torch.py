@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from image_categorizer_server.inference.preprocess import InputSpec
+from image_categorizer_server.inference.images.preprocess import InputSpec
 from image_categorizer_server.inference.runtimes import Answer, Precision, Wanted
 from image_categorizer_server.inference.runtimes.features import WithFeatures, find_features
 from image_categorizer_server.inference.runtimes.network import Network

@@ -1,0 +1,1 @@
+"""Outgoing HTTP on behalf of callers: image URIs and webhooks."""

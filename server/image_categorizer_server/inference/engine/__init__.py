@@ -1,0 +1,1 @@
+"""From one decoded image to a micro-batch and back."""

@@ -1,0 +1,1 @@
+"""Encoded bytes to model inputs, and boxes back to pixels."""

@@ -1,0 +1,105 @@
+"""Encoded bytes → the network's input, as the model's own preprocessing card says.
+
+    content ─▶ decode ─▶ reduce and crop ─▶ input uint8 (H, W, 3)
+
+Scaling to floats happens inside the network's graph, so that micro-batches stay bytes: a quarter of
+the memory to copy, on the way to a GPU too.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from image_categorizer_server.inference.images.decode import Decoder, Pixels, Resample
+
+Channels = Annotated[tuple[float, float, float], Field()]
+
+# A JPEG is decoded at half, a quarter or an eighth of its size only while that stays this many
+# times larger than the resized image.  Largest difference of a confidence to decoding in full, on
+# 24 photographs of 3 megapixels: 0.063 at 1, 0.025 at 2, 0.010 at 3, 0 at 4 with MobileNetV2; with
+# a network of 32 pixels, 0.10, 0.026, 0.021, 0.013; at 8 nothing is left there either, hence the
+# second bound.
+DRAFT_FACTOR = 4
+DRAFT_LEAST_PX = 256
+
+
+class InputSpec(BaseModel):
+    """What a network expects; part of the manifest, resolved when a model is added.
+
+    `value = byte * scale + bias`, a channel each, holds rescaling and normalisation together.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width_px: int = Field(ge=1, le=4096)
+    height_px: int = Field(ge=1, le=4096)
+    resize: Literal["shortest_edge", "exact"]
+    resize_px: int = Field(
+        0, ge=0, le=8192, description="the shortest edge after resizing; 0 where exact"
+    )
+    resample: Resample
+    scale: Channels
+    bias: Channels
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A model-ready input and what it cost."""
+
+    array: NDArray[np.uint8]
+    """uint8 (H, W, 3)."""
+    decode_ms: float
+    width_px: int
+    """Of the upright image itself."""
+    height_px: int
+
+
+class Preprocessor:
+    """Makes inputs for one model; may be used from several threads at once."""
+
+    def __init__(self, decoder: Decoder, spec: InputSpec) -> None:
+        self._decoder = decoder
+        self._spec = spec
+        shortest = spec.resize == "shortest_edge"
+        width_px = spec.resize_px if shortest else spec.width_px
+        height_px = spec.resize_px if shortest else spec.height_px
+        self._least_px = (
+            max(width_px * DRAFT_FACTOR, DRAFT_LEAST_PX),
+            max(height_px * DRAFT_FACTOR, DRAFT_LEAST_PX),
+        )
+
+    def prepare(self, content: bytes) -> Input:
+        """Returns the input for one encoded image; blocks for milliseconds.
+
+        Raises:
+            InvalidRequest: expected; as `Decoder.decode` says.
+        """
+        start = time.perf_counter()
+        pixels = self._decoder.decode(content, self._least_px)
+        array = reduce(pixels, self._spec)
+        decode_ms = (time.perf_counter() - start) * 1000
+        return Input(array, decode_ms, pixels.width_px, pixels.height_px)
+
+
+def reduce(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
+    """Returns uint8 (H, W, 3) of the size the network expects."""
+    resized = resized_size(pixels.width_px, pixels.height_px, spec)
+    return pixels.resized(*resized, crop_of(resized, spec), spec.resample)
+
+
+def crop_of(resized: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
+    """Returns left, top, right, bottom of what the network sees of the resized image."""
+    left, top = (resized[0] - spec.width_px) // 2, (resized[1] - spec.height_px) // 2
+    return left, top, left + spec.width_px, top + spec.height_px
+
+
+def resized_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, int]:
+    """Returns width and height before the crop; rounds down, as transformers does."""
+    if spec.resize == "exact":
+        return spec.width_px, spec.height_px
+    longer = int(spec.resize_px * max(width_px, height_px) / min(width_px, height_px))
+    return (spec.resize_px, longer) if width_px <= height_px else (longer, spec.resize_px)

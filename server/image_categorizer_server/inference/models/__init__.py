@@ -1,0 +1,1 @@
+"""Which models there are, which are loaded, which version answers."""

@@ -1,0 +1,113 @@
+"""The manifest of a model version: what it is made of, what it expects, what it answers.
+
+`manifest.json` lies beside the files it names and is written last, so that a folder without one is
+no model.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from image_categorizer_server.domain.classification import Activation, Category, Localization
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.images.preprocess import InputSpec
+
+MANIFEST_FILE = "manifest.json"
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+
+
+class FileEntry(BaseModel):
+    """One file of the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class CategoryEntry(BaseModel):
+    """One category, in the order of the network's outputs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    id: str = ""
+    ancestors: tuple[str, ...] = ()
+
+
+class Manifest(BaseModel):
+    """See the module's docstring."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=f"^{NAME.pattern}$")
+    version: int = Field(ge=1)
+    format: Literal["fake", "transformers", "onnx"] = "transformers"
+    """`onnx`: `model.onnx` takes bytes and answers confidences, as an export does."""
+    precision: Literal["fp32", "int8"] = "fp32"
+    localization: Localization = Localization.NONE
+    """What the second output of an `onnx` version is good for; other formats' exports say it."""
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    files: dict[FileName, FileEntry] = Field(min_length=1)
+    categories: tuple[CategoryEntry, ...] = Field(min_length=1)
+    input: InputSpec
+    activation: Activation
+    licence: str = ""
+    origin: str = ""
+
+    def domain_categories(self) -> tuple[Category, ...]:
+        """Returns the categories as plain values, in the order of the network's outputs."""
+        return tuple(Category(entry.name, entry.id, entry.ancestors) for entry in self.categories)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Returns the manifest of a model version.
+
+    Raises:
+        OperatorError: expected; it is missing or malformed.
+    """
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST_FILE).read_text())
+    except OSError as error:
+        raise OperatorError(
+            f"{folder} holds no model: {error.strerror}: {MANIFEST_FILE}."
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise OperatorError(
+            f"{folder / MANIFEST_FILE} is malformed: {place}: {first['msg']}."
+        ) from None
+
+
+def describe_file(file: Path) -> FileEntry:
+    """Returns size and hash of a file; reads all of it."""
+    with file.open("rb") as content:
+        return FileEntry(
+            sha256=hashlib.file_digest(content, "sha256").hexdigest(), bytes=file.stat().st_size
+        )
+
+
+def digest_of(files: Mapping[str, FileEntry]) -> str:
+    """Returns `sha256:` and the hash over names and hashes of all files."""
+    lines = "".join(f"{files[name].sha256}  {name}\n" for name in sorted(files))
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+
+
+def damage(folder: Path, manifest: Manifest) -> str:
+    """Returns what is wrong with the model's files, or nothing; reads all of them."""
+    for name, entry in manifest.files.items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if describe_file(file) != entry:
+            return f"{name} is not what the manifest says"
+    if digest_of(manifest.files) != manifest.digest:
+        return "the digest does not follow from the files"
+    return ""

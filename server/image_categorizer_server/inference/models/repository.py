@@ -1,0 +1,202 @@
+"""The model repository on disk: `<root>/<name>/<version>/`, never changed once there.
+
+A version appears by one rename and disappears by one, so that a running server never sees half of
+it.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.models.aliases import (
+    ALIASES_FILE,
+    Aliases,
+    change_aliases,
+    read_aliases,
+)
+from image_categorizer_server.inference.models.manifest import (
+    MANIFEST_FILE,
+    NAME,
+    Manifest,
+    read_manifest,
+)
+
+PACKAGED = Path(__file__).resolve().parent.parent / "data" / "packaged_models"
+HIDDEN = "."
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model version on disk."""
+
+    name: str
+    version: int
+    folder: Path
+    is_packaged: bool
+    """Ships with the program and cannot be removed."""
+    stamp: int
+    """Changes when the manifest does; nanoseconds."""
+
+
+class Repository:
+    """The folder that `MODEL_PATH` names, and the models that ship with the program."""
+
+    def __init__(self, root: Path, also: Sequence[Path] = ()) -> None:
+        """Looks into `root`, and into folders that ship with the program."""
+        self._root = root
+        self._shipped = (PACKAGED, *also)
+
+    def scan(self) -> list[Found]:
+        """Returns all versions by name and number; a folder without a manifest is none."""
+        found = {
+            (f.name, f.version): f
+            for root in (*self._shipped, self._root)
+            for f in self._versions(root)
+        }
+        return [found[key] for key in sorted(found)]
+
+    def latest(self, name: str) -> int:
+        """Returns the highest version number of the name, 0 where there is none."""
+        return max((f.version for f in self.scan() if f.name == name), default=0)
+
+    @contextmanager
+    def incoming(self) -> Iterator[Path]:
+        """Yields an empty folder, to fill and hand to `publish`; removed afterwards."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f"{HIDDEN}incoming-", dir=self._root))
+        except OSError as error:
+            raise OperatorError(
+                f"Cannot write to the model repository {self._root}: {error.strerror}."
+            ) from None
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, folder: Path, manifest: Manifest) -> Path:
+        """Makes a filled folder a version, at once and whole.
+
+        Raises:
+            OperatorError: expected; the version exists.
+        """
+        target = self._root / manifest.name / str(manifest.version)
+        target.parent.mkdir(exist_ok=True)
+        folder.chmod(0o755)  # mkdtemp's is 0700: the server may be another user
+        try:
+            folder.rename(target)
+        except OSError:
+            raise OperatorError(
+                f"{manifest.name} has a version {manifest.version} already."
+            ) from None
+        return target
+
+    def remove(self, name: str, version: int | None) -> list[int]:
+        """Removes one version, or all of the name; returns which.
+
+        Raises:
+            OperatorError: expected; there is none, it ships with the program, or an alias points to
+                the one version.
+        """
+        matching = [f for f in self.scan() if f.name == name and version in (None, f.version)]
+        removable = [f for f in matching if not f.is_packaged]
+        if not matching:
+            wanted = name if version is None else f"{name} version {version}"
+            raise OperatorError(
+                f"There is no model {wanted}; `image-categorizer models list` shows all."
+            )
+        if not removable:
+            raise OperatorError(f"The model {name} ships with the program and cannot be removed.")
+        if version is not None:
+            self._refuse_aliased(name, version)
+        for found in removable:
+            doomed = self._root / f"{HIDDEN}removed-{name}-{found.version}-{os.getpid()}"
+            found.folder.rename(doomed)
+            shutil.rmtree(doomed)
+        folder = self._root / name
+        if not any(entry.name != ALIASES_FILE for entry in folder.iterdir()):
+            (folder / ALIASES_FILE).unlink(missing_ok=True)
+            folder.rmdir()
+        elif version in read_aliases(folder).unloaded:
+            self.mark_unloaded(name, version, False)  # a later version may get its number
+        return [found.version for found in removable]
+
+    def aliases(self) -> dict[str, Aliases | OperatorError]:
+        """Returns the aliases of every model that has any, or why they cannot be read."""
+        read: dict[str, Aliases | OperatorError] = {}
+        for file in self._root.glob(f"*/{ALIASES_FILE}"):
+            if NAME.fullmatch(name := file.parent.name):
+                try:
+                    read[name] = read_aliases(file.parent)
+                except OperatorError as error:
+                    read[name] = error
+        return read
+
+    def aliases_of(self, name: str, version: int) -> tuple[str, ...]:
+        """Returns the aliases of one version.
+
+        Raises:
+            OperatorError: expected; they cannot be read.
+        """
+        return read_aliases(self._root / name).pointing_to(version)
+
+    def change_alias(
+        self, name: str, alias: str, version: int | None, canary_percent: float
+    ) -> Aliases:
+        """Points an alias to a version, or takes it away; returns all aliases of the model.
+
+        Raises:
+            OperatorError: expected; as `aliases.change_aliases` says.
+        """
+        return change_aliases(
+            self._root, name, lambda aliases: aliases.with_alias(alias, version, canary_percent)
+        )
+
+    def mark_unloaded(self, name: str, version: int, is_unloaded: bool) -> Aliases:
+        """Notes that a version is not to be loaded, or is to be; returns the model's aliases.
+
+        Raises:
+            OperatorError: expected; as `aliases.change_aliases` says.
+        """
+        return change_aliases(
+            self._root, name, lambda aliases: aliases.with_unloaded(version, is_unloaded)
+        )
+
+    def _refuse_aliased(self, name: str, version: int) -> None:
+        if names := self.aliases_of(name, version):
+            raise OperatorError(
+                f"The alias {names[0]} points to {name} version {version}; point it elsewhere with "
+                f"`image-categorizer models alias {name} {names[0]} VERSION`."
+            )
+
+    def _versions(self, root: Path) -> Iterator[Found]:
+        if not root.is_dir():
+            return
+        for model in root.iterdir():
+            if not NAME.fullmatch(model.name) or not model.is_dir():
+                continue
+            for folder in model.iterdir():
+                manifest = folder / MANIFEST_FILE
+                if folder.name.isdecimal() and manifest.is_file():
+                    stamp = manifest.stat().st_mtime_ns
+                    yield Found(model.name, int(folder.name), folder, root != self._root, stamp)
+
+
+def manifest_of(found: Found) -> Manifest:
+    """Returns the manifest of a version.
+
+    Raises:
+        OperatorError: expected; it is malformed, or names another model than its folder.
+    """
+    manifest = read_manifest(found.folder)
+    if (manifest.name, manifest.version) != (found.name, found.version):
+        raise OperatorError(
+            f"{found.folder / MANIFEST_FILE} says {manifest.name} version {manifest.version}; "
+            "add models with `image-categorizer models add` instead of copying folders"
+        )
+    return manifest

@@ -1,0 +1,1 @@
+"""Brings models into the repository: import, export to ONNX, quantization."""

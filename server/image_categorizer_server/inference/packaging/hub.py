@@ -1,0 +1,53 @@
+"""Downloads models from the Hugging Face hub."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.packaging.huggingface import CARD, CONFIG, WEIGHTS
+
+WELL_KNOWN = {
+    "resnet50": "microsoft/resnet-50",
+    "efficientnet_b0": "google/efficientnet-b0",
+    "mobilenet_v2": "google/mobilenet_v2_1.0_224",
+}
+
+
+def local_name(name: str) -> str:
+    """Returns the name under which a pulled model is added."""
+    return name.rpartition("/")[2].lower()
+
+
+@contextmanager
+def downloaded(name: str) -> Iterator[tuple[Path, str]]:
+    """Yields a folder with the model's files, and where they came from.
+
+    Raises:
+        OperatorError: expected; no such model, or no network.
+    """
+    repository = WELL_KNOWN.get(name, name)
+    if "/" not in repository:
+        raise OperatorError(
+            f"'{name}' is none of {', '.join(WELL_KNOWN)}; "
+            "write owner/name for another model of the hub."
+        )
+    with tempfile.TemporaryDirectory(prefix="image-categorizer-") as folder:
+        try:
+            snapshot_download(
+                repository, local_dir=folder, allow_patterns=[CONFIG, WEIGHTS, CARD, "README.md"]
+            )
+        except RepositoryNotFoundError:
+            raise OperatorError(f"The Hugging Face hub has no public model {repository}.") from None
+        except (HfHubHTTPError, OSError) as error:  # a lost network is an OSError
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise OperatorError(
+                f"Cannot reach the Hugging Face hub ({first}). "
+                f"Download {repository} on another machine and add its folder: "
+                f"image-categorizer models add {local_name(name)} FOLDER"
+            ) from None
+        yield Path(folder), f"hugging face: {repository}"

@@ -1,0 +1,268 @@
+"""Makes a model version from a Hugging Face folder, and checks our preprocessing.
+
+Needs torch and transformers, seconds to import; only the command line does.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.images.decode import Pixels, Resample
+from image_categorizer_server.inference.images.preprocess import InputSpec, reduce
+from image_categorizer_server.inference.models.manifest import (
+    MANIFEST_FILE,
+    NAME,
+    Manifest,
+    describe_file,
+    digest_of,
+)
+from image_categorizer_server.inference.models.taxonomy import with_taxonomy
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "preprocessor_config.json"
+PICKLES = ("pytorch_model.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "tf_model.h5")
+RESAMPLE: dict[int, Resample] = {
+    0: "nearest",
+    1: "lanczos",
+    2: "bilinear",
+    3: "bicubic",
+    4: "box",
+    5: "hamming",
+}
+# ConvNeXt's processor: below this it crops, from here on it only resizes.
+CONVNEXT_WARP_PX = 384
+SAMPLE_SIZES_PX = ((300, 200), (200, 300), (331, 331))
+# In steps of 8 bits: bytes are equal, floats may round differently.
+MOST_STEPS = 0.5
+
+
+def check_name(name: str) -> None:
+    """Passes a name that may be a folder's.
+
+    Raises:
+        OperatorError: expected; it may not.
+    """
+    if not NAME.fullmatch(name):
+        raise OperatorError(
+            f"'{name}' is no model name: use a to z, 0 to 9, '.', '_' and '-', "
+            "at most 64 of them, the first a letter or digit."
+        )
+
+
+def check_files(source: Path) -> None:
+    """Passes a folder that holds what a model needs.
+
+    Raises:
+        OperatorError: expected; it does not, or holds its weights as a pickle, which could run
+            code.
+    """
+    if not source.is_dir():
+        raise OperatorError(f"{source} is no folder.")
+    missing = [name for name in (CONFIG, WEIGHTS, CARD) if not (source / name).is_file()]
+    pickles = [found.name for pattern in PICKLES for found in source.glob(pattern)]
+    if WEIGHTS in missing and pickles:
+        raise OperatorError(
+            f"{source} holds its weights as {pickles[0]}, which could run code when read; "
+            f"save them as {WEIGHTS} (model.save_pretrained) and add the folder again."
+        )
+    if missing:
+        raise OperatorError(
+            f"{source} is no Hugging Face image classifier: {', '.join(missing)} missing."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What the person who adds a model says of it."""
+
+    name: str
+    version: int
+    licence: str = ""
+    origin: str = ""
+    taxonomy: Path | None = None
+
+
+def copy_model(source: Path, target: Path, labels: Labels) -> Manifest:
+    """Copies the model's files into `target` and writes the manifest there.
+
+    Raises:
+        OperatorError: expected; transformers cannot read the cards, or preprocessing is of an
+            unknown kind.
+    """
+    check_files(source)
+    licence, origin = licence_and_origin(source)
+    for file in (CONFIG, WEIGHTS, CARD):
+        shutil.copyfile(source / file, target / file)
+    config = _read_config(target)
+    spec = read_input_spec(target)
+    files = {file: describe_file(target / file) for file in (CONFIG, WEIGHTS, CARD)}
+    sigmoid = getattr(config, "problem_type", None) == "multi_label_classification"
+    manifest = Manifest(
+        name=labels.name,
+        version=labels.version,
+        digest=digest_of(files),
+        files=files,
+        categories=with_taxonomy(_category_names(config), labels.taxonomy),
+        input=spec,
+        activation="sigmoid" if sigmoid else "softmax",
+        licence=labels.licence or licence,
+        origin=labels.origin or origin,
+    )
+    (target / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n")
+    return manifest
+
+
+def read_input_spec(folder: Path) -> InputSpec:
+    """Returns what the folder's `preprocessor_config.json` says.
+
+    Raises:
+        OperatorError: expected; transformers cannot read it, or it is of an unknown kind.
+    """
+    return input_spec(_read_processor(folder))
+
+
+def _read_config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise OperatorError(
+            f"transformers cannot read {CONFIG}: {str(error).splitlines()[0]}"
+        ) from None
+
+
+def _read_processor(folder: Path) -> Any:
+    from transformers import AutoImageProcessor
+
+    try:
+        return AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, trust_remote_code=False, local_files_only=True, backend="pil"
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise OperatorError(
+            f"transformers cannot read {CARD}: {str(error).splitlines()[0]}"
+        ) from None
+
+
+def _category_names(config: Any) -> list[str]:
+    by_index = {int(index): str(name) for index, name in config.id2label.items()}
+    if sorted(by_index) != list(range(len(by_index))):
+        raise OperatorError(f"{CONFIG}: id2label does not count from 0 without gaps.")
+    return [by_index[index] for index in range(len(by_index))]
+
+
+def input_spec(processor: Any) -> InputSpec:
+    """Returns what the processor does as our own specification, checked on pictures.
+
+    Raises:
+        OperatorError: expected; the processor does something that the specification cannot say.
+    """
+    kind = type(processor).__name__
+    try:
+        spec = _spec(processor)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise OperatorError(f"The image processor {kind} is of an unknown kind: {error}.") from None
+    for width_px, height_px in SAMPLE_SIZES_PX:
+        most = _difference(processor, spec, width_px, height_px)
+        if most > MOST_STEPS:
+            raise OperatorError(
+                f"The image processor {kind} does something that this server cannot do: "
+                f"inputs differ by up to {most:.3g} of 255 steps."
+            )
+    return spec
+
+
+def _spec(processor: Any) -> InputSpec:
+    size, crop = dict(processor.size), dict(getattr(processor, "crop_size", None) or {})
+    size = {key: value for key, value in size.items() if value}
+    crops = bool(getattr(processor, "do_center_crop", False))
+    shortest = size.get("shortest_edge")
+    if not processor.do_resize:
+        raise ValueError("it does not resize")
+    if shortest and hasattr(processor, "crop_pct"):
+        width = height = shortest
+        shortest = int(shortest / processor.crop_pct) if shortest < CONVNEXT_WARP_PX else None
+    elif crops and shortest:
+        width, height = crop["width"], crop["height"]
+    elif "width" in size and not crops:
+        width, height = size["width"], size["height"]
+    else:
+        raise ValueError(f"size {size}, crop {crop if crops else 'none'}")
+    scale, bias = _scale_and_bias(processor)
+    return InputSpec(
+        width_px=width,
+        height_px=height,
+        resize="shortest_edge" if shortest else "exact",
+        resize_px=shortest or 0,
+        resample=RESAMPLE[int(processor.resample)],
+        scale=scale,
+        bias=bias,
+    )
+
+
+def _scale_and_bias(
+    processor: Any,
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    scale, bias = np.ones(3), np.zeros(3)
+    if processor.do_rescale:
+        scale *= processor.rescale_factor
+        bias -= 1.0 if getattr(processor, "rescale_offset", False) else 0.0
+    if processor.do_normalize:
+        std = np.broadcast_to(np.asarray(processor.image_std, float), 3)
+        scale, bias = scale / std, (bias - np.asarray(processor.image_mean, float)) / std
+        if getattr(processor, "include_top", False):  # EfficientNet divides once more
+            scale, bias = scale / std, bias / std
+    return _triple(scale), _triple(bias)
+
+
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
+def _difference(processor: Any, spec: InputSpec, width_px: int, height_px: int) -> float:
+    """Returns the largest difference to the processor's own input, in steps of 8 bits."""
+    picture = _picture(width_px, height_px)
+    theirs = np.asarray(
+        processor(picture, return_tensors="np")["pixel_values"][0], float
+    ).transpose(1, 2, 0)
+    ours = reduce(Pixels.of(picture), spec).astype(float)
+    if theirs.shape != ours.shape:
+        return float("inf")
+    steps = np.abs((theirs - np.asarray(spec.bias)) / np.asarray(spec.scale) - ours)
+    return float(steps.max())
+
+
+def _picture(width_px: int, height_px: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    """Returns waves of several lengths, uint8 (H, W, 3): smooth parts and edges."""
+    y, x = np.mgrid[:height_px, :width_px]
+    waves: Sequence[np.ndarray] = [
+        np.sin(x / 7 + y / 31),
+        np.sin(x / 3 - y / 11),
+        np.sign(np.sin(x / 23) * np.sin(y / 17)),
+    ]
+    return (127.5 + 127.5 * np.stack(waves, -1)).astype(np.uint8)
+
+
+def licence_and_origin(source: Path) -> tuple[str, str]:
+    """Returns what the folder says of its licence and origin; empty where nothing."""
+    card = source / "README.md"
+    licence = ""
+    if card.is_file():
+        head = card.read_text(errors="replace").split("\n---", 1)[0]
+        licence = next(
+            (
+                line.split(":", 1)[1].strip()
+                for line in head.splitlines()
+                if line.startswith("license:")
+            ),
+            "",
+        )
+    named = json.loads((source / CONFIG).read_text()).get("_name_or_path", "")
+    return licence, str(named)

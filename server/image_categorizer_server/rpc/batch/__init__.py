@@ -1,0 +1,1 @@
+"""BatchService and its upload formats."""

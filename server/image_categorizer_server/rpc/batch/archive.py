@@ -1,0 +1,190 @@
+"""Zip files: laid on disk as they come, then unpacked one entry at a time.
+
+The directory of a zip file is at its end, so nothing can be unpacked before the last byte is here.
+What the directory says is checked before anything is unpacked; zipfile unpacks no more than that.
+"""
+
+import asyncio
+import lzma
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import IO, BinaryIO, Self
+
+from image_categorizer_server.errors import BatchTooLarge, DependencyDown, InvalidRequest
+from image_categorizer_server.rpc.batch.validation import checked_filename
+from image_categorizer_server.services.batch import NewItem
+from image_categorizer_server.telemetry import get_log
+
+log = get_log(__name__)
+ARCHIVE_TYPES = frozenset({"application/zip", "application/x-zip-compressed"})
+PIECE_BYTES = 2**18
+IS_ENCRYPTED = 0x1
+# Below this a zip file may inflate as it likes.
+HARMLESS_BYTES = 64 * 2**20
+# APPNOTE.TXT, 4.3.16, 4.3.14: the end of the directory, and its form for large files before it.
+END, END_BYTES = b"PK\x05\x06", 22
+END_64, END_64_BYTES, LOCATOR_BYTES = b"PK\x06\x06", 56, 20
+MOST_COMMENT_BYTES = 65_535
+# An entry of the directory, with a long name: zipfile holds the whole directory in memory.
+MOST_ENTRY_BYTES = 46 + 1024
+# Rubbish that macOS adds to each file.
+IGNORED = "__MACOSX/"
+FIELD = "images[]"
+# What zipfile raises for files that were made to harm it, or by no program at all.
+DAMAGED = (
+    EOFError,
+    LookupError,
+    NotImplementedError,  # raised by zipfile for a compression or a version that it cannot read
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """What a zip file may be; all inclusive."""
+
+    max_bytes: int
+    """Of the zip file itself."""
+    max_entries: int
+    max_unpacked_bytes: int
+    max_ratio: float
+    """Unpacked bytes by packed ones."""
+    max_image_bytes: int
+    """No more of an entry counts, for no more is read."""
+
+
+def is_archive(content_type: str, filename: str) -> bool:
+    """Returns whether a file of a form is a zip file."""
+    return content_type.lower() in ARCHIVE_TYPES or filename.lower().endswith(".zip")
+
+
+async def unpacked(content: AsyncIterator[bytes], limits: ArchiveLimits) -> AsyncGenerator[NewItem]:
+    """Yields the files in a zip file, named as in there.
+
+    Raises:
+        InvalidRequest: expected; it is damaged, encrypted, or a name in it leads elsewhere.
+        BatchTooLarge: expected; it is larger, or would become larger, than may be.
+        DependencyDown: expected; the disk has no room for it.
+    """
+    try:
+        with tempfile.TemporaryFile() as file:
+            size_bytes = await _store(content, file, limits.max_bytes)
+            archive = await asyncio.to_thread(_opened, file, size_bytes, limits)
+            with closing(archive):
+                for entry in _entries(archive, size_bytes, limits):
+                    opened = _Entry(archive, entry)
+                    yield NewItem(checked_filename(entry.filename, FIELD), opened, None)
+                    opened.close()
+    except OSError as error:
+        log.warning("no room for a zip file", folder=tempfile.gettempdir(), error=str(error))
+        raise DependencyDown("the server has no room for a zip file now") from error
+
+
+async def _store(content: AsyncIterator[bytes], file: BinaryIO, max_bytes: int) -> int:
+    size_bytes = 0
+    async for chunk in content:
+        size_bytes += len(chunk)
+        if size_bytes > max_bytes:
+            raise BatchTooLarge(f"a zip file has more than {max_bytes} bytes")
+        await asyncio.to_thread(file.write, chunk)
+    return size_bytes
+
+
+def _opened(file: BinaryIO, size_bytes: int, limits: ArchiveLimits) -> zipfile.ZipFile:
+    if _directory_bytes(file, size_bytes) > limits.max_entries * MOST_ENTRY_BYTES:
+        raise BatchTooLarge(f"a zip file holds more than {limits.max_entries} files")
+    try:
+        return zipfile.ZipFile(file)
+    except DAMAGED:
+        raise _damaged() from None
+
+
+def _directory_bytes(file: BinaryIO, size_bytes: int) -> int:
+    """Returns how large the directory says it is."""
+    file.seek(max(0, size_bytes - END_BYTES - MOST_COMMENT_BYTES))
+    tail = file.read()
+    start = tail.rfind(END)
+    if start < 0 or len(tail) - start < END_BYTES:
+        raise _damaged()
+    directory_bytes: int = struct.unpack_from("<I", tail, start + 12)[0]
+    position = size_bytes - len(tail) + start - LOCATOR_BYTES - END_64_BYTES
+    if position >= 0:
+        file.seek(position)
+        end = file.read(END_64_BYTES)
+        if end.startswith(END_64):
+            directory_bytes = struct.unpack_from("<Q", end, 40)[0]
+    return directory_bytes
+
+
+def _entries(
+    archive: zipfile.ZipFile, size_bytes: int, limits: ArchiveLimits
+) -> list[zipfile.ZipInfo]:
+    entries = [
+        entry
+        for entry in archive.infolist()
+        if not entry.is_dir() and not entry.filename.startswith(IGNORED)
+    ]
+    if len(entries) > limits.max_entries:
+        raise BatchTooLarge(f"a zip file holds more than {limits.max_entries} files")
+    unpacked_bytes = sum(min(entry.file_size, limits.max_image_bytes) for entry in entries)
+    most = max(HARMLESS_BYTES, limits.max_ratio * size_bytes)
+    if unpacked_bytes > min(limits.max_unpacked_bytes, most):
+        raise BatchTooLarge("a zip file would unpack to more bytes than a batch may have")
+    for entry in entries:
+        _check(entry)
+    return entries
+
+
+def _check(entry: zipfile.ZipInfo) -> None:
+    name = entry.filename
+    if entry.flag_bits & IS_ENCRYPTED:
+        raise InvalidRequest.of([(FIELD, "a zip file is encrypted")])
+    if name.startswith("/") or "\\" in name or ".." in name.split("/") or ":" in name[:2]:
+        raise InvalidRequest.of([(FIELD, f"a name in a zip file leads elsewhere: {name[:100]}")])
+
+
+class _Entry:
+    """The pieces of one file in a zip file."""
+
+    def __init__(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+        self._archive = archive
+        self._entry = entry
+        self._file: IO[bytes] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if piece := await asyncio.to_thread(self._read):
+            return piece
+        raise StopAsyncIteration
+
+    def _read(self) -> bytes:
+        try:
+            if self._file is None:
+                self._file = self._archive.open(self._entry)
+            return self._file.read(PIECE_BYTES)
+        except DAMAGED:
+            raise _damaged(self._entry.filename) from None
+
+    def close(self) -> None:
+        """Lets go of it."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _damaged(name: str = "") -> InvalidRequest:
+    where = f" at {name[:100]}" if name else ""
+    return InvalidRequest.of([(FIELD, f"a zip file is damaged{where}")])

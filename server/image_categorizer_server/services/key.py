@@ -1,0 +1,64 @@
+"""Use cases of administrators: API keys."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+from image_categorizer_server import clock
+from image_categorizer_server.access.api_key import PREFIX, new_key, sha256_of
+from image_categorizer_server.db import key as rows
+from image_categorizer_server.domain.classification import DEFAULT_TENANT, ApiKey, Role
+from image_categorizer_server.errors import OperatorError
+
+SHOWN_CHARACTERS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made: the only moment at which its secret is known."""
+
+    secret: str
+    key: ApiKey
+
+
+async def create_key(name: str, role: Role, expire_time: datetime | None = None) -> NewKey:
+    """Makes and stores a new API key; not idempotent.
+
+    Raises:
+        DependencyDown: expected; the database does not answer.
+    """
+    secret = new_key()
+    key = ApiKey(
+        key_id=uuid4().hex,
+        tenant_id=DEFAULT_TENANT,
+        name=name,
+        role=role,
+        prefix=secret[: len(PREFIX) + SHOWN_CHARACTERS],
+        create_time=clock.now(),
+        expire_time=expire_time,
+        revoke_time=None,
+    )
+    await rows.insert_key(key, sha256_of(secret))
+    return NewKey(secret, key)
+
+
+async def list_keys() -> list[ApiKey]:
+    """Returns all keys, the oldest first, without their secrets.
+
+    Raises:
+        DependencyDown: expected; the database does not answer.
+    """
+    return await rows.list_keys(DEFAULT_TENANT)
+
+
+async def revoke_key(key_id: str) -> None:
+    """Ends a key; servers that remember it follow within seconds.
+
+    Raises:
+        OperatorError: expected; no such key, or revoked before.
+        DependencyDown: expected; the database does not answer.
+    """
+    if not await rows.revoke_key(DEFAULT_TENANT, key_id, clock.now()):
+        raise OperatorError(
+            f"No key that is in force has the id {key_id}; `image-categorizer keys list` shows all."
+        )

@@ -1,0 +1,125 @@
+"""Use cases around models: which there are, which serve, which limits are in force."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from image_categorizer_server.domain.classification import Category, ModelStatus, ServerInfo
+from image_categorizer_server.errors import InvalidRequest
+from image_categorizer_server.inference.images.formats import FORMATS
+from image_categorizer_server.inference.models.registry import Registry
+from image_categorizer_server.settings import Settings
+from image_categorizer_server.version import VERSION
+
+Item = TypeVar("Item")
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a list, and the token of the next, empty on the last (AIP-158)."""
+
+    items: Sequence[Item]
+    next_page_token: str
+
+
+class Catalog:
+    """Answers questions about the server, and decides which versions serve."""
+
+    def __init__(self, registry: Registry, settings: Settings) -> None:
+        self._registry = registry
+        self._settings = settings
+
+    def list_models(self, page_size: int, page_token: str) -> Page[ModelStatus]:
+        """Returns all model versions, by name and number.
+
+        Raises:
+            InvalidRequest: expected; `page_size` or `page_token` is wrong.
+        """
+        return page_of(self._registry.statuses(), page_size, page_token)
+
+    def get_model(self, name: str, version: int | str | None) -> ModelStatus:
+        """Returns one model version; none named: the one that answers, or else the newest.
+
+        Raises:
+            ModelNotFound: expected; there is none.
+        """
+        return self._registry.status(name, version)
+
+    async def load_model(self, name: str, version: int | None) -> ModelStatus:
+        """Loads one version, None for the newest; see `Registry.load`."""
+        return await self._registry.load(name, version)
+
+    async def unload_model(self, name: str, version: int | str) -> ModelStatus:
+        """Lets go of one version; see `Registry.unload`."""
+        return await self._registry.unload(name, version)
+
+    async def set_alias(
+        self, name: str, alias: str, version: int | None, canary_percent: float
+    ) -> ModelStatus:
+        """Points an alias to a version, or takes it away; see `Registry.set_alias`."""
+        return await self._registry.set_alias(name, alias, version, canary_percent)
+
+    def list_categories(
+        self, name: str, version: int | str | None, page_size: int, page_token: str
+    ) -> Page[Category]:
+        """Returns a model's categories, in its own order.
+
+        Raises:
+            ModelNotFound: expected; there is no such model.
+            InvalidRequest: expected; `page_size` or `page_token` is wrong.
+        """
+        status = self.get_model(name or self._registry.default, version)
+        return page_of(status.categories, page_size, page_token)
+
+    def server_info(self) -> ServerInfo:
+        """Returns release, formats and limits."""
+        limits, server = self._settings.limits, self._settings.server
+        return ServerInfo(
+            version=VERSION,
+            image_formats=FORMATS,
+            default_model=self._registry.default,
+            max_image_bytes=self._settings.max_image_bytes,
+            max_image_pixels=limits.max_image_pixels,
+            max_side_px=limits.max_side_px,
+            max_aspect_ratio=limits.max_aspect_ratio,
+            max_filter_categories=limits.max_filter_categories,
+            default_deadline_s=server.default_deadline_s,
+            max_deadline_s=server.max_deadline_s,
+            max_stream_in_flight=server.max_stream_in_flight,
+            max_batch_items=self._settings.batch.max_items,
+            max_batch_bytes=self._settings.batch.max_bytes,
+        )
+
+
+def page_of(items: Sequence[Item], page_size: int, page_token: str) -> Page[Item]:
+    """Returns the page that the token points at.
+
+    Raises:
+        InvalidRequest: expected; the size is negative, or the token was not made here.
+    """
+    if page_size < 0:
+        raise InvalidRequest.of([("page_size", "must not be negative")])
+    start = _offset(page_token)
+    end = start + min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    return Page(items[start:end], _token(end) if end < len(items) else "")
+
+
+def _token(offset: int) -> str:
+    return base64.urlsafe_b64encode(f"o{offset}".encode()).decode().rstrip("=")
+
+
+def _offset(token: str) -> int:
+    if not token:
+        return 0
+    try:
+        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+        offset = int(text.removeprefix("o"))
+    except (binascii.Error, ValueError):
+        offset = -1
+    if offset < 0 or _token(offset) != token:
+        raise InvalidRequest.of([("page_token", "is not a token of an earlier answer")])
+    return offset

@@ -1,0 +1,1 @@
+"""Object stores, Redis and the job queue."""

@@ -1,0 +1,84 @@
+"""A tenant's webhooks and their sender, in this process, with receivers on this machine."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+from image_categorizer_server.domain.webhook import DeliveryState
+from image_categorizer_server.egress.fetcher import open_fetcher
+from image_categorizer_server.services.delivery import Deliveries
+from image_categorizer_server.services.webhook import Webhooks
+from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.webhook import WebhookSettings
+
+TENANT = "default"
+FAST = {"retry_factor": 0.01, "poll_interval_s": 0.05, "timeout_s": 1, "lease_s": 2}
+
+
+@dataclass
+class House:
+    """Webhooks and their sender, which may call the receivers of the test."""
+
+    webhooks: Webhooks
+    deliveries: Deliveries
+    url: str
+
+    @asynccontextmanager
+    async def sending(self):
+        stop = asyncio.Event()
+        running = asyncio.create_task(self.deliveries.run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await running
+
+    async def end_batch(self, batch_id, webhook_url="", tenant=TENANT, state="COMPLETED", count=1):
+        payload = {
+            "type": f"batch.{state.lower()}",
+            "batch_id": batch_id,
+            "state": state,
+            "item_count": 3,
+            "end_time": "2026-11-22T23:00:00+00:00",
+            "webhook_url": webhook_url,
+        }
+        connection = await asyncpg.connect(self.url)
+        await connection.executemany(
+            "INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after)"
+            " VALUES ($1, 'webhook', $2, $3, now(), now())",
+            [(tenant, batch_id, json.dumps(payload))] * count,
+        )
+        await connection.close()
+
+    async def log(self, webhook_id, **wanted):
+        everything = {"batch_id": "", "state": None, "page_size": 100, "page_token": ""} | wanted
+        return (await self.webhooks.list_deliveries(TENANT, webhook_id, **everything))[0]
+
+    async def ended(self, webhook_id, count=1):
+        """Returns the deliveries once `count` have ended."""
+        async with asyncio.timeout(20):
+            while True:
+                found = await self.log(webhook_id)
+                done = [d for d in found if d.state is not DeliveryState.PENDING]
+                if len(done) >= count:
+                    return done
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def house_of(url, *receivers, **settings):
+    chosen = WebhookSettings(**FAST | settings)
+    fetch = FetchSettings(
+        allow_http=True,
+        allowed_ports=tuple(receiver.port for receiver in receivers),
+        allowed_networks=("127.0.0.0/8",),
+        max_connections=chosen.max_in_flight,
+    )
+    async with open_fetcher(fetch, unused) as fetcher:
+        yield House(Webhooks(chosen, fetcher), Deliveries(chosen, fetcher), url)
+
+
+async def unused(uri, max_bytes):
+    raise AssertionError

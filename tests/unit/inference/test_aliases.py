@@ -1,0 +1,98 @@
+"""Aliases as data, and which version a request without one goes to."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from image_categorizer_server.inference.models.aliases import (
+    ALIASES_FILE,
+    Aliases,
+    change_aliases,
+    goes_to_canary,
+    read_aliases,
+)
+from image_categorizer_server.inference.models.serving import Route, in_force, route_of
+
+IMAGES = [f"image {number}".encode() for number in range(4000)]
+
+
+def change(root, alias, version, percent=0.0):
+    return change_aliases(root, "m", lambda aliases: aliases.with_alias(alias, version, percent))
+
+
+def test_aliases_are_kept_as_data(tmp_path):
+    change(tmp_path, "stable", 1)
+    change(tmp_path, "canary", 2, 12.5)
+    change_aliases(tmp_path, "m", lambda aliases: aliases.with_unloaded(3, True))
+    kept = {
+        "schema_version": 1,
+        "versions": {"canary": 2, "stable": 1},
+        "canary_percent": 12.5,
+        "unloaded": [3],
+    }
+    assert json.loads((tmp_path / "m" / ALIASES_FILE).read_text()) == kept
+    kept = Aliases(versions={"stable": 1}, unloaded=(3,))
+    assert change(tmp_path, "canary", None) == read_aliases(tmp_path / "m") == kept
+    assert change(tmp_path, "stable", 3) == Aliases(versions={"stable": 3})
+    assert read_aliases(tmp_path) == Aliases()
+    assert [file.name for file in (tmp_path / "m").iterdir()] == [ALIASES_FILE]
+
+
+def test_many_writers_lose_no_alias(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        names = [f"a{number}" for number in range(40)]
+        list(pool.map(lambda name: change(tmp_path, name, 3), names))
+    assert read_aliases(tmp_path / "m").versions == dict.fromkeys(sorted(names), 3)
+
+
+@pytest.mark.parametrize("percent", [0, 0.5, 10, 50, 100])
+def test_the_canary_gets_its_share_and_the_same_images(percent):
+    share = sum(goes_to_canary(image, percent) for image in IMAGES) / len(IMAGES) * 100
+    spread = (percent * (100 - percent) / len(IMAGES)) ** 0.5
+    assert share == pytest.approx(percent, abs=4 * spread)
+    chosen = [image for image in IMAGES if goes_to_canary(image, percent)]
+    assert all(goes_to_canary(image, percent) for image in chosen)
+    # A larger share keeps who was in the smaller one.
+    assert all(goes_to_canary(image, min(100, percent * 2)) for image in chosen)
+
+
+@pytest.mark.parametrize(
+    ("versions", "percent", "ready", "route"),
+    [
+        ({}, 0, set(), Route(None)),
+        ({}, 0, {1, 2}, Route(2)),
+        ({"stable": 1}, 0, {1, 2}, Route(1)),
+        ({"stable": 3}, 0, {1, 2}, Route(None)),
+        ({"stable": 1, "canary": 2}, 10, {1, 2}, Route(1, 2, 10)),
+        ({"stable": 1, "canary": 2}, 10, {1}, Route(1)),
+        ({"stable": 1, "canary": 2}, 0, {1, 2}, Route(1)),
+        ({"stable": 1, "canary": 1}, 10, {1, 2}, Route(1)),
+        ({"canary": 2}, 10, {1, 2}, Route(1, 2, 10)),
+        ({"canary": 2}, 10, {2}, Route(2)),
+    ],
+)
+def test_requests_without_a_version_go_where_the_aliases_say(versions, percent, ready, route):
+    assert route_of(Aliases(versions=versions, canary_percent=percent), ready) == route
+
+
+@pytest.mark.parametrize(
+    ("wanted", "current", "ready", "followed"),
+    [
+        ({"stable": 2}, {"stable": 1}, {1, 2}, {"stable": 2}),
+        ({"stable": 2}, {"stable": 1}, {1}, {"stable": 1}),
+        ({"stable": 2}, {"stable": 1}, set(), {"stable": 2}),
+        ({"stable": 2}, {}, {1}, {}),
+        ({"stable": 2}, {}, set(), {"stable": 2}),
+        ({"stable": 2}, {"stable": 2}, {1}, {"stable": 2}),
+        ({}, {"stable": 1}, {1}, {}),
+    ],
+)
+def test_an_alias_never_leaves_what_answers_for_what_does_not(wanted, current, ready, followed):
+    assert in_force(Aliases(versions=wanted), Aliases(versions=current), ready).versions == followed
+
+
+def test_a_canary_that_is_not_ready_leaves_the_one_before_its_share():
+    before = Aliases(versions={"canary": 2}, canary_percent=10)
+    wanted = Aliases(versions={"canary": 3}, canary_percent=50)
+    assert in_force(wanted, before, {1, 2}) == before
+    assert in_force(wanted, before, {1, 2, 3}) == wanted

@@ -1,0 +1,113 @@
+"""Feature maps of exported networks of every kind, beside those of torch."""
+
+import numpy as np
+import pytest
+from image_categorizer_server.domain.classification import Localization
+from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.models.loader import open_torch
+from image_categorizer_server.inference.models.manifest import read_manifest
+from image_categorizer_server.inference.packaging.export import (
+    WEIGHTS_FILE,
+    ensure_export,
+    sample_inputs,
+)
+from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
+from image_categorizer_server.settings.groups import InferenceSettings
+
+from tests.conftest import EXPORTS
+from tests.support.tiny_model import write_tiny_model
+from tests.unit.conftest import CATEGORIES, LIMITS, add
+
+
+def configuration(kind):
+    """Returns what a tiny network of a kind is made of."""
+    from transformers import BeitConfig, ConvNextConfig, SwinConfig, ViTConfig
+
+    tiny = {"id2label": dict(enumerate(CATEGORIES)), "num_labels": len(CATEGORIES)}
+    transformer = {
+        "image_size": 32,
+        "patch_size": 8,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        **tiny,
+    }
+    windows = {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, **tiny}
+    stages = {"hidden_sizes": [8, 8], "depths": [1, 1], "num_stages": 2, "patch_size": 4, **tiny}
+    match kind:
+        case "convnext":
+            return ConvNextConfig(**stages)
+        case "vit":
+            return ViTConfig(**transformer)
+        case "swin":
+            return SwinConfig(image_size=32, patch_size=4, **windows)
+        case "beit":
+            return BeitConfig(**transformer)
+
+
+def write_model(kind, folder):
+    """Writes the folder of a tiny network of a kind."""
+    import torch
+    from transformers import AutoModelForImageClassification
+
+    write_tiny_model(folder, CATEGORIES)
+    if kind == "resnet":
+        return
+    torch.manual_seed(0)
+    network = AutoModelForImageClassification.from_config(configuration(kind))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    network.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "localization", "shape"),
+    [
+        ("resnet", Localization.CLASS_ACTIVATION, (16, 4, 4)),
+        ("convnext", Localization.CLASS_ACTIVATION, (8, 4, 4)),
+        ("vit", Localization.ATTENTION_ROLLOUT, (1, 4, 4)),
+        ("beit", Localization.NONE, None),
+    ],
+)
+async def test_the_features_of_an_export_are_those_of_torch(
+    repository, tmp_path, kind, localization, shape
+):
+    write_model(kind, tmp_path / "source")
+    folder = add(repository, tmp_path / "source", kind)
+    manifest = read_manifest(folder)
+    file, verdict = await ensure_export(folder, manifest, EXPORTS, 60)
+    assert (verdict.accepted, verdict.localization) == (True, localization), verdict.reason
+    by_torch, found = open_torch(folder, manifest, "cpu", Decoder(LIMITS), InferenceSettings())
+    by_onnx = OnnxRuntime(file, 1, 1)
+    inputs = sample_inputs(manifest.input)
+    expected, answer = (
+        runtime.predict(inputs, with_features=True) for runtime in (by_torch, by_onnx)
+    )
+    assert answer.confidences == pytest.approx(expected.confidences, abs=1e-4)
+    assert by_onnx.predict(inputs).features is None
+    if localization is Localization.NONE:
+        assert (found, answer.features, expected.features) == (None, None, None)
+        return
+    assert answer.features.shape == (len(inputs), *shape)
+    assert answer.features == pytest.approx(expected.features, abs=1e-3)
+    assert found.localization is localization
+    if localization is Localization.CLASS_ACTIVATION:
+        logits_but_bias = answer.features.mean((2, 3)) @ np.load(file.parent / WEIGHTS_FILE).T
+        log_confidences = np.log(answer.confidences)
+        bias = log_confidences - logits_but_bias
+        bias -= bias.mean(1, keepdims=True)  # a softmax forgets what all logits share
+        assert np.ptp(bias, axis=0).max() < 1e-3
+    else:
+        assert (answer.features >= 0).all()
+        assert (answer.features.sum((2, 3)) < 1).all()
+
+
+def test_tokens_whose_mean_is_read_are_a_feature_map_too(repository, tmp_path):
+    write_model("swin", tmp_path / "source")
+    folder = add(repository, tmp_path / "source", "swin")
+    manifest = read_manifest(folder)
+    runtime, found = open_torch(folder, manifest, "cpu", Decoder(LIMITS), InferenceSettings())
+    answer = runtime.predict(sample_inputs(manifest.input), with_features=True)
+    assert found.localization is Localization.CLASS_ACTIVATION
+    assert answer.features.shape[1:] == (16, 4, 4)

@@ -1,0 +1,110 @@
+"""What fails alone fails alone; what is the model's fault is known as such."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from image_categorizer_server.errors import ModelFailing, UnclassifiableImage
+from image_categorizer_server.inference.engine.guard import Guard, Row
+from image_categorizer_server.inference.runtimes import Answer
+
+from tests.support.batching import NOT_A_NUMBER, POISON, Device, batcher_of, image, values
+
+
+def inputs(numbers):
+    return [np.full((2, 2, 3), number, np.uint8) for number in numbers]
+
+
+def shown(results):
+    return [
+        float(result.confidences[0]) if isinstance(result, Row) else result.reason
+        for result in results
+    ]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=32))
+def test_each_image_gets_its_own_answer_whatever_its_company(numbers):
+    guard = Guard(Device().predict, 32)
+    expected = [
+        "IMAGE_UNCLASSIFIABLE" if number in (POISON, NOT_A_NUMBER) else number for number in numbers
+    ]
+    assert shown(guard.run(inputs(numbers), False)) == expected
+    assert not guard.is_broken
+
+
+def test_one_poisoned_image_of_32_costs_few_calls():
+    device = Device()
+    results = Guard(device.predict, 32).run(inputs([1] * 20 + [POISON] + [1] * 11), False)
+    assert shown(results) == [1] * 20 + ["IMAGE_UNCLASSIFIABLE"] + [1] * 11
+    assert len(device.batches) <= 2 + 2 * 5
+
+
+def test_an_image_that_fails_alone_is_not_the_models_fault():
+    guard = Guard(Device().predict, 4)
+    for _ in range(5):
+        assert shown(guard.run(inputs([POISON]), False)) == ["IMAGE_UNCLASSIFIABLE"]
+    assert not guard.is_broken
+
+
+def test_no_memory_halves_and_is_remembered():
+    device = Device()
+    device.most = 3
+    guard = Guard(device.predict, 8)
+    assert shown(guard.run(inputs(range(8)), False)) == list(range(8))
+    assert device.sizes == [8, 4, 2, 2, 4, 2, 2]
+    assert guard.max_size == 2
+
+
+def test_a_model_that_fails_three_times_in_a_row_is_broken():
+    device = Device()
+    guard = Guard(device.predict, 4)
+    device.fail = RuntimeError("no")
+    assert shown(guard.run(inputs([1, 2]), False)) == ["MODEL_FAILING"] * 2
+    device.fail = None
+    assert shown(guard.run(inputs([1]), False)) == [1]
+    device.fail = RuntimeError("no")
+    for _ in range(3):
+        assert not guard.is_broken
+        guard.run(inputs([1]), False)
+    assert guard.is_broken
+    assert len(device.batches) == 2 + 1 + 3 * 2  # no halving where the model is at fault
+
+
+def test_an_error_that_a_gpu_does_not_recover_from_breaks_at_once():
+    device = Device()
+    device.fail = RuntimeError("CUDA error: device-side assert triggered")
+    guard = Guard(device.predict, 4)
+    assert shown(guard.run(inputs([1, 2]), False)) == ["MODEL_FAILING"] * 2
+    assert guard.is_broken
+    assert len(device.batches) == 1
+
+
+def test_an_answer_of_the_wrong_length_is_the_models_fault():
+    guard = Guard(lambda inputs, _: Answer(np.zeros((len(inputs) - 1, 1), np.float32)), 4)
+    assert shown(guard.run(inputs([1, 2]), False)) == ["MODEL_FAILING"] * 2
+
+
+async def test_a_broken_model_refuses_what_waits_and_what_comes():
+    device = Device()
+    batcher = batcher_of(device)
+    device.fail = RuntimeError("CUDA error: an illegal memory access was encountered")
+    tasks = [asyncio.create_task(batcher.submit(image(value))) for value in range(5)]
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {ModelFailing}
+    assert batcher.is_broken
+    await batcher.stop()
+
+
+async def test_one_poisoned_image_fails_alone_in_the_batcher():
+    device = Device()
+    batcher = batcher_of(device, max_size=8, max_queued=40)
+    numbers = [*range(1, 9), POISON, *range(20, 30)]
+    tasks = [asyncio.create_task(batcher.submit(image(number))) for number in numbers]
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    with pytest.raises(UnclassifiableImage):
+        raise outcomes.pop(8)
+    assert values(outcomes) == [*range(1, 9), *range(20, 30)]
+    await batcher.stop()

@@ -1,0 +1,143 @@
+"""From a model in the repository to one that serves: export, warm-up."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.models.loader import Loader, choose_device
+from image_categorizer_server.inference.models.manifest import read_manifest
+from image_categorizer_server.inference.models.warmup import warm_up
+from image_categorizer_server.inference.packaging.export import ensure_export, export_folder
+from image_categorizer_server.inference.runtimes import Answer
+from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
+from image_categorizer_server.settings.groups import InferenceSettings, ModelSettings
+
+from tests.conftest import EXPORTS
+from tests.unit.conftest import LIMITS, add
+
+
+async def test_an_export_answers_like_torch_and_is_made_once(repository, tiny, tmp_path):
+    folder = add(repository, tiny)
+    manifest = read_manifest(folder)
+    file, verdict = await ensure_export(folder, manifest, tmp_path / "cache", 60)
+    assert (verdict.accepted, verdict.max_difference < 1e-5) == (True, True)
+    stamp = file.stat().st_mtime_ns
+    again, _ = await ensure_export(folder, manifest, tmp_path / "cache", 60)
+    assert (again, again.stat().st_mtime_ns) == (file, stamp)
+    warm_up(OnnxRuntime(file, 1, 1), manifest, 4)
+
+
+async def test_a_model_that_cannot_be_loaded_says_why(repository, tiny, tmp_path):
+    folder = add(repository, tiny)
+    manifest = read_manifest(folder)
+    (folder / "model.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(OperatorError, match="cannot be loaded"):
+        await ensure_export(folder, manifest, tmp_path / "cache", 60)
+    assert not export_folder(tmp_path / "cache", manifest.digest).exists()
+
+
+async def test_an_export_that_takes_too_long_is_ended(repository, tiny, tmp_path):
+    folder = add(repository, tiny)
+    with pytest.raises(OperatorError, match=r"longer than 0\.1 s"):
+        await ensure_export(folder, read_manifest(folder), tmp_path / "cache", 0.1)
+
+
+@pytest.fixture
+def loader():
+    with ThreadPoolExecutor(1) as pool:
+        models = ModelSettings(cache_path=EXPORTS)
+        yield Loader(Decoder(LIMITS), InferenceSettings(max_batch_size=2), models, pool)
+
+
+async def test_where_the_export_was_refused_torch_serves(repository, tiny, loader, tmp_path):
+    folder = add(repository, tiny)
+    manifest = read_manifest(folder)
+    refused = export_folder(EXPORTS, manifest.digest)
+    file, verdict = await ensure_export(folder, manifest, EXPORTS, 60)
+    by_onnx = OnnxRuntime(file, 1, 1)
+    original = (refused / "verdict.json").read_text()
+    try:
+        told = verdict.model_copy(update={"accepted": False, "reason": "confidences differ"})
+        (refused / "verdict.json").write_text(told.model_dump_json())
+        model = await loader.load(folder, manifest)
+    finally:
+        (refused / "verdict.json").write_text(original)
+    assert (model.runtime.name, model.runtime.device) == ("torch", "cpu")
+    inputs = [np.full((32, 32, 3), value, np.uint8) for value in (0, 99)]
+    assert model.runtime.predict(inputs).confidences == pytest.approx(
+        by_onnx.predict(inputs).confidences, abs=1e-5
+    )
+    await model.batcher.stop()
+
+
+class Broken:
+    """A runtime that answers what no classifier would."""
+
+    name, device, runners = "broken", "cpu", 1
+
+    def __init__(self, answer):
+        self._answer = answer
+
+    precision = "fp32"
+
+    def predict(self, inputs, *, with_features=False):
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        categories = 2 if self._answer == 0 else 3
+        return Answer(np.full((len(inputs), categories), self._answer, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (RuntimeError("no memory"), "failed: no memory"),
+        (0, r"answers \(1, 2\)"),
+        (np.nan, "outside"),
+        (2.0, "outside"),
+    ],
+)
+def test_a_warm_up_that_fails_refuses_the_model(repository, tiny, answer, words):
+    manifest = read_manifest(add(repository, tiny))
+    with pytest.raises(OperatorError, match=words):
+        warm_up(Broken(answer), manifest, 2)
+
+
+class Timed:
+    """A runtime whose images cost more once they no longer fit the caches."""
+
+    name, device, runners = "timed", "cpu", 1
+
+    def __init__(self, call_s, image_s, cached_images):
+        self._call_s, self._image_s, self._cached_images = call_s, image_s, cached_images
+
+    precision = "fp32"
+
+    def predict(self, inputs, *, with_features=False):
+        slower = 1 if len(inputs) <= self._cached_images else 2
+        time.sleep(self._call_s + self._image_s * len(inputs) * slower)
+        return Answer(np.full((len(inputs), 3), 1 / 3, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("call_s", "image_s", "cached_images", "best"),
+    [(0.03, 0, 8, 8), (0, 0.01, 2, 2), (0, 0.01, 0, 8)],
+)
+def test_the_micro_batch_size_that_serves_most_is_found(
+    repository, tiny, call_s, image_s, cached_images, best
+):
+    manifest = read_manifest(add(repository, tiny))
+    size, table = warm_up(Timed(call_s, image_s, cached_images), manifest, 8)
+    assert size == best
+    assert table.estimate_s(8) > 0.9 * table.estimate_s(1)
+
+
+def test_a_gpu_that_is_not_there_is_an_error_only_when_asked_for():
+    assert choose_device("cpu") == "cpu"
+    if not os.path.exists("/dev/nvidiactl"):  # noqa: PTH110
+        assert choose_device("auto") == "cpu"
+        with pytest.raises(OperatorError, match="torch finds no GPU"):
+            choose_device("cuda")

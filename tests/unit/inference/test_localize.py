@@ -1,0 +1,218 @@
+"""Boxes and heat maps: from features to the upright image's pixels."""
+
+import io
+
+import numpy as np
+import pytest
+from image_categorizer_server.domain.classification import (
+    Category,
+    ClassifyOptions,
+    Localization,
+    Prediction,
+)
+from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.images.localize import (
+    HEAT_MAP_PX,
+    Localizer,
+    largest_part,
+    spread,
+)
+from image_categorizer_server.inference.images.preprocess import Input, InputSpec, Preprocessor
+from PIL import Image
+
+from tests.unit.conftest import LIMITS
+
+ONE = (1.0, 1.0, 1.0)
+DECODER = Decoder(LIMITS)
+
+
+def spec(side_px, resize_px=0):
+    return InputSpec(
+        width_px=side_px,
+        height_px=side_px,
+        resize="shortest_edge" if resize_px else "exact",
+        resize_px=resize_px,
+        resample="bilinear",
+        scale=ONE,
+        bias=ONE,
+    )
+
+
+def localizer(side_px=224, resize_px=0, weights=None):
+    kind = Localization.ATTENTION_ROLLOUT if weights is None else Localization.CLASS_ACTIVATION
+    return Localizer(kind, weights, spec(side_px, resize_px), DECODER)
+
+
+def one_hot(row, column, side=7):
+    values = np.zeros((1, side, side), np.float32)
+    values[0, row, column] = 1
+    return values
+
+
+def test_the_box_surrounds_the_cell_that_speaks_for_the_category():
+    (box,) = localizer().boxes(one_hot(2, 5), (700, 700))
+    left, top, right, bottom = box
+    assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((550, 250), abs=10)
+    assert 100 <= right - left <= 200
+    assert 100 <= bottom - top <= 200
+
+
+def test_the_crop_is_taken_into_account():
+    wide = localizer(224, 256)  # sees the middle 224 of 512 x 256
+    (box,) = wide.boxes(np.ones((1, 7, 7), np.float32), (1024, 512))
+    assert box == (288, 32, 736, 480)
+    (box,) = wide.boxes(one_hot(0, 0), (1024, 512))
+    assert box[:2] == (288, 32)
+    (box,) = wide.boxes(one_hot(6, 6), (512, 1024))
+    assert box[2:] == (480, 736)
+
+
+def test_a_crop_that_is_larger_than_the_image_gives_boxes_within_it():
+    (box,) = localizer(224, 112).boxes(np.ones((1, 7, 7), np.float32), (100, 100))
+    assert box == (0, 0, 100, 100)
+
+
+@pytest.mark.parametrize("size_px", [(1, 1), (1, 90), (90, 1), (3, 2)])
+def test_boxes_of_tiny_images_hold_at_least_a_pixel(size_px):
+    for row in range(7):
+        left, top, right, bottom = localizer().boxes(one_hot(row, row), size_px)[0]
+        assert 0 <= left < right <= size_px[0]
+        assert 0 <= top < bottom <= size_px[1]
+
+
+def test_each_category_has_its_own_map():
+    features = np.stack([one_hot(1, 1)[0], one_hot(5, 4)[0]])
+    by_category = np.array([[1, 0], [0, 1], [-1, -1]], np.float32)
+    maps = localizer(weights=by_category).maps(features, [1, 0, 2])
+    assert maps.shape == (3, 7, 7)
+    assert (maps.min(), maps.max()) == (0, 1)
+    assert [np.unravel_index(m.argmax(), m.shape) for m in maps[:2]] == [(5, 4), (1, 1)]
+    # Nothing speaks for the third: then what speaks least against it.
+    assert maps[2][1, 1] == maps[2][5, 4] == 0
+
+
+@pytest.mark.parametrize("value", [-3.0, 0.0, 5.0])
+def test_a_flat_map_means_all_that_the_network_sees(value):
+    flat = np.full((1, 7, 7), value, np.float32)
+    maps = localizer().maps(flat, [0])
+    assert (maps == 1).all()
+    assert localizer().boxes(maps, (300, 200)) == [(0, 0, 300, 200)]
+
+
+def test_the_largest_part_is_found_among_several():
+    drawing = """
+        ##....#
+        #.....#
+        ..###.#
+        ..#.#.#
+        ..###..
+        #......
+        .##..##
+    """
+    mask = np.array([[cell == "#" for cell in row] for row in drawing.split()])
+    assert largest_part(mask) == (2, 2, 5, 5)
+
+
+def test_parts_that_meet_only_further_down_are_one():
+    drawing = """
+        #.#.#.##
+        #.#.#.##
+        ###.#.##
+        ..###...
+    """
+    mask = np.array([[cell == "#" for cell in row] for row in drawing.split()])
+    assert largest_part(mask) == (0, 0, 5, 4)
+
+
+def test_parts_are_those_of_a_slow_search():
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        mask = random.random((12, 12)) < 0.55
+        left, top, right, bottom = largest_part(mask)
+        best = max(parts(mask), key=len)
+        rows, columns = zip(*best, strict=True)
+        if sum(len(part) == len(best) for part in parts(mask)) == 1:
+            assert (left, top) == (min(columns), min(rows))
+            assert (right, bottom) == (max(columns) + 1, max(rows) + 1)
+
+
+def parts(mask):
+    left = {(int(r), int(c)) for r, c in zip(*mask.nonzero(), strict=True)}
+    found = []
+    while left:
+        part, edge = set(), {left.pop()}
+        while edge:
+            row, column = edge.pop()
+            part.add((row, column))
+            near = {(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)}
+            edge |= near & left
+            left -= near
+        found.append(part)
+    return found
+
+
+def test_spreading_is_pillows_bilinear():
+    values = np.random.default_rng(0).random((4, 6)).astype(np.float32)
+    ours = spread(4, 40, 0, 1) @ values @ spread(6, 60, 0, 1).T
+    theirs = np.asarray(Image.fromarray(values).resize((60, 40), Image.Resampling.BILINEAR))
+    assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def png(width_px, height_px, orientation=1):
+    image = Image.new("RGB", (width_px, height_px), (90, 90, 90))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    image.save(file, "PNG", exif=exif)
+    return file.getvalue()
+
+
+def test_a_heat_map_is_warm_where_the_category_is():
+    content = localizer().heat_map(png(280, 140), one_hot(1, 5)[0])
+    drawn = np.asarray(Image.open(io.BytesIO(content))).astype(int)
+    assert drawn.shape == (140, 280, 3)
+    red, _, blue = drawn[30, 220]
+    assert red - blue > 100
+    assert np.ptp(drawn[100, 50]) == 0
+
+
+def test_a_heat_map_stays_grey_outside_the_crop_and_within_its_size():
+    content = localizer(224, 256).heat_map(png(2048, 1024), np.ones((7, 7), np.float32))
+    drawn = np.asarray(Image.open(io.BytesIO(content))).astype(int)
+    assert drawn.shape == (HEAT_MAP_PX // 2, HEAT_MAP_PX, 3)
+    assert np.ptp(drawn[256, 280]) == 0
+    assert drawn[256, 300, 0] - drawn[256, 300, 2] > 100
+
+
+async def test_boxes_and_heat_maps_are_of_the_upright_image():
+    content = png(60, 30, orientation=6)  # upright, it is 30 x 60
+    seen = Preprocessor(DECODER, spec(32)).prepare(content)
+    assert (seen.width_px, seen.height_px) == (30, 60)
+    predictions = [Prediction(Category(name), 0.5) for name in ("bee", "ant")]
+    wanted = ClassifyOptions(bounding_boxes=True, explain=True)
+    located = await localizer(32, weights=np.eye(2, dtype=np.float32)).locate(
+        content,
+        np.stack([one_hot(0, 0)[0], one_hot(6, 6)[0]]),
+        seen,
+        predictions,
+        {"ant": 0, "bee": 1},
+        wanted,
+    )
+    bee, ant = (prediction.bounding_box for prediction in located.predictions)
+    assert bee[2:] == (30, 60)
+    assert ant[:2] == (0, 0)
+    assert Image.open(io.BytesIO(located.heat_map)).size == (30, 60)
+
+
+@pytest.mark.parametrize("option", ["bounding_boxes", "explain"])
+async def test_only_what_is_asked_for_is_made(option):
+    content = png(64, 64)
+    given = [Prediction(Category("ant"), 1.0)]
+    options = ClassifyOptions(**{option: True})
+    seen = Input(np.zeros((32, 32, 3), np.uint8), 0, 64, 64)
+    where = localizer(32)
+    located = await where.locate(content, one_hot(3, 3), seen, given, {"ant": 0}, options)
+    assert (located.predictions[0].bounding_box is not None) == options.bounding_boxes
+    assert bool(located.heat_map) == options.explain
+    nothing = await where.locate(content, one_hot(3, 3), seen, [], {"ant": 0}, options)
+    assert nothing == ([], b"")

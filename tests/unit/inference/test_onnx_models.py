@@ -1,0 +1,298 @@
+"""ONNX files as models: what is served, what is taken for granted, what is refused."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.models.manifest import damage, read_manifest
+from image_categorizer_server.inference.models.warmup import warm_up
+from image_categorizer_server.inference.packaging.export import ensure_export
+from image_categorizer_server.inference.packaging.huggingface import Labels
+from image_categorizer_server.inference.packaging.onnx import copy_onnx
+from image_categorizer_server.inference.packaging.onnx_description import Preprocessing, onnx_file
+from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
+from onnx import TensorProto, helper
+
+from tests.support.tiny_model import CARD
+from tests.support.tiny_onnx import SIDE_PX, write_tiny_onnx
+from tests.unit.conftest import CATEGORIES
+
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+INPUTS = list(np.random.default_rng(1).integers(0, 256, (3, SIDE_PX, SIDE_PX, 3)).astype(np.uint8))
+
+
+def add_onnx(repository, file, said=None, **labels):
+    with repository.incoming() as incoming:
+        described = Labels("mine", repository.latest("mine") + 1, **labels)
+        manifest, told = copy_onnx(file, incoming, described, said or Preprocessing())
+        return repository.publish(incoming, manifest), told
+
+
+def served(folder):
+    """Returns what the version answers to INPUTS, and its manifest."""
+    manifest = read_manifest(folder)
+    runtime = OnnxRuntime(folder / "model.onnx", 1, 1)
+    warm_up(runtime, manifest, 2)
+    return runtime.predict(INPUTS).confidences, manifest
+
+
+def logits(file):
+    """Returns what the file itself answers to INPUTS, scaled by hand, one at a time."""
+    session = onnxruntime.InferenceSession(file)
+    name = session.get_inputs()[0].name
+    scaled = [((x / 255 - MEAN) / STD).transpose(2, 0, 1)[None].astype(np.float32) for x in INPUTS]
+    return np.concatenate([session.run(None, {name: x})[0] for x in scaled])
+
+
+def softmax(numbers):
+    powers = np.exp(numbers - numbers.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def test_an_onnx_file_and_its_labels_become_a_version(repository, tmp_path):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
+    folder, told = add_onnx(repository, file, licence="MIT")
+    confidences, manifest = served(folder)
+    assert confidences == pytest.approx(softmax(logits(file)), abs=1e-5)
+    assert (manifest.format, manifest.precision, manifest.activation) == ("onnx", "fp32", "softmax")
+    assert [entry.name for entry in manifest.categories] == CATEGORIES
+    assert (manifest.licence, manifest.origin) == ("MIT", "model.onnx")
+    assert (manifest.input.resize, manifest.input.resize_px) == ("shortest_edge", 18)
+    assert told == (
+        "No preprocessor_config.json: shortest edge to 18, then the middle 16 x 16, bilinear; "
+        "mean 0.485 0.456 0.406, std 0.229 0.224 0.225."
+    )
+    assert damage(folder, manifest) == ""
+
+
+async def test_an_onnx_version_is_its_own_export(repository, tmp_path):
+    folder, _ = add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
+    file, verdict = await ensure_export(folder, read_manifest(folder), tmp_path / "cache", 1)
+    assert (file, verdict.accepted) == (folder / "model.onnx", True)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        {"shape": (1, 3, SIDE_PX, SIDE_PX)},
+        {"shape": (4, 3, SIDE_PX, SIDE_PX)},
+        {"shape": (1, 3, SIDE_PX, SIDE_PX), "reshape_to": 1},
+        {"names": ("input", "confidences")},
+        {"opset": 9},
+    ],
+    ids=["batch of 1", "batch of 4", "reshape to a batch of 1", "names as ours", "opset 9"],
+)
+def test_graphs_that_people_export_are_served_in_any_batch(repository, tmp_path, graph):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, **graph)
+    plain = write_tiny_onnx(tmp_path / "plain", CATEGORIES)
+    confidences, _ = served(add_onnx(repository, file)[0])
+    assert confidences == pytest.approx(softmax(logits(plain)), abs=1e-5)
+
+
+def test_channels_may_come_last_and_halves_are_served_as_floats(repository, tmp_path):
+    expected = softmax(logits(write_tiny_onnx(tmp_path / "plain", CATEGORIES)))
+    shape = ("n", SIDE_PX, SIDE_PX, 3)
+    last = write_tiny_onnx(tmp_path / "last", CATEGORIES, shape=shape)
+    assert served(add_onnx(repository, last)[0])[0] == pytest.approx(expected, abs=1e-5)
+    half = write_tiny_onnx(tmp_path / "half", CATEGORIES, element=TensorProto.FLOAT16)
+    assert served(add_onnx(repository, half)[0])[0] == pytest.approx(expected, abs=0.01)
+
+
+def test_a_graph_that_takes_bytes_scales_by_itself(repository, tmp_path):
+    bytes_in = {"shape": ("n", SIDE_PX, SIDE_PX, 3), "element": TensorProto.UINT8}
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, **bytes_in)
+    folder, told = add_onnx(repository, file)
+    confidences, manifest = served(folder)
+    assert manifest.input.scale == (1, 1, 1)
+    assert "bytes as they are" in told
+    session = onnxruntime.InferenceSession(file)
+    theirs = session.run(None, {"pixel_values": np.stack(INPUTS)})[0]
+    assert confidences == pytest.approx(softmax(theirs), abs=1e-5)
+    with pytest.raises(OperatorError, match="leave out --mean"):
+        add_onnx(repository, file, Preprocessing(mean=(0, 0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("last", "said", "activation"),
+    [
+        ("Softmax", None, "softmax"),
+        ("Sigmoid", None, "sigmoid"),
+        ("", "sigmoid", "sigmoid"),
+        ("Sigmoid", "sigmoid", "sigmoid"),
+    ],
+)
+def test_confidences_are_left_alone_and_logits_finished(
+    repository, tmp_path, last, said, activation
+):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, last=last)
+    confidences, manifest = served(add_onnx(repository, file, Preprocessing(activation=said))[0])
+    theirs = logits(file)
+    assert manifest.activation == activation
+    assert confidences == pytest.approx(theirs if last else 1 / (1 + np.exp(-theirs)), abs=1e-5)
+
+
+def test_preprocessing_comes_from_the_card_or_from_options(repository, tmp_path):
+    shape = ("n", 3, "h", "w")
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, shape=shape)
+    with pytest.raises(OperatorError, match="say which with --size"):
+        add_onnx(repository, file)
+    said = Preprocessing(24, "exact", (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
+    spec = read_manifest(add_onnx(repository, file, said)[0]).input
+    assert (spec.width_px, spec.height_px, spec.resize) == (24, 24, "exact")
+    assert spec.scale == pytest.approx((4 / 255, 2 / 255, 1 / 255))
+    assert spec.bias == pytest.approx((-2, -1, -0.5))
+    with pytest.raises(OperatorError, match="greater than 0"):
+        add_onnx(repository, file, Preprocessing(24, std=(1, 0, 1)))
+
+
+def test_a_card_beside_the_file_says_it_all(repository, tmp_path):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, shape=("n", 3, "h", "w"))
+    card = file.parent / "preprocessor_config.json"
+    card.write_text(json.dumps(CARD))
+    folder, told = add_onnx(repository, file)
+    assert read_manifest(folder).input.width_px == 32
+    assert told == "Pictures are prepared as preprocessor_config.json says."
+    with pytest.raises(OperatorError, match="take it away, or leave out"):
+        add_onnx(repository, file, Preprocessing(32))
+    fixed = write_tiny_onnx(tmp_path / "source", CATEGORIES)
+    with pytest.raises(OperatorError, match="takes pictures 16 pixels high, .* makes 32"):
+        add_onnx(repository, fixed)
+
+
+def test_what_decides_an_answer_is_in_the_digest(repository, tmp_path):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
+    digests = [
+        read_manifest(add_onnx(repository, file, said)[0]).digest
+        for said in (None, None, Preprocessing(resize="exact"))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("labels.json", '["ant", "bee", "cat"]'),
+        ("labels.json", '{"0": "ant", "2": "cat", "1": "bee"}'),
+        ("config.json", '{"id2label": {"0": "ant", "1": "bee", "2": "cat"}}'),
+        ("labels.txt", "ant\nbee\n\n cat \n"),
+    ],
+)
+def test_labels_come_in_several_files(repository, tmp_path, name, content):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
+    (file.parent / "labels.txt").unlink()
+    (file.parent / name).write_text(content)
+    manifest = read_manifest(add_onnx(repository, file)[0])
+    assert [entry.name for entry in manifest.categories] == CATEGORIES
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "holds no labels"),
+        ('["ant", "bee"]', "There are 2 labels, but no output of the graph is"),
+        ('["ant", "bee", ""]', "a category has no name"),
+        ('{"0": "ant", "5": "bee"}', "is no list of names"),
+        ("{", "Expecting property name"),
+        ('"ant"', "is no list of names"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(repository, tmp_path, content, words):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
+    (file.parent / "labels.txt").unlink()
+    if content is not None:
+        (file.parent / "labels.json").write_text(content)
+    with pytest.raises(OperatorError, match=words):
+        add_onnx(repository, file)
+    assert [f for f in repository.scan() if f.name == "mine"] == []
+
+
+def foreign(model):
+    model.graph.node[1].domain = "com.example"
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+
+
+def outside(model):
+    weights = model.graph.initializer[0]
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="../secret")
+
+
+def second_input(model):
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
+
+
+def unknown(model):
+    model.graph.node[1].op_type = "Rectify"
+
+
+def not_finite(model):
+    weights = model.graph.initializer[1]
+    weights.raw_data = np.full(18, np.nan, np.float32).tobytes()
+
+
+def output_twice(model):
+    model.graph.output.append(
+        helper.make_tensor_value_info(model.graph.node[-1].input[0], TensorProto.FLOAT, ["n", 3])
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (foreign, r"uses the operator com\.example\.Relu, which ONNX Runtime does not bring"),
+        (outside, "keeps its weights in other files"),
+        (second_input, r"has 2 inputs \(pixel_values, mask\)"),
+        (unknown, "ONNX Runtime cannot run .*Rectify"),
+        (not_finite, "not finite"),
+        (output_twice, "more than one output"),
+    ],
+)
+def test_graphs_that_cannot_be_served_are_refused_in_a_sentence(
+    repository, tmp_path, change, words
+):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
+    model = onnx.load_model(file)
+    change(model)
+    onnx.save_model(model, file)
+    with pytest.raises(OperatorError, match=words) as refused:
+        add_onnx(repository, file)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("graph", "words"),
+    [
+        ({"shape": ("n", 3)}, "is float32 n? ?.*3, not pictures"),
+        ({"shape": ("n", 1, 16, 16)}, "float32 any x 1 x 16 x 16, not pictures"),
+        ({"element": TensorProto.DOUBLE}, "float64 any x 3 x 16 x 16, not pictures"),
+        ({"opset": 7}, "is of ONNX opset 7"),
+        ({"shape": (1, 3, 16, 16), "fix_rows": True}, "insists on its size of batch; export it"),
+    ],
+)
+def test_inputs_that_are_no_pictures_are_refused(repository, tmp_path, graph, words):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, **graph)
+    with pytest.raises(OperatorError, match=words):
+        add_onnx(repository, file)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04K\x01.", b"\x00" * 64])
+def test_other_files_are_no_onnx_files(repository, tmp_path, content):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
+    file.write_bytes(content)
+    with pytest.raises(OperatorError, match="is no ONNX file"):
+        add_onnx(repository, file)
+
+
+def test_a_path_means_an_onnx_file_or_a_hugging_face_folder(tmp_path):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, name="net.onnx")
+    assert onnx_file(file) == file
+    assert onnx_file(file.parent) is None
+    file = file.rename(file.parent / "model.onnx")
+    assert onnx_file(file.parent) == file
+    (file.parent / "model.safetensors").touch()
+    assert onnx_file(file.parent) is None

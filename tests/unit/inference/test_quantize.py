@@ -1,0 +1,258 @@
+"""int8 versions: what they answer, when they are refused, what is measured."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.models.loader import Loader
+from image_categorizer_server.inference.models.manifest import CategoryEntry, damage, read_manifest
+from image_categorizer_server.inference.packaging.evaluate import (
+    Comparison,
+    interval_95,
+    labelled_pictures,
+    pictures_in,
+)
+from image_categorizer_server.inference.packaging.quantize import beside_the_answer
+from image_categorizer_server.inference.packaging.quantizer import Quantizer, version_to_quantize
+from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
+from image_categorizer_server.settings.groups import InferenceSettings, ModelSettings
+from onnx import TensorProto, helper
+
+from tests.conftest import EXPORTS
+from tests.support.pictures import jpeg
+from tests.support.tiny_onnx import write_tiny_onnx
+from tests.unit.conftest import CATEGORIES, LIMITS, add
+from tests.unit.inference.test_onnx_models import add_onnx
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for seed in range(24):
+        (folder / f"{seed:02}.jpg").write_bytes(jpeg(seed=seed))
+    return folder
+
+
+@pytest.fixture
+def quantizer(repository):
+    def make(max_loss_points=100.0, **settings):
+        said = []
+        made = Quantizer(
+            repository,
+            Decoder(LIMITS),
+            ModelSettings(cache_path=EXPORTS, **settings),
+            max_loss_points,
+            on_step=lambda step, done, total: said.append(step),
+            say=said.append,
+        )
+        return made, said
+
+    return make
+
+
+def found(repository, name="mine", version=None):
+    return version_to_quantize(repository.scan(), name, version)
+
+
+def answers(folder, inputs):
+    return OnnxRuntime(folder / "model.onnx", 1, 1).predict(inputs).confidences
+
+
+def test_an_int8_version_appears_beside_the_one_it_came_from(
+    repository, tmp_path, pictures, quantizer
+):
+    first, _ = add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
+    make, said = quantizer()
+    made = make.quantize(found(repository), pictures, None)
+    folder = first.parent / "2"
+    manifest = read_manifest(folder)
+    assert manifest == made
+    assert (manifest.version, manifest.format, manifest.precision) == (2, "onnx", "int8")
+    before = read_manifest(first)
+    assert manifest.origin == f"int8 of mine version 1, {before.digest}; model.onnx"
+    assert manifest.digest != before.digest
+    assert (manifest.categories, manifest.input) == (before.categories, before.input)
+    assert damage(folder, manifest) == ""
+    inputs = list(np.random.default_rng(2).integers(0, 256, (9, 16, 16, 3)).astype(np.uint8))
+    assert answers(folder, inputs) == pytest.approx(answers(first, inputs), abs=0.1)
+    assert {"Reading", "Exporting", "Calibrating", "Comparing", "Timing"} <= set(said)
+    assert "equal to fp32 on 24 pictures without labels" in said[-11]
+
+
+def test_scaling_and_what_makes_confidences_stay_float(repository, tmp_path, pictures, quantizer):
+    add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
+    quantizer()[0].quantize(found(repository), pictures, None)
+    model = onnx.load_model(tmp_path / "models" / "mine" / "2" / "model.onnx")
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    floats = {
+        node.op_type
+        for node in model.graph.node
+        if all(made_by[i].op_type != "DequantizeLinear" for i in node.input if i in made_by)
+    }
+    whole = {
+        node.op_type
+        for node in model.graph.node
+        if any(made_by[i].op_type == "DequantizeLinear" for i in node.input if i in made_by)
+    }
+    assert {"Mul", "Add", "Cast"} <= floats
+    assert {"Conv", "MatMul"} <= whole
+    softmax = made_by["confidences"]
+    assert softmax.op_type == "Softmax"
+    weights = {t.data_type for t in model.graph.initializer if len(t.dims) == 4}
+    assert weights == {TensorProto.INT8}
+
+
+async def test_a_transformers_model_is_quantised_and_served_as_int8(
+    repository, tiny, pictures, quantizer
+):
+    import asyncio
+
+    folder = add(repository, tiny)
+    made = await asyncio.to_thread(
+        quantizer()[0].quantize, found(repository, "tiny"), pictures, None
+    )
+    loader = Loader(Decoder(LIMITS), InferenceSettings(max_batch_size=2), ModelSettings())
+    model = await loader.load(folder.parent / "2", made)
+    assert (model.runtime.name, model.runtime.precision) == ("onnx", "int8")
+    assert (model.ref.version, made.licence) == (2, read_manifest(folder).licence)
+    await model.batcher.stop()
+
+
+def test_a_loss_past_the_one_allowed_publishes_nothing(repository, tmp_path, pictures, quantizer):
+    add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
+    make, _ = quantizer(max_loss_points=-1.0)  # even no loss is too much
+    with pytest.raises(OperatorError) as refused:
+        make.quantize(found(repository), pictures, None)
+    assert "more than the -1 points allowed; nothing was published" in str(refused.value)
+    assert "give labelled pictures with --evaluate" in str(refused.value)
+    assert repository.latest("mine") == 1
+    assert [file.name for file in (tmp_path / "models").iterdir()] == ["mine"]
+
+
+def test_with_labels_accuracy_is_compared(repository, tmp_path, pictures, quantizer):
+    add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
+    labelled = tmp_path / "labelled"
+    for number, file in enumerate(sorted(pictures.iterdir())):
+        target = labelled / CATEGORIES[number % 3] / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    make, said = quantizer()
+    make.quantize(found(repository), pictures, labelled)
+    told = next(sentence for sentence in said if sentence.startswith("Top-1"))
+    assert "right on 24 labelled pictures: fp32 " in told
+    make, _ = quantizer(max_loss_points=-101)
+    with pytest.raises(OperatorError, match="Give more calibration pictures, or allow more"):
+        make.quantize(found(repository), pictures, labelled)
+    make, _ = quantizer(quantize_min_pictures=25)
+    with pytest.raises(OperatorError, match="24 labelled pictures, too few to compare with"):
+        make.quantize(found(repository), pictures, labelled)
+    make, _ = quantizer()
+    (labelled / "ant" / "00.jpg").write_bytes(b"no image")
+    with pytest.raises(OperatorError, match=r"00\.jpg is no image that can be decoded"):
+        make.quantize(found(repository), pictures, labelled)
+
+
+def test_pictures_that_are_too_few_or_no_images_are_told(repository, tmp_path, pictures, quantizer):
+    add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
+    make, said = quantizer(quantize_min_pictures=25)
+    with pytest.raises(OperatorError, match="24 pictures to calibrate with are too few: give at l"):
+        make.quantize(found(repository), pictures, None)
+    with pytest.raises(OperatorError, match="is no folder"):
+        make.quantize(found(repository), tmp_path / "nowhere", None)
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    (mixed / "notes.txt").write_text("no image")
+    (mixed / ".hidden").write_text("not looked at")
+    with pytest.raises(OperatorError, match="^0 pictures to calibrate"):
+        make.quantize(found(repository), mixed, None)
+    for file in pictures.iterdir():
+        (mixed / file.name).write_bytes(file.read_bytes())
+    make, said = quantizer()
+    make.quantize(found(repository), mixed, None)
+    assert f"1 files of {mixed} are no images and were left out." in said
+
+
+def test_calibration_pictures_are_thinned_out_evenly(repository, tmp_path, pictures, quantizer):
+    add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
+    make, said = quantizer(quantize_max_pictures=16)
+    make.quantize(found(repository), pictures, None)
+    assert said.count("Reading") == 16
+
+
+def test_the_newest_fp32_version_is_taken_unless_one_is_named(
+    repository, tmp_path, pictures, quantizer
+):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
+    add_onnx(repository, file)
+    quantizer()[0].quantize(found(repository), pictures, None)
+    assert found(repository).version == 1
+    with pytest.raises(OperatorError, match="mine version 2 is int8 already"):
+        found(repository, version=2)
+    with pytest.raises(OperatorError, match="There is no model mine version 3"):
+        found(repository, version=3)
+    with pytest.raises(OperatorError, match="There is no model nope; "):
+        found(repository, "nope")
+
+
+def test_what_only_the_features_need_is_not_quantised():
+    nodes = [
+        helper.make_node("Relu", ["input"], ["map"], name="shared"),
+        helper.make_node("Softmax", ["map"], ["confidences"], name="answer"),
+        helper.make_node("MatMul", ["map", "map"], ["features"], name="aside"),
+    ]
+    assert beside_the_answer(helper.make_model(helper.make_graph(nodes, "g", [], []))) == ["aside"]
+
+
+def test_labelled_sets_name_categories_or_identifiers(tmp_path):
+    categories = [CategoryEntry(name="ant", id="n1"), CategoryEntry(name="bee", id="n2")]
+    listed = tmp_path / "set.json"
+    images = [{"file": "a.jpg", "category_id": "n2"}, {"file": "b/c.jpg", "category": "ant"}]
+    listed.write_text(json.dumps({"images": images}))
+    read = labelled_pictures(listed, categories)
+    assert [(picture.file, picture.category) for picture in read] == [
+        (tmp_path / "a.jpg", 1),
+        (tmp_path / "b/c.jpg", 0),
+    ]
+    for folder in ("ant", "n2"):
+        (tmp_path / "folders" / folder).mkdir(parents=True)
+        (tmp_path / "folders" / folder / "x.jpg").touch()
+    read = labelled_pictures(tmp_path / "folders", categories)
+    assert [picture.category for picture in read] == [0, 1]
+    assert [picture.file.name for picture in pictures_in(tmp_path / "folders")] == ["x.jpg"] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[]", "is no labelled set"),
+        ("{", "is no labelled set"),
+        ('{"images": [{}]}', r"images\.0\.file: Field required"),
+        ('{"images": [{"file": "a", "category": "emu"}]}', "has no category 'emu'"),
+        ('{"images": [{"file": "a"}]}', "has no category without a name"),
+    ],
+)
+def test_labelled_sets_that_are_none_are_refused(tmp_path, text, words):
+    listed = tmp_path / "set.json"
+    listed.write_text(text)
+    with pytest.raises(OperatorError, match=words):
+        labelled_pictures(listed, [CategoryEntry(name="ant")])
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"),
+    [(0, 10, 0, 0.2775), (5, 10, 0.2366, 0.7634), (150, 164, 0.8618, 0.9484), (9, 9, 0.7009, 1)],
+)
+def test_the_interval_is_wilsons(count, total, low, high):
+    assert interval_95(count, total) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_a_comparison_says_its_figures():
+    labelled = Comparison(pictures=200, right_before=180, right_after=178, is_labelled=True)
+    assert labelled.loss_points == pytest.approx(1)
+    assert str(labelled) == (
+        "Top-1 right on 200 labelled pictures: fp32 90.0 % (85.1 to 93.4), "
+        "int8 89.0 % (83.9 to 92.6), loss 1.00 points"
+    )

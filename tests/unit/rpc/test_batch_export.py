@@ -1,0 +1,82 @@
+"""Results of batches as files, and over the wire."""
+
+import csv
+import io
+import json
+
+import pytest
+from image_categorizer_server.domain.batch import ItemError, ItemResult
+from image_categorizer_server.domain.classification import Category, ModelRef, Prediction
+from image_categorizer_server.errors import InvalidRequest
+from image_categorizer_server.rpc.batch import convert as convert_batch
+from image_categorizer_server.rpc.batch import export
+
+from tests.support.forms import stream
+
+GOOD = ItemResult(
+    0,
+    'a "b", c.jpg',
+    (Prediction(Category("cat", "n02121620", ("mammal",)), 0.75, (1, 2, 3, 4)),),
+    ModelRef("starter", 1, "sha256:0"),
+    None,
+)
+EMPTY = ItemResult(1, "=1+1.jpg", (), ModelRef("starter", 1, "sha256:0"), None)
+BAD = ItemResult(
+    2, "zürich.jpg", (), None, ItemError("INVALID_ARGUMENT", "IMAGE_UNDECODABLE", "it is no image")
+)
+
+
+async def exported(name, *results):
+    form = export.file_format(name)
+    return b"".join([piece async for piece in export.pieces(stream(*results), form)]).decode()
+
+
+@pytest.mark.parametrize("name", ["", "jsonl"])
+async def test_results_as_json_lines(name):
+    lines = (await exported(name, GOOD, EMPTY, BAD)).splitlines()
+    good, empty, bad = map(json.loads, lines)
+    assert set(good) == set(export.COLUMNS)
+    assert (good["item_id"], good["filename"], good["category"]) == ("0", 'a "b", c.jpg', "cat")
+    assert good["predictions"][0]["bounding_box"] == [1, 2, 3, 4]
+    assert (empty["category"], empty["predictions"], empty["error_reason"]) == (None, [], None)
+    assert (bad["filename"], bad["error_reason"]) == ("zürich.jpg", "IMAGE_UNDECODABLE")
+
+
+async def test_results_as_csv():
+    text = await exported("csv", GOOD, EMPTY, BAD)
+    good, empty, bad = csv.DictReader(io.StringIO(text))
+    assert (good["filename"], good["category"], good["confidence"]) == (
+        'a "b", c.jpg',
+        "cat",
+        "0.75",
+    )
+    assert json.loads(good["predictions"])[0]["category_id"] == "n02121620"
+    assert (empty["category"], empty["error_reason"]) == ("", "")
+    assert bad["error_reason"] == "IMAGE_UNDECODABLE"
+    assert text.startswith("item_id,filename,category,confidence,predictions,error_reason\r\n")
+
+
+async def test_an_export_of_nothing_is_an_empty_file_all_the_same():
+    form = export.file_format("jsonl")
+    assert [piece async for piece in export.pieces(stream(), form)] == [b""]
+    assert (await exported("csv")).count("\r\n") == 1
+
+
+async def test_large_exports_come_in_pieces():
+    form = export.file_format("jsonl")
+    found = [piece async for piece in export.pieces(stream(*[GOOD] * 1000), form)]
+    assert len(found) > 2
+    assert b"".join(found).count(b"\n") == 1000
+
+
+def test_an_unknown_format_is_refused():
+    with pytest.raises(InvalidRequest, match="format: must be jsonl or csv"):
+        export.file_format("xlsx")
+
+
+def test_results_carry_code_0_or_the_reason():
+    good, bad = convert_batch.result(GOOD), convert_batch.result(BAD)
+    assert (good.status.code, good.classification.predictions[0].category) == (0, "cat")
+    assert (bad.item_id, bad.status.code, bad.status.message) == ("2", 3, "it is no image")
+    assert b"IMAGE_UNDECODABLE" in bad.status.details[0].value
+    assert not bad.HasField("classification")

@@ -1,1 +1,0 @@
-"""What workers do because somebody rang, or because it is time."""
