@@ -9,7 +9,7 @@ from typing import get_args
 
 from annotated_types import Ge, Gt, Le, Lt
 from image_categorizer_server.settings import Settings, variable_names
-from image_categorizer_server.settings.groups import Group
+from image_categorizer_server.settings.group import Group
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 

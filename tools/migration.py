@@ -4,7 +4,7 @@ import argparse
 import asyncio
 
 from image_categorizer_server.db.database import tortoise_config
-from image_categorizer_server.settings.groups import DatabaseSettings
+from image_categorizer_server.settings.database import DatabaseSettings
 from tortoise.context import TortoiseContext
 from tortoise.migrations.autodetector import MigrationAutodetector
 from tortoise.migrations.writer import format_migration_name

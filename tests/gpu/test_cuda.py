@@ -13,7 +13,7 @@ from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.models.warmup import warm_up
 from image_categorizer_server.inference.packaging.export import sample_inputs
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
-from image_categorizer_server.settings.groups import InferenceSettings
+from image_categorizer_server.settings.inference import InferenceSettings
 
 from tests.support.tiny_model import write_tiny_model
 

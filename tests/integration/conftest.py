@@ -11,7 +11,7 @@ from image_categorizer import AsyncImageCategorizationClient
 from image_categorizer_server import clock
 from image_categorizer_server.backend import Backend, open_backend
 from image_categorizer_server.db.database import migrate, open_database
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.local.installation import Installation
 from image_categorizer_server.local.parts import EmbeddedRedis, Postgres
 from image_categorizer_server.local.supervisor import Part, Supervisor
@@ -20,7 +20,7 @@ from image_categorizer_server.services import key as admin
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.batch import BatchSettings
-from image_categorizer_server.settings.groups import DatabaseSettings
+from image_categorizer_server.settings.database import DatabaseSettings
 from image_categorizer_server.stores.object_store import MemoryStorage
 
 from tests.conftest import EXPORTS

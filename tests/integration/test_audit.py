@@ -9,16 +9,16 @@ from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import result as results
 from image_categorizer_server.db import webhook as webhooks
 from image_categorizer_server.db.database import connected
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.audit import Actor, current_actor
 from image_categorizer_server.domain.batch import BatchConfig, ItemError, ItemOutcome
-from image_categorizer_server.domain.classification import Role
 from image_categorizer_server.domain.webhook import WebhookState
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import BatchNotFound, ItemKilledServers
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings.batch import BatchSettings
-from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
 from image_categorizer_server.stores.object_store import MemoryStorage
 

@@ -6,7 +6,8 @@ from image_categorizer_server import clock
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import outbox
 from image_categorizer_server.db import result as results
-from image_categorizer_server.domain.batch import BatchState, OutboxKind
+from image_categorizer_server.domain.batch import BatchState
+from image_categorizer_server.domain.outbox import OutboxKind
 
 from tests.support.batch_tools import (
     LEASE_S,

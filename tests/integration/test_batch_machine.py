@@ -23,7 +23,7 @@ from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.errors import BatchNotFound, BatchRunning
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.settings.batch import BatchSettings
-from image_categorizer_server.settings.groups import DatabaseSettings
+from image_categorizer_server.settings.database import DatabaseSettings
 from image_categorizer_server.stores.object_store import MemoryStorage
 
 from tests.support import invariants as ledger

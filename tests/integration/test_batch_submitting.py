@@ -16,7 +16,7 @@ from image_categorizer import (
 )
 from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 
 from tests.integration.conftest import running_server
 from tests.support.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_all

@@ -6,7 +6,7 @@ import zipfile
 import grpc
 import pytest
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 
 from tests.integration.conftest import running_server
 from tests.support.pictures import jpeg

@@ -8,7 +8,7 @@ import pytest
 from image_categorizer.v1 import classify_pb2
 from image_categorizer_server.bench.http2 import connected, message
 from image_categorizer_server.bench.load import CLASSIFY, authorization, drive, grpc_clients
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 
 from tests.integration.conftest import running_server
 from tests.support.pictures import jpeg

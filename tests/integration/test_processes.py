@@ -16,12 +16,12 @@ import psutil
 import pytest
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from image_categorizer_server.db.database import open_database
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.processes import reserved
 from image_categorizer_server.rpc.probe import is_ready
 from image_categorizer_server.services import key as admin
-from image_categorizer_server.settings.groups import DatabaseSettings
+from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.conftest import EXPORTS
 from tests.e2e.conftest import Up, free_port

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 from image_categorizer.v1 import classify_pb2
+from image_categorizer_server.domain.access import DEFAULT_TENANT
 from image_categorizer_server.domain.classification import (
-    DEFAULT_TENANT,
     CacheStatus,
     Caller,
     Classification,
@@ -15,7 +15,7 @@ from image_categorizer_server.domain.classification import (
     Lane,
 )
 from image_categorizer_server.errors import DependencyDown, ModelNotFound, UndecodableImage
-from image_categorizer_server.settings.groups import CacheSettings, RedisSettings
+from image_categorizer_server.settings.database import CacheSettings, RedisSettings
 from image_categorizer_server.stores.redis import PROBE_INTERVAL_S, open_cache
 from redis.asyncio import Redis
 

@@ -20,9 +20,9 @@ from image_categorizer import (
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from image_categorizer.v1 import health_pb2 as our_health_pb2
 from image_categorizer.v1 import health_pb2_grpc as our_health_pb2_grpc
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.services import key as admin
-from image_categorizer_server.settings.groups import TestSettings
+from image_categorizer_server.settings.testing import TestSettings
 
 from tests.integration.conftest import running_server
 from tests.support.pictures import jpeg

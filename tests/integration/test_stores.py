@@ -12,10 +12,10 @@ from image_categorizer_server.db.database import (
     open_database,
     tortoise_config,
 )
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.services import key as admin
-from image_categorizer_server.settings.groups import DatabaseSettings, RedisSettings
+from image_categorizer_server.settings.database import DatabaseSettings, RedisSettings
 from image_categorizer_server.stores.redis import open_cache
 from tortoise.context import TortoiseContext
 from tortoise.migrations.autodetector import MigrationAutodetector

@@ -17,7 +17,7 @@ from image_categorizer import (
 )
 from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import Overloaded
 from image_categorizer_server.services import key as admin
 

@@ -12,7 +12,7 @@ from image_categorizer import (
     ModelNotFound,
     UndecodableImage,
 )
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 
 from tests.integration.conftest import collected, running_server
 from tests.support.pictures import jpeg

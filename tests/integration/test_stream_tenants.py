@@ -6,9 +6,10 @@ import grpc
 import pytest
 from image_categorizer import InvalidRequest, RoleInsufficient
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
-from image_categorizer_server.domain.classification import CacheStatus, Role
+from image_categorizer_server.domain.access import Role
+from image_categorizer_server.domain.classification import CacheStatus
 from image_categorizer_server.services.batch import Batches
-from image_categorizer_server.settings.groups import CacheSettings
+from image_categorizer_server.settings.database import CacheSettings
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_workers.main import open_parts
 from redis.asyncio import Redis

@@ -18,7 +18,7 @@ from image_categorizer import (
     RoleInsufficient,
     _calls,
 )
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.rpc.health import report_health
 

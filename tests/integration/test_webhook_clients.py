@@ -16,11 +16,11 @@ from image_categorizer import (
 )
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from image_categorizer_server.db.database import connected
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.services.delivery import Deliveries
-from image_categorizer_server.settings.groups import CacheSettings
-from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.database import CacheSettings
+from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
 
 from tests.integration.conftest import running_server

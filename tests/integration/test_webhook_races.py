@@ -12,7 +12,7 @@ from image_categorizer_server.domain.webhook import DeliveryState, WebhookState
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.services.delivery import Deliveries
 from image_categorizer_server.services.webhook import Webhooks
-from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
 
 from tests.support.receiver import receiving

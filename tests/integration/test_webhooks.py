@@ -14,7 +14,7 @@ from image_categorizer_server.errors import (
     WebhookNotFound,
 )
 from image_categorizer_server.services.webhook import Webhooks
-from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
 from standardwebhooks import Webhook as Verifier
 

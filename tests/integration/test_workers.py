@@ -12,8 +12,9 @@ from image_categorizer import Unavailable as ServerBusy
 from image_categorizer_server.db import batch as batch_rows
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import result as results
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.batch import Batch, BatchConfig, BatchState
-from image_categorizer_server.domain.classification import ClassifyOptions, Role
+from image_categorizer_server.domain.classification import ClassifyOptions
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.services.batch import Batches, NewItem
 from image_categorizer_server.settings import Settings

@@ -12,7 +12,7 @@ from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import locks, outbox
 from image_categorizer_server.db import result as results
 from image_categorizer_server.db.database import connected, open_database
-from image_categorizer_server.settings.groups import DatabaseSettings
+from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.support.batch_tools import do_chunk
 

@@ -4,9 +4,9 @@ import signal
 
 from image_categorizer import AsyncImageCategorizationClient, verify_webhook
 from image_categorizer_server.db.database import open_database
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.services import key as admin
-from image_categorizer_server.settings.groups import DatabaseSettings
+from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.support.ledger import pictures
 from tests.support.receiver import receiving

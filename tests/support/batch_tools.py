@@ -8,6 +8,7 @@ from image_categorizer.v1 import batch_pb2_grpc
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import result as results
 from image_categorizer_server.db.database import connected
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.batch import (
     BatchConfig,
     BatchItem,
@@ -21,7 +22,6 @@ from image_categorizer_server.domain.classification import (
     Classification,
     ModelRef,
     Prediction,
-    Role,
     Timing,
 )
 from image_categorizer_server.services.batch import Batches, NewItem

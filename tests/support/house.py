@@ -18,13 +18,13 @@ import grpc
 import psutil
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
 from image_categorizer_server.db.database import migrate, open_database
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.local.installation import Installation
 from image_categorizer_server.local.parts import EmbeddedRedis, Postgres
 from image_categorizer_server.local.supervisor import Part
 from image_categorizer_server.rpc.probe import is_ready
 from image_categorizer_server.services import key as admin
-from image_categorizer_server.settings.groups import DatabaseSettings
+from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.conftest import EXPORTS
 from tests.support.ledger import Ledger, Picture

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import numpy as np
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.settings.outside import StorageSettings
+from image_categorizer_server.settings.storage import StorageSettings
 from image_categorizer_server.stores.object_store import open_storage
 from PIL import Image
 

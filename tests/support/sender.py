@@ -8,8 +8,8 @@ from image_categorizer_server import failpoints
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.services.delivery import Deliveries
-from image_categorizer_server.settings.groups import DatabaseSettings
-from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.database import DatabaseSettings
+from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
 
 

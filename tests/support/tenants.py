@@ -5,9 +5,9 @@ from dataclasses import replace
 from image_categorizer_server.access.api_key import new_key, sha256_of
 from image_categorizer_server.db import key as keys
 from image_categorizer_server.db.database import open_database
-from image_categorizer_server.domain.classification import ApiKey, Role
+from image_categorizer_server.domain.access import ApiKey, Role
 from image_categorizer_server.services import key as admin
-from image_categorizer_server.settings.groups import DatabaseSettings
+from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.support.house import House
 

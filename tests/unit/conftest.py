@@ -5,7 +5,8 @@ from image_categorizer_server.inference.images.decode import Decoder, ImageLimit
 from image_categorizer_server.inference.models.loader import Loader
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
-from image_categorizer_server.settings.groups import InferenceSettings, ModelSettings
+from image_categorizer_server.settings.inference import InferenceSettings
+from image_categorizer_server.settings.model import ModelSettings
 from pytest_socket import disable_socket, enable_socket
 
 from tests.conftest import EXPORTS

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 from image_categorizer import _calls
-from image_categorizer_server.errors import InvalidRequest, OperatorError
+from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.gateway import gateway_folder, reachable_host, render
 from image_categorizer_server.local.installation import Addresses, Installation, settings_for
-from image_categorizer_server.services.model import page_of
 from image_categorizer_server.settings import load_settings, variable_names
 from image_categorizer_server.telemetry import (
     configure_logging,
@@ -149,27 +148,6 @@ def test_request_ids_are_kept_where_well_formed(header, kept):
 )
 def test_trace_ids_follow_the_w3c_form(header, trace):
     assert trace_id_of(header) == trace
-
-
-def test_pages_cover_everything_once():
-    items, token, seen = list(range(250)), "", []
-    while True:
-        page = page_of(items, 0, token)
-        seen += page.items
-        if not (token := page.next_page_token):
-            break
-    assert seen == items
-    assert len(page_of(items, 10_000, "").items) == 250
-    assert page_of([], 5, "").next_page_token == ""
-
-
-@pytest.mark.parametrize("token", ["x", "bzE", "b3g=", "é", "bzEwMA==", "LTU"])
-def test_tokens_that_are_not_ours_are_refused(token):
-    if token == "bzE":
-        assert page_of([1, 2], 1, token).items == [2]
-        return
-    with pytest.raises(InvalidRequest, match="page_token"):
-        page_of([1, 2], 1, token)
 
 
 def test_the_gateway_configuration_is_yaml_with_our_limits(tmp_path):

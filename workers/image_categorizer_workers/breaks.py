@@ -15,7 +15,7 @@ from image_categorizer import Classification as Answer
 from image_categorizer_server.db import suspects
 from image_categorizer_server.domain.batch import Chunk
 from image_categorizer_server.errors import DependencyDown, ItemKilledServers
-from image_categorizer_server.settings.batch import WorkerSettings
+from image_categorizer_server.settings.worker import WorkerSettings
 from image_categorizer_server.telemetry import get_log
 
 from image_categorizer_workers.leases import LeaseLost, backoff_s

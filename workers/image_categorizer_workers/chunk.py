@@ -27,7 +27,7 @@ from image_categorizer_server.domain.classification import (
     Timing,
 )
 from image_categorizer_server.errors import DependencyDown
-from image_categorizer_server.settings.batch import WorkerSettings
+from image_categorizer_server.settings.worker import WorkerSettings
 from image_categorizer_server.telemetry import get_log
 
 from image_categorizer_workers.breaks import Sender

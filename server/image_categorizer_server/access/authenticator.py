@@ -6,7 +6,7 @@ from cachetools import TTLCache
 
 from image_categorizer_server import clock
 from image_categorizer_server.access.api_key import is_well_formed, sha256_of
-from image_categorizer_server.domain.classification import ApiKey, Principal
+from image_categorizer_server.domain.access import ApiKey, Principal
 from image_categorizer_server.errors import CredentialsInvalid, CredentialsMissing
 
 CACHED_KEYS = 10_000

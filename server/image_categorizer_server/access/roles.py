@@ -1,6 +1,6 @@
 """The least role that each RPC asks for; one without a row is refused."""
 
-from image_categorizer_server.domain.classification import Principal, Role
+from image_categorizer_server.domain.access import Principal, Role
 from image_categorizer_server.errors import RoleInsufficient
 
 PACKAGE = "/image_categorizer.v1"

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from image_categorizer_server.cli.key import with_database
 from image_categorizer_server.cli.options import AsJson, Data, note, out
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.installation import (
     Installation,

@@ -14,7 +14,7 @@ from rich.table import Table
 from image_categorizer_server import clock
 from image_categorizer_server.cli.options import AsJson, Data, note, out
 from image_categorizer_server.db.database import open_database
-from image_categorizer_server.domain.classification import ApiKey, Role
+from image_categorizer_server.domain.access import ApiKey, Role
 from image_categorizer_server.local.installation import settings_for
 from image_categorizer_server.services import key as admin
 

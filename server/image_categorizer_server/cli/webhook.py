@@ -12,7 +12,7 @@ from rich.table import Table
 from image_categorizer_server.cli import listen
 from image_categorizer_server.cli.classify import client_of
 from image_categorizer_server.cli.options import AsJson, Data, note, out
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 
 app = typer.Typer(help="Say who is told when a batch ends.", no_args_is_help=True)
 listen.register(app)

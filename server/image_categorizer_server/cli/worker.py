@@ -10,7 +10,7 @@ from image_categorizer_server.cli.classify import server_of
 from image_categorizer_server.cli.key import with_database
 from image_categorizer_server.cli.options import Data, note
 from image_categorizer_server.db.pending import Pending, count_pending
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.failpoints import NAMES
 from image_categorizer_server.local.installation import settings_for

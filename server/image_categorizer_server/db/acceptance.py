@@ -11,7 +11,8 @@ from image_categorizer_server.db.database import transaction
 from image_categorizer_server.db.locks import BULK_TIMEOUT_S, leave, settle
 from image_categorizer_server.db.upload import GIVEN_UP
 from image_categorizer_server.domain.audit import AuditAction
-from image_categorizer_server.domain.batch import BatchConfig, OutboxKind
+from image_categorizer_server.domain.batch import BatchConfig
+from image_categorizer_server.domain.outbox import OutboxKind
 from image_categorizer_server.errors import DependencyDown
 
 INSERT = """

@@ -18,7 +18,8 @@ from image_categorizer_server.db.locks import (
 from image_categorizer_server.db.result import list_failures
 from image_categorizer_server.db.upload import leave_blobs
 from image_categorizer_server.domain.audit import AuditAction
-from image_categorizer_server.domain.batch import Batch, BatchState, OutboxKind
+from image_categorizer_server.domain.batch import Batch, BatchState
+from image_categorizer_server.domain.outbox import OutboxKind
 from image_categorizer_server.errors import BatchNotFound, BatchRunning
 
 MOST_FAILURES = 20

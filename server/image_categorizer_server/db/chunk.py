@@ -12,7 +12,8 @@ from image_categorizer_server.db.convert import breaks_from_json, item_from_row,
 from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.deaths import count_death, end_lease
 from image_categorizer_server.db.locks import end_batch, leave, lock_batch, resting_state, settle
-from image_categorizer_server.domain.batch import BatchState, Chunk, OutboxKind
+from image_categorizer_server.domain.batch import BatchState, Chunk
+from image_categorizer_server.domain.outbox import OutboxKind
 
 # Any number will do, as long as no other lock of ours has the same.
 SWEEP_LOCK = 0x1CA7E61

@@ -12,7 +12,7 @@ from tortoise.exceptions import BaseORMException, ConfigurationError, DBConnecti
 from tortoise.migrations.api import migrate as run_migrations
 
 from image_categorizer_server.errors import DependencyDown, OperatorError
-from image_categorizer_server.settings.groups import DatabaseSettings
+from image_categorizer_server.settings.database import DatabaseSettings
 
 MODULE = "image_categorizer_server.db"
 # Any number will do, as long as no other program of this database takes the same.
@@ -54,7 +54,7 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> dict[str, Any]:
         "application_name": "image-categorizer",
     }
     app = {
-        "models": [f"{MODULE}.rows"],
+        "models": [f"{MODULE}.tables"],
         "migrations": f"{MODULE}.migrations",
         "default_connection": "default",
     }

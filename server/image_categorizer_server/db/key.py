@@ -4,7 +4,7 @@ from datetime import datetime
 
 from image_categorizer_server.db.database import faults_as_ours
 from image_categorizer_server.db.tables import ApiKeyRow
-from image_categorizer_server.domain.classification import ApiKey, Role
+from image_categorizer_server.domain.access import ApiKey, Role
 
 
 async def insert_key(key: ApiKey, secret_sha256: str) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from image_categorizer_server.db import audit
 from image_categorizer_server.domain.audit import AuditAction
-from image_categorizer_server.domain.batch import BatchState, OutboxKind
+from image_categorizer_server.domain.batch import BatchState
+from image_categorizer_server.domain.outbox import OutboxKind
 
 # Most time for a statement that touches every item of a batch.
 BULK_TIMEOUT_S = 300.0

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from image_categorizer_server import clock
 from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.locks import leave
-from image_categorizer_server.domain.batch import OutboxKind, OutboxRow
 from image_categorizer_server.domain.classification import Classification
+from image_categorizer_server.domain.outbox import OutboxKind, OutboxRow
 
 TAKE = """
 UPDATE outbox SET take_after = $3 WHERE outbox_id IN (

@@ -11,7 +11,8 @@ from image_categorizer_server import clock
 from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.locks import BULK_TIMEOUT_S, leave
 from image_categorizer_server.db.outbox import TENANT_LOCK
-from image_categorizer_server.domain.batch import BatchItem, ItemError, OutboxKind
+from image_categorizer_server.domain.batch import BatchItem, ItemError
+from image_categorizer_server.domain.outbox import OutboxKind
 from image_categorizer_server.errors import DependencyDown
 
 COLUMNS = (

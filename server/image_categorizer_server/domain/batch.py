@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
 from image_categorizer_server.domain.classification import (
     Classification,
@@ -135,26 +134,3 @@ class Batch:
     def remaining_s(self) -> float | None:
         """How long the rest takes at the rate of now; None where there is no rate."""
         return self.pending_count / self.items_per_s if self.items_per_s > 0 else None
-
-
-class OutboxKind(Enum):
-    """What an outbox row asks for."""
-
-    RING = "ring"
-    """Workers are to be told that a batch waits."""
-    WEBHOOK = "webhook"
-    """The tenant is to be told that a batch ended."""
-    BLOBS = "blobs"
-    """Images are to be removed where nothing refers to them."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
-    """What a transaction left to be done after it."""
-
-    outbox_id: int
-    tenant_id: str
-    kind: OutboxKind
-    batch_id: str
-    payload: dict[str, Any]
-    create_time: datetime

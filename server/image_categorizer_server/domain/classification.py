@@ -1,47 +1,9 @@
-"""Plain values that every floor speaks of; no behaviour beyond their own."""
+"""Plain values about one image: how it is classified, and what it shows."""
 
-from dataclasses import dataclass, field
-from datetime import datetime
-from enum import Enum, IntEnum, StrEnum
-from typing import Literal
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 
-DEFAULT_TENANT = "default"
 DEFAULT_TOP_K = 5
-
-
-class Role(IntEnum):
-    """What a caller may do; each role but WORKER may do all that the ones before it may."""
-
-    WORKER = 0
-    """Classifies the images of batches, for the tenants whose they are, and does nothing else."""
-    VIEWER = 1
-    CLASSIFIER = 2
-    OPERATOR = 3
-    ADMIN = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who calls: one API key of one tenant."""
-
-    key_id: str
-    tenant_id: str
-    role: Role
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """An API key as it is kept: the secret itself is not."""
-
-    key_id: str
-    tenant_id: str
-    name: str
-    role: Role
-    prefix: str
-    """The key's first characters, to recognise it by."""
-    create_time: datetime
-    expire_time: datetime | None
-    revoke_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +48,6 @@ class Lane(StrEnum):
 
     INTERACTIVE = "INTERACTIVE"
     BATCH = "BATCH"
-
-
-class Localization(Enum):
-    """How a model tells where a category is; see `Model.Localization` in metadata.proto."""
-
-    NONE = "LOCALIZATION_UNSPECIFIED"
-    CLASS_ACTIVATION = "CLASS_ACTIVATION"
-    ATTENTION_ROLLOUT = "ATTENTION_ROLLOUT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,57 +105,3 @@ class ClassifyOptions:
     bounding_boxes: bool = False
     explain: bool = False
     no_cache: bool = False
-
-
-class ModelState(Enum):
-    """How far the server is with a model."""
-
-    LOADING = "LOADING"
-    READY = "READY"
-    FAILED = "FAILED"
-    UNLOADED = "UNLOADED"
-
-
-Activation = Literal["softmax", "sigmoid"]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStatus:
-    """One version of a model, as the server knows it."""
-
-    ref: ModelRef
-    state: ModelState
-    state_message: str
-    is_default: bool
-    categories: tuple[Category, ...] = field(repr=False)
-    input_width_px: int
-    input_height_px: int
-    activation: Activation
-    runtime: str
-    device: str
-    licence: str
-    origin: str
-    aliases: tuple[str, ...]
-    canary_percent: float
-    """Share of the requests without a version that it answers as `canary`."""
-    precision: str
-    localization: Localization
-
-
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
-    """What the server is and accepts; the limits are those of `Limits` in metadata.proto."""
-
-    version: str
-    image_formats: tuple[str, ...]
-    default_model: str
-    max_image_bytes: int
-    max_image_pixels: int
-    max_side_px: int
-    max_aspect_ratio: float
-    max_filter_categories: int
-    default_deadline_s: float
-    max_deadline_s: float
-    max_stream_in_flight: int
-    max_batch_items: int
-    max_batch_bytes: int

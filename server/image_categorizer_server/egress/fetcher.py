@@ -35,7 +35,7 @@ from image_categorizer_server.errors import (
     ImageUnreachable,
     OperatorError,
 )
-from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.telemetry import get_log
 from image_categorizer_server.version import VERSION
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin
 
-from image_categorizer_server.settings.outside import FetchSettings, Network
+from image_categorizer_server.settings.fetch import FetchSettings, Network
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -23,7 +23,7 @@ import psutil
 
 from image_categorizer_server.egress.guard import LOCALHOST, Address, Guard, Refused
 from image_categorizer_server.errors import ImageTooLarge
-from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.fetch import FetchSettings
 
 Headers = list[tuple[bytes, bytes]]
 MOST_TRIED = 4

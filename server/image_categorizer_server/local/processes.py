@@ -17,7 +17,7 @@ from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.supervisor import STOP_S, Part, Supervisor
 from image_categorizer_server.rpc.probe import is_ready
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.settings.groups import cores
+from image_categorizer_server.settings.inference import cores
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)

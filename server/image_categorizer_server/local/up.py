@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from image_categorizer_server.db.database import migrate, open_database
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.gateway import reachable_host
 from image_categorizer_server.local.installation import Addresses, Installation

@@ -10,12 +10,12 @@ from pathlib import Path
 from image_categorizer_server.access.api_key import sha256_of
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.key import find_key
-from image_categorizer_server.domain.classification import Role
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.local.installation import Installation
 from image_categorizer_server.local.supervisor import STOP_S, Part, Supervisor
 from image_categorizer_server.services import key as admin
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.settings.groups import DatabaseSettings
+from image_categorizer_server.settings.database import DatabaseSettings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)

@@ -5,10 +5,10 @@ from image_categorizer.v1 import admin_pb2, admin_pb2_grpc
 
 from image_categorizer_server.domain.webhook import DeliveryState
 from image_categorizer_server.errors import DeliveryNotFound, InvalidRequest, WebhookNotFound
+from image_categorizer_server.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, page_of
 from image_categorizer_server.rpc import convert_webhook as convert
 from image_categorizer_server.rpc.call import current_call
 from image_categorizer_server.rpc.validation import IDENTIFIER, raise_if_any, required
-from image_categorizer_server.services.model import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, page_of
 from image_categorizer_server.services.webhook import Webhooks
 
 Context = grpc.aio.ServicerContext

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from image_categorizer_server.domain.classification import Principal
+from image_categorizer_server.domain.access import Principal
 
 
 @dataclass(slots=True)

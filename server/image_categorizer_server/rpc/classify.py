@@ -15,7 +15,7 @@ from image_categorizer_server.rpc.multipart import is_form, read_form
 from image_categorizer_server.rpc.validation import classify_options
 from image_categorizer_server.services.classify import Classifications
 from image_categorizer_server.services.webhook import Webhooks
-from image_categorizer_server.settings.groups import ServerSettings
+from image_categorizer_server.settings.server import ServerSettings
 
 Request = classify_pb2.ClassifyRequest
 UploadRequest = classify_pb2.ClassifyUploadRequest

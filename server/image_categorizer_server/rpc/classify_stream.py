@@ -16,7 +16,8 @@ from dataclasses import replace
 import grpc
 from image_categorizer.v1 import classify_pb2
 
-from image_categorizer_server.domain.classification import ClassifyOptions, Lane, Role
+from image_categorizer_server.domain.access import Role
+from image_categorizer_server.domain.classification import ClassifyOptions, Lane
 from image_categorizer_server.errors import (
     CategorizerError,
     DeadlineExceeded,
@@ -31,7 +32,7 @@ from image_categorizer_server.rpc import convert
 from image_categorizer_server.rpc.call import current_call
 from image_categorizer_server.rpc.status import failure_of
 from image_categorizer_server.rpc.validation import classify_options
-from image_categorizer_server.settings.groups import ServerSettings
+from image_categorizer_server.settings.server import ServerSettings
 
 Request = classify_pb2.ClassifyStreamRequest
 Response = classify_pb2.ClassifyStreamResponse

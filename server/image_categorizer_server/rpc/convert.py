@@ -6,13 +6,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from image_categorizer.v1 import classify_pb2, metadata_pb2, types_pb2
 
-from image_categorizer_server.domain.classification import (
-    Category,
-    Classification,
-    ModelStatus,
-    Prediction,
-    ServerInfo,
-)
+from image_categorizer_server.domain.classification import Category, Classification, Prediction
+from image_categorizer_server.domain.model import ModelStatus, ServerInfo
 from image_categorizer_server.errors import CategorizerError, InvalidRequest, Unavailable
 from image_categorizer_server.rpc.call import Call
 

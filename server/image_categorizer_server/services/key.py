@@ -7,7 +7,7 @@ from uuid import uuid4
 from image_categorizer_server import clock
 from image_categorizer_server.access.api_key import PREFIX, new_key, sha256_of
 from image_categorizer_server.db import key as rows
-from image_categorizer_server.domain.classification import DEFAULT_TENANT, ApiKey, Role
+from image_categorizer_server.domain.access import DEFAULT_TENANT, ApiKey, Role
 from image_categorizer_server.errors import OperatorError
 
 SHOWN_CHARACTERS = 5

@@ -1,29 +1,12 @@
 """Use cases around models: which there are, which serve, which limits are in force."""
 
-import base64
-import binascii
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-from image_categorizer_server.domain.classification import Category, ModelStatus, ServerInfo
-from image_categorizer_server.errors import InvalidRequest
+from image_categorizer_server.domain.classification import Category
+from image_categorizer_server.domain.model import ModelStatus, ServerInfo
 from image_categorizer_server.inference.images.formats import FORMATS
 from image_categorizer_server.inference.models.registry import Registry
+from image_categorizer_server.paging import Page, page_of
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.version import VERSION
-
-Item = TypeVar("Item")
-DEFAULT_PAGE_SIZE = 100
-MAX_PAGE_SIZE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Item]):
-    """One page of a list, and the token of the next, empty on the last (AIP-158)."""
-
-    items: Sequence[Item]
-    next_page_token: str
 
 
 class Catalog:
@@ -93,33 +76,3 @@ class Catalog:
             max_batch_items=self._settings.batch.max_items,
             max_batch_bytes=self._settings.batch.max_bytes,
         )
-
-
-def page_of(items: Sequence[Item], page_size: int, page_token: str) -> Page[Item]:
-    """Returns the page that the token points at.
-
-    Raises:
-        InvalidRequest: expected; the size is negative, or the token was not made here.
-    """
-    if page_size < 0:
-        raise InvalidRequest.of([("page_size", "must not be negative")])
-    start = _offset(page_token)
-    end = start + min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-    return Page(items[start:end], _token(end) if end < len(items) else "")
-
-
-def _token(offset: int) -> str:
-    return base64.urlsafe_b64encode(f"o{offset}".encode()).decode().rstrip("=")
-
-
-def _offset(token: str) -> int:
-    if not token:
-        return 0
-    try:
-        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
-        offset = int(text.removeprefix("o"))
-    except (binascii.Error, ValueError):
-        offset = -1
-    if offset < 0 or _token(offset) != token:
-        raise InvalidRequest.of([("page_token", "is not a token of an earlier answer")])
-    return offset

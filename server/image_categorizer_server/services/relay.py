@@ -2,7 +2,7 @@
 
 from image_categorizer_server import failpoints
 from image_categorizer_server.db import outbox
-from image_categorizer_server.domain.batch import OutboxKind
+from image_categorizer_server.domain.outbox import OutboxKind
 from image_categorizer_server.stores.queue import Doorbell
 
 AT_ONCE = 500

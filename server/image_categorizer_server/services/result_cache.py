@@ -29,7 +29,7 @@ from image_categorizer_server.domain.classification import (
     Timing,
 )
 from image_categorizer_server.errors import DependencyDown
-from image_categorizer_server.settings.groups import CacheSettings
+from image_categorizer_server.settings.database import CacheSettings
 from image_categorizer_server.telemetry import get_log
 from image_categorizer_server.version import VERSION
 

@@ -20,22 +20,23 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from image_categorizer_server import clock, failpoints
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.settings.batch import BatchSettings, WorkerSettings
-from image_categorizer_server.settings.gateway import ClientSettings, GatewaySettings
-from image_categorizer_server.settings.groups import (
+from image_categorizer_server.settings.access import SecuritySettings
+from image_categorizer_server.settings.batch import BatchSettings
+from image_categorizer_server.settings.database import (
     CacheSettings,
     DatabaseSettings,
-    Group,
-    InferenceSettings,
-    LimitSettings,
-    ModelSettings,
     RedisSettings,
-    SecuritySettings,
-    ServerSettings,
-    TestSettings,
 )
-from image_categorizer_server.settings.outside import FetchSettings, StorageSettings
+from image_categorizer_server.settings.fetch import FetchSettings
+from image_categorizer_server.settings.gateway import ClientSettings, GatewaySettings
+from image_categorizer_server.settings.group import Group
+from image_categorizer_server.settings.inference import InferenceSettings
+from image_categorizer_server.settings.model import ModelSettings
+from image_categorizer_server.settings.server import LimitSettings, ServerSettings
+from image_categorizer_server.settings.storage import StorageSettings
+from image_categorizer_server.settings.testing import TestSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
+from image_categorizer_server.settings.worker import WorkerSettings
 
 PREFIX = "CATEGORIZER_"
 ENV_FILE = ".env"

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from image_categorizer_server.settings.groups import Group
+from image_categorizer_server.settings.group import Group
 
 
 class GatewaySettings(Group):

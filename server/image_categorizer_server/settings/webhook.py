@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from image_categorizer_server.settings.groups import Group
+from image_categorizer_server.settings.group import Group
 
 
 class WebhookSettings(Group):

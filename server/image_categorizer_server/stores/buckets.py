@@ -21,7 +21,7 @@ from image_categorizer_server.errors import (
     OperatorError,
 )
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.settings.outside import StorageSettings
+from image_categorizer_server.settings.storage import StorageSettings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)

@@ -22,7 +22,7 @@ from image_categorizer_server.errors import (
     NotFound,
 )
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.settings.outside import StorageSettings
+from image_categorizer_server.settings.storage import StorageSettings
 from image_categorizer_server.stores.buckets import (
     Bounded,
     Store,

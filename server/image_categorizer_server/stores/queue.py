@@ -17,7 +17,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
 
 from image_categorizer_server.errors import DependencyDown, OperatorError
-from image_categorizer_server.settings.groups import RedisSettings
+from image_categorizer_server.settings.database import RedisSettings
 
 QUEUE = "image-categorizer:bell"
 CLASSIFY = "classify"

@@ -15,7 +15,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 
 from image_categorizer_server.errors import DependencyDown, OperatorError
-from image_categorizer_server.settings.groups import RedisSettings
+from image_categorizer_server.settings.database import RedisSettings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)

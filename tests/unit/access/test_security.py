@@ -9,7 +9,7 @@ from image_categorizer_server import clock
 from image_categorizer_server.access.api_key import is_well_formed, new_key, sha256_of
 from image_categorizer_server.access.authenticator import Authenticator
 from image_categorizer_server.access.roles import LEAST_ROLE, OF_WORKERS, PUBLIC, authorize
-from image_categorizer_server.domain.classification import ApiKey, Principal, Role
+from image_categorizer_server.domain.access import ApiKey, Principal, Role
 from image_categorizer_server.errors import (
     CredentialsInvalid,
     CredentialsMissing,

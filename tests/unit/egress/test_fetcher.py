@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from image_categorizer_server.egress.guard import Guard, Refused, is_public
-from image_categorizer_server.settings.outside import FetchSettings
+from image_categorizer_server.settings.fetch import FetchSettings
 
 from tests.support.bad_urls import BAD_URLS
 

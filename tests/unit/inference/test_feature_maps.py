@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from image_categorizer_server.domain.classification import Localization
+from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.models.loader import open_torch
 from image_categorizer_server.inference.models.manifest import read_manifest
@@ -12,7 +12,7 @@ from image_categorizer_server.inference.packaging.export import (
     sample_inputs,
 )
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
-from image_categorizer_server.settings.groups import InferenceSettings
+from image_categorizer_server.settings.inference import InferenceSettings
 
 from tests.conftest import EXPORTS
 from tests.support.tiny_model import write_tiny_model

@@ -14,7 +14,8 @@ from image_categorizer_server.inference.models.warmup import warm_up
 from image_categorizer_server.inference.packaging.export import ensure_export, export_folder
 from image_categorizer_server.inference.runtimes import Answer
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
-from image_categorizer_server.settings.groups import InferenceSettings, ModelSettings
+from image_categorizer_server.settings.inference import InferenceSettings
+from image_categorizer_server.settings.model import ModelSettings
 
 from tests.conftest import EXPORTS
 from tests.unit.conftest import LIMITS, add

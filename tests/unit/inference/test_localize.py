@@ -4,12 +4,8 @@ import io
 
 import numpy as np
 import pytest
-from image_categorizer_server.domain.classification import (
-    Category,
-    ClassifyOptions,
-    Localization,
-    Prediction,
-)
+from image_categorizer_server.domain.classification import Category, ClassifyOptions, Prediction
+from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.localize import (
     HEAT_MAP_PX,

@@ -18,7 +18,8 @@ from image_categorizer_server.inference.packaging.evaluate import (
 from image_categorizer_server.inference.packaging.quantize import beside_the_answer
 from image_categorizer_server.inference.packaging.quantizer import Quantizer, version_to_quantize
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
-from image_categorizer_server.settings.groups import InferenceSettings, ModelSettings
+from image_categorizer_server.settings.inference import InferenceSettings
+from image_categorizer_server.settings.model import ModelSettings
 from onnx import TensorProto, helper
 
 from tests.conftest import EXPORTS

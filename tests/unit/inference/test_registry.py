@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from image_categorizer_server.domain.classification import ModelState
+from image_categorizer_server.domain.model import ModelState
 from image_categorizer_server.errors import (
     DependencyDown,
     ModelFailed,

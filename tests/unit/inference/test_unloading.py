@@ -5,7 +5,7 @@ import gc
 import weakref
 
 import pytest
-from image_categorizer_server.domain.classification import ModelState
+from image_categorizer_server.domain.model import ModelState
 from image_categorizer_server.errors import (
     ModelFailed,
     ModelInUse,

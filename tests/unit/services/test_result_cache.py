@@ -15,7 +15,7 @@ from image_categorizer_server.domain.classification import (
 )
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.services.result_cache import Question, ResultCache
-from image_categorizer_server.settings.groups import CacheSettings
+from image_categorizer_server.settings.database import CacheSettings
 
 CAT, DOG = Category("cat", "n02121620", ("mammal",)), Category("dog")
 TIMING = Timing(1.25, 0.5, 3.0, 2, BatchCloseReason.FULL)

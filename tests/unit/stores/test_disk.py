@@ -8,7 +8,7 @@ import threading
 import pytest
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.settings.outside import StorageSettings
+from image_categorizer_server.settings.storage import StorageSettings
 from image_categorizer_server.stores import disk
 from image_categorizer_server.stores.disk import Disk
 from image_categorizer_server.stores.object_store import MemoryStorage, open_storage

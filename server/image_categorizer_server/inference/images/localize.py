@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from image_categorizer_server.domain.classification import ClassifyOptions, Localization, Prediction
+from image_categorizer_server.domain.classification import ClassifyOptions, Prediction
+from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.inference.images.decode import Decoder, encode_png
 from image_categorizer_server.inference.images.preprocess import (
     Input,

@@ -34,7 +34,8 @@ from image_categorizer_server.inference.runtimes.fake import (
     FakeRuntime,
     FakeTimes,
 )
-from image_categorizer_server.settings.groups import InferenceSettings, ModelSettings
+from image_categorizer_server.settings.inference import InferenceSettings
+from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)

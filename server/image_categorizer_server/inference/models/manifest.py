@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from image_categorizer_server.domain.classification import Activation, Category, Localization
+from image_categorizer_server.domain.classification import Category
+from image_categorizer_server.domain.model import Activation, Localization
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec
 

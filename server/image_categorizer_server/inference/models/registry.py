@@ -10,7 +10,7 @@ loaded one after the other, while those that are READY answer.
 import asyncio
 from collections.abc import Callable, Coroutine
 
-from image_categorizer_server.domain.classification import ModelState, ModelStatus
+from image_categorizer_server.domain.model import ModelState, ModelStatus
 from image_categorizer_server.errors import DependencyDown, ModelFailed, ModelInUse, OperatorError
 from image_categorizer_server.inference.models.aliases import Aliases
 from image_categorizer_server.inference.models.loader import LoadedModel, Loader

@@ -5,12 +5,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from image_categorizer_server.domain.classification import (
-    Localization,
-    ModelRef,
-    ModelState,
-    ModelStatus,
-)
+from image_categorizer_server.domain.classification import ModelRef
+from image_categorizer_server.domain.model import Localization, ModelState, ModelStatus
 from image_categorizer_server.errors import ModelLoading, ModelNotFound, OperatorError
 from image_categorizer_server.inference.models.aliases import CANARY, Aliases
 from image_categorizer_server.inference.models.loader import LoadedModel

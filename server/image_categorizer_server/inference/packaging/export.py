@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from image_categorizer_server.domain.classification import Localization
+from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec
 from image_categorizer_server.inference.models.manifest import Manifest, read_manifest

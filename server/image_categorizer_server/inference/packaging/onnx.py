@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from image_categorizer_server.domain.classification import Activation
+from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec
 from image_categorizer_server.inference.models.manifest import (

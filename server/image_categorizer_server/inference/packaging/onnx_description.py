@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from image_categorizer_server.domain.classification import Activation
+from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec
 from image_categorizer_server.inference.packaging.export import ONNX_FILE

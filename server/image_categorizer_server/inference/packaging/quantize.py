@@ -26,7 +26,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from image_categorizer_server.domain.classification import Localization
+from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import Preprocessor
 from image_categorizer_server.inference.models.manifest import MANIFEST_FILE, Manifest, digest_of

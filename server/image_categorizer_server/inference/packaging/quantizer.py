@@ -31,7 +31,7 @@ from image_categorizer_server.inference.packaging.quantize import (
     write_version,
 )
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
-from image_categorizer_server.settings.groups import ModelSettings
+from image_categorizer_server.settings.model import ModelSettings
 
 ALL_CORES, ONE_CORE = 0, 1
 

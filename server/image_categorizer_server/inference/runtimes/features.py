@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from image_categorizer_server.domain.classification import Localization
+from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.inference.images.preprocess import InputSpec
 from image_categorizer_server.inference.runtimes.network import Network
 

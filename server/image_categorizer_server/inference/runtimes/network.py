@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageClassification
 
-from image_categorizer_server.domain.classification import Activation
+from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.inference.images.preprocess import InputSpec
 
 

@@ -1,0 +1,103 @@
+"""Pages of a list, and the tokens that lead from one to the next (AIP-158).
+
+A token names the position after which the next page begins.  It is opaque to clients and is not
+secret: whoever forges one reads nothing that the same call would not list anyway.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from image_categorizer_server.errors import InvalidRequest
+
+Item = TypeVar("Item")
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+# A position is compared with a bigint or a timestamp of PostgreSQL.
+LARGEST_NUMBER = 2**63 - 1
+SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a list."""
+
+    items: Sequence[Item]
+    next_page_token: str
+    """Empty on the last page."""
+
+
+def limit_of(page_size: int) -> int:
+    """Returns how many items a page holds: 100 where `page_size` is 0, and 1,000 at most.
+
+    Raises:
+        InvalidRequest: `page_size` is negative.
+    """
+    if page_size < 0:
+        raise InvalidRequest.of([("page_size", "must not be negative")])
+    return min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+
+
+def token_of(*position: int | str) -> str:
+    """Returns the token of a position: one or more values that order the list."""
+    text = SEPARATOR.join(map(str, position))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def number_of(token: str) -> int | None:
+    """Returns the number that a token holds; None for the empty token of the first page.
+
+    Raises:
+        InvalidRequest: the token was not made by `token_of` from one number.
+    """
+    if not token:
+        return None
+    (text,) = _position(token, 1)
+    return _number(text)
+
+
+def number_and_text_of(token: str) -> tuple[int, str] | None:
+    """Returns the number and the text that a token holds; None for the empty token.
+
+    Raises:
+        InvalidRequest: the token was not made by `token_of` from a number and a text.
+    """
+    if not token:
+        return None
+    number, text = _position(token, 2)
+    return _number(number), text
+
+
+def page_of(items: Sequence[Item], page_size: int, page_token: str) -> Page[Item]:
+    """Returns one page of a list that is in memory; positions are offsets.
+
+    Raises:
+        InvalidRequest: `page_size` is negative, or `page_token` is not one of ours.
+    """
+    start = number_of(page_token) or 0
+    end = start + limit_of(page_size)
+    return Page(items[start:end], token_of(end) if end < len(items) else "")
+
+
+def _position(token: str, count: int) -> list[str]:
+    try:
+        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+    except (binascii.Error, ValueError):
+        raise _not_ours() from None
+    values = text.split(SEPARATOR)
+    # base64 has several spellings of the same bytes; only ours counts.
+    if len(values) != count or token_of(*values) != token or "\0" in text:
+        raise _not_ours()
+    return values
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= LARGEST_NUMBER):
+        raise _not_ours()
+    return int(text)
+
+
+def _not_ours() -> InvalidRequest:
+    return InvalidRequest.of([("page_token", "is not a token of an earlier answer")])

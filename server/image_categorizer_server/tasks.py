@@ -1,0 +1,141 @@
+"""Tasks with an owner: no task dies unheard.
+
+`asyncio.create_task` makes a task whose exception nobody sees unless somebody awaits it.  Here
+every task has an owner.  A `TaskOwner` holds background tasks, logs the one that dies and tells
+those who ask by `check`; `run_until` and `uncancelled` await what they start.  Work whose failure
+should end its siblings belongs in an `asyncio.TaskGroup`.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from image_categorizer_server.errors import DependencyDown
+from image_categorizer_server.telemetry import get_log
+
+log = get_log(__name__)
+Result = TypeVar("Result")
+
+
+class TaskOwner:
+    """Owns background tasks for as long as its block runs.
+
+    Leaving the block cancels the tasks and waits until they have ended.
+    """
+
+    def __init__(self, on_failure: Callable[[Exception], None] | None = None) -> None:
+        """Makes an owner without tasks.
+
+        Args:
+            on_failure: is called with the exception of each task that dies, in the event loop.
+        """
+        self._on_failure = on_failure
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._failed: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, work: Coroutine[Any, Any, Result], name: str) -> asyncio.Task[Result]:
+        """Starts a task and keeps it until it ends.
+
+        Args:
+            work: what it does.
+            name: what the log and `check` call it, such as "health reporter".
+        """
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def check(self) -> None:
+        """Passes while no task has died.
+
+        Raises:
+            DependencyDown: names the tasks that died.
+        """
+        if self._failed:
+            raise DependencyDown(f"the {', '.join(self._failed)} stopped working")
+
+    async def wait(self) -> None:
+        """Waits until every task has ended, also those that start meanwhile."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def close(self) -> None:
+        """Cancels every task and waits until all have ended; idempotent."""
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(set(self._tasks))
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            return
+        log.error("a task died", task=task.get_name(), exc_info=error)
+        self._failed.append(task.get_name())
+        if self._on_failure and isinstance(error, Exception):
+            self._on_failure(error)
+
+
+async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """Returns what `work` returns; cancels it, and returns None, where `stop` is set first.
+
+    Raises:
+        Exception: whatever `work` raised.
+    """
+    loop = asyncio.get_running_loop()
+    working, stopping = loop.create_task(work), loop.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        return None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+async def uncancelled(work: Coroutine[Any, Any, Result]) -> Result:
+    """Runs `work` to its end even where the caller is cancelled meanwhile, and then lets it be.
+
+    For what must not be left half done, such as giving back a lease.  Bound `work` by a timeout:
+    nothing else ends it.
+
+    Raises:
+        CancelledError: the caller was cancelled; `work` has ended.
+        Exception: whatever `work` raised.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    cancellation: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancellation = error
+        except Exception:  # noqa: BLE001 - raised below, once
+            break
+    if cancellation is not None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("work that outlived its caller failed", exc_info=failure)
+        raise cancellation
+    return task.result()
