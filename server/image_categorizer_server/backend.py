@@ -60,7 +60,7 @@ class Backend:
         """Passes a process that a restart would not help.
 
         Raises:
-            ModelFailing: expected; a model call hangs, and threads cannot be ended.
+            ModelFailing: a model call hangs, and threads cannot be ended.
         """
         if self.registry.versions.longest_busy_s() > self.settings.inference.stuck_s:
             raise ModelFailing("a model call does not end")
@@ -69,7 +69,7 @@ class Backend:
         """Returns the parts that are down and that classification does without.
 
         Raises:
-            Draining, ModelLoading, DependencyDown: expected; requests would fail now.
+            Draining, ModelLoading, DependencyDown: requests would fail now.
         """
         if self.is_draining:
             raise Draining("the server is stopping")
@@ -142,8 +142,8 @@ async def check_batch(registry: Registry, webhooks: Webhooks, config: BatchConfi
     """Passes a batch whose images could be classified now, and whose webhook may be called.
 
     Raises:
-        ModelNotFound, ModelLoading, ModelFailed, CategoryNotFound: expected; as the options say.
-        InvalidRequest: expected; `webhook_url` may not be called.
+        ModelNotFound, ModelLoading, ModelFailed, CategoryNotFound: as the options say.
+        InvalidRequest: `webhook_url` may not be called.
     """
     options = config.options
     allowed_indices(registry.get(options.model, options.version, b""), options)
@@ -155,7 +155,7 @@ def fake_times(text: str) -> FakeTimes | None:
     """Returns how the model `fake` behaves; None where it is not asked for.
 
     Raises:
-        OperatorError: expected; the setting is malformed.
+        OperatorError: the setting is malformed.
     """
     try:
         return FakeTimes.parse(text) if text else None

@@ -45,7 +45,7 @@ def arm(text: str) -> None:
         text: `<name>:<n>` or `<name>@<image>:<n>`, several separated by commas; empty for none.
 
     Raises:
-        ValueError: expected; it is none of that, or a name is unknown.
+        ValueError: it is none of that, or a name is unknown.
     """
     armed = {}
     for word in filter(None, text.split(",")):

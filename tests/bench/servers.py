@@ -130,7 +130,7 @@ async def peer_server(peer: Peer, name: str, environment: dict[str, str]) -> Asy
         environment: `PEER_FORM` and what it needs, see `peers/work.py`.
 
     Raises:
-        OperatorError: expected; its virtual environment is missing, or it does not start.
+        OperatorError: its virtual environment is missing, or it does not start.
     """
     python = PEERS / peer.folder / "bin" / "python"
     if not python.exists():
@@ -173,7 +173,7 @@ async def our_server(
         connections: of all clients together.
 
     Raises:
-        OperatorError: expected; it does not start.
+        OperatorError: it does not start.
     """
     address = address or f"127.0.0.1:{free_port()}"
     environment = {**environment, "CATEGORIZER_SERVER__BIND": address, "LOG_LEVEL": "WARNING"}

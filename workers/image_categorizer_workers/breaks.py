@@ -40,9 +40,9 @@ class Sender:
         """Returns what an image shows, however often the server dies of others.
 
         Raises:
-            ItemKilledServers: expected; it died of this one.
-            LeaseLost: expected; others have the chunk.
-            DependencyDown: expected; the database does not answer.
+            ItemKilledServers: it died of this one.
+            LeaseLost: others have the chunk.
+            DependencyDown: the database does not answer.
             CategorizerError, CallFailed: as `Feeds.classify` does.
         """
         while True:

@@ -108,7 +108,7 @@ class Work:
         """Does the chunk, or what can be done of it; cancelled, it gives the rest back.
 
         Raises:
-            DependencyDown: expected; the database does not answer, and the chunk stays leased.
+            DependencyDown: the database does not answer, and the chunk stays leased.
         """
         try:
             await self._do()
@@ -147,7 +147,7 @@ class Work:
         """Tries until the image has an outcome.
 
         Raises:
-            BatchBroken, NotNow, LeaseLost: expected; it will get none here.
+            BatchBroken, NotNow, LeaseLost: it will get none here.
         """
         content, attempts, waits = None, 0, 0
         patient_until_s = time.monotonic() + self._settings.patience_s
@@ -210,7 +210,7 @@ class Work:
         """Writes what is done and ends the lease, the chunk's deaths uncounted.
 
         Raises:
-            DependencyDown: expected; the database does not answer, and the chunk stays leased.
+            DependencyDown: the database does not answer, and the chunk stays leased.
         """
         failpoints.hit("chunk.returning")
         while not self._outcomes.empty():

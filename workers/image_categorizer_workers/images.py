@@ -24,8 +24,8 @@ class StoredOrFetched:
         """Returns the encoded image.
 
         Raises:
-            ImageUnreachable, ImageTooLarge: expected; the image cannot be fetched.
-            DependencyDown: expected; the store does not answer.
+            ImageUnreachable, ImageTooLarge: the image cannot be fetched.
+            DependencyDown: the store does not answer.
         """
         if item.object_key is not None:
             return await self._storage.get(item.object_key)

@@ -22,7 +22,7 @@ async def keep(chunk: Chunk, lease_s: float) -> None:
     """Extends the lease, time and again, until cancelled.
 
     Raises:
-        LeaseLost: expected; others have the chunk, or may have it since the database is silent.
+        LeaseLost: others have the chunk, or may have it since the database is silent.
     """
     sure_s = time.monotonic() + lease_s
     while True:

@@ -48,7 +48,7 @@ async def work(settings: Settings) -> None:
     """Works until SIGTERM or SIGINT, then finishes or gives back; a second signal ends at once.
 
     Raises:
-        OperatorError: expected; a setting is wrong.
+        OperatorError: a setting is wrong.
     """
     stop = asyncio.Event()
     _on_signals(stop)
@@ -89,7 +89,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Yields what the work needs, the database open.
 
     Raises:
-        OperatorError: expected; nothing says where the server is, or a setting is wrong.
+        OperatorError: nothing says where the server is, or a setting is wrong.
     """
     calls, worker = settings.client, settings.worker
     if not calls.base_url:

@@ -29,7 +29,7 @@ async def run_alone(chunk: Chunk, lease_s: float, turns: asyncio.Semaphore) -> N
     """Does a chunk of one item in a child process; where that one dies, that counts.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     keeping = asyncio.create_task(keep(chunk, lease_s))
     running = asyncio.create_task(_run_child(dumped(chunk), turns))

@@ -70,8 +70,8 @@ class Feeds:
 
         Raises:
             CategorizerError: the server's word on this image.
-            CallFailed: expected; the server cannot be reached, or refuses the whole stream.
-            ServerDied: expected; as it says.
+            CallFailed: the server cannot be reached, or refuses the whole stream.
+            ServerDied: as it says.
         """
         kind = tenant_id, options
         feed = self._feeds.get(kind)

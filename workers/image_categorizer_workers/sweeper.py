@@ -66,7 +66,7 @@ class Sweeper:
         """Lets chunks whose lease has ended be claimed again.
 
         Raises:
-            DependencyDown: expected; the database does not answer.
+            DependencyDown: the database does not answer.
         """
         try:
             freed = await chunks.expire(excused_until=self._excused_until)

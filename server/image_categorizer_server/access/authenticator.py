@@ -29,9 +29,9 @@ class Authenticator:
         """Returns who calls.
 
         Raises:
-            CredentialsMissing: expected; there is no header.
-            CredentialsInvalid: expected; the key is malformed, unknown, revoked or expired.
-            DependencyDown: expected; the key is not remembered and the database does not answer.
+            CredentialsMissing: there is no header.
+            CredentialsInvalid: the key is malformed, unknown, revoked or expired.
+            DependencyDown: the key is not remembered and the database does not answer.
         """
         if not header:
             raise CredentialsMissing(f"no credentials: {HELP}")

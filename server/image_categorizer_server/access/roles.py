@@ -63,7 +63,7 @@ def authorize(principal: Principal, method: str) -> None:
     """Passes a principal whose role suffices for the RPC.
 
     Raises:
-        RoleInsufficient: expected; the role is too small, or the RPC has no row here.
+        RoleInsufficient: the role is too small, or the RPC has no row here.
     """
     if principal.role is Role.WORKER and method in OF_WORKERS:
         return

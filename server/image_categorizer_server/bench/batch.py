@@ -19,7 +19,7 @@ async def batch_speed(
     Its upload is not in it.  Answers never come from the result cache.
 
     Raises:
-        OperatorError: expected; an image failed.
+        OperatorError: an image failed.
     """
     count = round(seconds * IMAGES_PER_S)
     pictures = itertools.islice(itertools.cycle(contents), count)

@@ -82,8 +82,8 @@ class Connection(asyncio.Protocol):
             request: what `message` made.
 
         Raises:
-            RuntimeError: expected; the server refused.
-            ConnectionError: expected; the connection ended.
+            RuntimeError: the server refused.
+            ConnectionError: the connection ended.
         """
         if self._transport.is_closing():
             raise ConnectionError("the server closed the connection")

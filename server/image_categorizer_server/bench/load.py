@@ -74,8 +74,8 @@ async def drive(
         cpu_s: of the server.
 
     Raises:
-        RuntimeError, ConnectionError: expected; the server refused, or left.
-        TimeoutError: expected; a client got no answer.
+        RuntimeError, ConnectionError: the server refused, or left.
+        TimeoutError: a client got no answer.
     """
     sample = Sample(seconds)
     start_s = time.perf_counter() + warm_up_s

@@ -73,7 +73,7 @@ async def run(settings: Settings, folder: Path | None, say: Say) -> list[Row]:
         say: takes a line for the person who waits.
 
     Raises:
-        OperatorError: expected; the installation does not start.
+        OperatorError: the installation does not start.
     """
     with tempfile.TemporaryDirectory(prefix="image-categorizer-bench-") as temporary:
         data = Path(temporary)

@@ -34,7 +34,7 @@ async def prepare(data: Path, settings: Settings, folder: Path | None) -> tuple[
         folder: a Hugging Face folder; None for MobileNetV2 with random weights.
 
     Raises:
-        OperatorError: expected; ONNX Runtime cannot run it.
+        OperatorError: ONNX Runtime cannot run it.
     """
     repository = Repository(data / "models")
     if folder is None:
@@ -55,7 +55,7 @@ async def installation(data: Path) -> AsyncIterator[tuple[str, str, psutil.Proce
     """Runs `up`; yields its address, an admin key, and the server's process.
 
     Raises:
-        OperatorError: expected; it does not start.
+        OperatorError: it does not start.
     """
     port = free_port()
     environment = {**os.environ, "MODEL_PATH": str(data / "models")}

@@ -166,7 +166,7 @@ def _end(batch: Batch) -> None:
     """Says how a batch ended.
 
     Raises:
-        OperatorError: expected; not every image has its categories.
+        OperatorError: not every image has its categories.
     """
     summary = f"{batch.succeeded_count} of {batch.item_count} images were classified"
     if batch.state != "COMPLETED":

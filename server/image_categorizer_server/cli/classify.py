@@ -77,7 +77,7 @@ def server_of(data: Path | None, role: Role = Role.CLASSIFIER) -> tuple[str, str
         role: what the command needs; a key that settings name is taken as it is.
 
     Raises:
-        OperatorError: expected; no server is known.
+        OperatorError: no server is known.
     """
     client = settings_for(data).client
     if client.base_url:
@@ -99,7 +99,7 @@ def client_of(
     """Yields a client of that server; what it raises becomes a sentence of the command line's.
 
     Raises:
-        OperatorError: expected; as `server_of`, and where the server refuses or does not answer.
+        OperatorError: as `server_of`, and where the server refuses or does not answer.
     """
     base_url, api_key = server_of(data, role)
     with ImageCategorizationClient(api_key, base_url) as client:

@@ -88,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
         """Returns the message.
 
         Raises:
-            WebhookInvalid, ValueError: expected; it is none, or not genuine.
+            WebhookInvalid, ValueError: it is none, or not genuine.
         """
         if self.server.secret:
             content = verify_webhook(self.server.secret, dict(self.headers), body)

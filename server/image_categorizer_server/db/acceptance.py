@@ -76,7 +76,7 @@ async def accept(
     Of requests with one id that come at once one becomes the batch, and the others find it.
 
     Raises:
-        DependencyDown: expected; the database does not answer, or the upload was given up because
+        DependencyDown: the database does not answer, or the upload was given up because
             nothing was heard of it for too long.
     """
     now, new = clock.now(), Acceptance(batch_id, request_sha256, is_new=True)

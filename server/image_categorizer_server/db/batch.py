@@ -79,7 +79,7 @@ async def list_batches(
         most_failures: of each batch.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     time, batch_id = before or (None, None)
     async with connected() as connection:

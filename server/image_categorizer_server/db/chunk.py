@@ -75,7 +75,7 @@ async def claim(worker: str, lease_s: float) -> Chunk | None:
         lease_s: how long the chunk is the caller's, unless it is extended.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     now = clock.now()
     async with connected() as connection:
@@ -110,7 +110,7 @@ async def extend(chunk: Chunk, lease_s: float) -> bool:
     """Makes the lease last `lease_s` from now; returns False where it is lost.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     until = clock.now() + timedelta(seconds=lease_s)
     async with connected() as connection:
@@ -149,7 +149,7 @@ async def give_back(chunk: Chunk, delay_s: float = 0.0) -> bool:
         False where the lease was lost before.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     now = clock.now()
     async with transaction() as connection:
@@ -179,7 +179,7 @@ async def bury(chunk: Chunk) -> bool:
     lease was lost before.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     now = clock.now()
     async with transaction() as connection:
@@ -198,7 +198,7 @@ async def fail_batch(chunk: Chunk, message: str) -> bool:
     All leases of the batch are lost; outcomes written before stay.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     now = clock.now()
     async with transaction() as connection:
@@ -225,7 +225,7 @@ async def expire(limit: int = 1000, excused_until: datetime | None = None) -> in
             workers could say nothing.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     now = clock.now()
     async with connected() as connection:
@@ -274,7 +274,7 @@ async def count_waiting(now: datetime | None = None) -> int:
     """Returns how many items wait in chunks that may be claimed, over all tenants.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with connected() as connection:
         return int(

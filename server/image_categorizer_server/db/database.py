@@ -37,7 +37,7 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> dict[str, Any]:
     """Returns Tortoise's configuration for a `postgres://` address.
 
     Raises:
-        OperatorError: expected; the address is not one of PostgreSQL.
+        OperatorError: the address is not one of PostgreSQL.
     """
     try:
         connection = expand_db_url(url)
@@ -93,7 +93,7 @@ async def connected() -> AsyncIterator[Any]:
     """Yields an asyncpg connection, each of whose statements is a transaction of its own.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with faults_as_ours(), get_connection("default").acquire_connection() as connection:
         yield connection
@@ -104,7 +104,7 @@ async def transaction() -> AsyncIterator[Any]:
     """Yields an asyncpg connection; commits what was done with it, or on an error none of it.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with connected() as connection, connection.transaction():
         yield connection
@@ -114,7 +114,7 @@ async def check_database() -> None:
     """Asks the database for one row.
 
     Raises:
-        DependencyDown: expected; it does not answer.
+        DependencyDown: it does not answer.
     """
     async with faults_as_ours():
         await get_connection("default").execute_query("SELECT 1")
@@ -124,7 +124,7 @@ async def migrate(url: str, settings: DatabaseSettings) -> None:
     """Brings the schema up to date; idempotent, and safe to run from several processes at once.
 
     Raises:
-        OperatorError: expected; the database cannot be reached or refuses a migration.
+        OperatorError: the database cannot be reached or refuses a migration.
     """
     config = tortoise_config(url, settings)
     credentials = config["connections"]["default"]["credentials"]

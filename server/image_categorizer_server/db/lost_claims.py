@@ -24,7 +24,7 @@ async def give_back_lost(worker: str, held: Collection[int]) -> int:
         held: the lease tokens of the chunks that it knows of.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with connected() as connection:
         rows = await connection.fetch(LOST, worker, list(held))

@@ -49,7 +49,7 @@ async def take(
         batch_id: only those of this batch; None: all.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     now = clock.now()
     async with connected() as connection:
@@ -80,7 +80,7 @@ async def leave_classification(
     """Leaves that an address is to be told of one image's categories.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     now, model = clock.now(), classification.model
     payload = {
@@ -108,7 +108,7 @@ async def done(ids: Sequence[int]) -> None:
     """Marks rows as done; those of webhooks are kept, of the others nothing remains.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
         await connection.execute(
@@ -127,7 +127,7 @@ async def forget(done_before: datetime, limit: int) -> int:
     """Removes at most `limit` rows that were done before, the oldest first; returns how many.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with connected() as connection:
         return len(await connection.fetch(FORGET, done_before, limit))
@@ -142,7 +142,7 @@ async def unreferenced_blobs() -> AsyncIterator[list[str] | None]:
     block runs, none of the tenant's uploads begins.  None: nothing waits.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
         row = await connection.fetchrow(
@@ -174,7 +174,7 @@ async def find_unreferenced(keys: Sequence[str]) -> list[str]:
     """Returns those of the keys that no item refers to now.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with connected() as connection:
         rows = await connection.fetch(UNREFERENCED, list(keys))

@@ -32,7 +32,7 @@ async def count_pending() -> Pending:
     """Returns how much is not finished, all seen at one moment.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with connected() as connection:
         row = await connection.fetchrow(

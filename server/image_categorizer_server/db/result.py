@@ -73,7 +73,7 @@ async def record(chunk: Chunk, outcomes: Sequence[ItemOutcome]) -> bool:
         False where the lease was lost: nothing is written then.
 
     Raises:
-        DependencyDown: expected; the database does not answer. Whether the outcomes are written is
+        DependencyDown: the database does not answer. Whether the outcomes are written is
             not known then; writing them again is safe.
     """
     now = clock.now()
@@ -137,7 +137,7 @@ async def list_results(tenant_id: str, batch_id: str, after: int, limit: int) ->
         limit: the most results.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with connected() as connection:
         rows = await connection.fetch(
@@ -156,7 +156,7 @@ async def list_failures(
     """Returns of each batch the first failures by number, at most `limit`.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with connected() as connection:
         rows = await connection.fetch(

@@ -29,7 +29,7 @@ async def count_breaks(chunk: Chunk, numbers: Collection[int]) -> dict[int, int]
     The counts stay with the chunk, whoever gets it next.  None where the lease was lost.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with connected() as connection:
         counts = await connection.fetchval(
@@ -46,7 +46,7 @@ async def turn() -> AsyncIterator[None]:
     dies in the block gives its turn up.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with connected() as connection:
         # Asked again and again: waiting for it would be cut off as a statement that takes too long.

@@ -46,7 +46,7 @@ async def begin_upload(tenant_id: str, batch_id: str, lease_s: float) -> None:
     """Notes that a batch is being uploaded; from now on no image of the tenant is removed.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
         await connection.execute(TENANT_LOCK, tenant_id)
@@ -62,7 +62,7 @@ async def extend_upload(batch_id: str, lease_s: float) -> bool:
     """Notes that the upload goes on; returns False where it was given up meanwhile.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with connected() as connection:
         done = await connection.execute(
@@ -79,7 +79,7 @@ async def write_items(
     """Writes items of an upload; those with an error have failed already.
 
     Raises:
-        DependencyDown: expected; the database does not answer, or the upload was given up.
+        DependencyDown: the database does not answer, or the upload was given up.
     """
     async with transaction() as connection:
         # Who gives the upload up waits for this page, and removes it too, or came before it.
@@ -113,7 +113,7 @@ async def give_up_upload(tenant_id: str, batch_id: str, keys: Sequence[str] = ()
             the upload was given up before.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
         given_up = await connection.fetchval(
@@ -152,7 +152,7 @@ async def take_silent_uploads(lease_s: float) -> list[tuple[str, str]]:
     They are offered to nobody else for `lease_s`: looking for what they left may take long.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     now = clock.now()
     async with connected() as connection:

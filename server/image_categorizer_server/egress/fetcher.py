@@ -118,7 +118,7 @@ class Fetcher:
         """Passes a URL that may be called, as far as can be seen without calling it.
 
         Raises:
-            Unreachable: expected; its spelling, port or one of its addresses is refused, or its
+            Unreachable: its spelling, port or one of its addresses is refused, or its
                 name is not known.
         """
         with translated():
@@ -131,9 +131,9 @@ class Fetcher:
         Tries again, within the one deadline, where the host may yet answer.
 
         Raises:
-            ImageUnreachable: expected; refused, unknown, silent, not in time, not found.
-            ImageTooLarge: expected; more than `max_bytes`.
-            DependencyDown: expected; nobody asked the host: calls before took too long; or the
+            ImageUnreachable: refused, unknown, silent, not in time, not found.
+            ImageTooLarge: more than `max_bytes`.
+            DependencyDown: nobody asked the host: calls before took too long; or the
                 cloud that an s3, gs or az URI names does not answer.
         """
         try:
@@ -157,8 +157,8 @@ class Fetcher:
         Not idempotent: after `Unreachable` the host may have had it all the same.
 
         Raises:
-            Unreachable: expected; refused, or no answer within `timeout_s` seconds of its turn.
-            NoTurn: expected; nothing was sent.
+            Unreachable: refused, or no answer within `timeout_s` seconds of its turn.
+            NoTurn: nothing was sent.
         """
         with translated():
             async with self._deadline(timeout_s) as begin:
@@ -174,7 +174,7 @@ class Fetcher:
         """Gives a call `max_wait_s` for its turn, and `timeout_s` from then on.
 
         Raises:
-            NoTurn, TimeoutError: expected; before it began, and afterwards.
+            NoTurn, TimeoutError: before it began, and afterwards.
         """
         has_begun = False
         try:
@@ -254,7 +254,7 @@ async def open_fetcher(settings: FetchSettings, read_object: ReadObject) -> Asyn
         read_object: reads what s3, gs and az URIs name.
 
     Raises:
-        OperatorError: expected; `CATEGORIZER_FETCH__CA_FILE` cannot be read.
+        OperatorError: `CATEGORIZER_FETCH__CA_FILE` cannot be read.
     """
     trusted = ssl.create_default_context(cafile=certifi.where())
     try:

@@ -99,7 +99,7 @@ class Guard:
         """Takes a URL apart, and passes what may be called as far as can be seen from it.
 
         Raises:
-            Refused: expected; a scheme, port, spelling or literal address that is not called.
+            Refused: a scheme, port, spelling or literal address that is not called.
         """
         if len(url) > self._settings.max_url_characters:
             raise Refused("the URL is too long")
@@ -122,7 +122,7 @@ class Guard:
         """Returns where a `Location` header leads, relative to the URL that was called.
 
         Raises:
-            Refused: expected; as `parse`, or from https to http.
+            Refused: as `parse`, or from https to http.
         """
         try:
             target = self.parse(urljoin(source.url, location))
@@ -152,7 +152,7 @@ class Guard:
             own: this machine's.
 
         Raises:
-            Refused: expected; none, too many, or one among them that is not public.
+            Refused: none, too many, or one among them that is not public.
         """
         if not 0 < len(addresses) <= MOST_ADDRESSES:
             raise Refused("the name has no address, or too many")
@@ -178,7 +178,7 @@ def literal_address(text: str, host: str) -> Address | None:
         host: the same without brackets and trailing dot, lower case.
 
     Raises:
-        Refused: expected; a number that is no dotted quad, as `0x7f.1`, which some resolvers take.
+        Refused: a number that is no dotted quad, as `0x7f.1`, which some resolvers take.
     """
     last = host.rpartition(".")[2]
     # WHATWG's rule: a host whose last label is a number is an IPv4 address, or wrong.

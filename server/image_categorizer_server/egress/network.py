@@ -40,7 +40,7 @@ class Budget:
         """Counts bytes that came.
 
         Raises:
-            Refused: expected; they are more than may come.
+            Refused: they are more than may come.
         """
         self._bytes_left -= count
         if self._bytes_left < 0:
@@ -61,7 +61,7 @@ class Resolver:
         """Returns all addresses of a name, those of IPv4 first; none for a name that has none.
 
         Raises:
-            TimeoutError, OSError: expected; DNS does not answer, or not so that it makes sense.
+            TimeoutError, OSError: DNS does not answer, or not so that it makes sense.
         """
         if host == LOCALHOST:  # RFC 6761, section 6.3
             return [LOOPBACK]
@@ -112,8 +112,8 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         """Returns the addresses of a name.
 
         Raises:
-            Refused: expected; one of them may not be called.
-            TimeoutError, OSError: expected; DNS does not know.
+            Refused: one of them may not be called.
+            TimeoutError, OSError: DNS does not know.
         """
         addresses = await self._resolver.resolve(host)
         self._guard.permit(addresses, own_addresses())
@@ -130,9 +130,9 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         """Connects to the first address that answers, at most `timeout` seconds for each.
 
         Raises:
-            Refused: expected; an address of the host may not be called.
-            TimeoutError, OSError: expected; DNS does not know.
-            httpcore.ConnectError, httpcore.ConnectTimeout: expected; no address answers.
+            Refused: an address of the host may not be called.
+            TimeoutError, OSError: DNS does not know.
+            httpcore.ConnectError, httpcore.ConnectTimeout: no address answers.
         """
         failure: Exception = httpcore.ConnectError("no address")
         for address in (await self.permitted(host))[:MOST_TRIED]:
@@ -183,7 +183,7 @@ class CountedStream(httpcore.AsyncNetworkStream):
         """Reads what is there.
 
         Raises:
-            Refused: expected; more than the call may read.
+            Refused: more than the call may read.
         """
         content = await self._stream.read(max_bytes, timeout)
         if call := budget.get():
@@ -234,8 +234,8 @@ async def image_of(response: httpcore.Response, max_bytes: int) -> bytes:
     """Returns the body of an answer.
 
     Raises:
-        Refused: expected; it is compressed, which was not asked for: a bomb perhaps.
-        ImageTooLarge: expected; more than `max_bytes`, by what its header says or by what comes.
+        Refused: it is compressed, which was not asked for: a bomb perhaps.
+        ImageTooLarge: more than `max_bytes`, by what its header says or by what comes.
     """
     headers = readable(response.headers)
     if headers.get("content-encoding", "identity").lower() != "identity":

@@ -36,12 +36,12 @@ class Classifier:
         is cancelled while waiting costs nothing further.
 
         Raises:
-            ModelNotFound, ModelLoading, CategoryNotFound: expected; as `options` says.
-            InvalidRequest: expected; the image cannot be read, as `Decoder.decode` says.
-            UnclassifiableImage: expected; the model fails on this image.
-            Overloaded, DeadlineUnreachable: expected; too much waits for this model.
-            DeadlineExceeded: expected; the deadline passed while the image waited.
-            ModelFailing: expected; the model fails on every image.
+            ModelNotFound, ModelLoading, CategoryNotFound: as `options` says.
+            InvalidRequest: the image cannot be read, as `Decoder.decode` says.
+            UnclassifiableImage: the model fails on this image.
+            Overloaded, DeadlineUnreachable: too much waits for this model.
+            DeadlineExceeded: the deadline passed while the image waited.
+            ModelFailing: the model fails on every image.
         """
         with self._registry.using(options.model, options.version, content) as model:
             allowed = allowed_indices(model, options)
@@ -93,7 +93,7 @@ def allowed_indices(model: LoadedModel, options: ClassifyOptions) -> NDArray[np.
     """Returns which outputs the filters let pass, sorted; None where there is no filter.
 
     Raises:
-        CategoryNotFound: expected; a filter names a category that the model does not have.
+        CategoryNotFound: a filter names a category that the model does not have.
     """
     if not options.include_categories and not options.exclude_categories:
         return None

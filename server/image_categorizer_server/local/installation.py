@@ -69,7 +69,7 @@ class Installation:
         """Makes the folders.
 
         Raises:
-            OperatorError: expected; they cannot be made, or the sockets' folder is somebody else's.
+            OperatorError: they cannot be made, or the sockets' folder is somebody else's.
         """
         try:
             for folder in (self.data, self.logs, self.run, self.model_path, self.sockets):
@@ -88,7 +88,7 @@ class Installation:
         """Holds the installation against a second `up`; the lock ends with the process.
 
         Raises:
-            OperatorError: expected; another `up` runs.
+            OperatorError: another `up` runs.
         """
         with self._lock.open("a") as file:
             try:
@@ -129,7 +129,7 @@ def settings_for(data: Path | None) -> Settings:
     """Returns the settings by which a command reaches the parts of the installation it means.
 
     Raises:
-        OperatorError: expected; a setting is wrong.
+        OperatorError: a setting is wrong.
     """
     installation = find_installation(data)
     if installation is None:

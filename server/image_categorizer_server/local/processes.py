@@ -56,7 +56,7 @@ async def serve_together(settings: Settings) -> None:
     """Runs the processes until SIGTERM or SIGINT, then drains all; a second signal kills them.
 
     Raises:
-        OperatorError: expected; the port is taken, or the first process does not start.
+        OperatorError: the port is taken, or the first process does not start.
     """
     supervisor = Supervisor(None, None, log.warning)
     stop = asyncio.Event()
@@ -96,7 +96,7 @@ def reserved(bind: str) -> Iterator[str]:
     Yields the address, with the port that the system chose where `bind` asks for port 0.
 
     Raises:
-        OperatorError: expected; another program has the port, or it is a unix socket.
+        OperatorError: another program has the port, or it is a unix socket.
     """
     if bind.startswith("unix:"):
         raise OperatorError(

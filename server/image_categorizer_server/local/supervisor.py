@@ -104,7 +104,7 @@ class Supervisor:
         The first goes ahead: what it prepares, such as exports of models, the others find.
 
         Raises:
-            OperatorError: expected; one ends at once, or is not ready in time; holds its last log
+            OperatorError: one ends at once, or is not ready in time; holds its last log
                 lines.
         """
         self._ranks.append([part.name for part in parts])
@@ -133,7 +133,7 @@ class Supervisor:
         """Does `work` until it fails or `stop` is set, then stops all parts.
 
         Raises:
-            OperatorError: expected; as `work` does.
+            OperatorError: as `work` does.
         """
         working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
         try:

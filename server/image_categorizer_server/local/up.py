@@ -29,7 +29,7 @@ async def run(installation: Installation, settings: Settings, port: int, say: Sa
     our own.
 
     Raises:
-        OperatorError: expected; a part does not start, the port is taken, or another `up` runs.
+        OperatorError: a part does not start, the port is taken, or another `up` runs.
     """
     refuse_taken_port(settings.gateway.host, port)
     installation.prepare()
@@ -48,7 +48,7 @@ def refuse_taken_port(host: str, port: int) -> None:
     """Passes a port that is free.
 
     Raises:
-        OperatorError: expected; it is taken, or may not be used.
+        OperatorError: it is taken, or may not be used.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -60,7 +60,7 @@ async def work_together(settings: Settings, environment: dict[str, str]) -> None
         environment: settings in which the processes differ from our own environment.
 
     Raises:
-        OperatorError: expected; the first process does not start.
+        OperatorError: the first process does not start.
     """
     supervisor = Supervisor(None, None, log.warning)
     stop = asyncio.Event()
@@ -94,7 +94,7 @@ async def worker_key(
     may read the folder may also read the database, so the key opens nothing new.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     file = installation.data / "worker.key"
     async with open_database(database_url, settings):

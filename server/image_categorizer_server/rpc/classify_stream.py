@@ -105,10 +105,10 @@ class ItemStream:
         """Answers all items; when `refusing` is set, those that were read.
 
         Raises:
-            InvalidRequest: expected; a message is not what it must be, or an item's key is wrong.
-            RoleInsufficient: expected; a tenant is named by who is no worker.
-            Draining: expected; the server stops, and the client has not closed its side.
-            CategorizerError: expected; the caller may not call any more.
+            InvalidRequest: a message is not what it must be, or an item's key is wrong.
+            RoleInsufficient: a tenant is named by who is no worker.
+            Draining: the server stops, and the client has not closed its side.
+            CategorizerError: the caller may not call any more.
         """
         stopping = asyncio.create_task(refusing.wait())
         try:

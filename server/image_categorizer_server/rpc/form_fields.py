@@ -35,7 +35,7 @@ class FormFields:
         """Passes the name of a text field.
 
         Raises:
-            InvalidRequest: expected; there is no such field.
+            InvalidRequest: there is no such field.
         """
         if name not in self._fields:
             known = ", ".join([*self._files, *sorted(self._fields)])
@@ -46,7 +46,7 @@ class FormFields:
         """Takes one text field.
 
         Raises:
-            InvalidRequest: expected; there is no such field, or it is not what it must be.
+            InvalidRequest: there is no such field, or it is not what it must be.
         """
         self.check_name(name)
         if len(content) > MOST_TEXT_BYTES:

@@ -211,7 +211,7 @@ async def _never_silent(
     """Yields what the client sends.
 
     Raises:
-        DeadlineExceeded: expected; nothing came for `silence_s` seconds.
+        DeadlineExceeded: nothing came for `silence_s` seconds.
     """
     while True:
         # A read cannot be taken back: left alone, it ends with the call.

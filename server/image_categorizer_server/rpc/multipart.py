@@ -42,7 +42,7 @@ def read_form(content_type: str, body: bytes, request: classify_pb2.ClassifyUplo
     """Returns the image; fields that are options replace those of the same name in `request`.
 
     Raises:
-        InvalidRequest: expected; the form is malformed, has no image or two, or an unknown field.
+        InvalidRequest: the form is malformed, has no image or two, or an unknown field.
     """
     images = []
     fields = FormFields(request, (IMAGE_FIELD,))
@@ -63,7 +63,7 @@ def malformed_is_refused() -> Iterator[None]:
     """Turns what the parser raises into what the caller may be told.
 
     Raises:
-        InvalidRequest: expected; the form is malformed, or has too many fields.
+        InvalidRequest: the form is malformed, or has too many fields.
     """
     try:
         yield

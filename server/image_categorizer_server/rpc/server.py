@@ -141,7 +141,7 @@ async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
             and listens only when it can answer.
 
     Raises:
-        OperatorError: expected; the address is taken, or a model cannot serve.
+        OperatorError: the address is taken, or a model cannot serve.
     """
     stop = asyncio.Event()
     _on_signals(stop)

@@ -49,7 +49,7 @@ def classify_options(
         prefix: what stands before the field names in the caller's request, such as `options.`.
 
     Raises:
-        InvalidRequest: expected; names every field that is wrong.
+        InvalidRequest: names every field that is wrong.
     """
     wrong: list[tuple[str, str]] = []
     if len(wire.model) > MOST_NAME_CHARACTERS:

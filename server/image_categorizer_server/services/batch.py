@@ -76,11 +76,11 @@ class Batches:
         failed.  Where the call fails nothing remains of it.
 
         Raises:
-            InvalidRequest, BatchTooLarge: expected; no items, more than a batch may have, or a
+            InvalidRequest, BatchTooLarge: no items, more than a batch may have, or a
                 `webhook_url` that may not be called.
-            ModelNotFound, CategoryNotFound: expected; the options name what does not exist.
-            RequestIdReused: expected; another batch was created with the request id.
-            DependencyDown: expected; the database or the storage does not answer.
+            ModelNotFound, CategoryNotFound: the options name what does not exist.
+            RequestIdReused: another batch was created with the request id.
+            DependencyDown: the database or the storage does not answer.
         """
         if self._check:
             await self._check(config)
@@ -118,7 +118,7 @@ class Batches:
             state: only those in this state.
 
         Raises:
-            InvalidRequest: expected; size or token is none.
+            InvalidRequest: size or token is none.
             DependencyDown: expected.
         """
         limit = _limit(page_size)
@@ -202,7 +202,7 @@ class Batches:
         """Removes what processes that died were storing; returns how much.
 
         Raises:
-            DependencyDown: expected; the storage does not answer.
+            DependencyDown: the storage does not answer.
         """
         return await self._storage.remove_unfinished()
 
@@ -218,7 +218,7 @@ class Batches:
             page_token: of the page before; empty for the start.
 
         Raises:
-            InvalidRequest: expected; size or token is none.
+            InvalidRequest: size or token is none.
             BatchNotFound, DependencyDown: expected.
         """
         limit, after = _limit(page_size), _number(page_token) if page_token else -1
@@ -244,7 +244,7 @@ class Batches:
         """Yields the batch, again whenever it has changed, and for the last time when it has ended.
 
         Raises:
-            BatchNotFound: expected; also where it is removed meanwhile.
+            BatchNotFound: also where it is removed meanwhile.
             DependencyDown: expected.
         """
         seen: tuple[object, ...] = ()

@@ -45,7 +45,7 @@ class Classifications:
         is classified.
 
         Raises:
-            CategorizerError: expected; as `Classifier.classify` says.
+            CategorizerError: as `Classifier.classify` says.
         """
         results = self._results
         if results is None or options.no_cache or options.explain:

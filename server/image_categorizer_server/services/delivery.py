@@ -68,7 +68,7 @@ class Deliveries:
         """Sends all that is due now; returns how many attempts it made.
 
         Raises:
-            DependencyDown: expected; the database does not answer.
+            DependencyDown: the database does not answer.
         """
         sent = 0
         while begun := await self._begin():
@@ -91,7 +91,7 @@ class Deliveries:
         """Removes deliveries that ended long ago, and what the outbox remembers of their events.
 
         Raises:
-            DependencyDown: expected; the database does not answer.
+            DependencyDown: the database does not answer.
         """
         for forget, kept_s in (
             (rows.forget, self._settings.keep_deliveries_s),
@@ -188,7 +188,7 @@ class Deliveries:
         """Returns the status, 0 where no answer came, and the header `Retry-After`.
 
         Raises:
-            NoTurn: expected; nothing was sent.
+            NoTurn: nothing was sent.
         """
         typed = {"content-type": "application/json", **headers}
         try:

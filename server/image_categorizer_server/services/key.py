@@ -25,7 +25,7 @@ async def create_key(name: str, role: Role, expire_time: datetime | None = None)
     """Makes and stores a new API key; not idempotent.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     secret = new_key()
     key = ApiKey(
@@ -46,7 +46,7 @@ async def list_keys() -> list[ApiKey]:
     """Returns all keys, the oldest first, without their secrets.
 
     Raises:
-        DependencyDown: expected; the database does not answer.
+        DependencyDown: the database does not answer.
     """
     return await rows.list_keys(DEFAULT_TENANT)
 
@@ -55,8 +55,8 @@ async def revoke_key(key_id: str) -> None:
     """Ends a key; servers that remember it follow within seconds.
 
     Raises:
-        OperatorError: expected; no such key, or revoked before.
-        DependencyDown: expected; the database does not answer.
+        OperatorError: no such key, or revoked before.
+        DependencyDown: the database does not answer.
     """
     if not await rows.revoke_key(DEFAULT_TENANT, key_id, clock.now()):
         raise OperatorError(

@@ -20,7 +20,7 @@ class Catalog:
         """Returns all model versions, by name and number.
 
         Raises:
-            InvalidRequest: expected; `page_size` or `page_token` is wrong.
+            InvalidRequest: `page_size` or `page_token` is wrong.
         """
         return page_of(self._registry.statuses(), page_size, page_token)
 
@@ -28,7 +28,7 @@ class Catalog:
         """Returns one model version; none named: the one that answers, or else the newest.
 
         Raises:
-            ModelNotFound: expected; there is none.
+            ModelNotFound: there is none.
         """
         return self._registry.status(name, version)
 
@@ -52,8 +52,8 @@ class Catalog:
         """Returns a model's categories, in its own order.
 
         Raises:
-            ModelNotFound: expected; there is no such model.
-            InvalidRequest: expected; `page_size` or `page_token` is wrong.
+            ModelNotFound: there is no such model.
+            InvalidRequest: `page_size` or `page_token` is wrong.
         """
         status = self.get_model(name or self._registry.default, version)
         return page_of(status.categories, page_size, page_token)

@@ -32,7 +32,7 @@ class Puts:
         """Begins to store an image, once there is room.
 
         Raises:
-            DependencyDown: expected; the store does not answer, to this image or one before.
+            DependencyDown: the store does not answer, to this image or one before.
         """
         size = len(image.content)
         while self._under_way and not self._has_room(size):
@@ -43,7 +43,7 @@ class Puts:
         """Returns once all images are stored.
 
         Raises:
-            DependencyDown: expected; the store does not answer.
+            DependencyDown: the store does not answer.
         """
         while self._under_way:
             await self._some()

@@ -20,7 +20,7 @@ async def relay(doorbell: Doorbell, batch_id: str | None = None) -> int:
         batch_id: only for this batch; None: for all.
 
     Raises:
-        DependencyDown: expected; the database or Redis does not answer.
+        DependencyDown: the database or Redis does not answer.
     """
     rung = 0
     while rows := await outbox.take([OutboxKind.RING], AT_ONCE, LEASE_S, batch_id):

@@ -113,7 +113,7 @@ class ResultCache:
         What cannot be read counts as not remembered.
 
         Raises:
-            DependencyDown: expected; nothing is remembered at present.
+            DependencyDown: nothing is remembered at present.
         """
         value = await self._store.get(self._key(question))
         if value is None:

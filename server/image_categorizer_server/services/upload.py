@@ -110,8 +110,8 @@ class Upload:
         """Takes the next image.
 
         Raises:
-            BatchTooLarge: expected; the batch may not have it as well.
-            DependencyDown: expected; the database or the storage does not answer.
+            BatchTooLarge: the batch may not have it as well.
+            DependencyDown: the database or the storage does not answer.
         """
         if self._count >= self._settings.max_items:
             raise BatchTooLarge(f"a batch has at most {self._settings.max_items} images")
@@ -156,8 +156,8 @@ class Upload:
             key_id: the API key that creates the batch.
 
         Raises:
-            InvalidRequest: expected; there are no images.
-            DependencyDown: expected; the database does not answer.
+            InvalidRequest: there are no images.
+            DependencyDown: the database does not answer.
         """
         if not self._count:
             raise InvalidRequest.of([("items", "must hold at least one image")])

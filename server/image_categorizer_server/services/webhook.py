@@ -43,9 +43,9 @@ class Webhooks:
         """Registers an address; returns the webhook and its secret. Not idempotent.
 
         Raises:
-            InvalidRequest: expected; the address may not be called.
-            QuotaExceeded: expected; the tenant has as many as it may.
-            DependencyDown: expected; the database does not answer.
+            InvalidRequest: the address may not be called.
+            QuotaExceeded: the tenant has as many as it may.
+            DependencyDown: the database does not answer.
         """
         await self.check_url(url)
         webhook = Webhook(
@@ -64,8 +64,8 @@ class Webhooks:
         """Returns one webhook; makes `default` where it was never asked for.
 
         Raises:
-            WebhookNotFound: expected; the tenant has none of that name.
-            DependencyDown: expected; the database does not answer.
+            WebhookNotFound: the tenant has none of that name.
+            DependencyDown: the database does not answer.
         """
         if webhook_id == DEFAULT_WEBHOOK:
             await rows.ensure_default(tenant_id, new_secret(), clock.now())
@@ -78,7 +78,7 @@ class Webhooks:
         """Returns the tenant's webhooks, `default` first, then the oldest first.
 
         Raises:
-            DependencyDown: expected; the database does not answer.
+            DependencyDown: the database does not answer.
         """
         await rows.ensure_default(tenant_id, new_secret(), clock.now())
         return await rows.list_webhooks(tenant_id)
@@ -89,9 +89,9 @@ class Webhooks:
         """Changes what is not None, and returns the webhook.
 
         Raises:
-            WebhookNotFound: expected; the tenant has none of that name.
-            InvalidRequest: expected; the address may not be called, or `default` is to have one.
-            DependencyDown: expected; the database does not answer.
+            WebhookNotFound: the tenant has none of that name.
+            InvalidRequest: the address may not be called, or `default` is to have one.
+            DependencyDown: the database does not answer.
         """
         await self.get(tenant_id, webhook_id)
         if url is not None:
@@ -108,9 +108,9 @@ class Webhooks:
         """Removes a webhook and the record of its deliveries.
 
         Raises:
-            WebhookNotFound: expected; the tenant has none of that name.
-            InvalidRequest: expected; it is `default`.
-            DependencyDown: expected; the database does not answer.
+            WebhookNotFound: the tenant has none of that name.
+            InvalidRequest: it is `default`.
+            DependencyDown: the database does not answer.
         """
         if webhook_id == DEFAULT_WEBHOOK:
             raise InvalidRequest.of([("webhook_id", "'default' can be disabled, not deleted")])
@@ -121,8 +121,8 @@ class Webhooks:
         """Makes a new secret; returns the webhook and the secret. Not idempotent.
 
         Raises:
-            WebhookNotFound: expected; the tenant has none of that name.
-            DependencyDown: expected; the database does not answer.
+            WebhookNotFound: the tenant has none of that name.
+            DependencyDown: the database does not answer.
         """
         await self.get(tenant_id, webhook_id)
         secret, now = new_secret(), clock.now()
@@ -151,9 +151,9 @@ class Webhooks:
             page_token: the token of the page before; empty for the first.
 
         Raises:
-            WebhookNotFound: expected; the tenant has none of that name.
-            InvalidRequest: expected; the token was not made here.
-            DependencyDown: expected; the database does not answer.
+            WebhookNotFound: the tenant has none of that name.
+            InvalidRequest: the token was not made here.
+            DependencyDown: the database does not answer.
         """
         await self.get(tenant_id, webhook_id)
         found = await delivery_rows.list_deliveries(
@@ -171,9 +171,9 @@ class Webhooks:
         """Makes a delivery due now, as if it had not been attempted; returns it.
 
         Raises:
-            WebhookNotFound, DeliveryNotFound: expected; there is none of that name.
-            WebhookDisabled: expected; the webhook is not told.
-            DependencyDown: expected; the database does not answer.
+            WebhookNotFound, DeliveryNotFound: there is none of that name.
+            WebhookDisabled: the webhook is not told.
+            DependencyDown: the database does not answer.
         """
         webhook = await self.get(tenant_id, webhook_id)
         await self._delivery(tenant_id, webhook_id, delivery_id)
@@ -194,7 +194,7 @@ class Webhooks:
         """Has an address told of one image's categories, whatever dies after this returns.
 
         Raises:
-            DependencyDown: expected; the database does not answer.
+            DependencyDown: the database does not answer.
         """
         await outbox.leave_classification(tenant_id, url, request_id, classification)
 
@@ -202,7 +202,7 @@ class Webhooks:
         """Passes an address that may be called, as far as can be seen without calling it.
 
         Raises:
-            InvalidRequest: expected; it may not, and `field` is what is wrong.
+            InvalidRequest: it may not, and `field` is what is wrong.
         """
         if len(url) > MOST_URL_CHARACTERS:
             raise InvalidRequest.of([(field, f"has more than {MOST_URL_CHARACTERS} characters")])

@@ -165,7 +165,7 @@ def refuse_unknown(variables: Iterable[str]) -> None:
     """Refuses names with our prefix that no setting has, and names that only nearly match one.
 
     Raises:
-        OperatorError: expected; names the variable and the nearest setting.
+        OperatorError: names the variable and the nearest setting.
     """
     known = set(variable_names().values())
     for name in variables:
@@ -187,7 +187,7 @@ def load_settings(**overrides: Any) -> Settings:
     make `Settings` themselves are left alone.
 
     Raises:
-        OperatorError: expected; names each variable that is unknown or whose value is out of range.
+        OperatorError: names each variable that is unknown or whose value is out of range.
     """
     refuse_unknown([*dotenv_values(ENV_FILE), *os.environ])
     try:

@@ -46,7 +46,7 @@ def open_bucket(
         endpoint: where it is instead of the provider's own address; gcp has it in its key file.
 
     Raises:
-        OperatorError: expected; what the environment says of the provider does not suffice.
+        OperatorError: what the environment says of the provider does not suffice.
     """
     options: dict[str, Any] = {
         "client_options": {
@@ -79,7 +79,7 @@ def open_store(settings: Settings) -> Store:
     """Returns the object store of `CLOUD_PROVIDER`.
 
     Raises:
-        OperatorError: expected; as `open_storage`.
+        OperatorError: as `open_storage`.
     """
     own = settings.storage
     if settings.cloud_provider == "local":
@@ -101,9 +101,9 @@ async def read_object(store: Store, key: str, max_bytes: int) -> bytes:
     """Returns an object.
 
     Raises:
-        FileNotFoundError: expected; there is none.
-        ImageTooLarge: expected; it has more than `max_bytes`.
-        obstore.exceptions.BaseError, ValueError: expected; the store does not answer, or refuses.
+        FileNotFoundError: there is none.
+        ImageTooLarge: it has more than `max_bytes`.
+        obstore.exceptions.BaseError, ValueError: the store does not answer, or refuses.
     """
     found = await store.get_async(key)
     if found.meta["size"] > max_bytes:
@@ -150,9 +150,9 @@ class ObjectReader:
         """Returns the object of an `s3://bucket/key`, `gs://bucket/key` or `az://container/key`.
 
         Raises:
-            ImageUnreachable: expected; not such a URI, a bucket that is not listed, no such object.
-            ImageTooLarge: expected; it has more than `max_bytes`.
-            DependencyDown: expected; the store does not answer.
+            ImageUnreachable: not such a URI, a bucket that is not listed, no such object.
+            ImageTooLarge: it has more than `max_bytes`.
+            DependencyDown: the store does not answer.
         """
         match = OBJECT_URI.fullmatch(uri)
         if not match or not uri.startswith(tuple(self._allowed)):

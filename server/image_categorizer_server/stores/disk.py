@@ -30,7 +30,7 @@ class Disk:
         """Returns once all that was written before the call is on the disk.
 
         Raises:
-            OSError: unexpected; the disk fails, or the folder is gone.
+            OSError: the disk fails, or the folder is gone.
         """
         # One that has begun may have passed over what was written since.
         if self._waiting is None:
@@ -47,7 +47,7 @@ class Disk:
         """Removes files that were begun and not touched for so long; returns how many.
 
         Raises:
-            OSError: unexpected; the disk fails.
+            OSError: the disk fails.
         """
         return await asyncio.to_thread(_remove_unfinished, self._folder, older_than_s)
 

@@ -24,7 +24,7 @@ async def read_image(tenant_id: str, chunks: AsyncIterator[bytes], max_bytes: in
     """Returns an image of a tenant, whole in memory: its key is known at its end.
 
     Raises:
-        ImageTooLarge: expected; more than `max_bytes`; what comes after them was not read.
+        ImageTooLarge: more than `max_bytes`; what comes after them was not read.
     """
     content = bytearray()
     digest = hashlib.sha256()
@@ -41,7 +41,7 @@ def image_key(tenant_id: str, sha256: str) -> str:
     """Returns the key of a tenant's image.
 
     Raises:
-        ValueError: unexpected; the tenant's id has other characters than ours have.
+        ValueError: the tenant's id has other characters than ours have.
     """
     if not TENANT.fullmatch(tenant_id):
         raise ValueError(f"no id of a tenant: {tenant_id!r}")

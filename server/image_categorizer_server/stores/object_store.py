@@ -81,7 +81,7 @@ class Storage:
         What is there already is written anew.
 
         Raises:
-            DependencyDown: expected; the store does not answer.
+            DependencyDown: the store does not answer.
         """
         async with self._answering():
             await self._store.put_async(key, content, use_multipart=False)
@@ -90,7 +90,7 @@ class Storage:
         """Returns once nothing that was put before is lost by a power cut.
 
         Raises:
-            DependencyDown: expected; the disk fails.
+            DependencyDown: the disk fails.
         """
         if self._disk is not None and self._settings.flush:
             async with self._answering(has_deadline=False):
@@ -102,7 +102,7 @@ class Storage:
         Looks at every file where images are on disk, and at nothing elsewhere.
 
         Raises:
-            DependencyDown: expected; the disk fails.
+            DependencyDown: the disk fails.
         """
         if self._disk is None:
             return 0
@@ -115,8 +115,8 @@ class Storage:
         Without a deadline of its own, since the chunks may come as slowly as they like.
 
         Raises:
-            ImageTooLarge: expected; more than `max_bytes`; nothing was stored.
-            DependencyDown: expected; the store does not answer.
+            ImageTooLarge: more than `max_bytes`; nothing was stored.
+            DependencyDown: the store does not answer.
         """
         source = Bounded(chunks, max_bytes)
         async with self._answering(has_deadline=False):
@@ -133,9 +133,9 @@ class Storage:
         """Returns an object.
 
         Raises:
-            NotFound: expected; the key holds nothing.
-            ImageTooLarge: expected; more than `max_bytes`.
-            DependencyDown: expected; the store does not answer.
+            NotFound: the key holds nothing.
+            ImageTooLarge: more than `max_bytes`.
+            DependencyDown: the store does not answer.
         """
         async with self._answering():
             return await read_object(self._store, key, max_bytes)
@@ -144,7 +144,7 @@ class Storage:
         """Yields an object piece by piece; the deadline is for each piece.
 
         Raises:
-            NotFound, DependencyDown: expected; as `get`.
+            NotFound, DependencyDown: as `get`.
         """
         async with self._answering():
             pieces = (await self._store.get_async(key)).stream(CHUNK_BYTES).__aiter__()
@@ -160,7 +160,7 @@ class Storage:
         """Tells whether the key holds something.
 
         Raises:
-            DependencyDown: expected; the store does not answer.
+            DependencyDown: the store does not answer.
         """
         try:
             async with self._answering():
@@ -173,7 +173,7 @@ class Storage:
         """Deletes what the keys hold; keys that hold nothing are passed over.
 
         Raises:
-            DependencyDown: expected; the store does not answer; some may be gone.
+            DependencyDown: the store does not answer; some may be gone.
         """
         for start in range(0, len(keys), self._settings.delete_batch):
             some = list(keys[start : start + self._settings.delete_batch])
@@ -195,7 +195,7 @@ class Storage:
         """Yields what lies below a folder, such as `<tenant>/images`; the order is the store's.
 
         Raises:
-            DependencyDown: expected; the store does not answer; the deadline is for each page.
+            DependencyDown: the store does not answer; the deadline is for each page.
         """
         pages = self._store.list(prefix or None, chunk_size=1000).__aiter__()
         while True:
@@ -211,8 +211,8 @@ class Storage:
         """Returns a request that reads the object during the next `expires_s` seconds.
 
         Raises:
-            FailedPrecondition: expected; images are kept where nobody signs: on disk, in memory.
-            DependencyDown: expected; what signs does not answer.
+            FailedPrecondition: images are kept where nobody signs: on disk, in memory.
+            DependencyDown: what signs does not answer.
         """
         return SignedRequest("GET", await self._sign("GET", key, expires_s))
 
@@ -220,7 +220,7 @@ class Storage:
         """Returns a request that stores an object, of any size, during the next seconds.
 
         Raises:
-            FailedPrecondition, DependencyDown: expected; as `presign_get`.
+            FailedPrecondition, DependencyDown: as `presign_get`.
         """
         url = await self._sign("PUT", key, expires_s)
         is_azure = isinstance(self._store, AzureStore)
@@ -236,7 +236,7 @@ class Storage:
         """Asks the store for a sign of life.
 
         Raises:
-            DependencyDown: expected; it does not answer.
+            DependencyDown: it does not answer.
         """
         async for _ in self.list(PROBE_KEY):  # asking for an object would not tell of a bucket
             pass
@@ -266,7 +266,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
     """Yields the storage of `CLOUD_PROVIDER`; connects on first use.
 
     Raises:
-        OperatorError: expected; the folder cannot be made, or the bucket or credentials lack.
+        OperatorError: the folder cannot be made, or the bucket or credentials lack.
     """
     own = settings.storage
     is_local = settings.cloud_provider == "local"

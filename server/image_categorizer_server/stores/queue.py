@@ -34,7 +34,7 @@ def load(content: bytes) -> Any:
     """Returns the job that `dump` wrote.
 
     Raises:
-        ValueError: unexpected; somebody else wrote it.
+        ValueError: somebody else wrote it.
     """
     return json.loads(content)
 
@@ -50,7 +50,7 @@ class Doorbell:
         """Wakes one idle worker; ringing again does no harm.
 
         Raises:
-            DependencyDown: expected; Redis does not answer.
+            DependencyDown: Redis does not answer.
         """
         try:
             async with asyncio.timeout(RING_S):
@@ -65,7 +65,7 @@ async def open_doorbell(url: str, settings: RedisSettings) -> AsyncIterator[Door
     """Yields a doorbell; connects on first use.
 
     Raises:
-        OperatorError: expected; the address is not one of Redis.
+        OperatorError: the address is not one of Redis.
     """
     try:
         pool = BlockingConnectionPool.from_url(

@@ -45,7 +45,7 @@ class Cache:
         """Asks Redis for a sign of life.
 
         Raises:
-            DependencyDown: expected; it does not answer.
+            DependencyDown: it does not answer.
         """
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
@@ -57,7 +57,7 @@ class Cache:
         """Returns what is kept under the key.
 
         Raises:
-            DependencyDown: expected; not in time, or at once where it did not answer of late.
+            DependencyDown: not in time, or at once where it did not answer of late.
         """
         value: bytes | None = await self._in_time(lambda: self._redis.get(key))
         return value
@@ -66,7 +66,7 @@ class Cache:
         """Keeps a value for `ttl_s` seconds, in place of what the key held.
 
         Raises:
-            DependencyDown: expected; as `get` does, or Redis is full.
+            DependencyDown: as `get` does, or Redis is full.
         """
         await self._in_time(lambda: self._redis.set(key, value, px=max(1, int(ttl_s * 1000))))
 
@@ -122,7 +122,7 @@ async def open_cache(
         quick_timeout_s: what a request may wait for something that it can do without.
 
     Raises:
-        OperatorError: expected; the address is not one of Redis.
+        OperatorError: the address is not one of Redis.
     """
     try:
         pool = BlockingConnectionPool.from_url(

@@ -44,7 +44,7 @@ def check_room(bounds: Bounds, load: Load, lane: Lane, size_bytes: int, interval
         interval_s: between two answers, now.
 
     Raises:
-        Overloaded: expected; it would be one too many.
+        Overloaded: it would be one too many.
     """
     share = bounds.batch_queued_share if lane is Lane.BATCH else 1.0
     free = max(1, int(bounds.max_queued * share)) - load.images
@@ -64,7 +64,7 @@ def check_deadline(remaining_s: float, needed_s: float) -> None:
         needed_s: for all that goes before it, and itself.
 
     Raises:
-        DeadlineUnreachable: expected; it cannot.
+        DeadlineUnreachable: it cannot.
     """
     if needed_s > remaining_s:
         retry_after_s = max(LEAST_RETRY_S, needed_s - remaining_s)

@@ -103,10 +103,10 @@ class MicroBatcher:
         """Returns the outcome for one image; a caller who is cancelled costs nothing further.
 
         Raises:
-            BatcherStopped: expected; the model is no longer served here.
-            Overloaded, DeadlineUnreachable: expected; refused at the door, nothing was begun.
-            DeadlineExceeded: expected; the deadline passed while it waited.
-            CategorizerError: expected; what `prepare` raised, or that the model fails on it.
+            BatcherStopped: the model is no longer served here.
+            Overloaded, DeadlineUnreachable: refused at the door, nothing was begun.
+            DeadlineExceeded: the deadline passed while it waited.
+            CategorizerError: what `prepare` raised, or that the model fails on it.
         """
         if self._is_stopped or self._guard.is_broken:
             raise BatcherStopped

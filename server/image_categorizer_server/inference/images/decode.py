@@ -153,10 +153,10 @@ class Decoder:
                 full.
 
         Raises:
-            ImageTooLarge: expected; more bytes than allowed.
-            TooManyPixels: expected; more pixels than allowed, or an absurd shape.
-            UnsupportedFormat: expected; not one of `FORMATS`, or a colour mode that is not read.
-            UndecodableImage: expected; not an image, or damaged.
+            ImageTooLarge: more bytes than allowed.
+            TooManyPixels: more pixels than allowed, or an absurd shape.
+            UnsupportedFormat: not one of `FORMATS`, or a colour mode that is not read.
+            UndecodableImage: not an image, or damaged.
         """
         if len(content) > self._limits.max_bytes:
             raise ImageTooLarge(
@@ -262,7 +262,7 @@ def rgb(image: Image.Image) -> Image.Image:
     """Returns the image as RGB, by the table above.
 
     Raises:
-        UnsupportedFormat: expected; a colour mode that the table refuses.
+        UnsupportedFormat: a colour mode that the table refuses.
     """
     if image.has_transparency_data:
         image = image.convert("RGBA")

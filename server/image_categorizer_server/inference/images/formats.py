@@ -36,8 +36,8 @@ def format_of(content: bytes) -> str:
     """Returns the format that the first bytes announce, one of `FORMATS`.
 
     Raises:
-        UnsupportedFormat: expected; they announce another kind of image.
-        UndecodableImage: expected; they announce none.
+        UnsupportedFormat: they announce another kind of image.
+        UndecodableImage: they announce none.
     """
     if not content:
         raise UndecodableImage("the image is empty")
@@ -61,7 +61,7 @@ def webp_size(content: bytes) -> tuple[int, int]:
     """Returns width and height from a WebP header (RFC 9649, section 2).
 
     Raises:
-        UndecodableImage: expected; the header is cut off or malformed.
+        UndecodableImage: the header is cut off or malformed.
     """
     with contextlib.suppress(struct.error):
         chunk = content[12:16]

@@ -85,7 +85,7 @@ class Localizer:
             decoder: reads images again.
 
         Raises:
-            OSError: expected; the file is missing.
+            OSError: the file is missing.
         """
         if localization is Localization.NONE:
             return None

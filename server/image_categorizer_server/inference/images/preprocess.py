@@ -76,7 +76,7 @@ class Preprocessor:
         """Returns the input for one encoded image; blocks for milliseconds.
 
         Raises:
-            InvalidRequest: expected; as `Decoder.decode` says.
+            InvalidRequest: as `Decoder.decode` says.
         """
         start = time.perf_counter()
         pixels = self._decoder.decode(content, self._least_px)

@@ -72,7 +72,7 @@ def read_aliases(folder: Path) -> Aliases:
     """Returns the aliases of the model whose versions the folder holds; none without a file.
 
     Raises:
-        OperatorError: expected; the file cannot be read or is malformed.
+        OperatorError: the file cannot be read or is malformed.
     """
     file = folder / ALIASES_FILE
     try:
@@ -94,7 +94,7 @@ def change_aliases(root: Path, model: str, change: Callable[[Aliases], Aliases])
     Safe beside other processes that do the same; blocks while one of them does.
 
     Raises:
-        OperatorError: expected; the repository cannot be written, or the file is malformed.
+        OperatorError: the repository cannot be written, or the file is malformed.
     """
     folder = root / model
     try:

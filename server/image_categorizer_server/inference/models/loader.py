@@ -95,7 +95,7 @@ class Loader:
         """Returns the model, warm and serving.
 
         Raises:
-            OperatorError: expected; its files are damaged, transformers cannot load it, or its
+            OperatorError: its files are damaged, transformers cannot load it, or its
                 warm-up fails.
         """
         if wrong := await asyncio.to_thread(damage, folder, manifest):
@@ -191,7 +191,7 @@ def choose_device(wanted: str) -> str:
     """Returns `cpu` or `cuda`; imports torch only where there may be a GPU.
 
     Raises:
-        OperatorError: expected; a GPU is asked for and there is none.
+        OperatorError: a GPU is asked for and there is none.
     """
     if wanted == "cpu" or (wanted == "auto" and not NVIDIA_DEVICE.exists()):
         return "cpu"
@@ -208,7 +208,7 @@ def open_onnx(file: Path, threads: int, runners: int, precision: Precision) -> R
     """Returns a runtime on the CPU; blocks.
 
     Raises:
-        OperatorError: expected; this version of ONNX Runtime cannot run the graph.
+        OperatorError: this version of ONNX Runtime cannot run the graph.
     """
     from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 

@@ -71,7 +71,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Returns the manifest of a model version.
 
     Raises:
-        OperatorError: expected; it is missing or malformed.
+        OperatorError: it is missing or malformed.
     """
     try:
         return Manifest.model_validate_json((folder / MANIFEST_FILE).read_text())

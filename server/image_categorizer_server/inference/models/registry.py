@@ -52,7 +52,7 @@ class Registry:
         """Loads every model found.
 
         Raises:
-            OperatorError: expected; one of them cannot be loaded or warmed, or the default is not
+            OperatorError: one of them cannot be loaded or warmed, or the default is not
                 among them.
         """
         await self.refresh()
@@ -106,9 +106,9 @@ class Registry:
         A caller who leaves does not end the loading.
 
         Raises:
-            ModelNotFound: expected; the repository does not hold it.
-            ModelFailed: expected; it cannot be loaded.
-            DependencyDown: expected; the repository cannot be written.
+            ModelNotFound: the repository does not hold it.
+            ModelFailed: it cannot be loaded.
+            DependencyDown: the repository cannot be written.
         """
         await self.refresh()
         held = [v for n, v in (*self.versions.entries, *self._malformed) if n == name]
@@ -132,9 +132,9 @@ class Registry:
         """Lets go of one version; returns when its requests are answered and its memory is free.
 
         Raises:
-            ModelNotFound: expected; there is none.
-            ModelInUse: expected; an alias points to it, or it is all that the default model has.
-            DependencyDown: expected; the repository cannot be written.
+            ModelNotFound: there is none.
+            ModelInUse: an alias points to it, or it is all that the default model has.
+            DependencyDown: the repository cannot be written.
         """
         await self.refresh()
         number = self.status(name, version).ref.version
@@ -173,9 +173,9 @@ class Registry:
         Returns the version; where the alias was taken away the one that answers without a version.
 
         Raises:
-            ModelNotFound: expected; there is no such model or version.
-            ModelFailed: expected; the version does not answer.
-            DependencyDown: expected; the repository cannot be written.
+            ModelNotFound: there is no such model or version.
+            ModelFailed: the version does not answer.
+            DependencyDown: the repository cannot be written.
         """
         await self.refresh()
         status = self.status(name, version)

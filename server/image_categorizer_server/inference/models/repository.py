@@ -83,7 +83,7 @@ class Repository:
         """Makes a filled folder a version, at once and whole.
 
         Raises:
-            OperatorError: expected; the version exists.
+            OperatorError: the version exists.
         """
         target = self._root / manifest.name / str(manifest.version)
         target.parent.mkdir(exist_ok=True)
@@ -100,7 +100,7 @@ class Repository:
         """Removes one version, or all of the name; returns which.
 
         Raises:
-            OperatorError: expected; there is none, it ships with the program, or an alias points to
+            OperatorError: there is none, it ships with the program, or an alias points to
                 the one version.
         """
         matching = [f for f in self.scan() if f.name == name and version in (None, f.version)]
@@ -141,7 +141,7 @@ class Repository:
         """Returns the aliases of one version.
 
         Raises:
-            OperatorError: expected; they cannot be read.
+            OperatorError: they cannot be read.
         """
         return read_aliases(self._root / name).pointing_to(version)
 
@@ -151,7 +151,7 @@ class Repository:
         """Points an alias to a version, or takes it away; returns all aliases of the model.
 
         Raises:
-            OperatorError: expected; as `aliases.change_aliases` says.
+            OperatorError: as `aliases.change_aliases` says.
         """
         return change_aliases(
             self._root, name, lambda aliases: aliases.with_alias(alias, version, canary_percent)
@@ -161,7 +161,7 @@ class Repository:
         """Notes that a version is not to be loaded, or is to be; returns the model's aliases.
 
         Raises:
-            OperatorError: expected; as `aliases.change_aliases` says.
+            OperatorError: as `aliases.change_aliases` says.
         """
         return change_aliases(
             self._root, name, lambda aliases: aliases.with_unloaded(version, is_unloaded)
@@ -191,7 +191,7 @@ def manifest_of(found: Found) -> Manifest:
     """Returns the manifest of a version.
 
     Raises:
-        OperatorError: expected; it is malformed, or names another model than its folder.
+        OperatorError: it is malformed, or names another model than its folder.
     """
     manifest = read_manifest(found.folder)
     if (manifest.name, manifest.version) != (found.name, found.version):

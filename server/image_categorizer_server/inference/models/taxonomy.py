@@ -26,7 +26,7 @@ def with_taxonomy(names: Sequence[str], file: Path | None) -> tuple[CategoryEntr
             the names are ImageNet's thousand, which need no file.
 
     Raises:
-        OperatorError: expected; the file is malformed or misses a category.
+        OperatorError: the file is malformed or misses a category.
     """
     entries = _from_file(names, file) if file else _as_imagenet(names)
     taken = Counter(entry.name for entry in entries)

@@ -122,8 +122,8 @@ class Versions:
             content: the encoded image, from which follows whether the canary answers.
 
         Raises:
-            ModelNotFound: expected; there is none, or it could not be loaded.
-            ModelLoading: expected; it will be ready soon.
+            ModelNotFound: there is none, or it could not be loaded.
+            ModelLoading: it will be ready soon.
         """
         return self._serving(name, version, content).model
 
@@ -159,7 +159,7 @@ class Versions:
         """Returns one version; none named: the one that answers, or the newest where none does.
 
         Raises:
-            ModelNotFound: expected; there is none.
+            ModelNotFound: there is none.
         """
         if version is None:
             number = self._routes.get(name, NO_ROUTE).version or max(

@@ -27,7 +27,7 @@ def warm_up(runtime: Runtime, manifest: Manifest, max_batch_size: int) -> tuple[
     activations stay in the caches.
 
     Raises:
-        OperatorError: expected; a call fails, or answers what no classifier of this manifest would.
+        OperatorError: a call fails, or answers what no classifier of this manifest would.
     """
     samples = sample_inputs(manifest.input)
     batches = {

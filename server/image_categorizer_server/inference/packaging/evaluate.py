@@ -46,7 +46,7 @@ def pictures_in(folder: Path) -> list[Picture]:
     """Returns all files below a folder, by name; hidden ones are left out.
 
     Raises:
-        OperatorError: expected; there is no such folder.
+        OperatorError: there is no such folder.
     """
     if not folder.is_dir():
         raise OperatorError(f"{folder} is no folder.")
@@ -63,7 +63,7 @@ def labelled_pictures(path: Path, categories: Sequence[CategoryEntry]) -> list[P
         categories: the model's; a label is the name of one or its identifier.
 
     Raises:
-        OperatorError: expected; no such set, or a label that the model does not know.
+        OperatorError: no such set, or a label that the model does not know.
     """
     known = {entry.name: index for index, entry in enumerate(categories)}
     known |= {entry.id: index for index, entry in enumerate(categories) if entry.id}
@@ -148,7 +148,7 @@ def compare(
     """Returns how often each is right; blocks.
 
     Raises:
-        OperatorError: expected; a picture cannot be read.
+        OperatorError: a picture cannot be read.
     """
     right_before = right_after = 0
     for start in range(0, len(pictures), BATCH_SIZE):

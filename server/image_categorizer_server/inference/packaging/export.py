@@ -67,7 +67,7 @@ async def ensure_export(
     A version of format `onnx` is its own export.
 
     Raises:
-        OperatorError: expected; the model cannot be loaded at all, or the export outlasts
+        OperatorError: the model cannot be loaded at all, or the export outlasts
             `timeout_s`.
     """
     if manifest.format == "onnx":
@@ -135,7 +135,7 @@ def export(model: Path, out: Path) -> Verdict:
     does not survive the export, it is exported without.
 
     Raises:
-        Exception: expected; transformers cannot load the model, so torch could not serve it either.
+        Exception: transformers cannot load the model, so torch could not serve it either.
     """
     from image_categorizer_server.inference.runtimes.features import find_features
     from image_categorizer_server.inference.runtimes.network import load_network

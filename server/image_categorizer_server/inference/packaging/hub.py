@@ -28,7 +28,7 @@ def downloaded(name: str) -> Iterator[tuple[Path, str]]:
     """Yields a folder with the model's files, and where they came from.
 
     Raises:
-        OperatorError: expected; no such model, or no network.
+        OperatorError: no such model, or no network.
     """
     repository = WELL_KNOWN.get(name, name)
     if "/" not in repository:

@@ -45,7 +45,7 @@ def check_name(name: str) -> None:
     """Passes a name that may be a folder's.
 
     Raises:
-        OperatorError: expected; it may not.
+        OperatorError: it may not.
     """
     if not NAME.fullmatch(name):
         raise OperatorError(
@@ -58,7 +58,7 @@ def check_files(source: Path) -> None:
     """Passes a folder that holds what a model needs.
 
     Raises:
-        OperatorError: expected; it does not, or holds its weights as a pickle, which could run
+        OperatorError: it does not, or holds its weights as a pickle, which could run
             code.
     """
     if not source.is_dir():
@@ -91,7 +91,7 @@ def copy_model(source: Path, target: Path, labels: Labels) -> Manifest:
     """Copies the model's files into `target` and writes the manifest there.
 
     Raises:
-        OperatorError: expected; transformers cannot read the cards, or preprocessing is of an
+        OperatorError: transformers cannot read the cards, or preprocessing is of an
             unknown kind.
     """
     check_files(source)
@@ -121,7 +121,7 @@ def read_input_spec(folder: Path) -> InputSpec:
     """Returns what the folder's `preprocessor_config.json` says.
 
     Raises:
-        OperatorError: expected; transformers cannot read it, or it is of an unknown kind.
+        OperatorError: transformers cannot read it, or it is of an unknown kind.
     """
     return input_spec(_read_processor(folder))
 
@@ -161,7 +161,7 @@ def input_spec(processor: Any) -> InputSpec:
     """Returns what the processor does as our own specification, checked on pictures.
 
     Raises:
-        OperatorError: expected; the processor does something that the specification cannot say.
+        OperatorError: the processor does something that the specification cannot say.
     """
     kind = type(processor).__name__
     try:

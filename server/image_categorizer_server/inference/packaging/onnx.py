@@ -58,7 +58,7 @@ def copy_onnx(
         The manifest, and a sentence for the person: how pictures become the graph's input.
 
     Raises:
-        OperatorError: expected; the file, its labels or its preprocessing are not usable.
+        OperatorError: the file, its labels or its preprocessing are not usable.
     """
     names = read_labels(file.parent)
     model = read_graph(file)

@@ -53,7 +53,7 @@ def read_labels(folder: Path) -> list[str]:
     """Returns the categories beside an ONNX file, in the order of its outputs.
 
     Raises:
-        OperatorError: expected; there are none, or they are malformed.
+        OperatorError: there are none, or they are malformed.
     """
     file = next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
     if file is None:
@@ -88,7 +88,7 @@ def describe_input(
     """Returns how pictures become the graph's input, and a sentence that tells it.
 
     Raises:
-        OperatorError: expected; it is not known, or does not fit the graph.
+        OperatorError: it is not known, or does not fit the graph.
     """
     if (folder / CARD).is_file():
         if said != Preprocessing(activation=said.activation):

@@ -55,7 +55,7 @@ def read_graph(file: Path) -> onnx.ModelProto:
     """Returns the graph.
 
     Raises:
-        OperatorError: expected; no ONNX file, tensors outside it, or operators of someone else.
+        OperatorError: no ONNX file, tensors outside it, or operators of someone else.
     """
     try:
         model = onnx.load_model(file, load_external_data=False)
@@ -113,7 +113,7 @@ def picture_input(model: onnx.ModelProto) -> PictureInput:
     """Returns the graph's input.
 
     Raises:
-        OperatorError: expected; it is not one batch of pictures of three channels.
+        OperatorError: it is not one batch of pictures of three channels.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
@@ -157,7 +157,7 @@ def choose_output(model: onnx.ModelProto, categories: int) -> str:
     """Returns the name of the output that has a number for each category.
 
     Raises:
-        OperatorError: expected; none has, or several have.
+        OperatorError: none has, or several have.
     """
     shapes = {
         value.name: [side.dim_value or None for side in value.type.tensor_type.shape.dim]

@@ -66,7 +66,7 @@ def read_calibration(
     """Returns inputs of at most `most` pictures, spread evenly over those found; blocks.
 
     Raises:
-        OperatorError: expected; fewer than `least` of them can be decoded.
+        OperatorError: fewer than `least` of them can be decoded.
     """
     chosen = [found[index * len(found) // most] for index in range(most)]
     chosen = list(found) if len(found) <= most else chosen
@@ -118,7 +118,7 @@ def quantize_graph(
     """Writes the int8 twin of a served graph; blocks for seconds to minutes.
 
     Raises:
-        OperatorError: expected; ONNX Runtime cannot quantise it, or finds nothing to.
+        OperatorError: ONNX Runtime cannot quantise it, or finds nothing to.
     """
     with tempfile.TemporaryDirectory(prefix="image-categorizer-") as scratch:
         prepared = Path(scratch) / ONNX_FILE

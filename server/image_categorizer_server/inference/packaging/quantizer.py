@@ -40,7 +40,7 @@ def version_to_quantize(versions: Sequence[Found], name: str, version: int | Non
     """Returns the version to start from: the one named, or the newest that is not int8.
 
     Raises:
-        OperatorError: expected; there is none, or it is int8 already.
+        OperatorError: there is none, or it is int8 already.
     """
     wanted = [f for f in versions if f.name == name and version in (None, f.version)]
     if not wanted:
@@ -74,7 +74,7 @@ class Quantizer:
                 answers on the calibration pictures with those of fp32.
 
         Raises:
-            OperatorError: expected; the loss is larger than allowed, pictures are too few or
+            OperatorError: the loss is larger than allowed, pictures are too few or
                 unreadable, or the network cannot be exported or quantised.
         """
         manifest = manifest_of(found)

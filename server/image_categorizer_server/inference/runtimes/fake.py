@@ -38,7 +38,7 @@ class FakeTimes:
         """Reads `<ms per micro-batch>,<ms per item>`, and `,raw` where images are not decoded.
 
         Raises:
-            ValueError: expected; it is none of that.
+            ValueError: it is none of that.
         """
         words = text.split(",")
         raw = words[2:] == [RAW]

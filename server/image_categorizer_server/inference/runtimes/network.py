@@ -51,8 +51,8 @@ def load_network(folder: Path, spec: InputSpec, activation: Activation) -> Netwo
     Only safetensors are read, and no code of the model's own is run.
 
     Raises:
-        OSError: expected; the folder is incomplete.
-        ValueError: expected; transformers knows no image classifier of this kind.
+        OSError: the folder is incomplete.
+        ValueError: transformers knows no image classifier of this kind.
     """
     body = AutoModelForImageClassification.from_pretrained(
         folder,

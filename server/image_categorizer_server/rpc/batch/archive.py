@@ -74,9 +74,9 @@ async def unpacked(content: AsyncIterator[bytes], limits: ArchiveLimits) -> Asyn
     """Yields the files in a zip file, named as in there.
 
     Raises:
-        InvalidRequest: expected; it is damaged, encrypted, or a name in it leads elsewhere.
-        BatchTooLarge: expected; it is larger, or would become larger, than may be.
-        DependencyDown: expected; the disk has no room for it.
+        InvalidRequest: it is damaged, encrypted, or a name in it leads elsewhere.
+        BatchTooLarge: it is larger, or would become larger, than may be.
+        DependencyDown: the disk has no room for it.
     """
     try:
         with tempfile.TemporaryFile() as file:

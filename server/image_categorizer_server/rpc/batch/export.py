@@ -29,7 +29,7 @@ def file_format(name: str) -> FileFormat:
     """Returns the form by its name; empty means JSON lines.
 
     Raises:
-        InvalidRequest: expected; there is no such form.
+        InvalidRequest: there is no such form.
     """
     if found := FORMATS.get(name or "jsonl"):
         return found

@@ -60,7 +60,7 @@ class Form:
         """Returns how the batch is run: query parameters, and the fields before the first file.
 
         Raises:
-            InvalidRequest: expected; the body is no form, or has no file, or a field is wrong.
+            InvalidRequest: the body is no form, or has no file, or a field is wrong.
         """
         first = await anext(self._requests, None)
         content_type = first.body.content_type if first else ""
@@ -83,8 +83,8 @@ class Form:
         """Yields the files; `config` comes first.
 
         Raises:
-            InvalidRequest: expected; the form, or a zip file in it, is not what it must be.
-            BatchTooLarge: expected; a zip file holds too much.
+            InvalidRequest: the form, or a zip file in it, is not what it must be.
+            BatchTooLarge: a zip file holds too much.
         """
         while (segment := self._segment) is not None:
             if segment.name not in FILES:
@@ -137,7 +137,7 @@ class Form:
         """Reads one more piece of the body.
 
         Raises:
-            InvalidRequest: expected; the body ends before the form does.
+            InvalidRequest: the body ends before the form does.
         """
         message = await anext(self._requests, None)
         if message is not None:

@@ -199,7 +199,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         """Yields what is watched, the last once more where nothing changes for long.
 
         Raises:
-            Draining: expected; the server stops, another one tells the rest.
+            Draining: the server stops, another one tells the rest.
         """
         stopping = asyncio.create_task(self._refusing.wait())
         reading = asyncio.ensure_future(anext(watched, None))

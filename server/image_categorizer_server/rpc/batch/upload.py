@@ -37,7 +37,7 @@ class FileStream:
         """Returns the configuration, empty where the client sent none.
 
         Raises:
-            InvalidRequest: expected; the call ended before its first message.
+            InvalidRequest: the call ended before its first message.
         """
         first = await anext(self._requests, None)
         if first is None:
@@ -52,7 +52,7 @@ class FileStream:
         """Yields the files; `config` comes first.
 
         Raises:
-            InvalidRequest: expected; a message is not what it must be.
+            InvalidRequest: a message is not what it must be.
         """
         while (message := self._next) is not None:
             if message.WhichOneof("message") != "file":

@@ -56,7 +56,7 @@ def batch_config(
         options_prefix: what stands before the options' names.
 
     Raises:
-        InvalidRequest: expected; names every field that is wrong.
+        InvalidRequest: names every field that is wrong.
     """
     wrong: list[tuple[str, str]] = []
     checked = None
@@ -97,7 +97,7 @@ def checked_filename(name: str, field: str) -> str:
     """Returns the name of an item.
 
     Raises:
-        InvalidRequest: expected; it is too long.
+        InvalidRequest: it is too long.
     """
     if text := filename(name):
         raise InvalidRequest.of([(field, text)])
@@ -114,8 +114,8 @@ def required_id(batch_id: str) -> str:
     """Returns the name of a batch.
 
     Raises:
-        InvalidRequest: expected; it is missing.
-        BatchNotFound: expected; no batch has ever had such a name.
+        InvalidRequest: it is missing.
+        BatchNotFound: no batch has ever had such a name.
     """
     if not batch_id:
         raise InvalidRequest.of([("batch_id", "is required")])

@@ -1,0 +1,110 @@
+"""The rules of the house that no linter knows: rooms, words, owned tasks, parameters."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = ROOT / "server" / "image_categorizer_server"
+WORKERS = ROOT / "workers" / "image_categorizer_workers"
+SDK = ROOT / "clients" / "python" / "image_categorizer"
+MOST_ROOT_MODULES = 9
+MOST_PARAMETERS = 6
+# Words that once named things here, and what says it now: see CONTRIBUTING.md.
+RETIRED = frozenset(
+    {"bury", "buried", "burial", "breaks", "suspect", "suspects", "alone", "feed", "feeds", "puts"}
+    | {"room", "turns", "verdict", "settle", "settled", "leave", "tell", "tells", "told", "whose"}
+    | {"bell", "bells"}
+)
+# Where a task may be made: what awaits it is in the same file.
+TASK_MAKERS = {"tasks.py"}
+
+
+def sources(*roots: Path) -> list[Path]:
+    found = [path for root in roots for path in root.rglob("*.py")]
+    return sorted(p for p in found if "/v1/" not in str(p) and "/migrations/" not in str(p))
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def identifiers(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+
+
+def words(identifier: str) -> set[str]:
+    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", identifier)
+    return {part.lower() for part in parts}
+
+
+def retired(path: Path) -> list[str]:
+    found = [
+        f"{relative(path)}:{line} {name}"
+        for line, name in identifiers(ast.parse(path.read_text()))
+        if words(name) & RETIRED
+    ]
+    if words(path.stem) & RETIRED:
+        found.append(relative(path))
+    return found
+
+
+def unowned_tasks(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        owner = node.func.value
+        is_bare = node.func.attr == "create_task" and (
+            (isinstance(owner, ast.Name) and owner.id in ("asyncio", "loop"))
+            or isinstance(owner, ast.Call)
+        )
+        if is_bare or node.func.attr == "ensure_future":
+            found.append(f"{relative(path)}:{node.lineno}")
+    return found
+
+
+def long_signatures(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            arguments = node.args
+            names = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
+            count = len([n for n in names if n not in ("self", "cls")]) + len(arguments.kwonlyargs)
+            if count > MOST_PARAMETERS:
+                found.append(f"{relative(path)}:{node.lineno} {node.name} has {count}")
+    return found
+
+
+def built_objects_changed(path: Path) -> list[str]:
+    """Assignments to attributes of anything but `self` and what the same function made empty."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        found += [
+            f"{relative(path)}:{node.lineno} {ast.unparse(target)}"
+            for target in targets
+            if isinstance(target, ast.Attribute)
+            and not (isinstance(target.value, ast.Name) and target.value.id in ("self", "cls"))
+        ]
+    return found
+
+
+def sleeps(path: Path) -> list[str]:
+    return [
+        f"{relative(path)}:{node.lineno}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "sleep"
+        and not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
+    ]
