@@ -89,10 +89,11 @@ def built_objects_changed(path: Path) -> list[str]:
     """Assignments to attributes of anything but `self` and what the same function made empty."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
-        targets = node.targets if isinstance(node, ast.Assign) else []
+        if not isinstance(node, ast.Assign):
+            continue
         found += [
             f"{relative(path)}:{node.lineno} {ast.unparse(target)}"
-            for target in targets
+            for target in node.targets
             if isinstance(target, ast.Attribute)
             and not (isinstance(target.value, ast.Name) and target.value.id in ("self", "cls"))
         ]
