@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.tasks import TaskOwner, run_until, uncancelled
+from image_categorizer_server.telemetry import configure_logging
 
 
 async def forever():
@@ -15,7 +16,8 @@ async def failing():
     raise RuntimeError("broken")
 
 
-async def test_a_dead_task_is_logged_and_told(capsys):
+async def test_a_dead_task_is_logged_and_told(capfd):
+    configure_logging("INFO", "json")
     heard = []
     async with TaskOwner(heard.append) as tasks:
         tasks.start(failing(), "model watcher")
@@ -26,7 +28,7 @@ async def test_a_dead_task_is_logged_and_told(capsys):
         with pytest.raises(DependencyDown, match="model watcher"):
             tasks.check()
     assert [str(error) for error in heard] == ["broken"]
-    assert "broken" in capsys.readouterr().out
+    assert "broken" in capfd.readouterr().err
 
 
 async def test_leaving_the_block_ends_every_task():

@@ -79,7 +79,7 @@ async def test_a_setting_leaves_it_out(tmp_path, flushes):
 PUTTING = """
 import asyncio, sys
 from pathlib import Path
-from image_categorizer_server.settings.outside import StorageSettings
+from image_categorizer_server.settings.storage import StorageSettings
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.object_store import open_storage
 
