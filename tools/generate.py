@@ -1,8 +1,9 @@
 """Generates all that follows from the protos; `--check` fails where the committed differ.
 
-proto/**.proto ─▶ clients/python/image_categorizer/v1/   typed stubs
-               ─▶ gateway/descriptor.binpb               what Envoy transcodes by
-               ─▶ gateway/openapi.yaml                   the REST reference (tools/openapi.py)
+googleapis-common-protos   ─▶ proto/google/      what our protos import: proto/ is self-contained
+proto/image_categorizer/** ─▶ clients/python/image_categorizer/v1/   typed stubs
+                           ─▶ gateway/descriptor.binpb   what Envoy transcodes by
+                           ─▶ gateway/openapi.yaml       the REST reference (tools/openapi.py)
 """
 
 import argparse
@@ -25,17 +26,25 @@ OPENAPI = Path("gateway/openapi.yaml")
 GOOGLEAPIS = Path(google.api.annotations_pb2.__file__).resolve().parents[2]
 # Without error_details in the set Envoy answers errors with an empty body.
 ERROR_PROTOS = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
+VENDORED = [
+    "google/api/annotations.proto",
+    "google/api/http.proto",
+    "google/api/httpbody.proto",
+    *ERROR_PROTOS,
+]
 
 
 def protoc(*arguments: str | Path) -> None:
-    """Runs the protoc of grpcio-tools over our protos and Google's."""
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", f"-I{GOOGLEAPIS}"]
+    """Runs the protoc of grpcio-tools, which brings `google/protobuf`, over `proto/`."""
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}"]
     subprocess.run([*command, *map(str, arguments)], check=True, cwd=ROOT)
 
 
 def generate(root: Path) -> None:
     """Writes all generated files below `root`."""
-    sources = sorted(path.relative_to(PROTO) for path in PROTO.rglob("*.proto"))
+    sources = sorted(
+        path.relative_to(PROTO) for path in (PROTO / "image_categorizer").rglob("*.proto")
+    )
     package = root / STUBS.parents[1]
     shutil.rmtree(root / STUBS, ignore_errors=True)
     (root / STUBS).mkdir(parents=True)
@@ -63,7 +72,8 @@ def generate(root: Path) -> None:
 
 def stale_files(fresh: Path) -> list[str]:
     """Returns the generated files that differ from those below `fresh`."""
-    stale = [str(path) for path in (DESCRIPTOR, OPENAPI) if not same(fresh / path, ROOT / path)]
+    stale = [f"proto/{name}" for name in VENDORED if not same(GOOGLEAPIS / name, PROTO / name)]
+    stale += [str(path) for path in (DESCRIPTOR, OPENAPI) if not same(fresh / path, ROOT / path)]
     names = {p.name for folder in (fresh, ROOT) for p in (folder / STUBS).glob("*.py*")}
     return stale + [
         str(STUBS / name)
@@ -77,15 +87,11 @@ def same(a: Path, b: Path) -> bool:
     return a.exists() and b.exists() and filecmp.cmp(a, b, shallow=False)
 
 
-def link_googleapis() -> None:
-    """Points `.build/googleapis` at the installed Google protos, where buf looks for them."""
-    link = ROOT / ".build" / "googleapis"
-    link.mkdir(parents=True, exist_ok=True)
-    for name in ("api", "rpc"):
-        target = link / "google" / name
-        target.parent.mkdir(exist_ok=True)
-        target.unlink(missing_ok=True)
-        target.symlink_to(GOOGLEAPIS / "google" / name)
+def vendor() -> None:
+    """Copies the Google protos that ours import from googleapis-common-protos to `proto/google`."""
+    for name in VENDORED:
+        (PROTO / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(GOOGLEAPIS / name, PROTO / name)
 
 
 def main() -> None:
@@ -97,8 +103,8 @@ def main() -> None:
         "--check", action="store_true", help="write nothing; exit 1 when a file is stale"
     )
     arguments = parser.parse_args()
-    link_googleapis()
     if not arguments.check:
+        vendor()
         generate(ROOT)
         return
     with tempfile.TemporaryDirectory() as folder:
