@@ -100,7 +100,7 @@ async def test_a_rolled_back_acceptance_leaves_none(batches):
     """The database refuses the last thing of the transaction, the message to the tenant."""
     async with connected() as connection:
         await connection.execute(
-            "ALTER TABLE outbox ADD CONSTRAINT refused CHECK (kind <> 'ring') NOT VALID"
+            "ALTER TABLE outbox ADD CONSTRAINT refused CHECK (kind <> 'doorbell') NOT VALID"
         )
     try:
         with pytest.raises(asyncpg.CheckViolationError):
@@ -134,10 +134,10 @@ async def test_items_that_processes_die_of_are_written_down(batches):
     batch = await batches.create("t1", "k-1", BatchConfig(), files([b"a"]))
     other = await batches.create("t1", "k-1", BatchConfig(), files([b"b", b"c"]))
     for _ in range(3):
-        await chunks.bury(await chunks.claim("w", 30))
+        await chunks.record_crash(await chunks.claim("w", 30))
     expected = {"number": 0, "reason": "ITEM_KILLED_WORKERS"}
     found = await events(batch.batch_id)
-    assert found[1] == ("batch.item_buried", batch.batch_id, expected)
+    assert found[1] == ("batch.item_crashed", batch.batch_id, expected)
     assert [action for action, _, _ in found[2:]] == ["batch.completed"]
     chunk = await chunks.claim("w", 30)
     outcomes = [
@@ -147,7 +147,7 @@ async def test_items_that_processes_die_of_are_written_down(batches):
     assert await results.record(chunk, outcomes)
     found = await events(other.batch_id)
     expected = {"number": 1, "reason": "ITEM_KILLED_SERVERS"}
-    assert found[1] == ("batch.item_buried", other.batch_id, expected)
+    assert found[1] == ("batch.item_crashed", other.batch_id, expected)
     assert [action for action, _, _ in found[2:]] == ["batch.completed"]
 
 

@@ -29,10 +29,10 @@ async def test_a_worker_that_was_thought_dead_can_write_nothing(batches, faultle
     assert not await do_chunk(late)
     assert not await chunks.extend(late, LEASE_S)
     assert not await chunks.give_back(late)
-    assert not await chunks.bury(late)
+    assert not await chunks.record_crash(late)
     assert not await chunks.fail_batch(late, "no")
     heir = await chunks.claim("heir", LEASE_S)
-    assert (heir.number, heir.deaths) == (late.number, 1)
+    assert (heir.number, heir.worker_crashes) == (late.number, 1)
     assert heir.lease_token > late.lease_token
     assert not await do_chunk(late)
     assert await do_chunk(heir)
@@ -50,7 +50,7 @@ async def test_an_heir_gets_only_what_has_no_outcome(batches, faultless):
     await chunks.give_back(chunk)
     heir = await chunks.claim("heir", LEASE_S)
     assert [item.number for item in heir.items] == [1, 3]
-    assert heir.deaths == 0
+    assert heir.worker_crashes == 0
     rest = [failed_outcome(heir.items[0]), *done, *map(right_outcome, heir.items)]
     assert await results.record(heir, rest)
     batch = await batches.get("t1", batch_id)
@@ -66,8 +66,8 @@ async def test_an_item_that_kills_is_found_and_its_neighbours_live(batches, faul
         while chunk := await chunks.claim("w", LEASE_S):
             if guilty in [item.number for item in chunk.items]:
                 deaths += 1
-                if chunk.is_alone:  # who runs the child sees it die
-                    assert await chunks.bury(chunk)
+                if chunk.is_isolated:  # who runs the child sees it die
+                    assert await chunks.record_crash(chunk)
             else:
                 assert await do_chunk(chunk)
         shift_s += LEASE_S + 1
@@ -86,7 +86,7 @@ async def test_whoever_dies_with_a_suspects_parent_does_not_make_it_guilty(batch
     batch_id = await make_batch(batches, 1)
     for number in range(5):
         chunk = await chunks.claim("w", LEASE_S)
-        assert (chunk.deaths, chunk.is_alone) == (number, number >= 2)
+        assert (chunk.worker_crashes, chunk.is_isolated) == (number, number >= 2)
         clock.shift((number + 1) * (LEASE_S + 1))
         assert await chunks.expire() == 1
     assert await do_all() == 1
@@ -98,8 +98,8 @@ async def test_the_death_of_a_child_counts_at_once(batches, faultless):
     await make_batch(batches, 1)
     for deaths in range(3):
         chunk = await chunks.claim("w", LEASE_S)
-        assert (chunk.deaths, chunk.is_alone) == (deaths, deaths == 2)
-        assert await chunks.bury(chunk)
+        assert (chunk.worker_crashes, chunk.is_isolated) == (deaths, deaths == 2)
+        assert await chunks.record_crash(chunk)
     assert await chunks.claim("w", LEASE_S) is None
     await faultless()
 
@@ -108,11 +108,11 @@ async def test_a_split_chunk_keeps_what_was_done(batches, faultless):
     await make_batch(batches, 4)
     chunk = await chunks.claim("w", LEASE_S)
     await results.record(chunk, [right_outcome(chunk.items[1])])
-    await chunks.bury(chunk)
-    await chunks.bury(await chunks.claim("w", LEASE_S))
+    await chunks.record_crash(chunk)
+    await chunks.record_crash(await chunks.claim("w", LEASE_S))
     alone = [await chunks.claim("w", LEASE_S) for _ in range(3)]
     assert [[item.number for item in chunk.items] for chunk in alone] == [[0], [2], [3]]
-    assert all(chunk.is_alone for chunk in alone)
+    assert all(chunk.is_isolated for chunk in alone)
     for chunk in alone:
         assert await do_chunk(chunk)
     await faultless()
@@ -131,8 +131,8 @@ async def test_sweepers_take_turns(batches):
 
 async def test_an_expired_lease_rings(batches):
     await make_batch(batches, 4)
-    await outbox.done([row.outbox_id for row in await outbox.take([OutboxKind.RING], 10)])
+    await outbox.done([row.outbox_id for row in await outbox.take([OutboxKind.DOORBELL], 10)])
     await chunks.claim("w", LEASE_S)
     clock.shift(LEASE_S + 1)
     await chunks.expire()
-    assert len(await outbox.take([OutboxKind.RING], 10)) == 1
+    assert len(await outbox.take([OutboxKind.DOORBELL], 10)) == 1

@@ -39,7 +39,7 @@ async def test_a_cancelled_batch_ends_however_its_last_lease_does(batches, endin
     if ending == "given back":
         assert await chunks.give_back(chunk)
     elif ending == "buried":
-        assert await chunks.bury(chunk)
+        assert await chunks.record_crash(chunk)
     else:
         clock.shift(LEASE_S + 1)
         assert await chunks.expire() == 1

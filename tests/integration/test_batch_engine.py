@@ -146,15 +146,15 @@ async def test_priority_goes_first_and_then_age(batches):
 
 async def test_the_outbox_offers_again_what_is_not_reported_done(batches):
     batch_id = await make_batch(batches, 4)
-    (ring,) = await outbox.take([OutboxKind.RING], 10, lease_s=5)
+    (ring,) = await outbox.take([OutboxKind.DOORBELL], 10, lease_s=5)
     assert (ring.batch_id, ring.tenant_id) == (batch_id, "t1")
-    assert await outbox.take([OutboxKind.RING], 10) == []
+    assert await outbox.take([OutboxKind.DOORBELL], 10) == []
     clock.shift(6)
-    (again,) = await outbox.take([OutboxKind.RING], 10)
+    (again,) = await outbox.take([OutboxKind.DOORBELL], 10)
     assert again.outbox_id == ring.outbox_id
     await outbox.done([ring.outbox_id])
     clock.shift(100)
-    assert await outbox.take([OutboxKind.RING], 10) == []
+    assert await outbox.take([OutboxKind.DOORBELL], 10) == []
     await do_all()
     assert await count_undone() == 1
     (told,) = await outbox.take([OutboxKind.WEBHOOK], 10)

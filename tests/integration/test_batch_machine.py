@@ -104,7 +104,7 @@ class Machine(RuleBasedStateMachine):
     def die(self, chunk):
         if chunk is not None:
             is_held = self.held.pop(chunk.lease_token, None) is not None
-            assert self.run(chunks.bury(chunk)) == is_held
+            assert self.run(chunks.record_crash(chunk)) == is_held
 
     @rule(chunk=leases)
     def fail(self, chunk):

@@ -52,7 +52,7 @@ def storage():
 
 @pytest.fixture
 def batches(database, storage):
-    return Batches(storage, BatchSettings(max_puts=4, chunk_items=4), MAX_IMAGE_BYTES)
+    return Batches(storage, BatchSettings(max_concurrent_puts=4, chunk_items=4), MAX_IMAGE_BYTES)
 
 
 async def sized(sizes):
@@ -108,7 +108,7 @@ async def test_of_several_that_fail_at_once_none_is_forgotten(database):
 
     unseen = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
-    batches = Batches(Down(), BatchSettings(max_puts=4), MAX_IMAGE_BYTES)
+    batches = Batches(Down(), BatchSettings(max_concurrent_puts=4), MAX_IMAGE_BYTES)
     with pytest.raises(DependencyDown):
         await batches.create("t1", "key", BatchConfig(), numbered(10))
     gc.collect()

@@ -6,7 +6,7 @@ from image_categorizer_server import clock
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import result as results
 from image_categorizer_server.db.lost_claims import give_back_lost
-from image_categorizer_server.db.suspects import count_breaks
+from image_categorizer_server.db.suspects import count_server_crashes
 
 from tests.support.batch_tools import LEASE_S, do_all, make_batch, right_outcome
 
@@ -22,7 +22,7 @@ async def test_a_claim_whose_answer_got_lost_is_given_back_and_no_other(batches,
     for chunk in kept, others:
         assert await results.record(chunk, [right_outcome(item) for item in chunk.items])
     again = await chunks.claim("w", LEASE_S)
-    assert (again.number, again.deaths) == (lost.number, 0)
+    assert (again.number, again.worker_crashes) == (lost.number, 0)
     await chunks.give_back(again)
     await do_all()
     await faultless()
@@ -35,10 +35,10 @@ async def test_a_lease_that_ended_while_the_database_was_away_counts_no_death(ba
     excused_until = clock.now() + timedelta(seconds=LEASE_S)
     assert await chunks.expire(excused_until=excused_until) == 1
     chunk = await chunks.claim("dies", LEASE_S)
-    assert chunk.deaths == 0
+    assert chunk.worker_crashes == 0
     clock.shift(3 * LEASE_S)
     assert await chunks.expire(excused_until=excused_until) == 1
-    assert (await chunks.claim("heir", LEASE_S)).deaths == 1
+    assert (await chunks.claim("heir", LEASE_S)).worker_crashes == 1
     clock.shift(5 * LEASE_S)
     await chunks.expire()
     await do_all()
@@ -48,18 +48,18 @@ async def test_a_lease_that_ended_while_the_database_was_away_counts_no_death(ba
 async def test_how_often_a_server_died_of_an_item_stays_with_its_chunk(batches, faultless):
     await make_batch(batches, 4)
     chunk = await chunks.claim("w", LEASE_S)
-    assert await count_breaks(chunk, [0, 2]) == {0: 1, 2: 1}
-    assert await count_breaks(chunk, [2]) == {0: 1, 2: 2}
+    assert await count_server_crashes(chunk, [0, 2]) == {0: 1, 2: 1}
+    assert await count_server_crashes(chunk, [2]) == {0: 1, 2: 2}
     await chunks.give_back(chunk)
-    assert await count_breaks(chunk, [2]) is None
-    assert (await chunks.claim("w", LEASE_S)).breaks == {0: 1, 2: 2}
+    assert await count_server_crashes(chunk, [2]) is None
+    assert (await chunks.claim("w", LEASE_S)).server_crashes == {0: 1, 2: 2}
     clock.shift(LEASE_S + 1)
     await chunks.expire()
-    assert (await chunks.claim("w", LEASE_S)).deaths == 1
+    assert (await chunks.claim("w", LEASE_S)).worker_crashes == 1
     clock.shift(3 * LEASE_S)
     await chunks.expire()
     alone = await chunks.claim("w", LEASE_S)
-    assert (alone.is_alone, alone.breaks) == (True, {0: 1, 2: 2})
+    assert (alone.is_isolated, alone.server_crashes) == (True, {0: 1, 2: 2})
     await chunks.give_back(alone)
     await do_all()
     await faultless()

@@ -38,7 +38,7 @@ FILL = [
     """,
     """
     INSERT INTO batch_chunks (batch_id, number, tenant_id, priority, first_item, item_count,
-        done_count, state, lease_token, worker, deaths, is_alone, available_at)
+        done_count, state, lease_token, worker, worker_crashes, is_isolated, available_at)
     SELECT b.batch_id, n, b.tenant_id, b.priority, n * $2, least($2, $1 - n * $2), 0, 'READY', 0,
         '', 0, false, b.create_time
     FROM batches b CROSS JOIN generate_series(0, ($1::int - 1) / $2::int) n
@@ -124,7 +124,7 @@ async def test_every_hot_statement_goes_by_an_index(million):
         "results": await plan_of(results.LIST, batch_id, "t1", 500, 100),
         "failures": await plan_of(results.FAILURES, [batch_id], "t1", 20),
         "list": await plan_of(batches.LIST, "t1", None, now, "b", 100),
-        "take": await plan_of(outbox.TAKE, ["ring"], now, now, 100, None),
+        "take": await plan_of(outbox.TAKE, ["doorbell"], now, now, 100, None),
         "blobs": await plan_of(outbox.UNREFERENCED, ["a", "b", "c"]),
     }
     for name, plan in plans.items():

@@ -27,6 +27,6 @@ async def test_a_claim_whose_answer_gets_lost_costs_seconds_and_not_a_lease(
         await house.drained(15)
         assert proxy.cuts == 1
         await ledger.check(house.postgres.url, house.images)
-        assert await house.value("SELECT max(deaths) FROM batch_chunks") == 0
+        assert await house.value("SELECT max(worker_crashes) FROM batch_chunks") == 0
         assert "whose answer got lost" in house.log("worker")
         assert await house.end(worker, signal.SIGTERM) == 0

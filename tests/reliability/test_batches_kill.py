@@ -70,8 +70,8 @@ async def test_r1_twenty_kills_and_ten_thousand_items(house, ledger):
     assert ledger.item_count == 10_000
     await ledger.check(house.postgres.url, house.images)
     assert seconds <= 60
-    deaths = await house.value("SELECT sum(deaths) FROM batch_chunks WHERE NOT is_alone")
-    alone = await house.value("SELECT count(*) FROM batch_chunks WHERE is_alone")
+    deaths = await house.value("SELECT sum(worker_crashes) FROM batch_chunks WHERE NOT is_isolated")
+    alone = await house.value("SELECT count(*) FROM batch_chunks WHERE is_isolated")
     print(
         f"10,000 items, 20 kills in {killing_s:.0f} s, drained {seconds:.1f} s after the last;"
         f" {deaths} chunks were in hand of the dead, {alone} items were run alone"
@@ -107,7 +107,7 @@ async def test_planned_stops_cost_no_attempt_and_end_in_time(house, ledger):
     house.start_worker(CATEGORIZER_WORKER__GRACE_S="10")
     await house.drained(120)
     await ledger.check(house.postgres.url, house.images)
-    assert await house.value("SELECT max(deaths) FROM batch_chunks") == 0
+    assert await house.value("SELECT max(worker_crashes) FROM batch_chunks") == 0
 
 
 async def stop_s(house: House, worker: subprocess.Popen[bytes]) -> float:
@@ -134,7 +134,7 @@ async def test_r6_twelve_rolling_stops(house, ledger):
     seconds = await house.drained(60)
     assert max(stops_s) <= 30
     await ledger.check(house.postgres.url, house.images)
-    assert await house.value("SELECT max(deaths) FROM batch_chunks") == 0
+    assert await house.value("SELECT max(worker_crashes) FROM batch_chunks") == 0
     print(
         f"12 stops, the longest {max(stops_s):.1f} s; {undone} of 300 items were left after the"
         f" last, drained {seconds:.1f} s later"

@@ -34,4 +34,4 @@ async def test_an_image_that_kills_workers_fails_and_nothing_else_does(
     row = await house.row("SELECT * FROM batch_results WHERE status <> 'OK'")
     assert (row["batch_id"], row["number"]) == (poison.batch_id, 25)
     assert row["reason"] == "ITEM_KILLED_WORKERS"
-    assert await house.value("SELECT max(deaths) FROM batch_chunks") == 3
+    assert await house.value("SELECT max(worker_crashes) FROM batch_chunks") == 3

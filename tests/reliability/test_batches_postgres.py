@@ -132,7 +132,7 @@ async def endure(house: House, ledger: Ledger, downs_s: list[float], up_s: float
     assert load.dead == 0
     assert not {code: load.codes[code] for code in UNWANTED if load.codes[code]}
     assert load.slowest_s <= 5
-    deaths = await house.value("SELECT max(deaths) FROM batch_chunks")
+    deaths = await house.value("SELECT max(worker_crashes) FROM batch_chunks")
     print(
         f"{ledger.item_count} items in {len(ledger.batches)} batches; noticed after at most"
         f" {max(off for off, _ in back_s):.1f} s, at work again {max(on for _, on in back_s):.1f} s"
@@ -152,4 +152,4 @@ async def test_postgres_dies_once(house, ledger):
 async def test_r4_postgres_dies_five_times_and_is_gone_for_a_minute(house, ledger):
     load = await endure(house, ledger, [5.0] * 5 + [60.0], 15.0)
     assert load.slowest_refusal_s <= 3
-    assert await house.value("SELECT max(deaths) FROM batch_chunks") == 0
+    assert await house.value("SELECT max(worker_crashes) FROM batch_chunks") == 0

@@ -11,7 +11,9 @@ from tests.support.house import House
 from tests.support.keeper import kept_server
 from tests.support.ledger import Ledger, Picture, pictures
 
-BREAKS = "SELECT coalesce(sum(v::int), 0) FROM batch_chunks, jsonb_each_text(breaks) AS b (k, v)"
+BREAKS = (
+    "SELECT coalesce(sum(v::int), 0) FROM batch_chunks, jsonb_each_text(server_crashes) AS b (k, v)"
+)
 
 
 def kills(*guilty: Picture) -> dict[str, str]:

@@ -131,5 +131,5 @@ async def test_r11_faults_that_pass_cost_no_item(house: House, ledger: Ledger, m
     query = "SELECT array_agg(DISTINCT reason) FROM batch_results WHERE status <> 'OK'"
     reasons = await house.value(query)
     assert reasons == ["IMAGE_UNDECODABLE"]
-    deaths = await house.value("SELECT max(deaths) FROM batch_chunks")
+    deaths = await house.value("SELECT max(worker_crashes) FROM batch_chunks")
     assert deaths <= 1

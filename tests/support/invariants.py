@@ -73,7 +73,7 @@ FAULTS = {
             WHERE batch_id = b.batch_id AND reason LIKE 'ITEM_KILLED_%') r
         CROSS JOIN LATERAL (
             SELECT array_agg((detail->>'number')::int ORDER BY (detail->>'number')::int) AS items
-            FROM audit_events WHERE resource = b.batch_id AND action = 'batch.item_buried') a
+            FROM audit_events WHERE resource = b.batch_id AND action = 'batch.item_crashed') a
         WHERE run_count = 1 AND r.items IS DISTINCT FROM a.items""",
     "I4 times of a batch": """
         SELECT batch_id FROM batches WHERE (end_time IS NULL)

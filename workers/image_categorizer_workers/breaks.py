@@ -32,7 +32,7 @@ class Sender:
         self._whose = chunk.tenant_id, chunk.options
         self._feeds = feeds
         self._settings = settings
-        self._breaks = chunk.breaks
+        self._server_crashes = chunk.server_crashes
         self._uncounted: set[int] = set()
         self._counting = asyncio.Lock()
 
@@ -46,7 +46,9 @@ class Sender:
             CategorizerError, CallFailed: as `Feeds.classify` does.
         """
         while True:
-            is_alone = self._breaks.get(number, 0) >= self._settings.suspect_breaks
+            is_alone = (
+                self._server_crashes.get(number, 0) >= self._settings.isolate_after_server_crashes
+            )
             try:
                 if not is_alone:
                     return await self._feeds.classify(*self._whose, content)
@@ -54,7 +56,11 @@ class Sender:
                     return await self._feeds.classify_alone(*self._whose, content)
             except ServerDied:
                 count = await self._count(number)
-            if count >= self._settings.suspect_breaks + self._settings.fatal_breaks:
+            if (
+                count
+                >= self._settings.isolate_after_server_crashes
+                + self._settings.fail_after_server_crashes
+            ):
                 raise ItemKilledServers(f"the server died {count} times while it had the image")
 
     async def _count(self, number: int) -> int:
@@ -64,14 +70,14 @@ class Sender:
         async with self._counting:
             if number in self._uncounted:
                 numbers, self._uncounted = self._uncounted, set()
-                self._breaks = await self._counted(numbers)
-        return self._breaks[number]
+                self._server_crashes = await self._counted(numbers)
+        return self._server_crashes[number]
 
     async def _counted(self, numbers: set[int]) -> dict[int, int]:
         attempts = 0
         while True:
             try:
-                counts = await suspects.count_breaks(self._chunk, numbers)
+                counts = await suspects.count_server_crashes(self._chunk, numbers)
             except DependencyDown:
                 attempts += 1
                 await asyncio.sleep(backoff_s(attempts))

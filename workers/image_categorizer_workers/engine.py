@@ -100,7 +100,7 @@ class Engine:
 
     async def _work(self, chunk: Chunk) -> None:
         try:
-            if chunk.is_alone:
+            if chunk.is_isolated:
                 await run_alone(chunk, self._settings.lease_s, self._alone)
             else:
                 await Work(chunk, self._tools).run()

@@ -48,7 +48,7 @@ async def run_alone(chunk: Chunk, lease_s: float, turns: asyncio.Semaphore) -> N
     status = running.result()
     if status < 0:
         log.warning("an item killed its process", batch_id=chunk.batch_id, status=status)
-        await chunks.bury(chunk)
+        await chunks.record_crash(chunk)
     elif status:
         await chunks.give_back(chunk, RETRY_S)
 
@@ -82,7 +82,9 @@ def loaded(content: bytes) -> Chunk:
     for name in ("include_categories", "exclude_categories"):
         options[name] = tuple(options[name])
     items = tuple(BatchItem(**item) for item in fields.pop("items"))
-    fields["breaks"] = {int(number): count for number, count in fields["breaks"].items()}
+    fields["server_crashes"] = {
+        int(number): count for number, count in fields["server_crashes"].items()
+    }
     return Chunk(**fields, options=ClassifyOptions(**options), items=items)
 
 

@@ -37,7 +37,7 @@ UPDATE batches SET failed_count = (SELECT count(*) FROM refused) WHERE batch_id 
 # A chunk is a range of numbers in which an item has no outcome yet.
 CHUNKS = """
 INSERT INTO batch_chunks (batch_id, number, tenant_id, priority, first_item, item_count, done_count,
-    state, lease_token, worker, deaths, is_alone, available_at)
+    state, lease_token, worker, worker_crashes, is_isolated, available_at)
 SELECT b.batch_id, p.number, b.tenant_id, b.priority, p.number * $2::int, p.size,
     p.size - p.pending, 'READY', 0, '', 0, false, $3::timestamptz
 FROM batches b CROSS JOIN (
@@ -97,7 +97,7 @@ async def accept(
         await connection.execute(REFUSED, batch_id, now, timeout=BULK_TIMEOUT_S)
         await connection.execute(CHUNKS, batch_id, chunk_items, now, timeout=BULK_TIMEOUT_S)
         if not await settle(connection, batch_id, now):
-            await leave(connection, OutboxKind.RING, tenant_id, batch_id, now, {})
+            await leave(connection, OutboxKind.DOORBELL, tenant_id, batch_id, now, {})
         failpoints.hit("batch.accepting")
     failpoints.hit("batch.accepted")
     return new

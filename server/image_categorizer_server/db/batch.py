@@ -143,7 +143,7 @@ async def retry(tenant_id: str, batch_id: str, chunk_items: int) -> bool:
         await audit.note(
             connection, tenant_id, AuditAction.BATCH_RETRY, batch_id, now, item_count=pending
         )
-        await leave(connection, OutboxKind.RING, tenant_id, batch_id, now, {})
+        await leave(connection, OutboxKind.DOORBELL, tenant_id, batch_id, now, {})
     failpoints.hit("batch.retried")
     return True
 
@@ -165,7 +165,7 @@ async def delete(tenant_id: str, batch_id: str) -> None:
                 timeout=BULK_TIMEOUT_S,
             )
         await connection.execute(
-            "DELETE FROM outbox WHERE batch_id = $1 AND kind = 'ring' AND done_time IS NULL",
+            "DELETE FROM outbox WHERE batch_id = $1 AND kind = 'doorbell' AND done_time IS NULL",
             batch_id,
         )
         await audit.note(

@@ -8,9 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from image_categorizer_server import clock, failpoints
-from image_categorizer_server.db.convert import breaks_from_json, item_from_row, options_from_json
+from image_categorizer_server.db.convert import (
+    crash_counts_from_json,
+    item_from_row,
+    options_from_json,
+)
 from image_categorizer_server.db.database import connected, transaction
-from image_categorizer_server.db.deaths import count_death, end_lease
+from image_categorizer_server.db.deaths import count_worker_crash, end_lease
 from image_categorizer_server.db.locks import end_batch, leave, lock_batch, resting_state, settle
 from image_categorizer_server.domain.batch import BatchState, Chunk
 from image_categorizer_server.domain.outbox import OutboxKind
@@ -100,9 +104,9 @@ async def claim(worker: str, lease_s: float) -> Chunk | None:
         lease_token=row["lease_token"],
         options=options_from_json(batch["options"]),
         items=tuple(item_from_row(item) for item in items),
-        deaths=row["deaths"],
-        is_alone=row["is_alone"],
-        breaks=breaks_from_json(row["breaks"]),
+        worker_crashes=row["worker_crashes"],
+        is_isolated=row["is_isolated"],
+        server_crashes=crash_counts_from_json(row["server_crashes"]),
     )
 
 
@@ -172,7 +176,7 @@ async def give_back(chunk: Chunk, delay_s: float = 0.0) -> bool:
     return True
 
 
-async def bury(chunk: Chunk) -> bool:
+async def record_crash(chunk: Chunk) -> bool:
     """Counts a death of the process that worked on the chunk, without waiting for the lease's end.
 
     For a worker that runs a suspect in a child process and sees it die.  Returns False where the
@@ -187,7 +191,7 @@ async def bury(chunk: Chunk) -> bool:
         row = await lock_lease(connection, chunk) if batch else None
         if row is None:
             return False
-        await count_death(connection, batch, row, now, is_seen=True)
+        await count_worker_crash(connection, batch, row, now, is_seen=True)
         await settle(connection, chunk.batch_id, now)
     return True
 
@@ -264,9 +268,9 @@ async def _expire_batch(
             if excused_until and row["lease_until"] < excused_until:
                 await end_lease(connection, batch, row)
             else:
-                await count_death(connection, batch, row, now, is_seen=False)
+                await count_worker_crash(connection, batch, row, now, is_seen=False)
         if not await settle(connection, batch_id, now) and rows:
-            await leave(connection, OutboxKind.RING, batch["tenant_id"], batch_id, now, {})
+            await leave(connection, OutboxKind.DOORBELL, batch["tenant_id"], batch_id, now, {})
     return len(rows)
 
 

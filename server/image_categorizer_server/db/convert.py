@@ -112,7 +112,7 @@ def _rate(row: Mapping[str, Any], now: datetime) -> float:
     return max(0.0, done / elapsed_s) if elapsed_s > 0 else 0.0
 
 
-def breaks_from_json(text: str) -> dict[int, int]:
+def crash_counts_from_json(text: str) -> dict[int, int]:
     """Returns how often the server died of which item."""
     return {int(number): count for number, count in json.loads(text).items()}
 

@@ -17,9 +17,9 @@ FAILED_AFTER_UNSEEN_DEATHS = 10
 
 SPLIT = """
 INSERT INTO batch_chunks (batch_id, number, tenant_id, priority, first_item, item_count, done_count,
-    state, lease_token, worker, deaths, is_alone, available_at, breaks)
+    state, lease_token, worker, worker_crashes, is_isolated, available_at, server_crashes)
 SELECT c.batch_id, m.number + row_number() OVER (ORDER BY i.number), c.tenant_id, c.priority,
-    i.number, 1, 0, $3::text, 0, '', $4::int, true, c.available_at, c.breaks
+    i.number, 1, 0, $3::text, 0, '', $4::int, true, c.available_at, c.server_crashes
 FROM batch_chunks c
 JOIN batch_items i ON i.batch_id = c.batch_id
     AND i.number >= c.first_item AND i.number < c.first_item + c.item_count
@@ -28,12 +28,13 @@ WHERE c.batch_id = $1 AND c.number = $2
     AND NOT EXISTS (SELECT FROM batch_results r WHERE r.batch_id = $1 AND r.number = i.number)
 """
 REST = """
-UPDATE batch_chunks SET state = $3, lease_until = NULL, worker = '', deaths = $4
+UPDATE batch_chunks SET state = $3, lease_until = NULL, worker = '', worker_crashes = $4
 WHERE batch_id = $1 AND number = $2
 """
 # What is done of the chunk stays done; what is not has chunks of its own now.
 CLOSE = """
-UPDATE batch_chunks SET state = 'DONE', item_count = done_count, lease_until = NULL, deaths = $3
+UPDATE batch_chunks
+SET state = 'DONE', item_count = done_count, lease_until = NULL, worker_crashes = $3
 WHERE batch_id = $1 AND number = $2
 """
 FAIL = """
@@ -46,14 +47,15 @@ WITH failed AS (
     RETURNING batch_id
 ), done AS (
     UPDATE batch_chunks
-    SET state = 'DONE', done_count = item_count, lease_until = NULL, deaths = deaths + 1
+    SET state = 'DONE', done_count = item_count, lease_until = NULL,
+        worker_crashes = worker_crashes + 1
     WHERE batch_id = $1 AND number = $2
 )
 UPDATE batches b SET failed_count = failed_count + 1 FROM failed f WHERE b.batch_id = f.batch_id
 """
 
 
-async def count_death(
+async def count_worker_crash(
     connection: Any, batch: Any, chunk: Any, now: datetime, *, is_seen: bool
 ) -> None:
     """Ends the lease of a locked chunk whose process died; the transaction has locked the batch.
@@ -66,28 +68,30 @@ async def count_death(
         is_seen: whether somebody saw it; else the lease ended in silence.
     """
     key = (chunk["batch_id"], chunk["number"])
-    deaths = chunk["deaths"] + 1
+    worker_crashes = chunk["worker_crashes"] + 1
     state = resting_state(batch)
     most = FAILED_AFTER_DEATHS if is_seen else FAILED_AFTER_UNSEEN_DEATHS
-    if deaths >= most and chunk["is_alone"]:
+    if worker_crashes >= most and chunk["is_isolated"]:
         await connection.execute(
             FAIL,
             *key,
             ItemKilledWorkers.status,
             ItemKilledWorkers.reason,
-            f"{deaths} processes died while they worked on it",
+            f"{worker_crashes} processes died while they worked on it",
             now,
         )
         number = chunk["first_item"]
-        await note_burial(connection, batch, number, ItemKilledWorkers.reason, now)
-    elif deaths >= ALONE_AFTER_DEATHS and not chunk["is_alone"]:
-        await connection.execute(SPLIT, *key, state, deaths)
-        await connection.execute(CLOSE, *key, deaths)
+        await note_item_crashed(connection, batch, number, ItemKilledWorkers.reason, now)
+    elif worker_crashes >= ALONE_AFTER_DEATHS and not chunk["is_isolated"]:
+        await connection.execute(SPLIT, *key, state, worker_crashes)
+        await connection.execute(CLOSE, *key, worker_crashes)
     else:
-        await connection.execute(REST, *key, state, deaths)
+        await connection.execute(REST, *key, state, worker_crashes)
 
 
-async def note_burial(connection: Any, batch: Any, number: int, reason: str, now: datetime) -> None:
+async def note_item_crashed(
+    connection: Any, batch: Any, number: int, reason: str, now: datetime
+) -> None:
     """Writes down for the audit that an item failed because processes die of it.
 
     Args:
@@ -97,11 +101,11 @@ async def note_burial(connection: Any, batch: Any, number: int, reason: str, now
         reason: of its error.
         now: the moment to write down.
     """
-    names = (batch["tenant_id"], AuditAction.BATCH_ITEM_BURIED, batch["batch_id"])
+    names = (batch["tenant_id"], AuditAction.BATCH_ITEM_CRASHED, batch["batch_id"])
     await note(connection, *names, now, number=number, reason=reason)
 
 
 async def end_lease(connection: Any, batch: Any, chunk: Any) -> None:
     """Ends the lease of a locked chunk, as no death; the transaction has locked the batch."""
     key = (chunk["batch_id"], chunk["number"])
-    await connection.execute(REST, *key, resting_state(batch), chunk["deaths"])
+    await connection.execute(REST, *key, resting_state(batch), chunk["worker_crashes"])

@@ -42,6 +42,6 @@ def _bare(row: Any) -> Chunk:
         lease_token=row["lease_token"],
         options=ClassifyOptions(),
         items=(),
-        deaths=row["deaths"],
-        is_alone=row["is_alone"],
+        worker_crashes=row["worker_crashes"],
+        is_isolated=row["is_isolated"],
     )

@@ -74,7 +74,7 @@ async def take(
     ]
 
 
-async def leave_classification(
+async def add_classification(
     tenant_id: str, webhook_url: str, request_id: str, classification: Classification
 ) -> None:
     """Leaves that an address is to be told of one image's categories.

@@ -13,7 +13,7 @@ from image_categorizer_server.db.convert import (
     result_from_row,
 )
 from image_categorizer_server.db.database import connected, transaction
-from image_categorizer_server.db.deaths import note_burial
+from image_categorizer_server.db.deaths import note_item_crashed
 from image_categorizer_server.db.locks import lock_batch, settle
 from image_categorizer_server.domain.batch import Chunk, ItemOutcome, ItemResult
 from image_categorizer_server.errors import ItemKilledServers
@@ -93,7 +93,7 @@ async def record(chunk: Chunk, outcomes: Sequence[ItemOutcome]) -> bool:
         )
         for failed in written:
             if failed["reason"] == ItemKilledServers.reason:
-                await note_burial(connection, batch, failed["number"], failed["reason"], now)
+                await note_item_crashed(connection, batch, failed["number"], failed["reason"], now)
         succeeded = sum(r["status"] == OK for r in written)
         await _count(connection, chunk, succeeded, len(written) - succeeded, now)
         has_ended = await settle(connection, chunk.batch_id, now)

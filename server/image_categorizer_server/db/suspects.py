@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from image_categorizer_server.db.chunk import HELD_UNTIL
-from image_categorizer_server.db.convert import breaks_from_json
+from image_categorizer_server.db.convert import crash_counts_from_json
 from image_categorizer_server.db.database import connected
 from image_categorizer_server.domain.batch import Chunk
 
@@ -16,14 +16,15 @@ TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
 ASK_AGAIN_S = 0.01, 0.1
 COUNT = f"""
 UPDATE batch_chunks
-SET breaks = breaks || (
-    SELECT jsonb_object_agg(n, coalesce((breaks->>n)::int, 0) + 1) FROM unnest($4::text[]) AS n)
+SET server_crashes = server_crashes || (
+    SELECT jsonb_object_agg(n, coalesce((server_crashes->>n)::int, 0) + 1)
+    FROM unnest($4::text[]) AS n)
 WHERE {HELD_UNTIL}
-RETURNING breaks
+RETURNING server_crashes
 """  # noqa: S608 - a constant
 
 
-async def count_breaks(chunk: Chunk, numbers: Collection[int]) -> dict[int, int] | None:
+async def count_server_crashes(chunk: Chunk, numbers: Collection[int]) -> dict[int, int] | None:
     """Counts that the server died while it had these items; returns how often it did of any.
 
     The counts stay with the chunk, whoever gets it next.  None where the lease was lost.
@@ -35,7 +36,7 @@ async def count_breaks(chunk: Chunk, numbers: Collection[int]) -> dict[int, int]
         counts = await connection.fetchval(
             COUNT, chunk.batch_id, chunk.number, chunk.lease_token, list(map(str, numbers))
         )
-    return None if counts is None else breaks_from_json(counts)
+    return None if counts is None else crash_counts_from_json(counts)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ class AuditAction(Enum):
     BATCH_COMPLETED = "batch.completed"
     BATCH_CANCELLED = "batch.cancelled"
     BATCH_FAILED = "batch.failed"
-    BATCH_ITEM_BURIED = "batch.item_buried"
+    BATCH_ITEM_CRASHED = "batch.item_crashed"
     WEBHOOK_CREATE = "webhook.create"
     WEBHOOK_UPDATE = "webhook.update"
     WEBHOOK_ROTATE_SECRET = "webhook.rotate_secret"  # noqa: S105 - the name of an action

@@ -74,11 +74,11 @@ class Chunk:
     options: ClassifyOptions
     items: tuple[BatchItem, ...]
     """Those that have no outcome yet, by number."""
-    deaths: int
+    worker_crashes: int
     """How often a worker died while it held the chunk."""
-    is_alone: bool
+    is_isolated: bool
     """Holds a single item that is suspected of killing workers: run it in a process of its own."""
-    breaks: dict[int, int] = field(default_factory=dict)
+    server_crashes: dict[int, int] = field(default_factory=dict)
     """How often the server died while it had an item, by number; those of which it did."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 class OutboxKind(Enum):
     """What an outbox row asks for."""
 
-    RING = "ring"
+    DOORBELL = "doorbell"
     """Workers are to be told that a batch waits."""
     WEBHOOK = "webhook"
     """The tenant is to be told that a batch ended."""

@@ -97,7 +97,7 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
         caller = Caller(call.tenant_id, lane, call.deadline_s)
         classification = await self._classifications.classify(content, options, caller)
         if webhook_url:
-            await self._webhooks.tell_classified(
+            await self._webhooks.notify_classified(
                 call.tenant_id, webhook_url, call.request_id, classification
             )
         return convert.classify_response(classification, call)

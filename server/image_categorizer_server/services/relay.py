@@ -23,7 +23,7 @@ async def relay(doorbell: Doorbell, batch_id: str | None = None) -> int:
         DependencyDown: the database or Redis does not answer.
     """
     rung = 0
-    while rows := await outbox.take([OutboxKind.RING], AT_ONCE, LEASE_S, batch_id):
+    while rows := await outbox.take([OutboxKind.DOORBELL], AT_ONCE, LEASE_S, batch_id):
         failpoints.hit("relay.taken")
         for wanted in dict.fromkeys(row.batch_id for row in rows):
             await doorbell.ring(wanted)

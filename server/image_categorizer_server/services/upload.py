@@ -67,7 +67,7 @@ class Upload:
         self._tenant_id = tenant_id
         self._config = config
         self._storage = storage
-        self._puts = Puts(storage, settings.max_puts, max_image_bytes)
+        self._puts = Puts(storage, settings.max_concurrent_puts, max_image_bytes)
         self._settings = settings
         self._max_image_bytes = max_image_bytes
         self._batch_id = f"b-{secrets.token_urlsafe(ID_BYTES)}"

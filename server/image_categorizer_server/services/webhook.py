@@ -188,7 +188,7 @@ class Webhooks:
             raise DeliveryNotFound(f"the webhook has no delivery {delivery_id!r}")
         return delivery
 
-    async def tell_classified(
+    async def notify_classified(
         self, tenant_id: str, url: str, request_id: str, classification: Classification
     ) -> None:
         """Has an address told of one image's categories, whatever dies after this returns.
@@ -196,7 +196,7 @@ class Webhooks:
         Raises:
             DependencyDown: the database does not answer.
         """
-        await outbox.leave_classification(tenant_id, url, request_id, classification)
+        await outbox.add_classification(tenant_id, url, request_id, classification)
 
     async def check_url(self, url: str, field: str = "url") -> None:
         """Passes an address that may be called, as far as can be seen without calling it.

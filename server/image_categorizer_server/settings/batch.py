@@ -26,7 +26,7 @@ class BatchSettings(Group):
     max_zip_ratio: float = Field(
         100.0, ge=1, description="Most that a large zip file may grow when unpacked, as a factor."
     )
-    max_puts: int = Field(
+    max_concurrent_puts: int = Field(
         16,
         ge=1,
         le=256,

@@ -38,13 +38,13 @@ class WorkerSettings(Group):
     max_attempts: int = Field(
         5, ge=1, le=100, description="How often an image is tried that fails for no known reason."
     )
-    suspect_breaks: int = Field(
+    isolate_after_server_crashes: int = Field(
         1,
         ge=1,
         le=100,
         description="After so many deaths of the server an image that it had is sent alone.",
     )
-    fatal_breaks: int = Field(
+    fail_after_server_crashes: int = Field(
         3,
         ge=1,
         le=100,
