@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows: rooms, words, owned tasks, parameters."""
+"""Structural rules that no linter checks: retired words, owned tasks, parameters, tests."""
 
 import ast
 import re
@@ -9,15 +9,15 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "server" / "image_categorizer_server"
 WORKERS = ROOT / "workers" / "image_categorizer_workers"
 SDK = ROOT / "clients" / "python" / "image_categorizer"
-MOST_ROOT_MODULES = 9
-MOST_PARAMETERS = 6
-# Words that once named things here, and what says it now: see CONTRIBUTING.md.
+MAX_ROOT_MODULES = 9
+MAX_PARAMETERS = 6
+# Names this project no longer uses: CONTRIBUTING.md lists the words that replace them.
 RETIRED = frozenset(
     {"bury", "buried", "burial", "breaks", "suspect", "suspects", "alone", "feed", "feeds", "puts"}
     | {"room", "turns", "verdict", "settle", "settled", "leave", "tell", "tells", "told", "whose"}
     | {"bell", "bells"}
 )
-# Where a task may be made: what awaits it is in the same file.
+# The modules that may create tasks: they also await them.
 TASK_MAKERS = {"tasks.py"}
 
 
@@ -80,13 +80,13 @@ def long_signatures(path: Path) -> list[str]:
             arguments = node.args
             names = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
             count = len([n for n in names if n not in ("self", "cls")]) + len(arguments.kwonlyargs)
-            if count > MOST_PARAMETERS:
+            if count > MAX_PARAMETERS:
                 found.append(f"{relative(path)}:{node.lineno} {node.name} has {count}")
     return found
 
 
 def built_objects_changed(path: Path) -> list[str]:
-    """Assignments to attributes of anything but `self` and what the same function made empty."""
+    """Finds assignments to attributes of anything but `self` and `cls`."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Assign):
