@@ -7,6 +7,8 @@ should end its siblings belongs in an `asyncio.TaskGroup`.
 """
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -111,6 +113,26 @@ async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> R
         for task in (working, stopping):
             task.cancel()
         await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+def stop_on_signals(before_exit: Callable[[], None] | None = None) -> asyncio.Event:
+    """Returns an event that SIGTERM or SIGINT sets. A second signal ends the process at once.
+
+    Args:
+        before_exit: runs before a second signal ends the process, for example to kill children.
+    """
+    stop = asyncio.Event()
+
+    def stopped() -> None:
+        if stop.is_set():
+            if before_exit:
+                before_exit()
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped)
+    return stop
 
 
 async def uncancelled(work: Coroutine[Any, Any, Result]) -> Result:

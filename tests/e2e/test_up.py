@@ -95,7 +95,7 @@ def test_a_taken_port_is_refused_in_one_sentence(tmp_path):
 def test_a_second_up_with_the_same_data_is_refused(running):
     done = command("up", "--port", str(free_port()), "--data", running.data)
     assert done.returncode == 1
-    assert "Another `image-categorizer up` runs" in done.stderr
+    assert "Another `image-categorizer up` is running" in done.stderr
     assert httpx.get(f"{running.url}/readyz").status_code == 200
 
 

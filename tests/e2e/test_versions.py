@@ -51,8 +51,12 @@ def test_the_command_line_points_an_alias_and_the_server_follows(up, http, roses
         (["starter", "stable", "9"], 1, "There is no model starter version 9"),
         (["nope", "stable", "1"], 1, "There is no model nope;"),
         (["starter", "Stable", "1"], 2, "lower-case letters"),
-        (["starter", "stable"], 2, "name a version, or --remove"),
-        (["starter", "stable", "1", "--canary-percent", "5"], 2, "is for the alias canary only"),
+        (["starter", "stable"], 2, "give either a version or --remove"),
+        (
+            ["starter", "stable", "1", "--canary-percent", "5"],
+            2,
+            "applies to the alias canary",
+        ),
     ],
 )
 def test_an_alias_that_cannot_be_is_refused(tmp_path, words, status, sentence):

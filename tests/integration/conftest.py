@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -12,9 +13,9 @@ from image_categorizer_server import clock
 from image_categorizer_server.backend import Backend, open_backend
 from image_categorizer_server.db.database import migrate, open_database
 from image_categorizer_server.domain.access import Role
+from image_categorizer_server.local.embedded import EmbeddedPostgres, EmbeddedRedis
 from image_categorizer_server.local.installation import Installation
-from image_categorizer_server.local.parts import EmbeddedRedis, Postgres
-from image_categorizer_server.local.supervisor import Part, Supervisor
+from image_categorizer_server.local.supervisor import ManagedProcess, Supervisor
 from image_categorizer_server.rpc.server import build_server
 from image_categorizer_server.services import key as admin
 from image_categorizer_server.services.batch import Batches
@@ -29,15 +30,36 @@ from tests.support.batch_tools import category_of
 from tests.support.hosts import ALLOWED, PRIVATE, Canary, Names, running_canary, running_names
 
 
-@dataclass
-class Stores:
-    """Running stores, and the means to stop and start them."""
+class Store:
+    """A store as a process that tests stop and start again."""
 
-    postgres: Postgres
-    redis: EmbeddedRedis
-    supervisor: Supervisor
-    postgres_part: Part
-    redis_part: Part
+    def __init__(self, url: str, process: ManagedProcess, logs: Path) -> None:
+        self.url = url
+        self._process = process
+        self._logs = logs
+        self._supervisor = Supervisor(print, logs)
+
+    async def start(self) -> None:
+        """Starts the process. Returns when it is ready."""
+        self._supervisor = Supervisor(print, self._logs)
+        await self._supervisor.start(self._process)
+
+    async def stop(self) -> None:
+        """Stops the process as `up` does."""
+        await self._supervisor.stop()
+
+    async def kill(self) -> None:
+        """Kills the process."""
+        self._supervisor.kill()
+        await self._supervisor.stop()
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Running stores."""
+
+    postgres: Store
+    redis: Store
     installation: Installation
 
 
@@ -45,22 +67,24 @@ class Stores:
 async def stores(clean_environment, tmp_path_factory) -> AsyncIterator[Stores]:
     installation = Installation(tmp_path_factory.mktemp("stores"))
     installation.prepare()
-    supervisor = Supervisor(installation.logs, installation.run / "parts.json", print)
-    postgres, redis = Postgres(installation), EmbeddedRedis(installation)
-    postgres_part, redis_part = unsynced(await postgres.part()), redis.part()
+    embedded, redis = EmbeddedPostgres(installation), EmbeddedRedis(installation)
+    process = await embedded.process()
+    # Without fsync: the data need not survive a crash of the machine.
+    unsynced = replace(process, command=[*process.command, "-c", "fsync=off"])
+    running = Stores(
+        Store(embedded.url, unsynced, installation.logs),
+        Store(redis.url, redis.process(), installation.logs),
+        installation,
+    )
     try:
-        await supervisor.start(postgres_part)
-        await postgres.create_database()
-        await supervisor.start(redis_part)
-        await migrate(postgres.url, DatabaseSettings())
-        yield Stores(postgres, redis, supervisor, postgres_part, redis_part, installation)
+        await running.postgres.start()
+        await embedded.create_database()
+        await running.redis.start()
+        await migrate(embedded.url, DatabaseSettings())
+        yield running
     finally:
-        await supervisor.stop()
-
-
-def unsynced(postgres: Part) -> Part:
-    """Returns PostgreSQL that does not wait for the disk: it need not survive the machine."""
-    return replace(postgres, command=[*postgres.command, "-c", "fsync=off"])
+        await running.redis.stop()
+        await running.postgres.stop()
 
 
 @pytest.fixture

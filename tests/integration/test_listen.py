@@ -5,7 +5,7 @@ import json
 
 import httpx
 import pytest
-from image_categorizer_server.cli.listen import Receiver
+from image_categorizer_server.cli.webhook import Receiver
 
 
 @pytest.mark.parametrize("body", [b"[1]", b"7", b"{", b"\xff"])

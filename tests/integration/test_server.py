@@ -225,35 +225,28 @@ async def test_a_draining_server_is_not_ready_and_then_refuses(server):
 
 
 async def test_a_lost_redis_degrades_and_nothing_more(server, stores):
-    await stop_part(stores, "redis")
+    await stores.redis.stop()
     try:
         assert await readiness(server.address) == ["redis"]
         async with await server.client() as client:
             assert (await client.classify_image(PICTURE)).predictions
     finally:
-        await stores.supervisor.start(stores.redis_part)
+        await stores.redis.start()
     assert await readiness(server.address) == []
 
 
 async def test_a_lost_database_makes_not_ready_and_comes_back(server, stores):
     async with await server.client() as known, await server.client(timeout_s=5) as unknown:
         await known.classify_image(PICTURE)
-        await stop_part(stores, "postgres")
+        await stores.postgres.stop()
         try:
             assert await readiness(server.address) == "the database does not answer"
             with pytest.raises(DependencyDown):
                 await unknown.classify_image(PICTURE)
         finally:
-            await stores.supervisor.start(stores.postgres_part)
+            await stores.postgres.start()
         assert await readiness(server.address) == []
         assert (await unknown.classify_image(PICTURE)).predictions
-
-
-async def stop_part(stores, name):
-    child = stores.supervisor._children[name]
-    child.process.send_signal(child.part.stop_signal)
-    await child.process.wait()
-    await child.reading
 
 
 async def test_health_by_grpc(server):

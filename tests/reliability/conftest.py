@@ -32,8 +32,8 @@ def installation(clean_environment, tmp_path) -> Iterator[Start]:
 
 def part(running: Up, name: str) -> psutil.Process:
     """Returns the process of one part: server, gateway, redis, postgres."""
-    parts = json.loads((running.data / "run" / "parts.json").read_text())
-    return psutil.Process(next(p["pid"] for p in parts if p["name"] == name))
+    processes = json.loads((running.data / "run" / "processes.json").read_text())
+    return psutil.Process(next(p["pid"] for p in processes if p["name"] == name))
 
 
 @pytest.fixture(scope="session")

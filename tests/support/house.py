@@ -19,9 +19,9 @@ import psutil
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
 from image_categorizer_server.db.database import migrate, open_database
 from image_categorizer_server.domain.access import Role
+from image_categorizer_server.local.embedded import EmbeddedPostgres, EmbeddedRedis
 from image_categorizer_server.local.installation import Installation
-from image_categorizer_server.local.parts import EmbeddedRedis, Postgres
-from image_categorizer_server.local.supervisor import Part
+from image_categorizer_server.local.supervisor import ManagedProcess
 from image_categorizer_server.rpc.probe import is_ready
 from image_categorizer_server.services import key as admin
 from image_categorizer_server.settings.database import DatabaseSettings
@@ -51,10 +51,10 @@ QUICK = {
 class House:
     """What runs, and how to start and to end it."""
 
-    postgres: Postgres
+    postgres: EmbeddedPostgres
     redis: EmbeddedRedis
-    redis_part: Part
-    postgres_part: Part
+    redis_part: ManagedProcess
+    postgres_part: ManagedProcess
     folder: Path
     sockets: Path
     api_key: str = ""
@@ -213,7 +213,7 @@ class House:
             await self.end(self.postgres_process, how)
         self.postgres_process = None
 
-    async def _until_ready(self, part: Part) -> None:
+    async def _until_ready(self, part: ManagedProcess) -> None:
         deadline_s = time.monotonic() + READY_S
         while not await part.is_ready():
             assert time.monotonic() < deadline_s, self.log(part.name)
@@ -238,9 +238,9 @@ async def open_house(data: Path) -> AsyncIterator[House]:
     """Starts the stores, and makes the tables."""
     installation = Installation(data)
     installation.prepare()
-    postgres, redis = Postgres(installation), EmbeddedRedis(installation)
-    postgres_part = await postgres.part()
-    house = House(postgres, redis, redis.part(), postgres_part, data, installation.sockets)
+    postgres, redis = EmbeddedPostgres(installation), EmbeddedRedis(installation)
+    postgres_part = await postgres.process()
+    house = House(postgres, redis, redis.process(), postgres_part, data, installation.sockets)
     try:
         await house.start_postgres()
         await postgres.create_database()

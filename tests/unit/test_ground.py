@@ -11,7 +11,6 @@ import yaml
 from image_categorizer import _calls
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.gateway import gateway_folder, reachable_host, render
-from image_categorizer_server.local.installation import Addresses, Installation, settings_for
 from image_categorizer_server.settings import load_settings, variable_names
 from image_categorizer_server.telemetry import (
     configure_logging,
@@ -85,38 +84,6 @@ def test_secrets_are_not_shown():
     text = repr(load_settings(DATABASE_URL="postgres://u:secret@h/d", client={"api_key": "ic_x"}))
     assert "secret" not in text
     assert "ic_x" not in text
-
-
-def test_data_wins_over_the_environment_and_that_over_the_default(tmp_path, monkeypatch):
-    written = Addresses(
-        base_url="http://localhost:1",
-        database_url="postgres://embedded/d",
-        redis_url="unix:///r",
-        model_path=tmp_path / "m",
-    )
-    for data in (tmp_path / "mine", tmp_path / ".data"):
-        installation = Installation(data)
-        installation.prepare()
-        installation.write_addresses(written)
-    assert settings_for(None).database_url == "postgres://embedded/d"
-    monkeypatch.setenv("DATABASE_URL", "postgres://elsewhere/d")
-    assert settings_for(None).database_url == "postgres://elsewhere/d"
-    assert settings_for(tmp_path / "mine").database_url == "postgres://embedded/d"
-    assert settings_for(tmp_path / "mine").model_path == tmp_path / "m"
-
-
-def test_before_the_first_up_models_go_where_up_will_look(tmp_path, monkeypatch):
-    assert settings_for(None).model_path == tmp_path / ".data" / "models"
-    monkeypatch.setenv("MODEL_PATH", str(tmp_path / "own"))
-    assert settings_for(None).model_path == tmp_path / "own"
-    assert Installation(tmp_path / ".data").model_path == tmp_path / "own"
-
-
-def test_damaged_addresses_say_how_to_go_on(tmp_path):
-    Installation(tmp_path).prepare()
-    (tmp_path / "installation.json").write_text("{")
-    with pytest.raises(OperatorError, match="start `image-categorizer up` again"):
-        Installation(tmp_path).addresses()
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """Owned tasks: what dies is logged and heard of, what is left is ended."""
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from image_categorizer_server.errors import DependencyDown
-from image_categorizer_server.tasks import TaskOwner, run_until, uncancelled
+from image_categorizer_server.tasks import TaskOwner, run_until, stop_on_signals, uncancelled
 from image_categorizer_server.telemetry import configure_logging
 
 
@@ -102,3 +106,35 @@ async def test_uncancelled_work_hands_on_its_result_and_its_error():
     assert await uncancelled(asyncio.sleep(0, 7)) == 7
     with pytest.raises(RuntimeError, match="broken"):
         await uncancelled(failing())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_first_signal_asks_to_stop(number):
+    stop = stop_on_signals()
+    try:
+        os.kill(os.getpid(), number)
+        async with asyncio.timeout(10):
+            await stop.wait()
+    finally:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(each)
+
+
+def test_the_second_signal_ends_the_process():
+    code = """
+import asyncio, os, signal
+from image_categorizer_server.tasks import stop_on_signals
+
+async def main():
+    stop = stop_on_signals(before_exit=lambda: print("killed", flush=True))
+    os.kill(os.getpid(), signal.SIGTERM)
+    await stop.wait()
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "killed\n")

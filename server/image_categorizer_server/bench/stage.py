@@ -70,8 +70,8 @@ async def installation(data: Path) -> AsyncIterator[tuple[str, str, psutil.Proce
                 raise OperatorError(f"The installation did not start.\n{log.read_text()}")
             await asyncio.sleep(0.1)
         key = next(w for w in log.read_text().split() if w.startswith("ic_"))
-        parts = json.loads((data / "run" / "parts.json").read_text())
-        server = next(part["pid"] for part in parts if part["name"] == "server")
+        processes = json.loads((data / "run" / "processes.json").read_text())
+        server = next(p["pid"] for p in processes if p["name"] == "server")
         yield f"127.0.0.1:{port}", key, psutil.Process(server)
     finally:
         if up.returncode is None:

@@ -1,67 +1,61 @@
-"""batch: many images by the command line, in the background."""
+"""batch: many images, classified in the background."""
 
 import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from image_categorizer import (
-    Batch,
-    BatchOptions,
-    image_files,
-)
+from image_categorizer import Batch, BatchOptions
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from image_categorizer_server.cli.classify import client_of
-from image_categorizer_server.cli.options import AsJson, Data, note, out
+from image_categorizer_server.cli.classify import expand
+from image_categorizer_server.cli.connection import Data, client_of
+from image_categorizer_server.cli.output import AsJson, note, out
 from image_categorizer_server.errors import OperatorError
 
-app = typer.Typer(help="Sort many images in the background.", no_args_is_help=True)
-BatchId = Annotated[str, typer.Argument(help="The batch, as `batch submit` printed it.")]
+app = typer.Typer(help="Classify many images in the background.", no_args_is_help=True)
+BatchId = Annotated[str, typer.Argument(help="ID of the batch, as printed by `batch submit`.")]
 
 
-class Files(list[Path]):
-    """Files that tell how many of them were read; a second reading tells from the start."""
+class CountedFiles(list[Path]):
+    """Files that report how many of them were read. The count restarts with each iteration."""
 
-    def __init__(self, files: list[Path], told: Callable[[int], None]) -> None:
+    def __init__(self, files: list[Path], on_progress: Callable[[int], None]) -> None:
         super().__init__(files)
-        self._told = told
+        self._on_progress = on_progress
 
     def __iter__(self) -> Iterator[Path]:
         for count, file in enumerate(super().__iter__()):
-            self._told(count)
+            self._on_progress(count)
             yield file
-        self._told(len(self))
+        self._on_progress(len(self))
 
 
 @app.command()
 def submit(
     paths: Annotated[
-        list[Path], typer.Argument(help="Folders of images, or images.", metavar="DIR|FILE")
+        list[Path], typer.Argument(help="Folders of images, or image files.", metavar="DIR|FILE")
     ],
     model: Annotated[
-        str, typer.Option(help="The model to ask; the server's default otherwise.")
+        str, typer.Option(help="Model to use. The server's default model if not set.")
     ] = "",
-    top_k: Annotated[int, typer.Option(min=1, help="The most predictions of an image.")] = 5,
+    top_k: Annotated[int, typer.Option(min=1, help="Maximum number of predictions per image.")] = 5,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="The least confidence to be kept.")
+        float, typer.Option(min=0, max=1, help="Minimum confidence of a prediction.")
     ] = 0.0,
-    webhook_url: Annotated[str, typer.Option(help="Who is told when the batch ends.")] = "",
+    webhook_url: Annotated[str, typer.Option(help="URL to notify when the batch ends.")] = "",
     priority: Annotated[
-        int, typer.Option(min=-10, max=10, help="The greater the sooner, among your batches.")
+        int,
+        typer.Option(min=-10, max=10, help="Priority among your batches. Higher runs first."),
     ] = 0,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload images, and print the name of the batch: the rest needs nobody."""
-    files: list[Path] = []
-    for path in paths:
-        files.extend(map(Path, image_files(path, None, True)) if path.is_dir() else [path])
-    if not files:
-        raise OperatorError("There are no images in these folders.")
+    """Upload images and print the ID of the batch. The batch then runs in the background."""
+    files = expand(paths)
     options = BatchOptions(
         model=model,
         top_k=top_k,
@@ -69,45 +63,48 @@ def submit(
         webhook_url=webhook_url,
         priority=priority,
     )
-    with client_of(data) as client, _bar() as bar:
-        task = bar.add_task("Uploading", total=len(files), rate="")
-        told = Files(files, lambda count: bar.update(task, completed=count))
+    with client_of(data) as client, _progress() as progress:
+        task = progress.add_task("Uploading", total=len(files), rate="")
+        counted = CountedFiles(files, lambda count: progress.update(task, completed=count))
         try:
-            batch = client.submit_batch(told, **options)
+            batch = client.submit_batch(counted, **options)
         except OSError as error:
-            raise OperatorError(f"{error.filename} cannot be read: {error.strerror}.") from None
+            raise OperatorError(f"Cannot read {error.filename}: {error.strerror}.") from None
     print(json.dumps(_fields(batch)) if as_json else batch.batch_id)
 
 
 @app.command()
 def watch(batch_id: BatchId, data: Data = None, as_json: AsJson = False) -> None:
-    """Show how far a batch is, until it has ended; Ctrl-C leaves the batch alone.
+    """Show the progress of a batch until it ends. Ctrl-C does not stop the batch.
 
-    With --json a line for each change.
+    With --json, print one line per change.
     """
-    with client_of(data) as client, _bar(is_shown=not as_json) as bar:
-        task = bar.add_task("Waiting", total=None, rate="")
+    with client_of(data) as client, _progress(is_shown=not as_json) as progress:
+        task = progress.add_task("Waiting", total=None, rate="")
         for batch in client.watch_batch(batch_id):
             if as_json:
                 print(json.dumps(_fields(batch)), flush=True)
-            _show(bar, task, batch)
-    _end(batch)
+            _update(progress, task, batch)
+    _report_end(batch)
 
 
 @app.command()
 def results(
     batch_id: BatchId,
     file_format: Annotated[
-        Literal["table", "jsonl", "csv"], typer.Option("--format", help="The form of the results.")
+        Literal["table", "jsonl", "csv"], typer.Option("--format", help="Output format.")
     ] = "table",
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the results that there are, by image; --json is --format jsonl."""
+    """Print the results so far, in the order of the images.
+
+    --json is short for --format jsonl.
+    """
     with client_of(data) as client:
         if as_json or file_format != "table":
-            form: Literal["jsonl", "csv"] = "csv" if file_format == "csv" else "jsonl"
-            for piece in client.export_batch(batch_id, form):
+            exported: Literal["jsonl", "csv"] = "csv" if file_format == "csv" else "jsonl"
+            for piece in client.export_batch(batch_id, exported):
                 sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
             return
@@ -124,29 +121,29 @@ def results(
 
 @app.command()
 def cancel(batch_id: BatchId, data: Data = None, as_json: AsJson = False) -> None:
-    """End a batch early."""
+    """Cancel a batch. Results so far are kept."""
     with client_of(data) as client:
-        _say(client.cancel_batch(batch_id), as_json)
+        _print_state(client.cancel_batch(batch_id), as_json)
 
 
 @app.command()
 def retry(batch_id: BatchId, data: Data = None, as_json: AsJson = False) -> None:
-    """Begin the failed images of an ended batch again."""
+    """Retry the failed images of a batch that has ended."""
     with client_of(data) as client:
-        _say(client.retry_batch(batch_id), as_json)
+        _print_state(client.retry_batch(batch_id), as_json)
 
 
-def _bar(is_shown: bool = True) -> Progress:
+def _progress(is_shown: bool = True) -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     rate = TextColumn("{task.fields[rate]}")
     return Progress(*columns, rate, console=note(), transient=True, disable=not is_shown)
 
 
-def _show(bar: Progress, task: TaskID, batch: Batch) -> None:
+def _update(progress: Progress, task: TaskID, batch: Batch) -> None:
     rest = f", {batch.remaining_time.total_seconds():.0f} s left" if batch.remaining_time else ""
     rate = f"{batch.items_per_s:.0f}/s{rest}" if batch.items_per_s else ""
     failed = f", {batch.failed_count} failed" if batch.failed_count else ""
-    bar.update(
+    progress.update(
         task,
         description=f"{batch.state.capitalize()}{failed}",
         total=batch.item_count,
@@ -155,18 +152,18 @@ def _show(bar: Progress, task: TaskID, batch: Batch) -> None:
     )
 
 
-def _say(batch: Batch, as_json: bool) -> None:
+def _print_state(batch: Batch, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_fields(batch)))
     else:
         note().print(f"{batch.batch_id} is {batch.state}", markup=False)
 
 
-def _end(batch: Batch) -> None:
-    """Says how a batch ended.
+def _report_end(batch: Batch) -> None:
+    """Prints how a batch ended.
 
     Raises:
-        OperatorError: not every image has its categories.
+        OperatorError: the batch did not complete, or images failed.
     """
     summary = f"{batch.succeeded_count} of {batch.item_count} images were classified"
     if batch.state != "COMPLETED":
@@ -179,7 +176,7 @@ def _end(batch: Batch) -> None:
     note().print(f"{summary}.", markup=False)
 
 
-def _fields(batch: Batch) -> dict[str, Any]:
+def _fields(batch: Batch) -> dict[str, object]:
     rest = batch.remaining_time
     return {
         "batch_id": batch.batch_id,

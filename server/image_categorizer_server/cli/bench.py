@@ -7,28 +7,26 @@ import typer
 import uvloop
 from rich.table import Table
 
-from image_categorizer_server.cli.options import note, out
+from image_categorizer_server.cli.output import note, out
 from image_categorizer_server.settings import load_settings
 from image_categorizer_server.telemetry import configure_logging
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(bench)
-
-
 def bench(
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the figures to this file.")
+        Path | None, typer.Option("--json", help="File to write the figures to, as JSON.")
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="A Hugging Face folder; MobileNetV2 with random weights otherwise."),
+        typer.Option(
+            help="Model to measure, a Hugging Face folder. "
+            "MobileNetV2 with random weights if not set."
+        ),
     ] = None,
 ) -> None:
-    """Measure this machine: what serving costs against the same work in one process.
+    """Measure this machine: serving compared with the same work in a single process.
 
-    Starts an installation of its own in a temporary folder; takes about four minutes.
+    Starts its own installation in a temporary folder. Takes about four minutes.
     """
     from image_categorizer_server.bench.run import Row, as_json, run
 

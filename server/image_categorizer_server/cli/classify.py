@@ -1,10 +1,9 @@
-"""classify: images by the command line."""
+"""classify: images, answered at once."""
 
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,6 @@ from image_categorizer import (
     AsyncImageCategorizationClient,
     CategorizerError,
     Classification,
-    ImageCategorizationClient,
     Options,
     Result,
     image_files,
@@ -23,120 +21,59 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from image_categorizer_server.cli.key import with_database
-from image_categorizer_server.cli.options import AsJson, Data, note, out
-from image_categorizer_server.domain.access import Role
+from image_categorizer_server.cli.connection import Data, server_of
+from image_categorizer_server.cli.output import AsJson, note, out
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.local.installation import (
-    Installation,
-    find_installation,
-    settings_for,
-)
-from image_categorizer_server.services import key as admin
 
+# From this many images on, the command shows progress and asks for the batch lane.
 MANY = 3
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(classify)
 
 
 def classify(
     paths: Annotated[
-        list[Path], typer.Argument(help="Images, or folders of images.", metavar="FILE|DIR")
+        list[Path], typer.Argument(help="Image files, or folders of images.", metavar="FILE|DIR")
     ],
     model: Annotated[
-        str, typer.Option(help="The model to ask; the server's default otherwise.")
+        str, typer.Option(help="Model to use. The server's default model if not set.")
     ] = "",
-    top_k: Annotated[int, typer.Option(min=1, help="The most predictions of an image.")] = 1,
+    top_k: Annotated[int, typer.Option(min=1, help="Maximum number of predictions per image.")] = 1,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="The least confidence to be shown.")
+        float, typer.Option(min=0, max=1, help="Minimum confidence of a prediction.")
     ] = 0.0,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify images.
 
-    A running `up` is found by --data and needs no key; another server is told by
+    A running `up` is found by its data folder and needs no API key. To use another server, set
     CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY.
     """
     base_url, api_key = server_of(data)
-    files = _expanded(paths)
+    files = expand(paths)
     options = Options(model=model, top_k=top_k, confidence_threshold=threshold)
     failed = asyncio.run(_classify_all(files, base_url, api_key, options, as_json))
     if failed:
         raise OperatorError(f"{failed} of {len(files)} images could not be classified.")
 
 
-def server_of(data: Path | None, role: Role = Role.CLASSIFIER) -> tuple[str, str]:
-    """Returns address and key of the server that the command means.
-
-    Args:
-        data: folder of an embedded installation; None: where it is by default.
-        role: what the command needs; a key that settings name is taken as it is.
+def expand(paths: list[Path]) -> list[Path]:
+    """Returns the files, with each folder replaced by the images in it.
 
     Raises:
-        OperatorError: no server is known.
+        OperatorError: the folders hold no images.
     """
-    client = settings_for(data).client
-    if client.base_url:
-        return client.base_url, client.api_key
-    installation = find_installation(data)
-    addresses = installation.addresses() if installation else None
-    if installation is None or addresses is None:
-        raise OperatorError(
-            "No server is known: start one with `image-categorizer up`, "
-            "or set CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY."
-        )
-    return addresses.base_url, client.api_key or _own_key(installation, role)
-
-
-@contextmanager
-def client_of(
-    data: Path | None, role: Role = Role.CLASSIFIER
-) -> Iterator[ImageCategorizationClient]:
-    """Yields a client of that server; what it raises becomes a sentence of the command line's.
-
-    Raises:
-        OperatorError: as `server_of`, and where the server refuses or does not answer.
-    """
-    base_url, api_key = server_of(data, role)
-    with ImageCategorizationClient(api_key, base_url) as client:
-        try:
-            yield client
-        except CategorizerError as error:
-            raise OperatorError(error.message) from None
-
-
-def _own_key(installation: Installation, role: Role) -> str:
-    """Returns the command line's own key of a role, for an installation here; makes it if need be.
-
-    Who may read the installation's folder may also read its database, so the key opens nothing new.
-    """
-    file = installation.own_key(role.name.lower())
-    if not file.exists():
-        secret = with_database(installation.data, admin.create_key("command line", role)).secret
-        file.touch(mode=0o600)
-        file.write_text(secret)
-    return file.read_text().strip()
-
-
-def _expanded(paths: list[Path]) -> list[Path]:
-    """Returns the files, and in each folder's place its images."""
     files: list[Path] = []
     for path in paths:
-        found = map(Path, image_files(path, None, True)) if path.is_dir() else [path]
-        files.extend(found)
+        files.extend(map(Path, image_files(path, None, True)) if path.is_dir() else [path])
     if not files:
-        raise OperatorError("There are no images in these folders.")
+        raise OperatorError("No images found in these folders.")
     return files
 
 
 async def _classify_all(
     files: list[Path], base_url: str, api_key: str, options: Options, as_json: bool
 ) -> int:
-    """Prints one result a file, in their order; returns how many failed."""
+    """Prints one result per file, in the order of the files. Returns how many failed."""
     table = Table("file", "category", "confidence", box=None)
     failed = 0
     console = note()
@@ -162,7 +99,7 @@ async def _classify_all(
 
 
 async def _in_order(files: list[Path], results: AsyncIterator[Result]) -> AsyncIterator[Result]:
-    """Yields the results in the files' order; those of one file in any."""
+    """Yields the results in the order of the files. A file given twice has two results."""
     early: defaultdict[str, list[Result]] = defaultdict(list)
     for file in files:
         while not early[str(file)]:
@@ -172,14 +109,14 @@ async def _in_order(files: list[Path], results: AsyncIterator[Result]) -> AsyncI
 
 
 def _show(result: Result, as_json: bool, table: Table, console: Console) -> bool:
-    """Prints a result, or adds it to the table; returns whether it is a failure."""
+    """Prints a result or adds it to the table. Returns whether it is a failure."""
     classification = result.classification
     if classification is None:
         console.print(f"{result.filename}: {result.error}", markup=False, soft_wrap=True)
         return True
     if as_json:
         fields = asdict(classification)
-        del fields["heat_map"]  # never asked for here
+        del fields["heat_map"]  # the command never asks for one
         best = {"category": result.category, "confidence": result.confidence}
         print(json.dumps(fields | best))
     else:

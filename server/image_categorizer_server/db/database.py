@@ -120,6 +120,36 @@ async def check_database() -> None:
         await get_connection("default").execute_query("SELECT 1")
 
 
+async def answers(url: str, timeout_s: float) -> bool:
+    """Returns whether the database accepts connections. Needs no `open_database`."""
+    try:
+        connection = await asyncpg.connect(url, timeout=timeout_s)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return False
+    await connection.close()
+    return True
+
+
+async def create_database(url: str, name: str, timeout_s: float) -> None:
+    """Creates a database if it does not exist. Needs no `open_database`.
+
+    Args:
+        url: address of any database of the same PostgreSQL.
+        name: name of the database to create.
+        timeout_s: timeout for connecting.
+
+    Raises:
+        DependencyDown: PostgreSQL does not answer.
+    """
+    async with faults_as_ours():
+        connection = await asyncpg.connect(url, timeout=timeout_s)
+        try:
+            if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+                await connection.execute(f'CREATE DATABASE "{name}"')
+        finally:
+            await connection.close()
+
+
 async def migrate(url: str, settings: DatabaseSettings) -> None:
     """Brings the schema up to date; idempotent, and safe to run from several processes at once.
 

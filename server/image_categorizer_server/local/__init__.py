@@ -1,7 +1,10 @@
-"""`image-categorizer up`: everything on one machine, from Python packages.
+"""`image-categorizer up`: a whole installation on one machine, from Python packages.
 
-installation.py   what lies where below --data
-parts.py          how each part starts, and when it is ready
-gateway.py        Envoy's configuration, filled in
-supervisor.py     starts, watches, restarts, stops, leaves no orphan
+up.py             starts and stops the installation
+installation.py   the data folder, and how other commands find it
+embedded.py       PostgreSQL, Redis and Envoy as managed processes
+gateway.py        renders Envoy's configuration
+processes.py      server and worker processes; `serve` and `worker` use it too
+supervisor.py     starts, watches, restarts and stops processes
+child.py          entry point of a process that ends with its parent
 """

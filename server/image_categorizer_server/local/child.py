@@ -1,7 +1,7 @@
-"""Becomes a command that ends with its parent: python child.py PARENT SIGNAL USER COMMAND...
+"""Replaces itself with a command that ends with its parent: python child.py PARENT SIGNAL USER ...
 
-A script of its own: whatever a process full of threads, as gRPC makes it, runs between fork and
-exec may crash.  It takes no packages and little time: Python runs it with -I -S.
+A separate script, because a process with threads, such as gRPC's, cannot safely run Python code
+between fork and exec. It imports no packages, so that `python -I -S` starts it quickly.
 """
 
 import ctypes
@@ -13,13 +13,13 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def command_of(parent: int, stop_signal: int, user: str | None, command: list[str]) -> list[str]:
-    """Returns the words to start, so that `main` of this script becomes the command.
+    """Returns the command line that runs `command` through this script.
 
     Args:
-        parent: the process whose end ends the command.
-        stop_signal: what the kernel then sends; on Linux only.
-        user: whom to run as; None for the same user.
-        command: what to run.
+        parent: process ID. When this process ends, the command ends.
+        stop_signal: signal that the kernel then sends. Linux only.
+        user: user to run as; None for the current user.
+        command: program and arguments.
     """
     return [
         sys.executable,
@@ -34,16 +34,16 @@ def command_of(parent: int, stop_signal: int, user: str | None, command: list[st
 
 
 def main() -> None:
-    """Becomes the command; exits with 1 where the parent is gone, or it cannot."""
+    """Runs the command. Exits with 1 if the parent is gone or the command cannot be started."""
     parent, stop_signal, user, *command = sys.argv[1:]
     if user:
         os.setuid(pwd.getpwnam(user).pw_uid)
-    if sys.platform == "linux":  # after the change of the user, which would clear it
+    if sys.platform == "linux":  # after setuid, which would clear it
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(stop_signal))
-    if os.getppid() != int(parent):  # it died before we asked
+    if os.getppid() != int(parent):  # the parent ended before prctl took effect
         sys.exit(1)
     try:
-        os.execvp(command[0], command)  # noqa: S606 - no shell is meant
+        os.execvp(command[0], command)  # noqa: S606 - no shell needed
     except OSError as error:
         sys.exit(f"{command[0]}: {error.strerror}")
 

@@ -1,11 +1,11 @@
-"""What lies where below `--data`, and how other commands find it.
+"""The data folder of a local installation, and how other commands find it.
 
 <data>/postgres/  redis/  models/  images/  logs/
-       run/               sockets, rendered configuration, the pids of the parts
-       installation.json  where the parts answer; read by the other commands
-       client.key         the command line's own key (role classifier), made when first needed
-       operator.key       another one, for what takes an operator
-       worker.key         the workers' own (role worker)
+       run/               sockets, Envoy's configuration, process IDs
+       installation.json  addresses; read by the other commands
+       client.key         the command line's own key with the role classifier
+       operator.key       the command line's own key with the role operator
+       worker.key         the workers' key
        up.lock            held by a running `up`
 """
 
@@ -19,16 +19,18 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings import Settings, load_settings
 
 DEFAULT_DATA = Path(".data")
-# sun_path holds 104 bytes on some systems, 108 on others; the longest socket name is Postgres's.
-MOST_SOCKET_FOLDER_CHARACTERS = 80
+# A unix socket's path has at most 104 bytes on some systems, 108 on others. This leaves room for
+# the longest socket name, PostgreSQL's.
+MAX_SOCKET_FOLDER_CHARACTERS = 80
 
 
 class Addresses(BaseModel):
-    """Where the parts of an installation answer."""
+    """Addresses and folders of an installation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,12 +42,13 @@ class Addresses(BaseModel):
 
 
 class Installation:
-    """The folder of one embedded installation."""
+    """The data folder of an installation."""
 
     def __init__(self, data: Path) -> None:
         self.data = data.expanduser().resolve()
         self.logs = self.data / "logs"
         self.run = self.data / "run"
+        self.pid_file = self.run / "processes.json"
         self.model_path = Path(os.environ.get("MODEL_PATH", self.data / "models")).resolve()
         self.storage_path = Path(
             os.environ.get("CATEGORIZER_STORAGE__PATH", self.data / "images")
@@ -53,70 +56,86 @@ class Installation:
         self._addresses = self.data / "installation.json"
         self._lock = self.data / "up.lock"
 
-    def own_key(self, role: str) -> Path:
-        """Returns where the command line keeps its own key of a role, such as `operator`."""
-        return self.data / ("client.key" if role == "classifier" else f"{role}.key")
-
     @property
     def sockets(self) -> Path:
-        """Where unix sockets go: `run`, or a temporary folder where that path is too long."""
-        if len(str(self.run)) <= MOST_SOCKET_FOLDER_CHARACTERS:
+        """Folder of the unix sockets: `run`, or a temporary folder if that path is too long."""
+        if len(str(self.run)) <= MAX_SOCKET_FOLDER_CHARACTERS:
             return self.run
         name = hashlib.sha256(str(self.data).encode()).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"image-categorizer-{os.geteuid()}-{name}"
 
     def prepare(self) -> None:
-        """Makes the folders.
+        """Creates the folders.
 
         Raises:
-            OperatorError: they cannot be made, or the sockets' folder is somebody else's.
+            OperatorError: a folder cannot be created, or another user owns the socket folder.
         """
         try:
             for folder in (self.data, self.logs, self.run, self.model_path, self.sockets):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OperatorError(
-                f"Cannot make {error.filename}: {error.strerror}; choose another --data."
+                f"Cannot create {error.filename}: {error.strerror}. "
+                "Choose another folder with --data."
             ) from None
         if self.sockets.stat().st_uid != os.geteuid():
             raise OperatorError(
-                f"{self.sockets} belongs to another user; remove it or choose another --data."
+                f"{self.sockets} belongs to another user. "
+                "Remove it, or choose another folder with --data."
             )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the installation against a second `up`; the lock ends with the process.
+        """Keeps a second `up` from using the folder. The lock ends with the process.
 
         Raises:
-            OperatorError: another `up` runs.
+            OperatorError: another `up` is running.
         """
         with self._lock.open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise OperatorError(
-                    f"Another `image-categorizer up` runs with {self.data}; stop it first."
+                    f"Another `image-categorizer up` is running with {self.data}. Stop it first."
                 ) from None
             yield
 
+    def saved_key(self, role: Role) -> str | None:
+        """Returns the installation's own key with a role; None if there is none yet."""
+        file = self._key_file(role)
+        return file.read_text().strip() if file.exists() else None
+
+    def save_key(self, role: Role, secret: str) -> None:
+        """Saves the installation's own key with a role, readable by the current user only."""
+        file = self._key_file(role)
+        file.touch(mode=0o600)
+        file.write_text(secret)
+
+    def _key_file(self, role: Role) -> Path:
+        return self.data / ("client.key" if role is Role.CLASSIFIER else f"{role.name.lower()}.key")
+
     def write_addresses(self, addresses: Addresses) -> None:
-        """Tells the other commands where the parts answer."""
+        """Saves the addresses for the other commands."""
         self._addresses.write_text(addresses.model_dump_json(indent=1) + "\n")
 
     def addresses(self) -> Addresses | None:
-        """Returns where the parts answer, or answered last; None before the first `up`."""
+        """Returns the addresses of the last `up`; None before the first.
+
+        Raises:
+            OperatorError: the file is damaged.
+        """
         try:
             return Addresses.model_validate_json(self._addresses.read_text())
         except OSError:
             return None
         except ValidationError:
             raise OperatorError(
-                f"{self._addresses} is damaged; start `image-categorizer up` again."
+                f"{self._addresses} is damaged. Start `image-categorizer up` again."
             ) from None
 
 
 def find_installation(data: Path | None) -> Installation | None:
-    """Returns the installation that a command means; None where the environment names other places.
+    """Returns the installation a command is meant for; None if the environment sets addresses.
 
     `--data` wins over the environment, the environment over the default folder.
     """
@@ -126,10 +145,10 @@ def find_installation(data: Path | None) -> Installation | None:
 
 
 def settings_for(data: Path | None) -> Settings:
-    """Returns the settings by which a command reaches the parts of the installation it means.
+    """Returns the settings, with the addresses of the installation the command is meant for.
 
     Raises:
-        OperatorError: a setting is wrong.
+        OperatorError: a setting is invalid.
     """
     installation = find_installation(data)
     if installation is None:

@@ -1,121 +1,174 @@
-"""Several server processes on one machine: what each gets of it, and how they share a port.
+"""Server and worker processes, one or several on one machine.
 
-The kernel hands each new connection to one of them (SO_REUSEPORT).  That spreads connections, not
-requests: clients that keep few connections open, as gateways do, need an address for each process,
-as `image-categorizer up` gives them.
+Several servers share a port: the kernel distributes new connections among them (SO_REUSEPORT). It
+distributes connections, not requests. Clients with few connections, such as gateways, need a
+separate address for each process, as in `image-categorizer up`.
 """
 
-import asyncio
 import os
-import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.local.supervisor import STOP_S, Part, Supervisor
+from image_categorizer_server.local.supervisor import STOP_S, ManagedProcess, Supervisor
 from image_categorizer_server.rpc.probe import is_ready
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.inference import cores
+from image_categorizer_server.tasks import stop_on_signals
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
-LOOPBACKS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - only ever looked up
+LOOPBACKS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - only looked up
 ONE_OF_MANY = "--one-of-many"
+WORKER_READY_S = 60.0
 
 
-def server_part(name: str, address: str, settings: Settings, environment: dict[str, str]) -> Part:
-    """Returns one server process; it is ready when its models are warm.
+def server_names(settings: Settings) -> list[str]:
+    """Returns the names of the server processes."""
+    count = settings.server.processes
+    return ["server"] if count == 1 else [f"server-{n}" for n in range(1, count + 1)]
+
+
+def server_process(
+    name: str, address: str, settings: Settings, environment: dict[str, str]
+) -> ManagedProcess:
+    """Returns a server process. It is ready when its models are warm.
 
     Args:
-        name: of the part.
+        name: name of the process.
         address: where it answers.
-        settings: ours.
-        environment: settings in which it differs from our own environment.
+        settings: settings of the installation.
+        environment: environment variables to add to ours.
     """
     command = [sys.executable, "-m", "image_categorizer_server", "serve"]
     count = settings.server.processes
-    own = {}
+    share = {}
     if count > 1:
         command.append(ONE_OF_MANY)
-        own["CATEGORIZER_INFERENCE__CORES"] = str(
+        share["CATEGORIZER_INFERENCE__CORES"] = str(
             settings.inference.cores or max(1, cores() // count)
         )
-    return Part(
+    return ManagedProcess(
         name=name,
         command=command,
         is_ready=lambda: is_ready(address),
         ready_within_s=settings.models.export_timeout_s,
         stop_within_s=settings.server.drain_notice_s + settings.server.drain_s + STOP_S,
-        environment={**os.environ, **own, **environment},
+        environment={**os.environ, **share, **environment},
     )
 
 
-async def serve_together(settings: Settings) -> None:
-    """Runs the processes until SIGTERM or SIGINT, then drains all; a second signal kills them.
+def worker_process(
+    name: str, alive: Path, settings: Settings, environment: dict[str, str]
+) -> ManagedProcess:
+    """Returns a worker process. It is ready when it looks for work.
+
+    Args:
+        name: name of the process.
+        alive: file that the process touches while it runs.
+        settings: settings of the installation.
+        environment: environment variables to add to ours.
+    """
+    alive.unlink(missing_ok=True)
+
+    async def is_alive() -> bool:
+        return alive.exists()  # noqa: ASYNC240 - takes microseconds
+
+    return ManagedProcess(
+        name=name,
+        command=[sys.executable, "-m", "image_categorizer_workers"],
+        is_ready=is_alive,
+        ready_within_s=WORKER_READY_S,
+        stop_within_s=settings.worker.grace_s + STOP_S,
+        environment={
+            **os.environ,
+            **environment,
+            "CATEGORIZER_WORKER__ALIVE_PATH": str(alive),
+        },
+    )
+
+
+async def run_servers(settings: Settings) -> None:
+    """Runs several servers on one port until SIGTERM or SIGINT, then drains them.
+
+    Restarts a process that ends. A second signal kills all processes.
 
     Raises:
         OperatorError: the port is taken, or the first process does not start.
     """
-    supervisor = Supervisor(None, None, log.warning)
-    stop = asyncio.Event()
-
-    def stopped() -> None:
-        if stop.is_set():
-            supervisor.kill()
-            os._exit(1)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped)
     with reserved(settings.server.bind) as bind:
         host, _, port = bind.rpartition(":")
-        parts = [
-            server_part(
-                f"server-{n}",
-                f"{LOOPBACKS.get(host, host)}:{port}",
-                settings,
-                {"CATEGORIZER_SERVER__BIND": bind},
-            )
-            for n in range(1, settings.server.processes + 1)
-        ]
+        address = f"{LOOPBACKS.get(host, host)}:{port}"
+        await _run(
+            [
+                server_process(name, address, settings, {"CATEGORIZER_SERVER__BIND": bind})
+                for name in server_names(settings)
+            ]
+        )
 
-        async def work() -> None:
-            await supervisor.start(*parts)
-            log.info("all processes are ready", address=bind, processes=len(parts))
-            await supervisor.watch()
 
-        await supervisor.run(work(), stop)
+async def run_workers(settings: Settings, environment: dict[str, str]) -> None:
+    """Runs `WORKER_COUNT` workers until SIGTERM or SIGINT.
+
+    Restarts a process that ends. A second signal kills all processes.
+
+    Args:
+        settings: settings of the installation.
+        environment: environment variables to add to ours.
+
+    Raises:
+        OperatorError: the first process does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="image-categorizer-workers-") as folder:
+        names = [f"worker-{n}" for n in range(1, settings.worker_count + 1)]
+        await _run(
+            [worker_process(name, Path(folder, name), settings, environment) for name in names]
+        )
+
+
+async def _run(processes: Sequence[ManagedProcess]) -> None:
+    supervisor = Supervisor(log.warning)
+    stop = stop_on_signals(before_exit=supervisor.kill)
+
+    async def start_and_watch() -> None:
+        await supervisor.start(*processes)
+        log.info("all processes are ready", processes=len(processes))
+        await supervisor.watch()
+
+    await supervisor.run(start_and_watch(), stop)
 
 
 @contextmanager
 def reserved(bind: str) -> Iterator[str]:
-    """Holds a port that several processes will share, so that it stays ours while one is restarted.
+    """Reserves a port for several processes, so that it stays taken while one of them restarts.
 
-    Yields the address, with the port that the system chose where `bind` asks for port 0.
+    Yields the address. If `bind` has port 0, the address has the port that the system chose.
 
     Raises:
-        OperatorError: another program has the port, or it is a unix socket.
+        OperatorError: another program uses the port, or the address is a unix socket.
     """
     if bind.startswith("unix:"):
         raise OperatorError(
-            f"Several processes cannot share the unix socket {bind}; let CATEGORIZER_SERVER__BIND "
-            "be host:port, or CATEGORIZER_SERVER__PROCESSES 1."
+            f"Several processes cannot share the unix socket {bind}. Set CATEGORIZER_SERVER__BIND "
+            "to host:port, or CATEGORIZER_SERVER__PROCESSES to 1."
         )
     host, _, port = bind.rpartition(":")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        # Without SO_REUSEPORT first: with it one would join a stranger's port in silence.
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-        holder = socket.socket(family, kind, protocol)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind(address)
-    except OSError as error:
-        raise OperatorError(f"Cannot listen on {bind}: {error.strerror}.") from None
-    with holder:
+    with ExitStack() as stack:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            # First without SO_REUSEPORT, which would silently share another program's port.
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+            holder = stack.enter_context(socket.socket(family, kind, protocol))
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            holder.bind(address)
+        except OSError as error:
+            raise OperatorError(f"Cannot listen on {bind}: {error.strerror}.") from None
         yield f"{host}:{holder.getsockname()[1]}"

@@ -1,7 +1,7 @@
-"""Runs child processes: starts them in order, restarts what dies, leaves no orphan.
+"""Runs child processes: starts them in order, restarts those that end, leaves none behind.
 
-On Linux the kernel ends the children when their parent dies, even by SIGKILL; elsewhere, and for a
-child that outlives the signal, the next start finds the recorded pids.
+On Linux the kernel ends the children when the parent ends, even by SIGKILL. On other systems, and
+for a child that survives the signal, the next start ends the processes recorded in the pid file.
 """
 
 import asyncio
@@ -19,63 +19,75 @@ import psutil
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.child import command_of
+from image_categorizer_server.tasks import TaskOwner, run_until
 
 LOG_BYTES = 10_000_000
 LOG_FILES = 3
-MOST_LINE_BYTES = 65_536
-POLL_S = 0.05
-BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0)
+MAX_LINE_BYTES = 65_536
+READY_INTERVAL_S = 0.05
+RESTART_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0)
+# A process that ran this long is healthy: its next restart starts again with the shortest delay.
 HEALTHY_AFTER_S = 60.0
-STOP_S = 10.0  # what a part may take to stop, beside what it waits for
+# Time to stop, in addition to whatever the process waits for.
+STOP_S = 10.0
+ORPHAN_STOP_S, ORPHAN_KILL_S = 15.0, 5.0
 LAST_LINES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One child process."""
+class ManagedProcess:
+    """A process to run, and how to see that it is ready."""
 
     name: str
     command: list[str]
     is_ready: Callable[[], Awaitable[bool]]
-    """Asked until it says yes."""
+    """Called repeatedly until it returns True."""
     ready_within_s: float
-    stop_within_s: float
+    stop_within_s: float = STOP_S
+    """How long the process may take to stop before it is killed."""
     stop_signal: signal.Signals = signal.SIGTERM
     environment: dict[str, str] | None = None
+    """All environment variables; None for ours."""
     user: str | None = None
-    """Whom to run as; None for the same user."""
+    """User to run as; None for the current user."""
 
 
 @dataclass(slots=True)
 class _Child:
-    part: Part
+    managed: ManagedProcess
     process: asyncio.subprocess.Process
-    reading: asyncio.Task[None]
+    log_task: asyncio.Task[None]
     start_s: float = field(default_factory=time.monotonic)
 
 
 class Supervisor:
-    """Owns the child processes of one installation."""
+    """Starts, watches and stops child processes."""
 
     def __init__(
-        self, logs: Path | None, pid_file: Path | None, report: Callable[[str], None]
+        self,
+        report: Callable[[str], None],
+        logs: Path | None = None,
+        pid_file: Path | None = None,
     ) -> None:
-        """Configures the supervisor.
+        """Creates a supervisor without processes.
 
         Args:
-            logs: folder for one bounded log file a part; None: all print where we print.
-            pid_file: where the pids are kept for the next start; None: nowhere.
-            report: takes one sentence for the person who watches.
+            report: receives sentences for the person who watches.
+            logs: folder for one log file per process, of bounded size; None to let all processes
+                print where we do.
+            pid_file: file that records the process IDs for the next start; None to record nothing.
         """
         self._logs = logs
         self._pid_file = pid_file
         self._report = report
         self._children: dict[str, _Child] = {}
-        self._ranks: list[list[str]] = []
+        # Names of the processes started together, in the order of the starts.
+        self._groups: list[list[str]] = []
+        self._tasks = TaskOwner()
         self._is_stopping = False
 
     def end_orphans(self) -> int:
-        """Ends what an interrupted run left; returns how many processes that were."""
+        """Ends processes that an interrupted run left behind. Returns how many there were."""
         if self._pid_file is None:
             return 0
         try:
@@ -86,117 +98,118 @@ class Supervisor:
         for entry in recorded:
             try:
                 process = psutil.Process(entry["pid"])
+                # Process IDs are reused. The creation time tells whether this is still ours.
                 if abs(process.create_time() - entry["create_time"]) < 1:
                     process.send_signal(entry["stop_signal"])
                     orphans.append(process)
             except psutil.NoSuchProcess:
                 continue
-        _, alive = psutil.wait_procs(orphans, timeout=15)
+        _, alive = psutil.wait_procs(orphans, timeout=ORPHAN_STOP_S)
         for process in alive:
             process.kill()
-        psutil.wait_procs(alive, timeout=5)
+        psutil.wait_procs(alive, timeout=ORPHAN_KILL_S)
         self._pid_file.unlink()
         return len(orphans)
 
-    async def start(self, *parts: Part) -> None:
-        """Starts parts and returns once they are ready; they will stop side by side.
+    async def start(self, *processes: ManagedProcess) -> None:
+        """Starts processes and returns when all are ready. They will be stopped together.
 
-        The first goes ahead: what it prepares, such as exports of models, the others find.
+        The first one starts before the others: they reuse what it prepares, such as exported
+        models.
 
         Raises:
-            OperatorError: one ends at once, or is not ready in time; holds its last log
-                lines.
+            OperatorError: a process ended, or was not ready in time. The message includes the last
+                lines of its log.
         """
-        self._ranks.append([part.name for part in parts])
-        first, *others = parts
+        self._groups.append([managed.name for managed in processes])
+        first, *others = processes
         await self._start(first)
         await asyncio.gather(*map(self._start, others))
 
-    async def _start(self, part: Part) -> None:
-        child = await self._spawn(part)
-        deadline_s = time.monotonic() + part.ready_within_s
-        while not await part.is_ready():
+    async def _start(self, managed: ManagedProcess) -> None:
+        child = await self._spawn(managed)
+        deadline_s = time.monotonic() + managed.ready_within_s
+        while not await managed.is_ready():
             if child.process.returncode is not None:
-                await child.reading
+                await child.log_task
                 raise OperatorError(
-                    f"{part.name} ended with status {child.process.returncode}."
-                    f"{self.last_lines(part.name)}"
+                    f"{managed.name} ended with status {child.process.returncode}."
+                    f"{self._last_lines(managed.name)}"
                 )
             if time.monotonic() > deadline_s:
                 raise OperatorError(
-                    f"{part.name} was not ready within {part.ready_within_s:g} s."
-                    f"{self.last_lines(part.name)}"
+                    f"{managed.name} was not ready within {managed.ready_within_s:g} s."
+                    f"{self._last_lines(managed.name)}"
                 )
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(READY_INTERVAL_S)
 
     async def run(self, work: Coroutine[object, object, None], stop: asyncio.Event) -> None:
-        """Does `work` until it fails or `stop` is set, then stops all parts.
+        """Runs `work` until it ends or `stop` is set, then stops all processes.
+
+        Args:
+            work: starts the processes and watches them.
+            stop: ends the run.
 
         Raises:
-            OperatorError: as `work` does.
+            OperatorError: a process did not start.
         """
-        working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                await working
+            await run_until(stop, work)
             self._report("Stopping.")
         finally:
-            working.cancel()
-            stopping.cancel()
-            await asyncio.gather(working, stopping, return_exceptions=True)
             await self.stop()
 
     async def watch(self) -> None:
-        """Restarts parts that end, with growing delays, until cancelled."""
+        """Restarts processes that end, with growing delays. Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
             for name in list(self._children):
                 group.create_task(self._keep_alive(name))
 
     async def stop(self) -> None:
-        """Stops all parts, the last started first; a part that does not stop in time is killed."""
+        """Stops all processes, the last started first. Kills those that do not stop in time."""
         self._is_stopping = True
-        for rank in reversed(self._ranks):
+        for names in reversed(self._groups):
             await asyncio.gather(
-                *(self._stop(self._children[name]) for name in rank if name in self._children)
+                *(self._stop(self._children[name]) for name in names if name in self._children)
             )
-        self._ranks.clear()
+        self._groups.clear()
         self._children.clear()
+        await self._tasks.close()
         if self._pid_file:
             self._pid_file.unlink(missing_ok=True)
 
     async def _stop(self, child: _Child) -> None:
-        part, process = child.part, child.process
+        managed, process = child.managed, child.process
         if process.returncode is None:
-            process.send_signal(part.stop_signal)
+            process.send_signal(managed.stop_signal)
             try:
-                async with asyncio.timeout(part.stop_within_s):
+                async with asyncio.timeout(managed.stop_within_s):
                     await process.wait()
             except TimeoutError:
                 self._report(
-                    f"{part.name} did not stop within {part.stop_within_s:g} s and was killed"
+                    f"{managed.name} did not stop within {managed.stop_within_s:g} s "
+                    "and was killed."
                 )
                 process.kill()
                 await process.wait()
-        await child.reading
+        await child.log_task
 
     def kill(self) -> None:
-        """Kills all parts at once."""
+        """Kills all processes without waiting."""
         for child in self._children.values():
             if child.process.returncode is None:
                 child.process.kill()
 
-    def last_lines(self, name: str) -> str:
-        """Returns the end of a part's log, to print below an error."""
+    def _last_lines(self, name: str) -> str:
+        """Returns the end of a process's log, to print below an error."""
         if self._logs is None:
             return ""
+        file = self._logs / f"{name}.log"
         try:
-            lines = (
-                (self._logs / f"{name}.log").read_text(errors="replace").splitlines()[-LAST_LINES:]
-            )
+            lines = file.read_text(errors="replace").splitlines()[-LAST_LINES:]
         except OSError:
             return ""
-        return "".join(f"\n  {line}" for line in [f"From {self._logs / name}.log:", *lines])
+        return "".join(f"\n  {line}" for line in [f"From {file}:", *lines])
 
     async def _keep_alive(self, name: str) -> None:
         restarts = 0
@@ -207,34 +220,53 @@ class Supervisor:
                 return
             if time.monotonic() - child.start_s > HEALTHY_AFTER_S:
                 restarts = 0
-            delay_s = BACK_OFF_S[min(restarts, len(BACK_OFF_S) - 1)]
+            delay_s = RESTART_DELAYS_S[min(restarts, len(RESTART_DELAYS_S) - 1)]
             restarts += 1
             self._report(f"{name} ended with status {status}; starting it again in {delay_s:g} s")
-            await child.reading
+            await child.log_task
             await asyncio.sleep(delay_s)
             if not self._is_stopping:
-                await self._spawn(child.part)
+                await self._spawn(child.managed)
 
-    async def _spawn(self, part: Part) -> _Child:
+    async def _spawn(self, managed: ManagedProcess) -> _Child:
         if self._is_stopping:
-            raise OperatorError(f"{part.name} was not started: everything is stopping.")
+            raise OperatorError(f"{managed.name} was not started: everything is stopping.")
         process = await asyncio.create_subprocess_exec(
-            *command_of(os.getpid(), part.stop_signal, part.user, part.command),
+            *command_of(os.getpid(), managed.stop_signal, managed.user, managed.command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE if self._logs else None,
             stderr=asyncio.subprocess.STDOUT if self._logs else None,
-            env=part.environment,
-            start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
+            env=managed.environment,
+            # Ctrl-C must reach only the parent, which stops its children in order.
+            start_new_session=True,
         )
-        child = _Child(part, process, asyncio.create_task(self._read(part, process)))
-        self._children[part.name] = child
+        log_task = self._tasks.start(self._log_output(managed, process), f"log of {managed.name}")
+        child = _Child(managed, process, log_task)
+        self._children[managed.name] = child
         self._record()
         return child
 
-    async def _read(self, part: Part, process: asyncio.subprocess.Process) -> None:
-        if self._logs:
-            log = _rotating_log(part.name, self._logs / f"{part.name}.log")
-            await _copy(process, log)
+    async def _log_output(
+        self, managed: ManagedProcess, process: asyncio.subprocess.Process
+    ) -> None:
+        """Writes what the process prints to its log, until it ends."""
+        if self._logs is None:
+            return
+        assert process.stdout is not None
+        log = _rotating_log(managed.name, self._logs / f"{managed.name}.log")
+        rest = b""
+        try:
+            while chunk := await process.stdout.read(MAX_LINE_BYTES):
+                *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > MAX_LINE_BYTES:
+                    lines, rest = [*lines, rest], b""
+                for line in lines:
+                    log.info(line.decode(errors="replace"))
+            if rest:
+                log.info(rest.decode(errors="replace"))
+        finally:
+            for handler in log.handlers:
+                handler.close()
 
     def _record(self) -> None:
         if self._pid_file is None:
@@ -246,35 +278,18 @@ class Supervisor:
             except psutil.NoSuchProcess:
                 continue
             entry = {
-                "name": child.part.name,
+                "name": child.managed.name,
                 "pid": child.process.pid,
                 "create_time": create_time,
-                "stop_signal": int(child.part.stop_signal),
+                "stop_signal": int(child.managed.stop_signal),
             }
             entries.append(entry)
         self._pid_file.write_text(json.dumps(entries))
 
 
 def _rotating_log(name: str, file: Path) -> logging.Logger:
-    log = logging.Logger(name)  # noqa: LOG001 - of its own: nothing else may write to a part's file
+    # Not from logging.getLogger(): nothing else may write to the file of a process.
+    log = logging.Logger(name)  # noqa: LOG001
     handler = RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1)
     log.addHandler(handler)
     return log
-
-
-async def _copy(process: asyncio.subprocess.Process, log: logging.Logger) -> None:
-    """Writes what the process prints to its log, until it ends."""
-    assert process.stdout is not None
-    rest = b""
-    try:
-        while chunk := await process.stdout.read(MOST_LINE_BYTES):
-            *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > MOST_LINE_BYTES:
-                lines, rest = [*lines, rest], b""
-            for line in lines:
-                log.info(line.decode(errors="replace"))
-        if rest:
-            log.info(rest.decode(errors="replace"))
-    finally:
-        for handler in log.handlers:
-            handler.close()

