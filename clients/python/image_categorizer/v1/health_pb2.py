@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!image_categorizer/v1/health.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\"\x14\n\x12GetLivenessRequest\"#\n\x13GetLivenessResponse\x12\x0c\n\x04live\x18\x01 \x01(\x08\"\x15\n\x13GetReadinessRequest\"7\n\x14GetReadinessResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x02 \x03(\t2\xfd\x01\n\rHealthService\x12t\n\x0bGetLiveness\x12(.image_categorizer.v1.GetLivenessRequest\x1a).image_categorizer.v1.GetLivenessResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/healthz\x12v\n\x0cGetReadiness\x12).image_categorizer.v1.GetReadinessRequest\x1a*.image_categorizer.v1.GetReadinessResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/readyzb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!image_categorizer/v1/health.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\"\x14\n\x12GetLivenessRequest\"#\n\x13GetLivenessResponse\x12\x0c\n\x04live\x18\x01 \x01(\x08\"\x15\n\x13GetReadinessRequest\"7\n\x14GetReadinessResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x02 \x03(\t2\x83\x02\n\rHealthService\x12w\n\x0bGetLiveness\x12(.image_categorizer.v1.GetLivenessRequest\x1a).image_categorizer.v1.GetLivenessResponse\"\x13\x90\x02\x01\x82\xd3\xe4\x93\x02\n\x12\x08/healthz\x12y\n\x0cGetReadiness\x12).image_categorizer.v1.GetReadinessRequest\x1a*.image_categorizer.v1.GetReadinessResponse\"\x12\x90\x02\x01\x82\xd3\xe4\x93\x02\t\x12\x07/readyzb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'image_categorizer.v1.health
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HEALTHSERVICE'].methods_by_name['GetLiveness']._loaded_options = None
-  _globals['_HEALTHSERVICE'].methods_by_name['GetLiveness']._serialized_options = b'\202\323\344\223\002\n\022\010/healthz'
+  _globals['_HEALTHSERVICE'].methods_by_name['GetLiveness']._serialized_options = b'\220\002\001\202\323\344\223\002\n\022\010/healthz'
   _globals['_HEALTHSERVICE'].methods_by_name['GetReadiness']._loaded_options = None
-  _globals['_HEALTHSERVICE'].methods_by_name['GetReadiness']._serialized_options = b'\202\323\344\223\002\t\022\007/readyz'
+  _globals['_HEALTHSERVICE'].methods_by_name['GetReadiness']._serialized_options = b'\220\002\001\202\323\344\223\002\t\022\007/readyz'
   _globals['_GETLIVENESSREQUEST']._serialized_start=89
   _globals['_GETLIVENESSREQUEST']._serialized_end=109
   _globals['_GETLIVENESSRESPONSE']._serialized_start=111
@@ -45,5 +45,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETREADINESSRESPONSE']._serialized_start=171
   _globals['_GETREADINESSRESPONSE']._serialized_end=226
   _globals['_HEALTHSERVICE']._serialized_start=229
-  _globals['_HEALTHSERVICE']._serialized_end=482
+  _globals['_HEALTHSERVICE']._serialized_end=488
 # @@protoc_insertion_point(module_scope)
