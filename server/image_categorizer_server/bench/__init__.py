@@ -1,10 +1,12 @@
-"""`image-categorizer bench`: what serving costs, against the same work in one process.
+"""`image-categorizer bench`: the cost of serving, compared with the same work in one process.
 
     prepare.py   pictures and a model, the same on every machine
-    raw.py       decode, preprocess and ONNX Runtime in one process of its own
-    load.py      clients: gRPC, REST with JSON, REST with the bytes as they are
-    stage.py     what is measured: an installation, the raw limit's process
-    run.py       rounds that take turns, medians, the table
+    raw.py       decoding, preprocessing and ONNX Runtime in a process of their own
+    stage.py     starts what is measured: an installation and the raw process
+    load.py      clients: gRPC, REST with JSON, REST with image bytes, a batch
+    http2.py     a gRPC client that costs almost no CPU time
+    run.py       alternating rounds, medians, the table
 
-The clients run on the server's own cores, as they would on a laptop.
+The clients run on the same cores as the server, as they would on a laptop. Their own CPU time
+would count against the server, so they use as little as possible.
 """

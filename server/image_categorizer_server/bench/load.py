@@ -1,8 +1,8 @@
-"""Clients that ask as fast as they are answered, and cost as little as they can themselves.
+"""Clients that send the next request as soon as they have an answer.
 
-They share the cores with what they measure, so requests are encoded once per picture, the garbage
-collector rests while they run, and gRPC is spoken by `http2`.  Answers are never to come from the
-result cache: the same few pictures are asked for over and over.
+They share the cores with what they measure. Requests are encoded once per picture, the garbage
+collector is off while they run, and `http2` speaks gRPC. No request uses the result cache, because
+the same few pictures are sent over and over.
 """
 
 import asyncio
@@ -11,46 +11,51 @@ import gc
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 
+from image_categorizer import AsyncImageCategorizationClient
 from image_categorizer.v1 import classify_pb2
 
 from image_categorizer_server.bench.http2 import Connection, connected, message
+from image_categorizer_server.errors import OperatorError
 
 Ask = Callable[[bytes], Awaitable[int]]
-"""Classifies one picture; returns the size of its micro-batch."""
+"""Classifies one picture. Returns the size of its micro-batch."""
 Encode = Callable[[bytes], bytes]
-"""Makes a picture a whole request."""
+"""Turns a picture into a complete request."""
 Read = Callable[[bytes], int]
-"""Takes the size of the micro-batch from an answer's body; 0 where it does not say."""
+"""Returns the size of the micro-batch from the body of an answer; 0 if unknown."""
 CpuSeconds = Callable[[], float]
-"""Returns the core-seconds that what is measured has used."""
-# How long the last answers may take.
-LAST_S = 60.0
+"""Returns the core-seconds that the server has used so far."""
+# Maximum time for the last answers.
+LAST_ANSWERS_S = 60.0
 CLASSIFY = "/image_categorizer.v1.ClassifyService/Classify"
+# Sets the size of a batch: it takes as long as a round of the other ways, and much longer than the
+# last chunk, which keeps a single worker busy.
+BATCH_IMAGES_PER_S = 250
 
 
 @dataclass
 class Sample:
-    """What one window measured."""
+    """Measurements of one time window."""
 
     seconds: float
     times_ms: list[float] = field(default_factory=list)
     batch_sizes: list[int] = field(default_factory=list)
     cpu_s: float = 0.0
-    """Core-seconds that the server used."""
+    """Core-seconds used by the server."""
 
     @property
     def images_per_s(self) -> float:
-        """How many were answered a second."""
+        """Answers per second."""
         return len(self.times_ms) / self.seconds
 
     @property
     def cpu_ms_per_image(self) -> float:
-        """Core-milliseconds of the server for each answer."""
+        """Core-milliseconds of the server per answer."""
         return self.cpu_s * 1000 / len(self.times_ms)
 
 
@@ -61,20 +66,21 @@ async def drive(
     warm_up_s: float,
     cpu_s: CpuSeconds = lambda: 0.0,
 ) -> Sample:
-    """Lets each client ask, wait and ask again; returns what was answered in a window of time.
+    """Keeps all clients busy, and measures the answers within a time window.
 
-    Clients ask before the window begins and until it ends: neither the first answers count, for
-    which all wait at once, nor the last ones, during which cores have nothing more to do.
+    Clients start before the window and continue until it ends. This excludes the first answers,
+    which all clients wait for at once, and the last ones, when cores become idle.
 
     Args:
         asks: the clients.
-        contents: what they ask about.
+        contents: pictures to classify.
         seconds: length of the window.
-        warm_up_s: how long clients ask before it begins.
-        cpu_s: of the server.
+        warm_up_s: how long the clients run before the window.
+        cpu_s: core-seconds used by the server.
 
     Raises:
-        RuntimeError, ConnectionError: the server refused, or left.
+        RuntimeError: the server refused a request.
+        ConnectionError: the server closed a connection.
         TimeoutError: a client got no answer.
     """
     sample = Sample(seconds)
@@ -90,18 +96,21 @@ async def drive(
 
     with without_collector():
         asking = asyncio.gather(*map(client, asks))
-        await asyncio.wait({asking}, timeout=warm_up_s)
-        before_s = cpu_s()
-        await asyncio.wait({asking}, timeout=end_s - time.perf_counter())
-        sample.cpu_s = cpu_s() - before_s
-        async with asyncio.timeout(LAST_S):
-            await asking
+        try:
+            await asyncio.wait({asking}, timeout=warm_up_s)
+            before_s = cpu_s()
+            await asyncio.wait({asking}, timeout=end_s - time.perf_counter())
+            sample.cpu_s = cpu_s() - before_s
+            async with asyncio.timeout(LAST_ANSWERS_S):
+                await asking
+        finally:
+            asking.cancel()
     return sample
 
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Rests the garbage collector, which would walk through all that torch brought, meanwhile."""
+    """Disables the garbage collector, which would traverse all objects of torch."""
     gc.disable()
     try:
         yield
@@ -109,8 +118,13 @@ def without_collector() -> Iterator[None]:
         gc.enable()
 
 
+def endless(contents: list[bytes]) -> Iterator[bytes]:
+    """Repeats the pictures forever."""
+    return itertools.cycle(contents)
+
+
 def encoder(model: str, version: str = "") -> Encode:
-    """Returns what makes a picture a gRPC request; each picture is encoded once."""
+    """Returns a function that encodes a picture as a gRPC request. Caches each picture."""
     options = classify_pb2.ClassifyOptions(model=model, version=version, no_cache=True)
 
     @cache
@@ -121,7 +135,7 @@ def encoder(model: str, version: str = "") -> Encode:
 
 
 def authorization(key: str) -> tuple[tuple[str, str], ...]:
-    """Returns the metadata of a call with the key."""
+    """Returns the metadata of a call with an API key."""
     return (("authorization", f"Bearer {key}"),)
 
 
@@ -129,15 +143,16 @@ def authorization(key: str) -> tuple[tuple[str, str], ...]:
 async def grpc_clients(
     address: str, key: str, model: str, count: int, *, version: str = "", connections: int = 1
 ) -> AsyncIterator[list[Ask]]:
-    """Yields clients that share connections.
+    """Yields gRPC clients.
 
     Args:
-        address: of a server or a gateway.
-        key: an API key.
-        model: its name.
-        count: how many clients.
-        version: of the model; empty for the one that the server would take.
-        connections: one is what a program's tasks share; as many as clients, many programs.
+        address: address of a server or a gateway.
+        key: API key.
+        model: name of the model.
+        count: number of clients.
+        version: version of the model; empty for the server's choice.
+        connections: number of connections that the clients share. 1 is like the tasks of one
+            program, `count` like separate programs.
     """
     headers, encode = authorization(key), encoder(model, version)
     framed = cache(lambda content: message(encode(content)))
@@ -145,11 +160,11 @@ async def grpc_clients(
         asks = []
         for _ in range(connections):
             connection = await stack.enter_async_context(connected(address, CLASSIFY, headers))
-            asks.append(_calling(connection, framed))
+            asks.append(_grpc_client(connection, framed))
         yield [asks[n % connections] for n in range(count)]
 
 
-def _calling(connection: Connection, framed: Encode) -> Ask:
+def _grpc_client(connection: Connection, framed: Encode) -> Ask:
     read = classify_pb2.ClassifyResponse.FromString
 
     async def ask(content: bytes) -> int:
@@ -162,9 +177,9 @@ def _calling(connection: Connection, framed: Encode) -> Ask:
 async def rest_clients(
     address: str, key: str, model: str, count: int, *, as_json: bool
 ) -> AsyncIterator[list[Ask]]:
-    """Yields clients with a kept-alive HTTP/1.1 connection each."""
+    """Yields REST clients with one keep-alive connection each."""
     path = "/v1/classify" if as_json else f"/v1/classify?model={model}&no_cache=true"
-    kind = "application/json" if as_json else "image/jpeg"
+    media_type = "application/json" if as_json else "image/jpeg"
 
     @cache
     def encode(content: bytes) -> bytes:
@@ -173,7 +188,7 @@ async def rest_clients(
             options = {"model": model, "no_cache": True}
             image = base64.b64encode(content).decode()
             body = json.dumps({"image": image, "options": options}).encode()
-        return http_request(path, kind, body, f"authorization: Bearer {key}\r\n")
+        return http_request(path, media_type, body, f"authorization: Bearer {key}\r\n")
 
     def read(body: bytes) -> int:
         return int(json.loads(body)["timing"]["batch_size"])
@@ -182,9 +197,9 @@ async def rest_clients(
         yield asks
 
 
-def http_request(path: str, kind: str, body: bytes, headers: str = "") -> bytes:
-    """Returns a POST of the body; each of `headers` ends its line."""
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-type: {kind}\r\n"
+def http_request(path: str, media_type: str, body: bytes, headers: str = "") -> bytes:
+    """Returns an HTTP/1.1 POST request. Each of the extra headers ends with CRLF."""
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-type: {media_type}\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -192,18 +207,18 @@ def http_request(path: str, kind: str, body: bytes, headers: str = "") -> bytes:
 async def http_clients(
     address: str, count: int, encode: Encode, read: Read
 ) -> AsyncIterator[list[Ask]]:
-    """Yields clients with a kept-alive HTTP/1.1 connection each."""
+    """Yields HTTP/1.1 clients with one keep-alive connection each."""
     host, port = address.split(":")
     async with AsyncExitStack() as stack:
         asks = []
         for _ in range(count):
             reader, writer = await asyncio.open_connection(host, int(port))
             stack.callback(writer.close)
-            asks.append(_asking(reader, writer, encode, read))
+            asks.append(_http_client(reader, writer, encode, read))
         yield asks
 
 
-def _asking(
+def _http_client(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, encode: Encode, read: Read
 ) -> Ask:
     async def ask(content: bytes) -> int:
@@ -218,6 +233,20 @@ def _asking(
     return ask
 
 
-def endless(contents: list[bytes]) -> Iterator[bytes]:
-    """Returns the pictures over and over."""
-    return itertools.cycle(contents)
+async def batch_speed(
+    client: AsyncImageCategorizationClient, model: str, contents: Sequence[bytes], seconds: float
+) -> float:
+    """Runs a batch that takes about `seconds`. Returns its images per second, without the upload.
+
+    Raises:
+        OperatorError: an image failed.
+    """
+    count = round(seconds * BATCH_IMAGES_PER_S)
+    pictures = itertools.islice(itertools.cycle(contents), count)
+    sources = [(f"{number}.jpg", content) for number, content in enumerate(pictures)]
+    batch = await client.submit_batch(sources, model=model, no_cache=True)
+    async for current in client.watch_batch(batch.batch_id):
+        batch = current
+    if batch.succeeded_count != count or not batch.start_time or not batch.end_time:
+        raise OperatorError(f"The batch failed: {batch}.")
+    return count / (batch.end_time - batch.start_time).total_seconds()

@@ -1,10 +1,11 @@
-"""Pictures and a model for measuring: made here, so that every machine measures the same."""
+"""Pictures and a model to measure with, the same on every machine."""
 
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+
+from image_categorizer_server.inference.images.decode import encode_jpeg
+from image_categorizer_server.inference.packaging.untrained import write_mobilenet_v2
 
 MODEL = "mobilenet_v2"
 WIDTH_PX, HEIGHT_PX = 500, 375
@@ -13,12 +14,12 @@ QUALITY = 87
 
 
 def pictures() -> list[bytes]:
-    """Returns JPEGs whose detail falls off with frequency as a photograph's does (Field 1987)."""
+    """Returns JPEGs with the amplitude spectrum of photographs, 1/f (Field 1987)."""
     random = np.random.default_rng(0)
-    return [_jpeg(random) for _ in range(PICTURES)]
+    return [_picture(random) for _ in range(PICTURES)]
 
 
-def _jpeg(random: np.random.Generator) -> bytes:
+def _picture(random: np.random.Generator) -> bytes:
     rows, columns = np.fft.fftfreq(HEIGHT_PX)[:, None], np.fft.rfftfreq(WIDTH_PX)[None]
     falloff = 1 / np.maximum(np.hypot(rows, columns), 1 / WIDTH_PX)
     channels = []
@@ -29,22 +30,9 @@ def _jpeg(random: np.random.Generator) -> bytes:
     # Photographs vary far less in colour than in brightness.
     grey = np.mean(channels, 0, keepdims=True)
     pixels = (0.75 * grey + 0.25 * np.stack(channels)).clip(0, 255).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.transpose(1, 2, 0)).save(buffer, "JPEG", quality=QUALITY)
-    return buffer.getvalue()
+    return encode_jpeg(pixels.transpose(1, 2, 0), QUALITY)
 
 
 def write_model(folder: Path) -> None:
-    """Writes MobileNetV2 with random weights as a Hugging Face folder: as fast as a trained one."""
-    import torch
-    from transformers import (
-        MobileNetV2Config,
-        MobileNetV2ForImageClassification,
-        MobileNetV2ImageProcessorPil,
-    )
-
-    torch.manual_seed(0)
-    labels = {index: f"category {index}" for index in range(1000)}
-    network = MobileNetV2ForImageClassification(MobileNetV2Config(id2label=labels))
-    network.save_pretrained(folder)
-    MobileNetV2ImageProcessorPil().save_pretrained(folder)
+    """Writes MobileNetV2 with random weights, which runs as fast as a trained one."""
+    write_mobilenet_v2(folder, categories=1000)

@@ -1,12 +1,12 @@
-"""The raw limit: decode, preprocess and ONNX Runtime, with nothing around them.
+"""The raw limit: decoding, preprocessing and ONNX Runtime without a server around them.
 
-A process of its own, so that its memory and its threads are its own too.  Each line on standard
-input, `CLIENTS SECONDS`, is answered by one line of JSON on standard output:
+Runs in a process of its own, so that its memory and threads can be measured. Each line
+`CLIENTS SECONDS` on standard input is answered with a line of JSON on standard output:
 
     python -m image_categorizer_server.bench.raw MODEL_FOLDER ONNX_FILE
 
-As many threads as the server has runners each take one picture after the other through decoding and
-the model: no queue, no hand-over between threads, nothing to wait for.
+There are as many threads as the server has runners. Each takes one picture after the other through
+decoding and the model, without queues and without handing work to another thread.
 """
 
 import itertools
@@ -37,7 +37,7 @@ def main() -> None:
     contents = itertools.cycle(pictures())
 
     def runner(end_s: float) -> list[float]:
-        """Returns the milliseconds of each picture until `end_s`."""
+        """Classifies pictures until `end_s`. Returns the milliseconds that each took."""
         times_ms = []
         while (start_s := time.perf_counter()) < end_s:
             runtime.predict([preprocessor.prepare(next(contents)).array])

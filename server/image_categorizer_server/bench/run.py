@@ -1,21 +1,21 @@
-"""Runs a real installation beside the raw limit, in rounds that take turns; tells medians."""
+"""Measures an installation and the raw limit in alternating rounds. Reports medians."""
 
 import json
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import psutil
 from image_categorizer import AsyncImageCategorizationClient
 
-from image_categorizer_server.bench.batch import batch_speed
 from image_categorizer_server.bench.load import (
     Ask,
     Sample,
+    batch_speed,
     drive,
     endless,
     grpc_clients,
@@ -25,22 +25,23 @@ from image_categorizer_server.bench.prepare import MODEL, pictures
 from image_categorizer_server.bench.stage import Raw, installation, prepare, raw_limit
 from image_categorizer_server.settings import Settings
 
-MANY = 32
-BATCH = "batch"
-# Many short rounds: on a shared machine the speed drifts from one second to the next.
+MANY_CLIENTS = 32
+RAW, BATCH = "raw", "batch"
+# Many short rounds: on a shared machine, speed drifts from one second to the next.
 ROUNDS = 7
-ALONE_S, TOGETHER_S, WARM_UP_S = 1.0, 3.0, 0.4
+ONE_CLIENT_S, MANY_CLIENTS_S, WARM_UP_S = 1.0, 3.0, 0.4
 Say = Callable[[str], None]
 Clients = Callable[[int], AbstractAsyncContextManager[list[Ask]]]
+Figures = dict[str, float]
 
 
 @dataclass
 class Row:
-    """One way at one number of clients: medians over the rounds."""
+    """One way with one number of clients: medians over the rounds."""
 
     name: str
     clients: int
-    """How many ask at once; 0 where the workers do, for one batch."""
+    """Number of concurrent clients; 0 for a batch, which the workers process."""
     images_per_s: float = 0.0
     ratio_to_raw: float | None = None
     p50_ms: float | None = None
@@ -48,29 +49,16 @@ class Row:
     mean_batch_size: float | None = None
     peak_memory_mb: float | None = None
     cpu_ms_per_image: float | None = None
-    """Core time of the server's process, or of the raw limit's; None where workers use some."""
-
-
-@dataclass
-class _Rounds:
-    row: Row
-    figures: list[dict[str, float]] = field(default_factory=list)
-
-    def settle(self) -> Row:
-        """Fills the row with the medians."""
-        for key in self.figures[0]:
-            middle = max if key == "peak_memory_mb" else statistics.median
-            setattr(self.row, key, round(middle([f[key] for f in self.figures]), 3))
-        return self.row
+    """Core time of the server or of the raw process; None for a batch, which uses workers too."""
 
 
 async def run(settings: Settings, folder: Path | None, say: Say) -> list[Row]:
-    """Returns the table's rows; takes about four minutes.
+    """Returns the rows of the table. Takes about four minutes.
 
     Args:
-        settings: those that the server will run with.
-        folder: a Hugging Face folder to measure in place of MobileNetV2 with random weights.
-        say: takes a line for the person who waits.
+        settings: settings of the server.
+        folder: model to measure, a Hugging Face folder; None for MobileNetV2 with random weights.
+        say: receives progress messages.
 
     Raises:
         OperatorError: the installation does not start.
@@ -80,43 +68,50 @@ async def run(settings: Settings, folder: Path | None, say: Say) -> list[Row]:
         say("Preparing pictures and the model")
         model, onnx = await prepare(data, settings, folder)
         async with installation(data) as (address, key, server), raw_limit(model, onnx) as raw:
-            return await _measure(address, key, f"unix:{data}/run/server.sock", server, raw, say)
+            direct = f"unix:{data}/run/server.sock"
+            ways: dict[str, Clients] = {
+                "gRPC": partial(grpc_clients, direct, key, MODEL),
+                "gRPC through Envoy": partial(grpc_clients, address, key, MODEL),
+                "REST, bytes": partial(rest_clients, address, key, MODEL, as_json=False),
+                "REST, JSON": partial(rest_clients, address, key, MODEL, as_json=True),
+            }
+            async with AsyncImageCategorizationClient(key, address) as client:
+                return await _measure(ways, client, server, raw, say)
 
 
 async def _measure(
-    address: str, key: str, direct: str, server: psutil.Process, raw: Raw, say: Say
+    ways: dict[str, Clients],
+    client: AsyncImageCategorizationClient,
+    server: psutil.Process,
+    raw: Raw,
+    say: Say,
 ) -> list[Row]:
-    ways: dict[str, Clients] = {
-        "gRPC": partial(grpc_clients, direct, key, MODEL),
-        "gRPC through Envoy": partial(grpc_clients, address, key, MODEL),
-        "REST, bytes": partial(rest_clients, address, key, MODEL, as_json=False),
-        "REST, JSON": partial(rest_clients, address, key, MODEL, as_json=True),
-    }
     given = pictures()
     contents = endless(given)
-    whats = [(name, clients) for clients in (1, MANY) for name in ["raw", *ways]]
-    rounds = {what: _Rounds(Row(*what)) for what in [*whats, (BATCH, 0)]}
-    for turn in range(ROUNDS + 1):  # the first warms up and does not count
+    rows = [(name, clients) for clients in (1, MANY_CLIENTS) for name in [RAW, *ways]]
+    rounds: dict[tuple[str, int], list[Figures]] = {row: [] for row in [*rows, (BATCH, 0)]}
+    for turn in range(ROUNDS + 1):  # the first is a warm-up and does not count
         say(f"Round {turn} of {ROUNDS}" if turn else "Warming up")
         for (name, clients), collected in rounds.items():
-            seconds = ALONE_S if clients == 1 or not turn else TOGETHER_S
-            if name == "raw":
+            seconds = ONE_CLIENT_S if clients == 1 or not turn else MANY_CLIENTS_S
+            if name == RAW:
                 figures = await raw(clients, seconds)
             elif name == BATCH:
-                async with AsyncImageCategorizationClient(key, address) as client:
-                    figures = await batch_speed(client, MODEL, given, seconds)
+                figures = {"images_per_s": await batch_speed(client, MODEL, given, seconds)}
             else:
                 async with ways[name](clients) as asks:
                     used_s = partial(cpu_s, server)
                     sample = await drive(asks, contents, seconds, WARM_UP_S, used_s)
-                figures = figures_of(sample, server)
+                figures = _figures_of(sample, server)
             if turn:
-                collected.figures.append(figures)
+                collected.append(figures)
     for (_, clients), collected in rounds.items():
-        of_raw = rounds["raw", clients or MANY].figures
-        for ours, theirs in zip(collected.figures, of_raw, strict=True):
+        of_raw = rounds[RAW, clients or MANY_CLIENTS]
+        for ours, theirs in zip(collected, of_raw, strict=True):
             ours["ratio_to_raw"] = ours["images_per_s"] / theirs["images_per_s"]
-    return [collected.settle() for collected in rounds.values()]
+    return [
+        Row(name, clients, **_medians(collected)) for (name, clients), collected in rounds.items()
+    ]
 
 
 def cpu_s(process: psutil.Process) -> float:
@@ -124,8 +119,7 @@ def cpu_s(process: psutil.Process) -> float:
     return float(sum(process.cpu_times()[:2]))
 
 
-def figures_of(sample: Sample, server: psutil.Process) -> dict[str, float]:
-    """Returns the figures of one round."""
+def _figures_of(sample: Sample, server: psutil.Process) -> Figures:
     percentiles = statistics.quantiles(sample.times_ms, n=100, method="inclusive")
     return {
         "images_per_s": sample.images_per_s,
@@ -137,8 +131,18 @@ def figures_of(sample: Sample, server: psutil.Process) -> dict[str, float]:
     }
 
 
+def _medians(rounds: Sequence[Figures]) -> Figures:
+    """Returns the median of each figure, and the maximum of the memory."""
+    return {
+        key: round(
+            (max if key == "peak_memory_mb" else statistics.median)([f[key] for f in rounds]), 3
+        )
+        for key in rounds[0]
+    }
+
+
 def _peak_memory_mb(process: psutil.Process) -> float:
-    """Returns the most memory that the process held; what it holds now where nobody tells."""
+    """Returns the peak memory of a process. Outside Linux, returns its current memory."""
     status = Path(f"/proc/{process.pid}/status")
     if not status.exists():
         return float(process.memory_info().rss) / 2**20

@@ -1,4 +1,4 @@
-"""What is measured: a model, an installation of our own, the raw limit's process."""
+"""Starts what is measured: a model, an installation, the process of the raw limit."""
 
 import asyncio
 import json
@@ -20,21 +20,22 @@ from image_categorizer_server.inference.packaging.huggingface import Labels, cop
 from image_categorizer_server.settings import Settings
 
 START_S = 120.0
+READY_INTERVAL_S = 0.1
 PROGRAM = [sys.executable, "-m", "image_categorizer_server"]
 Raw = Callable[[int, float], Awaitable[dict[str, float]]]
-"""Measures the raw limit with so many clients for so many seconds."""
+"""Measures the raw limit with a number of clients, for a number of seconds."""
 
 
 async def prepare(data: Path, settings: Settings, folder: Path | None) -> tuple[Path, Path]:
-    """Publishes the model to measure; returns its version's folder and its exported network.
+    """Publishes the model to measure. Returns the folder of its version and the exported network.
 
     Args:
-        data: the installation's folder.
-        settings: ours.
+        data: data folder of the installation.
+        settings: settings of the server.
         folder: a Hugging Face folder; None for MobileNetV2 with random weights.
 
     Raises:
-        OperatorError: ONNX Runtime cannot run it.
+        OperatorError: ONNX Runtime cannot run the model.
     """
     repository = Repository(data / "models")
     if folder is None:
@@ -44,34 +45,34 @@ async def prepare(data: Path, settings: Settings, folder: Path | None) -> tuple[
         manifest = copy_model(folder, incoming, Labels(MODEL, 1))
         model = repository.publish(incoming, manifest)
     models = settings.models
-    file, verdict = await ensure_export(model, manifest, models.cache_path, models.export_timeout_s)
-    if not verdict.accepted:
-        raise OperatorError(f"The model cannot be measured with ONNX Runtime: {verdict.reason}.")
+    file, export = await ensure_export(model, manifest, models.cache_path, models.export_timeout_s)
+    if not export.accepted:
+        raise OperatorError(f"ONNX Runtime cannot run the model: {export.reason}.")
     return model, file
 
 
 @asynccontextmanager
 async def installation(data: Path) -> AsyncIterator[tuple[str, str, psutil.Process]]:
-    """Runs `up`; yields its address, an admin key, and the server's process.
+    """Runs `up`. Yields its address, an admin key and the server's process.
 
     Raises:
         OperatorError: it does not start.
     """
     port = free_port()
     environment = {**os.environ, "MODEL_PATH": str(data / "models")}
-    words = [*PROGRAM, "up", "--port", str(port), "--data", str(data)]
+    command = [*PROGRAM, "up", "--port", str(port), "--data", str(data)]
     log = data / "up.log"
     with log.open("w") as output:
-        up = await asyncio.create_subprocess_exec(*words, stderr=output, env=environment)
+        up = await asyncio.create_subprocess_exec(*command, stderr=output, env=environment)
     try:
         deadline_s = time.monotonic() + START_S
         while "Try it" not in log.read_text():
             if up.returncode is not None or time.monotonic() > deadline_s:
                 raise OperatorError(f"The installation did not start.\n{log.read_text()}")
-            await asyncio.sleep(0.1)
-        key = next(w for w in log.read_text().split() if w.startswith("ic_"))
+            await asyncio.sleep(READY_INTERVAL_S)
+        key = next(word for word in log.read_text().split() if word.startswith("ic_"))
         processes = json.loads((data / "run" / "processes.json").read_text())
-        server = next(p["pid"] for p in processes if p["name"] == "server")
+        server = next(process["pid"] for process in processes if process["name"] == "server")
         yield f"127.0.0.1:{port}", key, psutil.Process(server)
     finally:
         if up.returncode is None:
@@ -81,12 +82,10 @@ async def installation(data: Path) -> AsyncIterator[tuple[str, str, psutil.Proce
 
 @asynccontextmanager
 async def raw_limit(model: Path, onnx: Path) -> AsyncIterator[Raw]:
-    """Runs the raw limit's process; yields what asks it for one round."""
-    words = [sys.executable, "-m", "image_categorizer_server.bench.raw"]
+    """Runs the process of the raw limit. Yields a function that runs one round."""
+    command = [sys.executable, "-m", "image_categorizer_server.bench.raw", str(model), str(onnx)]
     process = await asyncio.create_subprocess_exec(
-        *(*words, str(model), str(onnx)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -105,7 +104,7 @@ async def raw_limit(model: Path, onnx: Path) -> AsyncIterator[Raw]:
 
 
 def free_port() -> int:
-    """Returns a port of 127.0.0.1 that nobody listens on just now."""
+    """Returns a port of 127.0.0.1 that no program listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -220,6 +220,13 @@ def encode_png(array: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
+def encode_jpeg(array: NDArray[np.uint8], quality: int) -> bytes:
+    """Returns uint8 (H, W, 3) as a JPEG file."""
+    file = io.BytesIO()
+    Image.fromarray(array, "RGB").save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
 def orientation_of(image: Image.Image) -> Image.Transpose | None:
     """Returns how to turn the image so that it stands as its EXIF says; None where it stands so."""
     try:
