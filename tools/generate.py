@@ -4,6 +4,7 @@ googleapis-common-protos   ─▶ proto/google/      what our protos import: pro
 proto/image_categorizer/** ─▶ clients/python/image_categorizer/v1/   typed stubs
                            ─▶ gateway/descriptor.binpb   what Envoy transcodes by
                            ─▶ gateway/openapi.yaml       the REST reference (tools/openapi.py)
+                           ─▶ docs/{errors,roles}.md     tables (tools/reference.py)
 """
 
 import argparse
@@ -23,6 +24,7 @@ PROTO = ROOT / "proto"
 STUBS = Path("clients/python/image_categorizer/v1")
 DESCRIPTOR = Path("gateway/descriptor.binpb")
 OPENAPI = Path("gateway/openapi.yaml")
+PAGES = (Path("docs/errors.md"), Path("docs/roles.md"))
 GOOGLEAPIS = Path(google.api.annotations_pb2.__file__).resolve().parents[2]
 # Without error_details in the set Envoy answers errors with an empty body.
 ERROR_PROTOS = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
@@ -30,6 +32,7 @@ VENDORED = [
     "google/api/annotations.proto",
     "google/api/http.proto",
     "google/api/httpbody.proto",
+    "google/rpc/code.proto",
     *ERROR_PROTOS,
 ]
 
@@ -54,6 +57,9 @@ def generate(root: Path) -> None:
     (root / STUBS / "__init__.py").write_text(
         '"""Generated from proto/image_categorizer/v1; do not edit."""\n'
     )
+    # Imported here: it registers our options, which the stubs just written declare.
+    from reference import pages
+
     described = root / ".descriptor-with-comments"
     protoc(
         "--include_imports",
@@ -65,6 +71,9 @@ def generate(root: Path) -> None:
     files = FileDescriptorSet.FromString(described.read_bytes())
     described.unlink()
     (root / OPENAPI).write_text(openapi_document(files))
+    (root / "docs").mkdir(exist_ok=True)
+    for path, text in zip(PAGES, pages(files), strict=True):
+        (root / path).write_text(text)
     for file in files.file:
         file.ClearField("source_code_info")
     (root / DESCRIPTOR).write_bytes(files.SerializeToString(deterministic=True))
@@ -73,7 +82,9 @@ def generate(root: Path) -> None:
 def stale_files(fresh: Path) -> list[str]:
     """Returns the generated files that differ from those below `fresh`."""
     stale = [f"proto/{name}" for name in VENDORED if not same(GOOGLEAPIS / name, PROTO / name)]
-    stale += [str(path) for path in (DESCRIPTOR, OPENAPI) if not same(fresh / path, ROOT / path)]
+    stale += [
+        str(path) for path in (DESCRIPTOR, OPENAPI, *PAGES) if not same(fresh / path, ROOT / path)
+    ]
     names = {p.name for folder in (fresh, ROOT) for p in (folder / STUBS).glob("*.py*")}
     return stale + [
         str(STUBS / name)

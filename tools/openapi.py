@@ -74,12 +74,18 @@ def bindings(files: FileDescriptorSet) -> Iterator[Binding]:
         comments = Comments(file)
         for s, service in enumerate(file.service):
             for m, method in enumerate(service.method):
-                rule = method.options.Extensions[annotations_pb2.http]
-                verb = rule.WhichOneof("pattern")
+                verb, path = http_rule(method)
                 if verb:
                     text = comments.text(6, s, 2, m)
-                    path = getattr(rule, verb)
-                    yield Binding(method, service.name, verb, path, rule.body, text)
+                    body = method.options.Extensions[annotations_pb2.http].body
+                    yield Binding(method, service.name, verb, path, body, text)
+
+
+def http_rule(method: MethodDescriptorProto) -> tuple[str, str]:
+    """Returns the HTTP method and the path of an RPC; both empty where it has none."""
+    rule = method.options.Extensions[annotations_pb2.http]
+    verb = rule.WhichOneof("pattern") or ""
+    return verb, getattr(rule, verb) if verb else ""
 
 
 class Paths:

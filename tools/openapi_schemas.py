@@ -68,8 +68,12 @@ Messages = dict[str, tuple[DescriptorProto, Comments, int]]
 
 
 def files_of_ours(files: FileDescriptorSet) -> list[FileDescriptorProto]:
-    """Returns the files of our own package."""
-    return [file for file in files.file if file.package.startswith("image_categorizer.")]
+    """Returns the files of our own package, without the one that only declares options."""
+    return [
+        file
+        for file in files.file
+        if file.package.startswith("image_categorizer.") and not file.name.endswith("options.proto")
+    ]
 
 
 def messages(files: FileDescriptorSet) -> Messages:

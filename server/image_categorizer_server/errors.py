@@ -1,4 +1,4 @@
-"""Every error that a caller can meet, and the one that a person at the command line can.
+"""The errors that callers see. All are expected; anything else raised is a bug.
 
     CategorizerError
     ├─ Unauthenticated         UNAUTHENTICATED
@@ -26,7 +26,7 @@
     │   ├─ BatchRunning            BATCH_RUNNING
     │   └─ WebhookDisabled         WEBHOOK_DISABLED
     ├─ QuotaExceeded           RESOURCE_EXHAUSTED    QUOTA_EXCEEDED
-    ├─ Unavailable             UNAVAILABLE, and when to try again
+    ├─ Unavailable             UNAVAILABLE, with the delay before a retry
     │   ├─ Overloaded              QUEUE_FULL
     │   ├─ DeadlineUnreachable     DEADLINE_UNREACHABLE
     │   ├─ ModelFailing            MODEL_FAILING
@@ -36,11 +36,12 @@
     ├─ DeadlineExceeded        DEADLINE_EXCEEDED     DEADLINE_EXCEEDED
     ├─ ItemKilledWorkers       INTERNAL              ITEM_KILLED_WORKERS
     ├─ ItemKilledServers       INTERNAL              ITEM_KILLED_SERVERS
-    └─ (all else)              INTERNAL              INTERNAL: our bug
-    OperatorError              never crosses the wire; the command line prints it and exits with 1
+    └─ (anything else)         INTERNAL              INTERNAL: a bug
+    OperatorError              never sent; the command line prints it and exits with 1
 
-`rpc/interceptors.py` turns the tree into `google.rpc.Status`; the SDK turns that back into classes
-of the same names.  Messages are written for the caller and hold nothing from inside.
+`ErrorReason` in proto/image_categorizer/v1/errors.proto describes each reason for callers.
+`rpc/status.py` converts an error to `google.rpc.Status`; the SDK converts that to a class of the
+same name.  Messages are written for callers and reveal nothing internal.
 """
 
 from collections.abc import Sequence
@@ -48,12 +49,12 @@ from typing import ClassVar
 
 
 class CategorizerError(Exception):
-    """Expected: the root of all that a caller may be told."""
+    """The root of all errors that callers see."""
 
     status: ClassVar[str] = "INTERNAL"
     """Name of the gRPC status code."""
     reason: ClassVar[str] = "INTERNAL"
-    """`google.rpc.ErrorInfo.reason`: stable, for programs to act on."""
+    """The `google.rpc.ErrorInfo.reason`: the name of an `ErrorReason`."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -61,31 +62,31 @@ class CategorizerError(Exception):
 
 
 class Unauthenticated(CategorizerError):
-    """Expected: who calls is not known."""
+    """The caller cannot be identified."""
 
     status = "UNAUTHENTICATED"
     reason = "CREDENTIALS_INVALID"
 
 
 class CredentialsMissing(Unauthenticated):
-    """Expected: the call carries no credentials."""
+    """The call carries no credentials."""
 
     reason = "CREDENTIALS_MISSING"
 
 
 class CredentialsInvalid(Unauthenticated):
-    """Expected: the credentials are malformed, unknown, revoked or expired; not told which."""
+    """The credentials are malformed, unknown, revoked or expired. Callers do not learn which."""
 
 
 class RoleInsufficient(CategorizerError):
-    """Expected: the caller is known but its role may not do this."""
+    """The caller's role does not permit the RPC."""
 
     status = "PERMISSION_DENIED"
     reason = "ROLE_INSUFFICIENT"
 
 
 class InvalidRequest(CategorizerError):
-    """Expected: fields are wrong; `violations` holds a (field, description) for each."""
+    """Fields are invalid. `violations` holds a (field, description) for each."""
 
     status = "INVALID_ARGUMENT"
     reason = "FIELD_INVALID"
@@ -101,131 +102,131 @@ class InvalidRequest(CategorizerError):
 
 
 class UndecodableImage(InvalidRequest):
-    """Expected: the bytes are no image, or a damaged one."""
+    """The bytes are not an image, or the image is damaged."""
 
     reason = "IMAGE_UNDECODABLE"
 
 
 class UnsupportedFormat(InvalidRequest):
-    """Expected: an image, but of a format or colour mode that is not read."""
+    """The format or color mode of the image is not supported."""
 
     reason = "IMAGE_FORMAT_UNSUPPORTED"
 
 
 class ImageTooLarge(InvalidRequest):
-    """Expected: more bytes than allowed."""
+    """The encoded image has too many bytes."""
 
     reason = "IMAGE_TOO_LARGE"
 
 
 class TooManyPixels(InvalidRequest):
-    """Expected: more pixels than allowed, or a shape that no photograph has."""
+    """The image has too many pixels, or an extreme shape."""
 
     reason = "IMAGE_TOO_MANY_PIXELS"
 
 
 class UnclassifiableImage(InvalidRequest):
-    """Expected: it can be read, but the model fails on it where it answers for others."""
+    """The model fails on this image while it works for others."""
 
     reason = "IMAGE_UNCLASSIFIABLE"
 
 
 class ImageUnreachable(InvalidRequest):
-    """Expected: an image that is given by its URI cannot be fetched; not told from where or why."""
+    """The image at a URI cannot be fetched. Callers do not learn why."""
 
     reason = "IMAGE_UNREACHABLE"
 
 
 class BatchTooLarge(InvalidRequest):
-    """Expected: more items, or more bytes, than one batch may have."""
+    """The batch has too many items or bytes."""
 
     reason = "BATCH_TOO_LARGE"
 
 
 class NotFound(CategorizerError):
-    """Expected: what the request names does not exist, or is not the caller's."""
+    """The request names something that does not exist or belongs to another tenant."""
 
     status = "NOT_FOUND"
     reason = "NOT_FOUND"
 
 
 class ModelNotFound(NotFound):
-    """Expected: no such model, or no such version of it."""
+    """No such model, or no such version of it."""
 
     reason = "MODEL_NOT_FOUND"
 
 
 class CategoryNotFound(NotFound):
-    """Expected: the model has no such category."""
+    """The model has no such category."""
 
     reason = "CATEGORY_NOT_FOUND"
 
 
 class BatchNotFound(NotFound):
-    """Expected: no such batch, or it is another tenant's; not told which."""
+    """No such batch, or it belongs to another tenant. Callers do not learn which."""
 
     reason = "BATCH_NOT_FOUND"
 
 
 class WebhookNotFound(NotFound):
-    """Expected: no such webhook, or it is another tenant's; not told which."""
+    """No such webhook, or it belongs to another tenant. Callers do not learn which."""
 
     reason = "WEBHOOK_NOT_FOUND"
 
 
 class DeliveryNotFound(NotFound):
-    """Expected: the webhook has no such delivery."""
+    """The webhook has no such delivery."""
 
     reason = "DELIVERY_NOT_FOUND"
 
 
 class RequestIdReused(CategorizerError):
-    """Expected: another batch was created with this request id."""
+    """Another batch was created with this request id."""
 
     status = "ALREADY_EXISTS"
     reason = "REQUEST_ID_REUSED"
 
 
 class FailedPrecondition(CategorizerError):
-    """Expected: not in the state that things are in; someone has to change that first."""
+    """The system is not in the state that the operation requires."""
 
     status = "FAILED_PRECONDITION"
     reason = "FAILED_PRECONDITION"
 
 
 class ModelFailed(FailedPrecondition):
-    """Expected: the version does not answer, or cannot be loaded."""
+    """The model version cannot be loaded, or it is not serving."""
 
     reason = "MODEL_FAILED"
 
 
 class ModelInUse(FailedPrecondition):
-    """Expected: the version is what other requests rely on."""
+    """Requests depend on the model version."""
 
     reason = "MODEL_IN_USE"
 
 
 class BatchRunning(FailedPrecondition):
-    """Expected: the batch has not ended."""
+    """The batch has not ended."""
 
     reason = "BATCH_RUNNING"
 
 
 class WebhookDisabled(FailedPrecondition):
-    """Expected: the webhook is not told; enable it first."""
+    """The webhook is disabled."""
 
     reason = "WEBHOOK_DISABLED"
 
 
 class QuotaExceeded(CategorizerError):
-    """Expected: the tenant has as many of these as it may."""
+    """The tenant has the maximum number of these resources."""
 
     status = "RESOURCE_EXHAUSTED"
     reason = "QUOTA_EXCEEDED"
 
 
 class Unavailable(CategorizerError):
-    """Expected: not now; the same request may succeed after `retry_after_s` seconds."""
+    """Temporarily unavailable. A retry may succeed after `retry_after_s` seconds."""
 
     status = "UNAVAILABLE"
     reason = "UNAVAILABLE"
@@ -236,59 +237,59 @@ class Unavailable(CategorizerError):
 
 
 class Overloaded(Unavailable):
-    """Expected: as many images wait as may."""
+    """The queue of images is full."""
 
     reason = "QUEUE_FULL"
 
 
 class DeadlineUnreachable(Unavailable):
-    """Expected: so much waits before it that the answer would come after the deadline."""
+    """The queue is so long that the deadline would pass before the answer is ready."""
 
     reason = "DEADLINE_UNREACHABLE"
 
 
 class ModelFailing(Unavailable):
-    """Expected: the model fails on every image; it is loaded anew if it goes on."""
+    """The model fails on every image. The server reloads it."""
 
     reason = "MODEL_FAILING"
 
 
 class ModelLoading(Unavailable):
-    """Expected: the model exists and is being warmed up."""
+    """The model exists but is still loading."""
 
     reason = "MODEL_LOADING"
 
 
 class Draining(Unavailable):
-    """Expected: this server is stopping; another one answers."""
+    """The server is shutting down. Another one answers."""
 
     reason = "DRAINING"
 
 
 class DependencyDown(Unavailable):
-    """Expected: a part that the request needs, such as the database, does not answer."""
+    """A component that the request needs, such as the database, does not respond."""
 
     reason = "DEPENDENCY_DOWN"
 
 
 class DeadlineExceeded(CategorizerError):
-    """Expected: the caller's deadline, or the server's own, passed first."""
+    """The caller's deadline, or the server's own, passed first."""
 
     status = "DEADLINE_EXCEEDED"
     reason = "DEADLINE_EXCEEDED"
 
 
 class ItemKilledWorkers(CategorizerError):
-    """Expected: of one item of a batch; the process that worked on it died, time and again."""
+    """Of a batch item: workers crashed repeatedly while they processed it."""
 
     reason = "ITEM_KILLED_WORKERS"
 
 
 class ItemKilledServers(CategorizerError):
-    """Expected: of one item of a batch; the server died while it had it, time and again."""
+    """Of a batch item: servers crashed repeatedly while they classified it."""
 
     reason = "ITEM_KILLED_SERVERS"
 
 
 class OperatorError(Exception):
-    """Expected: what the person at the command line can mend; one sentence says how."""
+    """A problem that the person at the command line can solve. One sentence says how."""

@@ -113,7 +113,7 @@ async def test_a_request_without_an_image_is_refused(server):
 async def test_roles_are_kept(server):
     async with await server.client(Role.VIEWER) as client:
         assert [m.name for m in await client.list_models()] == ["starter"]
-        with pytest.raises(RoleInsufficient, match="takes 'classifier'"):
+        with pytest.raises(RoleInsufficient, match="requires 'classifier'"):
             await client.classify_image(PICTURE)
 
 

@@ -165,7 +165,7 @@ async def test_orders_about_models_are_an_admins_to_give(server):
             client.unload_model("tiny", "1"),
             client.set_model_alias("tiny", "stable", "1"),
         ):
-            with pytest.raises(RoleInsufficient, match="takes 'admin'"):
+            with pytest.raises(RoleInsufficient, match="requires 'admin'"):
                 await order
         assert (await client.get_model("tiny")).version == "2"
 

@@ -5,8 +5,9 @@ import image_categorizer
 import image_categorizer.errors as sdk
 import image_categorizer_server.errors as ours
 import pytest
-from google.rpc import error_details_pb2
+from google.rpc import code_pb2, error_details_pb2
 from image_categorizer.statuses import from_rpc_error
+from image_categorizer.v1 import errors_pb2, options_pb2
 from image_categorizer_server.rpc import convert
 
 
@@ -17,18 +18,47 @@ def tree(root):
 
 
 OURS = list(tree(ours.CategorizerError))
+DECLARED = {
+    value.name: value.GetOptions().Extensions[options_pb2.error]
+    for value in errors_pb2.ErrorReason.DESCRIPTOR.values
+    if value.number
+}
 
 
 @pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
-def test_every_error_has_a_status_a_reason_and_a_place_in_the_drawing(kind):
+def test_every_error_has_the_status_of_its_reason_and_a_place_in_the_tree_of_the_docstring(kind):
+    assert code_pb2.Code.Name(DECLARED[kind.reason].code) == kind.status
     assert kind.status in grpc.StatusCode.__members__
-    assert kind.reason == kind.reason.upper()
     assert kind.__name__ in ours.__doc__
     assert kind.reason in ours.__doc__ or kind in (ours.NotFound, ours.Unavailable)
 
 
+def test_every_reason_has_an_error_here_or_is_the_gateway_s():
+    from_gateway = {name for name, status in DECLARED.items() if status.from_gateway}
+    assert set(DECLARED) - from_gateway == {kind.reason for kind in OURS}
+    assert from_gateway == {"ROUTE_NOT_FOUND", "METHOD_NOT_ALLOWED", "RATE_LIMITED"}
+
+
+def test_every_reason_states_its_http_status_as_the_gateway_converts_it():
+    converted = {
+        "INVALID_ARGUMENT": 400,
+        "FAILED_PRECONDITION": 400,
+        "UNAUTHENTICATED": 401,
+        "PERMISSION_DENIED": 403,
+        "NOT_FOUND": 404,
+        "ALREADY_EXISTS": 409,
+        "RESOURCE_EXHAUSTED": 429,
+        "INTERNAL": 500,
+        "UNAVAILABLE": 503,
+        "DEADLINE_EXCEEDED": 504,
+    }
+    for name, status in DECLARED.items():
+        code = code_pb2.Code.Name(status.code)
+        assert status.http_status[0] == (405 if code == "UNIMPLEMENTED" else converted[code]), name
+
+
 @pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
-def test_every_error_has_a_twin_of_the_same_name_and_parents(kind):
+def test_the_sdk_has_a_class_of_the_same_name_and_parents(kind):
     twin = getattr(sdk, kind.__name__)
     assert [c.__name__ for c in twin.__mro__] == [c.__name__ for c in kind.__mro__]
     assert twin.__name__ in sdk.__doc__
@@ -76,7 +106,7 @@ class Failed(grpc.RpcError, grpc.Call):
 
 
 @pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
-def test_every_error_arrives_as_its_twin(kind):
+def test_every_error_arrives_as_the_class_of_the_same_name(kind):
     status = convert.status(kind("a message"))
     arrived = from_rpc_error(Failed(status, **{"x-request-id": "r1"}))
     leaf = kind.reason not in ("UNAVAILABLE", "NOT_FOUND", "CREDENTIALS_INVALID")

@@ -6,7 +6,7 @@ The one place that turns exceptions into statuses; nothing from inside reaches a
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import grpc
 from google.protobuf.message import Message
 
-from image_categorizer_server.access.roles import authorize, is_public
+from image_categorizer_server.access.roles import RpcAccess, authorize
 from image_categorizer_server.backend import Backend
 from image_categorizer_server.domain.audit import Actor, current_actor
 from image_categorizer_server.errors import (
@@ -44,8 +44,15 @@ FOREIGN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 class Edge(grpc.aio.ServerInterceptor):
     """Wraps every call of our own services."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, access: Mapping[str, RpcAccess]) -> None:
+        """Prepares to wrap calls.
+
+        Args:
+            backend: for credentials, settings, and whether the server stops.
+            access: who may call each RPC, by its path.
+        """
         self._backend = backend
+        self._access = access
         self._logs_calls = backend.settings.log_level == "DEBUG"
         self._handlers: dict[str, Handler] = {}
 
@@ -176,7 +183,7 @@ class Edge(grpc.aio.ServerInterceptor):
         current_call.get().deadline_s = time.monotonic() + within_s
         try:
             async with asyncio.timeout(within_s) as deadline:
-                if not is_public(method):
+                if self._access[method].required_role is not None:
                     await self._admit(method, headers)
                 return await behaviour(request, context)
         except TimeoutError:
@@ -188,7 +195,7 @@ class Edge(grpc.aio.ServerInterceptor):
         if self._backend.refusing.is_set():
             raise Draining("this server is stopping")
         principal = await self._backend.authenticator.authenticate(headers.get("authorization"))
-        authorize(principal, method)
+        authorize(principal, self._access[method])
         call = current_call.get()
         call.principal = principal
         current_actor.set(Actor(principal.key_id, call.request_id))

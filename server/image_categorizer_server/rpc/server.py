@@ -11,14 +11,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from image_categorizer.v1 import (
-    admin_pb2,
     admin_pb2_grpc,
-    batch_pb2,
     batch_pb2_grpc,
-    classify_pb2,
     classify_pb2_grpc,
-    health_pb2,
-    metadata_pb2,
     metadata_pb2_grpc,
 )
 from image_categorizer.v1 import (
@@ -35,6 +30,7 @@ from image_categorizer_server.rpc.classify import ClassifyServicer
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.interceptors import Edge
 from image_categorizer_server.rpc.model import MetadataServicer
+from image_categorizer_server.rpc.services import access_by_method, our_services
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.telemetry import get_log
 
@@ -45,11 +41,6 @@ MOST_STREAMS = 1000
 ARRIVED_S = 0.2
 # Objects made and kept until the youngest are looked through; a call's own go without that.
 COLLECT_AFTER = 10_000
-SERVICES = tuple(
-    descriptor.full_name
-    for module in (classify_pb2, batch_pb2, metadata_pb2, admin_pb2, health_pb2)
-    for descriptor in module.DESCRIPTOR.services_by_name.values()
-)
 
 
 def build_server(
@@ -64,8 +55,9 @@ def build_server(
         shares_port: whether other processes may listen on the same port.
     """
     settings = backend.settings
+    services = our_services()
     server = grpc.aio.server(
-        interceptors=[Edge(backend)],
+        interceptors=[Edge(backend, access_by_method(services))],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_concurrent_streams", MOST_STREAMS),
@@ -83,8 +75,9 @@ def build_server(
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.server.reflection:
+        names = [service.full_name for service in services]
         reflection.enable_server_reflection(
-            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+            (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
     return server, health_servicer
 

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from image_categorizer.v1 import options_pb2 as image__categorizer_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!image_categorizer/v1/health.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\"\x14\n\x12GetLivenessRequest\"#\n\x13GetLivenessResponse\x12\x0c\n\x04live\x18\x01 \x01(\x08\"\x15\n\x13GetReadinessRequest\"7\n\x14GetReadinessResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x02 \x03(\t2\x83\x02\n\rHealthService\x12w\n\x0bGetLiveness\x12(.image_categorizer.v1.GetLivenessRequest\x1a).image_categorizer.v1.GetLivenessResponse\"\x13\x90\x02\x01\x82\xd3\xe4\x93\x02\n\x12\x08/healthz\x12y\n\x0cGetReadiness\x12).image_categorizer.v1.GetReadinessRequest\x1a*.image_categorizer.v1.GetReadinessResponse\"\x12\x90\x02\x01\x82\xd3\xe4\x93\x02\t\x12\x07/readyzb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!image_categorizer/v1/health.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\"image_categorizer/v1/options.proto\"\x14\n\x12GetLivenessRequest\"#\n\x13GetLivenessResponse\x12\x0c\n\x04live\x18\x01 \x01(\x08\"\x15\n\x13GetReadinessRequest\"7\n\x14GetReadinessResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x02 \x03(\t2\x8b\x02\n\rHealthService\x12{\n\x0bGetLiveness\x12(.image_categorizer.v1.GetLivenessRequest\x1a).image_categorizer.v1.GetLivenessResponse\"\x17\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\n\x12\x08/healthz\x12}\n\x0cGetReadiness\x12).image_categorizer.v1.GetReadinessRequest\x1a*.image_categorizer.v1.GetReadinessResponse\"\x16\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\t\x12\x07/readyzb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +34,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'image_categorizer.v1.health
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HEALTHSERVICE'].methods_by_name['GetLiveness']._loaded_options = None
-  _globals['_HEALTHSERVICE'].methods_by_name['GetLiveness']._serialized_options = b'\220\002\001\202\323\344\223\002\n\022\010/healthz'
+  _globals['_HEALTHSERVICE'].methods_by_name['GetLiveness']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\n\022\010/healthz'
   _globals['_HEALTHSERVICE'].methods_by_name['GetReadiness']._loaded_options = None
-  _globals['_HEALTHSERVICE'].methods_by_name['GetReadiness']._serialized_options = b'\220\002\001\202\323\344\223\002\t\022\007/readyz'
-  _globals['_GETLIVENESSREQUEST']._serialized_start=89
-  _globals['_GETLIVENESSREQUEST']._serialized_end=109
-  _globals['_GETLIVENESSRESPONSE']._serialized_start=111
-  _globals['_GETLIVENESSRESPONSE']._serialized_end=146
-  _globals['_GETREADINESSREQUEST']._serialized_start=148
-  _globals['_GETREADINESSREQUEST']._serialized_end=169
-  _globals['_GETREADINESSRESPONSE']._serialized_start=171
-  _globals['_GETREADINESSRESPONSE']._serialized_end=226
-  _globals['_HEALTHSERVICE']._serialized_start=229
-  _globals['_HEALTHSERVICE']._serialized_end=488
+  _globals['_HEALTHSERVICE'].methods_by_name['GetReadiness']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\t\022\007/readyz'
+  _globals['_GETLIVENESSREQUEST']._serialized_start=125
+  _globals['_GETLIVENESSREQUEST']._serialized_end=145
+  _globals['_GETLIVENESSRESPONSE']._serialized_start=147
+  _globals['_GETLIVENESSRESPONSE']._serialized_end=182
+  _globals['_GETREADINESSREQUEST']._serialized_start=184
+  _globals['_GETREADINESSREQUEST']._serialized_end=205
+  _globals['_GETREADINESSRESPONSE']._serialized_start=207
+  _globals['_GETREADINESSRESPONSE']._serialized_end=262
+  _globals['_HEALTHSERVICE']._serialized_start=265
+  _globals['_HEALTHSERVICE']._serialized_end=532
 # @@protoc_insertion_point(module_scope)
