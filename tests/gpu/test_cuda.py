@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.images.preprocess import sample_inputs
 from image_categorizer_server.inference.models.loader import open_torch
 from image_categorizer_server.inference.models.manifest import read_manifest
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.models.warmup import warm_up
-from image_categorizer_server.inference.packaging.export import sample_inputs
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from image_categorizer_server.settings.inference import InferenceSettings
 

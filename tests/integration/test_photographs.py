@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.images.preprocess import InputSpec, Preprocessor, reduce
+from image_categorizer_server.inference.models import export
 from image_categorizer_server.inference.models.repository import PACKAGED, Repository
-from image_categorizer_server.inference.packaging import export
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
@@ -43,8 +43,8 @@ async def test_inputs_equal_those_of_the_models_own_processor(
 
     source = PACKAGED / "starter" / "1" if name == "starter" else test_data / "models" / name
     folder, manifest = add(Repository(tmp_path), source, name)
-    file, verdict = await export.ensure_export(folder, manifest, EXPORTS, 300)
-    assert verdict.accepted, verdict.reason
+    file, report = await export.ensure_export(folder, manifest, EXPORTS, 300)
+    assert report.accepted, report.reason
     runtime = OnnxRuntime(file, 0, 1)
     processor = AutoImageProcessor.from_pretrained(source, backend="pil")
     decoder = Decoder(LIMITS)

@@ -14,8 +14,8 @@ import psutil
 
 from image_categorizer_server.bench.prepare import MODEL, write_model
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.models.export import ensure_export
 from image_categorizer_server.inference.models.repository import Repository
-from image_categorizer_server.inference.packaging.export import ensure_export
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from image_categorizer_server.settings import Settings
 

@@ -192,7 +192,7 @@ def _copy(
 
 
 async def _export(folder: Path, manifest: Manifest, settings: Settings) -> str:
-    from image_categorizer_server.inference.packaging.export import ensure_export
+    from image_categorizer_server.inference.models.export import ensure_export
 
     models = settings.models
     _, export = await ensure_export(folder, manifest, models.cache_path, models.export_timeout_s)

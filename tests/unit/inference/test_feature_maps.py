@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.images.preprocess import sample_inputs
+from image_categorizer_server.inference.models.export import WEIGHTS_FILE, ensure_export
 from image_categorizer_server.inference.models.loader import open_torch
 from image_categorizer_server.inference.models.manifest import read_manifest
-from image_categorizer_server.inference.packaging.export import (
-    WEIGHTS_FILE,
-    ensure_export,
-    sample_inputs,
-)
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from image_categorizer_server.settings.inference import InferenceSettings
 
@@ -76,8 +73,8 @@ async def test_the_features_of_an_export_are_those_of_torch(
     write_model(kind, tmp_path / "source")
     folder = add(repository, tmp_path / "source", kind)
     manifest = read_manifest(folder)
-    file, verdict = await ensure_export(folder, manifest, EXPORTS, 60)
-    assert (verdict.accepted, verdict.localization) == (True, localization), verdict.reason
+    file, report = await ensure_export(folder, manifest, EXPORTS, 60)
+    assert (report.accepted, report.localization) == (True, localization), report.reason
     by_torch, found = open_torch(folder, manifest, "cpu", Decoder(LIMITS), InferenceSettings())
     by_onnx = OnnxRuntime(file, 1, 1)
     inputs = sample_inputs(manifest.input)

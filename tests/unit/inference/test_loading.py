@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.models.export import ensure_export, export_folder
 from image_categorizer_server.inference.models.loader import Loader, choose_device
 from image_categorizer_server.inference.models.manifest import read_manifest
 from image_categorizer_server.inference.models.warmup import warm_up
-from image_categorizer_server.inference.packaging.export import ensure_export, export_folder
 from image_categorizer_server.inference.runtimes import Answer
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from image_categorizer_server.settings.inference import InferenceSettings
@@ -24,8 +24,8 @@ from tests.unit.conftest import LIMITS, add
 async def test_an_export_answers_like_torch_and_is_made_once(repository, tiny, tmp_path):
     folder = add(repository, tiny)
     manifest = read_manifest(folder)
-    file, verdict = await ensure_export(folder, manifest, tmp_path / "cache", 60)
-    assert (verdict.accepted, verdict.max_difference < 1e-5) == (True, True)
+    file, report = await ensure_export(folder, manifest, tmp_path / "cache", 60)
+    assert (report.accepted, report.max_difference < 1e-5) == (True, True)
     stamp = file.stat().st_mtime_ns
     again, _ = await ensure_export(folder, manifest, tmp_path / "cache", 60)
     assert (again, again.stat().st_mtime_ns) == (file, stamp)
@@ -58,15 +58,15 @@ async def test_where_the_export_was_refused_torch_serves(repository, tiny, loade
     folder = add(repository, tiny)
     manifest = read_manifest(folder)
     refused = export_folder(EXPORTS, manifest.digest)
-    file, verdict = await ensure_export(folder, manifest, EXPORTS, 60)
+    file, report = await ensure_export(folder, manifest, EXPORTS, 60)
     by_onnx = OnnxRuntime(file, 1, 1)
-    original = (refused / "verdict.json").read_text()
+    original = (refused / "report.json").read_text()
     try:
-        told = verdict.model_copy(update={"accepted": False, "reason": "confidences differ"})
-        (refused / "verdict.json").write_text(told.model_dump_json())
+        told = report.model_copy(update={"accepted": False, "reason": "confidences differ"})
+        (refused / "report.json").write_text(told.model_dump_json())
         model = await loader.load(folder, manifest)
     finally:
-        (refused / "verdict.json").write_text(original)
+        (refused / "report.json").write_text(original)
     assert (model.runtime.name, model.runtime.device) == ("torch", "cpu")
     inputs = [np.full((32, 32, 3), value, np.uint8) for value in (0, 99)]
     assert model.runtime.predict(inputs).confidences == pytest.approx(

@@ -7,9 +7,9 @@ import onnx
 import onnxruntime
 import pytest
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.models.export import ensure_export
 from image_categorizer_server.inference.models.manifest import damage, read_manifest
 from image_categorizer_server.inference.models.warmup import warm_up
-from image_categorizer_server.inference.packaging.export import ensure_export
 from image_categorizer_server.inference.packaging.huggingface import Labels
 from image_categorizer_server.inference.packaging.onnx import copy_onnx
 from image_categorizer_server.inference.packaging.onnx_description import Preprocessing, onnx_file
@@ -70,8 +70,8 @@ def test_an_onnx_file_and_its_labels_become_a_version(repository, tmp_path):
 
 async def test_an_onnx_version_is_its_own_export(repository, tmp_path):
     folder, _ = add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
-    file, verdict = await ensure_export(folder, read_manifest(folder), tmp_path / "cache", 1)
-    assert (file, verdict.accepted) == (folder / "model.onnx", True)
+    file, report = await ensure_export(folder, read_manifest(folder), tmp_path / "cache", 1)
+    assert (file, report.accepted) == (folder / "model.onnx", True)
     assert not (tmp_path / "cache").exists()
 
 

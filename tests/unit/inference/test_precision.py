@@ -4,8 +4,8 @@ from functools import partial
 
 import numpy as np
 import pytest
+from image_categorizer_server.inference.images.preprocess import sample_inputs
 from image_categorizer_server.inference.models.manifest import read_manifest
-from image_categorizer_server.inference.packaging.export import sample_inputs
 from image_categorizer_server.settings.inference import InferenceSettings
 
 from tests.unit.conftest import add

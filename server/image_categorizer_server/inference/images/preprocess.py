@@ -7,6 +7,7 @@ the memory to copy, on the way to a GPU too.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -103,3 +104,17 @@ def resized_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, i
         return spec.width_px, spec.height_px
     longer = int(spec.resize_px * max(width_px, height_px) / min(width_px, height_px))
     return (spec.resize_px, longer) if width_px <= height_px else (longer, spec.resize_px)
+
+
+def sample_inputs(spec: InputSpec) -> Sequence[NDArray[np.uint8]]:
+    """Returns synthetic inputs uint8 (H, W, 3): noise, patches and flat grey."""
+    random = np.random.default_rng(0)
+    shape = (spec.height_px, spec.width_px, 3)
+    noise = random.integers(0, 256, (2, *shape), dtype=np.uint8)
+    coarse = random.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
+    tile = (-(-spec.height_px // 4), -(-spec.width_px // 4), 1)
+    patches = [
+        np.kron(patch, np.ones(tile, np.uint8))[: spec.height_px, : spec.width_px]
+        for patch in coarse
+    ]
+    return [*noise, *patches, np.full(shape, 128, np.uint8)]

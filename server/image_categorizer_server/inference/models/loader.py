@@ -20,14 +20,10 @@ from image_categorizer_server.inference.engine.microbatcher import MicroBatcher
 from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.localize import Localizer
-from image_categorizer_server.inference.images.preprocess import Input, Preprocessor
+from image_categorizer_server.inference.images.preprocess import Input, Preprocessor, sample_inputs
+from image_categorizer_server.inference.models.export import WEIGHTS_FILE, ensure_export
 from image_categorizer_server.inference.models.manifest import Manifest, damage
 from image_categorizer_server.inference.models.warmup import warm_up
-from image_categorizer_server.inference.packaging.export import (
-    WEIGHTS_FILE,
-    ensure_export,
-    sample_inputs,
-)
 from image_categorizer_server.inference.runtimes import Answer, Precision, Runtime
 from image_categorizer_server.inference.runtimes.fake import (
     FakePreprocessor,
@@ -117,7 +113,11 @@ class Loader:
         preprocessor = FakePreprocessor(self._decoder, raw=self._fake.raw)
         size = self._inference.largest_batch("cpu")
         return self._loaded(
-            manifest, preprocessor, FakeRuntime(self._fake), size, self._fake.table(size)
+            manifest,
+            preprocessor,
+            FakeRuntime(self._fake),
+            size,
+            LatencyTable(self._fake.call_times_s(size)),
         )
 
     def _loaded(
@@ -152,21 +152,21 @@ class Loader:
             device = "cpu"
         if device == "cpu":
             cache, timeout_s = self._models.cache_path, self._models.export_timeout_s
-            file, verdict = await ensure_export(folder, manifest, cache, timeout_s)
-            if verdict.accepted:
+            file, report = await ensure_export(folder, manifest, cache, timeout_s)
+            if report.accepted:
                 threads, runners = self._inference.threads_and_runners()
                 runtime = await asyncio.to_thread(
                     open_onnx, file, threads, runners, manifest.precision
                 )
                 weights = file.parent / WEIGHTS_FILE
                 localizer = Localizer.read(
-                    verdict.localization, weights, manifest.input, self._decoder
+                    report.localization, weights, manifest.input, self._decoder
                 )
                 return runtime, localizer
             log.warning(
                 "torch serves a model in ONNX Runtime's place",
                 name=manifest.name,
-                reason=verdict.reason,
+                reason=report.reason,
             )
         return await asyncio.to_thread(
             open_torch, folder, manifest, device, self._decoder, self._inference

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.engine.latency import LatencyTable
+from image_categorizer_server.inference.images.preprocess import sample_inputs
 from image_categorizer_server.inference.models.manifest import Manifest
-from image_categorizer_server.inference.packaging.export import sample_inputs
 from image_categorizer_server.inference.runtimes import Runtime
 
 MEASURE_S = 0.05

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.images.preprocess import InputSpec
+from image_categorizer_server.inference.images.preprocess import InputSpec, sample_inputs
+from image_categorizer_server.inference.models.export import MAX_DIFFERENCE, ONNX_FILE, WEIGHTS_FILE
 from image_categorizer_server.inference.models.manifest import (
     MANIFEST_FILE,
     CategoryEntry,
@@ -21,12 +22,6 @@ from image_categorizer_server.inference.models.manifest import (
     digest_of,
 )
 from image_categorizer_server.inference.models.taxonomy import with_taxonomy
-from image_categorizer_server.inference.packaging.export import (
-    MAX_DIFFERENCE,
-    ONNX_FILE,
-    WEIGHTS_FILE,
-    sample_inputs,
-)
 from image_categorizer_server.inference.packaging.huggingface import Labels
 from image_categorizer_server.inference.packaging.onnx_description import (
     Preprocessing,

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec
-from image_categorizer_server.inference.packaging.export import ONNX_FILE
+from image_categorizer_server.inference.models.export import ONNX_FILE
 from image_categorizer_server.inference.packaging.huggingface import (
     CARD,
     CONFIG,

@@ -29,6 +29,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import Preprocessor
+from image_categorizer_server.inference.models.export import ONNX_FILE, WEIGHTS_FILE
 from image_categorizer_server.inference.models.manifest import MANIFEST_FILE, Manifest, digest_of
 from image_categorizer_server.inference.packaging.evaluate import (
     BATCH_SIZE,
@@ -36,7 +37,6 @@ from image_categorizer_server.inference.packaging.evaluate import (
     Picture,
     read_input,
 )
-from image_categorizer_server.inference.packaging.export import ONNX_FILE, WEIGHTS_FILE
 from image_categorizer_server.inference.packaging.onnx import first_line, write_companions
 from image_categorizer_server.inference.packaging.onnx_graph import is_quantized
 from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT

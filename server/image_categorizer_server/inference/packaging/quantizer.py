@@ -12,6 +12,7 @@ from pathlib import Path
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.preprocess import Preprocessor
+from image_categorizer_server.inference.models.export import ONNX_FILE, ExportReport, ensure_export
 from image_categorizer_server.inference.models.manifest import Manifest
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
 from image_categorizer_server.inference.packaging.evaluate import (
@@ -23,7 +24,6 @@ from image_categorizer_server.inference.packaging.evaluate import (
     pictures_in,
     speeds,
 )
-from image_categorizer_server.inference.packaging.export import ONNX_FILE, Verdict, ensure_export
 from image_categorizer_server.inference.packaging.quantize import (
     Calibration,
     quantize_graph,
@@ -81,7 +81,7 @@ class Quantizer:
         preprocessor = Preprocessor(self.decoder, manifest.input)
         labelled = self._labelled(evaluate, manifest) if evaluate else None
         shown = self._calibration(calibrate, preprocessor)
-        fp32, verdict = self._export(found, manifest)
+        fp32, report = self._export(found, manifest)
         with self.repository.incoming() as incoming:
             int8 = incoming / ONNX_FILE
             quantize_graph(fp32, int8, shown.inputs, self.on_step)
@@ -89,7 +89,7 @@ class Quantizer:
             before, after = (OnnxRuntime(file, ONE_CORE, runners=1) for file in (fp32, int8))
             self.say(f"{speeds(before, after, shown.inputs[:BATCH_SIZE], self.on_step)}.")
             number = self.repository.latest(manifest.name) + 1
-            made = write_version(incoming, fp32, manifest, number, verdict.localization)
+            made = write_version(incoming, fp32, manifest, number, report.localization)
             self.repository.publish(incoming, made)
         return made
 
@@ -115,14 +115,14 @@ class Quantizer:
             self.say(f"{shown.unreadable} files of {folder} are no images and were left out.")
         return shown
 
-    def _export(self, found: Found, manifest: Manifest) -> tuple[Path, Verdict]:
+    def _export(self, found: Found, manifest: Manifest) -> tuple[Path, ExportReport]:
         self.on_step("Exporting", 0, 1)
         cache, timeout_s = self.models.cache_path, self.models.export_timeout_s
-        file, verdict = asyncio.run(ensure_export(found.folder, manifest, cache, timeout_s))
-        if not verdict.accepted:
-            raise OperatorError(f"{manifest.name} cannot be quantised: {verdict.reason}.")
+        file, report = asyncio.run(ensure_export(found.folder, manifest, cache, timeout_s))
+        if not report.accepted:
+            raise OperatorError(f"{manifest.name} cannot be quantised: {report.reason}.")
         self.on_step("Exporting", 1, 1)
-        return file, verdict
+        return file, report
 
     def _check_accuracy(
         self, fp32: Path, int8: Path, pictures: Sequence[Picture], preprocessor: Preprocessor

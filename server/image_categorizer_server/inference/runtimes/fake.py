@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from image_categorizer_server.inference.engine.latency import LatencyTable
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.preprocess import Input
 from image_categorizer_server.inference.runtimes import Answer, Precision
@@ -53,9 +52,9 @@ class FakeTimes:
         """Returns what a micro-batch of so many images takes."""
         return (self.call_ms + self.image_ms * images) / 1000
 
-    def table(self, max_size: int) -> LatencyTable:
-        """Returns what a warm-up would measure."""
-        return LatencyTable({size: max(self.seconds(size), 1e-5) for size in {1, max_size}})
+    def call_times_s(self, max_size: int) -> dict[int, float]:
+        """Returns the seconds of a call by micro-batch size, as a warm-up measures them."""
+        return {size: max(self.seconds(size), 1e-5) for size in (1, max_size)}
 
 
 class FakePreprocessor:
