@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes the virtual environments that `make bench-page` needs beside ours: one for each serving
-# engine, one for the plot.  Each sees the packages of ours (torch, transformers, ONNX Runtime,
-# numpy) after its own, so that all run the same ones and nothing large is installed twice.
+# Creates the virtual environments for `make bench-page`: one per serving engine, one for the plot.
+# Each falls back to the packages of ours (torch, transformers, ONNX Runtime, numpy), so that all
+# use the same versions and nothing large is installed twice.
 #
 #   tools/bench-peers.sh OUR_PYTHON FOLDER
 #
-# PyTriton needs a Python with a shared libpython of the version of ours, which Debian's has and
-# pyenv's has not: PYTRITON_PYTHON names it.  Where it is missing the page is made without PyTriton.
+# PyTriton needs a Python of the same version as ours with a shared libpython. Debian's Python has
+# one, pyenv's does not. Set PYTRITON_PYTHON to choose it. If there is none, PyTriton is left out.
 set -eu
 ours=$1 folder=$2
 requirements=$(dirname "$0")/../tests/bench/peers

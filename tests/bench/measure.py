@@ -1,4 +1,4 @@
-"""Rounds that take turns; medians over the rounds, ratios of pairs within a round."""
+"""Alternating rounds; medians over the rounds, ratios within a round."""
 
 import itertools
 import statistics
@@ -8,16 +8,18 @@ from functools import partial
 from random import Random
 
 from image_categorizer_server.bench.load import Sample, drive, endless
+from image_categorizer_server.bench.run import cpu_s
 from image_categorizer_server.bench.stage import Raw
 
 from tests.bench.servers import Server
 
 WARM_UP_S = 0.7
+Figures = dict[str, float]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Row:
-    """One server at one number of clients: medians over the rounds."""
+    """One server with one number of clients: medians over the rounds."""
 
     name: str
     clients: int
@@ -25,38 +27,37 @@ class Row:
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     cpu_ms_per_image: float = 0.0
-    """Of the server's processes; the load generator's are not in it."""
+    """Of the server's processes, without the load generator."""
     ratio_of_ours: float | None = None
-    """What ours serve for each image of theirs, in the same round."""
+    """Images that our server serves for each of theirs, in the same round."""
     ratio_of_int8: float | None = None
-    """The same of ours in int8."""
+    """The same for our server with the int8 model."""
 
 
 @dataclass
 class Rounds:
-    """What each round measured."""
+    """The figures of each round."""
 
-    figures: list[dict[str, float]] = field(default_factory=list)
+    figures: list[Figures] = field(default_factory=list)
 
-    def row(self, name: str, clients: int) -> Row:
-        """Returns the medians."""
-        medians = {
+    def medians(self) -> Figures:
+        return {
             key: round(statistics.median(f[key] for f in self.figures), 3)
             for key in self.figures[0]
         }
-        return Row(name, clients, **medians)
 
     def ratio_to(self, other: "Rounds") -> float:
-        """Returns how many images this one serves for each of the other's."""
+        """Returns how many images this server serves for each of the other's."""
         pairs = zip(self.figures, other.figures, strict=True)
         ratios = [a["images_per_s"] / b["images_per_s"] for a, b in pairs]
         return round(statistics.median(ratios), 3)
 
 
 Key = tuple[str, int]
+"""A server's name and a number of clients."""
 
 
-async def take_turns(
+async def run_rounds(
     servers: list[Server],
     contents: list[bytes],
     client_counts: tuple[int, ...],
@@ -64,10 +65,10 @@ async def take_turns(
     seconds: float,
     raw: Raw | None = None,
 ) -> tuple[dict[Key, Rounds], list[str]]:
-    """Returns the rounds of each server at each number of clients, and why others have none.
+    """Returns the rounds of each server with each number of clients, and errors.
 
-    The order is another in every round: what the machine does beside hits each alike.  A server
-    that fails leaves the table; the others go on.
+    Each round has a different order, so that disturbances of the machine affect all servers alike.
+    A server that fails is left out; the others continue.
     """
     failed: dict[str, str] = {}
     collected: dict[Key, Rounds] = {}
@@ -95,24 +96,20 @@ async def take_turns(
     return kept, list(failed.values())
 
 
-async def one_round(
-    server: Server, contents: list[bytes], clients: int, seconds: float
-) -> dict[str, float]:
-    """Returns the figures of one server, alone on the machine but for the clients."""
+async def one_round(server: Server, contents: list[bytes], clients: int, seconds: float) -> Figures:
+    """Returns the figures of one server. No other server runs meanwhile."""
     pictures = endless(contents)
-    with server.running():
-        async with server.clients(clients) as asks:
-            sample = await drive(asks, pictures, seconds, WARM_UP_S, partial(cpu_s, server))
+    async with server.running(), server.clients(clients) as asks:
+        sample = await drive(asks, pictures, seconds, WARM_UP_S, partial(tree_cpu_s, server))
     return figures_of(sample)
 
 
-def cpu_s(server: Server) -> float:
-    """Returns the core-seconds that its processes have used."""
-    return sum(sum(process.cpu_times()[:2]) for process in server.tree())
+def tree_cpu_s(server: Server) -> float:
+    """Returns the core-seconds that all processes of a server have used."""
+    return sum(map(cpu_s, server.tree()))
 
 
-def figures_of(sample: Sample) -> dict[str, float]:
-    """Returns rate, times and what they cost the server."""
+def figures_of(sample: Sample) -> Figures:
     percentiles = statistics.quantiles(sample.times_ms, n=100, method="inclusive")
     return {
         "images_per_s": sample.images_per_s,
@@ -122,24 +119,26 @@ def figures_of(sample: Sample) -> dict[str, float]:
     }
 
 
-def raw_figures(figures: dict[str, float]) -> dict[str, float]:
-    """Returns the raw limit's figures in the form of the others."""
-    return {
-        "images_per_s": figures["images_per_s"],
-        "p50_ms": figures["p50_ms"],
-        "p99_ms": figures["p99_ms"],
-        "cpu_ms_per_image": figures["cpu_ms_per_image"],
-    }
+def raw_figures(figures: Figures) -> Figures:
+    """Returns those figures of the raw limit that servers have, too."""
+    return {key: figures[key] for key in ("images_per_s", "p50_ms", "p99_ms", "cpu_ms_per_image")}
 
 
 def rows_of(collected: dict[Key, Rounds], ours: str, int8: str = "") -> list[Row]:
-    """Returns the table, compared with the servers `ours` and `int8`."""
-    rows = []
-    for (name, clients), rounds in collected.items():
-        row = rounds.row(name, clients)
-        if (ours, clients) in collected:
-            row.ratio_of_ours = collected[ours, clients].ratio_to(rounds)
-        if (int8, clients) in collected:
-            row.ratio_of_int8 = collected[int8, clients].ratio_to(rounds)
-        rows.append(row)
+    """Returns the rows of the table, compared with the servers `ours` and `int8`."""
+
+    def ratio(name: str, clients: int, rounds: Rounds) -> float | None:
+        compared = collected.get((name, clients))
+        return compared.ratio_to(rounds) if compared else None
+
+    rows = [
+        Row(
+            name,
+            clients,
+            **rounds.medians(),
+            ratio_of_ours=ratio(ours, clients, rounds),
+            ratio_of_int8=ratio(int8, clients, rounds),
+        )
+        for (name, clients), rounds in collected.items()
+    ]
     return sorted(rows, key=lambda row: row.clients)

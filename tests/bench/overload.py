@@ -1,7 +1,8 @@
-"""Overload: arrivals that do not wait for answers (Poisson), at multiples of the capacity.
+"""Overload: requests arrive at random (Poisson) without waiting for answers.
 
-Times count from when a question was due, not from when it was sent: a generator that falls behind
-must not hide it (Tene, "How NOT to Measure Latency").
+The rate is a multiple of the server's capacity. Latency counts from when a request was due, not
+from when it was sent. Otherwise a load generator that falls behind would hide it (Tene, "How NOT to
+Measure Latency").
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import statistics
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 import numpy as np
@@ -23,35 +24,37 @@ from image_categorizer_server.bench.load import (
     without_collector,
 )
 
+from tests.support.polling import elapsed
+
 Call = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 CONNECTIONS = 4
 CAPACITY_CLIENTS = 48
 DEADLINE_S = 2.0
-# The first moments fill the queue; goodput counts from then on.
-SETTLE_S = 1.0
+# At the start, the queue fills. Goodput counts after that.
+FILL_S = 1.0
 PAUSE_S = 1.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Level:
-    """What became of arrivals at one multiple of the capacity."""
+    """The outcome at one multiple of the capacity."""
 
     name: str
     factor: float
     capacity_per_s: float
-    asked_per_s: float = 0.0
-    goodput_of_capacity: float = 0.0
-    accepted_p50_ms: float | None = None
-    accepted_p99_ms: float | None = None
-    refused_p50_ms: float | None = None
-    refused_p99_ms: float | None = None
-    codes: dict[str, int] = field(default_factory=dict)
-    generator_cores: float = 0.0
+    asked_per_s: float
+    goodput_of_capacity: float
+    accepted_p50_ms: float | None
+    accepted_p99_ms: float | None
+    refused_p50_ms: float | None
+    refused_p99_ms: float | None
+    codes: dict[str, int]
+    generator_cores: float
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server of ours."""
+    """The server to overload."""
 
     name: str
     address: str
@@ -59,36 +62,56 @@ class Target:
     model: str
 
 
+@dataclass(frozen=True)
+class Answer:
+    """The outcome of one request."""
+
+    code: str
+    due_s: float
+    """Since the start."""
+    time_ms: float
+    """Since the request was due."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The outcome of all requests at one rate."""
+
+    answers: list[Answer]
+    seconds: float
+    """Duration of the arrivals."""
+    generator_cores: float
+
+
 async def overload(
     target: Target, contents: list[bytes], factors: tuple[float, ...], seconds: float
 ) -> list[Level]:
-    """Returns a level for each factor; the capacity is measured right before each."""
+    """Returns a level for each factor. Measures the capacity before each."""
     levels = []
     for number, factor in enumerate(factors):
         capacity_per_s = await capacity(target, contents, seconds / 2)
-        await asyncio.sleep(PAUSE_S)
-        rate = factor * capacity_per_s
-        level = Level(target.name, factor, round(capacity_per_s, 1))
-        await _run_level(level, target, contents, rate, seconds, seed=number)
-        await asyncio.sleep(PAUSE_S + DEADLINE_S)
-        levels.append(level)
+        await elapsed(PAUSE_S)
+        due_s = np.random.default_rng(number).exponential(
+            1 / (factor * capacity_per_s), int(factor * capacity_per_s * seconds)
+        )
+        answers = await _send(target, contents, due_s.cumsum().tolist())
+        await elapsed(PAUSE_S + DEADLINE_S)
+        levels.append(level_of(target.name, factor, capacity_per_s, answers))
     return levels
 
 
 async def capacity(target: Target, contents: list[bytes], seconds: float) -> float:
-    """Returns images a second of a closed loop."""
+    """Returns the images per second that clients get who wait for each answer."""
     async with grpc_clients(target.address, target.key, target.model, CAPACITY_CLIENTS) as asks:
-        sample = await drive(asks, endless(contents), seconds, SETTLE_S)
+        sample = await drive(asks, endless(contents), seconds, FILL_S)
     return sample.images_per_s
 
 
-async def _run_level(
-    level: Level, target: Target, contents: list[bytes], rate: float, seconds: float, seed: int
-) -> None:
-    answers: list[tuple[str, float, float]] = []  # code, when due, ms; seconds since the start
+async def _send(target: Target, contents: list[bytes], due_s: list[float]) -> Answers:
+    """Sends a request at each of the times."""
+    answers: list[Answer] = []
     encode, headers, pictures = encoder(target.model), authorization(target.key), endless(contents)
     options = [("grpc.use_local_subchannel_pool", 1)]
-    due_s = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds)).cumsum()
     async with AsyncExitStack() as stack:
         calls = []
         for _ in range(CONNECTIONS):
@@ -104,37 +127,48 @@ async def _run_level(
                 await call(encode(next(pictures)), metadata=headers, timeout=DEADLINE_S)
             except grpc.aio.AioRpcError as error:
                 code = error.code().name
-            answers.append((code, at_s, (time.perf_counter() - start_s - at_s) * 1000))
+            answers.append(Answer(code, at_s, (time.perf_counter() - start_s - at_s) * 1000))
 
         with without_collector():
-            cpu_s, start_s, tasks = time.process_time(), time.perf_counter(), set()
-            for number, at_s in enumerate(due_s.tolist()):
-                if (wait_s := start_s + at_s - time.perf_counter()) > 0:
-                    await asyncio.sleep(wait_s)
-                elif number % 16 == 0:
-                    await asyncio.sleep(0)
-                tasks.add(asyncio.create_task(ask(number, at_s)))
-            asked_s = time.perf_counter() - start_s
-            await asyncio.gather(*tasks)
-            level.generator_cores = round((time.process_time() - cpu_s) / asked_s, 2)
-    level.asked_per_s = round(len(due_s) / asked_s, 1)
-    _fill(level, answers, asked_s)
+            cpu_s, start_s = time.process_time(), time.perf_counter()
+            async with asyncio.TaskGroup() as group:
+                for number, at_s in enumerate(due_s):
+                    if (wait_s := start_s + at_s - time.perf_counter()) > 0:
+                        await elapsed(wait_s)
+                    elif number % 16 == 0:
+                        await asyncio.sleep(0)
+                    group.create_task(ask(number, at_s))
+                asked_s = time.perf_counter() - start_s
+            cores = (time.process_time() - cpu_s) / asked_s
+    return Answers(answers, asked_s, cores)
 
 
-def _fill(level: Level, answers: list[tuple[str, float, float]], asked_s: float) -> None:
-    """Makes figures of the answers."""
-    good = [(at_s, ms) for code, at_s, ms in answers if code == "OK"]
-    refused = [ms for code, _, ms in answers if code == "UNAVAILABLE"]
+def level_of(name: str, factor: float, capacity_per_s: float, sent: Answers) -> Level:
+    """Returns the figures of one level."""
+    good = [answer for answer in sent.answers if answer.code == "OK"]
+    refused = [answer.time_ms for answer in sent.answers if answer.code == "UNAVAILABLE"]
     in_time = [
-        at_s
-        for at_s, ms in good
-        if SETTLE_S <= at_s + ms / 1000 < asked_s and ms <= DEADLINE_S * 1000
+        answer
+        for answer in good
+        if FILL_S <= answer.due_s + answer.time_ms / 1000 < sent.seconds
+        and answer.time_ms <= DEADLINE_S * 1000
     ]
-    goodput_per_s = len(in_time) / (asked_s - SETTLE_S)
-    level.goodput_of_capacity = round(goodput_per_s / level.capacity_per_s, 3)
-    level.accepted_p50_ms, level.accepted_p99_ms = _percentiles([ms for _, ms in good])
-    level.refused_p50_ms, level.refused_p99_ms = _percentiles(refused)
-    level.codes = dict(Counter(code for code, _, _ in answers))
+    accepted_p50_ms, accepted_p99_ms = _percentiles([answer.time_ms for answer in good])
+    refused_p50_ms, refused_p99_ms = _percentiles(refused)
+    goodput_per_s = len(in_time) / (sent.seconds - FILL_S)
+    return Level(
+        name=name,
+        factor=factor,
+        capacity_per_s=round(capacity_per_s, 1),
+        asked_per_s=round(len(sent.answers) / sent.seconds, 1),
+        goodput_of_capacity=round(goodput_per_s / capacity_per_s, 3),
+        accepted_p50_ms=accepted_p50_ms,
+        accepted_p99_ms=accepted_p99_ms,
+        refused_p50_ms=refused_p50_ms,
+        refused_p99_ms=refused_p99_ms,
+        codes=dict(Counter(answer.code for answer in sent.answers)),
+        generator_cores=round(sent.generator_cores, 2),
+    )
 
 
 def _percentiles(times_ms: list[float]) -> tuple[float | None, float | None]:

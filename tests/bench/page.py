@@ -1,6 +1,6 @@
 """Measures the performance page: `make bench-page`, or `python -m tests.bench.page --help`.
 
-Writes the figures as JSON; `render.py`, which needs matplotlib, makes the page of them.
+Writes the figures as JSON. `render.py`, which needs matplotlib, makes the page from them.
 """
 
 import argparse
@@ -32,23 +32,23 @@ from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.installation import Installation
 from image_categorizer_server.settings import load_settings
 
-from tests.bench.measure import Row, rows_of, take_turns
+from tests.bench.measure import Row, rows_of, run_rounds
 from tests.bench.overload import Level, Target, overload
-from tests.bench.servers import ALL_PEERS, our_server, peer_server, start_paused
+from tests.bench.servers import ALL_PEERS, Traffic, our_server, peer_server, start_paused
 
 OURS, OURS_INT8, OURS_NULL = "ours", "ours int8", "ours"
 NULL_BYTES = 78_000
 NULL_PROCESSES = 2
 CLIENTS = (1, 8, 32)
 FACTORS = (2.0, 5.0, 10.0)
-# Sleeps, 16 images in 164 ms: neither the generator nor the server then want for cores.
+# 20 ms per micro-batch and 9 ms per image, asleep: generator and server have cores to spare.
 SLEEPING_MODEL = "20,9"
 PARTS = ("peers", "null", "overload")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Page:
-    """All that was measured."""
+    """All figures."""
 
     machine: dict[str, Any]
     seconds: float
@@ -57,12 +57,12 @@ class Page:
     null: list[Row] = field(default_factory=list)
     overload: list[Level] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    """Why a server was not measured."""
+    """Servers that were not measured, and why."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What all parts run on: stores, a model, an API key."""
+    """What all parts share: stores, a model, an API key."""
 
     key: str
     environment: dict[str, str]
@@ -70,40 +70,41 @@ class Stage:
     onnx: Path
 
     def peer(self, form: str) -> dict[str, str]:
-        """Returns what a peer's app reads."""
+        """Returns the environment of a peer's app."""
         folder, file = str(self.model), str(self.onnx)
         return {**self.environment, "PEER_FORM": form, "PEER_FOLDER": folder, "PEER_ONNX": file}
 
 
 def arguments() -> argparse.Namespace:
-    """Returns the words of the command line."""
+    """Returns the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, default=Path("bench-page.json"), help="where to")
-    parser.add_argument("--model", type=Path, help="a Hugging Face folder; random weights without")
-    parser.add_argument("--calibrate", type=Path, help="pictures for int8; made ones without")
+    parser.add_argument("--json", type=Path, default=Path("bench-page.json"), help="output file")
+    parser.add_argument("--model", type=Path, help="Hugging Face folder; random weights if not set")
+    parser.add_argument("--calibrate", type=Path, help="pictures for int8; synthetic if not set")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one server in one round")
+    parser.add_argument("--seconds", type=float, default=4.0, help="per server and round")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     return parser.parse_args()
 
 
 async def measure(words: argparse.Namespace) -> Page:
-    """Returns the page; takes about 25 minutes as a whole."""
-    page = Page(machine(), words.seconds, words.rounds)
+    """Returns the page. Takes about 25 minutes for all parts."""
+    missing: list[str] = []
+    peers, null, levels = [], [], []
     with tempfile.TemporaryDirectory(prefix="image-categorizer-page-") as temporary:
         async with stage(Path(temporary), words) as on:
             if "peers" in words.parts:
-                page.peers = await beside_peers(on, words, page.missing)
+                peers = await compare_peers(on, words, missing)
             if "null" in words.parts:
-                page.null = await serving_alone(on, words, page.missing)
+                null = await compare_serving(on, words, missing)
             if "overload" in words.parts:
-                page.overload = await overloaded(on, words)
-    return page
+                levels = await overloaded(on, words)
+    return Page(machine(), words.seconds, words.rounds, peers, null, levels, missing)
 
 
 @asynccontextmanager
 async def stage(data: Path, words: argparse.Namespace) -> AsyncIterator[Stage]:
-    """Runs an installation whose own server only idles; ours are started beside it, on TCP."""
+    """Runs an installation with its server paused. Servers to measure are started beside it."""
     model, onnx = await prepare(data, load_settings(), words.model)
     if "peers" in words.parts:
         await quantize(data, words.calibrate)
@@ -124,7 +125,7 @@ async def stage(data: Path, words: argparse.Namespace) -> AsyncIterator[Stage]:
 
 
 async def quantize(data: Path, folder: Path | None) -> None:
-    """Makes version 2, int8; its accuracy is not the question here."""
+    """Adds version 2, int8, whatever its accuracy."""
     if folder is None:
         folder = data / "calibrate"
         folder.mkdir()
@@ -138,14 +139,14 @@ async def quantize(data: Path, folder: Path | None) -> None:
     )
     _, errors = await process.communicate()
     if process.returncode != 0:
-        raise OperatorError(f"int8 is not to be had: {errors.decode(errors='replace')}")
+        raise OperatorError(f"Cannot quantize the model: {errors.decode(errors='replace')}")
 
 
-async def beside_peers(on: Stage, words: argparse.Namespace, missing: list[str]) -> list[Row]:
-    """Measures MobileNetV2: the raw limit, ours in fp32 and int8, each peer in two forms."""
+async def compare_peers(on: Stage, words: argparse.Namespace, missing: list[str]) -> list[Row]:
+    """Measures MobileNetV2: the raw limit, our server in fp32 and int8, peers in two forms."""
     servers = [
-        our_server(OURS, on.key, on.environment, MODEL, "1"),
-        our_server(OURS_INT8, on.key, on.environment, MODEL, "2"),
+        our_server(OURS, on.key, on.environment, Traffic(MODEL, "1")),
+        our_server(OURS_INT8, on.key, on.environment, Traffic(MODEL, "2")),
         *(
             peer_server(peer, f"{peer.name} {form}", on.peer(form))
             for form in ("eager", "onnx")
@@ -156,28 +157,29 @@ async def beside_peers(on: Stage, words: argparse.Namespace, missing: list[str])
         started, reasons = await start_paused(stack, servers)
         missing += reasons
         raw = await stack.enter_async_context(raw_limit(on.model, on.onnx))
-        collected, reasons = await take_turns(
+        collected, reasons = await run_rounds(
             started, pictures(), CLIENTS, words.rounds, words.seconds, raw
         )
         missing += reasons
     return rows_of(collected, OURS, OURS_INT8)
 
 
-async def serving_alone(on: Stage, words: argparse.Namespace, missing: list[str]) -> list[Row]:
-    """Measures a model that does nothing: no decoding, bodies of 78 kB."""
+async def compare_serving(on: Stage, words: argparse.Namespace, missing: list[str]) -> list[Row]:
+    """Measures serving without a model: no decoding, bodies of 78 kB."""
     environment = {
         **on.environment,
         "CATEGORIZER_TEST__FAKE_MODEL": "0,0,raw",
         "CATEGORIZER_SERVER__PROCESSES": str(NULL_PROCESSES),
     }
-    ours = our_server(OURS_NULL, on.key, environment, "fake", connections=CLIENTS[-1])
+    traffic = Traffic("fake", connections=CLIENTS[-1])
+    ours = our_server(OURS_NULL, on.key, environment, traffic)
     servers = [ours, *(peer_server(peer, peer.name, on.peer("null")) for peer in ALL_PEERS)]
     random = np.random.default_rng(0)
     bodies = [b"\xff\xd8\xff" + random.bytes(NULL_BYTES - 3) for _ in range(16)]
     async with AsyncExitStack() as stack:
         started, reasons = await start_paused(stack, servers)
         missing += reasons
-        collected, reasons = await take_turns(
+        collected, reasons = await run_rounds(
             started, bodies, (CLIENTS[-1],), words.rounds, words.seconds
         )
         missing += reasons
@@ -185,7 +187,7 @@ async def serving_alone(on: Stage, words: argparse.Namespace, missing: list[str]
 
 
 async def overloaded(on: Stage, words: argparse.Namespace) -> list[Level]:
-    """Overloads ours: with a model that sleeps, and with MobileNetV2, which wants the cores too."""
+    """Overloads our server with a model that sleeps, and with MobileNetV2, which uses all cores."""
     seconds = max(10.0, 2 * words.seconds)
     levels = []
     for name, model, settings in (
@@ -193,7 +195,8 @@ async def overloaded(on: Stage, words: argparse.Namespace) -> list[Level]:
         ("MobileNetV2", MODEL, {}),
     ):
         address = f"127.0.0.1:{free_port()}"
-        async with our_server(name, on.key, {**on.environment, **settings}, model, address=address):
+        environment = {**on.environment, **settings}
+        async with our_server(name, on.key, environment, Traffic(model), address):
             target = Target(name, address, on.key, model)
             levels += await overload(target, pictures(), FACTORS, seconds)
             print(f"overloaded: {name}", file=sys.stderr)
@@ -201,7 +204,7 @@ async def overloaded(on: Stage, words: argparse.Namespace) -> list[Level]:
 
 
 def machine() -> dict[str, Any]:
-    """Returns where and what was measured."""
+    """Returns the machine and the commit."""
     cpu = next(
         (
             line.split(":")[1].strip()
@@ -223,7 +226,7 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures and writes."""
+    """Measures and writes the figures."""
     words = arguments()
     page = uvloop.run(measure(words))
     words.json.parent.mkdir(parents=True, exist_ok=True)

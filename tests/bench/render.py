@@ -1,4 +1,4 @@
-"""Makes docs/performance.md and docs/performance.png of what `page.py` measured.
+"""Makes docs/performance.md and docs/performance.png from the figures of `page.py`.
 
 python -m tests.bench.render FIGURES.json FOLDER
 """
@@ -23,18 +23,21 @@ NAMES = {
     "PyTriton onnx": "PyTriton, our decoding + ONNX Runtime",
 }
 TEMPLATE = Path(__file__).with_name("performance.md.in")
-INT8 = "int8 of ours (`models quantize`) to eager torch, {clients} clients: {ratios}.\n"
+INT8 = (
+    "Images that our server serves in int8 (`models quantize`) for each of eager torch, "
+    "{clients} clients: {ratios}.\n"
+)
 NOTHING = "Not measured this time.\n"
-PEER_HEADS = ("", "clients", "images/s", "p50 ms", "p99 ms", "core-ms an image", "ours to it")
-NULL_HEADS = ("", "requests/s", "p50 ms", "p99 ms", "core-ms a request", "ours to it")
+PEER_HEADS = ("", "clients", "images/s", "p50 ms", "p99 ms", "core-ms per image", "ours / other")
+NULL_HEADS = ("", "requests/s", "p50 ms", "p99 ms", "core-ms per request", "ours / other")
 OVERLOAD_HEADS = (
-    *("", "arrivals to capacity", "capacity/s", "goodput", "accepted p99 ms", "refused p50 ms"),
+    *("", "arrivals / capacity", "capacity/s", "goodput", "accepted p99 ms", "refused p50 ms"),
     *("refused p99 ms", "generator cores", "answers"),
 )
 
 
 def main() -> None:
-    """Reads the figures, writes the page and its picture."""
+    """Reads the figures and writes the page and its chart."""
     file, folder = Path(sys.argv[1]), Path(sys.argv[2])
     figures = json.loads(file.read_text())
     folder.mkdir(exist_ok=True)
@@ -43,7 +46,7 @@ def main() -> None:
 
 
 def page(figures: Figures) -> str:
-    """Returns the page, Markdown."""
+    """Returns the page as Markdown."""
     missing = "".join(f"- {line}\n" for line in figures["missing"])
     text = TEMPLATE.read_text().format(
         **figures["machine"],
@@ -59,13 +62,13 @@ def page(figures: Figures) -> str:
 
 
 def peer_cells(row: Figures) -> list[str]:
-    """Returns one server at one number of clients."""
+    """Returns the cells of one server with one number of clients."""
     cells, name = null_cells(row), str(row["name"])
     return [NAMES.get(name, name), str(row["clients"]), *cells[1:]]
 
 
 def null_cells(row: Figures) -> list[str]:
-    """Returns one server."""
+    """Returns the cells of one server."""
     times = [f"{row[key]:.1f}" for key in ("p50_ms", "p99_ms")]
     spent = f"{row['cpu_ms_per_image']:.2f}"
     ratio = "" if row["ratio_of_ours"] is None else f"{row['ratio_of_ours']:.2f}"
@@ -74,7 +77,7 @@ def null_cells(row: Figures) -> list[str]:
 
 
 def overload_cells(row: Figures) -> list[str]:
-    """Returns one level."""
+    """Returns the cells of one level."""
     times: list[str] = [
         "" if row[key] is None else f"{row[key]:.0f}"
         for key in ("accepted_p99_ms", "refused_p50_ms", "refused_p99_ms")
@@ -87,7 +90,7 @@ def overload_cells(row: Figures) -> list[str]:
 
 
 def table(heads: Sequence[str], rows: list[Figures], cells: Callable[[Figures], list[str]]) -> str:
-    """Returns a Markdown table; rows keep their order, ours and the raw limit first."""
+    """Returns a Markdown table, sorted by clients, with the raw limit and our server first."""
     if not rows:
         return NOTHING
     order = list(NAMES)
@@ -103,18 +106,18 @@ def table(heads: Sequence[str], rows: list[Figures], cells: Callable[[Figures], 
 
 
 def int8(rows: list[Figures]) -> str:
-    """Returns what our int8 serves for each image of eager torch; nothing where there is none."""
-    most = max((row["clients"] for row in rows), default=0)
+    """Returns a sentence on how our int8 compares with eager torch; empty if not measured."""
+    clients = max((row["clients"] for row in rows), default=0)
     ratios = [
         f"{row['name'].removesuffix(' eager')} {row['ratio_of_int8']:.2f}"
         for row in rows
-        if row["clients"] == most and row["name"].endswith(" eager") and row["ratio_of_int8"]
+        if row["clients"] == clients and row["name"].endswith(" eager") and row["ratio_of_int8"]
     ]
-    return INT8.format(clients=most, ratios=", ".join(ratios)) if ratios else ""
+    return INT8.format(clients=clients, ratios=", ".join(ratios)) if ratios else ""
 
 
 def draw(figures: Figures, file: Path) -> None:
-    """Draws throughput, latency, serving alone and overload into one PNG."""
+    """Draws throughput, latency, serving without a model and overload into one PNG."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -125,9 +128,9 @@ def draw(figures: Figures, file: Path) -> None:
         2, 2, figsize=(13, 7.5), layout="constrained"
     )
     if figures["peers"]:
-        most = max(row["clients"] for row in figures["peers"])
-        rows = [row for row in figures["peers"] if row["clients"] == most]
-        bars(rates, rows, "images_per_s", f"MobileNetV2, {most} clients: images/s")
+        clients = max(row["clients"] for row in figures["peers"])
+        rows = [row for row in figures["peers"] if row["clients"] == clients]
+        bars(rates, rows, "images_per_s", f"MobileNetV2, {clients} clients: images/s")
         draw_times(times, figures["peers"])
     if figures["null"]:
         bars(null, figures["null"], "images_per_s", "Model that does nothing: requests/s")
@@ -139,7 +142,7 @@ def draw(figures: Figures, file: Path) -> None:
 
 
 def bars(axes: Any, rows: list[Figures], key: str, title: str) -> None:
-    """Draws a bar for each server."""
+    """Draws one bar per server."""
     ranked = sorted(rows, key=lambda row: float(row[key]))
     names = [plain(row["name"]) for row in ranked]
     colours = [colour(row["name"]) for row in ranked]
@@ -150,7 +153,7 @@ def bars(axes: Any, rows: list[Figures], key: str, title: str) -> None:
 
 
 def draw_times(axes: Any, rows: list[Figures]) -> None:
-    """Draws the median latency over the number of clients."""
+    """Draws the median latency against the number of clients."""
     for name in [name for name in NAMES if any(row["name"] == name for row in rows)]:
         points = sorted((row["clients"], row["p50_ms"]) for row in rows if row["name"] == name)
         clients, times_ms = zip(*points, strict=True)
@@ -164,7 +167,7 @@ def draw_times(axes: Any, rows: list[Figures]) -> None:
 
 
 def draw_levels(axes: Any, levels: list[Figures]) -> None:
-    """Draws goodput over the multiple of capacity."""
+    """Draws goodput against the multiple of the capacity."""
     if not levels:
         return
     for name in dict.fromkeys(level["name"] for level in levels):
@@ -177,7 +180,7 @@ def draw_levels(axes: Any, levels: list[Figures]) -> None:
 
 
 def plain(name: str) -> str:
-    """Returns a server's name without Markdown."""
+    """Returns the name of a server without Markdown."""
     return NAMES.get(name, name).strip("*")
 
 

@@ -1,7 +1,7 @@
-"""Starts our server and its peers, and lets one of them run at a time.
+"""Starts our server and its peers, and runs one at a time.
 
-All are started once; whoever is not being measured is stopped by SIGSTOP, so that rounds can take
-turns without anybody starting anew, and nobody's idle loops take the cores from another.
+All servers are started once. Those that are not being measured are stopped by SIGSTOP, so that
+rounds can alternate without restarts, and idle loops of one server take no cores from another.
 """
 
 import asyncio
@@ -9,15 +9,13 @@ import json
 import os
 import struct
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
-    contextmanager,
     suppress,
 )
 from dataclasses import dataclass
@@ -37,28 +35,31 @@ from image_categorizer_server.bench.stage import PROGRAM, free_port
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.rpc.probe import is_ready
 
+from tests.support.polling import elapsed, eventually
+
 PEERS = Path(os.environ.get("BENCH_PEERS", ".build/peers")).resolve()
 START_S = 120.0
+START_INTERVAL_S = 0.3
 STOP_S = 10.0
-SETTLE_S = 0.2
+RESUME_S = 0.2
 
 
 class Clients(Protocol):
-    """Opens so many clients of one server."""
+    """Opens a number of clients of one server."""
 
     def __call__(self, count: int) -> AbstractAsyncContextManager[list[Ask]]: ...
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server that can be put aside."""
+    """A started server, which can be paused."""
 
     name: str
     clients: Clients
     process: psutil.Process
 
     def tree(self) -> list[psutil.Process]:
-        """Returns the process and all below it."""
+        """Returns the process and all its descendants."""
         return [self.process, *self.process.children(recursive=True)]
 
     def pause(self) -> None:
@@ -66,12 +67,12 @@ class Server:
         for process in self.tree():
             process.suspend()
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Lets it run in the block."""
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Resumes all its processes within the block."""
         for process in reversed(self.tree()):
             process.resume()
-        time.sleep(SETTLE_S)
+        await elapsed(RESUME_S)
         try:
             yield
         finally:
@@ -80,11 +81,11 @@ class Server:
 
 @dataclass(frozen=True)
 class Peer:
-    """A serving engine, and how one asks it."""
+    """Another serving engine, and how to send requests to it."""
 
     name: str
     folder: str
-    """Of its virtual environment, and the first part of its app's name."""
+    """Name of its virtual environment, and prefix of its app's module."""
     path: str
     health: str
     listens_by_argument: bool = False
@@ -97,7 +98,7 @@ ALL_PEERS = (LITSERVE, MOSEC, PYTRITON)
 
 
 def encoder(peer: Peer) -> Encode:
-    """Returns what makes a picture the peer's HTTP request; each picture is encoded once."""
+    """Returns a function that encodes a picture as a request to the peer. Caches each picture."""
     return cache(partial(_triton_request if peer is PYTRITON else _plain_request, peer.path))
 
 
@@ -106,16 +107,16 @@ def _plain_request(path: str, content: bytes) -> bytes:
 
 
 def _triton_request(path: str, content: bytes) -> bytes:
-    """Triton's binary form: a JSON head, then 4 bytes of length and the bytes themselves."""
+    """Encodes Triton's binary form: a JSON head, then 4 bytes of length and the bytes."""
     tensor = struct.pack("<I", len(content)) + content
-    words = {
+    image = {
         "name": "image",
         "shape": [1, 1],
         "datatype": "BYTES",
         "parameters": {"binary_data_size": len(tensor)},
     }
     outputs = [{"name": "label", "parameters": {"binary_data": True}}]
-    head = json.dumps({"inputs": [words], "outputs": outputs}).encode()
+    head = json.dumps({"inputs": [image], "outputs": outputs}).encode()
     length = f"inference-header-content-length: {len(head)}\r\n"
     return http_request(path, "application/octet-stream", head + tensor, length)
 
@@ -126,15 +127,15 @@ async def peer_server(peer: Peer, name: str, environment: dict[str, str]) -> Asy
 
     Args:
         peer: the engine.
-        name: what the table calls it.
-        environment: `PEER_FORM` and what it needs, see `peers/work.py`.
+        name: name in the table.
+        environment: `PEER_FORM` and its companions, see `peers/work.py`.
 
     Raises:
         OperatorError: its virtual environment is missing, or it does not start.
     """
     python = PEERS / peer.folder / "bin" / "python"
     if not python.exists():
-        raise OperatorError(f"{peer.name}: {python} is missing; `make bench-peers` makes it.")
+        raise OperatorError(f"{peer.name}: {python} is missing. Run `make bench-peers`.")
     port = free_port()
     command = [str(python), "-m", f"tests.bench.peers.{peer.folder}_app"]
     if peer.listens_by_argument:
@@ -150,45 +151,51 @@ async def peer_server(peer: Peer, name: str, environment: dict[str, str]) -> Asy
         yield Server(name, clients, process)
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """What the clients of our server ask for, and over how many connections."""
+
+    model: str
+    version: str = ""
+    connections: int = 1
+
+
 @asynccontextmanager
 async def our_server(
-    name: str,
-    key: str,
-    environment: dict[str, str],
-    model: str,
-    version: str = "",
-    *,
-    address: str = "",
-    connections: int = 1,
+    name: str, key: str, environment: dict[str, str], traffic: Traffic, address: str = ""
 ) -> AsyncIterator[Server]:
-    """Runs `image-categorizer serve` on TCP, as the peers are.
+    """Runs `image-categorizer serve` on TCP, like the peers.
 
     Args:
-        name: what the table calls it.
-        key: an API key.
-        environment: its settings.
-        model: what clients ask for.
-        version: of the model; empty for what the server itself would take.
-        address: where it listens; empty for any free port.
-        connections: of all clients together.
+        name: name in the table.
+        key: API key.
+        environment: settings.
+        traffic: requests of the clients.
+        address: where to listen; empty for any free port.
 
     Raises:
         OperatorError: it does not start.
     """
     address = address or f"127.0.0.1:{free_port()}"
     environment = {**environment, "CATEGORIZER_SERVER__BIND": address, "LOG_LEVEL": "WARNING"}
-    async with _process(name, [*PROGRAM, "serve"], environment, lambda: is_ready(address)) as it:
+    command = [*PROGRAM, "serve"]
+    async with _process(name, command, environment, lambda: is_ready(address)) as process:
         clients = partial(
-            grpc_clients, address, key, model, version=version, connections=connections
+            grpc_clients,
+            address,
+            key,
+            traffic.model,
+            version=traffic.version,
+            connections=traffic.connections,
         )
-        yield Server(name, clients, it)
+        yield Server(name, clients, process)
 
 
 @asynccontextmanager
 async def _process(
-    name: str, command: list[str], environment: dict[str, str], ready: "Ready"
+    name: str, command: list[str], environment: dict[str, str], ready: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[psutil.Process]:
-    """Runs a program in a session of its own until the block ends."""
+    """Runs a program in its own session until the block ends."""
     log = Path(environment["BENCH_LOGS"]) / f"{name.replace(' ', '-').replace(',', '')}.log"
     with log.open("w") as output:
         started = await asyncio.create_subprocess_exec(
@@ -199,22 +206,19 @@ async def _process(
             start_new_session=True,
         )
     process = psutil.Process(started.pid)
+
+    async def is_ready_or_over() -> bool:
+        return started.returncode is not None or await ready()
+
     try:
-        deadline_s = time.monotonic() + START_S
-        while not await ready():
-            if started.returncode is not None or time.monotonic() > deadline_s:
-                lines = log.read_text().strip().splitlines() or ["it said nothing"]
-                raise OperatorError(f"{name} does not start: {lines[-1]}")
-            await asyncio.sleep(0.3)
+        with suppress(AssertionError):
+            await eventually(is_ready_or_over, START_S, START_INTERVAL_S)
+        if started.returncode is not None or not await ready():
+            lines = log.read_text().strip().splitlines() or ["it printed nothing"]
+            raise OperatorError(f"{name} does not start: {lines[-1]}")
         yield process
     finally:
         await _end(process, started)
-
-
-class Ready(Protocol):
-    """Tells whether a server answers."""
-
-    async def __call__(self) -> bool: ...
 
 
 async def _end(process: psutil.Process, started: asyncio.subprocess.Process) -> None:
@@ -247,7 +251,7 @@ def _is_ok(url: str) -> bool:
 async def start_paused(
     stack: AsyncExitStack, servers: Sequence[AbstractAsyncContextManager[Server]]
 ) -> tuple[list[Server], list[str]]:
-    """Starts one after the other, each then put aside; returns them, and why others are missing."""
+    """Starts the servers one after the other and pauses each. Returns them, and errors."""
     started, missing = [], []
     for entering in servers:
         try:

@@ -1,5 +1,5 @@
-"""Our own apps for other serving engines: what a user would write there, no more.
+"""Apps for other serving engines, as a user would write them.
 
-Each is a module of its engine's virtual environment (`make bench-peers`), which sees the packages
-of ours after its own.  What is to be served comes by the environment: see `work.py`.
+Each runs in the virtual environment of its engine (`make bench-peers`), which falls back to the
+packages of ours. Environment variables say what to serve: see `work.py`.
 """

@@ -1,7 +1,7 @@
 """LitServe: `python -m tests.bench.peers.litserve_app`.
 
-The body comes as plain bytes, by FastAPI's `Body`: cheaper for LitServe than JSON with base64 or a
-form, which its examples show.
+The body is plain bytes, read by FastAPI's `Body`. For LitServe, this is cheaper than JSON with
+base64 or a form, which its examples use.
 """
 
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from tests.bench.peers import work
 
 
 class Classify(litserve.LitAPI):
-    """Decodes in the worker that predicts: LitServe has no other place for it."""
+    """Decodes in the worker that predicts. LitServe offers no other place."""
 
     def setup(self, device: str) -> None:
         self._work = work.work()

@@ -1,7 +1,7 @@
 """mosec: `python -m tests.bench.peers.mosec_app --address 127.0.0.1 --port PORT`.
 
-One stage, decoding and model together, in as many processes as there is room for: two stages would
-send each decoded image from process to process.
+One stage decodes and predicts, with one process per core. Two stages would copy each decoded image
+from process to process.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ class Classify(Worker):
         try:
             return self._work.prepare(data)
         except Exception as error:
-            raise ValidationError("no image") from error
+            raise ValidationError("not an image") from error
 
     def forward(self, data: list[Any]) -> list[str]:
         return self._work.predict(data)

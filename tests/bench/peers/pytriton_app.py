@@ -1,7 +1,7 @@
 """PyTriton: `python -m tests.bench.peers.pytriton_app`.
 
-Triton gathers the micro-batch; the callable decodes and predicts it, in as many instances (threads
-of one process) as there is room for.
+Triton collects the micro-batch. The callable decodes and predicts it, with one instance (a thread)
+per core.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Infer = Callable[[list[Any]], list[dict[str, Any]]]
 
 
 def instance(one: work.Work) -> Infer:
-    """Returns the callable of one instance: inputs (N, 1) of bytes, labels (N, 1)."""
+    """Returns the callable of one instance. Inputs are bytes (N, 1), outputs labels (N, 1)."""
 
     def infer(requests: list[Any]) -> list[dict[str, Any]]:
         contents = [content for request in requests for content in request["image"][:, 0]]

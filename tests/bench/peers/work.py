@@ -1,10 +1,10 @@
 """What a peer does with an image, in three forms.
 
     eager   as its users run it: transformers' image processor and network, eager torch
-    onnx    the harshest: the decoding, preprocessing and ONNX Runtime of our server
-    null    nothing: what serving alone costs
+    onnx    the toughest comparison: decoding, preprocessing and ONNX Runtime of our server
+    null    nothing, to measure the cost of serving
 
-Read from the environment: `PEER_FORM`, `PEER_FOLDER` (the model's Hugging Face folder or version
+Environment variables: `PEER_FORM`, `PEER_FOLDER` (the model's Hugging Face folder or version
 folder), `PEER_ONNX` (the exported network), `PEER_PORT`.
 """
 
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 EAGER_BATCH_SIZE, ONNX_BATCH_SIZE = 16, 3
-"""Most images of one micro-batch; for ONNX Runtime about what our own warm-up finds for
-MobileNetV2, 2 to 4."""
+"""Maximum size of a micro-batch. For ONNX Runtime, about what our warm-up finds for MobileNetV2,
+2 to 4."""
 WAIT_MS = 2
-"""Longest that a micro-batch waits for company."""
+"""Maximum time that a micro-batch waits for more images."""
 LABEL = "category 0"
 
 
 class Work(Protocol):
-    """One image's way; `prepare` may run for several at once."""
+    """Processes images. `prepare` may run concurrently."""
 
     def prepare(self, content: bytes) -> Any:
         """Returns the decoded image."""
@@ -56,7 +56,7 @@ class Eager:
 
 
 class Onnx:
-    """Our own decoding and runtime."""
+    """Decoding and runtime of our server."""
 
     def __init__(self, folder: Path, file: Path, threads: int) -> None:
         from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
@@ -79,7 +79,7 @@ class Onnx:
 
 
 class Null:
-    """Takes the bytes and answers."""
+    """Answers without looking at the image."""
 
     def prepare(self, content: bytes) -> Any:
         return len(content)
@@ -89,31 +89,30 @@ class Null:
 
 
 def form() -> str:
-    """Returns which work is asked for."""
+    """Returns the form of the work."""
     return os.environ["PEER_FORM"]
 
 
 def port() -> int:
-    """Returns where to listen, on 127.0.0.1."""
+    """Returns the port to listen on, at 127.0.0.1."""
     return int(os.environ["PEER_PORT"])
 
 
 def max_batch_size() -> int:
-    """Returns the most images of one micro-batch."""
+    """Returns the maximum size of a micro-batch."""
     return ONNX_BATCH_SIZE if form() == "onnx" else EAGER_BATCH_SIZE
 
 
 def workers() -> int:
-    """Returns how many processes or instances serve: two on two cores, as in ours.
+    """Returns the number of processes or instances: one per core, as in our server.
 
-    Eager torch uses all cores for one call by itself, and two of them would only get in each
-    other's way.
+    Eager torch uses all cores for a single call. Two would only compete.
     """
     return 1 if form() == "eager" else len(os.sched_getaffinity(0))
 
 
 def work() -> Work:
-    """Returns the work that the environment asks for; takes seconds."""
+    """Returns the work for the form. Takes seconds."""
     if form() == "null":
         return Null()
     folder = Path(os.environ["PEER_FOLDER"])

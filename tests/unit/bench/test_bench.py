@@ -7,7 +7,7 @@ from image_categorizer.v1 import classify_pb2
 from image_categorizer_server.bench.load import encoder, http_request
 
 from tests.bench.measure import Rounds, rows_of
-from tests.bench.overload import Level, _fill
+from tests.bench.overload import Answer, Answers, level_of
 from tests.bench.page import Page
 from tests.bench.render import page
 from tests.bench.servers import PYTRITON
@@ -35,9 +35,10 @@ def test_ratios_are_of_pairs_within_a_round():
 
 
 def test_goodput_counts_answers_in_time_from_when_the_queue_has_filled():
-    level = Level("model", 2, capacity_per_s=10)
-    early, in_time, late = ("OK", 0.1, 100.0), ("OK", 2.0, 500.0), ("OK", 2.0, 2500.0)
-    _fill(level, [early, *[in_time] * 20, late, ("UNAVAILABLE", 2.0, 5.0)] * 2, asked_s=5.0)
+    early, in_time = Answer("OK", 0.1, 100.0), Answer("OK", 2.0, 500.0)
+    late, refused = Answer("OK", 2.0, 2500.0), Answer("UNAVAILABLE", 2.0, 5.0)
+    answers = [early, *[in_time] * 20, late, refused] * 2
+    level = level_of("model", 2, 10.0, Answers(answers, 5.0, 0.1))
     assert level.goodput_of_capacity == 1.0
     assert level.refused_p99_ms == 5.0
     assert level.codes == {"OK": 44, "UNAVAILABLE": 2}
