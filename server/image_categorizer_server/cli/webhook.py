@@ -126,8 +126,8 @@ def listen(
 ) -> None:
     """Print the messages sent to http://127.0.0.1:9000/, as one line of JSON each.
 
-    By default, servers do not send webhooks to this machine. See "Images by URI" in the README for
-    the settings that allow it.
+    By default, servers do not send webhooks to this machine. docs/webhooks.md shows the settings
+    that allow it.
     """
     try:
         receiver = Receiver(port, secret)
