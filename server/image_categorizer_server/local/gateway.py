@@ -1,20 +1,21 @@
-"""Envoy's configuration for one machine: `gateway/envoy.yaml.in`, filled in."""
+"""Envoy's configuration: `gateway/envoy.yaml.in` and the values that depend on the settings."""
 
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
+
+import yaml
 
 from image_categorizer_server.settings import Settings
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
-SERVICES = ("ClassifyService", "BatchService", "MetadataService", "AdminService", "HealthService")
 JSON_OVERHEAD_BYTES = 64 * 1024
-# So that the server, which gives up at the deadline, answers first.
-LATER_S = 1.0
+# The server gives up at the deadline. It answers first if the gateway waits a little longer.
+ROUTE_GRACE_S = 1.0
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - only ever compared with
-REQUEST_HEADERS = (
+CORS_REQUEST_HEADERS = (
     "authorization",
     "content-type",
     "grpc-timeout",
@@ -22,7 +23,7 @@ REQUEST_HEADERS = (
     "x-request-id",
     "x-user-agent",
 )
-RESPONSE_HEADERS = (
+CORS_RESPONSE_HEADERS = (
     "content-disposition",
     "grpc-message",
     "grpc-status",
@@ -32,51 +33,185 @@ RESPONSE_HEADERS = (
 )
 
 
+@dataclass(frozen=True)
+class LocalReply:
+    """An error that Envoy answers itself, by HTTP status and path. The first match applies."""
+
+    http_status: int
+    reason: str
+    """`google.rpc.ErrorInfo.reason`."""
+    message: str = "%LOCAL_REPLY_BODY%"  # Envoy replaces it with its own description
+    path_prefix: str = ""
+    retry_after_s: int | None = None
+
+
+def local_replies(settings: Settings) -> list[LocalReply]:
+    """Returns the errors that Envoy answers itself; `errors.proto` states their HTTP statuses."""
+    batch_too_large = (
+        f"the body exceeds {settings.max_message_bytes} bytes; send many images as a form "
+        "(multipart/form-data), and many URIs as several batches"
+    )
+    image_too_large = (
+        f"the body exceeds {max_body_bytes(settings)} bytes, the maximum for an image of "
+        f"{settings.max_image_bytes} bytes in base64"
+    )
+    return [
+        LocalReply(400, "FIELD_INVALID"),
+        LocalReply(401, "CREDENTIALS_INVALID"),
+        LocalReply(403, "ROLE_INSUFFICIENT"),
+        LocalReply(404, "ROUTE_NOT_FOUND"),
+        LocalReply(405, "METHOD_NOT_ALLOWED"),
+        LocalReply(408, "DEADLINE_EXCEEDED"),
+        LocalReply(411, "FIELD_INVALID"),
+        LocalReply(413, "BATCH_TOO_LARGE", batch_too_large, "/v1/batch"),
+        LocalReply(413, "IMAGE_TOO_LARGE", image_too_large),
+        LocalReply(415, "FIELD_INVALID"),
+        LocalReply(426, "FIELD_INVALID"),
+        LocalReply(429, "RATE_LIMITED"),
+        LocalReply(431, "FIELD_INVALID"),
+        LocalReply(500, "INTERNAL"),
+        LocalReply(502, "DEPENDENCY_DOWN"),
+        LocalReply(503, "DEPENDENCY_DOWN", retry_after_s=1),
+        LocalReply(504, "DEADLINE_EXCEEDED"),
+    ]
+
+
 def gateway_folder() -> Path:
-    """Returns where the gateway's files are: inside an installed package, or beside the source."""
+    """Returns the folder of the gateway's files: in the installed package, or beside the source."""
     packaged = PACKAGE_FOLDER / "_gateway"
     return packaged if packaged.is_dir() else PACKAGE_FOLDER.parents[1] / "gateway"
 
 
 def render(
-    settings: Settings, port: int, server_sockets: Sequence[Path], admin_socket: Path
+    settings: Settings,
+    port: int,
+    servers: Sequence[str],
+    admin: str,
+    folder: Path | None = None,
 ) -> str:
-    """Returns the configuration as YAML."""
-    folder = gateway_folder()
-    max_body_bytes = _in_base64(settings.max_image_bytes)
-    values = {
+    """Returns Envoy's configuration as YAML.
+
+    Args:
+        settings: of the installation.
+        port: the public port.
+        servers: addresses of the server processes, `unix:/path` or `host:port`.
+        admin: address of Envoy's administration interface, in the same form.
+        folder: where Envoy finds the gateway's files; by default `gateway_folder()`.
+    """
+    own = gateway_folder()
+    folder = folder or own
+    contract = json.loads((own / "contract.json").read_text())
+    values: dict[str, object] = {
         "host": settings.gateway.host,
         "port": port,
-        "server_endpoints": json.dumps(
-            [{"endpoint": {"address": {"pipe": {"path": str(path)}}}} for path in server_sockets]
-        ),
-        "admin_socket": json.dumps(str(admin_socket)),
-        "descriptor": json.dumps(str(folder / "descriptor.binpb")),
-        "openapi": json.dumps(str(folder / "openapi.yaml")),
-        "lua": json.dumps(str(folder / "lua" / "bodies.lua")),
-        "services": json.dumps([f"image_categorizer.v1.{service}" for service in SERVICES]),
-        "cors": json.dumps(_cors(settings.gateway.cors_origins)),
-        "max_body_bytes": max_body_bytes,
+        "admin": _address(admin),
+        "servers": [{"endpoint": {"address": _address(server)}} for server in servers],
+        # STATIC cannot resolve host names; STRICT_DNS cannot use sockets.
+        "discovery": "STATIC" if all(map(_socket, servers)) else "STRICT_DNS",
+        "descriptor": str(folder / "descriptor.binpb"),
+        "openapi": str(folder / "openapi.yaml"),
+        "lua": str(folder / "lua" / "bodies.lua"),
+        "services": contract["services"],
+        "local_replies": [
+            _mapper(reply, contract["codes"][reply.reason]) for reply in local_replies(settings)
+        ],
+        "cors": _cors(settings.gateway.cors_origins),
+        "max_body_bytes": max_body_bytes(settings),
         "max_batch_body_bytes": settings.max_message_bytes,
-        "max_image_bytes": settings.max_image_bytes,
-        "max_deadline_s": settings.server.max_deadline_s,
-        "route_timeout_s": settings.server.max_deadline_s + LATER_S,
-        "stream_idle_timeout_s": settings.gateway.stream_idle_timeout_s,
+        "request_timeout": f"{settings.server.max_deadline_s}s",
+        "route_timeout": f"{settings.server.max_deadline_s + ROUTE_GRACE_S}s",
+        "stream_idle_timeout": f"{settings.gateway.stream_idle_timeout_s}s",
     }
-    return Template((folder / "envoy.yaml.in").read_text()).substitute(values)
+    template = yaml.safe_load((own / "envoy.yaml.in").read_text())
+    definitions = template.pop("definitions")
+    stream, repeatable = (_filled(definitions[kind], values) for kind in ("stream", "repeatable"))
+    values["stream_routes"] = _routes(contract["streams"], stream)
+    values["repeatable_routes"] = _routes(contract["repeatable"], repeatable)
+    return yaml.dump(_filled(template, values), Dumper=_Dumper, sort_keys=False, width=math.inf)
 
 
 def reachable_host(host: str, name: str = "127.0.0.1") -> str:
-    """Returns by what one reaches, from this machine, a port that listens on `host`."""
+    """Returns the host at which this machine reaches a port that listens on `host`."""
     return name if host in (ALL_INTERFACES, "127.0.0.1") else host
 
 
-def _in_base64(size_bytes: int) -> int:
-    """Returns how large a JSON body is that holds so many bytes."""
-    return math.ceil(size_bytes / 3) * 4 + JSON_OVERHEAD_BYTES
+def max_body_bytes(settings: Settings) -> int:
+    """Returns the maximum size of a JSON body: one image in base64, and its options."""
+    return math.ceil(settings.max_image_bytes / 3) * 4 + JSON_OVERHEAD_BYTES
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes equal values in full instead of as aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
+        return True
+
+
+def _filled(template: object, values: dict[str, object]) -> object:
+    """Returns a copy of `template` in which values replace strings such as `$name`.
+
+    In a list, `$name` stands for the items of a list.
+    """
+    match template:
+        case dict():
+            return {key: _filled(value, values) for key, value in template.items()}
+        case list():
+            items: list[object] = []
+            for item in template:
+                filled = _filled(item, values)
+                items += filled if isinstance(item, str) and isinstance(filled, list) else [filled]
+            return items
+        case str() if template.startswith("$"):
+            return values[template.removeprefix("$")]
+    return template
+
+
+def _socket(address: str) -> str | None:
+    """Returns the path of an address `unix:/path`."""
+    return address.removeprefix("unix:") if address.startswith("unix:") else None
+
+
+def _address(address: str) -> dict[str, object]:
+    if path := _socket(address):
+        return {"pipe": {"path": path}}
+    host, _, port = address.rpartition(":")
+    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
+
+
+def _routes(rpcs: list[str], route: object) -> list[object]:
+    """Returns a route for each RPC: one regular expression would exceed Envoy's limit."""
+    return [{"match": {"path": f"/{rpc}"}, "route": route} for rpc in rpcs]
+
+
+def _mapper(reply: LocalReply, code: int) -> dict[str, object]:
+    """Returns Envoy's form of a local reply; `code` is that of google.rpc.Code."""
+    status = {"op": "EQ", "value": {"default_value": reply.http_status, "runtime_key": "unused"}}
+    filters: list[object] = [{"status_code_filter": {"comparison": status}}]
+    if reply.path_prefix:
+        header = {"name": ":path", "string_match": {"prefix": reply.path_prefix}}
+        filters.append({"header_filter": {"header": header}})
+    # Set by bodies.lua. gRPC clients get Envoy's error in trailers, unchanged.
+    native = {"name": "x-native-grpc", "present_match": True, "invert_match": True}
+    filters.append({"header_filter": {"header": native}})
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": reply.reason,
+        "domain": "image-categorizer",
+        "metadata": {},
+    }
+    body = {"code": code, "message": reply.message, "details": [info]}
+    mapper: dict[str, object] = {
+        "filter": {"and_filter": {"filters": filters}},
+        "body_format_override": {"json_format": body, "content_type": "application/json"},
+    }
+    if reply.retry_after_s is not None:
+        header = {"key": "retry-after", "value": str(reply.retry_after_s)}
+        mapper["headers_to_add"] = [{"header": header, "append_action": "ADD_IF_ABSENT"}]
+    return mapper
 
 
 def _cors(origins: tuple[str, ...]) -> dict[str, object]:
+    """Returns the filter configuration that lets pages of these origins call, empty for none."""
     if not origins:
         return {}
     matches = [
@@ -87,8 +222,8 @@ def _cors(origins: tuple[str, ...]) -> dict[str, object]:
         "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
         "allow_origin_string_match": matches,
         "allow_methods": "GET, POST, PATCH, DELETE, OPTIONS",
-        "allow_headers": ", ".join(REQUEST_HEADERS),
-        "expose_headers": ", ".join(RESPONSE_HEADERS),
+        "allow_headers": ", ".join(CORS_REQUEST_HEADERS),
+        "expose_headers": ", ".join(CORS_RESPONSE_HEADERS),
         "max_age": "600",
     }
     return {"envoy.filters.http.cors": policy}

@@ -1,0 +1,43 @@
+"""Writes gateway/contract.json: what Envoy's configuration takes from the protos.
+
+services     the services, by full name
+streams      the RPCs that stream, in either direction, as `service/method`
+repeatable   the other RPCs that are safe to repeat, as `service/method`
+codes        the number of the gRPC status code of each error reason
+"""
+
+import json
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
+from image_categorizer.v1 import options_pb2
+from openapi_schemas import files_of_ours
+
+REASONS = "ErrorReason"
+
+
+def contract(files: FileDescriptorSet) -> str:
+    """Returns the file."""
+    services: list[str] = []
+    streams: list[str] = []
+    repeatable: list[str] = []
+    codes: dict[str, int] = {}
+    for file in files_of_ours(files):
+        for service in file.service:
+            name = f"{file.package}.{service.name}"
+            services.append(name)
+            for method in service.method:
+                if method.client_streaming or method.server_streaming:
+                    streams.append(f"{name}/{method.name}")
+                elif method.options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN:
+                    repeatable.append(f"{name}/{method.name}")
+        for enum in file.enum_type:
+            if enum.name == REASONS:
+                for value in enum.value[1:]:
+                    codes[value.name] = value.options.Extensions[options_pb2.error].code
+    found = {
+        "services": services,
+        "streams": streams,
+        "repeatable": repeatable,
+        "codes": codes,
+    }
+    return json.dumps(found, indent=2) + "\n"
