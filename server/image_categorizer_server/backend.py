@@ -28,7 +28,7 @@ from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.services.classify import Classifications
-from image_categorizer_server.services.model import Catalog
+from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.relay import relay
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.webhook import Webhooks
@@ -48,7 +48,7 @@ class Backend:
     classifications: Classifications
     batches: Batches
     webhooks: Webhooks
-    catalog: Catalog
+    models: Models
     authenticator: Authenticator
     cache: Cache
     is_draining: bool = field(default=False)
@@ -117,7 +117,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             classifications=Classifications(Classifier(registry), registry, results),
             batches=batches,
             webhooks=webhooks,
-            catalog=Catalog(registry, settings),
+            models=Models(registry, settings),
             authenticator=Authenticator(find_key, settings.security.key_cache_s),
             cache=cache,
         )

@@ -48,7 +48,7 @@ def opened(model, device, **settings):
 
 def test_a_gpu_answers_like_a_cpu_in_every_size(tiny):
     by_cpu, _ = opened(tiny, "cpu")
-    by_gpu, _ = opened(tiny, "cuda", max_batch_size=8, precision="fp32")
+    by_gpu, _ = opened(tiny, "cuda", max_micro_batch_size=8, precision="fp32")
     assert len(by_gpu._buckets) == 4
     random = np.random.default_rng(0)
     for size in (8, 1, 5, 3, 9, 1):
@@ -77,7 +77,7 @@ def test_a_gpu_tells_places_too(tiny):
 
 
 async def test_a_model_is_recorded_while_another_answers(tiny):
-    busy, _ = opened(tiny, "cuda", max_batch_size=4)
+    busy, _ = opened(tiny, "cuda", max_micro_batch_size=4)
     inputs = sample_inputs(tiny[1].input)[:4]
     expected = busy.predict(inputs).confidences
     loading = asyncio.create_task(asyncio.to_thread(partial(opened, tiny, "cuda")))
@@ -92,7 +92,7 @@ async def test_a_model_is_recorded_while_another_answers(tiny):
 def test_trained_models_answer_like_on_a_cpu(test_data: Path, tmp_path, name):
     model = added(Repository(tmp_path / "models"), test_data / "models" / name, name)
     by_cpu, _ = opened(model, "cpu")
-    by_gpu, _ = opened(model, "cuda", max_batch_size=16)
+    by_gpu, _ = opened(model, "cuda", max_micro_batch_size=16)
     inputs = sample_inputs(model[1].input)
     assert by_gpu.predict(inputs).confidences == pytest.approx(
         by_cpu.predict(inputs).confidences, abs=2e-2

@@ -151,7 +151,7 @@ async def test_the_server_has_a_deadline_of_its_own(settings):
 
 
 async def test_a_full_queue_refuses_at_once_and_serves_again(settings):
-    inference = settings.inference.model_copy(update={"max_queued": 4, "max_batch_size": 2})
+    inference = settings.inference.model_copy(update={"max_queued": 4, "max_micro_batch_size": 2})
     test = TestSettings(fake_model="50,0")
     narrow = settings.model_copy(update={"inference": inference, "test": test})
     async with (

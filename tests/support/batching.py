@@ -65,7 +65,7 @@ def batcher_of(device, *, max_size=4, trace=None, table=None, **changes):
         "niceness": 10,
         "max_delay_s": 0.0,
         "hold_s": 0.0,
-        "batch_share": 0.25,
+        "lane_share": 0.25,
     } | changes
     guard = Guard(device.predict, max_size)
     return MicroBatcher(

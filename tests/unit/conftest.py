@@ -38,7 +38,7 @@ def repository(tmp_path):
 @pytest.fixture
 def loader():
     models = ModelSettings(cache_path=EXPORTS)
-    return Loader(Decoder(LIMITS), InferenceSettings(max_batch_size=2), models)
+    return Loader(Decoder(LIMITS), InferenceSettings(max_micro_batch_size=2), models)
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ from image_categorizer_server.rpc.validation import (
     version_number,
     version_or_alias,
 )
-from image_categorizer_server.services.model import Catalog
+from image_categorizer_server.services.model import Models
 
 Context = grpc.aio.ServicerContext
 
 
 class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
-    """Hands questions and orders to the catalog."""
+    """Hands questions and orders to `Models`."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     async def ListCategories(
         self,
@@ -30,7 +30,7 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
     ) -> metadata_pb2.ListCategoriesResponse:
         """Serves `ListCategories` of metadata.proto."""
         version = _version(request.version)
-        page = self._catalog.list_categories(
+        page = self._models.list_categories(
             request.model, version, request.page_size, request.page_token
         )
         return metadata_pb2.ListCategoriesResponse(
@@ -43,7 +43,7 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
         context: Context[metadata_pb2.ListModelsRequest, metadata_pb2.ListModelsResponse],
     ) -> metadata_pb2.ListModelsResponse:
         """Serves `ListModels` of metadata.proto."""
-        page = self._catalog.list_models(request.page_size, request.page_token)
+        page = self._models.list_models(request.page_size, request.page_token)
         return metadata_pb2.ListModelsResponse(
             models=map(convert.model, page.items), next_page_token=page.next_page_token
         )
@@ -54,7 +54,7 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
         context: Context[metadata_pb2.GetModelRequest, metadata_pb2.Model],
     ) -> metadata_pb2.Model:
         """Serves `GetModel` of metadata.proto."""
-        return convert.model(self._catalog.get_model(request.model, _version(request.version)))
+        return convert.model(self._models.get_model(request.model, _version(request.version)))
 
     async def LoadModel(
         self,
@@ -66,7 +66,7 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
         required("model", request.model, wrong)
         version = version_number(request.version, wrong)
         raise_if_any(wrong)
-        return convert.model(await self._catalog.load_model(request.model, version))
+        return convert.model(await self._models.load_model(request.model, version))
 
     async def UnloadModel(
         self,
@@ -81,7 +81,7 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
             wrong.append(("version", "is required"))
         raise_if_any(wrong)
         assert version is not None
-        return convert.model(await self._catalog.unload_model(request.model, version))
+        return convert.model(await self._models.unload_model(request.model, version))
 
     async def SetModelAlias(
         self,
@@ -97,7 +97,7 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
         if percent and not request.version:
             wrong.append(("canary_percent", "must be 0 where the alias is taken away"))
         raise_if_any(wrong)
-        status = await self._catalog.set_alias(request.model, alias, version, percent)
+        status = await self._models.set_alias(request.model, alias, version, percent)
         return convert.model(status)
 
     async def GetServerInfo(
@@ -106,7 +106,7 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
         context: Context[metadata_pb2.GetServerInfoRequest, metadata_pb2.ServerInfo],
     ) -> metadata_pb2.ServerInfo:
         """Serves `GetServerInfo` of metadata.proto."""
-        return convert.server_info(self._catalog.server_info())
+        return convert.server_info(self._models.server_info())
 
 
 def _version(text: str) -> int | str | None:

@@ -101,7 +101,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     batch_pb2_grpc.add_BatchServiceServicer_to_server(batch_servicer(backend), server)
     admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(backend.webhooks), server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(
-        MetadataServicer(backend.catalog), server
+        MetadataServicer(backend.models), server
     )
     our_health_pb2_grpc.add_HealthServiceServicer_to_server(HealthServicer(backend), server)
 

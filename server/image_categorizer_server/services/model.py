@@ -9,7 +9,7 @@ from image_categorizer_server.settings import Settings
 from image_categorizer_server.version import VERSION
 
 
-class Catalog:
+class Models:
     """Answers questions about the server, and decides which versions serve."""
 
     def __init__(self, registry: Registry, settings: Settings) -> None:

@@ -45,7 +45,7 @@ class InferenceSettings(Group):
         "auto",
         description="What torch computes in; auto: bf16 or fp16 on a GPU, if as right as fp32.",
     )
-    max_batch_size: int = Field(
+    max_micro_batch_size: int = Field(
         0,
         ge=0,
         le=512,
@@ -64,13 +64,13 @@ class InferenceSettings(Group):
     hold_ms: float = Field(
         80.0, ge=0, le=1000, description="Longest that answers wait for one another, under load."
     )
-    batch_share: float = Field(
+    lane_share: float = Field(
         0.1,
         ge=0,
         le=1,
         description="Share of the turns that lane BATCH gets while INTERACTIVE waits too.",
     )
-    batch_queued_share: float = Field(
+    lane_queued_share: float = Field(
         0.5, gt=0, le=1, description="Share of max_queued that lane BATCH may fill."
     )
     stuck_s: float = Field(
@@ -80,9 +80,9 @@ class InferenceSettings(Group):
         description="How long one model call may last before the server says it is not live.",
     )
 
-    def largest_batch(self, device: str) -> int:
+    def micro_batch_limit(self, device: str) -> int:
         """Returns the most images in one micro-batch on `cpu` or `cuda`."""
-        return self.max_batch_size or (64 if device == "cuda" else 16)
+        return self.max_micro_batch_size or (64 if device == "cuda" else 16)
 
     def decoders(self, device: str) -> int:
         """Returns how many threads only decode.

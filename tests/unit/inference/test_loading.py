@@ -51,7 +51,7 @@ async def test_an_export_that_takes_too_long_is_ended(repository, tiny, tmp_path
 def loader():
     with ThreadPoolExecutor(1) as pool:
         models = ModelSettings(cache_path=EXPORTS)
-        yield Loader(Decoder(LIMITS), InferenceSettings(max_batch_size=2), models, pool)
+        yield Loader(Decoder(LIMITS), InferenceSettings(max_micro_batch_size=2), models, pool)
 
 
 async def test_where_the_export_was_refused_torch_serves(repository, tiny, loader, tmp_path):

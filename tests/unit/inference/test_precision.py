@@ -103,6 +103,6 @@ def test_buckets_double_up_to_the_largest(most, sizes):
 
 
 def test_the_largest_micro_batch_follows_setting_and_device():
-    assert InferenceSettings().largest_batch("cpu") == 16
-    assert InferenceSettings().largest_batch("cuda") == 64
-    assert InferenceSettings(max_batch_size=5).largest_batch("cuda") == 5
+    assert InferenceSettings().micro_batch_limit("cpu") == 16
+    assert InferenceSettings().micro_batch_limit("cuda") == 64
+    assert InferenceSettings(max_micro_batch_size=5).micro_batch_limit("cuda") == 5

@@ -115,7 +115,7 @@ async def test_a_transformers_model_is_quantised_and_served_as_int8(
     made = await asyncio.to_thread(
         quantizer()[0].quantize, found(repository, "tiny"), pictures, None
     )
-    loader = Loader(Decoder(LIMITS), InferenceSettings(max_batch_size=2), ModelSettings())
+    loader = Loader(Decoder(LIMITS), InferenceSettings(max_micro_batch_size=2), ModelSettings())
     model = await loader.load(folder.parent / "2", made)
     assert (model.runtime.name, model.runtime.precision) == ("onnx", "int8")
     assert (model.ref.version, made.licence) == (2, read_manifest(folder).licence)

@@ -29,7 +29,7 @@ class Bounds:
 
     max_queued: int
     max_queued_bytes: int
-    batch_queued_share: float
+    lane_queued_share: float
     """Of both, what lane BATCH may fill: room is kept for INTERACTIVE."""
 
 
@@ -46,7 +46,7 @@ def check_room(bounds: Bounds, load: Load, lane: Lane, size_bytes: int, interval
     Raises:
         Overloaded: it would be one too many.
     """
-    share = bounds.batch_queued_share if lane is Lane.BATCH else 1.0
+    share = bounds.lane_queued_share if lane is Lane.BATCH else 1.0
     free = max(1, int(bounds.max_queued * share)) - load.images
     # Callers of INTERACTIVE come and go by themselves; BATCH is sent as fast as it is taken.
     full = free <= 0 or (lane is Lane.BATCH and load.own_images >= MOST_OF_FREE * free)

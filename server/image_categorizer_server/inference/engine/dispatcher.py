@@ -36,7 +36,7 @@ class Policy:
     max_delay_s: float
     hold_s: float
     """Longest that an outcome waits for others to be delivered with, under load."""
-    batch_share: float
+    lane_share: float
     bounds: Bounds
 
 
@@ -58,8 +58,8 @@ class Dispatcher:
         self._table = table
         self._policy = policy
         self._drop = drop
-        self.undecoded: LaneQueue[Entry] = LaneQueue(policy.batch_share)
-        self.decoded: LaneQueue[Entry] = LaneQueue(policy.batch_share)
+        self.undecoded: LaneQueue[Entry] = LaneQueue(policy.lane_share)
+        self.decoded: LaneQueue[Entry] = LaneQueue(policy.lane_share)
         self.idle_runners = 0
 
     def next(self, *, is_runner: bool) -> tuple[Entry | Batch | None, float | None]:

@@ -160,7 +160,7 @@ class MicroBatcher:
         check_room(self._policy.bounds, load, lane, request.size_bytes, interval_s)
         remaining_s = request.deadline_s - time.monotonic()
         if lane is Lane.INTERACTIVE and self._callers[Lane.BATCH]:
-            interval_s /= max(1 - self._policy.batch_share, LEAST_SHARE)
+            interval_s /= max(1 - self._policy.lane_share, LEAST_SHARE)
         most = self._guard.max_size
         # While more wait than one micro-batch holds, none leaves smaller for one image's sake.
         is_backlog = self.depth >= most

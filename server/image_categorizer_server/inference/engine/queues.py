@@ -100,13 +100,13 @@ class FairQueue(Generic[T]):
 class LaneQueue(Generic[T]):
     """Images of both lanes."""
 
-    def __init__(self, batch_share: float) -> None:
+    def __init__(self, lane_share: float) -> None:
         """Makes an empty queue.
 
         Args:
-            batch_share: of the turns while both lanes wait, what BATCH gets; in [0, 1].
+            lane_share: of the turns while both lanes wait, what BATCH gets; in [0, 1].
         """
-        self._batch_share = batch_share
+        self._lane_share = lane_share
         self._batch_credit = 0.0
         self._lanes: dict[Lane, FairQueue[T]] = {lane: FairQueue() for lane in Lane}
 
@@ -135,7 +135,7 @@ class LaneQueue(Generic[T]):
             return interactive.pop()
         if not interactive:
             return batch.pop()
-        self._batch_credit += self._batch_share
+        self._batch_credit += self._lane_share
         if self._batch_credit >= 1:
             self._batch_credit -= 1
             return batch.pop()

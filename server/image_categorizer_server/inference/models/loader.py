@@ -99,9 +99,11 @@ class Loader:
         if manifest.format == "fake":
             return self._loaded_fake(manifest)
         runtime, localizer = await self._open_runtime(folder, manifest)
-        most = self._inference.largest_batch(runtime.device)
+        most = self._inference.micro_batch_limit(runtime.device)
         max_size, table = await asyncio.to_thread(warm_up, runtime, manifest, most)
-        log.info("warm", name=manifest.name, version=manifest.version, max_batch_size=max_size)
+        log.info(
+            "warm", name=manifest.name, version=manifest.version, max_micro_batch_size=max_size
+        )
         preprocessor = Preprocessor(self._decoder, manifest.input)
         loaded = self._loaded(manifest, preprocessor, runtime, max_size, table)
         loaded.localizer = localizer
@@ -111,7 +113,7 @@ class Loader:
         if self._fake is None:
             raise OperatorError("CATEGORIZER_TEST__FAKE_MODEL does not ask for it.")
         preprocessor = FakePreprocessor(self._decoder, raw=self._fake.raw)
-        size = self._inference.largest_batch("cpu")
+        size = self._inference.micro_batch_limit("cpu")
         return self._loaded(
             manifest,
             preprocessor,
@@ -175,14 +177,14 @@ class Loader:
 
 def policy(inference: InferenceSettings, runtime: Runtime) -> Policy:
     """Returns how a model on this runtime is fed."""
-    bounds = Bounds(inference.max_queued, inference.max_queued_bytes, inference.batch_queued_share)
+    bounds = Bounds(inference.max_queued, inference.max_queued_bytes, inference.lane_queued_share)
     return Policy(
         runners=runtime.runners,
         decoders=inference.decoders(runtime.device),
         niceness=inference.niceness,
         max_delay_s=inference.max_delay_ms / 1000,
         hold_s=inference.hold_ms / 1000,
-        batch_share=inference.batch_share,
+        lane_share=inference.lane_share,
         bounds=bounds,
     )
 
@@ -236,7 +238,7 @@ def open_torch(
         spec,
     )
     if device == "cuda":
-        runtime.use_buckets(torch.buckets_up_to(inference.largest_batch(device)), spec)
+        runtime.use_buckets(torch.buckets_up_to(inference.micro_batch_limit(device)), spec)
     if runtime.located is None:
         return runtime, None
     weights = runtime.located.category_weights
