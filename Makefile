@@ -52,7 +52,7 @@ proto: setup  ## Generate stubs, descriptor set and OpenAPI from the protos; .en
 	python tools/generate.py
 	python tools/env_example.py
 
-migration: setup  ## Write the migration that rows.py asks for: make migration NAME=add_labels
+migration: setup  ## Write the migration that db/tables.py asks for: make migration NAME=add_labels
 	python tools/migration.py $(NAME)
 
 release-contract: setup  ## Make the protos of now what `buf breaking` compares with

@@ -1,4 +1,4 @@
-"""Writes the migration that rows.py asks for: `make migration NAME=add_labels`."""
+"""Writes the migration that `db/tables.py` asks for: `make migration NAME=add_labels`."""
 
 import argparse
 import asyncio
@@ -11,10 +11,10 @@ from tortoise.migrations.writer import format_migration_name
 
 
 async def write(name: str) -> list[str]:
-    """Writes one migration, without a database; returns its files, none where nothing changed."""
+    """Writes one migration, without a database; returns its files, none if nothing changed."""
     config = tortoise_config("postgres://nobody@localhost/none", DatabaseSettings())
     async with TortoiseContext() as context:
-        await context.init(config=config)
+        await context.init(config=dict(config))
         assert context.apps is not None
         writers = await MigrationAutodetector(context.apps, config["apps"]).changes()
     for writer in writers:
@@ -23,7 +23,7 @@ async def write(name: str) -> list[str]:
 
 
 def main() -> None:
-    """Writes and tells which file."""
+    """Writes the migration and prints its path."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="what changes, in snake_case")
     print("\n".join(asyncio.run(write(parser.parse_args().name))) or "nothing changed")

@@ -11,7 +11,8 @@ from grpc_health.v1 import health
 from image_categorizer import AsyncImageCategorizationClient
 from image_categorizer_server import clock
 from image_categorizer_server.backend import Backend, open_backend
-from image_categorizer_server.db.database import migrate, open_database
+from image_categorizer_server.db.database import open_database
+from image_categorizer_server.db.schema import migrate
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.local.embedded import EmbeddedPostgres, EmbeddedRedis
 from image_categorizer_server.local.installation import Installation

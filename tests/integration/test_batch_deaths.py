@@ -11,6 +11,7 @@ from image_categorizer_server.domain.outbox import OutboxKind
 
 from tests.support.batch_tools import (
     LEASE_S,
+    count_waiting,
     do_all,
     do_chunk,
     failed_outcome,
@@ -126,7 +127,7 @@ async def test_sweepers_take_turns(batches):
     clock.shift(LEASE_S + 1)
     found = await asyncio.gather(*(chunks.expire() for _ in range(6)))
     assert sum(found) == 10
-    assert await chunks.count_waiting() == 40
+    assert await count_waiting() == 40
 
 
 async def test_an_expired_lease_rings(batches):

@@ -5,8 +5,6 @@ from datetime import timedelta
 from image_categorizer_server import clock
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import result as results
-from image_categorizer_server.db.lost_claims import give_back_lost
-from image_categorizer_server.db.suspects import count_server_crashes
 
 from tests.support.batch_tools import LEASE_S, do_all, make_batch, right_outcome
 
@@ -16,8 +14,8 @@ async def test_a_claim_whose_answer_got_lost_is_given_back_and_no_other(batches,
     kept = await chunks.claim("w", LEASE_S)
     lost = await chunks.claim("w", LEASE_S)
     others = await chunks.claim("other", LEASE_S)
-    assert await give_back_lost("w", [kept.lease_token]) == 1
-    assert await give_back_lost("w", [kept.lease_token]) == 0
+    assert await chunks.give_back_lost("w", [kept.lease_token]) == 1
+    assert await chunks.give_back_lost("w", [kept.lease_token]) == 0
     assert not await results.record(lost, [right_outcome(item) for item in lost.items])
     for chunk in kept, others:
         assert await results.record(chunk, [right_outcome(item) for item in chunk.items])
@@ -48,10 +46,10 @@ async def test_a_lease_that_ended_while_the_database_was_away_counts_no_death(ba
 async def test_how_often_a_server_died_of_an_item_stays_with_its_chunk(batches, faultless):
     await make_batch(batches, 4)
     chunk = await chunks.claim("w", LEASE_S)
-    assert await count_server_crashes(chunk, [0, 2]) == {0: 1, 2: 1}
-    assert await count_server_crashes(chunk, [2]) == {0: 1, 2: 2}
+    assert await chunks.count_server_crashes(chunk, [0, 2]) == {0: 1, 2: 1}
+    assert await chunks.count_server_crashes(chunk, [2]) == {0: 1, 2: 2}
     await chunks.give_back(chunk)
-    assert await count_server_crashes(chunk, [2]) is None
+    assert await chunks.count_server_crashes(chunk, [2]) is None
     assert (await chunks.claim("w", LEASE_S)).server_crashes == {0: 1, 2: 2}
     clock.shift(LEASE_S + 1)
     await chunks.expire()

@@ -8,10 +8,10 @@ from image_categorizer_server.access.api_key import sha256_of
 from image_categorizer_server.db import key as keys
 from image_categorizer_server.db.database import (
     check_database,
-    migrate,
     open_database,
     tortoise_config,
 )
+from image_categorizer_server.db.schema import migrate
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.services import key as admin

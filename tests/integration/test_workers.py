@@ -28,6 +28,7 @@ from image_categorizer_workers.streams import CallFailed, Feeds
 
 from tests.conftest import SLACK_S
 from tests.integration.conftest import running_server
+from tests.support.batch_tools import count_waiting
 from tests.support.ledger import Picture, pictures
 
 TENANT = "default"
@@ -178,7 +179,7 @@ async def test_a_worker_that_stops_gives_back_what_it_has_not_begun(settings, ba
     async with tools_of(slow) as tools, working(tools):
         await asyncio.sleep(1.0)
     pending = (await batch_rows.find(TENANT, batch_id)).pending_count
-    assert await chunks.count_waiting() == pending > 0
+    assert await count_waiting() == pending > 0
     async with tools_of(settings) as tools, working(tools):
         batch = await ended(batch_id)
     assert batch.succeeded_count == 96

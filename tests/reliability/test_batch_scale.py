@@ -9,7 +9,7 @@ import pytest
 from image_categorizer_server import clock
 from image_categorizer_server.db import batch as batches
 from image_categorizer_server.db import chunk as chunks
-from image_categorizer_server.db import locks, outbox
+from image_categorizer_server.db import outbox
 from image_categorizer_server.db import result as results
 from image_categorizer_server.db.database import connected, open_database
 from image_categorizer_server.settings.database import DatabaseSettings
@@ -112,17 +112,17 @@ async def test_every_hot_statement_goes_by_an_index(million):
         "claim": await plan_of(chunks.CLAIM, now, now, "w"),
         "items": await plan_of(chunks.ITEMS, batch_id, 320, 352),
         "extend": await plan_of(
-            f"UPDATE batch_chunks SET lease_until = $4 WHERE {chunks.HELD_UNTIL}",
+            chunks.EXTEND,
             batch_id,
             1,
             1,
             now,
         ),
-        "late": await plan_of(chunks.LATE, now, 1000),
+        "late": await plan_of(chunks.BATCHES_WITH_ENDED_LEASES, now, 1000),
         "count": await plan_of(results.COUNT, batch_id, 1, 1, 0, now, now),
-        "settle": await plan_of(locks.STATE, batch_id),
+        "finish": await plan_of(batches.FINAL_STATE, batch_id),
         "results": await plan_of(results.LIST, batch_id, "t1", 500, 100),
-        "failures": await plan_of(results.FAILURES, [batch_id], "t1", 20),
+        "failures": await plan_of(batches.FAILURES, [batch_id], "t1", 20),
         "list": await plan_of(batches.LIST, "t1", None, now, "b", 100),
         "take": await plan_of(outbox.TAKE, ["doorbell"], now, now, 100, None),
         "blobs": await plan_of(outbox.UNREFERENCED, ["a", "b", "c"]),

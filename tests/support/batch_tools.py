@@ -1,7 +1,7 @@
 """Batches of small contents, and workers that answer from the content alone."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 from image_categorizer.v1 import batch_pb2_grpc
@@ -114,6 +114,17 @@ async def batch_stub(server, role: Role = Role.CLASSIFIER):
 
 async def count_undone() -> int:
     """Returns how many rows of the outbox are not done."""
+    return await _count("SELECT count(*) FROM outbox WHERE done_time IS NULL")
+
+
+async def count_waiting() -> int:
+    """Returns how many items wait in chunks that may be claimed, over all tenants."""
+    return await _count(
+        "SELECT coalesce(sum(item_count - done_count), 0) FROM batch_chunks"
+        " WHERE state = 'READY' AND available_at <= now()"
+    )
+
+
+async def _count(query: str) -> int:
     async with connected() as connection:
-        count = await connection.fetchval("SELECT count(*) FROM outbox WHERE done_time IS NULL")
-    return int(count)
+        return cast("int", await connection.fetchval(query))

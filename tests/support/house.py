@@ -17,7 +17,8 @@ import asyncpg
 import grpc
 import psutil
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
-from image_categorizer_server.db.database import migrate, open_database
+from image_categorizer_server.db.database import open_database
+from image_categorizer_server.db.schema import migrate
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.local.embedded import EmbeddedPostgres, EmbeddedRedis
 from image_categorizer_server.local.installation import Installation

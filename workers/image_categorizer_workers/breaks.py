@@ -12,7 +12,7 @@ chunk in the database, so that it is known wherever the chunk goes next.
 import asyncio
 
 from image_categorizer import Classification as Answer
-from image_categorizer_server.db import suspects
+from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.domain.batch import Chunk
 from image_categorizer_server.errors import DependencyDown, ItemKilledServers
 from image_categorizer_server.settings.worker import WorkerSettings
@@ -52,7 +52,7 @@ class Sender:
             try:
                 if not is_alone:
                     return await self._feeds.classify(*self._whose, content)
-                async with self._feeds.alone, suspects.turn():
+                async with self._feeds.alone, chunks.isolation():
                     return await self._feeds.classify_alone(*self._whose, content)
             except ServerDied:
                 count = await self._count(number)
@@ -77,7 +77,7 @@ class Sender:
         attempts = 0
         while True:
             try:
-                counts = await suspects.count_server_crashes(self._chunk, numbers)
+                counts = await chunks.count_server_crashes(self._chunk, numbers)
             except DependencyDown:
                 attempts += 1
                 await asyncio.sleep(backoff_s(attempts))

@@ -4,7 +4,6 @@ import asyncio
 import random
 
 from image_categorizer_server.db import chunk as chunks
-from image_categorizer_server.db.lost_claims import give_back_lost
 from image_categorizer_server.domain.batch import Chunk
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.telemetry import get_log
@@ -88,7 +87,7 @@ class Engine:
 
     async def _claim_and_begin(self) -> Chunk | None:
         if self._may_have_lost:
-            if lost := await give_back_lost(self._name, self._works.values()):
+            if lost := await chunks.give_back_lost(self._name, self._works.values()):
                 log.warning("chunks were claimed whose answer got lost", chunks=lost)
             self._may_have_lost = False
         chunk = await chunks.claim(self._name, self._settings.lease_s)

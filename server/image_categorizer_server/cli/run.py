@@ -10,8 +10,8 @@ import uvloop
 
 from image_categorizer_server.cli.connection import Data, server_of, with_database
 from image_categorizer_server.cli.output import note
-from image_categorizer_server.db import database
-from image_categorizer_server.db.pending import Pending, count_pending
+from image_categorizer_server.db import schema
+from image_categorizer_server.db.outbox import Pending, count_pending
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.failpoints import NAMES
@@ -79,7 +79,7 @@ def serve(
 def migrate(data: Data = None) -> None:
     """Update the database schema. Safe to repeat."""
     settings = settings_for(data)
-    asyncio.run(database.migrate(settings.database_url, settings.database))
+    asyncio.run(schema.migrate(settings.database_url, settings.database))
     note().print("The database schema is up to date.")
 
 

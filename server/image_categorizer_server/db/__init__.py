@@ -1,5 +1,5 @@
-"""PostgreSQL, the truth: the only floor that knows Tortoise.
+"""PostgreSQL, the source of truth: the only room that imports Tortoise and asyncpg.
 
-`database.py` opens and migrates; `rows.py` holds the tables; each further file the queries of one
-subject.
+`database.py` connects, `schema.py` migrates, `tables.py` describes the tables, `locks.py` the locks
+and their order.  Each other file holds the queries of one subject.
 """

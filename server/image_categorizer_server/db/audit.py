@@ -1,15 +1,15 @@
-"""The audit: written in the transaction that does what it tells of, and never changed again.
+"""The audit: each event is written in the transaction that it describes, and never changes.
 
-A trigger refuses UPDATE, DELETE and TRUNCATE.  No text that a client chose is in it, but for the
-hosts of webhooks and the ids of requests: what is never removed must not hold what somebody may ask
-to have removed.
+A trigger refuses UPDATE, DELETE and TRUNCATE.  An event holds no text that a client chose, except
+the hosts of webhooks and the ids of requests: what is never removed must not hold what somebody may
+ask to have removed.
 """
 
 import json
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlsplit
 
+from image_categorizer_server.db.database import Connection
 from image_categorizer_server.domain.audit import AuditAction, current_actor
 
 INSERT = """
@@ -19,36 +19,37 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 
 
-async def note(
-    connection: Any,
+async def record_event(
+    connection: Connection,
     tenant_id: str,
     action: AuditAction,
     resource: str,
     now: datetime,
     **detail: object,
 ) -> None:
-    """Writes down what the open transaction of an asyncpg connection does.
+    """Adds an event to the audit, for the actor of the current task.
 
     Args:
-        connection: has a transaction open.
-        tenant_id: whose resource it is.
+        connection: has the transaction open that does what the event describes.
+        tenant_id: the tenant that owns the resource.
         action: what happens.
         resource: the name of what it happens to.
-        now: when.
-        detail: what else is worth knowing, as JSON can hold it.
+        now: the current time.
+        detail: further facts, as JSON can hold them.
     """
-    await connection.execute(INSERT, *values(tenant_id, action, resource, now, **detail))
-
-
-def values(
-    tenant_id: str, action: AuditAction, resource: str, now: datetime, **detail: object
-) -> list[object]:
-    """Returns the values of `INSERT`, for connections of Tortoise's; see `note`."""
     actor = current_actor.get()
-    text = json.dumps(detail)
-    return [tenant_id, now, actor.key_id, action.value, resource, actor.request_id, text]
+    await connection.execute(
+        INSERT,
+        tenant_id,
+        now,
+        actor.key_id,
+        action.value,
+        resource,
+        actor.request_id,
+        json.dumps(detail),
+    )
 
 
 def host_of(url: str) -> str:
-    """Returns host and port of an address; its path may hold a secret."""
+    """Returns host and port of an address; the rest may hold a secret."""
     return urlsplit(url).netloc.rpartition("@")[2]

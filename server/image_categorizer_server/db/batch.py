@@ -1,35 +1,57 @@
-"""Batches: looked up, cancelled, retried, removed."""
+"""Batches: created, read, cancelled, retried, finished, removed."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import cast
 
 from image_categorizer_server import clock, failpoints
-from image_categorizer_server.db import audit
-from image_categorizer_server.db.acceptance import CHUNKS
-from image_categorizer_server.db.convert import batch_from_row
-from image_categorizer_server.db.database import connected, transaction
-from image_categorizer_server.db.locks import (
+from image_categorizer_server.db import audit, outbox
+from image_categorizer_server.db.convert import batch_from_row, result_from_row
+from image_categorizer_server.db.database import (
     BULK_TIMEOUT_S,
-    leave,
-    lock_batch,
-    settle,
+    Connection,
+    connected,
+    transaction,
 )
-from image_categorizer_server.db.result import list_failures
-from image_categorizer_server.db.upload import leave_blobs
+from image_categorizer_server.db.locks import lock_batch
+from image_categorizer_server.db.tables import BatchRow, ResultRow
 from image_categorizer_server.domain.audit import AuditAction
-from image_categorizer_server.domain.batch import Batch, BatchState
+from image_categorizer_server.domain.batch import Batch, BatchState, ItemResult
 from image_categorizer_server.domain.outbox import OutboxKind
 from image_categorizer_server.errors import BatchNotFound, BatchRunning
 
-MOST_FAILURES = 20
+# Failures that a batch carries by itself.
+MAX_FAILURES = 20
 LIST = """
 SELECT * FROM batches
 WHERE tenant_id = $1 AND ($2::text IS NULL OR state = $2)
     AND (create_time, batch_id) < (coalesce($3::timestamptz, 'infinity'), coalesce($4::text, ''))
 ORDER BY create_time DESC, batch_id DESC LIMIT $5
 """
-# What was refused on the way in would be refused again.
+FAILURES = """
+SELECT f.*, i.filename FROM unnest($1::text[]) AS b (batch_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM batch_results r
+    WHERE r.batch_id = b.batch_id AND r.status <> 'OK' AND r.tenant_id = $2
+    ORDER BY r.number LIMIT $3) f
+JOIN batch_items i ON i.batch_id = f.batch_id AND i.number = f.number
+ORDER BY f.batch_id, f.number
+"""
+# A chunk is a range of item numbers.  A range whose items all have outcomes gets no chunk.
+CREATE_CHUNKS = """
+INSERT INTO batch_chunks (batch_id, number, tenant_id, priority, first_item, item_count, done_count,
+    state, lease_token, worker, worker_crashes, is_isolated, available_at)
+SELECT b.batch_id, p.number, b.tenant_id, b.priority, p.number * $2::int, p.size,
+    p.size - p.pending, 'READY', 0, '', 0, false, $3::timestamptz
+FROM batches b CROSS JOIN (
+    SELECT i.number / $2::int AS number, count(*) AS size,
+        count(*) FILTER (WHERE r.number IS NULL) AS pending
+    FROM batch_items i LEFT JOIN batch_results r
+        ON r.batch_id = i.batch_id AND r.number = i.number
+    WHERE i.batch_id = $1 GROUP BY 1) p
+WHERE b.batch_id = $1 AND p.pending > 0
+"""
+# Items that were refused during the upload would be refused again: their failures stay.
 FORGET_FAILURES = """
 WITH forgotten AS (
     DELETE FROM batch_results r USING batch_items i
@@ -40,18 +62,31 @@ WITH forgotten AS (
 UPDATE batches SET failed_count = failed_count - (SELECT count(*) FROM forgotten)
 WHERE batch_id = $1 RETURNING item_count - succeeded_count - failed_count AS pending
 """
-AGAIN = """
+RESTART = """
 UPDATE batches SET state = 'QUEUED', state_message = '', start_time = NULL, end_time = NULL,
     run_count = run_count + 1, mark_time = NULL, last_mark_time = NULL
 WHERE batch_id = $1
 """
+# A batch whose items all have outcomes is complete, even while it is being cancelled.
+FINAL_STATE = """
+SELECT CASE
+    WHEN succeeded_count + failed_count = item_count THEN 'COMPLETED'
+    WHEN state = 'CANCELLING' AND NOT EXISTS (
+        SELECT FROM batch_chunks c WHERE c.batch_id = b.batch_id AND c.state = 'LEASED')
+    THEN 'CANCELLED' END
+FROM batches b WHERE batch_id = $1 AND state IN ('QUEUED', 'RUNNING', 'CANCELLING')
+"""
+FINISH = """
+UPDATE batches SET state = $2, state_message = $3, end_time = $4 WHERE batch_id = $1 RETURNING *
+"""
 
 
-async def find(tenant_id: str, batch_id: str, most_failures: int = MOST_FAILURES) -> Batch:
+async def find(tenant_id: str, batch_id: str, max_failures: int = MAX_FAILURES) -> Batch:
     """Returns one batch of the tenant, with its first failures.
 
     Raises:
-        BatchNotFound, DependencyDown: expected.
+        BatchNotFound: the tenant has no such batch.
+        DependencyDown: the database does not answer.
     """
     async with connected() as connection:
         row = await connection.fetchrow(
@@ -59,7 +94,8 @@ async def find(tenant_id: str, batch_id: str, most_failures: int = MOST_FAILURES
         )
     if row is None:
         raise BatchNotFound("no such batch")
-    return (await _with_failures(tenant_id, [row], most_failures))[0]
+    (batch,) = await _with_failures(tenant_id, [cast("BatchRow", row)], max_failures)
+    return batch
 
 
 async def list_batches(
@@ -67,16 +103,16 @@ async def list_batches(
     limit: int,
     before: tuple[datetime, str] | None = None,
     state: BatchState | None = None,
-    most_failures: int = MOST_FAILURES,
+    max_failures: int = MAX_FAILURES,
 ) -> list[Batch]:
     """Returns batches of the tenant, the newest first.
 
     Args:
-        tenant_id: whose batches.
-        limit: the most batches.
-        before: create time and id of the last batch of the page before.
-        state: only those in this state.
-        most_failures: of each batch.
+        tenant_id: the tenant.
+        limit: the maximum number of batches.
+        before: create time and id of the last batch of the previous page.
+        state: only batches in this state; None for all.
+        max_failures: the maximum number of failures that each batch carries.
 
     Raises:
         DependencyDown: the database does not answer.
@@ -84,28 +120,29 @@ async def list_batches(
     time, batch_id = before or (None, None)
     async with connected() as connection:
         rows = await connection.fetch(
-            LIST,
-            tenant_id,
-            state.value if state else None,
-            time,
-            batch_id,
-            limit,
+            LIST, tenant_id, state.value if state else None, time, batch_id, limit
         )
-    return await _with_failures(tenant_id, rows, most_failures)
+    return await _with_failures(tenant_id, cast("Sequence[BatchRow]", rows), max_failures)
 
 
-async def _with_failures(tenant_id: str, rows: Sequence[Any], most: int) -> list[Batch]:
+async def _with_failures(tenant_id: str, rows: Sequence[BatchRow], limit: int) -> list[Batch]:
     failed = [row["batch_id"] for row in rows if row["failed_count"]]
-    failures = await list_failures(tenant_id, failed, most) if failed and most else {}
+    failures: dict[str, list[ItemResult]] = {batch_id: [] for batch_id in failed}
+    if failed and limit:
+        async with connected() as connection:
+            found = await connection.fetch(FAILURES, failed, tenant_id, limit)
+        for row in cast("Sequence[ResultRow]", found):
+            failures[row["batch_id"]].append(result_from_row(row))
     now = clock.now()
-    return [batch_from_row(row, failures.get(row["batch_id"], ()), now) for row in rows]
+    return [batch_from_row(row, tuple(failures.get(row["batch_id"], ())), now) for row in rows]
 
 
 async def cancel(tenant_id: str, batch_id: str) -> None:
-    """Ends a batch early: leased chunks are finished, the others are held. Idempotent.
+    """Cancels a batch: leased chunks are finished, the others are held.  Idempotent.
 
     Raises:
-        BatchNotFound, DependencyDown: expected.
+        BatchNotFound: the tenant has no such batch.
+        DependencyDown: the database does not answer.
     """
     now = clock.now()
     async with transaction() as connection:
@@ -120,44 +157,48 @@ async def cancel(tenant_id: str, batch_id: str) -> None:
         await connection.execute(
             "UPDATE batches SET state = 'CANCELLING' WHERE batch_id = $1", batch_id
         )
-        await audit.note(connection, tenant_id, AuditAction.BATCH_CANCEL, batch_id, now)
-        await settle(connection, batch_id, now)
+        await audit.record_event(connection, tenant_id, AuditAction.BATCH_CANCEL, batch_id, now)
+        await finish_if_done(connection, batch_id, now)
     failpoints.hit("batch.cancelled")
 
 
 async def retry(tenant_id: str, batch_id: str, chunk_items: int) -> bool:
-    """Begins failed and pending items of an ended batch again; returns whether there were any.
+    """Restarts an ended batch for its failed and pending items; returns False if it has none.
 
     Raises:
-        BatchNotFound, BatchRunning, DependencyDown: expected.
+        BatchNotFound: the tenant has no such batch.
+        BatchRunning: the batch has not ended.
+        DependencyDown: the database does not answer.
     """
     now = clock.now()
     async with transaction() as connection:
-        await _locked(connection, tenant_id, batch_id, ended=True)
+        await _locked(connection, tenant_id, batch_id, must_have_ended=True)
         pending = await connection.fetchval(FORGET_FAILURES, batch_id, timeout=BULK_TIMEOUT_S)
         if not pending:
             return False
         await connection.execute("DELETE FROM batch_chunks WHERE batch_id = $1", batch_id)
-        await connection.execute(CHUNKS, batch_id, chunk_items, now, timeout=BULK_TIMEOUT_S)
-        await connection.execute(AGAIN, batch_id)
-        await audit.note(
+        await create_chunks(connection, batch_id, chunk_items, now)
+        await connection.execute(RESTART, batch_id)
+        await audit.record_event(
             connection, tenant_id, AuditAction.BATCH_RETRY, batch_id, now, item_count=pending
         )
-        await leave(connection, OutboxKind.DOORBELL, tenant_id, batch_id, now, {})
+        await outbox.add(connection, OutboxKind.DOORBELL, tenant_id, batch_id, now)
     failpoints.hit("batch.retried")
     return True
 
 
 async def delete(tenant_id: str, batch_id: str) -> None:
-    """Removes an ended batch with all that belongs to it; its images are left to the outbox.
+    """Removes an ended batch and its rows; the outbox removes its images.
 
     Raises:
-        BatchNotFound, BatchRunning, DependencyDown: expected.
+        BatchNotFound: the tenant has no such batch.
+        BatchRunning: the batch has not ended.
+        DependencyDown: the database does not answer.
     """
     now = clock.now()
     async with transaction() as connection:
-        batch = await _locked(connection, tenant_id, batch_id, ended=True)
-        await leave_blobs(connection, tenant_id, batch_id, now)
+        batch = await _locked(connection, tenant_id, batch_id, must_have_ended=True)
+        await outbox.add_all_images(connection, tenant_id, batch_id, now)
         for table in ("batch_results", "batch_chunks", "batch_items", "batches"):
             await connection.execute(
                 f"DELETE FROM {table} WHERE batch_id = $1",  # noqa: S608
@@ -168,7 +209,7 @@ async def delete(tenant_id: str, batch_id: str) -> None:
             "DELETE FROM outbox WHERE batch_id = $1 AND kind = 'doorbell' AND done_time IS NULL",
             batch_id,
         )
-        await audit.note(
+        await audit.record_event(
             connection,
             tenant_id,
             AuditAction.BATCH_DELETE,
@@ -179,10 +220,67 @@ async def delete(tenant_id: str, batch_id: str) -> None:
     failpoints.hit("batch.deleting")
 
 
-async def _locked(connection: Any, tenant_id: str, batch_id: str, ended: bool = False) -> Any:
+async def _locked(
+    connection: Connection, tenant_id: str, batch_id: str, must_have_ended: bool = False
+) -> BatchRow:
     batch = await lock_batch(connection, batch_id, tenant_id)
     if batch is None:
         raise BatchNotFound("no such batch")
-    if ended and not BatchState(batch["state"]).has_ended:
+    if must_have_ended and not BatchState(batch["state"]).has_ended:
         raise BatchRunning("the batch has not ended")
     return batch
+
+
+async def create_chunks(
+    connection: Connection, batch_id: str, chunk_items: int, now: datetime
+) -> None:
+    """Divides the items of a batch that have no outcome into chunks of `chunk_items` at most."""
+    await connection.execute(CREATE_CHUNKS, batch_id, chunk_items, now, timeout=BULK_TIMEOUT_S)
+
+
+async def finish_if_done(connection: Connection, batch_id: str, now: datetime) -> bool:
+    """Ends a batch that has nothing left to do; returns whether it did.
+
+    The transaction has locked the batch.
+    """
+    state = await connection.fetchval(FINAL_STATE, batch_id)
+    if state is None:
+        return False
+    await finish(connection, batch_id, BatchState(state), "", now)
+    return True
+
+
+async def finish(
+    connection: Connection, batch_id: str, state: BatchState, message: str, now: datetime
+) -> None:
+    """Ends a batch, and adds a message about that to the outbox.
+
+    The transaction has locked the batch.
+    """
+    row = cast("BatchRow", await connection.fetchrow(FINISH, batch_id, state.value, message, now))
+    event = f"batch.{state.value.lower()}"
+    payload = {
+        "type": event,
+        "batch_id": batch_id,
+        "run": row["run_count"],
+        "state": state.value,
+        "state_message": message,
+        "item_count": row["item_count"],
+        "succeeded_count": row["succeeded_count"],
+        "failed_count": row["failed_count"],
+        "create_time": row["create_time"].isoformat(),
+        "end_time": now.isoformat(),
+        "webhook_url": row["webhook_url"],
+    }
+    await outbox.add(connection, OutboxKind.WEBHOOK, row["tenant_id"], batch_id, now, payload)
+    await audit.record_event(
+        connection,
+        row["tenant_id"],
+        AuditAction(event),
+        batch_id,
+        now,
+        run=row["run_count"],
+        item_count=row["item_count"],
+        succeeded_count=row["succeeded_count"],
+        failed_count=row["failed_count"],
+    )

@@ -1,11 +1,11 @@
-"""Domain values ↔ JSON columns and rows of batches."""
+"""Conversions between domain values and the JSON columns and rows of batches."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from datetime import datetime
-from typing import Any
 
+from image_categorizer_server.db.tables import BatchRow, ItemRow, ResultRow
 from image_categorizer_server.domain.batch import (
     Batch,
     BatchConfig,
@@ -22,24 +22,31 @@ from image_categorizer_server.domain.classification import (
 )
 
 OK = "OK"
-TUPLES = ("include_categories", "exclude_categories")
-# Time over which a rate is measured, at least; at most twice that while items are finished.
+# A rate is measured over at least this time, and at most twice this time while items are finished.
 RATE_WINDOW_S = 5.0
 
 
 def options_to_json(options: ClassifyOptions) -> str:
-    """Returns the options as a JSON object; keys are sorted, so equal options give equal text."""
+    """Returns the options as a JSON object; equal options give equal text."""
     return json.dumps(asdict(options), sort_keys=True)
 
 
 def options_from_json(text: str) -> ClassifyOptions:
-    """Returns the options that `options_to_json` wrote; of fields unknown now nothing is kept."""
-    known = ClassifyOptions.__dataclass_fields__
-    values = {name: value for name, value in json.loads(text).items() if name in known}
-    return ClassifyOptions(**values | {name: tuple(values.get(name, ())) for name in TUPLES})
+    """Returns the options that `options_to_json` wrote, in this or in another release.
+
+    A field that is absent has its default, and a field that is unknown here is ignored.
+    """
+    stored = json.loads(text)
+    values = {
+        field.name: stored[field.name] for field in fields(ClassifyOptions) if field.name in stored
+    }
+    for name, value in values.items():
+        if isinstance(value, list):
+            values[name] = tuple(value)
+    return ClassifyOptions(**values)
 
 
-def predictions_to_json(predictions: list[Prediction]) -> str:
+def predictions_to_json(predictions: Sequence[Prediction]) -> str:
     """Returns the predictions as a JSON list."""
     return json.dumps(
         [
@@ -75,10 +82,8 @@ def _box(values: list[int] | None) -> tuple[int, int, int, int] | None:
     return left, top, right, bottom
 
 
-def batch_from_row(
-    row: Mapping[str, Any], failures: tuple[ItemResult, ...], now: datetime
-) -> Batch:
-    """Returns a row of `batches` as a value, its rate as it is `now`."""
+def batch_from_row(row: BatchRow, failures: tuple[ItemResult, ...], now: datetime) -> Batch:
+    """Returns a row of `batches` as a value, with its rate at `now`."""
     return Batch(
         batch_id=row["batch_id"],
         tenant_id=row["tenant_id"],
@@ -97,11 +102,12 @@ def batch_from_row(
             priority=row["priority"],
         ),
         failures=failures,
-        items_per_s=_rate(row, now),
+        items_per_s=rate_of(row, now),
     )
 
 
-def _rate(row: Mapping[str, Any], now: datetime) -> float:
+def rate_of(row: BatchRow, now: datetime) -> float:
+    """Returns how many items of a batch are finished in a second, 0 unless it runs."""
     if row["state"] != BatchState.RUNNING.value:
         return 0.0
     since, count = row["last_mark_time"], row["last_mark_count"]
@@ -113,11 +119,11 @@ def _rate(row: Mapping[str, Any], now: datetime) -> float:
 
 
 def crash_counts_from_json(text: str) -> dict[int, int]:
-    """Returns how often the server died of which item."""
+    """Returns how often the server crashed while it had an item, by the item's number."""
     return {int(number): count for number, count in json.loads(text).items()}
 
 
-def item_from_row(row: Mapping[str, Any]) -> BatchItem:
+def item_from_row(row: ItemRow) -> BatchItem:
     """Returns a row of `batch_items` as a value."""
     return BatchItem(
         number=row["number"],
@@ -128,11 +134,12 @@ def item_from_row(row: Mapping[str, Any]) -> BatchItem:
     )
 
 
-def result_from_row(row: Mapping[str, Any]) -> ItemResult:
-    """Returns a row of `batch_results`, with the item's `filename`, as a value."""
+def result_from_row(row: ResultRow) -> ItemResult:
+    """Returns a row of `batch_results` as a value."""
     if row["status"] != OK:
         error = ItemError(row["status"], row["reason"], row["message"])
         return ItemResult(row["number"], row["filename"], (), None, error)
+    assert row["predictions"] is not None
     return ItemResult(
         number=row["number"],
         filename=row["filename"],

@@ -1,39 +1,89 @@
-"""Opens PostgreSQL, migrates it, and turns its faults into ours."""
+"""Connections to PostgreSQL, and its faults as `DependencyDown`."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol, TypedDict
 
 import asyncpg
 from tortoise.backends.base.config_generator import expand_db_url
 from tortoise.connection import get_connection
 from tortoise.context import TortoiseContext
-from tortoise.exceptions import BaseORMException, ConfigurationError, DBConnectionError
-from tortoise.migrations.api import migrate as run_migrations
+from tortoise.exceptions import ConfigurationError, DBConnectionError
 
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.settings.database import DatabaseSettings
 
 MODULE = "image_categorizer_server.db"
-# Any number will do, as long as no other program of this database takes the same.
-MIGRATION_LOCK = 0x1CA7E60
+# Longest time for a statement that touches every item of a batch.
+BULK_TIMEOUT_S = 300.0
 UNREACHABLE = (
     DBConnectionError,
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # of a connection that breaks while it goes back to the pool
-    # Classes of errors that pass: of conflicts between transactions, of resources that ran out, of
-    # an operator who shuts down, and of a server that was demoted.
+    asyncpg.InternalClientError,  # a connection fails while it returns to the pool
+    # Transient error classes: transaction conflicts, exhausted resources, an operator's shutdown,
+    # and a server that was demoted to a replica.
     asyncpg.TransactionRollbackError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.ReadOnlySQLTransactionError,
 )
 
+Row = Mapping[str, object]
+"""A row of any query.  `tables.py` has a type for the rows of each table."""
 
-def tortoise_config(url: str, settings: DatabaseSettings) -> dict[str, Any]:
+
+class Connection(Protocol):
+    """The part of an asyncpg connection that is in use; asyncpg is published without types."""
+
+    async def execute(self, query: str, *values: object, timeout: float | None = None) -> str:
+        """Runs a statement; returns its command tag, such as `UPDATE 1`."""
+        ...
+
+    async def fetch(
+        self, query: str, *values: object, timeout: float | None = None
+    ) -> Sequence[Row]:
+        """Runs a statement; returns its rows."""
+        ...
+
+    async def fetchrow(
+        self, query: str, *values: object, timeout: float | None = None
+    ) -> Row | None:
+        """Runs a statement; returns its first row, None where there is none."""
+        ...
+
+    async def fetchval(self, query: str, *values: object, timeout: float | None = None) -> object:
+        """Runs a statement; returns the first value of its first row, None where there is none."""
+        ...
+
+    async def copy_records_to_table(
+        self,
+        table_name: str,
+        *,
+        columns: Sequence[str],
+        records: Iterable[Sequence[object]],
+        timeout: float | None = None,
+    ) -> str:
+        """Writes many rows by COPY."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[object]:
+        """Returns a block that is one transaction."""
+        ...
+
+
+class TortoiseConfig(TypedDict):
+    """The configuration of Tortoise."""
+
+    connections: dict[str, dict[str, object]]
+    apps: dict[str, dict[str, object]]
+    use_tz: bool
+    timezone: str
+
+
+def tortoise_config(url: str, settings: DatabaseSettings) -> TortoiseConfig:
     """Returns Tortoise's configuration for a `postgres://` address.
 
     Raises:
@@ -53,7 +103,7 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> dict[str, Any]:
         "command_timeout": settings.timeout_s,
         "application_name": "image-categorizer",
     }
-    app = {
+    app: dict[str, object] = {
         "models": [f"{MODULE}.tables"],
         "migrations": f"{MODULE}.migrations",
         "default_connection": "default",
@@ -68,19 +118,19 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_database(url: str, settings: DatabaseSettings) -> AsyncIterator[None]:
-    """Makes the tables usable in the current task and in tasks started from it.
+    """Makes the database usable in the current task and in the tasks that it starts.
 
-    Tortoise keeps its state in a context variable: open before `grpc.aio.Server.start`, in the same
-    task, or handlers find no database.  Connects on first use, so that a server can start before
-    its database.
+    Tortoise keeps its state in a context variable.  Open the database before
+    `grpc.aio.Server.start`, in the same task, or the handlers do not find it.  The first use
+    connects, so a server can start before its database.
     """
     async with TortoiseContext() as context:
-        await context.init(config=tortoise_config(url, settings))
+        await context.init(config=dict(tortoise_config(url, settings)))
         yield
 
 
 @asynccontextmanager
-async def faults_as_ours() -> AsyncIterator[None]:
+async def translated_faults() -> AsyncIterator[None]:
     """Turns an unreachable database into `DependencyDown`; other faults pass through."""
     try:
         yield
@@ -89,19 +139,19 @@ async def faults_as_ours() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[Any]:
-    """Yields an asyncpg connection, each of whose statements is a transaction of its own.
+async def connected() -> AsyncIterator[Connection]:
+    """Yields a connection that commits each statement by itself.
 
     Raises:
         DependencyDown: the database does not answer.
     """
-    async with faults_as_ours(), get_connection("default").acquire_connection() as connection:
+    async with translated_faults(), get_connection("default").acquire_connection() as connection:
         yield connection
 
 
 @asynccontextmanager
-async def transaction() -> AsyncIterator[Any]:
-    """Yields an asyncpg connection; commits what was done with it, or on an error none of it.
+async def transaction() -> AsyncIterator[Connection]:
+    """Yields a connection within a transaction, which an error rolls back.
 
     Raises:
         DependencyDown: the database does not answer.
@@ -111,13 +161,13 @@ async def transaction() -> AsyncIterator[Any]:
 
 
 async def check_database() -> None:
-    """Asks the database for one row.
+    """Passes if the database answers a query.
 
     Raises:
-        DependencyDown: it does not answer.
+        DependencyDown: the database does not answer.
     """
-    async with faults_as_ours():
-        await get_connection("default").execute_query("SELECT 1")
+    async with connected() as connection:
+        await connection.fetchval("SELECT 1")
 
 
 async def answers(url: str, timeout_s: float) -> bool:
@@ -141,32 +191,10 @@ async def create_database(url: str, name: str, timeout_s: float) -> None:
     Raises:
         DependencyDown: PostgreSQL does not answer.
     """
-    async with faults_as_ours():
+    async with translated_faults():
         connection = await asyncpg.connect(url, timeout=timeout_s)
         try:
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
                 await connection.execute(f'CREATE DATABASE "{name}"')
         finally:
             await connection.close()
-
-
-async def migrate(url: str, settings: DatabaseSettings) -> None:
-    """Brings the schema up to date; idempotent, and safe to run from several processes at once.
-
-    Raises:
-        OperatorError: the database cannot be reached or refuses a migration.
-    """
-    config = tortoise_config(url, settings)
-    credentials = config["connections"]["default"]["credentials"]
-    address = {key: credentials[key] for key in ("host", "port", "user", "password", "database")}
-    try:
-        held = await asyncpg.connect(**address, timeout=settings.timeout_s)
-        try:
-            # Tortoise takes no lock of its own; this one ends with its connection.
-            await held.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
-            async with TortoiseContext():
-                await run_migrations(config=config)
-        finally:
-            await held.close()
-    except (*UNREACHABLE, asyncpg.PostgresError, BaseORMException) as error:
-        raise OperatorError(f"Cannot migrate the database: {error}.") from error

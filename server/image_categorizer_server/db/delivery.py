@@ -1,16 +1,14 @@
-"""Queries about deliveries: made from the outbox, leased for an attempt, ended by an outcome.
+"""Deliveries of webhooks: made from the outbox, leased for an attempt, ended by an outcome.
 
-A lease is `next_attempt_time` moved on: who dies with a delivery under way leaves it due again.
+A lease moves `next_attempt_time` forward.  A delivery whose process died is due again then.
 """
 
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TypedDict, cast
 
-from tortoise.connection import get_connection
-
-from image_categorizer_server.db.database import faults_as_ours
+from image_categorizer_server.db.database import connected, translated_faults
 from image_categorizer_server.db.tables import WebhookDeliveryRow, WebhookRow
 from image_categorizer_server.domain.webhook import (
     Delivery,
@@ -19,9 +17,9 @@ from image_categorizer_server.domain.webhook import (
     DueDelivery,
 )
 
-# One statement, so that a message is made once, whoever dies.  Ends of batches are kept for a time,
-# as done; that somebody is to be told of a classification, only in its delivery.  Webhooks are
-# locked, so that one that is removed or disabled meanwhile leaves no delivery behind.
+# One statement, so each message is made once, whichever process dies.  Events of batches stay in
+# the outbox for a time, as done; events of classifications stay only as deliveries.  The rows of
+# the webhooks are locked: one that is removed or disabled meanwhile leaves no delivery behind.
 FAN_OUT = """
 WITH taken AS (
     SELECT outbox_id, tenant_id, batch_id, payload, coalesce(payload->>'webhook_url', '') AS url,
@@ -60,10 +58,10 @@ IS_ANY_DUE = """
 SELECT EXISTS (
     SELECT FROM webhook_deliveries WHERE state = 'PENDING' AND next_attempt_time <= $1) AS due
 """
-# Targets that fail are claimed apart from the others, one attempt at a time: dead receivers,
-# however many and slow, leave room.  Targets are found one by one, each by a look at an index, and
-# of each only what may begin is read: one that is dead may have a hundred thousand waiting.
-# Arrays, for PostgreSQL makes each of them once, whatever it believes of the table's size.
+# Failing targets are claimed apart from the others, one attempt at a time, so that dead receivers,
+# however many and slow, take no capacity from live ones.  The query walks an index from target to
+# target, and reads only the deliveries of each that may begin: a dead target may have 100,000 due.
+# ARRAY(...): PostgreSQL evaluates it once, whatever it estimates the table's size to be.
 CLAIM = """
 WITH RECURSIVE waiting AS (
     (SELECT target FROM webhook_deliveries WHERE state = 'PENDING' ORDER BY target LIMIT 1)
@@ -101,7 +99,7 @@ RETURNING d.id, d.lease_token, d.delivery_id, d.tenant_id, d.webhook_id, d.body,
     coalesce(nullif(d.url, ''), w.url) AS url, w.secret,
     CASE WHEN w.previous_secret_expire_time > $1 THEN w.previous_secret END AS previous_secret
 """
-# Of the attempts the newest 20 are kept.
+# Keeps the newest 20 attempts.
 RECORD = """
 UPDATE webhook_deliveries SET state = $3, next_attempt_time = $4, end_time = $5,
     is_under_way = false, attempt_count = attempt_count + 1,
@@ -109,7 +107,7 @@ UPDATE webhook_deliveries SET state = $3, next_attempt_time = $4, end_time = $5,
         jsonb_build_array($6::jsonb) || attempts, '$[0 to 19]')
 WHERE id = $1 AND lease_token = $2 AND state = 'PENDING' RETURNING id
 """
-# One that is under way goes on as it is: its message may be out already.
+# An attempt under way goes on: its message may be sent already.
 REDELIVER = """
 UPDATE webhook_deliveries SET state = 'PENDING', next_attempt_time = $4, end_time = NULL,
     is_under_way = false, attempt_count = 0
@@ -124,29 +122,48 @@ RETURNING id
 """
 
 
-async def fan_out(moment: datetime, limit: int) -> int:
-    """Makes deliveries of at most `limit` events of the outbox; returns how many it took."""
-    (row,) = await _fetch(FAN_OUT, moment, limit)
-    return int(row["taken"])
+class ClaimedRow(TypedDict):
+    """A row of `CLAIM`."""
+
+    id: int
+    lease_token: int
+    delivery_id: str
+    tenant_id: str
+    webhook_id: str
+    body: str
+    attempt_count: int
+    url: str
+    secret: str | None
+    previous_secret: str | None
+
+
+async def fan_out(now: datetime, limit: int) -> int:
+    """Makes deliveries of at most `limit` events of the outbox; returns the number of events.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with connected() as connection:
+        return cast("int", await connection.fetchval(FAN_OUT, now, limit))
 
 
 async def claim(
-    moment: datetime,
-    lease_end: datetime,
-    *,
-    is_failing: bool,
-    most_per_target: int,
-    limit: int,
+    now: datetime, lease_end: datetime, *, is_failing: bool, max_per_target: int, limit: int
 ) -> list[DueDelivery]:
     """Leases at most `limit` deliveries that are due, for one attempt each.
 
     Args:
-        moment: now.
-        lease_end: when they become due again, unless an outcome is recorded before.
-        is_failing: whether to take those of targets that fail, or those of all others.
-        most_per_target: attempts under way to a target that does not fail.
+        now: the current time.
+        lease_end: when they are due again unless an outcome is recorded.
+        is_failing: whether to claim from failing targets or from all others.
+        max_per_target: the maximum number of attempts under way to a target that does not fail.
         limit: at least 1.
+
+    Raises:
+        DependencyDown: the database does not answer.
     """
+    async with connected() as connection:
+        rows = await connection.fetch(CLAIM, now, lease_end, is_failing, max_per_target, limit)
     return [
         DueDelivery(
             number=row["id"],
@@ -159,35 +176,56 @@ async def claim(
             attempt_count=row["attempt_count"],
             secrets=tuple(filter(None, (row["secret"], row["previous_secret"]))),
         )
-        for row in await _fetch(CLAIM, moment, lease_end, is_failing, most_per_target, limit)
+        for row in cast("Sequence[ClaimedRow]", rows)
     ]
 
 
-async def is_any_due(moment: datetime) -> bool:
-    """Returns whether a delivery is due."""
-    (row,) = await _fetch(IS_ANY_DUE, moment)
-    return bool(row["due"])
+async def is_any_due(now: datetime) -> bool:
+    """Returns whether a delivery is due.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with connected() as connection:
+        return bool(await connection.fetchval(IS_ANY_DUE, now))
 
 
 async def record(
-    due: DueDelivery, attempt: DeliveryAttempt, state: DeliveryState, next_attempt: datetime | None
+    due: DueDelivery,
+    attempt: DeliveryAttempt,
+    state: DeliveryState,
+    next_attempt_time: datetime | None,
 ) -> bool:
-    """Writes the outcome of an attempt; returns False where the lease was lost."""
+    """Writes the outcome of an attempt; returns False if the lease is lost.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
     entry = {
         "start_time": attempt.start_time.isoformat(),
         "duration_ms": attempt.duration_ms,
         "status_code": attempt.status_code,
     }
-    end_time = None if state is DeliveryState.PENDING else attempt.start_time
-    rows = await _fetch(
-        RECORD, due.number, due.lease_token, state.value, next_attempt, end_time, json.dumps(entry)
-    )
-    return bool(rows)
+    async with connected() as connection:
+        recorded = await connection.fetchval(
+            RECORD,
+            due.number,
+            due.lease_token,
+            state.value,
+            next_attempt_time,
+            None if state is DeliveryState.PENDING else attempt.start_time,
+            json.dumps(entry),
+        )
+    return recorded is not None
 
 
 async def find_delivery(tenant_id: str, webhook_id: str, delivery_id: str) -> Delivery | None:
-    """Returns one delivery of one webhook of the tenant."""
-    async with faults_as_ours():
+    """Returns one delivery of a webhook of the tenant; None if it does not exist.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with translated_faults():
         row = await WebhookDeliveryRow.get_or_none(
             tenant_id=tenant_id, webhook_id=webhook_id, delivery_id=delivery_id
         )
@@ -203,15 +241,18 @@ async def list_deliveries(
     state: DeliveryState | None,
     limit: int,
 ) -> list[Delivery]:
-    """Returns deliveries of one webhook, the newest first.
+    """Returns deliveries of a webhook of the tenant, the newest first.
 
     Args:
-        tenant_id: whose.
+        tenant_id: the tenant.
         webhook_id: the webhook.
-        before: only those with a lower number; None for all.
-        batch_id: only those about this batch; empty for all.
-        state: only those in it; None for all.
-        limit: the most.
+        before: only deliveries with a lower number; None for all.
+        batch_id: only deliveries about this batch; empty for all.
+        state: only deliveries in this state; None for all.
+        limit: the maximum number of deliveries.
+
+    Raises:
+        DependencyDown: the database does not answer.
     """
     wanted = WebhookDeliveryRow.filter(tenant_id=tenant_id, webhook_id=webhook_id)
     if before is not None:
@@ -220,23 +261,28 @@ async def list_deliveries(
         wanted = wanted.filter(batch_id=batch_id)
     if state is not None:
         wanted = wanted.filter(state=state.value)
-    async with faults_as_ours():
+    async with translated_faults():
         return await _deliveries(tenant_id, await wanted.order_by("-id").limit(limit))
 
 
-async def redeliver(tenant_id: str, webhook_id: str, delivery_id: str, moment: datetime) -> None:
-    """Makes a delivery due at `moment`, as if it had not been attempted yet."""
-    await _fetch(REDELIVER, tenant_id, webhook_id, delivery_id, moment)
+async def redeliver(tenant_id: str, webhook_id: str, delivery_id: str, now: datetime) -> None:
+    """Makes a delivery due now, as if it had not been attempted.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with connected() as connection:
+        await connection.execute(REDELIVER, tenant_id, webhook_id, delivery_id, now)
 
 
 async def forget(ended_before: datetime, limit: int) -> int:
-    """Removes at most `limit` deliveries that ended before, the oldest first; returns how many."""
-    return len(await _fetch(FORGET, ended_before, limit))
+    """Removes deliveries that ended before a time, the oldest first; returns how many.
 
-
-async def _fetch(sql: str, *values: object) -> list[dict[str, Any]]:
-    async with faults_as_ours():
-        return await get_connection("default").execute_query_dict(sql, list(values))
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with connected() as connection:
+        return len(await connection.fetch(FORGET, ended_before, limit))
 
 
 async def _deliveries(tenant_id: str, rows: Sequence[WebhookDeliveryRow]) -> list[Delivery]:

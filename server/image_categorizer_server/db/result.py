@@ -1,11 +1,12 @@
-"""Outcomes of items: written once each, and only by who holds the lease."""
+"""Outcomes of items: each is written once, and only by the holder of the lease."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from datetime import timedelta
+from typing import cast
 
 from image_categorizer_server import clock, failpoints
-from image_categorizer_server.db.chunk import lock_lease
+from image_categorizer_server.db.batch import finish_if_done
+from image_categorizer_server.db.chunk import lock_lease, record_item_crash
 from image_categorizer_server.db.convert import (
     OK,
     RATE_WINDOW_S,
@@ -13,8 +14,8 @@ from image_categorizer_server.db.convert import (
     result_from_row,
 )
 from image_categorizer_server.db.database import connected, transaction
-from image_categorizer_server.db.deaths import note_item_crashed
-from image_categorizer_server.db.locks import lock_batch, settle
+from image_categorizer_server.db.locks import lock_batch
+from image_categorizer_server.db.tables import ResultRow
 from image_categorizer_server.domain.batch import Chunk, ItemOutcome, ItemResult
 from image_categorizer_server.errors import ItemKilledServers
 
@@ -30,7 +31,7 @@ WHERE o.number >= $12 AND o.number < $13
 ON CONFLICT DO NOTHING
 RETURNING number, status, reason
 """
-# The rate is measured from the mark before the last: see `encoding._rate`.
+# Marks say how many items were done at a moment; `convert.rate_of` measures from them.
 COUNT = """
 WITH chunk AS (
     UPDATE batch_chunks SET done_count = done_count + $3 + $4,
@@ -53,36 +54,28 @@ JOIN batch_items i ON i.batch_id = r.batch_id AND i.number = r.number
 WHERE r.batch_id = $1 AND r.tenant_id = $2 AND r.number > $3
 ORDER BY r.number LIMIT $4
 """
-FAILURES = """
-SELECT f.*, i.filename FROM unnest($1::text[]) AS b (batch_id)
-CROSS JOIN LATERAL (
-    SELECT * FROM batch_results r
-    WHERE r.batch_id = b.batch_id AND r.status <> 'OK' AND r.tenant_id = $2
-    ORDER BY r.number LIMIT $3) f
-JOIN batch_items i ON i.batch_id = f.batch_id AND i.number = f.number
-ORDER BY f.batch_id, f.number
-"""
 
 
 async def record(chunk: Chunk, outcomes: Sequence[ItemOutcome]) -> bool:
     """Writes outcomes of the chunk's items; the last ones end the chunk, and the batch.
 
-    Outcomes that are written already stay as they are; those of items of other chunks are ignored.
+    An outcome that is written already stays as it is.  Outcomes of items of other chunks are
+    ignored.
 
     Returns:
-        False where the lease was lost: nothing is written then.
+        False if the lease is lost: then nothing is written.
 
     Raises:
-        DependencyDown: the database does not answer. Whether the outcomes are written is
-            not known then; writing them again is safe.
+        DependencyDown: the database does not answer.  The outcomes may be written all the same;
+            writing them again is safe.
     """
     now = clock.now()
     async with transaction() as connection:
         batch = await lock_batch(connection, chunk.batch_id)
-        row = await lock_lease(connection, chunk) if batch else None
-        if row is None:
+        row = await lock_lease(connection, chunk.batch_id, chunk.number, chunk.lease_token)
+        if batch is None or row is None:
             return False
-        written = await connection.fetch(
+        found = await connection.fetch(
             INSERT,
             chunk.batch_id,
             chunk.tenant_id,
@@ -91,12 +84,21 @@ async def record(chunk: Chunk, outcomes: Sequence[ItemOutcome]) -> bool:
             row["first_item"],
             row["first_item"] + row["item_count"],
         )
-        for failed in written:
-            if failed["reason"] == ItemKilledServers.reason:
-                await note_item_crashed(connection, batch, failed["number"], failed["reason"], now)
-        succeeded = sum(r["status"] == OK for r in written)
-        await _count(connection, chunk, succeeded, len(written) - succeeded, now)
-        has_ended = await settle(connection, chunk.batch_id, now)
+        written = cast("Sequence[ResultRow]", found)
+        for result in written:
+            if result["reason"] == ItemKilledServers.reason:
+                await record_item_crash(connection, batch, result["number"], result["reason"], now)
+        succeeded = sum(result["status"] == OK for result in written)
+        await connection.execute(
+            COUNT,
+            chunk.batch_id,
+            chunk.number,
+            succeeded,
+            len(written) - succeeded,
+            now,
+            now - timedelta(seconds=RATE_WINDOW_S),
+        )
+        has_ended = await finish_if_done(connection, chunk.batch_id, now)
         failpoints.hit("results.writing")
     failpoints.hit("results.written")
     if has_ended:
@@ -104,13 +106,8 @@ async def record(chunk: Chunk, outcomes: Sequence[ItemOutcome]) -> bool:
     return True
 
 
-async def _count(connection: Any, chunk: Chunk, succeeded: int, failed: int, now: datetime) -> None:
-    since = datetime.fromtimestamp(now.timestamp() - RATE_WINDOW_S, now.tzinfo)
-    await connection.execute(COUNT, chunk.batch_id, chunk.number, succeeded, failed, now, since)
-
-
-def _columns(outcomes: Sequence[ItemOutcome]) -> list[list[Any]]:
-    rows: list[tuple[Any, ...]] = []
+def _columns(outcomes: Sequence[ItemOutcome]) -> list[list[object]]:
+    rows: list[tuple[object, ...]] = []
     for outcome in outcomes:
         if outcome.error is not None:
             error = outcome.error
@@ -128,44 +125,17 @@ def _columns(outcomes: Sequence[ItemOutcome]) -> list[list[Any]]:
 
 
 async def list_results(tenant_id: str, batch_id: str, after: int, limit: int) -> list[ItemResult]:
-    """Returns the outcomes that there are of items with a number greater than `after`, by number.
+    """Returns outcomes of items with a number greater than `after`, by number.
 
     Args:
-        tenant_id: whose batch it must be; another's has no results.
+        tenant_id: the tenant; a batch of another one has no results.
         batch_id: the batch.
-        after: -1 for the start.
-        limit: the most results.
+        after: -1 for the first page.
+        limit: the maximum number of results.
 
     Raises:
         DependencyDown: the database does not answer.
     """
     async with connected() as connection:
-        rows = await connection.fetch(
-            LIST,
-            batch_id,
-            tenant_id,
-            after,
-            limit,
-        )
-    return [result_from_row(row) for row in rows]
-
-
-async def list_failures(
-    tenant_id: str, batch_ids: Sequence[str], limit: int
-) -> dict[str, tuple[ItemResult, ...]]:
-    """Returns of each batch the first failures by number, at most `limit`.
-
-    Raises:
-        DependencyDown: the database does not answer.
-    """
-    async with connected() as connection:
-        rows = await connection.fetch(
-            FAILURES,
-            list(batch_ids),
-            tenant_id,
-            limit,
-        )
-    failures: dict[str, list[ItemResult]] = {}
-    for row in rows:
-        failures.setdefault(row["batch_id"], []).append(result_from_row(row))
-    return {batch_id: tuple(found) for batch_id, found in failures.items()}
+        rows = await connection.fetch(LIST, batch_id, tenant_id, after, limit)
+    return [result_from_row(row) for row in cast("Sequence[ResultRow]", rows)]

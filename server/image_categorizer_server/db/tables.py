@@ -1,4 +1,11 @@
-"""The tables. Every one carries `tenant_id`."""
+"""The tables.  Each has the column `tenant_id`.
+
+Tortoise reads and writes the tables that have a `Model` here.  The other tables are read and
+written in SQL, and stand in the migrations; their rows have types at the end of this file.
+"""
+
+from datetime import datetime
+from typing import TypedDict
 
 from tortoise import fields
 from tortoise.indexes import Index, PartialIndex
@@ -6,7 +13,7 @@ from tortoise.models import Model
 
 
 class ApiKeyRow(Model):
-    """An API key; the secret itself is not kept, only its SHA-256."""
+    """An API key; of its secret only the SHA-256 is kept."""
 
     id = fields.CharField(max_length=32, primary_key=True)
     tenant_id = fields.CharField(max_length=64)
@@ -19,14 +26,12 @@ class ApiKeyRow(Model):
     revoke_time = fields.DatetimeField(null=True)
 
     class Meta:
-        """The table."""
-
         table = "api_keys"
         indexes = (Index(fields=("tenant_id", "create_time")),)
 
 
 class WebhookRow(Model):
-    """An address that is told when a batch ends, and what its messages are signed with."""
+    """An address that is notified when a batch ends, and the secrets that sign its messages."""
 
     id = fields.BigIntField(primary_key=True)
     tenant_id = fields.CharField(max_length=64)
@@ -39,36 +44,32 @@ class WebhookRow(Model):
     create_time = fields.DatetimeField()
 
     class Meta:
-        """The table."""
-
         table = "webhooks"
         unique_together = (("tenant_id", "webhook_id"),)
 
 
 class WebhookDeliveryRow(Model):
-    """One message to one webhook, and the attempts at it."""
+    """One message to one webhook, and the attempts to send it."""
 
     id = fields.BigIntField(primary_key=True)
     delivery_id = fields.CharField(max_length=40, unique=True)
     tenant_id = fields.CharField(max_length=64)
     webhook_id = fields.CharField(max_length=40)
-    target = fields.CharField(max_length=40)  # what is dead or alive: a webhook, or a batch's URL
-    url = fields.TextField()  # a batch's own; empty: the webhook's
+    target = fields.CharField(max_length=40)  # a receiver: a webhook, or the hash of a batch's URL
+    url = fields.TextField()  # of the batch; empty: the webhook's URL
     event_type = fields.CharField(max_length=32)
     batch_id = fields.CharField(max_length=64)
     body = fields.TextField()
     state = fields.CharField(max_length=16)
     is_under_way = fields.BooleanField()
-    next_attempt_time = fields.DatetimeField(null=True)  # of one under way: when its lease ends
+    next_attempt_time = fields.DatetimeField(null=True)  # while under way: the lease's end
     lease_token = fields.BigIntField()
     attempt_count = fields.IntField()
-    attempts: fields.Field[list[dict[str, object]]] = fields.JSONField()  # the newest first
+    attempts: fields.Field[list[dict[str, object]]] = fields.JSONField()  # newest first
     create_time = fields.DatetimeField()
     end_time = fields.DatetimeField(null=True)
 
     class Meta:
-        """The table."""
-
         table = "webhook_deliveries"
         indexes = (
             PartialIndex(fields=("next_attempt_time",), condition={"state": "PENDING"}),
@@ -80,3 +81,91 @@ class WebhookDeliveryRow(Model):
             Index(fields=("tenant_id", "webhook_id", "id")),
             Index(fields=("end_time",)),
         )
+
+
+class BatchRow(TypedDict):
+    """A row of `batches`."""
+
+    batch_id: str
+    tenant_id: str
+    state: str
+    state_message: str
+    options: str  # JSON
+    webhook_url: str
+    priority: int
+    request_id: str | None
+    request_sha256: str | None
+    item_count: int
+    succeeded_count: int
+    failed_count: int
+    run_count: int
+    created_by: str
+    create_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    expire_time: datetime | None
+    # How many items were done at two earlier moments, to measure the rate from.
+    mark_time: datetime | None
+    mark_count: int
+    last_mark_time: datetime | None
+    last_mark_count: int
+
+
+class ItemRow(TypedDict):
+    """A row of `batch_items`, without its batch and its error."""
+
+    number: int
+    filename: str
+    object_key: str | None
+    image_uri: str | None
+    size_bytes: int | None
+
+
+class ChunkRow(TypedDict):
+    """A row of `batch_chunks`."""
+
+    batch_id: str
+    number: int
+    tenant_id: str
+    priority: int
+    first_item: int
+    item_count: int
+    done_count: int
+    state: str
+    lease_token: int
+    lease_until: datetime | None
+    worker: str
+    worker_crashes: int
+    is_isolated: bool
+    available_at: datetime
+    server_crashes: str  # JSON: how often the server crashed, by item
+
+
+class ResultRow(TypedDict):
+    """A row of `batch_results`, with the item's filename."""
+
+    batch_id: str
+    number: int
+    tenant_id: str
+    status: str
+    reason: str
+    message: str
+    predictions: str | None  # JSON
+    model_name: str
+    model_version: int
+    model_digest: str
+    create_time: datetime
+    filename: str
+
+
+class OutboxTableRow(TypedDict):
+    """A row of `outbox`."""
+
+    outbox_id: int
+    tenant_id: str
+    kind: str
+    batch_id: str
+    payload: str  # JSON
+    create_time: datetime
+    take_after: datetime
+    done_time: datetime | None

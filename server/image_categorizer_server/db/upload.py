@@ -1,21 +1,35 @@
-"""Batches on their way in: their items are written page by page, and belong to no batch yet.
+"""Uploads: their items are written page by page, and become a batch in one transaction.
 
-An upload whose server died is found by its lease; its items and its images are removed.
+    begin_upload ─▶ write_items ─▶ … ─▶ accept ─▶ a batch
+          │  extend_upload, meanwhile
+          └─▶ give_up_upload: the items are removed, the images go to the outbox
+
+An upload has a lease.  Once its server is dead the lease ends, and a sweep gives the upload up.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import cast
 
-from image_categorizer_server import clock
-from image_categorizer_server.db.database import connected, transaction
-from image_categorizer_server.db.locks import BULK_TIMEOUT_S, leave
-from image_categorizer_server.db.outbox import TENANT_LOCK
-from image_categorizer_server.domain.batch import BatchItem, ItemError
+from image_categorizer_server import clock, failpoints
+from image_categorizer_server.db import audit, outbox
+from image_categorizer_server.db.batch import create_chunks, finish_if_done
+from image_categorizer_server.db.convert import options_to_json
+from image_categorizer_server.db.database import (
+    BULK_TIMEOUT_S,
+    Connection,
+    connected,
+    transaction,
+)
+from image_categorizer_server.db.locks import lock_tenant_images
+from image_categorizer_server.db.tables import BatchRow
+from image_categorizer_server.domain.audit import AuditAction
+from image_categorizer_server.domain.batch import BatchConfig, BatchItem, ItemError
 from image_categorizer_server.domain.outbox import OutboxKind
 from image_categorizer_server.errors import DependencyDown
 
-COLUMNS = (
+ITEM_COLUMNS = (
     "batch_id",
     "number",
     "tenant_id",
@@ -28,28 +42,39 @@ COLUMNS = (
     "message",
 )
 GIVEN_UP = "the upload was silent for too long"
-# So many keys are removed in one go.
-BLOB_PAGE = 1000
-# The images of a batch, as work for `outbox.unreferenced_blobs`.
-LEAVE_BLOBS = """
-INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after)
-SELECT $2::text, $3::text, $1, jsonb_build_object('keys', jsonb_agg(object_key)),
-    $4::timestamptz, $4::timestamptz
-FROM (SELECT object_key, row_number() OVER () / $5::int AS page
-      FROM (SELECT DISTINCT object_key FROM batch_items
-            WHERE batch_id = $1 AND object_key IS NOT NULL) k) pages
-GROUP BY page
+INSERT_BATCH = """
+INSERT INTO batches (batch_id, tenant_id, state, state_message, options, webhook_url, priority,
+    request_id, request_sha256, item_count, succeeded_count, failed_count, run_count, created_by,
+    create_time, mark_count, last_mark_count)
+VALUES ($1, $2, 'QUEUED', '', $3, $4, $5, $6, $7, $8, 0, 0, 1, $9, $10, 0, 0)
+ON CONFLICT (tenant_id, request_id) DO NOTHING
+RETURNING batch_id
+"""
+# Items that were refused during the upload get their outcomes at once.
+FAIL_REFUSED = """
+WITH refused AS (
+    INSERT INTO batch_results (batch_id, number, tenant_id, status, reason, message, model_name,
+        model_version, model_digest, create_time)
+    SELECT batch_id, number, tenant_id, status, reason, message, '', 0, '', $2::timestamptz
+    FROM batch_items WHERE batch_id = $1 AND status IS NOT NULL
+    RETURNING 1
+)
+UPDATE batches SET failed_count = (SELECT count(*) FROM refused) WHERE batch_id = $1
+"""
+FORGET_REQUEST_ID = """
+UPDATE batches SET request_id = NULL, request_sha256 = NULL
+WHERE tenant_id = $1 AND request_id = $2 AND create_time < $3
 """
 
 
 async def begin_upload(tenant_id: str, batch_id: str, lease_s: float) -> None:
-    """Notes that a batch is being uploaded; from now on no image of the tenant is removed.
+    """Registers an upload; until it ends no image of the tenant is removed.
 
     Raises:
         DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
-        await connection.execute(TENANT_LOCK, tenant_id)
+        await lock_tenant_images(connection, tenant_id)
         await connection.execute(
             "INSERT INTO batch_uploads (batch_id, tenant_id, lease_until) VALUES ($1, $2, $3)",
             batch_id,
@@ -59,7 +84,7 @@ async def begin_upload(tenant_id: str, batch_id: str, lease_s: float) -> None:
 
 
 async def extend_upload(batch_id: str, lease_s: float) -> bool:
-    """Notes that the upload goes on; returns False where it was given up meanwhile.
+    """Makes the upload's lease last `lease_s` from now; returns False if it was given up.
 
     Raises:
         DependencyDown: the database does not answer.
@@ -70,47 +95,54 @@ async def extend_upload(batch_id: str, lease_s: float) -> bool:
             batch_id,
             clock.now() + timedelta(seconds=lease_s),
         )
-    return bool(done == "UPDATE 1")
+    return done == "UPDATE 1"
 
 
 async def write_items(
     tenant_id: str, batch_id: str, items: Sequence[tuple[BatchItem, ItemError | None]]
 ) -> None:
-    """Writes items of an upload; those with an error have failed already.
+    """Writes items of an upload; an item with an error was refused.
 
     Raises:
         DependencyDown: the database does not answer, or the upload was given up.
     """
     async with transaction() as connection:
-        # Who gives the upload up waits for this page, and removes it too, or came before it.
+        # Excludes `give_up_upload`: it either waits for this page and removes it too, or came
+        # first.
         if not await connection.fetchval(
             "SELECT true FROM batch_uploads WHERE batch_id = $1 FOR KEY SHARE", batch_id
         ):
             raise DependencyDown(GIVEN_UP)
         await connection.copy_records_to_table(
             "batch_items",
-            columns=COLUMNS,
-            records=[_record(tenant_id, batch_id, item, error) for item, error in items],
+            columns=ITEM_COLUMNS,
+            records=[
+                (
+                    batch_id,
+                    item.number,
+                    tenant_id,
+                    item.filename,
+                    item.object_key,
+                    item.image_uri,
+                    item.size_bytes,
+                    *((error.status, error.reason, error.message) if error else (None,) * 3),
+                )
+                for item, error in items
+            ],
             timeout=BULK_TIMEOUT_S,
         )
 
 
-def _record(
-    tenant_id: str, batch_id: str, item: BatchItem, error: ItemError | None
-) -> tuple[Any, ...]:
-    why = (error.status, error.reason, error.message) if error else (None, None, None)
-    stored = (item.filename, item.object_key, item.image_uri, item.size_bytes)
-    return (batch_id, item.number, tenant_id, *stored, *why)
-
-
 async def give_up_upload(tenant_id: str, batch_id: str, keys: Sequence[str] = ()) -> None:
-    """Removes an upload, its items, and its images where nothing else refers to them.
+    """Removes an upload and its items; the outbox removes its images.
+
+    Does nothing but for `keys` if the upload became a batch.
 
     Args:
-        tenant_id: whose upload.
-        batch_id: what would have been the batch; nothing happens where it became one.
-        keys: images that may be stored with no item written for them; they are removed also where
-            the upload was given up before.
+        tenant_id: the tenant that uploads.
+        batch_id: the batch that the upload would have become.
+        keys: images that may be stored though no item was written for them; they go to the outbox
+            even if the upload was given up before.
 
     Raises:
         DependencyDown: the database does not answer.
@@ -122,34 +154,20 @@ async def give_up_upload(tenant_id: str, batch_id: str, keys: Sequence[str] = ()
             tenant_id,
         )
         now = clock.now()
-        for start in range(0, len(keys), BLOB_PAGE):
-            page = {"keys": list(keys[start : start + BLOB_PAGE])}
-            await leave(connection, OutboxKind.BLOBS, tenant_id, batch_id, now, page)
+        await outbox.add_images(connection, tenant_id, batch_id, now, keys)
         if not given_up:
             return
-        await leave_blobs(connection, tenant_id, batch_id, now)
+        await outbox.add_all_images(connection, tenant_id, batch_id, now)
         await connection.execute(
             "DELETE FROM batch_items WHERE batch_id = $1", batch_id, timeout=BULK_TIMEOUT_S
         )
 
 
-async def leave_blobs(connection: Any, tenant_id: str, batch_id: str, now: datetime) -> None:
-    """Leaves the images of a batch in the outbox, to be removed where nothing refers to them."""
-    await connection.execute(
-        LEAVE_BLOBS,
-        batch_id,
-        tenant_id,
-        OutboxKind.BLOBS.value,
-        now,
-        BLOB_PAGE,
-        timeout=BULK_TIMEOUT_S,
-    )
-
-
 async def take_silent_uploads(lease_s: float) -> list[tuple[str, str]]:
-    """Returns tenant and batch of the uploads whose lease has ended: their server is no more.
+    """Leases uploads whose own lease has ended; returns the tenant and the batch of each.
 
-    They are offered to nobody else for `lease_s`: looking for what they left may take long.
+    Args:
+        lease_s: how long nobody else gets them; looking for their images may take long.
 
     Raises:
         DependencyDown: the database does not answer.
@@ -162,4 +180,119 @@ async def take_silent_uploads(lease_s: float) -> list[tuple[str, str]]:
             now,
             now + timedelta(seconds=lease_s),
         )
-    return [(row["tenant_id"], row["batch_id"]) for row in rows]
+    return [(str(row["tenant_id"]), str(row["batch_id"])) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """A complete upload, about to become a batch."""
+
+    batch_id: str
+    tenant_id: str
+    key_id: str
+    """The API key that creates the batch."""
+    config: BatchConfig
+    request_sha256: str
+    """Equal for uploads of the same images with the same configuration."""
+    item_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What became of an upload."""
+
+    batch_id: str
+    """The new batch, or the one that was created before with the same request id."""
+    request_sha256: str
+    """Of the request that created the batch."""
+    is_new: bool
+
+
+async def accept(new: NewBatch, chunk_items: int, request_id_s: float) -> Acceptance:
+    """Makes an upload a batch, in one transaction, or finds the batch that it repeats.
+
+    Of several concurrent requests with one id, one becomes the batch, and the others find it.
+
+    Args:
+        new: the upload.
+        chunk_items: the maximum number of items in a chunk.
+        request_id_s: how long a request id is remembered.
+
+    Raises:
+        DependencyDown: the database does not answer, or the upload was given up.
+    """
+    now = clock.now()
+    remembered_since = now - timedelta(seconds=request_id_s)
+    async with transaction() as connection:
+        earlier = await _find_earlier(connection, new, remembered_since)
+        if earlier is not None:
+            return earlier
+        if not await _insert(connection, new, now):
+            # Another request with this id has just committed.
+            earlier = await _find_earlier(connection, new, remembered_since)
+            if earlier is None:
+                raise DependencyDown("the batch of this request id was removed just now")
+            return earlier
+        if not await connection.fetchval(
+            "DELETE FROM batch_uploads WHERE batch_id = $1 RETURNING true", new.batch_id
+        ):
+            raise DependencyDown(GIVEN_UP)
+        await connection.execute(FAIL_REFUSED, new.batch_id, now, timeout=BULK_TIMEOUT_S)
+        await create_chunks(connection, new.batch_id, chunk_items, now)
+        if not await finish_if_done(connection, new.batch_id, now):
+            await outbox.add(connection, OutboxKind.DOORBELL, new.tenant_id, new.batch_id, now)
+        failpoints.hit("batch.accepting")
+    failpoints.hit("batch.accepted")
+    return Acceptance(new.batch_id, new.request_sha256, is_new=True)
+
+
+async def _insert(connection: Connection, new: NewBatch, now: datetime) -> bool:
+    """Writes the row of the batch, and the audit; returns False if its request id is taken.
+
+    Waits for another transaction that has written the same request id.
+    """
+    config = new.config
+    inserted = await connection.fetchval(
+        INSERT_BATCH,
+        new.batch_id,
+        new.tenant_id,
+        options_to_json(config.options),
+        config.webhook_url,
+        config.priority,
+        config.request_id or None,
+        new.request_sha256,
+        new.item_count,
+        new.key_id,
+        now,
+    )
+    if inserted is None:
+        return False
+    await audit.record_event(
+        connection,
+        new.tenant_id,
+        AuditAction.BATCH_CREATE,
+        new.batch_id,
+        now,
+        item_count=new.item_count,
+        priority=config.priority,
+        webhook_host=audit.host_of(config.webhook_url),
+    )
+    return True
+
+
+async def _find_earlier(
+    connection: Connection, new: NewBatch, remembered_since: datetime
+) -> Acceptance | None:
+    """Returns the batch that was created with the same request id; None if there is none."""
+    request_id = new.config.request_id
+    if not request_id:
+        return None
+    await connection.execute(FORGET_REQUEST_ID, new.tenant_id, request_id, remembered_since)
+    found = await connection.fetchrow(
+        "SELECT * FROM batches WHERE tenant_id = $1 AND request_id = $2", new.tenant_id, request_id
+    )
+    if found is None:
+        return None
+    batch = cast("BatchRow", found)
+    assert batch["request_sha256"] is not None
+    return Acceptance(batch["batch_id"], batch["request_sha256"], is_new=False)

@@ -1,55 +1,72 @@
-"""Queries about webhooks and their secrets."""
+"""Webhooks and their secrets."""
 
 from datetime import datetime
 
-from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.connection import get_connection
-from tortoise.transactions import in_transaction
-
 from image_categorizer_server.db import audit
-from image_categorizer_server.db.database import faults_as_ours
-from image_categorizer_server.db.tables import WebhookDeliveryRow, WebhookRow
-from image_categorizer_server.domain.audit import AuditAction
-from image_categorizer_server.domain.webhook import (
-    DEFAULT_WEBHOOK,
-    DeliveryState,
-    Webhook,
-    WebhookState,
+from image_categorizer_server.db.database import (
+    Connection,
+    connected,
+    transaction,
+    translated_faults,
 )
+from image_categorizer_server.db.locks import lock_webhook_quota
+from image_categorizer_server.db.tables import WebhookRow
+from image_categorizer_server.domain.audit import AuditAction
+from image_categorizer_server.domain.webhook import DEFAULT_WEBHOOK, Webhook, WebhookState
 
-# Any number will do, as long as no other lock of this database takes the same with a tenant's hash.
-QUOTA_LOCK = 0x1CA7E61
-
-INSERT_DEFAULT = """
+INSERT = """
 INSERT INTO webhooks (tenant_id, webhook_id, url, state, secret, create_time)
-VALUES ($1, 'default', '', 'ENABLED', $2, $3) ON CONFLICT (tenant_id, webhook_id) DO NOTHING
+VALUES ($1, $2, $3, $4, $5, $6)
 """
-# Only the secret that is in force becomes the previous one: the one before it ends at once.
+INSERT_DEFAULT = f"{INSERT} ON CONFLICT (tenant_id, webhook_id) DO NOTHING"
+UPDATE = """
+UPDATE webhooks SET url = coalesce($3, url), state = coalesce($4, state)
+WHERE tenant_id = $1 AND webhook_id = $2 RETURNING id
+"""
+# Several deliveries to one address may find it gone at once: the first one disables the webhook.
+# `default` never is: each batch has an address of its own.
+DISABLE_GONE = """
+UPDATE webhooks SET state = 'GONE'
+WHERE tenant_id = $1 AND webhook_id = $2 AND url = $3 AND webhook_id <> 'default'
+    AND state <> 'GONE'
+RETURNING id
+"""
+END_DELIVERIES = """
+UPDATE webhook_deliveries
+SET state = 'FAILED', next_attempt_time = NULL, is_under_way = false, end_time = $3
+WHERE tenant_id = $1 AND webhook_id = $2 AND state = 'PENDING'
+"""
+# The secret in force becomes the previous one.  The one before that ends at once.
 ROTATE = """
 UPDATE webhooks SET previous_secret = secret, previous_secret_expire_time = $4, secret = $3
-WHERE tenant_id = $1 AND webhook_id = $2
+WHERE tenant_id = $1 AND webhook_id = $2 RETURNING id
 """
 
 
-async def insert_webhook(tenant_id: str, webhook: Webhook, secret: str, most: int) -> bool:
-    """Stores a new webhook; returns False where the tenant has `most` beside `default` already."""
-    async with faults_as_ours(), in_transaction() as connection:
-        await connection.execute_query(
-            "SELECT pg_advisory_xact_lock($1, hashtext($2))", [QUOTA_LOCK, tenant_id]
-        )
-        others = WebhookRow.filter(tenant_id=tenant_id).exclude(webhook_id=DEFAULT_WEBHOOK)
-        if await others.using_db(connection).count() >= most:
+async def insert_webhook(tenant_id: str, webhook: Webhook, secret: str, quota: int) -> bool:
+    """Stores a webhook; returns False if the tenant has `quota` beside `default` already.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with transaction() as connection:
+        await lock_webhook_quota(connection, tenant_id)
+        if await connection.fetchval(
+            "SELECT count(*) >= $2 FROM webhooks WHERE tenant_id = $1 AND webhook_id <> 'default'",
+            tenant_id,
+            quota,
+        ):
             return False
-        await WebhookRow.create(
-            using_db=connection,
-            tenant_id=tenant_id,
-            webhook_id=webhook.webhook_id,
-            url=webhook.url,
-            state=webhook.state.value,
-            secret=secret,
-            create_time=webhook.create_time,
+        await connection.execute(
+            INSERT,
+            tenant_id,
+            webhook.webhook_id,
+            webhook.url,
+            webhook.state.value,
+            secret,
+            webhook.create_time,
         )
-        await _note(
+        await audit.record_event(
             connection,
             tenant_id,
             AuditAction.WEBHOOK_CREATE,
@@ -60,126 +77,133 @@ async def insert_webhook(tenant_id: str, webhook: Webhook, secret: str, most: in
     return True
 
 
-async def ensure_default(tenant_id: str, secret: str, moment: datetime) -> None:
-    """Stores the tenant's webhook `default` with this secret, where there is none yet."""
-    async with faults_as_ours():
-        await get_connection("default").execute_query(INSERT_DEFAULT, [tenant_id, secret, moment])
+async def ensure_default(tenant_id: str, secret: str, now: datetime) -> None:
+    """Stores the tenant's webhook `default` with this secret, unless it exists.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with connected() as connection:
+        state = WebhookState.ENABLED.value
+        await connection.execute(INSERT_DEFAULT, tenant_id, DEFAULT_WEBHOOK, "", state, secret, now)
 
 
 async def secrets_of(tenant_id: str, webhook_id: str) -> list[str]:
-    """Returns the secret in force of a webhook, none where there is no such webhook."""
-    async with faults_as_ours():
+    """Returns the secret of a webhook; an empty list if it does not exist.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with translated_faults():
         rows = await WebhookRow.filter(tenant_id=tenant_id, webhook_id=webhook_id)
     return [row.secret for row in rows]
 
 
 async def find_webhook(tenant_id: str, webhook_id: str) -> Webhook | None:
-    """Returns one webhook of the tenant."""
-    async with faults_as_ours():
+    """Returns one webhook of the tenant; None if it does not exist.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with translated_faults():
         row = await WebhookRow.get_or_none(tenant_id=tenant_id, webhook_id=webhook_id)
     return _webhook(row) if row else None
 
 
 async def list_webhooks(tenant_id: str) -> list[Webhook]:
-    """Returns the tenant's webhooks, `default` first, then the oldest first."""
-    async with faults_as_ours():
+    """Returns the tenant's webhooks: `default`, then the others, the oldest first.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with translated_faults():
         rows = await WebhookRow.filter(tenant_id=tenant_id).order_by("id")
-    return [_webhook(row) for row in sorted(rows, key=lambda row: row.webhook_id != "default")]
+    rows.sort(key=lambda row: row.webhook_id != DEFAULT_WEBHOOK)
+    return [_webhook(row) for row in rows]
 
 
 async def update_webhook(
-    tenant_id: str, webhook_id: str, moment: datetime, url: str | None, state: WebhookState | None
+    tenant_id: str, webhook_id: str, now: datetime, url: str | None, state: WebhookState | None
 ) -> None:
-    """Changes what is not None; unless ENABLED then, its pending deliveries end."""
-    changes = {
-        **({} if url is None else {"url": url}),
-        **({} if state is None else {"state": state.value}),
-    }
-    if not changes:
-        return
-    shown: dict[str, object] = {} if state is None else {"state": state.value}
-    if url is not None:
-        shown["host"] = audit.host_of(url)
-    async with faults_as_ours(), in_transaction() as connection:
-        mine = WebhookRow.filter(tenant_id=tenant_id, webhook_id=webhook_id)
-        if await mine.using_db(connection).update(**changes):
-            action = AuditAction.WEBHOOK_UPDATE
-            await _note(connection, tenant_id, action, webhook_id, moment, **shown)
-        if state not in (None, WebhookState.ENABLED):
-            await _end_pending(connection, tenant_id, webhook_id, moment)
+    """Changes what is not None.  Unless the new state is ENABLED, pending deliveries end.
 
-
-async def disable_gone(tenant_id: str, webhook_id: str, url: str, moment: datetime) -> None:
-    """Notes that a webhook's address answered 410; its pending deliveries end.
-
-    A webhook that has another address by now stays, and so does `default`: another batch has
-    another address.
+    Raises:
+        DependencyDown: the database does not answer.
     """
-    gone = WebhookState.GONE.value
-    async with faults_as_ours(), in_transaction() as connection:
-        mine = WebhookRow.filter(tenant_id=tenant_id, webhook_id=webhook_id, url=url)
-        others = mine.exclude(webhook_id=DEFAULT_WEBHOOK)
-        # Every delivery that is under way may say so.
-        if await others.exclude(state=gone).using_db(connection).update(state=gone):
-            action = AuditAction.WEBHOOK_GONE
-            await _note(connection, tenant_id, action, webhook_id, moment, state=gone)
-            await _end_pending(connection, tenant_id, webhook_id, moment)
+    detail: dict[str, object] = {}
+    if state is not None:
+        detail["state"] = state.value
+    if url is not None:
+        detail["host"] = audit.host_of(url)
+    if not detail:
+        return
+    async with transaction() as connection:
+        values = tenant_id, webhook_id, url, state.value if state else None
+        if await connection.fetchval(UPDATE, *values):
+            action = AuditAction.WEBHOOK_UPDATE
+            await audit.record_event(connection, tenant_id, action, webhook_id, now, **detail)
+        if state not in (None, WebhookState.ENABLED):
+            await _end_deliveries(connection, tenant_id, webhook_id, now)
 
 
-async def _end_pending(
-    connection: BaseDBAsyncClient, tenant_id: str, webhook_id: str, moment: datetime
+async def disable_gone(tenant_id: str, webhook_id: str, url: str, now: datetime) -> None:
+    """Records that a webhook's address answered 410; its pending deliveries end.
+
+    Does nothing if the webhook has another address by now, or is `default`.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with transaction() as connection:
+        if await connection.fetchval(DISABLE_GONE, tenant_id, webhook_id, url):
+            action, state = AuditAction.WEBHOOK_GONE, WebhookState.GONE.value
+            await audit.record_event(connection, tenant_id, action, webhook_id, now, state=state)
+            await _end_deliveries(connection, tenant_id, webhook_id, now)
+
+
+async def _end_deliveries(
+    connection: Connection, tenant_id: str, webhook_id: str, now: datetime
 ) -> None:
-    pending = WebhookDeliveryRow.filter(
-        tenant_id=tenant_id, webhook_id=webhook_id, state=DeliveryState.PENDING.value
-    )
-    await pending.using_db(connection).update(
-        state=DeliveryState.FAILED.value,
-        next_attempt_time=None,
-        is_under_way=False,
-        end_time=moment,
-    )
+    await connection.execute(END_DELIVERIES, tenant_id, webhook_id, now)
 
 
-async def delete_webhook(tenant_id: str, webhook_id: str, moment: datetime) -> bool:
-    """Removes a webhook and its deliveries; returns whether it existed."""
-    async with faults_as_ours(), in_transaction() as connection:
-        mine = WebhookRow.filter(tenant_id=tenant_id, webhook_id=webhook_id)
-        has_existed = await mine.using_db(connection).delete() == 1
-        # After the webhook: whoever makes deliveries for it holds its row until they are there.
-        deliveries = WebhookDeliveryRow.filter(tenant_id=tenant_id, webhook_id=webhook_id)
-        await deliveries.using_db(connection).delete()
-        if has_existed:
-            await _note(connection, tenant_id, AuditAction.WEBHOOK_DELETE, webhook_id, moment)
-    return has_existed
+async def delete_webhook(tenant_id: str, webhook_id: str, now: datetime) -> bool:
+    """Removes a webhook and its deliveries; returns whether it existed.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with transaction() as connection:
+        existed = await connection.fetchval(
+            "DELETE FROM webhooks WHERE tenant_id = $1 AND webhook_id = $2 RETURNING true",
+            tenant_id,
+            webhook_id,
+        )
+        # After the webhook: `delivery.fan_out` holds its row until the new deliveries exist.
+        await connection.execute(
+            "DELETE FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2",
+            tenant_id,
+            webhook_id,
+        )
+        if existed:
+            action = AuditAction.WEBHOOK_DELETE
+            await audit.record_event(connection, tenant_id, action, webhook_id, now)
+    return bool(existed)
 
 
 async def rotate_secret(
-    tenant_id: str,
-    webhook_id: str,
-    secret: str,
-    moment: datetime,
-    previous_expire_time: datetime,
+    tenant_id: str, webhook_id: str, secret: str, now: datetime, previous_expire_time: datetime
 ) -> None:
-    """Puts a new secret in force; the one before stays so until `previous_expire_time`."""
-    async with faults_as_ours(), in_transaction() as connection:
-        changed, _ = await connection.execute_query(
-            ROTATE, [tenant_id, webhook_id, secret, previous_expire_time]
-        )
-        if changed:
+    """Puts a new secret in force; the previous one stays valid until `previous_expire_time`.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with transaction() as connection:
+        values = tenant_id, webhook_id, secret, previous_expire_time
+        if await connection.fetchval(ROTATE, *values):
             action = AuditAction.WEBHOOK_ROTATE_SECRET
-            await _note(connection, tenant_id, action, webhook_id, moment)
-
-
-async def _note(
-    connection: BaseDBAsyncClient,
-    tenant_id: str,
-    action: AuditAction,
-    webhook_id: str,
-    moment: datetime,
-    **detail: object,
-) -> None:
-    values = audit.values(tenant_id, action, webhook_id, moment, **detail)
-    await connection.execute_query(audit.INSERT, values)
+            await audit.record_event(connection, tenant_id, action, webhook_id, now)
 
 
 def _webhook(row: WebhookRow) -> Webhook:

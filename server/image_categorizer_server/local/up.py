@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from image_categorizer_server.access.api_key import sha256_of
-from image_categorizer_server.db.database import migrate, open_database
+from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.key import find_key
+from image_categorizer_server.db.schema import migrate
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.embedded import EmbeddedEnvoy, EmbeddedPostgres, EmbeddedRedis

@@ -100,7 +100,7 @@ class Batches:
         Raises:
             BatchNotFound, DependencyDown: expected.
         """
-        return await rows.find(tenant_id, batch_id, self._settings.most_failures_shown)
+        return await rows.find(tenant_id, batch_id, self._settings.max_failures_shown)
 
     async def list(
         self,
@@ -124,7 +124,7 @@ class Batches:
         limit = _limit(page_size)
         before = _position(page_token) if page_token else None
         found = await rows.list_batches(
-            tenant_id, limit + 1, before, state, self._settings.most_failures_shown
+            tenant_id, limit + 1, before, state, self._settings.max_failures_shown
         )
         page = found[:limit]
         token = _batch_token(page[-1]) if len(found) > limit else ""
@@ -169,7 +169,7 @@ class Batches:
         """
         count = 0
         for _ in range(most_pages):
-            async with outbox.unreferenced_blobs() as keys:
+            async with outbox.unreferenced_images() as keys:
                 if keys is None:
                     break
                 failpoints.hit("blobs.removing")
@@ -191,7 +191,7 @@ class Batches:
             page: list[str] = []
             async for found in self._storage.list(f"{tenant_id}/images"):
                 page.append(found.key)
-                if len(page) == upload_rows.BLOB_PAGE:
+                if len(page) == outbox.KEYS_PER_ROW:
                     keys += await outbox.find_unreferenced(page)
                     page = []
             keys += await outbox.find_unreferenced(page)

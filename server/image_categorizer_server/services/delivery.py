@@ -125,7 +125,7 @@ class Deliveries:
             moment,
             moment + timedelta(seconds=self._settings.lease_s),
             is_failing=is_failing,
-            most_per_target=self._settings.max_in_flight_per_target,
+            max_per_target=self._settings.max_in_flight_per_target,
             limit=limit,
         )
         for due in claimed:

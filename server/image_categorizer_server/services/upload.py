@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
 
-from image_categorizer_server.db import acceptance
 from image_categorizer_server.db import upload as rows
 from image_categorizer_server.domain.batch import BatchConfig, BatchItem, ItemError
 from image_categorizer_server.errors import (
@@ -149,7 +148,7 @@ class Upload:
         self._page = []
         self._page_since_s = time.monotonic()
 
-    async def accept(self, key_id: str) -> acceptance.Acceptance:
+    async def accept(self, key_id: str) -> rows.Acceptance:
         """Makes the upload a batch, or finds the one that it repeats.
 
         Args:
@@ -164,16 +163,15 @@ class Upload:
         await self._flush()
         await self._puts.end()
         await self._storage.flush()
-        accepted = await acceptance.accept(
-            self._tenant_id,
-            self._batch_id,
-            key_id,
-            self._config,
-            self.request_sha256,
-            self._count,
-            self._settings.chunk_items,
-            self._settings.request_id_s,
+        new = rows.NewBatch(
+            batch_id=self._batch_id,
+            tenant_id=self._tenant_id,
+            key_id=key_id,
+            config=self._config,
+            request_sha256=self.request_sha256,
+            item_count=self._count,
         )
+        accepted = await rows.accept(new, self._settings.chunk_items, self._settings.request_id_s)
         self._is_batch = accepted.is_new
         return accepted
 

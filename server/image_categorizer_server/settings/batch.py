@@ -36,8 +36,8 @@ class BatchSettings(Group):
     chunk_items: int = Field(
         32, ge=1, le=10_000, description="Images that a worker takes at once, and may do again."
     )
-    most_failures_shown: int = Field(
-        20, ge=0, le=20, description="Most failures that a batch shows by itself."
+    max_failures_shown: int = Field(
+        20, ge=0, le=20, description="Maximum number of failures that a batch carries by itself."
     )
     watch_interval_s: float = Field(
         1.0, gt=0, le=60, description="How often a watched batch is looked at."

@@ -97,8 +97,8 @@ def test_the_rate_is_measured_from_the_mark_before_the_last(marks, expected):
         "last_mark_time": None if last_s is None else NOW - timedelta(seconds=last_s),
         "last_mark_count": last_count,
     }
-    assert encoding._rate(row, NOW) == pytest.approx(expected)
-    assert encoding._rate(row | {"state": "COMPLETED"}, NOW) == 0.0
+    assert encoding.rate_of(row, NOW) == pytest.approx(expected)
+    assert encoding.rate_of(row | {"state": "COMPLETED"}, NOW) == 0.0
 
 
 def test_page_tokens_lead_back():
