@@ -9,9 +9,9 @@ import httpx
 import pytest
 from image_categorizer import AsyncImageCategorizationClient, ImageCategorizationClient
 
-from tests.e2e.conftest import command
 from tests.e2e.test_refusals import refusal
 from tests.support.rest_batches import PICTURES, finished
+from tests.support.up import command
 
 pytestmark = pytest.mark.timeout(180)
 MANY = 2000

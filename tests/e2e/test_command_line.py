@@ -8,9 +8,9 @@ import time
 import httpx
 import pytest
 
-from tests.e2e.conftest import command
 from tests.support.pictures import jpeg
 from tests.support.tiny_model import write_tiny_model
+from tests.support.up import command
 
 
 @pytest.fixture

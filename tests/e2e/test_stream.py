@@ -19,8 +19,8 @@ from image_categorizer import (
 )
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
-from tests.e2e.conftest import Up, command
 from tests.support.pictures import jpeg
+from tests.support.up import Up, command
 
 pytestmark = pytest.mark.timeout(180)
 PICTURES = [jpeg(64, 48, seed) for seed in range(20)]
@@ -115,8 +115,7 @@ def item(key: str):
 
 
 def server_of(running: Up) -> psutil.Process:
-    assert running.process is not None
-    parts = psutil.Process(running.process.pid).children()
+    parts = running.children()
     return next(part for part in parts if part.cmdline()[-1] == "serve")
 
 

@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.conftest import Up, command, free_port
+from tests.support.up import Up, command, free_port
 
 pytestmark = pytest.mark.timeout(180)
 

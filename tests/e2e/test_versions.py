@@ -6,8 +6,8 @@ import time
 import httpx
 import pytest
 
-from tests.e2e.conftest import command
 from tests.support.pictures import jpeg
+from tests.support.up import command
 
 PICTURE = jpeg()
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from image_categorizer import verify_webhook
 
-from tests.e2e.conftest import COMMAND, command, environment
 from tests.support.pictures import jpeg
+from tests.support.up import COMMAND, command, environment
 
 pytestmark = pytest.mark.timeout(120)
 IMAGE = base64.b64encode(jpeg()).decode()

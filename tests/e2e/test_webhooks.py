@@ -6,8 +6,8 @@ import httpx
 from image_categorizer import verify_webhook
 from standardwebhooks import Webhook as Verifier
 
-from tests.e2e.conftest import await_answer
 from tests.support.pictures import jpeg
+from tests.support.up import await_answer
 
 PATH = "/v1/webhooks"
 

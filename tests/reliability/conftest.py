@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import psutil
 import pytest
 
-from tests.e2e.conftest import Up, free_port
 from tests.support.house import QUICK, House, open_house
 from tests.support.ledger import Ledger
+from tests.support.up import Up, free_port
 
 Start = Callable[..., Up]
 
@@ -26,7 +26,7 @@ def installation(clean_environment, tmp_path) -> Iterator[Start]:
 
     yield start
     for running in started:
-        if running.process is not None and running.process.poll() is None:
+        if running.is_running:
             assert running.stop() == 0
 
 

@@ -13,8 +13,8 @@ import pytest
 from image_categorizer import Batch, ImageCategorizationClient
 from PIL import Image
 
-from tests.e2e.conftest import Up
 from tests.reliability.conftest import part
+from tests.support.up import Up
 
 MOST_GROWTH_BYTES = 100 * 2**20
 PARTS = ("server", "gateway", "worker")

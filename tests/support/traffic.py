@@ -15,8 +15,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
-from tests.e2e.conftest import Up
 from tests.support.pictures import jpeg
+from tests.support.up import Up
 
 CONNECTIONS = 4
 SMALL = [jpeg(96, 72, seed=seed, quality=80) for seed in range(8)]
