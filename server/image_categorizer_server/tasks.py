@@ -9,7 +9,7 @@ should end its siblings belongs in an `asyncio.TaskGroup`.
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -18,6 +18,7 @@ from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 Result = TypeVar("Result")
+CANCEL_AGAIN_AFTER_S = 0.1
 
 
 class TaskOwner:
@@ -133,6 +134,22 @@ def stop_on_signals(before_exit: Callable[[], None] | None = None) -> asyncio.Ev
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped)
     return stop
+
+
+async def cancel_until_ended(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancels tasks, and cancels them again, until all have ended. Their exceptions are discarded.
+
+    For tasks that run arq or redis-py: both can swallow a cancellation. Do not use it for tasks
+    that clean up when cancelled: the second cancellation interrupts the clean-up.
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        done, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_AFTER_S)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # marks it as retrieved
 
 
 async def uncancelled(work: Coroutine[Any, Any, Result]) -> Result:

@@ -8,7 +8,13 @@ import sys
 
 import pytest
 from image_categorizer_server.errors import DependencyDown
-from image_categorizer_server.tasks import TaskOwner, run_until, stop_on_signals, uncancelled
+from image_categorizer_server.tasks import (
+    TaskOwner,
+    cancel_until_ended,
+    run_until,
+    stop_on_signals,
+    uncancelled,
+)
 from image_categorizer_server.telemetry import configure_logging
 
 
@@ -138,3 +144,17 @@ asyncio.run(main())
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (1, "killed\n")
+
+
+async def test_a_task_that_swallows_a_cancellation_is_cancelled_again():
+    async def stubborn():
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            await forever()
+
+    async with asyncio.TaskGroup() as group:
+        tasks = {group.create_task(stubborn()), group.create_task(forever())}
+        await asyncio.sleep(0)
+        await cancel_until_ended(tasks)
+        assert all(task.cancelled() for task in tasks)

@@ -9,7 +9,6 @@ what we can reach is nobody's business.  The reason is in the log.
 """
 
 import asyncio
-import random
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 import certifi
 import httpcore
 
+from image_categorizer_server.clock import Backoff
 from image_categorizer_server.egress.guard import Guard, Refused, Target
 from image_categorizer_server.egress.network import (
     Budget,
@@ -45,7 +45,7 @@ UNREACHABLE = "the image cannot be fetched from its URI"
 OBJECT_SCHEMES = ("s3://", "gs://", "az://")
 REDIRECTS = {301, 302, 303, 307, 308}
 TRANSIENT = {429, 500, 502, 503, 504}
-FIRST_PAUSE_S = 0.2
+FIRST_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 0.2, 60.0
 MOST_HEADER_BYTES = 128 * 1024
 MOST_ANSWER_BYTES = 64 * 1024
 HEADERS: Headers = [
@@ -193,7 +193,7 @@ class Fetcher:
             raise NoTurn from None
 
     async def _get_patiently(self, url: str, max_bytes: int, begin: Begin) -> bytes:
-        pause_s = FIRST_PAUSE_S
+        backoff = Backoff(FIRST_RETRY_DELAY_S, MAX_RETRY_DELAY_S)
         for _ in range(self._settings.max_retries):
             try:
                 with translated():
@@ -201,8 +201,7 @@ class Fetcher:
             except Unreachable as error:
                 if not error.is_transient:
                     raise
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-            pause_s *= 2
+            await asyncio.sleep(backoff.next_s())
         return await self._get(url, max_bytes, begin)
 
     async def _get(self, url: str, max_bytes: int, begin: Begin) -> bytes:

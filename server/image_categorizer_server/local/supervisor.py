@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from image_categorizer_server.clock import Backoff
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.child import command_of
 from image_categorizer_server.tasks import TaskOwner, run_until
@@ -25,7 +26,7 @@ LOG_BYTES = 10_000_000
 LOG_FILES = 3
 MAX_LINE_BYTES = 65_536
 READY_INTERVAL_S = 0.05
-RESTART_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0)
+FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.5, 10.0
 # A process that ran this long is healthy: its next restart starts again with the shortest delay.
 HEALTHY_AFTER_S = 60.0
 # Time to stop, in addition to whatever the process waits for.
@@ -212,16 +213,15 @@ class Supervisor:
         return "".join(f"\n  {line}" for line in [f"From {file}:", *lines])
 
     async def _keep_alive(self, name: str) -> None:
-        restarts = 0
+        backoff = Backoff(FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S, jitter=0)
         while True:
             child = self._children[name]
             status = await child.process.wait()
             if self._is_stopping:
                 return
             if time.monotonic() - child.start_s > HEALTHY_AFTER_S:
-                restarts = 0
-            delay_s = RESTART_DELAYS_S[min(restarts, len(RESTART_DELAYS_S) - 1)]
-            restarts += 1
+                backoff.reset()
+            delay_s = backoff.next_s()
             self._report(f"{name} ended with status {status}; starting it again in {delay_s:g} s")
             await child.log_task
             await asyncio.sleep(delay_s)

@@ -5,7 +5,6 @@ again, with the same `webhook-id`, when its lease ends.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -211,9 +210,8 @@ def pause_after(
     """
     if attempt_count >= len(PAUSES_S):
         return None
-    # No random number of a secret: receivers shall not all be called at the same moment.
-    jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
-    return max(PAUSES_S[attempt_count] * factor * jitter, retry_after_s(retry_after, moment))
+    delay_s = clock.jittered(PAUSES_S[attempt_count] * factor, JITTER)
+    return max(delay_s, retry_after_s(retry_after, moment))
 
 
 def retry_after_s(header: str | None, moment: datetime) -> float:
