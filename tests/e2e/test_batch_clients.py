@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from pathlib import Path
 
 import httpx
@@ -10,6 +9,7 @@ import pytest
 from image_categorizer import AsyncImageCategorizationClient, ImageCategorizationClient
 
 from tests.e2e.test_refusals import refusal
+from tests.support.polling import pause
 from tests.support.rest_batches import PICTURES, finished
 from tests.support.up import command
 
@@ -93,8 +93,8 @@ def test_a_slow_upload_outlasts_every_deadline_and_only_silence_ends_it(hasty):
         for number in range(6):
             head = f'--x\r\ncontent-disposition: form-data; name="images"; filename="{number}"'
             yield head.encode() + b"\r\n\r\n" + PICTURES[number] + b"\r\n"
-            time.sleep(0.5)
-        time.sleep(silence_s)
+            pause(0.5)
+        pause(silence_s)
         yield b"--x--\r\n"
 
     headers["content-type"] = "multipart/form-data; boundary=x"

@@ -43,4 +43,4 @@ def test_the_sdk_says_the_same_of_too_many_uris(up, admin_key):
         ImageCategorizationClient(admin_key, up.url) as client,
         pytest.raises(BatchTooLarge, match="several batches"),
     ):
-        client.submit_uris([uri] * (LIMIT_BYTES // 900))
+        client.batches.submit_uris([uri] * (LIMIT_BYTES // 900))

@@ -74,9 +74,9 @@ def test_info_tells_limits_and_formats(http):
 
 def test_the_sdk_discovers_the_same(up, admin_key, http):
     with ImageCategorizationClient(admin_key, up.url) as client:
-        assert [m.name for m in client.list_models()] == ["starter"]
-        assert [c.category for c in client.list_categories()][:2] == ["airplane", "automobile"]
-        assert client.get_server_info().limits.max_image_bytes == 2 << 20
+        assert [m.name for m in client.models.list()] == ["starter"]
+        assert [c.category for c in client.models.categories()][:2] == ["airplane", "automobile"]
+        assert client.server_info().limits.max_image_bytes == 2 << 20
 
 
 def test_health_needs_no_key(up):

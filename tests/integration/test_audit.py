@@ -191,11 +191,11 @@ async def test_webhooks_are_written_down_once_for_each_change(house):
 
 async def test_key_and_request_of_the_caller_are_in_it(settings):
     async with running_server(settings) as server, await server.client(Role.OPERATOR) as client:
-        batch = await client.submit_batch([("a.jpg", jpeg())])
+        batch = await client.batches.submit([("a.jpg", jpeg())])
         with pytest.raises(BatchRunning):
-            await client.delete_batch(batch.batch_id)
-        await client.cancel_batch(batch.batch_id)
-        keys = await server.backend.authenticator.authenticate(client._headers[0][1])
+            await client.batches.delete(batch.batch_id)
+        await client.batches.cancel(batch.batch_id)
+        keys = await server.backend.authenticator.authenticate(client._connection.headers[0][1])
         async with connected() as connection:
             rows = await connection.fetch("SELECT * FROM audit_events ORDER BY event_id")
     assert [row["action"] for row in rows] == ["batch.create", "batch.cancel", "batch.cancelled"]

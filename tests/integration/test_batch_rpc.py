@@ -15,7 +15,7 @@ from image_categorizer import (
     InvalidRequest,
     RoleInsufficient,
 )
-from image_categorizer.statuses import from_rpc_error
+from image_categorizer._statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.services import key as admin
@@ -24,14 +24,14 @@ from tests.support.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_
 
 
 async def test_results_come_by_item_and_name_what_failed(client):
-    batch = await client.submit_batch(SOURCES)
+    batch = await client.batches.submit(SOURCES)
     await do_all(bad=frozenset({3}))
-    done = await client.get_batch(batch.batch_id)
+    done = await client.batches.get(batch.batch_id)
     assert (done.state, done.succeeded_count, done.failed_count) == ("COMPLETED", 4, 1)
     assert [(f.item_id, f.filename, f.error.reason) for f in done.failures] == [
         ("3", "3.jpg", "IMAGE_UNDECODABLE")
     ]
-    found = await all_of(client.batch_results(batch.batch_id))
+    found = await all_of(client.batches.results(batch.batch_id))
     assert [r.filename for r in found] == [name for name, _ in SOURCES]
     assert [r.error is None for r in found] == [True, True, True, False, True]
     assert found[0].category.startswith("category")
@@ -39,7 +39,7 @@ async def test_results_come_by_item_and_name_what_failed(client):
 
 
 async def test_results_are_paged(client, server):
-    batch = await client.submit_batch([(f"{n}.jpg", PICTURES[0]) for n in range(25)])
+    batch = await client.batches.submit([(f"{n}.jpg", PICTURES[0]) for n in range(25)])
     await do_all()
     stub, headers = await batch_stub(server)
     request = batch_pb2.ListBatchResultsRequest(batch_id=batch.batch_id, page_size=10)
@@ -54,52 +54,53 @@ async def test_results_are_paged(client, server):
 
 
 async def test_batches_are_listed_the_newest_first_and_by_state(client):
-    made = [(await client.submit_batch(SOURCES[:1])).batch_id for _ in range(3)]
-    await client.cancel_batch(made[1])
-    assert [b.batch_id async for b in client.list_batches()] == made[::-1]
-    assert [b.batch_id async for b in client.list_batches("CANCELLED")] == [made[1]]
-    assert [b.batch_id async for b in client.list_batches("QUEUED")] == [made[2], made[0]]
+    made = [(await client.batches.submit(SOURCES[:1])).batch_id for _ in range(3)]
+    await client.batches.cancel(made[1])
+    assert [b.batch_id async for b in client.batches.list()] == made[::-1]
+    assert [b.batch_id async for b in client.batches.list("CANCELLED")] == [made[1]]
+    assert [b.batch_id async for b in client.batches.list("QUEUED")] == [made[2], made[0]]
 
 
 async def test_cancel_retry_delete(client):
-    batch = await client.submit_batch(SOURCES)
+    batch = await client.batches.submit(SOURCES)
     with pytest.raises(BatchRunning):
-        await client.delete_batch(batch.batch_id)
+        await client.batches.delete(batch.batch_id)
     with pytest.raises(BatchRunning):
-        await client.retry_batch(batch.batch_id)
-    cancelled = await client.cancel_batch(batch.batch_id)
+        await client.batches.retry(batch.batch_id)
+    cancelled = await client.batches.cancel(batch.batch_id)
     assert (cancelled.state, cancelled.pending_count) == ("CANCELLED", 5)
-    assert (await client.cancel_batch(batch.batch_id)).state == "CANCELLED"
+    assert (await client.batches.cancel(batch.batch_id)).state == "CANCELLED"
     await do_all()
-    assert (await client.get_batch(batch.batch_id)).pending_count == 5
-    assert (await client.retry_batch(batch.batch_id)).state == "QUEUED"
+    assert (await client.batches.get(batch.batch_id)).pending_count == 5
+    assert (await client.batches.retry(batch.batch_id)).state == "QUEUED"
     await do_all(bad=frozenset({0}))
-    assert (await client.retry_batch(batch.batch_id)).pending_count == 1
+    assert (await client.batches.retry(batch.batch_id)).pending_count == 1
     await do_all()
-    done = await client.get_batch(batch.batch_id)
+    done = await client.batches.get(batch.batch_id)
     assert (done.state, done.succeeded_count) == ("COMPLETED", 5)
-    await client.delete_batch(batch.batch_id)
-    for call in (client.get_batch, client.cancel_batch, client.retry_batch, client.delete_batch):
+    await client.batches.delete(batch.batch_id)
+    batches = client.batches
+    for call in (batches.get, batches.cancel, batches.retry, batches.delete):
         with pytest.raises(BatchNotFound):
             await call(batch.batch_id)
 
 
 async def test_watching_ends_with_the_batch(client):
-    batch = await client.submit_batch(SOURCES)
-    watching = asyncio.create_task(all_of(client.watch_batch(batch.batch_id)))
+    batch = await client.batches.submit(SOURCES)
+    watching = asyncio.create_task(all_of(client.batches.watch(batch.batch_id)))
     await asyncio.sleep(0.5)
     await do_all()
     seen = await asyncio.wait_for(watching, 10)
     assert (seen[0].state, seen[-1].state) == ("QUEUED", "COMPLETED")
     assert [b.has_ended for b in seen].count(True) == 1
     with pytest.raises(BatchNotFound):
-        await all_of(client.watch_batch("b-none"))
+        await all_of(client.batches.watch("b-none"))
 
 
 async def test_a_watcher_of_a_server_that_stops_asks_another(settings, server):
     stub, headers = await batch_stub(server)
     async with await server.client() as client:
-        batch = await client.submit_batch(SOURCES)
+        batch = await client.batches.submit(SOURCES)
     call = stub.WatchBatch(batch_pb2.WatchBatchRequest(batch_id=batch.batch_id), metadata=headers)
     assert not (await call.read()).done
     server.backend.refusing.set()
@@ -110,8 +111,8 @@ async def test_a_watcher_of_a_server_that_stops_asks_another(settings, server):
 
 async def test_a_key_revoked_while_it_watches_hears_no_more(server):
     async with await server.client() as client:
-        batch = await client.submit_batch(SOURCES)
-        watching = client.watch_batch(batch.batch_id)
+        batch = await client.batches.submit(SOURCES)
+        watching = client.batches.watch(batch.batch_id)
         assert (await anext(watching)).state == "QUEUED"
         for key in await admin.list_keys():
             if key.revoke_time is None:
@@ -124,50 +125,51 @@ async def test_a_key_revoked_while_it_watches_hears_no_more(server):
 
 @pytest.mark.parametrize("name", ["\0", "b-\0", "b" * 65, "b-é"])
 async def test_what_never_was_a_name_names_no_batch(client, name):
-    for call in (client.get_batch, client.cancel_batch, client.retry_batch, client.delete_batch):
+    batches = client.batches
+    for call in (batches.get, batches.cancel, batches.retry, batches.delete):
         with pytest.raises(BatchNotFound):
             await call(name)
-    for found in (client.batch_results, client.export_batch, client.watch_batch):
+    for found in (client.batches.results, client.batches.export, client.batches.watch):
         with pytest.raises(BatchNotFound):
             await all_of(found(name))
 
 
 async def test_exports_have_a_line_for_each_item(client):
-    batch = await client.submit_batch(SOURCES)
+    batch = await client.batches.submit(SOURCES)
     await do_all(bad=frozenset({1}))
-    text = b"".join(await all_of(client.export_batch(batch.batch_id))).decode()
+    text = b"".join(await all_of(client.batches.export(batch.batch_id))).decode()
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["item_id"] for line in lines] == list("01234")
     assert [line["error_reason"] for line in lines][:2] == [None, "IMAGE_UNDECODABLE"]
-    text = b"".join(await all_of(client.export_batch(batch.batch_id, "csv"))).decode()
+    text = b"".join(await all_of(client.batches.export(batch.batch_id, "csv"))).decode()
     assert text.count("\r\n") == 6
     with pytest.raises(InvalidRequest, match="format"):
-        await all_of(client.export_batch(batch.batch_id, "xlsx"))
+        await all_of(client.batches.export(batch.batch_id, "xlsx"))
     with pytest.raises(BatchNotFound):
-        await all_of(client.export_batch("b-none"))
+        await all_of(client.batches.export("b-none"))
 
 
 async def test_viewers_may_look_only(server, client):
-    batch = await client.submit_batch(SOURCES)
+    batch = await client.batches.submit(SOURCES)
     async with await server.client(Role.VIEWER) as viewer:
-        assert (await viewer.get_batch(batch.batch_id)).item_count == 5
-        assert await all_of(viewer.batch_results(batch.batch_id)) == []
-        assert len(await all_of(viewer.list_batches())) == 1
-        for call in (viewer.cancel_batch, viewer.retry_batch, viewer.delete_batch):
+        assert (await viewer.batches.get(batch.batch_id)).item_count == 5
+        assert await all_of(viewer.batches.results(batch.batch_id)) == []
+        assert len(await all_of(viewer.batches.list())) == 1
+        for call in (viewer.batches.cancel, viewer.batches.retry, viewer.batches.delete):
             with pytest.raises(RoleInsufficient):
                 await call(batch.batch_id)
         with pytest.raises(RoleInsufficient):
-            await viewer.submit_batch(SOURCES)
+            await viewer.batches.submit(SOURCES)
 
 
 def in_thread(server_address, key, sources):
     with ImageCategorizationClient(key, server_address) as client:
-        batch = client.submit_batch(sources)
-        seen = list(client.watch_batch(batch.batch_id))
-        found = list(client.batch_results(batch.batch_id))
-        exported = b"".join(client.export_batch(batch.batch_id))
-        listed = [b.batch_id for b in client.list_batches("COMPLETED")]
-        client.delete_batch(batch.batch_id)
+        batch = client.batches.submit(sources)
+        seen = list(client.batches.watch(batch.batch_id))
+        found = list(client.batches.results(batch.batch_id))
+        exported = b"".join(client.batches.export(batch.batch_id))
+        listed = [b.batch_id for b in client.batches.list("COMPLETED")]
+        client.batches.delete(batch.batch_id)
         return batch, seen, found, exported, listed
 
 
@@ -200,7 +202,7 @@ async def test_classify_batch_yields_results_and_tells_of_a_cancellation(client)
 
     working = asyncio.create_task(classify())
     await asyncio.sleep(0.5)
-    (batch,) = await all_of(client.list_batches("QUEUED"))
-    await client.cancel_batch(batch.batch_id)
+    (batch,) = await all_of(client.batches.list("QUEUED"))
+    await client.batches.cancel(batch.batch_id)
     with pytest.raises(CategorizerError, match="CANCELLED: 5 items have no outcome"):
         await working

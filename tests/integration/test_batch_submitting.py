@@ -14,7 +14,7 @@ from image_categorizer import (
     ModelNotFound,
     RequestIdReused,
 )
-from image_categorizer.statuses import from_rpc_error
+from image_categorizer._statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2
 from image_categorizer_server.domain.access import Role
 
@@ -23,21 +23,21 @@ from tests.support.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_
 
 
 async def test_an_upload_is_a_batch_that_waits(client):
-    batch = await client.submit_batch(SOURCES, top_k=3, priority=2)
+    batch = await client.batches.submit(SOURCES, top_k=3, priority=2)
     assert batch.batch_id.startswith("b-")
     assert (batch.state, batch.item_count, batch.pending_count) == ("QUEUED", 5, 5)
     assert (batch.start_time, batch.end_time, batch.failures) == (None, None, ())
-    assert await client.get_batch(batch.batch_id) == batch
+    assert await client.batches.get(batch.batch_id) == batch
 
 
 async def test_a_request_id_makes_submitting_idempotent(client):
-    first = await client.submit_batch(SOURCES, request_id="once")
-    assert (await client.submit_batch(SOURCES, request_id="once")).batch_id == first.batch_id
+    first = await client.batches.submit(SOURCES, request_id="once")
+    assert (await client.batches.submit(SOURCES, request_id="once")).batch_id == first.batch_id
     with pytest.raises(RequestIdReused):
-        await client.submit_batch(SOURCES[:2], request_id="once")
+        await client.batches.submit(SOURCES[:2], request_id="once")
     with pytest.raises(RequestIdReused):
-        await client.submit_batch(SOURCES, request_id="once", top_k=1)
-    assert len(await all_of(client.list_batches())) == 1
+        await client.batches.submit(SOURCES, request_id="once", top_k=1)
+    assert len(await all_of(client.batches.list())) == 1
 
 
 async def test_create_batch_takes_bytes_and_addresses(server):
@@ -82,14 +82,14 @@ async def test_wrong_batches_are_refused_and_leave_nothing(server, client, chang
         await stub.CreateBatch(batch_pb2.CreateBatchRequest(**fields), metadata=headers)
     with pytest.raises(error, match=words):
         raise from_rpc_error(caught.value)
-    assert await all_of(client.list_batches()) == []
+    assert await all_of(client.batches.list()) == []
 
 
 async def test_what_is_too_large_or_empty_fails_as_an_item(settings):
     small = settings.model_copy(update={"max_image_size_mb": 0.01})
     async with running_server(small) as server, await server.client() as client:
         sources = [("a", PICTURES[0]), ("b", bytes(50_000)), ("c", b""), ("d", PICTURES[1])]
-        batch = await client.submit_batch(sources)
+        batch = await client.batches.submit(sources)
         assert (batch.item_count, batch.failed_count) == (4, 2)
         reasons = [(f.filename, f.error.reason) for f in batch.failures]
         assert reasons == [("b", "IMAGE_TOO_LARGE"), ("c", "IMAGE_UNDECODABLE")]
@@ -99,10 +99,10 @@ async def test_a_batch_has_a_most_of_items(settings):
     few = settings.batch.model_copy(update={"max_items": 3})
     settings = settings.model_copy(update={"batch": few})
     async with running_server(settings) as server, await server.client() as client:
-        assert (await client.get_server_info()).limits.max_batch_items == 3
+        assert (await client.server_info()).limits.max_batch_items == 3
         with pytest.raises(BatchTooLarge, match="at most 3"):
-            await client.submit_batch(SOURCES)
-        assert await all_of(client.list_batches()) == []
+            await client.batches.submit(SOURCES)
+        assert await all_of(client.batches.list()) == []
 
 
 async def test_an_upload_that_breaks_off_leaves_nothing(server, client):
@@ -112,12 +112,12 @@ async def test_an_upload_that_breaks_off_leaves_nothing(server, client):
     await asyncio.sleep(0.3)
     call.cancel()
     await asyncio.sleep(0.3)
-    assert await all_of(client.list_batches()) == []
+    assert await all_of(client.batches.list()) == []
     with pytest.raises(FileNotFoundError):
-        await client.submit_batch(["/nowhere.jpg"])
+        await client.batches.submit(["/nowhere.jpg"])
     with pytest.raises(TypeError):
-        await client.submit_batch([3])
-    assert await all_of(client.list_batches()) == []
+        await client.batches.submit([3])
+    assert await all_of(client.batches.list()) == []
 
 
 async def test_silence_ends_an_upload(settings):
@@ -146,11 +146,11 @@ async def test_an_upload_whose_sources_fail_makes_no_batch(server, kind):
 
     def ordinarily():
         with ImageCategorizationClient(key, server.address) as client:
-            client.submit_batch(broken())
+            client.batches.submit(broken())
 
     async with AsyncImageCategorizationClient(key, server.address) as client:
-        is_ordinary = kind == "ordinary"
+        is_ordinary, submit = kind == "ordinary", client.batches.submit
         with pytest.raises(ZeroDivisionError):
-            await (asyncio.to_thread(ordinarily) if is_ordinary else client.submit_batch(broken()))
+            await (asyncio.to_thread(ordinarily) if is_ordinary else submit(broken()))
         await asyncio.sleep(0.3)
-        assert await all_of(client.list_batches()) == []
+        assert await all_of(client.batches.list()) == []

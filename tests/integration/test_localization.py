@@ -102,8 +102,8 @@ async def test_boxes_surround_what_was_pasted(
         manifest = copy_model(test_data / "models" / name, incoming, Labels(name, 1))
         repository.publish(incoming, manifest)
     async with running_server(settings) as server, await server.client() as client:
-        model = next(m for m in await client.list_models() if m.name == name)
-        categories = [entry.category for entry in await client.list_categories(name)]
+        model = next(m for m in await client.models.list() if m.name == name)
+        categories = [entry.category for entry in await client.models.categories(name)]
         results = await asyncio.gather(
             *(
                 client.classify_image(

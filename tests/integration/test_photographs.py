@@ -67,7 +67,7 @@ async def test_mobilenet_is_as_right_as_transformers_alone(test_data, photograph
     add(repository, test_data / "models" / "mobilenet_v2", "mobilenet_v2")
     alone = await asyncio.to_thread(right_alone, test_data / "models" / "mobilenet_v2", photographs)
     async with running_server(settings) as server, await server.client() as client:
-        categories = await client.list_categories("mobilenet_v2")
+        categories = await client.models.categories("mobilenet_v2")
         names = [category.category for category in categories]
         results = await asyncio.gather(
             *(client.classify_image(content, model="mobilenet_v2") for content, _ in photographs)

@@ -73,9 +73,8 @@ async def test_the_second_answer_is_remembered_and_the_same(ask):
 async def test_the_wire_tells(redis, server):
     async with await server.client() as client:
         request = classify_pb2.ClassifyRequest(image=PICTURE)
-        wire = [
-            await client._classify.Classify(request, metadata=client._headers) for _ in range(2)
-        ]
+        connection = client._connection
+        wire = [await connection.call(connection.stubs.classify.Classify, request) for _ in "ab"]
     assert [answer.cache for answer in wire] == [
         classify_pb2.ClassifyResponse.MISS,
         classify_pb2.ClassifyResponse.HIT,

@@ -6,6 +6,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from image_categorizer import (
+    AsyncImageCategorizationClient,
     CredentialsInvalid,
     DeadlineExceeded,
     DependencyDown,
@@ -26,6 +27,7 @@ from image_categorizer_server.settings.testing import TestSettings
 
 from tests.integration.conftest import running_server
 from tests.support.pictures import jpeg
+from tests.support.polling import elapsed
 
 PICTURE = jpeg()
 
@@ -53,7 +55,7 @@ async def test_both_clients_give_the_same_answer(server, tmp_path):
 
     def ordinary():
         with ImageCategorizationClient(key, server.address) as client, file.open("rb") as opened:
-            return client.classify_image(opened), client.list_models(), client.get_server_info()
+            return client.classify_image(opened), client.models.list(), client.server_info()
 
     result, models, info = await asyncio.to_thread(ordinary)
     assert result.predictions == awaited.predictions
@@ -112,19 +114,18 @@ async def test_a_request_without_an_image_is_refused(server):
 
 async def test_roles_are_kept(server):
     async with await server.client(Role.VIEWER) as client:
-        assert [m.name for m in await client.list_models()] == ["starter"]
+        assert [m.name for m in await client.models.list()] == ["starter"]
         with pytest.raises(RoleInsufficient, match="requires 'classifier'"):
             await client.classify_image(PICTURE)
 
 
 async def test_a_revoked_key_is_refused_within_the_cache_time(server):
     secret = await server.key(Role.CLASSIFIER)
-    async with await server.client() as client:
-        client._headers = (("authorization", f"Bearer {secret}"),)
+    async with AsyncImageCategorizationClient(secret, server.address) as client:
         await client.classify_image(PICTURE)
         key = next(k for k in await admin.list_keys() if secret.startswith(k.prefix))
         await admin.revoke_key(key.key_id)
-        await asyncio.sleep(0.3)
+        await elapsed(0.3)
         with pytest.raises(CredentialsInvalid):
             await client.classify_image(PICTURE)
 
@@ -184,10 +185,10 @@ async def test_a_full_queue_refuses_at_once_and_serves_again(settings):
         assert all(not isinstance(r, Exception) or isinstance(r, Overloaded) for r in results)
 
 
-async def test_callers_who_leave_leave_nothing_behind(server):
+async def test_cancelled_calls_use_no_capacity(server):
     async with await server.client() as client:
         calls = [asyncio.create_task(client.classify_image(PICTURE)) for _ in range(30)]
-        await asyncio.sleep(0.02)
+        await elapsed(0.02)
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)

@@ -9,13 +9,14 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from image_categorizer import (
+    AsyncImageCategorizationClient,
     CredentialsInvalid,
     Draining,
     InvalidRequest,
     RoleInsufficient,
     UndecodableImage,
 )
-from image_categorizer.statuses import from_rpc_error
+from image_categorizer._statuses import from_rpc_error
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import Overloaded
@@ -134,8 +135,7 @@ async def test_roles_and_keys_are_asked_for(server):
     async with await server.client(Role.VIEWER) as client:
         with pytest.raises(RoleInsufficient):
             [r async for r in client.classify_stream([("a", PICTURE)])]
-    async with await server.client() as client:
-        client._headers = (("authorization", "Bearer ic_wrong"),)
+    async with AsyncImageCategorizationClient("ic_wrong", server.address) as client:
         with pytest.raises(CredentialsInvalid):
             [r async for r in client.classify_stream([("a", PICTURE)])]
 
@@ -248,10 +248,9 @@ async def test_bulk_waits_where_others_are_refused(settings):
         server.backend.classifications.classify = busy
         (bulk,) = [r async for r in client.classify_stream([("a", PICTURE)])]
         assert (bulk.error, refusals) == (None, 3)
-        stub = classify_pb2_grpc.ClassifyServiceStub(client._channel)
-        codes = {}
+        connection, codes = client._connection, {}
         for lane in (Config.INTERACTIVE, Config.BATCH):
-            call = stub.ClassifyStream(metadata=client._headers)
+            call = connection.stubs.classify.ClassifyStream(metadata=connection.headers)
             await call.write(config(lane=lane))
             await call.write(item("a", b"never"))
             start_s = time.monotonic()

@@ -16,6 +16,7 @@ from image_categorizer_server.domain.access import Role
 
 from tests.integration.conftest import collected, running_server
 from tests.support.pictures import jpeg
+from tests.support.polling import elapsed
 
 PICTURE = jpeg(64, 48)
 
@@ -32,7 +33,7 @@ async def test_the_sdk_goes_on_where_a_server_stopped(settings):
             if sum(got.values()) == 50:
                 break
         first.backend.refusing.set()
-        await asyncio.sleep(0.5)
+        await elapsed(0.5)
     async with running_server(settings):
         async for result in results:
             got[result.key] += 1
@@ -107,7 +108,7 @@ async def test_sources_are_taken_no_faster_than_results(server):
     async with await server.client() as client:
         results = client.classify_stream(endless())
         assert (await anext(results)).error is None
-        await asyncio.sleep(1)
+        await elapsed(1)
         assert taken <= 130
         await results.aclose()
     key = await server.key(Role.CLASSIFIER)

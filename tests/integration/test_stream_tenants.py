@@ -74,7 +74,7 @@ async def test_a_worker_may_name_any_tenant(server, tenant_id):
 
 async def test_a_workers_key_opens_nothing_else(server):
     async with await server.client(Role.WORKER) as client:
-        for refused in (client.classify_image(PICTURE), client.list_categories()):
+        for refused in (client.classify_image(PICTURE), client.models.categories()):
             with pytest.raises(RoleInsufficient, match="worker"):
                 await refused
 

@@ -16,7 +16,7 @@ from image_categorizer import (
     ModelInUse,
     ModelNotFound,
     RoleInsufficient,
-    _calls,
+    _channel,
 )
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.inference.models.repository import Repository
@@ -52,7 +52,7 @@ async def server(settings, sources):
 @pytest.fixture
 def no_retries(monkeypatch):
     """The SDK's own retries would hide failures."""
-    monkeypatch.setattr(_calls, "SERVICE_CONFIG", {})
+    monkeypatch.setattr(_channel, "SERVICE_CONFIG", {})
 
 
 @asynccontextmanager
@@ -87,16 +87,15 @@ async def more(answers, count=CLIENTS):
 
 async def test_no_request_fails_while_the_alias_is_flipped_a_hundred_times(server, no_retries):
     async with await server.client(Role.ADMIN) as admin:
-        await admin.set_model_alias("tiny", "stable", "1")
+        await admin.models.set_alias("tiny", "stable", "1")
         async with load(server) as answers:
             for number in range(SWAPS):
                 version = str(2 - number % 2)
-                assert (await admin.set_model_alias("tiny", "stable", version)).aliases == [
-                    "stable"
-                ]
+                flipped = await admin.models.set_alias("tiny", "stable", version)
+                assert flipped.aliases == ("stable",)
                 await more(answers)
         # From the flip on, only the new one answers.
-        await admin.set_model_alias("tiny", "stable", "1")
+        await admin.models.set_alias("tiny", "stable", "1")
         async with load(server) as after:
             await more(after, 20)
     assert set(answers) == {"1", "2"}
@@ -110,8 +109,8 @@ async def test_memory_stays_flat_while_a_version_is_loaded_and_unloaded(server):
     process, resident = psutil.Process(), []
     async with await server.client(Role.ADMIN, timeout_s=60) as admin:
         for _ in range(SWAPS):
-            await admin.unload_model("tiny", "2")
-            await admin.load_model("tiny", "2")
+            await admin.models.unload("tiny", "2")
+            await admin.models.load("tiny", "2")
             for picture in PICTURES[:8]:
                 await admin.classify_image(picture, model="tiny", version="2")
             gc.collect()
@@ -126,14 +125,14 @@ async def test_memory_stays_flat_while_a_version_is_loaded_and_unloaded(server):
 @pytest.mark.timeout(600)
 async def test_no_request_fails_while_versions_are_loaded_and_drained(server, no_retries):
     async with await server.client(Role.ADMIN, timeout_s=60) as admin:
-        await admin.set_model_alias("tiny", "stable", "1")
-        await admin.unload_model("tiny", "2")
+        await admin.models.set_alias("tiny", "stable", "1")
+        await admin.models.unload("tiny", "2")
         async with load(server) as answers:
             for number in range(SWAPS):
                 new, old = ("2", "1") if number % 2 == 0 else ("1", "2")
-                assert (await admin.load_model("tiny", new)).runtime == "onnx"
-                await admin.set_model_alias("tiny", "stable", new)
-                await admin.unload_model("tiny", old)
+                assert (await admin.models.load("tiny", new)).runtime == "onnx"
+                await admin.models.set_alias("tiny", "stable", new)
+                await admin.models.unload("tiny", old)
                 await more(answers)
     assert set(answers) == {"1", "2"}
     print(f"{len(answers)} requests, {SWAPS} loads, flips and unloads, 0 failed")
@@ -141,9 +140,9 @@ async def test_no_request_fails_while_versions_are_loaded_and_drained(server, no
 
 async def test_the_canary_answers_its_share_and_each_picture_one_way(server):
     async with await server.client(Role.ADMIN) as admin:
-        await admin.set_model_alias("tiny", "stable", "1")
-        canary = await admin.set_model_alias("tiny", "canary", "2", canary_percent=40)
-        assert (list(canary.aliases), canary.canary_percent) == (["canary"], 40)
+        await admin.models.set_alias("tiny", "stable", "1")
+        canary = await admin.models.set_alias("tiny", "canary", "2", canary_percent=40)
+        assert (canary.aliases, canary.canary_percent) == (("canary",), 40)
 
         async def versions():
             asked = (admin.classify_image(picture, model="tiny") for picture in PICTURES)
@@ -154,41 +153,41 @@ async def test_the_canary_answers_its_share_and_each_picture_one_way(server):
         assert await versions() == first
         named = await admin.classify_image(PICTURES[0], model="tiny", version="canary")
         assert named.model.version == "2"
-        await admin.set_model_alias("tiny", "canary", "")
+        await admin.models.set_alias("tiny", "canary", "")
         assert set(await versions()) == {"1"}
 
 
 async def test_orders_about_models_are_an_admins_to_give(server):
     async with await server.client(Role.OPERATOR) as client:
         for order in (
-            client.load_model("tiny"),
-            client.unload_model("tiny", "1"),
-            client.set_model_alias("tiny", "stable", "1"),
+            client.models.load("tiny"),
+            client.models.unload("tiny", "1"),
+            client.models.set_alias("tiny", "stable", "1"),
         ):
             with pytest.raises(RoleInsufficient, match="requires 'admin'"):
                 await order
-        assert (await client.get_model("tiny")).version == "2"
+        assert (await client.models.get("tiny")).version == "2"
 
 
 async def test_orders_that_cannot_be_followed_say_why(server, settings):
     async with await server.client(Role.ADMIN) as admin:
         with pytest.raises(ModelNotFound):
-            await admin.load_model("nope")
+            await admin.models.load("nope")
         with pytest.raises(ModelNotFound):
-            await admin.set_model_alias("tiny", "stable", "9")
+            await admin.models.set_alias("tiny", "stable", "9")
         with pytest.raises(ModelInUse, match="all that the default model"):
-            await admin.unload_model("starter", "1")
-        await admin.set_model_alias("tiny", "stable", "1")
+            await admin.models.unload("starter", "1")
+        await admin.models.set_alias("tiny", "stable", "1")
         with pytest.raises(ModelInUse, match="'stable' points to version 1"):
-            await admin.unload_model("tiny", "stable")
-        await admin.unload_model("tiny", "2")
-        assert (await admin.get_model("tiny", "2")).state == 4  # UNLOADED
+            await admin.models.unload("tiny", "stable")
+        await admin.models.unload("tiny", "2")
+        assert (await admin.models.get("tiny", "2")).state == "UNLOADED"
         with pytest.raises(ModelFailed, match="it is UNLOADED"):
-            await admin.set_model_alias("tiny", "canary", "2")
+            await admin.models.set_alias("tiny", "canary", "2")
         folder = settings.model_path / "tiny" / "2"
         (folder / "config.json").write_text("{}")
         with pytest.raises(ModelFailed, match="damaged"):
-            await admin.load_model("tiny", "2")
+            await admin.models.load("tiny", "2")
 
 
 WRONG = [
@@ -207,10 +206,10 @@ async def test_wrong_orders_name_the_field(server):
         for wrong, fields in WRONG:
             order = {"model": "tiny", "alias": "stable", "version": "1"} | wrong
             with pytest.raises(InvalidRequest) as caught:
-                await admin.set_model_alias(**order)
+                await admin.models.set_alias(**order)
             assert [field for field, _ in caught.value.violations] == fields
         with pytest.raises(InvalidRequest, match="version: is required"):
-            await admin.unload_model("tiny", "")
+            await admin.models.unload("tiny", "")
 
 
 async def test_each_model_tells_whether_it_is_ready(server):
@@ -232,9 +231,9 @@ async def test_each_model_tells_whether_it_is_ready(server):
             while (first := await anext(states)) != serving:
                 assert first == unknown  # the report has not begun
             for version in ("1", "2"):
-                await admin.unload_model("tiny", version)
+                await admin.models.unload("tiny", version)
             assert await anext(states) == not_serving
-            await admin.load_model("tiny", "1")
+            await admin.models.load("tiny", "1")
             assert await anext(states) == serving
             server.backend.is_draining = True
             assert await anext(states) == not_serving

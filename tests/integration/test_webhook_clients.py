@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from google.api.httpbody_pb2 import HttpBody
 from image_categorizer import (
     DeliveryNotFound,
     ImageCategorizationClient,
@@ -56,37 +57,37 @@ async def house(settings):
         yield running
 
 
-async def test_the_client_for_asyncio_looks_after_webhooks(house):
+async def test_the_asyncio_client_manages_webhooks(house):
     server, receiver, sender = house
     async with await server.client(Role.OPERATOR) as client:
-        made = await client.create_webhook(receiver.url)
+        made = await client.webhooks.create(receiver.url)
         assert (made.url, made.state) == (receiver.url, "ENABLED")
         assert made.secret not in repr(made)
-        assert await client.get_webhook(made.webhook_id) != made  # it has no secret
-        assert [w.webhook_id async for w in client.list_webhooks()] == ["default", made.webhook_id]
-        batch = await client.submit_batch([("a.jpg", PICTURE)])
+        assert await client.webhooks.get(made.webhook_id) != made  # it has no secret
+        assert [w.webhook_id async for w in client.webhooks.list()] == ["default", made.webhook_id]
+        batch = await client.batches.submit([("a.jpg", PICTURE)])
         await do_all()
         await sender.send_due()
         (message,) = receiver.messages
         assert verify_webhook(made.secret, message.headers, message.body)["data"]["state"]
         ask = {"batch_id": batch.batch_id, "state": "DELIVERED"}
-        (delivery,) = [d async for d in client.webhook_deliveries(made.webhook_id, **ask)]
+        (delivery,) = [d async for d in client.webhooks.deliveries(made.webhook_id, **ask)]
         assert delivery.delivery_id == message.headers["webhook-id"]
         assert [attempt.status_code for attempt in delivery.attempts] == [204]
         assert (delivery.event_type, delivery.url) == ("batch.completed", receiver.url)
-        assert not [d async for d in client.webhook_deliveries(made.webhook_id, state="FAILED")]
+        assert not [d async for d in client.webhooks.deliveries(made.webhook_id, state="FAILED")]
 
-        rotated = await client.rotate_webhook_secret(made.webhook_id)
+        rotated = await client.webhooks.rotate_secret(made.webhook_id)
         assert rotated.previous_secret_expire_time is not None
-        again = await client.redeliver_webhook(made.webhook_id, delivery.delivery_id)
+        again = await client.webhooks.redeliver(made.webhook_id, delivery.delivery_id)
         assert (again.state, again.attempt_count, again.end_time) == ("PENDING", 0, None)
         await sender.send_due()
         verify_webhook(rotated.secret, receiver.messages[1].headers, receiver.messages[1].body)
-        off = await client.update_webhook(made.webhook_id, enabled=False)
+        off = await client.webhooks.update(made.webhook_id, enabled=False)
         assert (off.state, off.url) == ("DISABLED", receiver.url)
-        await client.delete_webhook(made.webhook_id)
+        await client.webhooks.delete(made.webhook_id)
         with pytest.raises(WebhookNotFound):
-            await client.get_webhook(made.webhook_id)
+            await client.webhooks.get(made.webhook_id)
 
 
 async def test_the_ordinary_client_does_the_same(house):
@@ -95,22 +96,22 @@ async def test_the_ordinary_client_does_the_same(house):
 
     def register():
         with ImageCategorizationClient(key, address) as client:
-            made = client.create_webhook(receiver.url)
-            client.submit_batch([("a.jpg", PICTURE)])
-            assert client.get_webhook(made.webhook_id).secret == ""
-            assert len(list(client.list_webhooks())) == 2
-            return made, client.update_webhook(made.webhook_id, url=f"{receiver.url}/new")
+            made = client.webhooks.create(receiver.url)
+            client.batches.submit([("a.jpg", PICTURE)])
+            assert client.webhooks.get(made.webhook_id).secret == ""
+            assert len(list(client.webhooks.list())) == 2
+            return made, client.webhooks.update(made.webhook_id, url=f"{receiver.url}/new")
 
     def look(made):
         with ImageCategorizationClient(key, address) as client:
-            (delivery,) = client.webhook_deliveries(made.webhook_id)
-            client.redeliver_webhook(made.webhook_id, delivery.delivery_id)
+            (delivery,) = client.webhooks.deliveries(made.webhook_id)
+            client.webhooks.redeliver(made.webhook_id, delivery.delivery_id)
             with pytest.raises(DeliveryNotFound):
-                client.redeliver_webhook(made.webhook_id, "d-none")
-            assert client.rotate_webhook_secret(made.webhook_id).secret.startswith("whsec_")
-            client.delete_webhook(made.webhook_id)
+                client.webhooks.redeliver(made.webhook_id, "d-none")
+            assert client.webhooks.rotate_secret(made.webhook_id).secret.startswith("whsec_")
+            client.webhooks.delete(made.webhook_id)
             with pytest.raises(WebhookNotFound):
-                client.delete_webhook(made.webhook_id)
+                client.webhooks.delete(made.webhook_id)
             return delivery
 
     made, changed = await asyncio.to_thread(register)
@@ -122,19 +123,19 @@ async def test_the_ordinary_client_does_the_same(house):
     verify_webhook(made.secret, receiver.messages[0].headers, receiver.messages[0].body)
 
 
-async def test_webhooks_take_an_operator(house):
+async def test_webhooks_need_the_role_operator(house):
     server, receiver, _ = house
     async with await server.client(Role.CLASSIFIER) as client:
         with pytest.raises(RoleInsufficient):
-            await client.create_webhook(receiver.url)
+            await client.webhooks.create(receiver.url)
 
 
-async def test_who_is_to_be_told_of_a_classification_is(house):
-    """The row is there before the answer: whatever dies then, the sender finds it."""
+async def test_the_webhook_url_of_a_classification_receives_its_answer(house):
+    """The row is there before the answer, so that no crash can lose the message."""
     server, receiver, sender = house
     async with await server.client(Role.OPERATOR) as client:
-        secret = (await client.rotate_webhook_secret("default")).secret
-        other = await client.create_webhook(f"{receiver.url}/batches-only")
+        secret = (await client.webhooks.rotate_secret("default")).secret
+        other = await client.webhooks.create(f"{receiver.url}/batches-only")
         answer = await client.classify_image(PICTURE, webhook_url=receiver.url, top_k=3)
         assert await count_undone() == 1
         await sender.send_due()
@@ -142,19 +143,19 @@ async def test_who_is_to_be_told_of_a_classification_is(house):
         content = verify_webhook(secret, message.headers, message.body)
         assert content["type"] == "classification.done"
         assert content["data"]["request_id"] == answer.request_id
-        told = content["data"]["predictions"]
-        assert [p["category"] for p in told] == [p.category for p in answer.predictions]
-        assert told[0]["confidence"] == pytest.approx(answer.confidence, abs=1e-6)
+        sent = content["data"]["predictions"]
+        assert [p["category"] for p in sent] == [p.category for p in answer.predictions]
+        assert sent[0]["confidence"] == pytest.approx(answer.confidence, abs=1e-6)
         assert content["data"]["model"]["digest"] == answer.model.digest
         assert len(message.body) < 20_000
-        (delivery,) = [d async for d in client.webhook_deliveries("default")]
+        (delivery,) = [d async for d in client.webhooks.deliveries("default")]
         assert (delivery.event_type, delivery.batch_id) == ("classification.done", "")
-        assert not [d async for d in client.webhook_deliveries(other.webhook_id)]
+        assert not [d async for d in client.webhooks.deliveries(other.webhook_id)]
     async with connected() as connection:
         assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
 
 
-async def test_a_remembered_answer_is_told_too(settings):
+async def test_a_cached_answer_sends_a_message_too(settings):
     async with house_of(settings.model_copy(update={"cache": CacheSettings(ttl_s=60)})) as house:
         server, receiver, sender = house
         async with await server.client() as client:
@@ -165,7 +166,7 @@ async def test_a_remembered_answer_is_told_too(settings):
         assert len({message.headers["webhook-id"] for message in receiver.messages}) == 2
 
 
-async def test_who_does_not_ask_is_not_told_and_what_fails_tells_nobody(house):
+async def test_without_a_webhook_url_or_after_a_failure_no_message_is_sent(house):
     server, receiver, _ = house
     async with await server.client() as client:
         await client.classify_image(PICTURE)
@@ -181,9 +182,8 @@ async def test_a_form_asks_for_it_by_a_field_of_its_own(house):
     form = b'--x\r\ncontent-disposition: form-data; name="webhook_url"\r\n\r\n'
     form += receiver.url.encode() + b"\r\n--x\r\n"
     form += b'content-disposition: form-data; name="image"; filename="a"\r\n\r\n' + PICTURE
-    request = classify_pb2.ClassifyUploadRequest()
-    request.body.content_type = "multipart/form-data; boundary=x"
-    request.body.data = form + b"\r\n--x--\r\n"
+    body = HttpBody(content_type="multipart/form-data; boundary=x", data=form + b"\r\n--x--\r\n")
+    request = classify_pb2.ClassifyUploadRequest(body=body)
     headers = (("authorization", f"Bearer {await server.key(Role.CLASSIFIER)}"),)
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub = classify_pb2_grpc.ClassifyServiceStub(channel)

@@ -33,7 +33,7 @@ def pictures(count: int, side_px: int = 32) -> Iterator[tuple[str, bytes]]:
 
 def by_stream(up: Up, key: str, count: int) -> str:
     with ImageCategorizationClient(key, up.url) as client:
-        return client.submit_batch(pictures(count)).batch_id
+        return client.batches.submit(pictures(count)).batch_id
 
 
 def by_form(up: Up, key: str, count: int) -> str:
@@ -98,7 +98,7 @@ def watched(up: Up) -> Iterator[Memory]:
 
 def finished(up: Up, key: str, batch_id: str) -> Batch:
     with ImageCategorizationClient(key, up.url) as client:
-        for batch in client.watch_batch(batch_id):  # noqa: B007 - the last one
+        for batch in client.batches.watch(batch_id):  # noqa: B007 - the last one
             pass
         return batch
 

@@ -24,7 +24,7 @@ async def test_who_was_answered_is_told_though_the_server_dies_at_once(house):
         async with open_database(house.postgres.url, DatabaseSettings()):
             key = (await admin.create_key("operator", Role.OPERATOR)).secret
         async with AsyncImageCategorizationClient(key, house.address) as client:
-            secret = (await client.rotate_webhook_secret("default")).secret
+            secret = (await client.webhooks.rotate_secret("default")).secret
             (picture,) = pictures(1)
             answer = await client.classify_image(picture.content, webhook_url=receiver.url)
         await house.end(server, signal.SIGKILL)

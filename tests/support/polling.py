@@ -46,6 +46,11 @@ async def elapsed(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+def pause(seconds: float) -> None:
+    """Lets time pass, in tests without an event loop."""
+    time.sleep(seconds)
+
+
 def wait_until(
     condition: Callable[[], object], within_s: float = WITHIN_S, interval_s: float = INTERVAL_S
 ) -> None:

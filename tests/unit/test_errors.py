@@ -6,7 +6,7 @@ import image_categorizer.errors as sdk
 import image_categorizer_server.errors as ours
 import pytest
 from google.rpc import code_pb2, error_details_pb2
-from image_categorizer.statuses import from_rpc_error
+from image_categorizer._statuses import from_rpc_error
 from image_categorizer.v1 import errors_pb2, options_pb2
 from image_categorizer_server.rpc import convert
 

@@ -1,13 +1,10 @@
-"""Settings, logs, the SDK's sans-IO core."""
+"""Settings and logs."""
 
-import io
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from image_categorizer import _calls
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings import load_settings, variable_names
 from image_categorizer_server.telemetry import (
@@ -113,46 +110,6 @@ def test_request_ids_are_kept_where_well_formed(header, kept):
 )
 def test_trace_ids_follow_the_w3c_form(header, trace):
     assert trace_id_of(header) == trace
-
-
-@pytest.mark.parametrize(
-    ("base_url", "target"),
-    [
-        ("localhost:8080", ("localhost:8080", False)),
-        ("http://localhost:8080/", ("localhost:8080", False)),
-        ("https://api.example", ("api.example:443", True)),
-        ("api.example", ("api.example:80", False)),
-        ("http://[::1]:8080", ("[::1]:8080", False)),
-        ("unix:/run/server.sock", ("unix:/run/server.sock", False)),
-    ],
-)
-def test_addresses_become_targets(base_url, target):
-    assert _calls.target(base_url) == target
-
-
-@pytest.mark.parametrize("base_url", ["", "ftp://host", "http://host/path", "https://"])
-def test_other_addresses_are_refused(base_url):
-    with pytest.raises(ValueError, match="base_url"):
-        _calls.target(base_url)
-
-
-def test_only_unavailable_is_tried_again():
-    method, stream = _calls.SERVICE_CONFIG["methodConfig"]
-    assert "retryPolicy" not in stream
-    assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
-    assert (
-        json.loads(dict(_calls.channel_options())["grpc.service_config"]) == _calls.SERVICE_CONFIG
-    )
-
-
-def test_images_are_paths_bytes_or_open_files(tmp_path):
-    file = tmp_path / "a.jpg"
-    file.write_bytes(b"x")
-    assert _calls.read(b"x") == ("", b"x")
-    assert _calls.read(str(file)) == _calls.read(file) == (str(file), b"x")
-    assert _calls.read(io.BytesIO(b"x")) == ("", b"x")
-    with file.open("rb") as opened:
-        assert _calls.read(opened) == (str(file), b"x")
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])

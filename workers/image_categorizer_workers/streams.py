@@ -94,7 +94,7 @@ class Feeds:
         wanted = _wire_options(options)
         return _Feed(
             lambda sources, broken: self._client.classify_stream(
-                sources, lane="BATCH", on_break=broken, tenant_id=tenant_id, **wanted
+                sources, lane="BATCH", on_disconnect=broken, tenant_id=tenant_id, **wanted
             ),
             self._idle_s,
             ended,

@@ -1,4 +1,4 @@
-"""The Python client of Image Categorizer: sorts photographs into categories.
+"""The Python client of Image Categorizer, which sorts photographs into categories.
 
 from image_categorizer import ImageCategorizationClient
 
@@ -7,10 +7,35 @@ result = client.classify_image("cat.jpg")
 print(result.category, result.confidence)
 """
 
-from image_categorizer._batches import Batch, BatchOptions, BatchProgress, BatchResult
-from image_categorizer._calls import Classification, Image, ModelRef, Options, Prediction, Timing
-from image_categorizer._streams import Lane, Progress, Result, Source, image_files
-from image_categorizer._webhooks import Webhook, WebhookAttempt, WebhookDelivery
+from image_categorizer._inputs import image_files
+from image_categorizer._values import (
+    Batch,
+    BatchOptions,
+    BatchProgress,
+    BatchResult,
+    BatchState,
+    Category,
+    Classification,
+    DeliveryState,
+    ExportFormat,
+    Image,
+    Lane,
+    Limits,
+    Model,
+    ModelRef,
+    OnDisconnect,
+    Options,
+    Prediction,
+    Progress,
+    Result,
+    ServerInfo,
+    Source,
+    Sources,
+    Timing,
+    Webhook,
+    WebhookAttempt,
+    WebhookDelivery,
+)
 from image_categorizer.aio import AsyncImageCategorizationClient
 from image_categorizer.client import ImageCategorizationClient
 from image_categorizer.errors import (
@@ -61,8 +86,10 @@ __all__ = [
     "BatchProgress",
     "BatchResult",
     "BatchRunning",
+    "BatchState",
     "BatchTooLarge",
     "CategorizerError",
+    "Category",
     "CategoryNotFound",
     "Classification",
     "CredentialsInvalid",
@@ -70,8 +97,10 @@ __all__ = [
     "DeadlineExceeded",
     "DeadlineUnreachable",
     "DeliveryNotFound",
+    "DeliveryState",
     "DependencyDown",
     "Draining",
+    "ExportFormat",
     "FailedPrecondition",
     "Image",
     "ImageCategorizationClient",
@@ -81,6 +110,8 @@ __all__ = [
     "ItemKilledServers",
     "ItemKilledWorkers",
     "Lane",
+    "Limits",
+    "Model",
     "ModelFailed",
     "ModelFailing",
     "ModelInUse",
@@ -88,6 +119,7 @@ __all__ = [
     "ModelNotFound",
     "ModelRef",
     "NotFound",
+    "OnDisconnect",
     "Options",
     "Overloaded",
     "Prediction",
@@ -96,7 +128,9 @@ __all__ = [
     "RequestIdReused",
     "Result",
     "RoleInsufficient",
+    "ServerInfo",
     "Source",
+    "Sources",
     "Timing",
     "TooManyPixels",
     "Unauthenticated",

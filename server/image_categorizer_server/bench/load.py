@@ -244,8 +244,8 @@ async def batch_speed(
     count = round(seconds * BATCH_IMAGES_PER_S)
     pictures = itertools.islice(itertools.cycle(contents), count)
     sources = [(f"{number}.jpg", content) for number, content in enumerate(pictures)]
-    batch = await client.submit_batch(sources, model=model, no_cache=True)
-    async for current in client.watch_batch(batch.batch_id):
+    batch = await client.batches.submit(sources, model=model, no_cache=True)
+    async for current in client.batches.watch(batch.batch_id):
         batch = current
     if batch.succeeded_count != count or not batch.start_time or not batch.end_time:
         raise OperatorError(f"The batch failed: {batch}.")

@@ -67,7 +67,7 @@ def submit(
         task = progress.add_task("Uploading", total=len(files), rate="")
         counted = CountedFiles(files, lambda count: progress.update(task, completed=count))
         try:
-            batch = client.submit_batch(counted, **options)
+            batch = client.batches.submit(counted, **options)
         except OSError as error:
             raise OperatorError(f"Cannot read {error.filename}: {error.strerror}.") from None
     print(json.dumps(_fields(batch)) if as_json else batch.batch_id)
@@ -81,7 +81,7 @@ def watch(batch_id: BatchId, data: Data = None, as_json: AsJson = False) -> None
     """
     with client_of(data) as client, _progress(is_shown=not as_json) as progress:
         task = progress.add_task("Waiting", total=None, rate="")
-        for batch in client.watch_batch(batch_id):
+        for batch in client.batches.watch(batch_id):
             if as_json:
                 print(json.dumps(_fields(batch)), flush=True)
             _update(progress, task, batch)
@@ -104,12 +104,12 @@ def results(
     with client_of(data) as client:
         if as_json or file_format != "table":
             exported: Literal["jsonl", "csv"] = "csv" if file_format == "csv" else "jsonl"
-            for piece in client.export_batch(batch_id, exported):
+            for piece in client.batches.export(batch_id, exported):
                 sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
             return
         table = Table("file", "category", "confidence", box=None)
-        for result in client.batch_results(batch_id):
+        for result in client.batches.results(batch_id):
             if result.error is not None:
                 table.add_row(result.filename, f"- {result.error.reason}", "")
             elif result.category is None or result.confidence is None:
@@ -123,14 +123,14 @@ def results(
 def cancel(batch_id: BatchId, data: Data = None, as_json: AsJson = False) -> None:
     """Cancel a batch. Results so far are kept."""
     with client_of(data) as client:
-        _print_state(client.cancel_batch(batch_id), as_json)
+        _print_state(client.batches.cancel(batch_id), as_json)
 
 
 @app.command()
 def retry(batch_id: BatchId, data: Data = None, as_json: AsJson = False) -> None:
     """Retry the failed images of a batch that has ended."""
     with client_of(data) as client:
-        _print_state(client.retry_batch(batch_id), as_json)
+        _print_state(client.batches.retry(batch_id), as_json)
 
 
 def _progress(is_shown: bool = True) -> Progress:

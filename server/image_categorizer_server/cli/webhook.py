@@ -34,7 +34,7 @@ def create(
 ) -> None:
     """Create a webhook and print its ID and its secret. The secret is shown only once."""
     with client_of(data, Role.OPERATOR) as client:
-        _print_secret(client.create_webhook(url), as_json)
+        _print_secret(client.webhooks.create(url), as_json)
 
 
 @app.command("list")
@@ -42,7 +42,7 @@ def list_all(data: Data = None, as_json: AsJson = False) -> None:
     """List the webhooks, without their secrets."""
     table = Table("webhook", "state", "address", box=None)
     with client_of(data, Role.OPERATOR) as client:
-        for webhook in client.list_webhooks():
+        for webhook in client.webhooks.list():
             if as_json:
                 print(json.dumps(_fields(webhook)))
             else:
@@ -56,7 +56,7 @@ def list_all(data: Data = None, as_json: AsJson = False) -> None:
 def delete(webhook_id: WebhookId, data: Data = None) -> None:
     """Delete a webhook and the record of its deliveries."""
     with client_of(data, Role.OPERATOR) as client:
-        client.delete_webhook(webhook_id)
+        client.webhooks.delete(webhook_id)
     note().print(f"{webhook_id} is deleted", markup=False)
 
 
@@ -64,7 +64,7 @@ def delete(webhook_id: WebhookId, data: Data = None) -> None:
 def rotate(webhook_id: WebhookId, data: Data = None, as_json: AsJson = False) -> None:
     """Create a new secret and print it. Messages carry both signatures for a day."""
     with client_of(data, Role.OPERATOR) as client:
-        _print_secret(client.rotate_webhook_secret(webhook_id), as_json)
+        _print_secret(client.webhooks.rotate_secret(webhook_id), as_json)
 
 
 @app.command()
@@ -82,7 +82,7 @@ def deliveries(
     """List deliveries, sent and pending, newest first."""
     table = Table("delivery", "event", "batch", "state", "attempts", "last answer", box=None)
     with client_of(data, Role.OPERATOR) as client:
-        found = client.webhook_deliveries(webhook_id, batch_id=batch, state=state)
+        found = client.webhooks.deliveries(webhook_id, batch_id=batch, state=state)
         for _, delivery in zip(range(most), found, strict=False):
             if as_json:
                 print(json.dumps(_fields(delivery)))
@@ -103,7 +103,7 @@ def redeliver(
 ) -> None:
     """Send a message again now."""
     with client_of(data, Role.OPERATOR) as client:
-        delivery = client.redeliver_webhook(webhook_id, delivery_id)
+        delivery = client.webhooks.redeliver(webhook_id, delivery_id)
     if as_json:
         print(json.dumps(_fields(delivery)))
     else:

@@ -1,4 +1,4 @@
-"""What the status of a failed call means: the error of our tree, with the details it carries."""
+"""Turns the status of a failed call, or of a failed item, into an error of `errors`."""
 
 from collections.abc import Iterator
 
@@ -26,17 +26,17 @@ BY_STATUS: dict[grpc.StatusCode, type[CategorizerError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
-    # So end calls that reach a server just as it stops.
+    # The status of a call that reaches a server while it stops.
     grpc.StatusCode.CANCELLED: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-    # gRPC itself refuses messages past its limit this way.
+    # gRPC itself refuses messages over its size limit with this status.
     grpc.StatusCode.RESOURCE_EXHAUSTED: ImageTooLarge,
 }
 CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def from_rpc_error(error: grpc.RpcError) -> CategorizerError:
-    """Returns what a failed call means, by the reason it carries, else by its status."""
+    """Returns the error of a failed call: by its reason if it has one, otherwise by its status."""
     assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
     headers = dict(error.trailing_metadata() or ())
     status = _status(headers.get(DETAILS_HEADER))
@@ -45,7 +45,7 @@ def from_rpc_error(error: grpc.RpcError) -> CategorizerError:
 
 
 def from_status(status: status_pb2.Status, request_id: str) -> CategorizerError:
-    """Returns what the failure of one item of a stream means."""
+    """Returns the error of one item of a stream or a batch."""
     code = CODES.get(status.code, grpc.StatusCode.UNKNOWN)
     return _error(code, status.message or code.name, status, request_id)
 

@@ -1,21 +1,26 @@
-"""A stream for asyncio: one task sends, one receives, the caller takes the results."""
+"""A stream by asyncio: one task sends, one receives, the caller takes the results.
+
+Its twin in `_sync` is written by hand.
+"""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+)
 
 import grpc
 
-from image_categorizer._streams import (
-    Item,
-    Ledger,
-    Progress,
-    Result,
-    Source,
-    ended_early,
-    total_of,
-)
+from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.tasks import Tasks
+from image_categorizer._ledger import Item, Ledger, ended_early, total_of
+from image_categorizer._statuses import from_rpc_error
+from image_categorizer._values import Progress, Result, Source
 from image_categorizer.errors import CategorizerError
-from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import classify_pb2
 
 Call = grpc.aio.StreamStreamCall[
@@ -24,76 +29,69 @@ Call = grpc.aio.StreamStreamCall[
 
 
 class AsyncStream:
-    """The twin of `SyncStream`."""
+    """Many images on one call, and on the next one if that call ends early."""
 
     def __init__(
         self,
-        open_call: Callable[[], Call],
+        connection: AsyncConnection,
         max_image_bytes: Callable[[], Awaitable[int]],
         sources: Iterable[Source] | AsyncIterable[Source],
         ledger: Ledger,
         on_progress: Progress | None,
     ) -> None:
-        self._open = open_call
+        self._connection = connection
         self._ask_max_image_bytes = max_image_bytes
         self._max_image_bytes = 0
         self._sources = _iterated(sources)
         self._total = total_of(sources)
         self._on_progress = on_progress
         self._ledger = ledger
-        self._results: asyncio.Queue[Result | Exception | None] = asyncio.Queue()
-        self._source_error: Exception | None = None
+        # None: the call ended without an error.  An exception ends the call or the stream.
+        self._results: asyncio.Queue[Result | BaseException | None] = asyncio.Queue()
         self._changed = asyncio.Event()
-        self._call: Call | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._pulling: asyncio.Task[None] | None = None
+        self._pulls = Tasks(self._results.put_nowait)
+        self._is_pulling = False
 
     async def results(self) -> AsyncIterator[Result]:
         """Yields one result for each source, in the order in which they become ready.
 
         Raises:
-            CategorizerError: the call cannot be made, or broke too often.
+            CategorizerError: the call cannot be made, or ended early too often.
             Exception: what the sources raised, after the results of those before.
         """
         try:
             while True:
+                call: Call | None = None
+                tasks = Tasks(self._results.put_nowait)
                 try:
                     self._max_image_bytes = (
                         self._max_image_bytes or await self._ask_max_image_bytes()
                     )
-                    self._start_call()
+                    call = self._connection.stubs.classify.ClassifyStream(
+                        metadata=self._connection.headers
+                    )
+                    tasks.start(self._send(call))
+                    tasks.start(self._receive(call))
                     while (result := await self._next_result()) is not None:
                         yield result
                     break
                 except CategorizerError as error:
-                    wait_s = self._ledger.broken(error)
+                    wait_s = self._ledger.ended(error)
                 finally:
-                    await self._end_call()
+                    if call is not None:
+                        call.cancel()
+                    await tasks.close()
                 await asyncio.sleep(wait_s)
-            if self._source_error is not None:
-                raise self._source_error
+            if self._ledger.source_error is not None:
+                raise self._ledger.source_error
         finally:
-            if self._pulling is not None:
-                self._pulling.cancel()
-
-    def _start_call(self) -> None:
-        self._call = call = self._open()
-        self._tasks = [
-            asyncio.create_task(self._send(call)),
-            asyncio.create_task(self._receive(call)),
-        ]
-
-    async def _end_call(self) -> None:
-        if self._call is not None:
-            self._call.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._pulls.close()
+            await self._sources.aclose()
 
     async def _next_result(self) -> Result | None:
-        """Returns None when the call has ended well."""
+        """Returns None when the call has ended and everything is answered."""
         result = await self._results.get()
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             raise result
         if result is None:
             if not self._ledger.is_finished:
@@ -116,7 +114,7 @@ class AsyncStream:
                     self._results.put_nowait(result)
                 self._changed.set()
             self._results.put_nowait(None)
-        except grpc.aio.AioRpcError as error:
+        except grpc.RpcError as error:
             self._results.put_nowait(from_rpc_error(error))
 
     async def _send(self, call: Call) -> None:
@@ -135,8 +133,8 @@ class AsyncStream:
                 else:
                     await call.write(request)
             await call.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # the call has ended, and `_receive` knows why
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            return  # the call has ended, and `_receive` reports why
 
     async def _next_item(self) -> Item | None:
         """Waits for something to send; returns None when there is nothing more."""
@@ -147,8 +145,9 @@ class AsyncStream:
             pause_s = self._ledger.pause_s()
             if not pause_s and (item := self._ledger.next_item()):
                 return item
-            if not pause_s and self._ledger.has_room and self._pulling is None:
-                self._pulling = asyncio.create_task(self._pull())
+            if not pause_s and self._ledger.can_take and not self._is_pulling:
+                self._is_pulling = True
+                self._pulls.start(self._pull())
             try:
                 async with asyncio.timeout(pause_s or None):
                     await self._changed.wait()
@@ -156,19 +155,21 @@ class AsyncStream:
                 continue
 
     async def _pull(self) -> None:
-        """Takes one source; outlives the call, for a source that was begun must not be lost."""
+        """Takes one source; outlives the call, so that a source under way is not lost."""
         try:
             self._ledger.take(await anext(self._sources))
         except StopAsyncIteration:
-            self._ledger.is_exhausted = True
-        except Exception as error:  # noqa: BLE001 - the caller's own, raised where it is seen
-            self._source_error, self._ledger.is_exhausted = error, True
+            self._ledger.exhaust()
+        except Exception as error:  # noqa: BLE001 - the caller's own; raised after the results
+            self._ledger.exhaust(error)
         finally:
-            self._pulling = None
+            self._is_pulling = False
             self._changed.set()
 
 
-async def _iterated(sources: Iterable[Source] | AsyncIterable[Source]) -> AsyncIterator[Source]:
+async def _iterated(
+    sources: Iterable[Source] | AsyncIterable[Source],
+) -> AsyncGenerator[Source, None]:
     if isinstance(sources, AsyncIterable):
         async for source in sources:
             yield source

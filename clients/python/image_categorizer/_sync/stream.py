@@ -1,6 +1,7 @@
-"""A stream for ordinary code: one thread sends, one receives, the caller takes the results.
+"""A stream by threads: one sends, one receives, the caller takes the results.
 
-gRPC runs the sender, `_requests`, in a thread of its own for each call.
+gRPC runs the sender, `_requests`, in a thread of its own for each call.  Its twin in `_aio` is
+written by hand.
 """
 
 import queue
@@ -11,17 +12,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from image_categorizer._streams import (
-    Item,
-    Ledger,
-    Progress,
-    Result,
-    Source,
-    ended_early,
-    total_of,
-)
+from image_categorizer._ledger import Item, Ledger, ended_early, total_of
+from image_categorizer._statuses import from_rpc_error
+from image_categorizer._sync.connection import Connection
+from image_categorizer._values import Progress, Result, Source
 from image_categorizer.errors import CategorizerError
-from image_categorizer.statuses import from_rpc_error
 from image_categorizer.v1 import classify_pb2
 
 Request = classify_pb2.ClassifyStreamRequest
@@ -29,27 +24,27 @@ if TYPE_CHECKING:
     Call = grpc._CallIterator[classify_pb2.ClassifyStreamResponse]  # noqa: SLF001 - the stubs' only name for it
 
 
-class SyncStream:
-    """Many images on one call, and on the next where that breaks."""
+class Stream:
+    """Many images on one call, and on the next one if that call ends early."""
 
     def __init__(
         self,
-        open_call: "Callable[[Iterator[Request]], Call]",
+        connection: Connection,
         max_image_bytes: Callable[[], int],
         sources: Iterable[Source],
         ledger: Ledger,
         on_progress: Progress | None,
     ) -> None:
-        self._open = open_call
+        self._connection = connection
         self._ask_max_image_bytes = max_image_bytes
         self._max_image_bytes = 0
         self._sources = iter(sources)
         self._total = total_of(sources)
         self._on_progress = on_progress
         self._pulling = threading.Lock()
+        # None: the call ended without an error.  An exception ends the call or the stream.
         self._results: queue.SimpleQueue[Result | Exception | None] = queue.SimpleQueue()
-        self._source_error: Exception | None = None
-        # What follows is shared by the threads and guarded by the condition.
+        # The threads share what follows; the condition guards it.
         self._changed = threading.Condition()
         self._ledger = ledger
         self._call_number = 0
@@ -58,7 +53,7 @@ class SyncStream:
         """Yields one result for each source, in the order in which they become ready.
 
         Raises:
-            CategorizerError: the call cannot be made, or broke too often.
+            CategorizerError: the call cannot be made, or ended early too often.
             Exception: what the sources raised, after the results of those before.
         """
         try:
@@ -69,16 +64,18 @@ class SyncStream:
                     break
                 except CategorizerError as error:
                     with self._changed:
-                        wait_s = self._ledger.broken(error)
+                        wait_s = self._ledger.ended(error)
                 time.sleep(wait_s)
-            if self._source_error is not None:
-                raise self._source_error
+            if self._ledger.source_error is not None:
+                raise self._ledger.source_error
         finally:
             self._end_call()
 
     def _one_call(self) -> Iterator[Result]:
         number = self._end_call()
-        call = self._open(self._requests(number))
+        call = self._connection.stubs.classify.ClassifyStream(
+            self._requests(number), metadata=self._connection.headers
+        )
         threading.Thread(target=self._receive, args=[call], daemon=True).start()
         try:
             while (result := self._results.get()) is not None:
@@ -97,20 +94,21 @@ class SyncStream:
             call.cancel()
 
     def _end_call(self) -> int:
-        """Makes the senders of earlier calls end; returns the number of the next."""
+        """Makes the senders of earlier calls end; returns the number of the next call."""
         with self._changed:
             self._call_number += 1
             self._changed.notify_all()
             return self._call_number
 
     def _receive(self, call: "Call") -> None:
-        """Runs in a thread for each call."""
+        """Runs in a thread of each call."""
         try:
-            request_id = ""
+            headers = dict(call.initial_metadata() or ())
+            request_id = str(headers.get("x-request-id", ""))
+            if request_id:
+                with self._changed:
+                    self._ledger.accepted()
             for response in call:
-                request_id = request_id or str(
-                    dict(call.initial_metadata()).get("x-request-id", "")
-                )
                 with self._changed:
                     if result := self._ledger.answered(response, request_id):
                         self._results.put(result)
@@ -118,19 +116,24 @@ class SyncStream:
             self._results.put(None)
         except grpc.RpcError as error:
             self._results.put(from_rpc_error(error))
+        except Exception as error:  # noqa: BLE001 - the caller waits and must hear of it
+            self._results.put(error)
 
     def _requests(self, number: int) -> Iterator[Request]:
-        """Runs in a thread of gRPC's, one for each call."""
+        """Runs in a thread of gRPC, one for each call."""
         yield self._ledger.config
-        while (item := self._next_item(number)) is not None:
-            try:
-                request = item.request(self._max_image_bytes)
-            except (OSError, CategorizerError) as error:
-                with self._changed:
-                    if result := self._ledger.failed(item, error):
-                        self._results.put(result)
-                continue
-            yield request
+        try:
+            while (item := self._next_item(number)) is not None:
+                try:
+                    request = item.request(self._max_image_bytes)
+                except (OSError, CategorizerError) as error:
+                    with self._changed:
+                        if result := self._ledger.failed(item, error):
+                            self._results.put(result)
+                    continue
+                yield request
+        except Exception as error:  # noqa: BLE001 - the caller waits and must hear of it
+            self._results.put(error)
 
     def _next_item(self, number: int) -> Item | None:
         """Waits for something to send; returns None when the call has nothing more."""
@@ -141,36 +144,28 @@ class SyncStream:
                 pause_s = self._ledger.pause_s()
                 if not pause_s and (item := self._ledger.next_item()):
                     return item
-                if pause_s or not self._ledger.has_room:
+                if pause_s or not self._ledger.can_take:
                     self._changed.wait(pause_s or None)
                     continue
             self._pull()
 
     def _pull(self) -> None:
-        """Takes one source; one thread at a time, for an earlier call's may still wait for one."""
+        """Takes one source; one thread at a time, for an earlier call's may still wait for it."""
         with self._pulling:
             with self._changed:
-                if not self._ledger.has_room:
+                if not self._ledger.can_take:
                     return
             try:
                 source = next(self._sources)
+                with self._changed:
+                    self._ledger.take(source)
+                    self._changed.notify_all()
             except StopIteration:
                 self._exhaust(None)
-            except Exception as error:  # noqa: BLE001 - the caller's own, raised where it is seen
+            except Exception as error:  # noqa: BLE001 - the caller's own; raised after the results
                 self._exhaust(error)
-            else:
-                self._take(source)
-
-    def _take(self, source: Source) -> None:
-        try:
-            with self._changed:
-                self._ledger.take(source)
-                self._changed.notify_all()
-        except TypeError as error:
-            self._exhaust(error)
 
     def _exhaust(self, error: Exception | None) -> None:
         with self._changed:
-            self._source_error = error
-            self._ledger.is_exhausted = True
+            self._ledger.exhaust(error)
             self._changed.notify_all()

@@ -1,0 +1,261 @@
+"""The client for asyncio."""
+
+import os
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Self, Unpack
+
+from image_categorizer import _inputs, _wire
+from image_categorizer._aio.batches import AsyncBatches
+from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.models import AsyncModels
+from image_categorizer._aio.runtime import in_thread
+from image_categorizer._aio.stream import AsyncStream
+from image_categorizer._aio.webhooks import AsyncWebhooks
+from image_categorizer._channel import DEFAULT_TIMEOUT_S
+from image_categorizer._ledger import Ledger
+from image_categorizer._values import (
+    AsyncSources,
+    AsyncStreamSources,
+    BatchOptions,
+    BatchProgress,
+    BatchResult,
+    Classification,
+    Image,
+    Lane,
+    OnDisconnect,
+    Options,
+    Progress,
+    Result,
+    ServerInfo,
+)
+from image_categorizer.v1 import metadata_pb2
+
+
+class AsyncImageCategorizationClient:
+    """Classifies images.
+
+        async with AsyncImageCategorizationClient("ic_...", "localhost:8080") as client:
+            result = await client.classify_image("cat.jpg")
+            print(result.category, result.confidence)
+
+    `batches`, `models` and `webhooks` hold the methods for batches, models and webhooks.
+
+    A call that finds the server unavailable is retried within `timeout_s`; other errors are raised
+    at once. Every method may raise the errors of `image_categorizer.errors`.
+
+    Any number of tasks of one event loop may share a client; another loop may use it afterwards.
+    """
+
+    batches: AsyncBatches
+    """Many images in the background."""
+    models: AsyncModels
+    """The models that the server offers."""
+    webhooks: AsyncWebhooks
+    """Addresses that receive a message when a batch ends."""
+
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str = "localhost:8080",
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        """Configures the client; it connects on the first call.
+
+        Args:
+            api_key: `ic_...`.
+            base_url: `host:port` or `http://host:port`; `https://host` for TLS.
+            timeout_s: the maximum duration of one call in seconds, retries included. Uploads,
+                exports, streams and `batches.watch` have no limit.
+
+        Raises:
+            ValueError: `base_url` is not an address.
+        """
+        self._connection = AsyncConnection(api_key, base_url, timeout_s)
+        self.batches = AsyncBatches(self._connection)
+        self.models = AsyncModels(self._connection)
+        self.webhooks = AsyncWebhooks(self._connection)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection; later calls raise RuntimeError. Idempotent."""
+        await self._connection.close()
+
+    async def classify_image(
+        self, image: Image, *, webhook_url: str = "", **options: Unpack[Options]
+    ) -> Classification:
+        """Returns the categories of one image.
+
+            result = await client.classify_image("cat.jpg", model="resnet50", version=2, top_k=3)
+            for prediction in result.predictions:
+                print(prediction.category, prediction.confidence)
+
+        Args:
+            image: a path, encoded bytes (bytes, bytearray, memoryview), a file open in binary mode,
+                a Pillow image, or a NumPy array of uint8 RGB pixels with the shape
+                (height, width, 3). Pillow images and arrays are sent as PNG. A file is read from
+                its start.
+            webhook_url: an https address that receives the answer, too; see `verify_webhook`.
+            options: how to classify; see `Options`.
+
+        Raises:
+            OSError: the file cannot be read.
+            TypeError: `image` is none of these, a file is in text mode, an array is not uint8, or
+                an option is unknown.
+            ValueError: the array has another shape.
+            UndecodableImage: the bytes are not an image, or a damaged one.
+            ImageTooLarge: the image has more bytes than `Limits.max_image_bytes`.
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        named = _inputs.in_memory(image)
+        if named is None:
+            named = await in_thread(_inputs.read, image)
+        filename, content = named
+        request = _wire.classify_request(content, options, webhook_url)
+        response = await self._connection.call(self._connection.stubs.classify.Classify, request)
+        return _wire.classification(filename, response)
+
+    def classify_stream(
+        self,
+        sources: AsyncStreamSources,
+        *,
+        lane: Lane = "BATCH",
+        on_progress: Progress | None = None,
+        on_disconnect: OnDisconnect | None = None,
+        tenant_id: str = "",
+        **options: Unpack[Options],
+    ) -> AsyncIterator[Result]:
+        """Yields the outcome for each of many images as soon as it is known, over one call.
+
+            async for result in client.classify_stream(["a.jpg", ("b", content)], top_k=1):
+                print(result.key, result.category or result.error)
+
+        Takes sources, and reads files, only as fast as the server answers and the results are
+        taken. If the call breaks, calls again and sends what is unanswered again; every source has
+        exactly one result.
+
+        Args:
+            sources: file paths, and (name, encoded bytes); may be endless.
+            lane: BATCH takes the capacity that is left; INTERACTIVE is for images that somebody
+                waits for.
+            on_progress: called before each result with the number of results, and of sources if it
+                is known.
+            on_disconnect: called when a connection breaks that the server had accepted, with the
+                keys of the images that it had not answered. They are sent again unless this raises.
+            tenant_id: the tenant of the images, for keys of the role worker only.
+            options: how to classify; see `Options`.
+
+        Raises:
+            TypeError: at once: `sources` is a single image, or an option is unknown. While
+                iterating: a source is neither a path nor (name, bytes).
+            CategorizerError: while iterating: the call cannot be made, or broke ten times in a row
+                without an answer. The error of a single image is its result's `error`.
+            Exception: while iterating: what `sources` raised, after the results of those before.
+        """
+
+        async def max_image_bytes() -> int:
+            return (await self.server_info()).limits.max_image_bytes
+
+        stream = AsyncStream(
+            self._connection,
+            max_image_bytes,
+            _inputs.many(sources, "classify_stream"),
+            Ledger(_wire.stream_config(options, lane, tenant_id), on_disconnect),
+            on_progress,
+        )
+        return stream.results()
+
+    def classify_dir(
+        self,
+        path: str | os.PathLike[str],
+        pattern: str | None = None,
+        *,
+        recursive: bool = True,
+        lane: Lane = "BATCH",
+        on_progress: Progress | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncIterator[Result]:
+        """Yields the outcome for each image of a folder, over one call; see `classify_stream`.
+
+            async for result in client.classify_dir("photos", "*.jpg"):
+                print(result.filename, result.category)
+
+        Args:
+            path: the folder.
+            pattern: which file names, such as `*.jpg`. Default: those with the suffix of an image
+                format.
+            recursive: whether to include subfolders.
+            lane: as for `classify_stream`.
+            on_progress: as for `classify_stream`.
+            options: as for `classify_stream`.
+
+        Raises:
+            NotADirectoryError: at once: `path` is not a folder.
+            CategorizerError: as for `classify_stream`.
+        """
+        files = _inputs.image_files(path, pattern, recursive)
+        return self.classify_stream(files, lane=lane, on_progress=on_progress, **options)
+
+    def classify_batch(
+        self,
+        sources: AsyncSources,
+        *,
+        on_progress: BatchProgress | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> AsyncIterator[BatchResult]:
+        """Yields the outcome for each of many images: submits a batch and waits until it has ended.
+
+            async for result in client.classify_batch(["a.jpg", "b.jpg"]):
+                print(result.filename, result.category or result.error)
+
+        The batch continues on the server even if this process stops; `on_progress` receives its
+        `batch_id`.
+
+        Args:
+            sources: a folder; or an iterable of file paths and of (name, encoded bytes).
+            on_progress: called with the batch each time it changes.
+            options: as for `batches.submit`.
+
+        Raises:
+            TypeError: at once: `sources` is a single image.
+            OSError: while iterating: a file cannot be read; no batch was created.
+            CategorizerError: while iterating: the batch was not accepted, or did not complete. The
+                error of a single image is its result's `error`.
+        """
+        images = _inputs.of_batch(sources, "classify_batch")
+        return self._batch_results(images, on_progress, options)
+
+    async def _batch_results(
+        self, sources: AsyncSources, on_progress: BatchProgress | None, options: BatchOptions
+    ) -> AsyncIterator[BatchResult]:
+        batch = await self.batches.submit(sources, **options)
+        async for batch in self.batches.watch(batch.batch_id):  # noqa: B020 - the same, later
+            if on_progress is not None:
+                on_progress(batch)
+        async for result in self.batches.results(batch.batch_id):
+            yield result
+        batch.raise_unless_completed()
+
+    async def server_info(self) -> ServerInfo:
+        """Returns the server's release, image formats and limits.
+
+            limits = (await client.server_info()).limits
+
+        Raises:
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        request = metadata_pb2.GetServerInfoRequest()
+        return _wire.server_info(
+            await self._connection.call(self._connection.stubs.metadata.GetServerInfo, request)
+        )

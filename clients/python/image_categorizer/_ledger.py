@@ -1,0 +1,264 @@
+"""What a stream still owes its caller: which images are sent, answered, or to be sent again.
+
+    source ─▶ to send ─▶ unanswered ─▶ result ─▶ the caller
+                 └── the call ended early, or the server was busy
+
+Knows neither network nor threads; a client reports what happens.  The only I/O is reading files.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from image_categorizer import _wire
+from image_categorizer._channel import MEBIBYTE
+from image_categorizer._inputs import named_content
+from image_categorizer._statuses import from_status
+from image_categorizer._values import OnDisconnect, Result, Source
+from image_categorizer.errors import CategorizerError, ImageTooLarge, Unavailable
+from image_categorizer.v1 import classify_pb2
+
+# Twice what the server accepts at once by default, so that the next image is already on its way
+# when the server has capacity.
+MAX_OPEN = 128
+MAX_OPEN_BYTES = 64 * MEBIBYTE
+SMALL_BYTES = 256 * 1024
+MAX_ATTEMPTS = 5
+"""How often one image is sent to a server that is too busy for it."""
+MAX_FAILED_CALLS = 10
+"""How many calls in a row may end early without an answer."""
+MAX_UPLOADS = 4
+"""How often an upload is started if its sources can be read again."""
+FIRST_BACKOFF_S = 0.2
+MAX_BACKOFF_S = 5.0
+
+
+def backoff_s(attempt: int) -> float:
+    """Returns the wait after the given attempt, counted from 1, in seconds."""
+    return float(min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (attempt - 1)))
+
+
+def is_disconnect(error: CategorizerError) -> bool:
+    """Returns whether the connection broke before the server could answer.
+
+    gRPC reports that as INTERNAL, UNKNOWN, CANCELLED or UNAVAILABLE, without the header that the
+    server adds.  grpc.aio also reports INTERNAL if it was sending while the server's error arrived.
+    """
+    statuses = "INTERNAL", "UNKNOWN", "CANCELLED", "UNAVAILABLE"
+    return error.status in statuses and not error.request_id
+
+
+def ended_early() -> Unavailable:
+    """Returns the error of a call that ended without an error but with images unanswered."""
+    return Unavailable("the server ended the call before it had answered everything")
+
+
+class Retries:
+    """Counts failures in a row, and decides whether to try again."""
+
+    def __init__(self, max_failures: int) -> None:
+        """Starts at zero; the failure number `max_failures` is final."""
+        self._max_failures = max_failures
+        self._failures = 0
+
+    def succeeded(self) -> None:
+        """Starts counting from zero again."""
+        self._failures = 0
+
+    def failed(self, error: CategorizerError) -> float:
+        """Returns after how many seconds to try again.
+
+        Raises:
+            CategorizerError: `error`, if it is permanent or there were too many failures.
+        """
+        self._failures += 1
+        is_transient = is_disconnect(error) or isinstance(error, Unavailable)
+        if self._failures >= self._max_failures or not is_transient:
+            raise error
+        return max(error.retry_after_s or 0.0, backoff_s(self._failures))
+
+
+def uploads_of(sources: object) -> Retries:
+    """Returns the retries of an upload: none if its sources can be read only once."""
+    is_replayable = isinstance(sources, Sequence | set | frozenset)
+    return Retries(MAX_UPLOADS if is_replayable else 1)
+
+
+def total_of(sources: object) -> int | None:
+    """Returns the number of sources if it is known in advance."""
+    return len(sources) if isinstance(sources, Sequence | set | frozenset | dict) else None
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One image on its way."""
+
+    wire_key: str
+    key: str
+    content: bytes | None
+    """None: in the file `key`, which is read each time it is sent."""
+    size_bytes: int = 0
+    attempts: int = 0
+    has_result: bool = False
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether `request` may take longer than handing it to a thread."""
+        return self.content is None or len(self.content) > SMALL_BYTES
+
+    def request(self, max_image_bytes: int) -> classify_pb2.ClassifyStreamRequest:
+        """Returns the message that sends the image; blocks while it reads the file.
+
+        Raises:
+            OSError: the file cannot be read.
+            ImageTooLarge: it has more bytes than the server accepts.
+        """
+        content = self.content
+        if content is None:
+            with Path(self.key).open("rb") as file:
+                content = file.read(max_image_bytes + 1)
+        if len(content) > max_image_bytes:
+            error = ImageTooLarge(f"the image has more than {max_image_bytes} bytes")
+            error.status = "INVALID_ARGUMENT"
+            raise error
+        self.size_bytes = len(content)
+        item = classify_pb2.ClassifyStreamItem(key=self.wire_key, image=content)
+        return classify_pb2.ClassifyStreamRequest(item=item)
+
+
+class Ledger:
+    """The images of one stream; each gets exactly one result, however often a call ends early.
+
+    An image is open from the moment its source is taken until the caller has its result.
+    """
+
+    def __init__(
+        self,
+        config: classify_pb2.ClassifyStreamRequest,
+        on_disconnect: OnDisconnect | None = None,
+    ) -> None:
+        """Starts without images.
+
+        Args:
+            config: the first message of every call.
+            on_disconnect: see `classify_stream`.
+        """
+        self.config = config
+        self.source_error: Exception | None = None
+        """What the sources raised; for the caller, after all results."""
+        self._on_disconnect = on_disconnect
+        self._is_exhausted = False
+        self._to_send: deque[Item] = deque()
+        self._unanswered: dict[str, Item] = {}
+        self._taken = 0
+        self._given = 0
+        self._resume_s = 0.0
+        self._retries = Retries(MAX_FAILED_CALLS)
+        self._is_accepted = False
+
+    @property
+    def can_take(self) -> bool:
+        """Whether another source may be taken."""
+        return (
+            not self._is_exhausted
+            and self._taken - self._given < MAX_OPEN
+            and sum(item.size_bytes for item in self._unanswered.values()) < MAX_OPEN_BYTES
+        )
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every source has its result."""
+        return self._is_exhausted and not self._to_send and not self._unanswered
+
+    def take(self, source: Source) -> None:
+        """Adds an image.
+
+        Raises:
+            TypeError: it is neither a path nor a name and bytes.
+        """
+        key, content = (
+            (os.fspath(source), None)
+            if isinstance(source, str | os.PathLike)
+            else named_content(source)
+        )
+        self._to_send.append(Item(str(self._taken), key, content))
+        self._taken += 1
+
+    def exhaust(self, error: Exception | None = None) -> None:
+        """Notes that there are no more sources, because of `error` if one is given."""
+        self.source_error, self._is_exhausted = error, True
+
+    def pause_s(self) -> float:
+        """Returns for how many seconds to send nothing, because the server is busy."""
+        return max(0.0, self._resume_s - time.monotonic()) if self._to_send else 0.0
+
+    def next_item(self) -> Item | None:
+        """Returns the next image to send, unanswered from now on; None if there is none."""
+        while self._to_send:
+            item = self._to_send.popleft()
+            if not item.has_result:
+                self._unanswered[item.wire_key] = item
+                return item
+        return None
+
+    def failed(self, item: Item, error: CategorizerError | OSError) -> Result | None:
+        """Returns the result of an image that cannot be sent; None if it already has one."""
+        if item.has_result:
+            return None
+        self._unanswered.pop(item.wire_key, None)
+        item.has_result = True
+        return Result(item.key, error=error)
+
+    def accepted(self) -> None:
+        """Notes that the server has accepted the call."""
+        self._is_accepted = True
+
+    def answered(
+        self, response: classify_pb2.ClassifyStreamResponse, request_id: str
+    ) -> Result | None:
+        """Returns the result that an answer holds; None if the image is to be sent again."""
+        self._retries.succeeded()
+        item = self._unanswered.pop(response.key, None)
+        if item is None:
+            return None
+        match response.WhichOneof("outcome"):
+            case "response":
+                item.has_result = True
+                return Result(item.key, _wire.classification(item.key, response.response))
+            case "status":
+                error = from_status(response.status, request_id)
+            case _:
+                error = CategorizerError("the server sent an outcome unknown to this client")
+                error.request_id = request_id
+        item.attempts += 1
+        if isinstance(error, Unavailable) and item.attempts < MAX_ATTEMPTS:
+            wait_s = error.retry_after_s or backoff_s(item.attempts)
+            self._resume_s = max(self._resume_s, time.monotonic() + wait_s)
+            self._to_send.append(item)
+            return None
+        item.has_result = True
+        return Result(item.key, error=error)
+
+    def given(self) -> int:
+        """Notes that the caller has one more result; returns the number of results."""
+        self._given += 1
+        return self._given
+
+    def ended(self, error: CategorizerError) -> float:
+        """Takes back all unanswered images; returns after how many seconds to call again.
+
+        Raises:
+            CategorizerError: `error`, if another call would not help or has not helped.
+            Exception: what `on_disconnect` raises.
+        """
+        is_lost = self._is_accepted and is_disconnect(error)
+        self._is_accepted = False
+        if self._on_disconnect and is_lost and self._unanswered:
+            self._on_disconnect([item.key for item in self._unanswered.values()])
+        wait_s = self._retries.failed(error)
+        self._to_send.extendleft(reversed(self._unanswered.values()))
+        self._unanswered.clear()
+        return wait_s

@@ -1,0 +1,114 @@
+# Generated from _aio/connection.py by tools/sync_twin.py; do not edit.
+"""How the client makes calls."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+import grpc
+
+from image_categorizer import _channel, _wire
+from image_categorizer._statuses import from_rpc_error
+from image_categorizer._sync.runtime import Channel
+from image_categorizer.v1 import (
+    admin_pb2_grpc,
+    batch_pb2_grpc,
+    classify_pb2_grpc,
+    metadata_pb2_grpc,
+)
+
+Response = TypeVar("Response")
+Page = TypeVar("Page", bound=_wire.Page)
+Message_co = TypeVar("Message_co", covariant=True)
+
+
+class Messages(Protocol[Message_co]):
+    """A call that the server answers with many messages."""
+
+    def __iter__(self) -> Iterator[Message_co]:
+        """Yields the messages."""
+
+    def cancel(self) -> bool:
+        """Ends the call."""
+
+
+class Stubs:
+    """The methods of the services, on one channel."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.channel = channel
+        self.classify = classify_pb2_grpc.ClassifyServiceStub(channel)
+        self.metadata = metadata_pb2_grpc.MetadataServiceStub(channel)
+        self.batches = batch_pb2_grpc.BatchServiceStub(channel)
+        self.admin = admin_pb2_grpc.AdminServiceStub(channel)
+
+
+class Connection:
+    """Calls the server with the client's key and timeout; its errors are those of `errors`."""
+
+    def __init__(self, api_key: str, base_url: str, timeout_s: float) -> None:
+        """Connects on the first call.
+
+        Raises:
+            ValueError: `base_url` is not an address.
+        """
+        self.headers = _channel.headers(api_key)
+        self._channel = Channel(base_url)
+        self._stubs: Stubs | None = None
+        self._timeout_s = timeout_s
+
+    @property
+    def stubs(self) -> Stubs:
+        """The methods of the services.
+
+        Raises:
+            RuntimeError: the client is closed.
+        """
+        channel = self._channel.get()
+        if self._stubs is None or self._stubs.channel is not channel:
+            self._stubs = Stubs(channel)
+        return self._stubs
+
+    def call(self, method: Callable[..., Response], request: object) -> Response:
+        """Returns the answer to one request.
+
+        Raises:
+            CategorizerError: the call failed.
+        """
+        try:
+            return method(request, timeout=self._timeout_s, metadata=self.headers)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+    def pages(self, method: Callable[..., Page], request: _wire.PageRequest) -> Iterator[Page]:
+        """Yields the pages of a list, from the one that `request` asks for to the last.
+
+        Raises:
+            CategorizerError: a call failed.
+        """
+        while True:
+            page = self.call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def messages(
+        self, method: Callable[..., Messages[Response]], request: object
+    ) -> Iterator[Response]:
+        """Yields the messages that answer one request; the call may last for ever.
+
+        Raises:
+            CategorizerError: the call failed.
+        """
+        call = method(request, metadata=self.headers)
+        try:
+            for message in call:
+                yield message
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        finally:
+            call.cancel()
+
+    def close(self) -> None:
+        """Closes the connection; idempotent."""
+        self._channel.close()
