@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, and where photographs and trained models are."""
+"""Shared by all tests: a clean environment, and the folder of photographs and models."""
 
 import os
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from image_categorizer_server.settings import TEST_DATA, variable_names
 
-# Exports to ONNX take seconds each and depend on nothing but the model's files.
+# An export to ONNX takes seconds and depends only on the files of the model.
 EXPORTS = Path(__file__).resolve().parent.parent / ".build" / "exports"
-# What a busy machine may add to a deadline.  Speed is judged where it is measured: by `make bench`.
+# Added to deadlines, for a busy machine. `make bench` measures speed, tests do not.
 SLACK_S = 10.0
 GIVEN_TEST_DATA = os.environ.get(TEST_DATA)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def clean_environment() -> Iterator[None]:
-    """Hides the settings of whoever runs the tests."""
+    """Hides settings in the environment of the person who runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in variable_names().values():
             patch.delenv(name, raising=False)
@@ -25,7 +25,7 @@ def clean_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """The folder with photographs and models that may not be part of the project."""
+    """The folder of photographs and models that cannot be part of the project."""
     if not GIVEN_TEST_DATA:
-        pytest.skip(f"{TEST_DATA} is not set: photographs and trained models are not at hand")
+        pytest.skip(f"{TEST_DATA} is not set: there are no photographs and trained models")
     return Path(GIVEN_TEST_DATA).resolve()

@@ -1,4 +1,4 @@
-"""Batches through Envoy: JSON, forms, zip files, streams; results, watching, files."""
+"""Batches through Envoy: JSON, forms, zip files; results, progress, exports."""
 
 import base64
 import csv
@@ -18,13 +18,13 @@ B64 = [base64.b64encode(picture).decode() for picture in PICTURES]
 
 @pytest.fixture(scope="module")
 def done(http) -> dict[str, object]:
-    """A batch of three images and one that is none, at its end."""
+    """A batch that has ended, of three images and a PDF."""
     files = [*three(), ("images[]", ("bad.pdf", b"%PDF-1.7", "application/pdf"))]
     batch = http.post("/v1/batch", files=files).json()
     return finished(http, batch["batch_id"])
 
 
-def test_json_makes_a_batch(http):
+def test_json_creates_a_batch(http):
     items = [{"image": B64[0], "filename": "a.jpg"}, {"image": B64[1]}]
     body = {"items": items, "options": {"top_k": 2}, "request_id": "json-1"}
     answer = http.post("/v1/batch", json=body)
@@ -42,7 +42,7 @@ def test_json_makes_a_batch(http):
 
 
 @pytest.mark.parametrize("field", ["images[]", "images"])
-def test_a_form_of_three_files_gives_what_single_calls_give(http, field):
+def test_a_form_of_three_files_has_the_results_of_single_calls(http, field):
     answer = http.post("/v1/batch?top_k=3", files=three(field))
     assert answer.status_code == 200, answer.text
     batch = finished(http, answer.json()["batch_id"])
@@ -69,7 +69,7 @@ def test_options_may_be_form_fields_before_the_files(http):
     assert http.post("/v1/batch", data=data, files=three()).json()["batch_id"] == first["batch_id"]
 
 
-def test_a_zip_file_is_its_files(http):
+def test_a_zip_file_stands_for_its_files(http):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for number in range(5):
@@ -82,7 +82,7 @@ def test_a_zip_file_is_its_files(http):
     assert names == [*(f"photos/{n}.jpg" for n in range(5)), "photos/readme.txt"]
 
 
-def test_what_fails_is_told_with_its_reason(http, done):
+def test_a_failure_has_its_reason(http, done):
     assert (done["state"], done["succeeded_count"], done["failed_count"]) == ("COMPLETED", 3, 1)
     (failure,) = done["failures"]
     assert (failure["item_id"], failure["filename"]) == ("3", "bad.pdf")
@@ -95,7 +95,7 @@ def test_what_fails_is_told_with_its_reason(http, done):
     assert "classification" not in bad
 
 
-def test_files_of_results(http, done):
+def test_results_are_exported_as_jsonl_and_csv(http, done):
     path = f"/v1/batch/{done['batch_id']}/results:export"
     lines = http.get(path)
     assert lines.headers["content-type"] == "application/x-ndjson"
@@ -113,7 +113,7 @@ def test_files_of_results(http, done):
     assert refusal(http.get(path, params={"format": "xlsx"}))[:2] == (400, "FIELD_INVALID")
 
 
-def test_watching_by_lines_ends_with_done(http):
+def test_watching_as_json_lines_ends_with_done(http):
     batch_id = http.post("/v1/batch", files=three()).json()["batch_id"]
     with http.stream("GET", f"/v1/batch/{batch_id}:watch") as answer:
         assert answer.headers["content-type"] == "application/x-ndjson"
@@ -123,7 +123,7 @@ def test_watching_by_lines_ends_with_done(http):
     assert messages[-1]["batch"]["batch_id"] == batch_id
 
 
-def test_watching_by_events_ends_with_done(http, done):
+def test_watching_as_server_sent_events_ends_with_done(http, done):
     headers = {"accept": "text/event-stream"}
     with http.stream("GET", f"/v1/batch/{done['batch_id']}:watch", headers=headers) as answer:
         assert answer.headers["content-type"] == "text/event-stream"
@@ -132,14 +132,14 @@ def test_watching_by_events_ends_with_done(http, done):
     assert json.loads(lines[-1].removeprefix("data: "))["done"] is True
 
 
-def test_watching_what_does_not_exist_is_an_error(http):
+def test_watching_an_unknown_batch_is_an_error(http):
     for accept in ("*/*", "text/event-stream"):
         answer = http.get("/v1/batch/b-none:watch", headers={"accept": accept})
         assert answer.status_code == 404
         assert answer.json()["details"][0]["reason"] == "BATCH_NOT_FOUND"
 
 
-def test_lists_cancelling_retrying_deleting(http):
+def test_batches_are_listed_cancelled_retried_and_deleted(http):
     batch_id = http.post("/v1/batch", files=three()).json()["batch_id"]
     listed = http.get("/v1/batch", params={"page_size": 1}).json()
     assert [b["batch_id"] for b in listed["batches"]] == [batch_id]
@@ -182,14 +182,14 @@ def test_lists_cancelling_retrying_deleting(http):
         ({"content": b"", "headers": {"content-type": "application/zip"}}, "multipart/form-data"),
     ],
 )
-def test_wrong_batches_name_what_is_wrong(http, sent, words):
+def test_an_invalid_batch_names_the_field(http, sent, words):
     answer = http.post("/v1/batch", **sent)
     assert refusal(answer)[:2] == (400, "FIELD_INVALID"), answer.text
     assert words in refusal(answer)[2]
 
 
 @pytest.mark.parametrize("query", ["page_size=-1", "page_token=nonsense", "state=NONE"])
-def test_wrong_lists_are_refused(http, query):
+def test_an_invalid_list_request_is_refused(http, query):
     assert refusal(http.get(f"/v1/batch?{query}"))[:2] == (400, "FIELD_INVALID")
 
 
@@ -200,13 +200,13 @@ def test_a_json_body_may_hold_several_images(http):
     assert finished(http, answer.json()["batch_id"])["succeeded_count"] == 4
 
 
-def test_a_json_body_past_the_limit_says_so(http):
+def test_a_json_body_over_the_limit_names_the_alternative(http):
     answer = http.post("/v1/batch", json={"items": [{"image": "A" * (9 << 20)}]})
     assert refusal(answer)[:2] == (413, "BATCH_TOO_LARGE")
     assert "multipart/form-data" in refusal(answer)[2]
 
 
-def test_without_a_good_key_nothing_is_answered(up, viewer_key):
+def test_a_missing_or_insufficient_key_is_refused(up, viewer_key):
     for sent in ({"json": {"items": []}}, {"files": three()}):
         assert refusal(httpx.post(f"{up.url}/v1/batch", **sent))[:2] == (401, "CREDENTIALS_MISSING")
         headers = {"authorization": f"Bearer {viewer_key}"}

@@ -1,4 +1,4 @@
-"""How many URIs one message may hold, through Envoy; `MAX_IMAGE_SIZE` is 2 MB here."""
+"""How many URIs fit into one message, through Envoy. `MAX_IMAGE_SIZE` is 2 MB here."""
 
 import json
 
@@ -6,18 +6,18 @@ import pytest
 from image_categorizer import BatchTooLarge, ImageCategorizationClient
 
 LIMIT_BYTES = -(-(2 * (2 << 20) + (1 << 20)) // 3) * 4
-"""Of a message, and of a body of JSON: 7 MB."""
+"""Maximum size of a message and of a JSON body: 7 MB."""
 
 
 def uris(size_bytes):
-    """Returns a body of at most that size, and of nearly that."""
+    """Returns a body just below the size, and the number of its items."""
     item = {"image_uri": "https://photos.example/" + "a" * 900 + ".jpg"}
     each = len(json.dumps(item, separators=(",", ":"))) + 1
     count = (size_bytes - len('{"items":[]}')) // each
     return json.dumps({"items": [item] * count}, separators=(",", ":")), count
 
 
-def test_what_the_gateway_takes_as_json_the_server_takes_too(http):
+def test_the_server_accepts_the_largest_json_body_of_the_gateway(http):
     body, count = uris(LIMIT_BYTES)
     assert LIMIT_BYTES - 2000 < len(body) <= LIMIT_BYTES
     headers = {"content-type": "application/json"}
@@ -28,7 +28,7 @@ def test_what_the_gateway_takes_as_json_the_server_takes_too(http):
 
 
 @pytest.mark.parametrize("factor", [1.01, 1.3, 4])
-def test_more_is_refused_with_the_way_out(http, factor):
+def test_a_larger_body_is_refused_with_the_alternative(http, factor):
     body, _ = uris(int(LIMIT_BYTES * factor))
     headers = {"content-type": "application/json"}
     answer = http.post("/v1/batch", content=body, headers=headers)
@@ -37,7 +37,7 @@ def test_more_is_refused_with_the_way_out(http, factor):
     assert "several batches" in answer.json()["message"]
 
 
-def test_the_sdk_says_the_same_of_too_many_uris(up, admin_key):
+def test_the_sdk_refuses_too_many_uris_likewise(up, admin_key):
     uri = "https://photos.example/" + "a" * 900
     with (
         ImageCategorizationClient(admin_key, up.url) as client,

@@ -1,16 +1,16 @@
-"""The commands beside a running `up`, as a person would type them."""
+"""The commands of a running installation, as a person types them."""
 
 import json
 import shutil
 import stat
-import time
 
 import httpx
 import pytest
 
 from tests.support.pictures import jpeg
+from tests.support.polling import wait_until
 from tests.support.tiny_model import write_tiny_model
-from tests.support.up import command
+from tests.support.up import await_answer, command
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def pictures(tmp_path):
     return files
 
 
-def test_classify_needs_no_key_beside_up(up, pictures):
+def test_classify_needs_no_key_for_a_local_installation(up, pictures):
     done = command("classify", *pictures, "--data", up.data)
     assert done.returncode == 0, done.stderr
     assert all(str(file.name) in done.stdout for file in pictures)
@@ -30,7 +30,7 @@ def test_classify_needs_no_key_beside_up(up, pictures):
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
 
 
-def test_classify_as_json_prints_one_line_a_file(up, pictures):
+def test_classify_as_json_prints_one_line_per_file(up, pictures):
     done = command("classify", *pictures, "--json", "--top-k", "2", "--data", up.data)
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert [r["filename"] for r in results] == [str(file) for file in pictures]
@@ -38,7 +38,7 @@ def test_classify_as_json_prints_one_line_a_file(up, pictures):
     assert results[0]["category"] == results[0]["predictions"][0]["category"]
 
 
-def test_one_bad_file_fails_alone(up, pictures, tmp_path):
+def test_one_bad_file_does_not_fail_the_others(up, pictures, tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("hello")
     missing = tmp_path / "missing.jpg"
@@ -50,7 +50,7 @@ def test_one_bad_file_fails_alone(up, pictures, tmp_path):
     assert "2 of 3 images could not be classified." in done.stderr
 
 
-def test_classify_elsewhere_takes_address_and_key(up, admin_key, pictures):
+def test_classify_uses_the_address_and_the_key_of_the_environment(up, admin_key, pictures):
     variables = {
         "CATEGORIZER_CLIENT__BASE_URL": f"localhost:{up.port}",
         "CATEGORIZER_CLIENT__API_KEY": admin_key,
@@ -61,7 +61,7 @@ def test_classify_elsewhere_takes_address_and_key(up, admin_key, pictures):
     assert (done.returncode, "not an API key" in done.stderr) == (1, True)
 
 
-def test_create_admin_prints_json_and_nothing_else(up):
+def test_create_admin_prints_only_json(up):
     done = command("create-admin", "--json", "--data", up.data)
     made = json.loads(done.stdout)
     assert made["role"] == "admin"
@@ -69,7 +69,7 @@ def test_create_admin_prints_json_and_nothing_else(up):
     assert answer.status_code == 200
 
 
-def test_keys_are_made_listed_and_revoked(up):
+def test_keys_are_created_listed_and_revoked(up):
     made = json.loads(
         command(
             "keys", "create", "door camera", "--expires-in-days", "7", "--json", "--data", up.data
@@ -82,33 +82,35 @@ def test_keys_are_made_listed_and_revoked(up):
     headers = {"authorization": f"Bearer {made['key']}"}
     assert httpx.get(f"{up.url}/v1/info", headers=headers).status_code == 200
     assert command("keys", "revoke", made["id"], "--data", up.data).returncode == 0
-    deadline_s = time.monotonic() + 7  # the servers' cache is 5 s
-    while httpx.get(f"{up.url}/v1/info", headers=headers).status_code == 200:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.2)
+    with httpx.Client(base_url=up.url, headers=headers) as revoked:
+        await_answer(revoked, "/v1/info", lambda answer: answer.status_code == 401)
     again = command("keys", "revoke", made["id"], "--data", up.data)
     assert (again.returncode, "keys list" in again.stderr) == (1, True)
 
 
-def test_a_running_server_takes_up_a_model_of_ones_own(up, http, tmp_path):
+def test_a_running_server_loads_an_added_model_and_unloads_a_removed_one(up, http, tmp_path):
     source = write_tiny_model(tmp_path / "source", ["rose", "tulip"])
     added = command("models", "add", "flowers", source, "--licence", "MIT", "--data", up.data)
     assert added.returncode == 0, added.stderr
     picture = jpeg()
-    deadline_s = time.monotonic() + 30
-    while (answer := http.post("/v1/classify?model=flowers", content=picture)).status_code != 200:
-        assert answer.json()["details"][0]["reason"] in ("MODEL_NOT_FOUND", "MODEL_LOADING")
-        assert time.monotonic() < deadline_s
-        time.sleep(0.2)
-    assert {p["category"] for p in answer.json()["predictions"]} == {"rose", "tulip"}
+
+    def ask():
+        return http.post("/v1/classify?model=flowers", content=picture)
+
+    def is_loaded():
+        answer = ask()
+        return answer.status_code == 200 or (
+            answer.json()["details"][0]["reason"] not in ("MODEL_NOT_FOUND", "MODEL_LOADING")
+        )
+
+    wait_until(is_loaded, 30, 0.2)
+    assert {p["category"] for p in ask().json()["predictions"]} == {"rose", "tulip"}
     assert "flowers" in command("models", "list", "--data", up.data).stdout
     twice = command("models", "add", "flowers", source, "--data", up.data)
     assert (twice.returncode, "has the same files already" in twice.stderr) == (1, True)
     assert command("models", "verify", "--data", up.data).returncode == 0
     assert command("models", "remove", "flowers", "--data", up.data).returncode == 0
-    while http.post("/v1/classify?model=flowers", content=picture).status_code != 404:
-        assert time.monotonic() < deadline_s + 15
-        time.sleep(0.2)
+    wait_until(lambda: ask().status_code == 404, 30, 0.2)
 
 
 def test_verify_finds_a_damaged_model(tmp_path):
@@ -133,7 +135,7 @@ def test_verify_finds_a_damaged_model(tmp_path):
         (["classify", "x.jpg"], "image-categorizer up"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_sentence(tmp_path, words, sentence):
+def test_errors_are_one_sentence_without_a_traceback(tmp_path, words, sentence):
     done = command(*words, "--data", tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert sentence in done.stderr
@@ -144,7 +146,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(tmp_path, words, sentence):
     "words",
     [["nope"], ["classify"], ["up", "--port", "x"], ["keys", "create", "n", "--role", "king"]],
 )
-def test_a_wrong_call_exits_with_2(words):
+def test_wrong_usage_exits_with_2(words):
     assert command(*words).returncode == 2
 
 
@@ -160,12 +162,12 @@ def test_a_wrong_call_exits_with_2(words):
         ({"CATEGORIZER_LIMITS__MAX_SIDE_PX": "0"}, "CATEGORIZER_LIMITS__MAX_SIDE_PX"),
     ],
 )
-def test_a_wrong_setting_stops_the_start_with_its_name(variables, words):
+def test_an_invalid_setting_stops_the_start_and_is_named(variables, words):
     done = command("serve", **variables)
     assert (done.returncode, words in done.stderr) == (1, True), done.stderr
 
 
-def test_pull_without_a_network_says_how_to_go_on(tmp_path):
+def test_pull_without_a_network_names_the_alternative(tmp_path):
     variables = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_ETAG_TIMEOUT": "1"}
     done = command("models", "pull", "resnet50", "--data", tmp_path, **variables)
     assert done.returncode == 1
@@ -173,7 +175,7 @@ def test_pull_without_a_network_says_how_to_go_on(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_help_helps():
+def test_every_command_has_a_help_text():
     for words in ([], ["up"], ["classify"], ["models", "add"], ["keys", "create"]):
         done = command(*words, "--help")
         assert done.returncode == 0

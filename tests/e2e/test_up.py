@@ -1,15 +1,15 @@
-"""`up`: first and second start, crashes, interruptions, refusals."""
+"""`up`: starts, crashes, interruptions, refusals."""
 
 import contextlib
 import os
 import signal
 import socket
-import time
 
 import httpx
 import psutil
 import pytest
 
+from tests.support.polling import wait_until
 from tests.support.up import Up, command, free_port
 
 pytestmark = pytest.mark.timeout(180)
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.timeout(180)
 def fresh(tmp_path):
     running = Up(tmp_path / "data", free_port())
     yield running
-    if running.process is not None and running.process.poll() is None:
+    if running.is_running:
         running.stop()
 
 
 @pytest.fixture(scope="module")
 def running(clean_environment, tmp_path_factory):
-    """An installation for tests that leave it as it was, or wait until it is; its path is long."""
+    """An installation with a long path, for tests that restore its state."""
     deep = tmp_path_factory.mktemp("running") / ("d" * 60) / ("e" * 60)
     started = Up(deep, free_port())
     started.start()
@@ -33,40 +33,34 @@ def running(clean_environment, tmp_path_factory):
     assert started.stop() == 0
 
 
-def parts_of(running: Up) -> list[psutil.Process]:
-    """Returns all processes below `up`, PostgreSQL's own children too."""
-    assert running.process is not None
-    return psutil.Process(running.process.pid).children(recursive=True)
-
-
-def wait_until_gone(processes: list[psutil.Process], within_s: float) -> list[psutil.Process]:
-    """Returns those that are still there."""
+def alive_after(processes: list[psutil.Process], within_s: float) -> list[psutil.Process]:
+    """Waits until the processes have ended. Returns those that have not."""
     return psutil.wait_procs(processes, timeout=within_s)[1]
 
 
-def test_starts_show_the_key_once_and_keep_the_data(fresh):
+def test_the_first_start_shows_the_key_and_the_second_keeps_the_data(fresh):
     fresh.start()
     key = fresh.shown_key()
     headers = {"authorization": f"Bearer {key}"}
     assert httpx.get(f"{fresh.url}/v1/info", headers=headers).status_code == 200
-    parts = parts_of(fresh)
+    children = fresh.children(recursive=True)
     assert fresh.stop() == 0
-    assert wait_until_gone(parts, 1) == []
+    assert alive_after(children, 1) == []
     fresh.lines.clear()
     seconds = fresh.start()
-    assert seconds < 30  # `make bench` holds the real figure; this only says it is no first start
+    assert seconds < 30  # a first start takes longer
     assert fresh.shown_key() is None
     assert any("create-admin" in line for line in fresh.lines)
     assert httpx.get(f"{fresh.url}/v1/info", headers=headers).status_code == 200
 
 
-def test_after_kill_9_of_up_nothing_is_left_and_the_next_start_works(fresh):
+def test_after_sigkill_no_process_is_left_and_the_next_start_works(fresh):
     fresh.start()
     key = fresh.shown_key()
-    parts = parts_of(fresh)
-    assert len(parts) > 4
+    children = fresh.children(recursive=True)
+    assert len(children) > 4
     fresh.stop(signal.SIGKILL)
-    assert wait_until_gone(parts, 20) == []
+    assert alive_after(children, 20) == []
     fresh.lines.clear()
     fresh.start()
     headers = {"authorization": f"Bearer {key}"}
@@ -80,7 +74,7 @@ def is_ready(running: Up) -> bool:
         return False
 
 
-def test_a_taken_port_is_refused_in_one_sentence(tmp_path):
+def test_a_taken_port_is_refused_with_the_option_to_change(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -102,14 +96,14 @@ def test_a_second_up_with_the_same_data_is_refused(running):
 def test_only_the_public_port_listens(running):
     listening = {
         connection.laddr
-        for part in parts_of(running)
-        for connection in part.net_connections("inet")
+        for child in running.children(recursive=True)
+        for connection in child.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
     assert {(address.ip, address.port) for address in listening} == {("127.0.0.1", running.port)}
 
 
-def test_a_model_that_cannot_serve_stops_the_start_and_names_itself(fresh):
+def test_a_model_that_cannot_serve_stops_the_start_and_is_named(fresh):
     broken = fresh.data / "models" / "broken" / "1"
     broken.mkdir(parents=True)
     (broken / "manifest.json").write_text("{}")
@@ -118,16 +112,15 @@ def test_a_model_that_cannot_serve_stops_the_start_and_names_itself(fresh):
 
 
 def test_a_long_data_path_works(running):
-    assert len(str(running.data)) > 108  # more than the path of a unix socket may have
+    assert len(str(running.data)) > 108  # longer than the path of a unix socket can be
     assert httpx.get(f"{running.url}/readyz").status_code == 200
 
 
-def test_logs_are_for_people(running):
+def test_logs_are_readable_files_without_colours(running):
     httpx.get(f"{running.url}/v1/info")
-    file, deadline_s = running.data / "logs" / "server.log", time.monotonic() + 20
-    while "CREDENTIALS_MISSING" not in (log := file.read_text()):
-        assert time.monotonic() < deadline_s, log
-        time.sleep(0.05)
+    file = running.data / "logs" / "server.log"
+    wait_until(lambda: "CREDENTIALS_MISSING" in file.read_text())
+    log = file.read_text()
     assert "a model is ready" in log
     assert "\x1b[" not in log
     assert {p.name for p in (running.data / "logs").iterdir()} == {
@@ -140,7 +133,7 @@ def test_logs_are_for_people(running):
     assert os.access(running.data / "logs" / "gateway.log", os.R_OK)
 
 
-IS_PART = {
+IS_PROCESS = {
     "server": lambda words: words[-1] == "serve",
     "worker": lambda words: words[-1] == "image_categorizer_workers",
     "gateway": lambda words: any(word.endswith("envoy.yaml") for word in words),
@@ -150,22 +143,18 @@ IS_PART = {
 
 
 def pids_of(running: Up, name: str) -> list[int]:
-    assert running.process is not None
     found = []
-    for part in psutil.Process(running.process.pid).children():
+    for child in running.children():
         with contextlib.suppress(psutil.Error):
-            words = part.cmdline()
-            if words and IS_PART[name](words):
-                found.append(part.pid)
+            words = child.cmdline()
+            if words and IS_PROCESS[name](words):
+                found.append(child.pid)
     return found
 
 
-@pytest.mark.parametrize("name", IS_PART)
-def test_a_part_that_dies_is_started_again(running, name):
+@pytest.mark.parametrize("name", IS_PROCESS)
+def test_a_process_that_dies_is_started_again(running, name):
     (pid,) = pids_of(running, name)
     psutil.Process(pid).kill()
-    deadline_s = time.monotonic() + 60
-    while pids_of(running, name) in ([], [pid]) or not is_ready(running):
-        assert time.monotonic() < deadline_s, running.lines
-        time.sleep(0.1)
+    wait_until(lambda: pids_of(running, name) not in ([], [pid]) and is_ready(running), 60, 0.1)
     assert any(f"{name} ended with status -9; starting it again" in line for line in running.lines)

@@ -1,4 +1,4 @@
-"""`image-categorizer webhooks` beside a running `up`, and the messages that come of it."""
+"""`image-categorizer webhooks` with a running installation, and the messages it sends."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ IMAGE = base64.b64encode(jpeg()).decode()
 
 
 def webhooks(up, *words):
-    """Runs one command; returns what it printed."""
+    """Runs a command. Returns what it printed."""
     done = command("webhooks", *words, "--data", up.data)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -46,7 +46,7 @@ def test_webhooks_are_managed_by_the_command_line(up, http, receiver):
     assert "no webhook" in gone.stderr
 
 
-def test_a_listener_shows_what_comes_and_refuses_what_is_not_genuine(up, http):
+def test_listen_prints_genuine_messages_and_refuses_others(up, http):
     secret = webhooks(up, "rotate", "default").split()[1]
     port, url = up.receiver_port, f"http://127.0.0.1:{up.receiver_port}/"
     listener = subprocess.Popen(
@@ -67,7 +67,7 @@ def test_a_listener_shows_what_comes_and_refuses_what_is_not_genuine(up, http):
     assert listener.returncode == 0
 
 
-def test_every_kind_of_body_asks_to_be_told(http, receiver):
+def test_every_kind_of_body_takes_a_webhook_url(http, receiver):
     ask = {"webhook_url": receiver.url}
     answers = [
         http.post("/v1/classify", json={"image": IMAGE} | ask),
@@ -76,7 +76,7 @@ def test_every_kind_of_body_asks_to_be_told(http, receiver):
     ]
     assert [answer.status_code for answer in answers] == [200] * 3
     messages = receiver.wait_for(3)
-    told = {json.loads(body)["data"]["request_id"] for _, body in messages}
-    assert told == {answer.json()["request_id"] for answer in answers}
+    notified = {json.loads(body)["data"]["request_id"] for _, body in messages}
+    assert notified == {answer.json()["request_id"] for answer in answers}
     refused = http.post("/v1/classify", json={"image": IMAGE, "webhook_url": "https://10.0.0.1/"})
     assert (refused.status_code, "webhook_url" in refused.text) == (400, True)

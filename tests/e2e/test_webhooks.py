@@ -1,4 +1,4 @@
-"""Webhooks through Envoy: a batch ends, a receiver on this machine is told, and verifies."""
+"""Webhooks through Envoy: when a batch ends, a receiver gets a message and verifies it."""
 
 import base64
 
@@ -13,7 +13,7 @@ PATH = "/v1/webhooks"
 
 
 def answers(http, receiver):
-    """Yields (path in the document, method, response) of every operation of AdminService."""
+    """Yields (path in the OpenAPI document, method, response) of each webhook operation."""
     one, deliveries = f"{PATH}/{{webhook_id}}", f"{PATH}/{{webhook_id}}/deliveries"
     made = http.post(PATH, json={"url": receiver.url})
     yield PATH, "post", made
@@ -35,7 +35,7 @@ def answers(http, receiver):
     yield one, "delete", http.delete(own)
 
 
-def test_a_receiver_is_told_of_a_batch_and_verifies_it(http, receiver):
+def test_a_receiver_verifies_the_message_of_a_batch(http, receiver):
     found = {(path, verb): answer for path, verb, answer in answers(http, receiver)}
     assert {answer.status_code for answer in found.values()} == {200}
     first = found[PATH, "post"].json()["secret"]
@@ -54,7 +54,7 @@ def test_a_receiver_is_told_of_a_batch_and_verifies_it(http, receiver):
             assert http.get(f"{PATH}/{answer.json()['webhook_id']}").status_code == 404
 
 
-def test_a_batch_s_own_address_is_told(http, receiver):
+def test_the_webhook_url_of_a_batch_gets_its_message(http, receiver):
     secret = http.post(f"{PATH}/default:rotateSecret", json={}).json()["secret"]
     body = {"items": [{"image": base64.b64encode(jpeg()).decode()}], "webhook_url": receiver.url}
     batch = http.post("/v1/batch", json=body).json()
@@ -62,7 +62,7 @@ def test_a_batch_s_own_address_is_told(http, receiver):
     assert verify_webhook(secret, headers, sent)["data"]["batch_id"] == batch["batch_id"]
 
 
-def test_refusals(up, http, viewer_key):
+def test_invalid_requests_are_refused(up, http, viewer_key):
     viewer = httpx.get(up.url + PATH, headers={"authorization": f"Bearer {viewer_key}"})
     assert (viewer.status_code, viewer.json()["details"][0]["reason"]) == (403, "ROLE_INSUFFICIENT")
     for url in ("", "https://10.0.0.1/", "http://169.254.169.254/latest", "https://u:p@127.0.0.1/"):

@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Redis, started once; a real server on a unix socket, made by a factory."""
+"""A real PostgreSQL and Redis, started once, and a real server on a unix socket."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -90,13 +90,13 @@ async def stores(clean_environment, tmp_path_factory) -> AsyncIterator[Stores]:
 
 @pytest.fixture
 async def empty_database(stores) -> str:
-    """The database's address, all our tables emptied."""
+    """The address of the database, with all tables empty."""
     connection = await asyncpg.connect(stores.postgres.url)
     tables = await connection.fetchval(
         "SELECT string_agg(tablename, ', ') FROM pg_tables"
         " WHERE schemaname = 'public' AND tablename <> 'tortoise_migrations'"
     )
-    # Only so can the audit be emptied.
+    # A trigger protects the audit log from TRUNCATE. This disables it.
     await connection.execute("SET session_replication_role = replica")
     await connection.execute(f"TRUNCATE {tables}")
     await connection.close()
@@ -114,19 +114,19 @@ def settings(stores, empty_database, tmp_path) -> Settings:
         models={"cache_path": EXPORTS, "scan_interval_s": 0.1},
         security={"key_cache_s": 0.2},
         database={"timeout_s": 20},
-        cache={"ttl_s": 0},  # what is asked twice shall be done twice
+        cache={"ttl_s": 0},  # repeated requests are classified again
     )
 
 
 @dataclass
 class Running:
-    """A server that answers, and keys to call it with."""
+    """A running server, and API keys for it."""
 
     backend: Backend
     address: str
     key: Callable[[Role], Awaitable[str]]
     health: health.aio.HealthServicer
-    """Of grpc.health.v1; nothing reports to it by itself."""
+    """Of grpc.health.v1. Nothing updates it."""
 
     async def client(
         self, role: Role = Role.CLASSIFIER, **options
@@ -172,7 +172,7 @@ async def database(empty_database) -> AsyncIterator[None]:
 
 @pytest.fixture
 def emptied(database, empty_database) -> str:
-    """The address of the emptied database, which is open in this process, too."""
+    """The address of the empty database, which is also open in this process."""
     return str(empty_database)
 
 
@@ -183,13 +183,13 @@ def storage() -> MemoryStorage:
 
 @pytest.fixture
 def batches(database, storage) -> Batches:
-    """Batches in chunks of four items, on a store in memory."""
+    """Batches in chunks of four items, with images stored in memory."""
     return Batches(storage, BatchSettings(chunk_items=4, watch_interval_s=0.01), 1000)
 
 
 @pytest.fixture
 def faultless(empty_database, storage) -> Callable[..., Awaitable[None]]:
-    """Asserts that the ledger is right."""
+    """Asserts that the ledger has no faults."""
 
     async def check(**options):
         found = await ledger.find_faults(
@@ -208,7 +208,7 @@ def restored_clock() -> Iterator[None]:
 
 @pytest.fixture
 async def names() -> AsyncIterator[Names]:
-    """A DNS server that knows one public host."""
+    """A DNS server with one public host."""
     async with running_names() as names:
         names.records["photos.test"] = [ALLOWED]
         yield names
@@ -216,13 +216,13 @@ async def names() -> AsyncIterator[Names]:
 
 @pytest.fixture
 async def canary() -> AsyncIterator[Canary]:
-    """Listens on private addresses; fails the test that reaches it."""
+    """Listens on private addresses. A test that connects to it fails."""
     async with running_canary(PRIVATE, "::1", "127.0.0.3") as canary:
         yield canary
         assert canary.accepts == 0
 
 
 async def collected(results, into):
-    """Puts the keys of results into a list, so that they stand there where the stream fails."""
+    """Adds the keys of results to a list, which keeps them if the stream fails."""
     async for result in results:
         into.append(result.key)

@@ -1,4 +1,4 @@
-"""The load generator's own gRPC client, against a real server."""
+"""The gRPC client of the load generator, with a real server."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ def framed(image: bytes) -> bytes:
     return message(classify_pb2.ClassifyRequest(image=image).SerializeToString())
 
 
-async def test_it_gets_what_any_client_gets(server):
+async def test_it_gets_the_same_answers_as_other_clients(server):
     key = await server.key(Role.CLASSIFIER)
     async with (
         await server.client() as client,
@@ -35,23 +35,23 @@ async def test_it_gets_what_any_client_gets(server):
         assert (best.category, best.confidence) == (expected.category, expected.confidence)
 
 
-async def test_a_message_larger_than_all_windows_arrives_whole(server):
+async def test_a_message_larger_than_the_windows_arrives_complete(server):
     key = await server.key(Role.CLASSIFIER)
-    large = PICTURE + bytes(LARGE_BYTES)  # what follows the end of a JPEG is not looked at
+    large = PICTURE + bytes(LARGE_BYTES)  # decoders ignore bytes after the end of a JPEG
     async with connected(server.address, CLASSIFY, authorization(key)) as connection:
         answers = await asyncio.gather(*(connection.call(framed(large)) for _ in range(3)))
     assert all(classify_pb2.ClassifyResponse.FromString(answer).success for answer in answers)
 
 
-@pytest.mark.parametrize(("key", "image"), [("ic_wrong", PICTURE), (None, b"no image")])
-async def test_what_the_server_refuses_is_said(server, key, image):
+@pytest.mark.parametrize(("key", "image"), [("ic_wrong", PICTURE), (None, b"not an image")])
+async def test_a_refusal_is_an_error(server, key, image):
     key = key or await server.key(Role.CLASSIFIER)
     async with connected(server.address, CLASSIFY, authorization(key)) as connection:
         with pytest.raises(RuntimeError, match="refused"):
             await connection.call(framed(image))
 
 
-async def test_a_server_that_leaves_fails_the_calls(settings):
+async def test_a_connection_that_the_server_closes_fails_the_calls(settings):
     async with AsyncExitStack() as stack:
         async with running_server(settings) as running:
             headers = authorization(await running.key(Role.CLASSIFIER))
@@ -62,7 +62,7 @@ async def test_a_server_that_leaves_fails_the_calls(settings):
             await connection.call(framed(PICTURE))
 
 
-async def test_only_what_is_answered_within_the_window_counts(server):
+async def test_only_answers_within_the_window_count(server):
     key = await server.key(Role.CLASSIFIER)
     asked, clients, at_edges = itertools.count(), 4, []
     contents = (PICTURE for _ in asked)

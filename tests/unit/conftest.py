@@ -1,4 +1,4 @@
-"""Unit tests reach no network; models, loaders and micro-batchers for those that need one."""
+"""Blocks the network. Provides models, loaders and micro-batchers."""
 
 import pytest
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
@@ -48,7 +48,7 @@ def device():
 
 @pytest.fixture
 async def make(device):
-    """Makes micro-batchers for one device, which ends with the test."""
+    """Creates micro-batchers for one device, and stops them after the test."""
     made = []
 
     def make(**changes):

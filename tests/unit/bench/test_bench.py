@@ -1,4 +1,4 @@
-"""What the benchmarks count, and how."""
+"""How the benchmarks count."""
 
 import json
 from dataclasses import asdict
@@ -18,13 +18,13 @@ def figures(images_per_s: float) -> dict[str, float]:
     return {"images_per_s": images_per_s, "p50_ms": 1, "p99_ms": 2, "cpu_ms_per_image": 3}
 
 
-def test_a_question_of_the_load_generator_never_meets_the_result_cache():
+def test_requests_of_the_load_generator_bypass_the_result_cache():
     request = classify_pb2.ClassifyRequest.FromString(encoder("m", "2")(b"picture"))
     assert request.options.no_cache
     assert (request.image, request.options.model, request.options.version) == (b"picture", "m", "2")
 
 
-def test_ratios_are_of_pairs_within_a_round():
+def test_ratios_compare_servers_within_a_round():
     collected = {
         ("ours", 32): Rounds([figures(100), figures(10), figures(300)]),
         ("theirs", 32): Rounds([figures(50), figures(5), figures(600)]),
@@ -34,7 +34,7 @@ def test_ratios_are_of_pairs_within_a_round():
     assert theirs.images_per_s == 50
 
 
-def test_goodput_counts_answers_in_time_from_when_the_queue_has_filled():
+def test_goodput_counts_answers_in_time_once_the_queue_is_full():
     early, in_time = Answer("OK", 0.1, 100.0), Answer("OK", 2.0, 500.0)
     late, refused = Answer("OK", 2.0, 2500.0), Answer("UNAVAILABLE", 2.0, 5.0)
     answers = [early, *[in_time] * 20, late, refused] * 2
@@ -44,7 +44,7 @@ def test_goodput_counts_answers_in_time_from_when_the_queue_has_filled():
     assert level.codes == {"OK": 44, "UNAVAILABLE": 2}
 
 
-def test_a_triton_request_says_how_long_its_json_head_is():
+def test_a_triton_request_states_the_length_of_its_json_head():
     head, _, body = peer_encoder(PYTRITON)(b"picture").partition(b"\r\n\r\n")
     length = int(head.split(b"inference-header-content-length: ")[1].split(b"\r\n")[0])
     words = json.loads(body[:length])
@@ -52,11 +52,11 @@ def test_a_triton_request_says_how_long_its_json_head_is():
     assert body[length:] == b"\x07\0\0\0picture"
 
 
-def test_an_http_request_is_framed():
+def test_an_http_request_has_its_length():
     assert http_request("/x", "image/jpeg", b"ab").endswith(b"content-length: 2\r\n\r\nab")
 
 
-def test_the_page_says_what_was_not_measured():
+def test_the_page_names_what_was_not_measured():
     machine = dict.fromkeys(("date", "commit", "cpu", "cores", "python"), "x")
     text = page(asdict(Page(machine, 1.0, 1, missing=["PyTriton: no such Python"])))
     assert "- PyTriton: no such Python" in text

@@ -1,4 +1,4 @@
-"""Children that end with their parent: how they begin."""
+"""The entry point of processes that end with their parent."""
 
 import os
 import signal
@@ -18,12 +18,12 @@ def test_a_child_becomes_the_command():
     assert (shown.returncode, shown.stdout) == (0, "['a b', '']\n")
 
 
-def test_a_child_whose_parent_is_gone_does_nothing():
-    shown = run(os.getpid() + 1, sys.executable, "-c", "print('begun')")
+def test_a_child_without_its_parent_does_nothing():
+    shown = run(os.getpid() + 1, sys.executable, "-c", "print('started')")
     assert (shown.returncode, shown.stdout) == (1, "")
 
 
-def test_a_command_that_is_not_there_is_named():
+def test_a_missing_command_is_named():
     shown = run(os.getpid(), "/nowhere/redis-server")
     assert shown.returncode == 1
     assert shown.stderr == "/nowhere/redis-server: No such file or directory\n"
