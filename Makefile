@@ -1,16 +1,16 @@
-# `make run` and `make test` are all one must know; `make help` lists the rest.
+# `make run` starts everything, `make test` runs the tests, `make help` lists the other targets.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run test test-slow test-faults test-simd check format proto migration release-contract bench bench-peers bench-page clean
+.PHONY: help setup run shell test test-slow test-faults test-simd check format proto migration release-contract bench bench-peers bench-page clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(VENV)/.installed  ## Prepare .venv; quick when nothing changed
+setup: $(VENV)/.installed  ## Create .venv and install everything into it; quick if nothing changed
 
 $(VENV)/.installed: pyproject.toml clients/python/pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -20,19 +20,23 @@ $(VENV)/.installed: pyproject.toml clients/python/pyproject.toml constraints.txt
 run: setup  ## Start everything on this machine
 	$(BIN)/image-categorizer up
 
-test: setup  ## Run all tests
+shell: setup  ## Start a shell in which `image-categorizer` and `python` are those of .venv
+	@echo "Commands of .venv are on the PATH. Type exit to leave."
+	@. $(BIN)/activate && exec "$${SHELL:-/bin/sh}"
+
+test: setup  ## Run the tests
 	$(BIN)/python -m pytest
 
 test-slow: setup  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow -s
 
-test-faults: setup  ## Kill workers, servers and stores under batches, at length
+test-faults: setup  ## Run the long tests that kill workers, servers and stores during batches
 	$(BIN)/python -m pytest -m slow -s tests/reliability
 
-test-simd:  ## Build pillow-simd in a venv of its own and run the decoding tests there
+test-simd:  ## Run the decoding tests with pillow-simd, in a virtual environment of its own
 	tools/test-simd.sh $(PYTHON)
 
-check: setup  ## Lint, types, floors, contracts, generated files
+check: setup  ## Check style, types, imports, protos and generated files
 	ruff check .
 	ruff format --check .
 	mypy server workers clients/python/image_categorizer tests tools
@@ -55,21 +59,21 @@ proto: setup  ## Generate stubs, descriptor set and OpenAPI from the protos; .en
 migration: setup  ## Write the migration that db/tables.py asks for: make migration NAME=add_labels
 	python tools/migration.py $(NAME)
 
-release-contract: setup  ## Make the protos of now what `buf breaking` compares with
+release-contract: setup  ## Make the current protos the release that `buf breaking` compares with
 	buf build proto --output proto/released.binpb
 
-bench: setup  ## Print the performance table
+bench: setup  ## Measure this machine and print the performance table
 	$(BIN)/image-categorizer bench
 
-bench-peers: setup .build/peers/.installed  ## Prepare LitServe, mosec and PyTriton for bench-page
+bench-peers: setup .build/peers/.installed  ## Install LitServe, mosec and PyTriton for bench-page
 
 .build/peers/.installed: tools/bench-peers.sh $(wildcard tests/bench/peers/requirements-*.txt)
 	tools/bench-peers.sh $(abspath $(BIN))/python .build/peers
 	touch $@
 
-bench-page: bench-peers  ## Measure ours beside its peers, write docs/performance.*: make bench-page WORDS="--rounds 3"
+bench-page: bench-peers  ## Compare with other serving engines and write docs/performance.*: make bench-page WORDS="--rounds 3"
 	$(BIN)/python -m tests.bench.page --json .build/bench-page.json $(WORDS)
 	.build/peers/plot/bin/python -m tests.bench.render .build/bench-page.json docs
 
-clean:  ## Remove what was built or installed; the data in .data stays
+clean:  ## Delete everything built or installed; keeps the data in .data
 	rm -rf $(VENV) .venv-simd .build dist

@@ -1,6 +1,15 @@
-"""Image Categorizer's server: an asyncio gRPC server that sorts photographs into categories.
+"""Image Categorizer's server: an asyncio gRPC server that classifies photographs.
 
-Floors, top to bottom; a module imports only floors below its own (`make check` sees to it):
-cli · embedded → rpc → backend → catalog, admin → inference, db, cache, security → domain → errors,
-settings.
+Each folder is a room on one floor. A room imports only from floors below; import-linter checks it:
+
+    cli
+    local · bench
+    rpc
+    backend
+    services
+    inference · db · access · stores · egress
+    domain
+    settings
+    paging · tasks
+    errors · telemetry · clock · failpoints · version
 """

@@ -1,4 +1,4 @@
-"""`python -m image_categorizer_server` is the command `image-categorizer`."""
+"""Runs the command `image-categorizer` by `python -m image_categorizer_server`."""
 
 from image_categorizer_server.cli import main
 

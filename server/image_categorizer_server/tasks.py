@@ -1,9 +1,9 @@
-"""Tasks with an owner: no task dies unheard.
+"""Tasks with an owner: the failure of a task is always noticed.
 
-`asyncio.create_task` makes a task whose exception nobody sees unless somebody awaits it.  Here
-every task has an owner.  A `TaskOwner` holds background tasks, logs the one that dies and tells
-those who ask by `check`; `run_until` and `uncancelled` await what they start.  Work whose failure
-should end its siblings belongs in an `asyncio.TaskGroup`.
+The exception of an asyncio task is lost unless something awaits the task. So every task has an
+owner. A `TaskOwner` holds background tasks, logs those that fail, and raises an error in `check`.
+`run_until` and `uncancelled` await what they start. If the failure of one task should cancel the
+others, use an `asyncio.TaskGroup`.
 """
 
 import asyncio

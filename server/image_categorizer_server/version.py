@@ -1,4 +1,4 @@
-"""The release this code belongs to."""
+"""The version of this package."""
 
 from importlib.metadata import version
 
