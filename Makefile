@@ -42,7 +42,7 @@ check: setup  ## Check style, types, imports, protos and generated files
 	mypy server workers clients/python/image_categorizer tests tools
 	lint-imports
 	python tools/generate.py --check
-	python tools/env_example.py --check
+	python tools/settings.py --check
 	buf lint
 	buf format --diff --exit-code proto
 	buf breaking proto --against proto/released.binpb
@@ -52,9 +52,9 @@ format: setup  ## Format the code
 	ruff format .
 	buf format --write proto
 
-proto: setup  ## Generate stubs, descriptor set and OpenAPI from the protos; .env.example from the settings
+proto: setup  ## Generate what depends on the protos (stubs, descriptors, OpenAPI, docs) and on the settings
 	python tools/generate.py
-	python tools/env_example.py
+	python tools/settings.py
 
 migration: setup  ## Write the migration that db/tables.py asks for: make migration NAME=add_labels
 	python tools/migration.py $(NAME)

@@ -1,9 +1,5 @@
 """Settings and logs."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings import load_settings, variable_names
@@ -13,8 +9,6 @@ from image_categorizer_server.telemetry import (
     request_id_of,
     trace_id_of,
 )
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -35,24 +29,6 @@ def test_the_names_of_the_contract_are_kept():
         "STORAGE_BUCKET",
         "WORKER_COUNT",
     }
-
-
-def test_the_example_lists_every_setting_with_its_default(monkeypatch):
-    example = (ROOT / ".env.example").read_text()
-    listed = dict(
-        line.removeprefix("# ").split("=", 1)
-        for line in example.splitlines()
-        if line.startswith("# ") and "=" in line and line[2:].split("=")[0].isupper()
-    )
-    assert set(listed) == set(variable_names().values())
-    defaults = load_settings()
-    for name, value in listed.items():
-        monkeypatch.setenv(name, value)
-    assert load_settings() == defaults
-
-
-def test_the_example_is_what_the_settings_say():
-    subprocess.run([sys.executable, ROOT / "tools" / "env_example.py", "--check"], check=True)
 
 
 def test_the_environment_wins_over_the_file(tmp_path, monkeypatch):
