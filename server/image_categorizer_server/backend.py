@@ -62,7 +62,7 @@ class Backend:
         Raises:
             ModelFailing: a model call hangs, and threads cannot be ended.
         """
-        if self.registry.versions.longest_busy_s() > self.settings.inference.stuck_s:
+        if self.registry.longest_busy_s() > self.settings.inference.stuck_s:
             raise ModelFailing("a model call does not end")
 
     async def check_ready(self) -> list[str]:

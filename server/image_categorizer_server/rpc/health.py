@@ -89,10 +89,9 @@ async def _report_models(
     backend: Backend, servicer: health.aio.HealthServicer, known: set[str], takes_requests: bool
 ) -> set[str]:
     """Tells of each model; returns their names, which the next call is to be given."""
-    versions = backend.registry.versions
-    names = versions.names()
+    names = backend.registry.names()
     for name in names:
-        serves = takes_requests and versions.answers(name)
+        serves = takes_requests and backend.registry.answers(name)
         await servicer.set(f"{MODEL}{name}", Serving.SERVING if serves else Serving.NOT_SERVING)
     for name in known - names:
         await servicer.set(f"{MODEL}{name}", Serving.SERVICE_UNKNOWN)

@@ -8,10 +8,10 @@ from image_categorizer_server.inference.models.aliases import (
     ALIASES_FILE,
     Aliases,
     change_aliases,
-    goes_to_canary,
+    is_canary_image,
     read_aliases,
 )
-from image_categorizer_server.inference.models.serving import Route, in_force, route_of
+from image_categorizer_server.inference.models.routing import Route, in_force, route_of
 
 IMAGES = [f"image {number}".encode() for number in range(4000)]
 
@@ -47,13 +47,13 @@ def test_many_writers_lose_no_alias(tmp_path):
 
 @pytest.mark.parametrize("percent", [0, 0.5, 10, 50, 100])
 def test_the_canary_gets_its_share_and_the_same_images(percent):
-    share = sum(goes_to_canary(image, percent) for image in IMAGES) / len(IMAGES) * 100
+    share = sum(is_canary_image(image, percent) for image in IMAGES) / len(IMAGES) * 100
     spread = (percent * (100 - percent) / len(IMAGES)) ** 0.5
     assert share == pytest.approx(percent, abs=4 * spread)
-    chosen = [image for image in IMAGES if goes_to_canary(image, percent)]
-    assert all(goes_to_canary(image, percent) for image in chosen)
+    chosen = [image for image in IMAGES if is_canary_image(image, percent)]
+    assert all(is_canary_image(image, percent) for image in chosen)
     # A larger share keeps who was in the smaller one.
-    assert all(goes_to_canary(image, min(100, percent * 2)) for image in chosen)
+    assert all(is_canary_image(image, min(100, percent * 2)) for image in chosen)
 
 
 @pytest.mark.parametrize(

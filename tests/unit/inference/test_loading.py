@@ -2,7 +2,6 @@
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -49,9 +48,8 @@ async def test_an_export_that_takes_too_long_is_ended(repository, tiny, tmp_path
 
 @pytest.fixture
 def loader():
-    with ThreadPoolExecutor(1) as pool:
-        models = ModelSettings(cache_path=EXPORTS)
-        yield Loader(Decoder(LIMITS), InferenceSettings(max_micro_batch_size=2), models, pool)
+    models = ModelSettings(cache_path=EXPORTS)
+    return Loader(Decoder(LIMITS), InferenceSettings(max_micro_batch_size=2), models)
 
 
 async def test_where_the_export_was_refused_torch_serves(repository, tiny, loader, tmp_path):
@@ -96,7 +94,7 @@ class Broken:
     ("answer", "words"),
     [
         (RuntimeError("no memory"), "failed: no memory"),
-        (0, r"answers \(1, 2\)"),
+        (0, r"has shape \(1, 2\)"),
         (np.nan, "outside"),
         (2.0, "outside"),
     ],

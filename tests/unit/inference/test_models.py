@@ -52,7 +52,7 @@ def test_any_change_of_a_file_is_damage(repository, tiny):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert damage(folder, manifest) == "model.safetensors is not what the manifest says"
+    assert damage(folder, manifest) == "model.safetensors does not match the manifest"
     weights.unlink()
     assert damage(folder, manifest) == "model.safetensors is missing"
 
@@ -107,9 +107,9 @@ def test_a_processor_we_cannot_imitate_is_refused(repository, tiny, tmp_path, ch
     assert [f for f in repository.scan() if f.name == "tiny"] == []
 
 
-@pytest.mark.parametrize("text", ["{}", "no json", '{"name": "../x"}'])
+@pytest.mark.parametrize("text", [b"{}", b"no json", b'{"name": "../x"}', b"\xff"])
 def test_a_malformed_manifest_says_where(tmp_path, text):
-    (tmp_path / "manifest.json").write_text(text)
+    (tmp_path / "manifest.json").write_bytes(text)
     with pytest.raises(OperatorError, match=r"manifest\.json is malformed"):
         read_manifest(tmp_path)
 
@@ -156,10 +156,10 @@ def test_other_categories_have_no_taxonomy_unless_a_file_gives_one(tmp_path):
     )
     cat, dog = with_taxonomy(["cat", "dog"], file)
     assert (cat.id, cat.ancestors, dog.id) == ("n1", ("animal",), "n2")
-    with pytest.raises(OperatorError, match="misses 1 of the model's categories, such as 'emu'"):
+    with pytest.raises(OperatorError, match="lacks 1 of the model's categories, such as 'emu'"):
         with_taxonomy(["cat", "emu"], file)
     file.write_text('[{"id": 3}]')
-    with pytest.raises(OperatorError, match="is no taxonomy"):
+    with pytest.raises(OperatorError, match="is not a taxonomy"):
         with_taxonomy(["cat"], file)
 
 

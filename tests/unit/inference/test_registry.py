@@ -23,11 +23,11 @@ async def test_a_registry_takes_up_and_lets_go(repository, tiny, loader):
         with pytest.raises(ModelNotFound):
             registry.get("tiny", None)
         add(repository, tiny)
-        await until(lambda: registry.versions.answers("tiny"))
+        await until(lambda: registry.answers("tiny"))
         assert registry.get("tiny", None).ref.version == 1
         assert registry.get("", None).ref.name == "starter"
         repository.remove("tiny", None)
-        await until(lambda: "tiny" not in registry.versions.names())
+        await until(lambda: "tiny" not in registry.names())
         with pytest.raises(ModelNotFound):
             registry.get("tiny", 1)
 

@@ -93,9 +93,9 @@ async def test_an_unload_ends_a_loading(repository, tiny, loader):
     async with running(repository, loader) as registry:
         add(repository, tiny)
         loading = asyncio.create_task(registry.load("tiny", 2))
-        await until(lambda: len(registry.versions.of("tiny")) == 2, 5)
+        await until(lambda: len(registry.statuses()) == 3, 5)
         await registry.unload("tiny", 2)
-        with pytest.raises(ModelFailed, match="let go of"):
+        with pytest.raises(ModelFailed, match="unloaded meanwhile"):
             await loading
         assert state(registry, "tiny", 2) is ModelState.UNLOADED
 
@@ -106,6 +106,6 @@ async def test_who_leaves_while_a_model_is_loaded_does_not_end_the_loading(
     async with running(repository, loader) as registry:
         add(repository, tiny)
         loading = asyncio.create_task(registry.load("tiny", 1))
-        await until(lambda: registry.versions.of("tiny"), 5)
+        await until(lambda: "tiny" in registry.names(), 5)
         loading.cancel()
-        await until(lambda: registry.versions.answers("tiny"))
+        await until(lambda: registry.answers("tiny"))

@@ -1,1 +1,1 @@
-"""Which models there are, which are loaded, which version answers."""
+"""The model repository, the loaded models, and the version that answers."""

@@ -1,9 +1,8 @@
-"""Aliases: names such as `stable` that point to one version of a model, kept as data.
+"""The alias file of a model: names such as `stable` that point to one version.
 
-Beside them stands which versions are not to be loaded.
-
-They lie in `<root>/<model>/aliases.json` of the repository, replaced by one rename, so that
-restarts, other servers and the command line all go by the same.
+`<root>/<model>/aliases.json` in the repository also lists the versions that must not be loaded.
+Restarts, other servers and the command line all read this file.  It is replaced by one rename, so
+readers never see half of it.
 """
 
 import fcntl
@@ -37,14 +36,14 @@ class Aliases(BaseModel):
     versions: Mapping[AliasName, Annotated[int, Field(ge=1)]] = {}
     """The version that each alias points to."""
     canary_percent: float = Field(0.0, ge=0, le=100)
-    """Share of the requests without a version that `canary` answers."""
+    """Percentage of the requests without a version that `canary` answers."""
     unloaded: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Versions that are not to be loaded."""
+    """Versions that must not be loaded."""
 
     def with_alias(self, alias: str, version: int | None, canary_percent: float) -> "Aliases":
-        """Returns the same with one alias pointed elsewhere; no version: without it.
+        """Returns a copy with one alias moved, or removed if `version` is None.
 
-        What an alias points to is to be loaded.
+        A version that an alias points to is loaded again if it was unloaded.
         """
         versions = {name: v for name, v in self.versions.items() if name != alias}
         if version is not None:
@@ -59,7 +58,7 @@ class Aliases(BaseModel):
         )
 
     def with_unloaded(self, version: int, is_unloaded: bool) -> "Aliases":
-        """Returns the same with one version not to be loaded, or to be."""
+        """Returns a copy in which one version is unloaded, or loaded again."""
         unloaded = set(self.unloaded) - {version} | ({version} if is_unloaded else set())
         return self.model_copy(update={"unloaded": tuple(sorted(unloaded))})
 
@@ -69,7 +68,7 @@ class Aliases(BaseModel):
 
 
 def read_aliases(folder: Path) -> Aliases:
-    """Returns the aliases of the model whose versions the folder holds; none without a file.
+    """Returns the aliases of the model in the folder; none if it has no alias file.
 
     Raises:
         OperatorError: the file cannot be read or is malformed.
@@ -89,12 +88,12 @@ def read_aliases(folder: Path) -> Aliases:
 
 
 def change_aliases(root: Path, model: str, change: Callable[[Aliases], Aliases]) -> Aliases:
-    """Changes the aliases of a model; returns what they are now.
+    """Changes the aliases of a model and returns the new ones.
 
-    Safe beside other processes that do the same; blocks while one of them does.
+    Several processes may change aliases at once: a file lock lets one at a time; the others block.
 
     Raises:
-        OperatorError: the repository cannot be written, or the file is malformed.
+        OperatorError: the repository cannot be written to, or the file is malformed.
     """
     folder = root / model
     try:
@@ -109,14 +108,15 @@ def change_aliases(root: Path, model: str, change: Callable[[Aliases], Aliases])
     return aliases
 
 
-def goes_to_canary(content: bytes, percent: float) -> bool:
-    """Returns whether an image belongs to the canary's share.
+def is_canary_image(content: bytes, percent: float) -> bool:
+    """Returns whether the canary answers for an image.
 
-    It follows from the image's bytes alone; what belongs to a share belongs to every larger one.
+    The image's bytes alone decide, so the same image always gets the same version.  An image in one
+    share is also in every larger share.
 
     Args:
         content: the encoded image.
-        percent: the share, in [0, 100].
+        percent: the canary's share, in [0, 100].
     """
     digest = hashlib.sha256(content, usedforsecurity=False).digest()
     return int.from_bytes(digest[:8]) < percent / 100 * HASHES
@@ -136,7 +136,7 @@ def _replace(file: Path, text: str) -> None:
             new.write(text)
             new.flush()
             os.fsync(new.fileno())
-        Path(name).chmod(0o644)  # mkstemp's is 0600: the server may be another user
+        Path(name).chmod(0o644)  # mkstemp makes 0600, but the server may run as another user
         Path(name).replace(file)
     except BaseException:
         Path(name).unlink(missing_ok=True)

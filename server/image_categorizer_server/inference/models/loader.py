@@ -1,4 +1,4 @@
-"""Brings one model version from disk to READY: check, export, open, warm up."""
+"""Loads a model version from disk: checks its files, exports, opens and warms it up."""
 
 import asyncio
 from collections.abc import Sequence
@@ -39,16 +39,16 @@ NVIDIA_DEVICE = Path("/dev/nvidiactl")
 
 
 class Preparing(Protocol):
-    """Makes a model's inputs; see `Preprocessor`."""
+    """Makes inputs for a model; see `Preprocessor`."""
 
     def prepare(self, content: bytes) -> Input:
-        """Returns the input for one encoded image."""
+        """Returns the input for an encoded image."""
         ...
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model version that answers."""
+    """A model version that is ready to answer."""
 
     ref: ModelRef
     categories: tuple[Category, ...]
@@ -57,8 +57,8 @@ class LoadedModel:
     preprocessor: Preparing
     runtime: Runtime
     batcher: MicroBatcher
-    localizer: Localizer | None = None
-    """None where the network cannot tell where a category is."""
+    localizer: Localizer | None
+    """None if the network cannot locate categories."""
 
 
 class Loader:
@@ -78,8 +78,8 @@ class Loader:
             decoder: shared by all models.
             inference: sizes and threads.
             models: where exports are kept.
-            fake: how the model `fake` behaves, where tests ask for it.
-            trace: where images' ways are written down.
+            fake: call times of the model `fake`; None if there is no such model.
+            trace: records what happens to each image; None records nothing.
         """
         self._decoder = decoder
         self._inference = inference
@@ -88,53 +88,36 @@ class Loader:
         self._trace = trace
 
     async def load(self, folder: Path, manifest: Manifest) -> LoadedModel:
-        """Returns the model, warm and serving.
+        """Returns the model, warmed up and with its threads running.
 
         Raises:
-            OperatorError: its files are damaged, transformers cannot load it, or its
-                warm-up fails.
+            OperatorError: its files are damaged, transformers cannot load it, or its warm-up fails.
         """
         if wrong := await asyncio.to_thread(damage, folder, manifest):
             raise OperatorError(f"Its files are damaged: {wrong}.")
+        localizer: Localizer | None = None
+        preprocessor: Preparing
+        runtime: Runtime
         if manifest.format == "fake":
-            return self._loaded_fake(manifest)
-        runtime, localizer = await self._open_runtime(folder, manifest)
-        most = self._inference.micro_batch_limit(runtime.device)
-        max_size, table = await asyncio.to_thread(warm_up, runtime, manifest, most)
-        log.info(
-            "warm", name=manifest.name, version=manifest.version, max_micro_batch_size=max_size
-        )
-        preprocessor = Preprocessor(self._decoder, manifest.input)
-        loaded = self._loaded(manifest, preprocessor, runtime, max_size, table)
-        loaded.localizer = localizer
-        return loaded
+            if self._fake is None:
+                raise OperatorError("CATEGORIZER_TEST__FAKE_MODEL is not set.")
+            runtime = FakeRuntime(self._fake)
+            preprocessor = FakePreprocessor(self._decoder, raw=self._fake.raw)
+            size = self._inference.micro_batch_limit(runtime.device)
+            table = LatencyTable(self._fake.call_times_s(size))
+        else:
+            runtime, localizer = await self._open_runtime(folder, manifest)
+            preprocessor = Preprocessor(self._decoder, manifest.input)
+            limit = self._inference.micro_batch_limit(runtime.device)
+            size, table = await asyncio.to_thread(warm_up, runtime, manifest, limit)
+            log.info(
+                "warm", name=manifest.name, version=manifest.version, max_micro_batch_size=size
+            )
 
-    def _loaded_fake(self, manifest: Manifest) -> LoadedModel:
-        if self._fake is None:
-            raise OperatorError("CATEGORIZER_TEST__FAKE_MODEL does not ask for it.")
-        preprocessor = FakePreprocessor(self._decoder, raw=self._fake.raw)
-        size = self._inference.micro_batch_limit("cpu")
-        return self._loaded(
-            manifest,
-            preprocessor,
-            FakeRuntime(self._fake),
-            size,
-            LatencyTable(self._fake.call_times_s(size)),
-        )
-
-    def _loaded(
-        self,
-        manifest: Manifest,
-        preprocessor: Preparing,
-        runtime: Runtime,
-        max_size: int,
-        table: LatencyTable,
-    ) -> LoadedModel:
         def predict(inputs: Sequence[NDArray[np.uint8]], with_features: bool) -> Answer:
             return runtime.predict(inputs, with_features=with_features)
 
-        guard = Guard(predict, max_size)
-        batcher = MicroBatcher(guard, table, policy(self._inference, runtime), self._trace)
+        guard = Guard(predict, size)
         categories = manifest.domain_categories()
         return LoadedModel(
             ref=ModelRef(manifest.name, manifest.version, manifest.digest),
@@ -142,15 +125,17 @@ class Loader:
             indices={category.name: index for index, category in enumerate(categories)},
             preprocessor=preprocessor,
             runtime=runtime,
-            batcher=batcher,
+            batcher=MicroBatcher(guard, table, policy(self._inference, runtime), self._trace),
+            localizer=localizer,
         )
 
     async def _open_runtime(
         self, folder: Path, manifest: Manifest
     ) -> tuple[Runtime, Localizer | None]:
+        """Opens ONNX Runtime on a CPU and torch on a GPU; torch also if the export is rejected."""
         device = await asyncio.to_thread(choose_device, self._inference.device)
         if manifest.format == "onnx" and device != "cpu":
-            log.warning("ONNX Runtime serves a model on the CPU", name=manifest.name)
+            log.warning("an ONNX model runs on the CPU", name=manifest.name)
             device = "cpu"
         if device == "cpu":
             cache, timeout_s = self._models.cache_path, self._models.export_timeout_s
@@ -166,7 +151,7 @@ class Loader:
                 )
                 return runtime, localizer
             log.warning(
-                "torch serves a model in ONNX Runtime's place",
+                "torch runs a model instead of ONNX Runtime",
                 name=manifest.name,
                 reason=report.reason,
             )
@@ -176,8 +161,7 @@ class Loader:
 
 
 def policy(inference: InferenceSettings, runtime: Runtime) -> Policy:
-    """Returns how a model on this runtime is fed."""
-    bounds = Bounds(inference.max_queued, inference.max_queued_bytes, inference.lane_queued_share)
+    """Returns the policy of the micro-batcher for a model on this runtime."""
     return Policy(
         runners=runtime.runners,
         decoders=inference.decoders(runtime.device),
@@ -185,15 +169,17 @@ def policy(inference: InferenceSettings, runtime: Runtime) -> Policy:
         max_delay_s=inference.max_delay_ms / 1000,
         hold_s=inference.hold_ms / 1000,
         lane_share=inference.lane_share,
-        bounds=bounds,
+        bounds=Bounds(
+            inference.max_queued, inference.max_queued_bytes, inference.lane_queued_share
+        ),
     )
 
 
 def choose_device(wanted: str) -> str:
-    """Returns `cpu` or `cuda`; imports torch only where there may be a GPU.
+    """Returns `cpu` or `cuda`; imports torch only if there may be a GPU.
 
     Raises:
-        OperatorError: a GPU is asked for and there is none.
+        OperatorError: a GPU is required and there is none.
     """
     if wanted == "cpu" or (wanted == "auto" and not NVIDIA_DEVICE.exists()):
         return "cpu"
@@ -216,8 +202,8 @@ def open_onnx(file: Path, threads: int, runners: int, precision: Precision) -> R
 
     try:
         return OnnxRuntime(file, threads, runners, precision)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no class of their own
-        # Its text goes to clients too, so without the path that ONNX Runtime puts there.
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
+        # Clients see this message, so it omits the path that ONNX Runtime's own message contains.
         log.warning("ONNX Runtime cannot open a graph", file=str(file), error=str(error))
         raise OperatorError("ONNX Runtime cannot open its graph; the log says why.") from None
 
@@ -225,7 +211,7 @@ def open_onnx(file: Path, threads: int, runners: int, precision: Precision) -> R
 def open_torch(
     folder: Path, manifest: Manifest, device: str, decoder: Decoder, inference: InferenceSettings
 ) -> tuple[Runtime, Localizer | None]:
-    """Returns a runtime by torch, and what tells places, if the network has it; blocks."""
+    """Returns a torch runtime, and a localizer if the network has features for it; blocks."""
     from image_categorizer_server.inference.runtimes import torch
     from image_categorizer_server.inference.runtimes.network import load_network
 

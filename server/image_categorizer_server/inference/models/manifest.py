@@ -1,7 +1,7 @@
-"""The manifest of a model version: what it is made of, what it expects, what it answers.
+"""The manifest of a model version: its files, its input and its categories.
 
-`manifest.json` lies beside the files it names and is written last, so that a folder without one is
-no model.
+`manifest.json` is in the same folder as the files it names and is written last: a folder without it
+is not a model.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 
 
 class FileEntry(BaseModel):
-    """One file of the model."""
+    """Hash and size of one file of the model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,7 +42,7 @@ class CategoryEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """See the module's docstring."""
+    """The content of `manifest.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,10 +50,10 @@ class Manifest(BaseModel):
     name: str = Field(pattern=f"^{NAME.pattern}$")
     version: int = Field(ge=1)
     format: Literal["fake", "transformers", "onnx"] = "transformers"
-    """`onnx`: `model.onnx` takes bytes and answers confidences, as an export does."""
+    """`onnx`: `model.onnx` maps bytes to confidences, as an export does."""
     precision: Literal["fp32", "int8"] = "fp32"
     localization: Localization = Localization.NONE
-    """What the second output of an `onnx` version is good for; other formats' exports say it."""
+    """How the second output of an `onnx` version locates categories; NONE for other formats."""
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     files: dict[FileName, FileEntry] = Field(min_length=1)
     categories: tuple[CategoryEntry, ...] = Field(min_length=1)
@@ -71,13 +71,14 @@ def read_manifest(folder: Path) -> Manifest:
     """Returns the manifest of a model version.
 
     Raises:
-        OperatorError: it is missing or malformed.
+        OperatorError: it is missing, unreadable or malformed.
     """
     try:
-        return Manifest.model_validate_json((folder / MANIFEST_FILE).read_text())
+        # Bytes: pydantic reports text that is not UTF-8 as it reports malformed JSON.
+        return Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
     except OSError as error:
         raise OperatorError(
-            f"{folder} holds no model: {error.strerror}: {MANIFEST_FILE}."
+            f"{folder} does not contain a model: {error.strerror}: {MANIFEST_FILE}."
         ) from None
     except ValidationError as error:
         first = error.errors()[0]
@@ -88,7 +89,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def describe_file(file: Path) -> FileEntry:
-    """Returns size and hash of a file; reads all of it."""
+    """Returns the hash and the size of a file; reads the whole file."""
     with file.open("rb") as content:
         return FileEntry(
             sha256=hashlib.file_digest(content, "sha256").hexdigest(), bytes=file.stat().st_size
@@ -96,19 +97,19 @@ def describe_file(file: Path) -> FileEntry:
 
 
 def digest_of(files: Mapping[str, FileEntry]) -> str:
-    """Returns `sha256:` and the hash over names and hashes of all files."""
+    """Returns `sha256:` and the hash of the names and hashes of all files."""
     lines = "".join(f"{files[name].sha256}  {name}\n" for name in sorted(files))
     return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
 
 
 def damage(folder: Path, manifest: Manifest) -> str:
-    """Returns what is wrong with the model's files, or nothing; reads all of them."""
+    """Returns a sentence on what is wrong with the files, empty if nothing; reads all of them."""
     for name, entry in manifest.files.items():
         file = folder / name
         if not file.is_file():
             return f"{name} is missing"
         if describe_file(file) != entry:
-            return f"{name} is not what the manifest says"
+            return f"{name} does not match the manifest"
     if digest_of(manifest.files) != manifest.digest:
-        return "the digest does not follow from the files"
+        return "the digest does not match the files"
     return ""

@@ -1,181 +1,309 @@
-"""The models that this server answers with: finds, loads, warms, watches the repository, lets go.
+"""The models of this server: finds, loads, warms up, reloads and unloads them.
 
-LOADING ─▶ READY ─▶ UNLOADED, or removed from disk: drained first
-    └────▶ FAILED   until its manifest changes, or it is asked for again
+LOADING ─▶ READY ─▶ UNLOADED, or removed from disk; requests in flight finish first
+    └────▶ FAILED   until its manifest changes, or `load` is called
 
-Aliases and what is unloaded are the repository's to say, so that all servers agree.  Models are
-loaded one after the other, while those that are READY answer.
+The repository holds the aliases and the list of unloaded versions, so all servers agree.  Models
+load one after the other, while READY ones answer.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
-from image_categorizer_server.domain.model import ModelState, ModelStatus
-from image_categorizer_server.errors import DependencyDown, ModelFailed, ModelInUse, OperatorError
-from image_categorizer_server.inference.models.aliases import Aliases
+from image_categorizer_server.domain.classification import ModelRef
+from image_categorizer_server.domain.model import Localization, ModelState, ModelStatus
+from image_categorizer_server.errors import (
+    DependencyDown,
+    ModelFailed,
+    ModelInUse,
+    ModelLoading,
+    ModelNotFound,
+    OperatorError,
+)
+from image_categorizer_server.inference.models.aliases import CANARY, Aliases
 from image_categorizer_server.inference.models.loader import LoadedModel, Loader
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
-from image_categorizer_server.inference.models.serving import Serving
-from image_categorizer_server.inference.models.versions import Entry, Key, Versions, not_found
+from image_categorizer_server.inference.models.routing import Routing
+from image_categorizer_server.inference.models.version import ModelVersion, Serving
+from image_categorizer_server.tasks import TaskOwner
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
+Key = tuple[str, int]
+"""Name and version number."""
 
 
 class Registry:
-    """Brings versions to READY and away again; `versions` answers what is asked about them."""
+    """Every version of every model, and which of them answers a request."""
 
     def __init__(
         self, repository: Repository, loader: Loader, default: str, scan_interval_s: float
     ) -> None:
+        """Starts without models; see `load_all`.
+
+        Args:
+            repository: holds the models.
+            loader: loads them.
+            default: the model that answers requests without a model.
+            scan_interval_s: seconds between two looks into the repository; also the retry delay for
+                callers of a model that is LOADING.
+        """
         self._repository = repository
         self._loader = loader
+        self._default = default
         self._scan_interval_s = scan_interval_s
-        self.versions = Versions(default, scan_interval_s)
-        self.get, self.using = self.versions.get, self.versions.using
-        self.status, self.statuses = self.versions.status, self.versions.statuses
+        self._versions: dict[Key, ModelVersion] = {}
+        self._routing = Routing()
         self._malformed: dict[Key, tuple[int, str]] = {}
+        """Stamp and error of manifests that cannot be used."""
         self._refreshing, self._loading = asyncio.Lock(), asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskOwner()
+
+    # Which version answers.
 
     @property
     def default(self) -> str:
-        """The model that answers a request which names none."""
-        return self.versions.default
+        """The model that answers requests without a model."""
+        return self._default
 
     @property
     def is_ready(self) -> bool:
         """Whether the default model answers."""
-        return self.versions.answers(self.default)
+        return self.answers(self._default)
 
-    async def load_all(self) -> None:
-        """Loads every model found.
+    def answers(self, name: str) -> bool:
+        """Returns whether the model answers requests without a version."""
+        return self._routing.main_version(name) is not None
+
+    def names(self) -> set[str]:
+        """Returns the names of all models."""
+        return {name for name, _ in self._versions}
+
+    def longest_busy_s(self) -> float:
+        """Returns for how many seconds the slowest model call, or decode, has been running."""
+        serving = (version.serving for version in self._versions.values())
+        busy_s = (used.model.batcher.longest_busy_s() for used in serving if used)
+        return max(busy_s, default=0.0)
+
+    def using(
+        self, name: str, version: int | str | None, content: bytes = b""
+    ) -> AbstractContextManager[LoadedModel]:
+        """Enters a block with the model that answers, and keeps it running; see `get`."""
+        return self._serving(name, version, content).used()
+
+    def get(self, name: str, version: int | str | None, content: bytes = b"") -> LoadedModel:
+        """Returns the model that answers.  It may stop as soon as the caller awaits; see `using`.
+
+        Args:
+            name: the model; empty for the default.
+            version: a number or an alias; None for `stable` and `canary`, or the newest READY one.
+            content: the encoded image, which decides whether the canary answers.
 
         Raises:
-            OperatorError: one of them cannot be loaded or warmed, or the default is not
-                among them.
+            ModelNotFound: there is no such model or version, or it could not be loaded.
+            ModelLoading: the model is being loaded.
         """
-        await self.refresh()
-        malformed = [reason for _, reason in self._malformed.values()]
-        for reason in (*malformed, *self.versions.unread.values()):
-            raise OperatorError(reason)
-        entries = list(self.versions.entries.values())
-        await asyncio.gather(*(entry.loading for entry in entries if entry.loading))
-        for entry in entries:
-            if entry.state is ModelState.FAILED:
-                name, version = entry.manifest.name, entry.manifest.version
-                raise OperatorError(
-                    f"The model {name} version {version} cannot serve: {entry.message} "
-                    "Take it away with "
-                    f"`image-categorizer models remove {name} --version {version}`."
-                )
-        if not self.versions.of(self.default):
+        return self._serving(name, version, content).model
+
+    def _serving(self, name: str, version: int | str | None, content: bytes) -> Serving:
+        name = name or self._default
+        number = self._routing.version_for(name, version, content)
+        found = self._versions.get((name, number)) if number else None
+        if found and found.serving:
+            return found.serving
+        candidates = [found] if found else self._of(name) if version is None else []
+        if any(candidate.state is ModelState.LOADING for candidate in candidates):
+            raise ModelLoading(
+                f"the model '{name}' is being loaded", retry_after_s=self._scan_interval_s
+            )
+        if found:
+            raise ModelNotFound(
+                f"version {number} of model '{name}' does not answer: it is {found.state.value}"
+            )
+        raise _not_found(name, version)
+
+    def _of(self, name: str) -> list[ModelVersion]:
+        return [version for (n, _), version in self._versions.items() if n == name]
+
+    def statuses(self) -> list[ModelStatus]:
+        """Returns all versions, by name and number."""
+        return [self._status(self._versions[key]) for key in sorted(self._versions)]
+
+    def status(self, name: str, version: int | str | None) -> ModelStatus:
+        """Returns one version.
+
+        Args:
+            name: the model.
+            version: a number or an alias; None for the one that answers, or the newest if none
+                does.
+
+        Raises:
+            ModelNotFound: there is no such model or version.
+        """
+        if version is None:
+            numbers = (found.number for found in self._of(name))
+            number = self._routing.main_version(name) or max(numbers, default=None)
+        else:
+            number = self._routing.version_for(name, version, b"")
+        if number is None or (name, number) not in self._versions:
+            raise _not_found(name, version)
+        return self._status(self._versions[name, number])
+
+    def _status(self, version: ModelVersion) -> ModelStatus:
+        name, number, manifest = version.name, version.number, version.manifest
+        runtime = version.serving.model.runtime if version.serving else None
+        localizer = version.serving.model.localizer if version.serving else None
+        aliases = self._routing.in_force(name)
+        names = aliases.pointing_to(number)
+        return ModelStatus(
+            ref=ModelRef(name, number, manifest.digest),
+            state=version.state,
+            state_message=version.message,
+            is_default=name == self._default and self._routing.main_version(name) == number,
+            categories=manifest.domain_categories(),
+            input_width_px=manifest.input.width_px,
+            input_height_px=manifest.input.height_px,
+            activation=manifest.activation,
+            runtime=runtime.name if runtime else "",
+            device=runtime.device if runtime else "",
+            licence=manifest.licence,
+            origin=manifest.origin,
+            aliases=names,
+            canary_percent=aliases.canary_percent if CANARY in names else 0.0,
+            precision=runtime.precision if runtime else "",
+            localization=localizer.localization if localizer else Localization.NONE,
+        )
+
+    # Starting, watching, stopping.
+
+    async def load_all(self) -> None:
+        """Loads every model in the repository.
+
+        Raises:
+            OperatorError: the repository cannot be read, a model cannot be loaded or warmed up, or
+                the default model is missing.
+        """
+        try:
+            await self._refresh()
+        except OSError as error:
             raise OperatorError(
-                f"The default model {self.default} is not in the repository; "
+                f"Cannot read the model repository: {error.strerror}: {error.filename}."
+            ) from None
+        malformed = [reason for _, reason in self._malformed.values()]
+        for reason in (*malformed, *self._routing.unreadable.values()):
+            raise OperatorError(reason)
+        versions = list(self._versions.values())
+        await asyncio.gather(*(version.loading for version in versions if version.loading))
+        for version in versions:
+            if version.state is ModelState.FAILED:
+                raise OperatorError(
+                    f"The model {version.name} version {version.number} cannot serve: "
+                    f"{version.message} Remove it with "
+                    f"`image-categorizer models remove {version.name} --version {version.number}`."
+                )
+        if not self._of(self._default):
+            raise OperatorError(
+                f"The default model {self._default} is not in the repository; "
                 "add it with `image-categorizer models add`, or change CATEGORIZER_MODELS__DEFAULT."
             )
         if not self.is_ready:
             raise OperatorError(
-                f"The version of the default model {self.default} that is to answer is not in the "
-                "repository, or unloaded; name another with "
-                f"`image-categorizer models alias {self.default} stable VERSION`."
+                f"The default model {self._default} cannot answer: its `stable` version is not in "
+                "the repository, or unloaded. Choose another version with "
+                f"`image-categorizer models alias {self._default} stable VERSION`."
             )
 
     async def watch(self) -> None:
-        """Takes up what appears on disk and lets go of what disappears, until cancelled."""
+        """Follows changes of the repository and reloads broken models, until cancelled.
+
+        Whatever a file in the repository does, the watch goes on: the error is logged, and the
+        models stay as they are until the next look.
+        """
+        logged = ""
         while True:
             await asyncio.sleep(self._scan_interval_s)
             try:
-                await self.refresh()
-            except OSError as error:
-                log.warning("the model repository cannot be read", error=str(error))
-            for (name, version), entry in list(self.versions.entries.items()):
-                if entry.serving and entry.serving.model.batcher.is_broken:
-                    self.reload(name, version)
+                await self._refresh()
+            except Exception as error:
+                if str(error) != logged:
+                    log.warning("the model repository cannot be read", exc_info=error)
+                logged = str(error)
+            else:
+                logged = ""
+            for version in list(self._versions.values()):
+                if version.serving and version.serving.model.batcher.is_broken:
+                    self.reload(version.name, version.number)
 
     async def close(self) -> None:
         """Waits for requests in flight and stops every model."""
-        for entry in self.versions.entries.values():
-            self._release(entry)
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        for version in self._versions.values():
+            self._release(version)
+        await self._tasks.wait()
+
+    # Orders.
 
     async def load(self, name: str, version: int | None) -> ModelStatus:
-        """Loads one version, None for the newest; returns when it answers.
+        """Loads one version, None for the newest; returns once it is READY.
 
-        A caller who leaves does not end the loading.
+        A caller who is cancelled does not stop the load.
 
         Raises:
-            ModelNotFound: the repository does not hold it.
-            ModelFailed: it cannot be loaded.
-            DependencyDown: the repository cannot be written.
+            ModelNotFound: the repository does not hold the version.
+            ModelFailed: the version cannot be loaded.
+            DependencyDown: the repository cannot be read or written.
         """
         await self.refresh()
-        held = [v for n, v in (*self.versions.entries, *self._malformed) if n == name]
+        held = [v for n, v in (*self._versions, *self._malformed) if n == name]
         number = max(held, default=0) if version is None else version
         if (name, number) in self._malformed:
             raise ModelFailed(f"the manifest of version {number} of model '{name}' is malformed")
         if number not in held:
-            raise not_found(name, version)
-        entry = self.versions.entries[name, number]
-        if entry.state is ModelState.UNLOADED:
+            raise _not_found(name, version)
+        found = self._versions[name, number]
+        if found.state is ModelState.UNLOADED:
             await self._write(name, lambda: self._repository.mark_unloaded(name, number, False))
-        if entry.state in (ModelState.FAILED, ModelState.UNLOADED):
-            self._start_loading(entry)
-        if entry.loading:
-            await asyncio.wait([entry.loading])
-        if entry.serving is None:
-            raise ModelFailed(entry.message or f"the model '{name}' was let go of meanwhile")
+        if found.state in (ModelState.FAILED, ModelState.UNLOADED):
+            self._start_loading(found)
+        if found.loading:
+            await asyncio.wait([found.loading])
+        if found.serving is None:
+            raise ModelFailed(found.message or f"the model '{name}' was unloaded meanwhile")
         return self.status(name, number)
 
     async def unload(self, name: str, version: int | str) -> ModelStatus:
-        """Lets go of one version; returns when its requests are answered and its memory is free.
+        """Unloads one version; returns once its requests are answered and its memory is free.
 
         Raises:
-            ModelNotFound: there is none.
-            ModelInUse: an alias points to it, or it is all that the default model has.
-            DependencyDown: the repository cannot be written.
+            ModelNotFound: there is no such version.
+            ModelInUse: an alias points to it, or the default model has no other READY version.
+            DependencyDown: the repository cannot be read or written.
         """
         await self.refresh()
         number = self.status(name, version).ref.version
-        entry = self.versions.entries[name, number]
-        if used := self._use_of(entry):
-            raise ModelInUse(used)
+        found = self._versions[name, number]
+        if use := self._use_of(found):
+            raise ModelInUse(use)
         await self._write(name, lambda: self._repository.mark_unloaded(name, number, True))
-        ending = self._release(entry, ModelState.UNLOADED)
+        ending = self._release(found, ModelState.UNLOADED)
         status = self.status(name, number)
         if ending:
-            await asyncio.wait([ending])
+            await asyncio.shield(ending)
         return status
-
-    def _use_of(self, entry: Entry) -> str:
-        """Returns who relies on the version, in a sentence; empty where nobody does."""
-        name, number = entry.manifest.name, entry.manifest.version
-        if aliases := self.versions.pointing_to(name, number):
-            return f"the alias '{aliases[0]}' points to version {number}; move it first"
-        others = (other.serving for other in self.versions.of(name) if other is not entry)
-        if name == self.default and not any(others):
-            return f"version {number} is all that the default model '{name}' has"
-        return ""
-
-    def reload(self, name: str, version: int) -> None:
-        """Lets go of a version that answers and loads it anew; must be called on the event loop."""
-        entry = self.versions.entries.get((name, version))
-        if entry and entry.serving:
-            self._release(entry)
-            self._start_loading(entry)
 
     async def set_alias(
         self, name: str, alias: str, version: int | None, canary_percent: float
     ) -> ModelStatus:
-        """Points an alias to a version, or takes it away.
+        """Points an alias to a version, or removes it.
 
-        Returns the version; where the alias was taken away the one that answers without a version.
+        Returns:
+            The version; without `version` the one that answers requests without a version.
 
         Raises:
             ModelNotFound: there is no such model or version.
-            ModelFailed: the version does not answer.
-            DependencyDown: the repository cannot be written.
+            ModelFailed: the version is not READY.
+            DependencyDown: the repository cannot be read or written.
         """
         await self.refresh()
         status = self.status(name, version)
@@ -188,51 +316,78 @@ class Registry:
         )
         return self.status(name, version)
 
+    def reload(self, name: str, version: int) -> None:
+        """Releases a READY version and loads it again; call it on the event loop."""
+        found = self._versions.get((name, version))
+        if found and found.serving:
+            self._release(found)
+            self._start_loading(found)
+
+    async def refresh(self) -> None:
+        """Looks into the repository once, and starts to load what is new.
+
+        Raises:
+            DependencyDown: the repository cannot be read.
+        """
+        try:
+            await self._refresh()
+        except OSError as error:
+            log.warning("the model repository cannot be read", error=str(error))
+            raise DependencyDown("the model repository cannot be read") from None
+
+    def _use_of(self, version: ModelVersion) -> str:
+        """Returns a sentence on what needs the version; empty if nothing does."""
+        name, number = version.name, version.number
+        if aliases := self._routing.pointing_to(name, number):
+            return f"the alias '{aliases[0]}' points to version {number}; move it first"
+        others = (other.serving for other in self._of(name) if other is not version)
+        if name == self._default and not any(others):
+            return f"version {number} is all that the default model '{name}' has"
+        return ""
+
     async def _write(self, name: str, change: Callable[[], Aliases]) -> None:
         async with self._refreshing:
             try:
-                self.versions.wanted[name] = await asyncio.to_thread(change)
+                aliases = await asyncio.to_thread(change)
             except OperatorError as error:
                 log.warning("the aliases cannot be changed", name=name, error=str(error))
                 raise DependencyDown("the model repository cannot be written to") from None
-            self.versions.reroute()
+            self._routing.replace(name, aliases)
+            self._update_routing()
 
-    async def refresh(self) -> None:
-        """Looks through the repository once; what it begins to load goes on loading.
+    # Following the repository.
 
-        Raises:
-            OSError: the repository cannot be read.
-        """
+    async def _refresh(self) -> None:
         async with self._refreshing:
             found, aliases = await asyncio.to_thread(
                 lambda: (self._repository.scan(), self._repository.aliases())
             )
-            self.versions.follow(aliases)
+            self._routing.read(aliases)
             self._follow({(f.name, f.version): f for f in found})
-            self.versions.reroute()
+            self._update_routing()
 
     def _follow(self, found: dict[Key, Found]) -> None:
-        entries = self.versions.entries
+        versions = self._versions
         for key, new in found.items():
-            if key in entries and entries[key].found.stamp != new.stamp:
-                self._let_go(key)
-            if key not in entries and self._malformed.get(key, (0, ""))[0] != new.stamp:
-                self._take_up(key, new)
+            if key in versions and versions[key].found.stamp != new.stamp:
+                self._release(versions.pop(key))
+            if key not in versions and self._malformed.get(key, (0, ""))[0] != new.stamp:
+                self._add(key, new)
         for key in [key for key in self._malformed if key not in found]:
             del self._malformed[key]
-        for key in [key for key in entries if key not in found]:
-            successors = [entries.get(other) for other in found if other[0] == key[0]]
-            # What is removed in favour of another answers until that one does.
-            if not any(entry and entry.state is ModelState.LOADING for entry in successors):
-                self._let_go(key)
-        for (name, version), entry in entries.items():
-            is_wanted = version not in self.versions.wanted_of(name).unloaded
-            if is_wanted and entry.state is ModelState.UNLOADED:
-                self._start_loading(entry)
-            elif not (is_wanted or entry.state is ModelState.UNLOADED or self._use_of(entry)):
-                self._release(entry, ModelState.UNLOADED)
+        for key in [key for key in versions if key not in found]:
+            successors = [versions.get(other) for other in found if other[0] == key[0]]
+            # A removed version answers until its successor does.
+            if not any(other and other.state is ModelState.LOADING for other in successors):
+                self._release(versions.pop(key))
+        for (name, number), version in versions.items():
+            is_wanted = number not in self._routing.wanted(name).unloaded
+            if is_wanted and version.state is ModelState.UNLOADED:
+                self._start_loading(version)
+            elif not (is_wanted or version.state is ModelState.UNLOADED or self._use_of(version)):
+                self._release(version, ModelState.UNLOADED)
 
-    def _take_up(self, key: Key, found: Found) -> None:
+    def _add(self, key: Key, found: Found) -> None:
         try:
             manifest = manifest_of(found)
         except OperatorError as error:
@@ -240,60 +395,60 @@ class Registry:
             log.warning("a model has no usable manifest", reason=str(error), **_names(found))
             return
         self._malformed.pop(key, None)
-        self.versions.entries[key] = Entry(found, manifest)
-        if key[1] in self.versions.wanted_of(key[0]).unloaded:
-            self.versions.entries[key].state = ModelState.UNLOADED
+        version = self._versions[key] = ModelVersion(found, manifest)
+        if version.number in self._routing.wanted(version.name).unloaded:
+            version.state = ModelState.UNLOADED
         else:
-            self._start_loading(self.versions.entries[key])
+            self._start_loading(version)
 
-    def _let_go(self, key: Key) -> None:
-        self._release(self.versions.entries.pop(key))
+    def _start_loading(self, version: ModelVersion) -> None:
+        version.state, version.message = ModelState.LOADING, ""
+        version.loading = self._tasks.start(self._load(version), "model load")
 
-    def _start_loading(self, entry: Entry) -> None:
-        entry.state, entry.message = ModelState.LOADING, ""
-        entry.loading = self._run(self._load(entry))
-
-    async def _load(self, entry: Entry) -> None:
-        names = _names(entry.found)
+    async def _load(self, version: ModelVersion) -> None:
+        names = _names(version.found)
         async with self._loading:
-            log.info("loading a model", digest=entry.manifest.digest, **names)
+            log.info("loading a model", digest=version.manifest.digest, **names)
             try:
-                model = await self._loader.load(entry.found.folder, entry.manifest)
+                model = await self._loader.load(version.found.folder, version.manifest)
             except OperatorError as error:
-                entry.state, entry.message = ModelState.FAILED, str(error)
+                version.state, version.message = ModelState.FAILED, str(error)
                 log.warning("a model cannot be loaded", reason=str(error), **names)
             except Exception:
-                entry.state, entry.message = ModelState.FAILED, "The server's log says why."
+                version.state, version.message = ModelState.FAILED, "The server's log says why."
                 log.exception("a bug while a model was loaded", **names)
             else:
-                self._serve(entry, model)
-        self.versions.reroute()
-
-    @staticmethod
-    def _serve(entry: Entry, model: LoadedModel) -> None:
-        entry.serving, entry.state = Serving(model), ModelState.READY
-        runtime = model.runtime
-        names = _names(entry.found)
-        log.info("a model is ready", runtime=runtime.name, device=runtime.device, **names)
+                version.serving, version.state = Serving(model), ModelState.READY
+                runtime = model.runtime
+                log.info("a model is ready", runtime=runtime.name, device=runtime.device, **names)
+        self._update_routing()
 
     def _release(
-        self, entry: Entry, state: ModelState = ModelState.LOADING
+        self, version: ModelVersion, state: ModelState = ModelState.LOADING
     ) -> asyncio.Task[None] | None:
-        """Ends what the entry does; returns what ends when its last request is answered."""
-        log.info("letting go of a model", **_names(entry.found))
-        if entry.loading:
-            entry.loading.cancel()
-        serving, entry.serving, entry.loading = entry.serving, None, None
-        entry.state, entry.message = state, ""
-        self.versions.reroute()
-        return self._run(serving.end()) if serving else None
+        """Stops a version; returns a task that ends once its last request is answered."""
+        log.info("releasing a model", **_names(version.found))
+        if version.loading:
+            version.loading.cancel()
+        serving, version.serving, version.loading = version.serving, None, None
+        version.state, version.message = state, ""
+        self._update_routing()
+        return self._tasks.start(serving.end(), "model release") if serving else None
 
-    def _run(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    def _update_routing(self) -> None:
+        ready: dict[str, set[int]] = defaultdict(set)
+        for (name, number), version in self._versions.items():
+            ready[name] |= {number} if version.serving else set()
+        self._routing.update(ready)
 
 
 def _names(found: Found) -> dict[str, str | int]:
     return {"name": found.name, "version": found.version}
+
+
+def _not_found(name: str, version: int | str | None) -> ModelNotFound:
+    if version is None:
+        return ModelNotFound(f"there is no model '{name}'")
+    if isinstance(version, int):
+        return ModelNotFound(f"there is no version {version} of model '{name}'")
+    return ModelNotFound(f"the model '{name}' has no alias '{version}'")

@@ -1,7 +1,7 @@
-"""The model repository on disk: `<root>/<name>/<version>/`, never changed once there.
+"""The model repository on disk: `<root>/<name>/<version>/`.
 
-A version appears by one rename and disappears by one, so that a running server never sees half of
-it.
+A version never changes.  It appears by one rename and disappears by one rename, so a running server
+never sees half of it.
 """
 
 import os
@@ -38,21 +38,30 @@ class Found:
     version: int
     folder: Path
     is_packaged: bool
-    """Ships with the program and cannot be removed."""
+    """Whether it ships with the program; such a version cannot be removed."""
     stamp: int
-    """Changes when the manifest does; nanoseconds."""
+    """Modification time of the manifest in nanoseconds; a change means another manifest."""
 
 
 class Repository:
-    """The folder that `MODEL_PATH` names, and the models that ship with the program."""
+    """The folder `MODEL_PATH`, and the models that ship with the program."""
 
     def __init__(self, root: Path, also: Sequence[Path] = ()) -> None:
-        """Looks into `root`, and into folders that ship with the program."""
+        """Configures the repository.
+
+        Args:
+            root: the folder that models are added to.
+            also: more folders of models that ship with the program.
+        """
         self._root = root
         self._shipped = (PACKAGED, *also)
 
     def scan(self) -> list[Found]:
-        """Returns all versions by name and number; a folder without a manifest is none."""
+        """Returns all versions, by name and number; skips folders without a manifest.
+
+        Raises:
+            OSError: a folder cannot be read.
+        """
         found = {
             (f.name, f.version): f
             for root in (*self._shipped, self._root)
@@ -61,12 +70,16 @@ class Repository:
         return [found[key] for key in sorted(found)]
 
     def latest(self, name: str) -> int:
-        """Returns the highest version number of the name, 0 where there is none."""
+        """Returns the highest version number of a model; 0 if there is none."""
         return max((f.version for f in self.scan() if f.name == name), default=0)
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:
-        """Yields an empty folder, to fill and hand to `publish`; removed afterwards."""
+        """Yields an empty folder to fill and pass to `publish`; removes what is left of it.
+
+        Raises:
+            OperatorError: the repository cannot be written to.
+        """
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f"{HIDDEN}incoming-", dir=self._root))
@@ -80,35 +93,39 @@ class Repository:
             shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, folder: Path, manifest: Manifest) -> Path:
-        """Makes a filled folder a version, at once and whole.
+        """Moves a filled folder into the repository with one rename; returns its new place.
 
         Raises:
-            OperatorError: the version exists.
+            OperatorError: the version already exists.
         """
         target = self._root / manifest.name / str(manifest.version)
         target.parent.mkdir(exist_ok=True)
-        folder.chmod(0o755)  # mkdtemp's is 0700: the server may be another user
+        folder.chmod(0o755)  # mkdtemp makes 0700, but the server may run as another user
         try:
             folder.rename(target)
         except OSError:
             raise OperatorError(
-                f"{manifest.name} has a version {manifest.version} already."
+                f"{manifest.name} already has a version {manifest.version}."
             ) from None
         return target
 
     def remove(self, name: str, version: int | None) -> list[int]:
-        """Removes one version, or all of the name; returns which.
+        """Removes one version, or all versions of a model; returns their numbers.
+
+        Args:
+            name: the model.
+            version: None for all.
 
         Raises:
-            OperatorError: there is none, it ships with the program, or an alias points to
-                the one version.
+            OperatorError: there is no such model or version, it ships with the program, or an alias
+                points to the one version.
         """
         matching = [f for f in self.scan() if f.name == name and version in (None, f.version)]
         removable = [f for f in matching if not f.is_packaged]
         if not matching:
             wanted = name if version is None else f"{name} version {version}"
             raise OperatorError(
-                f"There is no model {wanted}; `image-categorizer models list` shows all."
+                f"There is no model {wanted}; `image-categorizer models list` shows all models."
             )
         if not removable:
             raise OperatorError(f"The model {name} ships with the program and cannot be removed.")
@@ -123,11 +140,11 @@ class Repository:
             (folder / ALIASES_FILE).unlink(missing_ok=True)
             folder.rmdir()
         elif version in read_aliases(folder).unloaded:
-            self.mark_unloaded(name, version, False)  # a later version may get its number
+            self.mark_unloaded(name, version, False)  # a later version may reuse the number
         return [found.version for found in removable]
 
     def aliases(self) -> dict[str, Aliases | OperatorError]:
-        """Returns the aliases of every model that has any, or why they cannot be read."""
+        """Returns the aliases of every model with an alias file, or the error from reading it."""
         read: dict[str, Aliases | OperatorError] = {}
         for file in self._root.glob(f"*/{ALIASES_FILE}"):
             if NAME.fullmatch(name := file.parent.name):
@@ -141,27 +158,27 @@ class Repository:
         """Returns the aliases of one version.
 
         Raises:
-            OperatorError: they cannot be read.
+            OperatorError: the alias file cannot be read.
         """
         return read_aliases(self._root / name).pointing_to(version)
 
     def change_alias(
         self, name: str, alias: str, version: int | None, canary_percent: float
     ) -> Aliases:
-        """Points an alias to a version, or takes it away; returns all aliases of the model.
+        """Points an alias to a version, or removes it; returns all aliases of the model.
 
         Raises:
-            OperatorError: as `aliases.change_aliases` says.
+            OperatorError: the repository cannot be written to, or the alias file is malformed.
         """
         return change_aliases(
             self._root, name, lambda aliases: aliases.with_alias(alias, version, canary_percent)
         )
 
     def mark_unloaded(self, name: str, version: int, is_unloaded: bool) -> Aliases:
-        """Notes that a version is not to be loaded, or is to be; returns the model's aliases.
+        """Records that a version must not be loaded, or may be again; returns the aliases.
 
         Raises:
-            OperatorError: as `aliases.change_aliases` says.
+            OperatorError: the repository cannot be written to, or the alias file is malformed.
         """
         return change_aliases(
             self._root, name, lambda aliases: aliases.with_unloaded(version, is_unloaded)
@@ -170,7 +187,7 @@ class Repository:
     def _refuse_aliased(self, name: str, version: int) -> None:
         if names := self.aliases_of(name, version):
             raise OperatorError(
-                f"The alias {names[0]} points to {name} version {version}; point it elsewhere with "
+                f"The alias {names[0]} points to {name} version {version}; move it with "
                 f"`image-categorizer models alias {name} {names[0]} VERSION`."
             )
 
@@ -191,7 +208,7 @@ def manifest_of(found: Found) -> Manifest:
     """Returns the manifest of a version.
 
     Raises:
-        OperatorError: it is malformed, or names another model than its folder.
+        OperatorError: it is malformed, or names another model or version than its folder.
     """
     manifest = read_manifest(found.folder)
     if (manifest.name, manifest.version) != (found.name, found.version):

@@ -1,4 +1,4 @@
-"""Identifiers and broader categories: ImageNet's ship with us, others from a file."""
+"""Taxonomies: identifiers and ancestors of categories, from a file or the packaged ImageNet one."""
 
 import json
 from collections import Counter
@@ -12,21 +12,21 @@ from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.manifest import CategoryEntry
 
 IMAGENET_FILE = "imagenet1k.json"
-# Hugging Face cards spell a few synsets their own way.
-LEAST_SHARE_ALIKE = 0.95
+# The names are ImageNet's if so many are equal: Hugging Face spells a few synsets differently.
+MIN_EQUAL_SHARE = 0.95
 ENTRIES = TypeAdapter(list[CategoryEntry])
 
 
 def with_taxonomy(names: Sequence[str], file: Path | None) -> tuple[CategoryEntry, ...]:
-    """Returns the categories, in order and with unique names.
+    """Returns the categories in order, with unique names.
 
     Args:
         names: the network's categories, in the order of its outputs.
-        file: a JSON list of `{"name", "id", "ancestors"}` that holds every name; None asks whether
-            the names are ImageNet's thousand, which need no file.
+        file: a JSON list of `{"name", "id", "ancestors"}` with every name; None for the packaged
+            ImageNet taxonomy, if the names are those of ImageNet, or else for no taxonomy.
 
     Raises:
-        OperatorError: the file is malformed or misses a category.
+        OperatorError: the file cannot be read, is malformed or lacks a category.
     """
     entries = _from_file(names, file) if file else _as_imagenet(names)
     taken = Counter(entry.name for entry in entries)
@@ -46,12 +46,12 @@ def _from_file(names: Sequence[str], file: Path) -> list[CategoryEntry]:
     except ValidationError as error:
         first = error.errors()[0]
         raise OperatorError(
-            f"{file} is no taxonomy: {'.'.join(map(str, first['loc']))}: {first['msg']}."
+            f"{file} is not a taxonomy: {'.'.join(map(str, first['loc']))}: {first['msg']}."
         ) from None
     missing = [name for name in names if name not in known]
     if missing:
         raise OperatorError(
-            f"{file} misses {len(missing)} of the model's categories, such as '{missing[0]}'."
+            f"{file} lacks {len(missing)} of the model's categories, such as '{missing[0]}'."
         )
     return [known[name] for name in names]
 
@@ -63,9 +63,9 @@ def _as_imagenet(names: Sequence[str]) -> list[CategoryEntry]:
         .read_text()
     )
     imagenet = ENTRIES.validate_python(json.loads(table))
-    background = len(names) == len(imagenet) + 1  # TensorFlow's networks have one more in front
+    background = len(names) == len(imagenet) + 1  # networks from TensorFlow have one more in front
     rows = [CategoryEntry(name=names[0]), *imagenet] if background else imagenet
-    alike = sum(name == row.name for name, row in zip(names, rows, strict=False))
-    if len(names) != len(rows) or alike < LEAST_SHARE_ALIKE * len(rows):
+    equal = sum(name == row.name for name, row in zip(names, rows, strict=False))
+    if len(names) != len(rows) or equal < MIN_EQUAL_SHARE * len(rows):
         return [CategoryEntry(name=name) for name in names]
     return [row.model_copy(update={"name": name}) for name, row in zip(names, rows, strict=True)]

@@ -1,4 +1,4 @@
-"""Warms a model up with every micro-batch size, and finds the size that serves most."""
+"""Warms up a model with every micro-batch size, and finds the size with the highest throughput."""
 
 import math
 import time
@@ -14,37 +14,37 @@ from image_categorizer_server.inference.models.manifest import Manifest
 from image_categorizer_server.inference.runtimes import Runtime
 
 MEASURE_S = 0.05
-FEWEST_ROUNDS = 3
-# Of sizes whose rates differ by less, the largest: it also costs fewer calls and wake-ups.
-AS_GOOD = 0.98
+MIN_ROUNDS = 3
+# Sizes that reach this share of the best rate count as equal; the largest wins: it needs the
+# fewest calls and wake-ups.
+EQUAL_RATE = 0.98
 ROUNDING = 1e-3
 
 
-def warm_up(runtime: Runtime, manifest: Manifest, max_batch_size: int) -> tuple[int, LatencyTable]:
-    """Calls the runtime with every micro-batch size; returns the best one and how long calls take.
+def warm_up(runtime: Runtime, manifest: Manifest, max_size: int) -> tuple[int, LatencyTable]:
+    """Calls the runtime with every micro-batch size; returns the best size and the call times.
 
-    The best has the highest rate: on a GPU the largest, on a CPU often a small one, whose
-    activations stay in the caches.
+    The best size has the highest rate.  On a GPU that is the largest; on a CPU often a small one,
+    whose activations stay in the caches.
 
     Raises:
-        OperatorError: a call fails, or answers what no classifier of this manifest would.
+        OperatorError: a call fails, or its answer does not fit the manifest.
     """
     samples = sample_inputs(manifest.input)
-    batches = {
-        size: [samples[i % len(samples)] for i in range(size)]
-        for size in range(1, max_batch_size + 1)
+    micro_batches = {
+        size: [samples[i % len(samples)] for i in range(size)] for size in range(1, max_size + 1)
     }
-    for inputs in batches.values():
+    for inputs in micro_batches.values():
         _check_answer(runtime, manifest, inputs)
-    timed = {size: inputs for size, inputs in batches.items() if _is_timed(size)}
+    timed = {size: inputs for size, inputs in micro_batches.items() if _is_timed(size)}
     calls_s = _fastest_calls_s(runtime, timed)
     best = max(size / call_s for size, call_s in calls_s.items())
-    good = [size for size, call_s in calls_s.items() if size / call_s >= best * AS_GOOD]
+    good = [size for size, call_s in calls_s.items() if size / call_s >= best * EQUAL_RATE]
     return max(good), LatencyTable(calls_s)
 
 
 def _is_timed(size: int) -> bool:
-    """Whether it is a power of two, or half-way between two: 1, 2, 3, 4, 6, 8, 12 and so on."""
+    """Whether a size is a power of two or half-way between two: 1, 2, 3, 4, 6, 8, 12 and so on."""
     return size // (size & -size) in {1, 3}
 
 
@@ -60,24 +60,25 @@ def _check_answer(
     expected = size, len(manifest.categories)
     if confidences.shape != expected:
         raise OperatorError(
-            f"It answers {confidences.shape} for {size} images; the manifest says {expected}."
+            f"Its answer to {size} images has shape {confidences.shape}; "
+            f"the manifest requires {expected}."
         )
     in_range = confidences.min() >= 0 and confidences.max() <= 1 + ROUNDING
     if not (np.isfinite(confidences).all() and in_range):
-        raise OperatorError("Its warm-up gave confidences outside [0, 1].")
+        raise OperatorError("Its warm-up returned confidences outside [0, 1].")
 
 
 def _fastest_calls_s(
     runtime: Runtime, batches: Mapping[int, Sequence[NDArray[np.uint8]]]
 ) -> dict[int, float]:
-    """Returns each size's least time of a few calls: what else the machine does only ever adds.
+    """Returns the shortest of several calls for each size: other load only adds time.
 
-    The sizes take turns, so that a busy moment meets all of them.
+    Each round measures all sizes, so that a busy moment affects them alike.
     """
     fastest_s = dict.fromkeys(batches, math.inf)
     rounds = 0
     end_s = time.perf_counter() + MEASURE_S * len(batches)
-    while rounds < FEWEST_ROUNDS or time.perf_counter() < end_s:
+    while rounds < MIN_ROUNDS or time.perf_counter() < end_s:
         for size, inputs in batches.items():
             start_s = time.perf_counter()
             runtime.predict(inputs)

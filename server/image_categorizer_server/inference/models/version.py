@@ -1,0 +1,63 @@
+"""One version of a model: its state, and the requests that use it."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from image_categorizer_server.domain.model import ModelState
+from image_categorizer_server.inference.models.loader import LoadedModel
+from image_categorizer_server.inference.models.manifest import Manifest
+from image_categorizer_server.inference.models.repository import Found
+
+
+class Serving:
+    """A loaded model and the number of its users; it ends once the last user has left."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self.model = model
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @contextmanager
+    def used(self) -> Iterator[LoadedModel]:
+        """Yields the model and keeps it running until the block ends."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield self.model
+        finally:
+            self._users -= 1
+            if self._users == 0:
+                self._unused.set()
+
+    async def end(self) -> None:
+        """Waits for the last user, then stops the model.  No user may be added meanwhile."""
+        await self._unused.wait()
+        await self.model.batcher.stop()
+
+
+@dataclass(slots=True)
+class ModelVersion:
+    """A version in the repository, and what the server does with it."""
+
+    found: Found
+    manifest: Manifest
+    state: ModelState = ModelState.LOADING
+    message: str = ""
+    """Why the state is FAILED."""
+    serving: Serving | None = None
+    """Set while READY."""
+    loading: asyncio.Task[None] | None = None
+    """The latest attempt to load it."""
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self.manifest.name
+
+    @property
+    def number(self) -> int:
+        """The version number."""
+        return self.manifest.version
