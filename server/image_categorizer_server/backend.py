@@ -37,6 +37,7 @@ from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import open_doorbell
 from image_categorizer_server.stores.redis import Cache, open_cache
+from image_categorizer_server.tasks import TaskOwner
 
 
 @dataclass(slots=True)
@@ -51,6 +52,8 @@ class Backend:
     models: Models
     authenticator: Authenticator
     cache: Cache
+    tasks: TaskOwner
+    """Owns the server's background tasks, such as the model watcher."""
     is_draining: bool = field(default=False)
     """No longer ready, though still serving: balancers look away."""
     refusing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,6 +76,7 @@ class Backend:
         """
         if self.is_draining:
             raise Draining("the server is stopping")
+        self.tasks.check()
         if not self.registry.is_ready:
             raise ModelLoading("the models are being loaded")
         await check_database()
@@ -120,6 +124,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             models=Models(registry, settings),
             authenticator=Authenticator(find_key, settings.security.key_cache_s),
             cache=cache,
+            # Entered last, so that tasks end before what they use is closed.
+            tasks=await stack.enter_async_context(TaskOwner()),
         )
 
 
@@ -173,14 +179,3 @@ def image_limits(settings: Settings) -> ImageLimits:
         max_aspect_ratio=limits.max_aspect_ratio,
         max_jpeg_scans=limits.max_jpeg_scans,
     )
-
-
-@asynccontextmanager
-async def watching_models(registry: Registry) -> AsyncIterator[None]:
-    """Takes up changes of the model repository while the block runs."""
-    watch = asyncio.create_task(registry.watch())
-    try:
-        yield
-    finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)

@@ -5,7 +5,6 @@ import json
 import sys
 
 import pytest
-from image_categorizer_server.backend import watching_models
 from image_categorizer_server.inference.models.repository import Repository, manifest_of
 
 from tests.conftest import EXPORTS
@@ -57,11 +56,8 @@ async def test_an_onnx_file_is_added_quantised_and_served_as_the_newest_version(
     status, told = await models(settings, "add", "mine", file)
     assert (status, "3 categories, input 16 x 16" in told) == (0, True), told
     assert "No preprocessor_config.json: shortest edge to 18" in told
-    async with (
-        running_server(settings) as server,
-        watching_models(server.backend.registry),
-        await server.client() as client,
-    ):
+    async with running_server(settings) as server, await server.client() as client:
+        server.backend.tasks.start(server.backend.registry.watch(), "model watcher")
         first = await client.classify_image(jpeg(seed=1), model="mine", top_k=3)
         assert first.model.version == "1"
         given = ("--calibrate", pictures, "--evaluate", pictures, "--max-loss", "100")

@@ -19,6 +19,7 @@ from image_categorizer import (
     _channel,
 )
 from image_categorizer_server.domain.access import Role
+from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.rpc.health import report_health
 
@@ -241,3 +242,15 @@ async def test_each_model_tells_whether_it_is_ready(server):
     finally:
         reporting.cancel()
         await asyncio.gather(reporting, return_exceptions=True)
+
+
+async def test_a_server_whose_model_watcher_has_died_is_not_ready(server):
+    assert await server.backend.check_ready() == []
+
+    async def watch():
+        raise RuntimeError("a bug")
+
+    server.backend.tasks.start(watch(), "model watcher")
+    await server.backend.tasks.wait()
+    with pytest.raises(DependencyDown, match="the model watcher stopped working"):
+        await server.backend.check_ready()

@@ -1,28 +1,30 @@
-"""Registries with all models loaded, and waiting for what they do."""
+"""Registries with all models loaded."""
 
-import asyncio
 from contextlib import asynccontextmanager
 
 from image_categorizer_server.inference.models.registry import Registry
+from image_categorizer_server.tasks import TaskOwner
+
+from tests.support.polling import eventually
+
+LOADED_WITHIN_S = 60.0  # the first load of a model exports it
 
 
 @asynccontextmanager
 async def running(repository, loader, default="starter", scan_interval_s=60.0):
-    """A registry with all models loaded."""
+    """Yields a registry with all models loaded, which watches its repository."""
     registry = Registry(repository, loader, default, scan_interval_s)
     await registry.load_all()
-    watching = asyncio.create_task(registry.watch())
-    try:
+    async with TaskOwner() as tasks:
+        tasks.start(registry.watch(), "model watcher")
         yield registry
-    finally:
-        watching.cancel()
-        await registry.close()
+        tasks.check()
+    await registry.close()
 
 
-async def until(condition, limit_s=60):
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.02)
+async def until(condition):
+    """Waits for what needs a model to be loaded."""
+    await eventually(condition, LOADED_WITHIN_S)
 
 
 def state(registry, name, version):

@@ -20,7 +20,7 @@ from image_categorizer.v1 import (
     health_pb2_grpc as our_health_pb2_grpc,
 )
 
-from image_categorizer_server.backend import Backend, open_backend, watching_models
+from image_categorizer_server.backend import Backend, open_backend
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.rpc.admin import AdminServicer
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits
@@ -150,9 +150,9 @@ async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
             # What lives now lives on: the collector need not look at it again.
             gc.freeze()
             gc.set_threshold(COLLECT_AFTER)
-            async with watching_models(backend.registry):
-                await stop.wait()
-                await _drain(backend, server)
+            backend.tasks.start(backend.registry.watch(), "model watcher")
+            await stop.wait()
+            await _drain(backend, server)
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)

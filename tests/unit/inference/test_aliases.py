@@ -1,4 +1,4 @@
-"""Aliases as data, and which version a request without one goes to."""
+"""The alias file, and the images that the canary answers for."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,6 @@ from image_categorizer_server.inference.models.aliases import (
     is_canary_image,
     read_aliases,
 )
-from image_categorizer_server.inference.models.routing import Route, in_force, route_of
 
 IMAGES = [f"image {number}".encode() for number in range(4000)]
 
@@ -54,45 +53,3 @@ def test_the_canary_gets_its_share_and_the_same_images(percent):
     assert all(is_canary_image(image, percent) for image in chosen)
     # A larger share keeps who was in the smaller one.
     assert all(is_canary_image(image, min(100, percent * 2)) for image in chosen)
-
-
-@pytest.mark.parametrize(
-    ("versions", "percent", "ready", "route"),
-    [
-        ({}, 0, set(), Route(None)),
-        ({}, 0, {1, 2}, Route(2)),
-        ({"stable": 1}, 0, {1, 2}, Route(1)),
-        ({"stable": 3}, 0, {1, 2}, Route(None)),
-        ({"stable": 1, "canary": 2}, 10, {1, 2}, Route(1, 2, 10)),
-        ({"stable": 1, "canary": 2}, 10, {1}, Route(1)),
-        ({"stable": 1, "canary": 2}, 0, {1, 2}, Route(1)),
-        ({"stable": 1, "canary": 1}, 10, {1, 2}, Route(1)),
-        ({"canary": 2}, 10, {1, 2}, Route(1, 2, 10)),
-        ({"canary": 2}, 10, {2}, Route(2)),
-    ],
-)
-def test_requests_without_a_version_go_where_the_aliases_say(versions, percent, ready, route):
-    assert route_of(Aliases(versions=versions, canary_percent=percent), ready) == route
-
-
-@pytest.mark.parametrize(
-    ("wanted", "current", "ready", "followed"),
-    [
-        ({"stable": 2}, {"stable": 1}, {1, 2}, {"stable": 2}),
-        ({"stable": 2}, {"stable": 1}, {1}, {"stable": 1}),
-        ({"stable": 2}, {"stable": 1}, set(), {"stable": 2}),
-        ({"stable": 2}, {}, {1}, {}),
-        ({"stable": 2}, {}, set(), {"stable": 2}),
-        ({"stable": 2}, {"stable": 2}, {1}, {"stable": 2}),
-        ({}, {"stable": 1}, {1}, {}),
-    ],
-)
-def test_an_alias_never_leaves_what_answers_for_what_does_not(wanted, current, ready, followed):
-    assert in_force(Aliases(versions=wanted), Aliases(versions=current), ready).versions == followed
-
-
-def test_a_canary_that_is_not_ready_leaves_the_one_before_its_share():
-    before = Aliases(versions={"canary": 2}, canary_percent=10)
-    wanted = Aliases(versions={"canary": 3}, canary_percent=50)
-    assert in_force(wanted, before, {1, 2}) == before
-    assert in_force(wanted, before, {1, 2, 3}) == wanted

@@ -1,24 +1,29 @@
-"""Versions that come and take over: loading, aliases, who answers."""
+"""Loading, unloading and reloading versions, aliases, and which version answers."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from image_categorizer_server.domain.model import ModelState
 from image_categorizer_server.errors import (
     DependencyDown,
     ModelFailed,
+    ModelInUse,
     ModelLoading,
     ModelNotFound,
     OperatorError,
 )
 from image_categorizer_server.inference.models.aliases import ALIASES_FILE
 from image_categorizer_server.inference.models.registry import Registry
+from image_categorizer_server.inference.models.repository import Repository
 
+from tests.support.polling import stays
 from tests.support.registries import running, state, until
 from tests.unit.conftest import add
 
 
-async def test_a_registry_takes_up_and_lets_go(repository, tiny, loader):
+async def test_a_running_registry_loads_new_models_and_drops_removed_ones(repository, tiny, loader):
     async with running(repository, loader, scan_interval_s=0.05) as registry:
         with pytest.raises(ModelNotFound):
             registry.get("tiny", None)
@@ -32,7 +37,7 @@ async def test_a_registry_takes_up_and_lets_go(repository, tiny, loader):
             registry.get("tiny", 1)
 
 
-async def test_a_damaged_model_fails_alone_while_running_but_stops_a_start(
+async def test_a_damaged_model_does_not_affect_a_running_registry_but_prevents_a_start(
     repository, tiny, loader
 ):
     async with running(repository, loader) as registry:
@@ -52,7 +57,7 @@ async def test_a_damaged_model_fails_alone_while_running_but_stops_a_start(
         await Registry(repository, loader, "starter", 60).load_all()
 
 
-async def test_what_failed_is_tried_again_when_asked_for(repository, tiny, loader):
+async def test_load_retries_a_failed_version(repository, tiny, loader):
     folder = add(repository, tiny)
     config = (folder / "config.json").read_bytes()
     async with running(repository, loader) as registry:
@@ -67,7 +72,7 @@ async def test_what_failed_is_tried_again_when_asked_for(repository, tiny, loade
         assert registry.get("tiny", None).ref.version == broken
 
 
-async def test_a_manifest_that_cannot_be_read_is_not_loaded_and_tells_no_path(
+async def test_a_malformed_manifest_is_not_loaded_and_the_error_has_no_path(
     repository, tiny, loader, tmp_path
 ):
     async with running(repository, loader) as registry:
@@ -79,15 +84,15 @@ async def test_a_manifest_that_cannot_be_read_is_not_loaded_and_tells_no_path(
             await registry.load("tiny", 7)
 
 
-async def test_a_default_model_that_is_missing_stops_the_start(repository, loader):
+async def test_a_missing_default_model_prevents_the_start(repository, loader):
     with pytest.raises(OperatorError, match="CATEGORIZER_MODELS__DEFAULT"):
         await Registry(repository, loader, "nope", 60).load_all()
 
 
-async def test_a_model_that_is_being_loaded_is_not_yet_there(repository, loader):
+async def test_a_model_that_is_still_loading_does_not_answer(repository, loader):
     registry = Registry(repository, loader, "starter", 60)
     loading = asyncio.create_task(registry.load_all())
-    await until(registry.statuses, 10)
+    await until(registry.statuses)
     with pytest.raises(ModelLoading):
         registry.get("", None)
     await loading
@@ -128,9 +133,9 @@ async def test_aliases_survive_a_restart_and_reach_other_servers(repository, tin
     ):
         assert one.get("tiny", None).ref.version == other.get("tiny", None).ref.version == 1
         await one.set_alias("tiny", "stable", 2, 0)
-        await until(lambda: other.get("tiny", None).ref.version == 2, 5)
+        await until(lambda: other.get("tiny", None).ref.version == 2)
         await one.set_alias("tiny", "canary", 1, 30)
-        await until(lambda: other.status("tiny", 1).canary_percent == 30, 5)
+        await until(lambda: other.status("tiny", 1).canary_percent == 30)
 
 
 async def test_a_server_flips_only_once_the_version_answers_there(repository, tiny, loader):
@@ -153,14 +158,16 @@ async def test_a_server_flips_only_once_the_version_answers_there(repository, ti
             registry.status("tiny", 1)
 
 
-async def test_a_default_model_whose_stable_is_gone_stops_the_start(repository, tiny, loader):
+async def test_a_default_model_without_its_stable_version_prevents_the_start(
+    repository, tiny, loader
+):
     add(repository, tiny)
     repository.change_alias("tiny", "stable", 9, 0)
     with pytest.raises(OperatorError, match="models alias tiny stable"):
         await Registry(repository, loader, "tiny", 60).load_all()
 
 
-async def test_malformed_aliases_stop_a_start_and_change_nothing_while_running(
+async def test_malformed_aliases_prevent_a_start_and_change_nothing_while_running(
     repository, tiny, loader
 ):
     folder = add(repository, tiny).parent
@@ -184,3 +191,159 @@ def test_an_aliased_version_is_removed_only_with_its_model(repository, tiny):
         repository.remove("tiny", 1)
     assert repository.remove("tiny", None) == [1, 2]
     assert not folder.exists()
+
+
+async def test_unloading_frees_memory_and_loading_brings_the_version_back(repository, tiny, loader):
+    for _ in range(2):
+        add(repository, tiny)
+    async with running(repository, loader) as registry:
+        runtime = weakref.ref(registry.get("tiny", 2).runtime)
+        assert (await registry.unload("tiny", 2)).state is ModelState.UNLOADED
+        gc.collect()
+        assert runtime() is None
+        assert registry.get("tiny", None).ref.version == 1
+        with pytest.raises(ModelNotFound, match="it is UNLOADED"):
+            registry.get("tiny", 2)
+        await registry.refresh()
+        assert (await registry.unload("tiny", 2)).state is ModelState.UNLOADED
+        assert (await registry.load("tiny", None)).state is ModelState.READY
+        assert registry.get("tiny", None).ref.version == 2
+
+
+async def test_a_version_in_use_is_not_unloaded(repository, tiny, loader):
+    for _ in range(2):
+        add(repository, tiny)
+    async with running(repository, loader, default="tiny") as registry:
+        await registry.set_alias("tiny", "canary", 1, 0)
+        with pytest.raises(ModelInUse, match="'canary' points to version 1"):
+            await registry.unload("tiny", "canary")
+        await registry.set_alias("tiny", "canary", None, 0)
+        await registry.unload("tiny", 1)
+        with pytest.raises(ModelInUse, match="all that the default model"):
+            await registry.unload("tiny", 2)
+        # Someone points to it.
+        repository.change_alias("tiny", "stable", 1, 0)
+        await registry.refresh()
+        await until(lambda: registry.get("", None).ref.version == 1)
+        assert state(registry, "tiny", 1) is ModelState.READY
+        assert registry.get("", None).ref.version == 1
+
+
+async def test_a_model_runs_until_its_last_user_has_left(repository, tiny, loader):
+    for _ in range(2):
+        add(repository, tiny)
+    async with running(repository, loader) as registry:
+        with registry.using("tiny", 1) as model:
+            unloading = asyncio.create_task(registry.unload("tiny", 1))
+            await until(lambda: state(registry, "tiny", 1) is ModelState.UNLOADED)
+            await stays(lambda: not unloading.done(), 0.1)
+            assert model.runtime.name == "onnx"
+        await asyncio.wait_for(unloading, 5)
+
+
+async def test_unloaded_versions_are_unloaded_on_every_server_and_after_a_restart(
+    repository, tiny, loader
+):
+    for _ in range(3):
+        add(repository, tiny)
+    async with (
+        running(repository, loader) as one,
+        running(repository, loader, scan_interval_s=0.05) as other,
+    ):
+        await one.unload("tiny", 3)
+        await until(lambda: state(other, "tiny", 3) is ModelState.UNLOADED)
+        await one.unload("tiny", 2)
+        await one.load("tiny", 3)
+        await until(lambda: other.get("tiny", None).ref.version == 3)
+    async with running(repository, loader) as again:
+        states = [state(again, "tiny", number).value for number in (1, 2, 3)]
+        assert states == ["READY", "UNLOADED", "READY"]
+        assert not again.get("tiny", 1).batcher.is_broken
+    repository.remove("tiny", 3)
+    repository.remove("tiny", 2)
+    add(repository, tiny)  # gets the number of a version that was unloaded
+    async with running(repository, loader) as again:
+        assert again.get("tiny", None).ref.version == 2
+
+
+async def test_unload_cancels_a_load(repository, tiny, loader):
+    add(repository, tiny)
+    async with running(repository, loader) as registry:
+        add(repository, tiny)
+        loading = asyncio.create_task(registry.load("tiny", 2))
+        await until(lambda: len(registry.statuses()) == 3)
+        await registry.unload("tiny", 2)
+        with pytest.raises(ModelFailed, match="unloaded meanwhile"):
+            await loading
+        assert state(registry, "tiny", 2) is ModelState.UNLOADED
+
+
+async def test_a_cancelled_caller_does_not_cancel_the_load(repository, tiny, loader):
+    async with running(repository, loader) as registry:
+        add(repository, tiny)
+        loading = asyncio.create_task(registry.load("tiny", 1))
+        await until(lambda: "tiny" in registry.names())
+        loading.cancel()
+        await until(lambda: registry.answers("tiny"))
+
+
+class Unreadable(Repository):
+    """A repository whose scans raise an error while `error` returns one."""
+
+    def __init__(self, root, error):
+        super().__init__(root)
+        self._error = error
+
+    def scan(self):
+        if error := self._error():
+            raise error
+        return super().scan()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, "Input/output error"),
+        ValueError("embedded null byte"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    ],
+)
+async def test_the_watch_goes_on_when_the_repository_cannot_be_read(tmp_path, tiny, loader, error):
+    raised = []
+
+    def next_error():
+        # The first scan is the start's; the later ones fail until three have.
+        raised.append(error)
+        return error if 1 < len(raised) < 5 else None
+
+    repository = Unreadable(tmp_path / "models", next_error)
+    async with running(repository, loader, scan_interval_s=0.02) as registry:
+        await until(lambda: len(raised) > 5)
+        assert registry.get("", None).ref.name == "starter"
+        add(Repository(tmp_path / "models"), tiny)
+        await until(lambda: registry.answers("tiny"))
+
+
+async def test_the_watch_goes_on_beside_a_manifest_that_is_not_utf_8(repository, tiny, loader):
+    async with running(repository, loader, scan_interval_s=0.02) as registry:
+        (add(repository, tiny) / "manifest.json").write_bytes(b'{"name": "\xff"}')
+        add(repository, tiny, name="other")
+        await until(lambda: registry.answers("other"))
+        with pytest.raises(ModelFailed, match="manifest of version 1"):
+            await registry.load("tiny", None)
+
+
+async def test_an_unreadable_repository_fails_a_load_but_no_request(tmp_path, loader):
+    errors = [None, OSError(5, "Input/output error")]
+    repository = Unreadable(tmp_path / "models", lambda: errors.pop(0))
+    async with running(repository, loader) as registry:
+        with pytest.raises(DependencyDown, match="cannot be read"):
+            await registry.load("starter", None)
+        assert registry.get("", None).ref.name == "starter"
+
+
+async def test_an_unreadable_repository_prevents_the_start(tmp_path, loader):
+    error = OSError(5, "Input/output error", "/models")
+    repository = Unreadable(tmp_path / "models", lambda: error)
+    with pytest.raises(OperatorError, match="Input/output error: /models"):
+        await Registry(repository, loader, "starter", 60).load_all()
