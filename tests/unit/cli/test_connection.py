@@ -1,0 +1,56 @@
+"""Which server a command connects to, and with which key."""
+
+import pytest
+from image_categorizer_server.cli.connection import client_of, server_of
+from image_categorizer_server.domain.access import Role
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.local.installation import Addresses, Installation
+
+
+@pytest.fixture
+def installation(tmp_path, monkeypatch):
+    """A local installation in the default folder, without a key yet."""
+    monkeypatch.chdir(tmp_path)
+    prepared = Installation(tmp_path / ".data")
+    prepared.prepare()
+    addresses = Addresses(
+        base_url="http://localhost:8080",
+        database_url=f"postgres://postgres@/nowhere?host={tmp_path}",
+        redis_url="unix:///nowhere",
+        model_path=tmp_path / "models",
+    )
+    prepared.write_addresses(addresses)
+    return prepared
+
+
+def test_without_a_server_the_error_names_both_ways(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OperatorError, match=r"image-categorizer up.*CATEGORIZER_CLIENT__BASE_URL"):
+        server_of(None)
+
+
+def test_a_local_installation_is_called_with_its_saved_key(installation):
+    installation.save_key(Role.CLASSIFIER, "ic_own")
+    assert server_of(None) == ("http://localhost:8080", "ic_own")
+    assert server_of(installation.data) == ("http://localhost:8080", "ic_own")
+
+
+def test_each_role_has_its_own_key(installation):
+    installation.save_key(Role.CLASSIFIER, "ic_classifier")
+    installation.save_key(Role.OPERATOR, "ic_operator")
+    assert server_of(None, Role.OPERATOR)[1] == "ic_operator"
+
+
+def test_the_environment_wins_over_the_installation(installation, monkeypatch):
+    installation.save_key(Role.CLASSIFIER, "ic_own")
+    monkeypatch.setenv("CATEGORIZER_CLIENT__API_KEY", "ic_given")
+    assert server_of(None) == ("http://localhost:8080", "ic_given")
+    monkeypatch.setenv("CATEGORIZER_CLIENT__BASE_URL", "api.example")
+    assert server_of(None) == ("api.example", "ic_given")
+
+
+def test_a_server_that_does_not_answer_is_an_operator_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("CATEGORIZER_CLIENT__BASE_URL", f"unix:{tmp_path}/none.sock")
+    monkeypatch.setenv("CATEGORIZER_CLIENT__API_KEY", "ic_x")
+    with pytest.raises(OperatorError), client_of(None) as client:
+        client.batches.get("b-1")

@@ -1,0 +1,71 @@
+"""The model repository by the command line."""
+
+import json
+
+import pytest
+
+from tests.support.tiny_model import write_tiny_model
+from tests.unit.conftest import add
+
+
+@pytest.fixture
+def models(run, tmp_path, monkeypatch):
+    """Runs `models` commands on the test's repository."""
+    monkeypatch.setenv("MODEL_PATH", str(tmp_path / "models"))
+    return lambda *words: run("models", *words)
+
+
+def listed(models):
+    return {(m["name"], m["version"]): m for m in json.loads(models("list", "--json").out)}
+
+
+def test_added_versions_are_listed_and_removed(models, repository, tiny, tmp_path):
+    add(repository, tiny)
+    add(repository, write_tiny_model(tmp_path / "other", ["a", "b"], seed=1))
+    found = listed(models)
+    assert found["tiny", 1]["categories"] == 3
+    assert found["tiny", 2]["precision"] == "fp32"
+    assert "tiny" in models("list").out
+    assert models("remove", "tiny", "--version", 1).err == "Removed tiny, version 1.\n"
+    assert ("tiny", 1) not in listed(models)
+
+
+def test_verify_names_a_changed_file(models, repository, tiny, tmp_path):
+    add(repository, tiny)
+    assert "tiny 1: matches its manifest" in models("verify").out
+    config = tmp_path / "models" / "tiny" / "1" / "config.json"
+    config.write_text(config.read_text() + " ")
+    done = models("verify")
+    assert done.status == 1
+    assert "tiny 1: config.json" in done.out
+    assert "1 model versions are damaged" in done.err
+
+
+def test_an_alias_points_to_a_version_until_removed(models, repository, tiny):
+    add(repository, tiny)
+    assert models("alias", "tiny", "stable", 1).err == "tiny: stable is version 1\n"
+    assert listed(models)["tiny", 1]["aliases"] == ["stable"]
+    canary = models("alias", "tiny", "canary", 1, "--canary-percent", 5)
+    assert canary.err.endswith("; canary gets 5 %\n")
+    assert models("alias", "tiny", "canary", "--remove").err == "tiny: stable is version 1\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["tiny", "Stable", "1"], 2, "lower-case letters"),
+        (["tiny", "stable"], 2, "give either a version or --remove"),
+        (["tiny", "stable", "1", "--canary-percent", "5"], 2, "applies to the alias canary"),
+        (["tiny", "stable", "7"], 1, "There is no model tiny version 7"),
+        (["none", "stable", "1"], 1, "There is no model none."),
+    ],
+)
+def test_a_wrong_alias_is_refused(models, repository, tiny, words, status, message):
+    add(repository, tiny)
+    done = models("alias", *words)
+    assert (done.status, message in done.err) == (status, True), done.err
+
+
+def test_options_for_onnx_are_refused_for_other_models(models, tiny):
+    done = models("add", "mine", tiny, "--size", 32)
+    assert (done.status, "ONNX files only" in done.err) == (1, True)
