@@ -26,10 +26,9 @@ from image_categorizer_server.inference.models.loader import Loader
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
-from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.batch import Batches, notify_workers
 from image_categorizer_server.services.classify import Classifications
 from image_categorizer_server.services.model import Models
-from image_categorizer_server.services.relay import relay
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
@@ -112,7 +111,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             storage,
             settings.batch,
             settings.max_image_bytes,
-            partial(relay, doorbell),
+            partial(notify_workers, doorbell),
             partial(check_batch, registry, webhooks),
         )
         yield Backend(

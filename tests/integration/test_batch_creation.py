@@ -131,11 +131,11 @@ async def test_of_equal_requests_at_once_one_becomes_the_batch(batches, faultles
     await faultless(acknowledged=[made[0].batch_id])
 
 
-async def test_a_bell_that_cannot_be_rung_fails_nothing(database, storage):
-    async def ring(batch_id):
+async def test_a_batch_is_created_though_no_worker_can_be_notified(database, storage):
+    async def unreachable(batch_id):
         raise DependencyDown("redis does not answer")
 
-    batches = Batches(storage, BatchSettings(), 1000, ring=ring)
+    batches = Batches(storage, BatchSettings(), 1000, notify_workers=unreachable)
     made = await batches.create("t1", "key", BatchConfig(), links(1))
     assert made.state is BatchState.QUEUED
 

@@ -6,6 +6,8 @@ import asyncpg
 import pytest
 from image_categorizer_server import clock
 from image_categorizer_server.db import upload as uploads
+from image_categorizer_server.db.database import transaction
+from image_categorizer_server.db.locks import lock_tenant_images
 from image_categorizer_server.domain.batch import BatchConfig, BatchItem
 from image_categorizer_server.errors import (
     BatchNotFound,
@@ -14,10 +16,12 @@ from image_categorizer_server.errors import (
     DependencyDown,
     InvalidRequest,
 )
-from image_categorizer_server.services.batch import Batches, NewItem
+from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.upload import NewItem
 from image_categorizer_server.settings.batch import BatchSettings
 
 from tests.support.batch_tools import do_all, files, keys_of, links, numbered, pieces
+from tests.support.polling import eventually
 from tests.support.storage_contract import store_image
 
 
@@ -78,24 +82,25 @@ async def test_a_cancelled_call_leaves_nothing(batches, storage, empty_database)
     assert await keys_of(storage) == []
 
 
-async def test_who_leaves_as_an_upload_is_entered_leaves_no_entry(
-    batches, empty_database, monkeypatch
+async def test_a_call_that_is_cancelled_as_its_upload_begins_leaves_nothing(
+    batches, empty_database
 ):
-    entered, begin = asyncio.Event(), uploads.begin_upload
-
-    async def lingering(*values):
-        await begin(*values)
-        entered.set()
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(uploads, "begin_upload", lingering)
-    call = asyncio.create_task(batches.create("t1", "key", BatchConfig(), numbered(3)))
-    await entered.wait()
-    assert await remains(empty_database) == {"batch_uploads": 1}
-    call.cancel()
+    async with transaction() as connection:
+        await lock_tenant_images(connection, "t1")  # the upload waits for it
+        call = asyncio.create_task(batches.create("t1", "key", BatchConfig(), numbered(3)))
+        await eventually(lambda: count_waiting_locks(empty_database))
+        call.cancel()
+        await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await call
     assert await remains(empty_database) == {}
+
+
+async def count_waiting_locks(url):
+    connection = await asyncpg.connect(url)
+    count = await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    await connection.close()
+    return count
 
 
 async def test_what_a_dead_server_left_is_swept(batches, storage, faultless):
@@ -130,9 +135,9 @@ async def test_an_upload_that_was_given_up_becomes_no_batch(batches, empty_datab
 
 
 async def test_what_comes_after_an_upload_was_given_up_leaves_nothing(
-    batches, storage, empty_database, monkeypatch
+    database, storage, empty_database
 ):
-    monkeypatch.setattr("image_categorizer_server.services.upload.PAGE_ITEMS", 2)
+    batches = Batches(storage, BatchSettings(), 1000, page_items=2)
 
     async def goes_on():
         async for item in numbered(3):

@@ -7,7 +7,8 @@ import time
 import pytest
 from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.errors import BatchTooLarge, DependencyDown
-from image_categorizer_server.services.batch import Batches, NewItem
+from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.upload import NewItem
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.object_store import MemoryStorage
 

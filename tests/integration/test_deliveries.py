@@ -141,16 +141,15 @@ async def test_deliveries_are_paged_and_forgotten(emptied):
         await house.deliveries.send_due()
         pages, token = [], ""
         while True:
-            page, token = await house.webhooks.list_deliveries(
+            page = await house.webhooks.list_deliveries(
                 TENANT,
                 webhook.webhook_id,
-                batch_id="",
                 state=DeliveryState.DELIVERED,
                 page_size=2,
                 page_token=token,
             )
-            pages.append([d.number for d in page])
-            if not token:
+            pages.append([d.number for d in page.items])
+            if not (token := page.next_page_token):
                 break
         assert [len(page) for page in pages] == [2, 2, 1]
         numbers = [number for page in pages for number in page]

@@ -93,11 +93,10 @@ async def test_a_410_of_the_address_before_disables_nothing(emptied):
         assert [d.state for d in await house.log(name)] == [DeliveryState.FAILED]
 
 
-async def test_ends_of_batches_are_remembered_for_a_time(emptied, monkeypatch):
-    monkeypatch.setattr("image_categorizer_server.services.delivery.FORGOTTEN_AT_ONCE", 2)
+async def test_ends_of_batches_are_remembered_for_a_time(emptied):
     async with (
         receiving() as receiver,
-        house_of(emptied, receiver, keep_events_s=60) as house,
+        house_of(emptied, receiver, rows_per_statement=2, keep_events_s=60) as house,
         connected_to(emptied) as other,
     ):
         await house.end_batch("b-old", count=5)
@@ -106,7 +105,7 @@ async def test_ends_of_batches_are_remembered_for_a_time(emptied, monkeypatch):
         await house.end_batch("b-new")
         await house.deliveries.send_due()
         await house.end_batch("b-undone")
-        await house.deliveries.forget()
+        await house.deliveries.clean_up()
         assert [row["batch_id"] for row in await other.fetch(REMEMBERED)] == ["b-new", "b-undone"]
 
 

@@ -16,7 +16,8 @@ from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.batch import Batch, BatchConfig, BatchState
 from image_categorizer_server.domain.classification import ClassifyOptions
 from image_categorizer_server.errors import DependencyDown
-from image_categorizer_server.services.batch import Batches, NewItem
+from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.upload import NewItem
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import QUEUE, dump, load, open_doorbell

@@ -24,7 +24,8 @@ from image_categorizer_server.domain.classification import (
     Prediction,
     Timing,
 )
-from image_categorizer_server.services.batch import Batches, NewItem
+from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.upload import NewItem
 from image_categorizer_server.stores.object_store import Storage
 
 from tests.support.pictures import jpeg

@@ -6,7 +6,8 @@ import os
 
 import pytest
 from image_categorizer_server.errors import ImageTooLarge, NotFound
-from image_categorizer_server.stores.image_key import Image, image_key, read_image
+from image_categorizer_server.services.upload import StoredImage, read_image
+from image_categorizer_server.stores.image_key import image_key
 from image_categorizer_server.stores.object_store import Storage
 
 PICTURE = os.urandom(60_000)
@@ -23,7 +24,7 @@ async def keys(storage: Storage, prefix: str = "") -> list[str]:
 
 async def store_image(
     storage: Storage, tenant_id: str, content: bytes, max_bytes: int = 10**6
-) -> Image:
+) -> StoredImage:
     image = await read_image(tenant_id, pieces(content), max_bytes)
     await storage.put(image.key, image.content)
     await storage.flush()

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import asyncpg
 from image_categorizer_server.domain.webhook import DeliveryState
 from image_categorizer_server.egress.fetcher import open_fetcher
-from image_categorizer_server.services.delivery import Deliveries
+from image_categorizer_server.services.delivery import ROWS_PER_STATEMENT, Deliveries
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
+
+from tests.support.polling import eventually
 
 TENANT = "default"
 FAST = {"retry_factor": 0.01, "poll_interval_s": 0.05, "timeout_s": 1, "lease_s": 2}
@@ -53,22 +55,23 @@ class House:
         await connection.close()
 
     async def log(self, webhook_id, **wanted):
-        everything = {"batch_id": "", "state": None, "page_size": 100, "page_token": ""} | wanted
-        return (await self.webhooks.list_deliveries(TENANT, webhook_id, **everything))[0]
+        return (await self.webhooks.list_deliveries(TENANT, webhook_id, **wanted)).items
 
     async def ended(self, webhook_id, count=1):
         """Returns the deliveries once `count` have ended."""
-        async with asyncio.timeout(20):
-            while True:
-                found = await self.log(webhook_id)
-                done = [d for d in found if d.state is not DeliveryState.PENDING]
-                if len(done) >= count:
-                    return done
-                await asyncio.sleep(0.02)
+        done = []
+
+        async def is_enough():
+            found = await self.log(webhook_id)
+            done[:] = [d for d in found if d.state is not DeliveryState.PENDING]
+            return len(done) >= count
+
+        await eventually(is_enough)
+        return done
 
 
 @asynccontextmanager
-async def house_of(url, *receivers, **settings):
+async def house_of(url, *receivers, rows_per_statement=ROWS_PER_STATEMENT, **settings):
     chosen = WebhookSettings(**FAST | settings)
     fetch = FetchSettings(
         allow_http=True,
@@ -77,7 +80,8 @@ async def house_of(url, *receivers, **settings):
         max_connections=chosen.max_in_flight,
     )
     async with open_fetcher(fetch, unused) as fetcher:
-        yield House(Webhooks(chosen, fetcher), Deliveries(chosen, fetcher), url)
+        deliveries = Deliveries(chosen, fetcher, rows_per_statement)
+        yield House(Webhooks(chosen, fetcher), deliveries, url)
 
 
 async def unused(uri, max_bytes):

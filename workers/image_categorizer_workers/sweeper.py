@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 from image_categorizer_server import clock
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.errors import DependencyDown
-from image_categorizer_server.services.batch import Batches
-from image_categorizer_server.services.relay import relay
+from image_categorizer_server.services.batch import Batches, notify_workers
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.telemetry import get_log
 
@@ -78,7 +77,7 @@ class Sweeper:
             self._wake()
 
     async def _ring(self) -> None:
-        await relay(self._doorbell)
+        await notify_workers(self._doorbell)
 
     async def _remove_images(self) -> None:
         await self._batches.remove_images(MOST_PAGES)

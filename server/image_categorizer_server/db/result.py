@@ -51,7 +51,7 @@ WHERE batch_id = $1
 LIST = """
 SELECT r.*, i.filename FROM batch_results r
 JOIN batch_items i ON i.batch_id = r.batch_id AND i.number = r.number
-WHERE r.batch_id = $1 AND r.tenant_id = $2 AND r.number > $3
+WHERE r.batch_id = $1 AND r.tenant_id = $2 AND r.number > $3::bigint
 ORDER BY r.number LIMIT $4
 """
 

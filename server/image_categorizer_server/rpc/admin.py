@@ -5,7 +5,7 @@ from image_categorizer.v1 import admin_pb2, admin_pb2_grpc
 
 from image_categorizer_server.domain.webhook import DeliveryState
 from image_categorizer_server.errors import DeliveryNotFound, InvalidRequest, WebhookNotFound
-from image_categorizer_server.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, page_of
+from image_categorizer_server.paging import page_of
 from image_categorizer_server.rpc import convert_webhook as convert
 from image_categorizer_server.rpc.call import current_call
 from image_categorizer_server.rpc.validation import IDENTIFIER, raise_if_any, required
@@ -92,21 +92,19 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         """Serves `ListWebhookDeliveries` of admin.proto."""
         webhook_id = _webhook_id(request.webhook_id)
         wrong: list[tuple[str, str]] = []
-        if request.page_size < 0:
-            wrong.append(("page_size", "must not be negative"))
         if request.batch_id and not IDENTIFIER.fullmatch(request.batch_id):
             wrong.append(("batch_id", "names no batch"))
         raise_if_any(wrong)
-        deliveries, next_page_token = await self._webhooks.list_deliveries(
+        page = await self._webhooks.list_deliveries(
             _tenant(),
             webhook_id,
             batch_id=request.batch_id,
             state=_state(request.state),
-            page_size=min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE),
+            page_size=request.page_size,
             page_token=request.page_token,
         )
         return admin_pb2.ListWebhookDeliveriesResponse(
-            deliveries=map(convert.delivery, deliveries), next_page_token=next_page_token
+            deliveries=map(convert.delivery, page.items), next_page_token=page.next_page_token
         )
 
     async def RedeliverWebhook(

@@ -1,12 +1,17 @@
-"""Sends webhooks: what the outbox holds becomes deliveries, each attempted until it is taken.
+"""Sends webhooks: events of the outbox become deliveries, each attempted until it is accepted.
 
-Delivered at least once: who dies between the POST and its record leaves the delivery to be sent
-again, with the same `webhook-id`, when its lease ends.
+    outbox ─▶ fan out ─▶ deliveries ─▶ claim what is due ─▶ POST ─▶ record ─▶ DELIVERED, FAILED,
+                                            ▲                        │        or due again later
+                                            └────────────────────────┘
+
+Delivery is at least once.  If a process dies between the POST and its record, the lease ends and
+another process sends the message again, with the same `webhook-id`.
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
@@ -20,51 +25,81 @@ from image_categorizer_server.egress.fetcher import Fetcher, NoTurn, Unreachable
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.failpoints import hit
 from image_categorizer_server.settings.webhook import WebhookSettings
+from image_categorizer_server.tasks import TaskOwner, run_until
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 # Standard Webhooks, "Delivery and retries": seconds from one attempt to the next.
 PAUSES_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.2
-MOST_RETRY_AFTER_S = 86_400.0
+MAX_RETRY_AFTER_S = 86_400.0
 EVENTS_AT_ONCE = 500
-FORGOTTEN_AT_ONCE = 1000
-FORGET_INTERVAL_S = 60.0
-# In a minute, of each table: more than a tenant can make, and a second's work.
-MOST_FORGOTTEN_PAGES = 50
+ROWS_PER_STATEMENT = 1000
+CLEANUP_INTERVAL_S = 60.0
+# Statements of one cleanup and table: more rows than a tenant can make in the interval, and one
+# second's work.
+MAX_CLEANUP_STATEMENTS = 50
 GONE = 410
 
 
 class Deliveries:
-    """Sends what is due; any number of processes may do so beside one another."""
+    """Sends deliveries that are due; any number of processes may do so at once."""
 
-    def __init__(self, settings: WebhookSettings, fetcher: Fetcher) -> None:
+    def __init__(
+        self,
+        settings: WebhookSettings,
+        fetcher: Fetcher,
+        rows_per_statement: int = ROWS_PER_STATEMENT,
+    ) -> None:
+        """Configures the sender.
+
+        Args:
+            settings: limits and pauses.
+            fetcher: sends the messages.
+            rows_per_statement: how many old rows one statement of a cleanup removes.
+        """
         self._settings = settings
         self._fetcher = fetcher
-        self._under_way: dict[asyncio.Task[None], bool] = {}
-        """Whether each goes to a target that fails."""
-        self._forget_at_s = 0.0
+        self._rows_per_statement = rows_per_statement
+        self._tasks = TaskOwner()
+        self._failing_count = 0
+        """Attempts under way to targets that fail."""
+        self._attempt_ended = asyncio.Event()
+        self._clean_up_at_s = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sends until `stop` is set, then ends what is under way; needs an open database."""
-        stopping = asyncio.create_task(stop.wait())
+        """Sends until `stop` is set, then finishes the attempts under way.
+
+        The database must be open.  Cancellation ends the attempts at once.
+        """
         try:
             while not stop.is_set():
+                self._attempt_ended.clear()
                 await self._begin_or_log()
-                await asyncio.wait(
-                    {stopping, *self._under_way},
-                    timeout=self._settings.poll_interval_s,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-            await self._end_all()
+                await run_until(stop, self._pause())
+            await self._tasks.wait()
         finally:
-            rest = {stopping, *self._under_way}
-            for task in rest:
-                task.cancel()
-            await asyncio.gather(*rest, return_exceptions=True)
+            await self._tasks.close()
+
+    async def _pause(self) -> None:
+        """Waits until an attempt ends, and for the poll interval at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.poll_interval_s):
+                await self._attempt_ended.wait()
+
+    async def _begin_or_log(self) -> None:
+        try:
+            await self._begin()
+            if time.monotonic() >= self._clean_up_at_s:
+                self._clean_up_at_s = time.monotonic() + CLEANUP_INTERVAL_S
+                await self.clean_up()
+        except DependencyDown as error:
+            log.warning("webhooks wait", reason=error.message)
+        except Exception:
+            log.exception("webhooks wait because of a bug")
 
     async def send_due(self) -> int:
-        """Sends all that is due now; returns how many attempts it made.
+        """Sends all deliveries that are due now; returns the number of attempts.
 
         Raises:
             DependencyDown: the database does not answer.
@@ -72,22 +107,11 @@ class Deliveries:
         sent = 0
         while begun := await self._begin():
             sent += begun
-            await self._end_all()
+            await self._tasks.wait()
         return sent
 
-    async def _begin_or_log(self) -> None:
-        try:
-            await self._begin()
-            if time.monotonic() >= self._forget_at_s:
-                self._forget_at_s = time.monotonic() + FORGET_INTERVAL_S
-                await self.forget()
-        except DependencyDown as error:
-            log.warning("webhooks wait", reason=error.message)
-        except Exception:
-            log.exception("a bug; webhooks wait")
-
-    async def forget(self) -> None:
-        """Removes deliveries that ended long ago, and what the outbox remembers of their events.
+    async def clean_up(self) -> None:
+        """Removes deliveries that ended long ago, and their events from the outbox.
 
         Raises:
             DependencyDown: the database does not answer.
@@ -97,59 +121,56 @@ class Deliveries:
             (outbox.forget, self._settings.keep_events_s),
         ):
             before = clock.now() - timedelta(seconds=kept_s)
-            for _ in range(MOST_FORGOTTEN_PAGES):
-                if await forget(before, FORGOTTEN_AT_ONCE) < FORGOTTEN_AT_ONCE:
+            for _ in range(MAX_CLEANUP_STATEMENTS):
+                removed = await forget(before, self._rows_per_statement)
+                if removed < self._rows_per_statement:
                     break
 
     async def _begin(self) -> int:
-        """Begins as many attempts as are due and have room; returns how many."""
+        """Begins the attempts that are due, within the limits; returns how many."""
         await rows.fan_out(clock.now(), EVENTS_AT_ONCE)
         if not await rows.is_any_due(clock.now()):
             return 0
-        begun = 0
-        for is_failing in (False, True):
-            if room := self._room(is_failing):
-                begun += await self._claim(is_failing, room)
-        return begun
+        limit = self._settings.max_in_flight
+        begun = await self._claim(is_failing=False, limit=limit - len(self._tasks))
+        # Attempts to failing targets may take all of their time, so they get half of the capacity.
+        free = min(limit - len(self._tasks), limit // 2 - self._failing_count)
+        return begun + await self._claim(is_failing=True, limit=free)
 
-    def _room(self, is_failing: bool) -> int:
-        most = self._settings.max_in_flight
-        room = most - len(self._under_way)
-        # Failing targets take half of the room at most, for they may take all of their time.
-        return min(room, most // 2 - sum(self._under_way.values())) if is_failing else room
-
-    async def _claim(self, is_failing: bool, limit: int) -> int:
-        moment = clock.now()
+    async def _claim(self, *, is_failing: bool, limit: int) -> int:
+        if limit <= 0:
+            return 0
+        now = clock.now()
         claimed = await rows.claim(
-            moment,
-            moment + timedelta(seconds=self._settings.lease_s),
+            now,
+            now + timedelta(seconds=self._settings.lease_s),
             is_failing=is_failing,
             max_per_target=self._settings.max_in_flight_per_target,
             limit=limit,
         )
         for due in claimed:
-            task = asyncio.create_task(self._deliver(due))
-            self._under_way[task] = is_failing
-            task.add_done_callback(self._under_way.pop)
+            self._failing_count += is_failing
+            self._tasks.start(self._deliver(due, is_failing), "delivery of a webhook")
         return len(claimed)
 
-    async def _end_all(self) -> None:
-        while self._under_way:
-            await asyncio.wait(set(self._under_way))
-
-    async def _deliver(self, due: DueDelivery) -> None:
+    async def _deliver(self, due: DueDelivery, is_failing: bool) -> None:
         try:
-            secrets = due.secrets or await self._default_secret(due)
+            secrets = due.secrets or await self._default_secrets(due)
             await self._attempt(due, secrets)
         except DependencyDown as error:
-            log.warning("outcome of a webhook lost", delivery=due.delivery_id, reason=error.message)
-        except NoTurn:  # no attempt: it is due again when its lease ends
-            log.warning("a webhook's host has too much to do", delivery=due.delivery_id)
+            log.warning(
+                "the outcome of a webhook is lost", delivery=due.delivery_id, reason=error.message
+            )
+        except NoTurn:  # nothing was sent: the delivery is due again when its lease ends
+            log.warning("the host of a webhook is too busy", delivery=due.delivery_id)
         except Exception:
-            log.exception("a bug", delivery=due.delivery_id)
+            log.exception("a webhook waits because of a bug", delivery=due.delivery_id)
+        finally:
+            self._failing_count -= is_failing
+            self._attempt_ended.set()
 
-    async def _default_secret(self, due: DueDelivery) -> Sequence[str]:
-        """Returns the secret for batches' own addresses, made at its first use."""
+    async def _default_secrets(self, due: DueDelivery) -> Sequence[str]:
+        """Returns the secret for addresses of batches; creates it at its first use."""
         await webhook_rows.ensure_default(due.tenant_id, new_secret(), clock.now())
         return await webhook_rows.secrets_of(due.tenant_id, due.webhook_id)
 
@@ -161,17 +182,8 @@ class Deliveries:
         status_code, retry_after = await self._post(due.url, body, headers)
         hit("webhook.sent")
         attempt = DeliveryAttempt(start, 1000 * (time.perf_counter() - begin_s), status_code)
-        if 200 <= status_code < 300:
-            state, next_attempt = DeliveryState.DELIVERED, None
-        else:
-            pause_s = None
-            if status_code != GONE:
-                pause_s = pause_after(
-                    due.attempt_count, retry_after, clock.now(), self._settings.retry_factor
-                )
-            state = DeliveryState.FAILED if pause_s is None else DeliveryState.PENDING
-            next_attempt = clock.now() + timedelta(seconds=pause_s) if pause_s is not None else None
-        is_recorded = await rows.record(due, attempt, state, next_attempt)
+        state, next_attempt_time = self._outcome(due, status_code, retry_after)
+        is_recorded = await rows.record(due, attempt, state, next_attempt_time)
         log.info(
             "webhook",
             delivery=due.delivery_id,
@@ -183,8 +195,22 @@ class Deliveries:
         if is_recorded and status_code == GONE:
             await webhook_rows.disable_gone(due.tenant_id, due.webhook_id, due.url, clock.now())
 
+    def _outcome(
+        self, due: DueDelivery, status_code: int, retry_after: str | None
+    ) -> tuple[DeliveryState, datetime | None]:
+        """Returns the state after an attempt, and when the next one is due."""
+        if 200 <= status_code < 300:
+            return DeliveryState.DELIVERED, None
+        if status_code == GONE:
+            return DeliveryState.FAILED, None
+        now = clock.now()
+        pause_s = pause_after(due.attempt_count, retry_after, now, self._settings.retry_factor)
+        if pause_s is None:
+            return DeliveryState.FAILED, None
+        return DeliveryState.PENDING, now + timedelta(seconds=pause_s)
+
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str | None]:
-        """Returns the status, 0 where no answer came, and the header `Retry-After`.
+        """Returns the status, 0 if no answer came, and the header `Retry-After`.
 
         Raises:
             NoTurn: nothing was sent.
@@ -198,31 +224,32 @@ class Deliveries:
 
 
 def pause_after(
-    attempt_count: int, retry_after: str | None, moment: datetime, factor: float
+    attempt_count: int, retry_after: str | None, now: datetime, factor: float
 ) -> float | None:
-    """Returns the seconds until the next attempt, None where there is none.
+    """Returns the seconds until the next attempt; None if there is none.
 
     Args:
-        attempt_count: attempts before the one that failed.
-        retry_after: the header that it was answered with: seconds, or a date.
-        moment: now.
-        factor: what the schedule is multiplied by.
+        attempt_count: the number of attempts before the one that failed.
+        retry_after: the header of the answer: seconds, or a date.
+        now: the current time.
+        factor: multiplies the schedule.
     """
     if attempt_count >= len(PAUSES_S):
         return None
+    # Jitter: receivers must not all be called at the same moment.
     delay_s = clock.jittered(PAUSES_S[attempt_count] * factor, JITTER)
-    return max(delay_s, retry_after_s(retry_after, moment))
+    return max(delay_s, retry_after_s(retry_after, now))
 
 
-def retry_after_s(header: str | None, moment: datetime) -> float:
-    """Returns what a `Retry-After` asks for, in seconds, at most a day; 0 where it is none."""
+def retry_after_s(header: str | None, now: datetime) -> float:
+    """Returns the pause that a `Retry-After` asks for: a day at most, 0 if it is not valid."""
     text = (header or "").strip()
     if text.isascii() and text.isdecimal():
-        return min(float(text[:9]), MOST_RETRY_AFTER_S)
+        return min(float(text[:9]), MAX_RETRY_AFTER_S)
     try:
-        when = parsedate_to_datetime(text)
+        moment = parsedate_to_datetime(text)
     except ValueError:
         return 0.0
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return min(max((when - moment).total_seconds(), 0.0), MOST_RETRY_AFTER_S)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max((moment - now).total_seconds(), 0.0), MAX_RETRY_AFTER_S)

@@ -1,11 +1,11 @@
-"""A batch on its way in: images to the store, items to the database, page by page.
+"""Uploads: images go to the storage, items to the database, page by page.
 
     item ─▶ page of items ─▶ COPY ─▶ … ─▶ all stored? ─▶ one transaction makes it a batch
-      └─▶ to the store
+      └─▶ to the storage, several at a time
 
-Memory holds one page, the image that is being read, and as many bytes again of those being stored.
-Until the last step nobody sees a batch; where an upload ends without it, its items are removed at
-once, or, where the whole process ended, by a sweep.
+Memory holds one page, the image that is being read, and as many bytes again of images that are
+being stored.  Nobody sees the batch before the last step.  If an upload ends without it, its items
+are removed at once, or by a sweep if the whole process ended.
 """
 
 import asyncio
@@ -13,33 +13,34 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
 
+from image_categorizer_server import failpoints
 from image_categorizer_server.db import upload as rows
 from image_categorizer_server.domain.batch import BatchConfig, BatchItem, ItemError
 from image_categorizer_server.errors import (
     BatchTooLarge,
-    CategorizerError,
     DependencyDown,
     ImageTooLarge,
     InvalidRequest,
     UndecodableImage,
 )
-from image_categorizer_server.services.puts import Puts
 from image_categorizer_server.settings.batch import BatchSettings
-from image_categorizer_server.stores.image_key import read_image
+from image_categorizer_server.stores.buckets import too_large
+from image_categorizer_server.stores.image_key import image_key
 from image_categorizer_server.stores.object_store import Storage
+from image_categorizer_server.tasks import TaskOwner, uncancelled
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 PAGE_ITEMS = 1000
-# An image whose item is not written yet is one that nobody finds when this process dies.
+# An image whose item is not written is lost if this process dies, until a sweep lists the storage.
 PAGE_S = 2.0
 ID_BYTES = 24
-BEATS = 4  # in the time of one lease
+HEARTBEATS_PER_LEASE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,22 @@ class NewItem:
 
     filename: str
     content: AsyncIterator[bytes] | None
-    """The encoded image, piece by piece; what is not read of it does not matter."""
+    """The encoded image, piece by piece.  The reader may stop before its end."""
     image_uri: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image on its way to the storage."""
+
+    key: str
+    sha256: str
+    """64 hexadecimal digits."""
+    content: bytes
+
+
 class Upload:
-    """One batch on its way in; as a context manager it cleans up where it becomes none."""
+    """One batch during its upload; as a context manager it cleans up unless it became a batch."""
 
     def __init__(
         self,
@@ -62,35 +73,38 @@ class Upload:
         storage: Storage,
         settings: BatchSettings,
         max_image_bytes: int,
+        page_items: int = PAGE_ITEMS,
     ) -> None:
         self._tenant_id = tenant_id
         self._config = config
         self._storage = storage
-        self._puts = Puts(storage, settings.max_concurrent_puts, max_image_bytes)
         self._settings = settings
         self._max_image_bytes = max_image_bytes
+        self._page_items = page_items
         self._batch_id = f"b-{secrets.token_urlsafe(ID_BYTES)}"
+        self._uploads = ConcurrentUploads(storage, settings.max_concurrent_puts, max_image_bytes)
+        self._tasks = TaskOwner()
         self._page: list[tuple[BatchItem, ItemError | None]] = []
         self._page_since_s = time.monotonic()
         self._count = 0
         self._bytes = 0
         self._is_batch = False
-        self._beating: asyncio.Task[None] | None = None
         how = [asdict(config.options), config.webhook_url, config.priority]
         self._hash = hashlib.sha256(json.dumps(how, sort_keys=True).encode())
 
     @property
     def request_sha256(self) -> str:
-        """Of all that was asked for so far: 64 hexadecimal digits."""
+        """Hash of the configuration and of all images so far: 64 hexadecimal digits."""
         return self._hash.hexdigest()
 
     async def __aenter__(self) -> Self:
+        lease_s = self._settings.upload_lease_s
         try:
-            await rows.begin_upload(self._tenant_id, self._batch_id, self._settings.upload_lease_s)
-        except BaseException:  # a caller who leaves now may have been entered
-            await asyncio.shield(asyncio.ensure_future(self._give_up()))
+            await uncancelled(rows.begin_upload(self._tenant_id, self._batch_id, lease_s))
+        except BaseException:  # the upload may be registered all the same
+            await uncancelled(self._give_up())
             raise
-        self._beating = asyncio.create_task(self._beat())
+        self._tasks.start(self._keep_lease(), "heartbeat of an upload")
         return self
 
     async def __aexit__(
@@ -99,17 +113,38 @@ class Upload:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._beating is not None
-        self._beating.cancel()
+        # To the end, even if the caller is cancelled: what an upload leaves must not stay.
+        await uncancelled(self._close())
+
+    async def _close(self) -> None:
+        await self._tasks.close()
         if not self._is_batch:
-            # The caller may be gone: what it left is removed all the same.
-            await asyncio.shield(asyncio.ensure_future(self._give_up()))
+            await self._give_up()
+
+    async def _give_up(self) -> None:
+        await self._uploads.wait()  # an image that is stored after its removal would stay
+        keys = [item.object_key for item, _ in self._page if item.object_key is not None]
+        try:
+            await rows.give_up_upload(self._tenant_id, self._batch_id, keys)
+        except DependencyDown as error:
+            log.warning("a broken upload will be removed later", why=error.message)
+
+    async def _keep_lease(self) -> None:
+        """Extends the upload's lease, however slowly the images arrive."""
+        lease_s = self._settings.upload_lease_s
+        while True:
+            await asyncio.sleep(lease_s / HEARTBEATS_PER_LEASE)
+            try:
+                if not await rows.extend_upload(self._batch_id, lease_s):
+                    return  # given up: the database refuses the next page
+            except DependencyDown as error:
+                log.warning("the lease of an upload was not extended", why=error.message)
 
     async def add(self, item: NewItem) -> None:
-        """Takes the next image.
+        """Adds the next image.
 
         Raises:
-            BatchTooLarge: the batch may not have it as well.
+            BatchTooLarge: the batch has its maximum number of images or bytes.
             DependencyDown: the database or the storage does not answer.
         """
         if self._count >= self._settings.max_items:
@@ -122,46 +157,48 @@ class Upload:
 
     async def _store(self, filename: str, content: AsyncIterator[bytes]) -> None:
         try:
-            image = await read_image(self._tenant_id, _not_empty(content), self._max_image_bytes)
+            image = await read_image(self._tenant_id, content, self._max_image_bytes)
         except (ImageTooLarge, UndecodableImage) as error:
             row = BatchItem(self._count, filename, None, None, None)
-            await self._append(row, _item_error(error), error.reason)
+            refusal = ItemError(error.status, error.reason, error.message)
+            await self._append(row, refusal, error.reason)
             return
         self._bytes += len(image.content)
         if self._bytes > self._settings.max_bytes:
             raise BatchTooLarge(f"a batch has at most {self._settings.max_bytes} bytes")
         row = BatchItem(self._count, filename, image.key, None, len(image.content))
         await self._append(row, None, image.sha256)
-        await self._puts.put(image)
+        await self._uploads.put(image)
 
     async def _append(self, item: BatchItem, error: ItemError | None, content: str) -> None:
         self._hash.update(json.dumps([item.filename, content]).encode())
         self._count += 1
         self._page.append((item, error))
         is_late = time.monotonic() - self._page_since_s > PAGE_S
-        if len(self._page) >= PAGE_ITEMS or is_late:
+        if len(self._page) >= self._page_items or is_late:
             await self._flush()
 
     async def _flush(self) -> None:
+        self._tasks.check()
         if self._page:
             await rows.write_items(self._tenant_id, self._batch_id, self._page)
         self._page = []
         self._page_since_s = time.monotonic()
 
     async def accept(self, key_id: str) -> rows.Acceptance:
-        """Makes the upload a batch, or finds the one that it repeats.
+        """Makes the upload a batch, or finds the batch that it repeats.
 
         Args:
             key_id: the API key that creates the batch.
 
         Raises:
             InvalidRequest: there are no images.
-            DependencyDown: the database does not answer.
+            DependencyDown: the database or the storage does not answer.
         """
         if not self._count:
             raise InvalidRequest.of([("items", "must hold at least one image")])
         await self._flush()
-        await self._puts.end()
+        await self._uploads.finish()
         await self._storage.flush()
         new = rows.NewBatch(
             batch_id=self._batch_id,
@@ -175,35 +212,94 @@ class Upload:
         self._is_batch = accepted.is_new
         return accepted
 
-    async def _beat(self) -> None:
-        """Says that the upload goes on, however slowly the images come."""
-        lease_s = self._settings.upload_lease_s
-        while True:
-            await asyncio.sleep(lease_s / BEATS)
-            try:
-                if not await rows.extend_upload(self._batch_id, lease_s):
-                    return  # given up: the next page is refused
-            except DependencyDown as error:
-                log.warning("an upload could not say that it goes on", why=error.message)
 
-    async def _give_up(self) -> None:
-        await self._puts.settle()  # what is stored after its removal would stay
-        keys = [item.object_key for item, _ in self._page if item.object_key is not None]
+class ConcurrentUploads:
+    """Stores images of one upload concurrently, bounded by their number and their bytes.
+
+    A storage that takes 30 ms for each image stores 32 a second one by one, and 480 with sixteen at
+    a time.
+    """
+
+    def __init__(self, storage: Storage, max_count: int, max_bytes: int) -> None:
+        """Configures the uploads.
+
+        Args:
+            storage: keeps the images.
+            max_count: the maximum number of images that are being stored at a time.
+            max_bytes: the maximum sum of their sizes; a single image may be larger.
+        """
+        self._storage = storage
+        self._max_count = max_count
+        self._max_bytes = max_bytes
+        self._tasks = TaskOwner()
+        self._count = 0
+        self._bytes = 0
+        self._failure: Exception | None = None
+        self._changed = asyncio.Condition()
+
+    async def put(self, image: StoredImage) -> None:
+        """Starts to store an image as soon as the limits allow.
+
+        Raises:
+            DependencyDown: the storage failed for an earlier image.
+        """
+        size = len(image.content)
+        await self._until(
+            lambda: (
+                not self._count
+                or (self._count < self._max_count and self._bytes + size <= self._max_bytes)
+            )
+        )
+        self._count += 1
+        self._bytes += size
+        self._tasks.start(self._store(image), "upload of an image")
+
+    async def finish(self) -> None:
+        """Waits until all images are stored.
+
+        Raises:
+            DependencyDown: the storage failed for one of them.
+        """
+        await self._until(lambda: not self._count)
+
+    async def wait(self) -> None:
+        """Waits until no image is being stored any more, whether it succeeded or failed."""
+        await self._tasks.wait()
+
+    async def _until(self, is_true: Callable[[], bool]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._failure is not None or is_true())
+        if self._failure is not None:
+            raise self._failure
+
+    async def _store(self, image: StoredImage) -> None:
         try:
-            await rows.give_up_upload(self._tenant_id, self._batch_id, keys)
-        except DependencyDown as error:
-            log.warning("a broken upload is removed later", why=error.message)
+            await self._storage.put(image.key, image.content)
+            failpoints.hit("blob.stored")
+        except Exception as error:  # noqa: BLE001 - raised by `put` or `finish`
+            self._failure = self._failure or error
+        finally:
+            self._count -= 1
+            self._bytes -= len(image.content)
+            async with self._changed:
+                self._changed.notify_all()
 
 
-async def _not_empty(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yields the pieces; raises `UndecodableImage` where they hold nothing."""
-    is_empty = True
-    async for piece in content:
-        is_empty = is_empty and not piece
-        yield piece
-    if is_empty:
+async def read_image(tenant_id: str, pieces: AsyncIterator[bytes], max_bytes: int) -> StoredImage:
+    """Reads a whole image into memory; its key depends on all of its content.
+
+    Raises:
+        ImageTooLarge: the image has more than `max_bytes`; the rest is not read.
+        UndecodableImage: the image is empty.
+    """
+    content = bytearray()
+    digest = hashlib.sha256()
+    async for piece in pieces:
+        if len(content) + len(piece) > max_bytes:
+            raise too_large(max_bytes)
+        content += piece
+        digest.update(piece)
+    if not content:
         raise UndecodableImage("the file is empty")
-
-
-def _item_error(error: CategorizerError) -> ItemError:
-    return ItemError(error.status, error.reason, error.message)
+    sha256 = digest.hexdigest()
+    return StoredImage(image_key(tenant_id, sha256), sha256, bytes(content))

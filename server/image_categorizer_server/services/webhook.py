@@ -1,7 +1,5 @@
-"""Use cases around webhooks: who is told when a batch ends, and what they were told."""
+"""Webhooks: addresses that are notified when a batch ends, and the deliveries to them."""
 
-import base64
-import binascii
 import secrets
 from datetime import timedelta
 
@@ -26,25 +24,26 @@ from image_categorizer_server.errors import (
     WebhookDisabled,
     WebhookNotFound,
 )
+from image_categorizer_server.paging import Page, limit_of, number_of, token_of
 from image_categorizer_server.settings.webhook import WebhookSettings
 
 ID_BYTES = 24
-MOST_URL_CHARACTERS = 2048
+MAX_URL_CHARACTERS = 2048
 
 
 class Webhooks:
-    """Looks after the webhooks of all tenants."""
+    """What callers can do with webhooks.  Each call is for one tenant and sees only its own."""
 
     def __init__(self, settings: WebhookSettings, fetcher: Fetcher) -> None:
         self._settings = settings
         self._fetcher = fetcher
 
     async def create(self, tenant_id: str, url: str) -> tuple[Webhook, str]:
-        """Registers an address; returns the webhook and its secret. Not idempotent.
+        """Creates a webhook; returns it and its secret.  Not idempotent.
 
         Raises:
             InvalidRequest: the address may not be called.
-            QuotaExceeded: the tenant has as many as it may.
+            QuotaExceeded: the tenant has its maximum number of webhooks.
             DependencyDown: the database does not answer.
         """
         await self.check_url(url)
@@ -55,16 +54,16 @@ class Webhooks:
             previous_secret_expire_time=None,
             create_time=clock.now(),
         )
-        secret, most = new_secret(), self._settings.max_webhooks
-        if not await rows.insert_webhook(tenant_id, webhook, secret, most):
-            raise QuotaExceeded(f"there are {most} webhooks already; delete one first")
+        secret, quota = new_secret(), self._settings.max_webhooks
+        if not await rows.insert_webhook(tenant_id, webhook, secret, quota):
+            raise QuotaExceeded(f"there are {quota} webhooks already; delete one first")
         return webhook, secret
 
     async def get(self, tenant_id: str, webhook_id: str) -> Webhook:
-        """Returns one webhook; makes `default` where it was never asked for.
+        """Returns one webhook; creates `default` at its first use.
 
         Raises:
-            WebhookNotFound: the tenant has none of that name.
+            WebhookNotFound: the tenant has no such webhook.
             DependencyDown: the database does not answer.
         """
         if webhook_id == DEFAULT_WEBHOOK:
@@ -75,7 +74,7 @@ class Webhooks:
         return webhook
 
     async def list_all(self, tenant_id: str) -> list[Webhook]:
-        """Returns the tenant's webhooks, `default` first, then the oldest first.
+        """Returns the tenant's webhooks: `default`, then the others, the oldest first.
 
         Raises:
             DependencyDown: the database does not answer.
@@ -89,8 +88,8 @@ class Webhooks:
         """Changes what is not None, and returns the webhook.
 
         Raises:
-            WebhookNotFound: the tenant has none of that name.
-            InvalidRequest: the address may not be called, or `default` is to have one.
+            WebhookNotFound: the tenant has no such webhook.
+            InvalidRequest: the address may not be called, or `default` was given one.
             DependencyDown: the database does not answer.
         """
         await self.get(tenant_id, webhook_id)
@@ -105,11 +104,11 @@ class Webhooks:
         return await self.get(tenant_id, webhook_id)
 
     async def delete(self, tenant_id: str, webhook_id: str) -> None:
-        """Removes a webhook and the record of its deliveries.
+        """Removes a webhook and its deliveries.
 
         Raises:
-            WebhookNotFound: the tenant has none of that name.
-            InvalidRequest: it is `default`.
+            WebhookNotFound: the tenant has no such webhook.
+            InvalidRequest: the webhook is `default`.
             DependencyDown: the database does not answer.
         """
         if webhook_id == DEFAULT_WEBHOOK:
@@ -118,10 +117,10 @@ class Webhooks:
             raise WebhookNotFound(f"there is no webhook {webhook_id!r}")
 
     async def rotate_secret(self, tenant_id: str, webhook_id: str) -> tuple[Webhook, str]:
-        """Makes a new secret; returns the webhook and the secret. Not idempotent.
+        """Puts a new secret in force; returns the webhook and the secret.  Not idempotent.
 
         Raises:
-            WebhookNotFound: the tenant has none of that name.
+            WebhookNotFound: the tenant has no such webhook.
             DependencyDown: the database does not answer.
         """
         await self.get(tenant_id, webhook_id)
@@ -135,44 +134,45 @@ class Webhooks:
         tenant_id: str,
         webhook_id: str,
         *,
-        batch_id: str,
-        state: DeliveryState | None,
-        page_size: int,
-        page_token: str,
-    ) -> tuple[list[Delivery], str]:
-        """Returns one page of deliveries, the newest first, and the token of the next.
+        batch_id: str = "",
+        state: DeliveryState | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> Page[Delivery]:
+        """Returns a page of a webhook's deliveries, the newest first.
 
         Args:
-            tenant_id: whose.
+            tenant_id: the tenant.
             webhook_id: the webhook.
-            batch_id: only those about this batch; empty for all.
-            state: only those in it; None for all.
-            page_size: the most, at least 1.
-            page_token: the token of the page before; empty for the first.
+            batch_id: only deliveries about this batch; empty for all.
+            state: only deliveries in this state; None for all.
+            page_size: see `paging.limit_of`.
+            page_token: the token of the previous page; empty for the first page.
 
         Raises:
-            WebhookNotFound: the tenant has none of that name.
-            InvalidRequest: the token was not made here.
+            WebhookNotFound: the tenant has no such webhook.
+            InvalidRequest: `page_size` or `page_token` is not valid.
             DependencyDown: the database does not answer.
         """
+        limit, before = limit_of(page_size), number_of(page_token)
         await self.get(tenant_id, webhook_id)
         found = await delivery_rows.list_deliveries(
             tenant_id,
             webhook_id,
-            before=_number_of(page_token),
+            before=before,
             batch_id=batch_id,
             state=state,
-            limit=page_size + 1,
+            limit=limit + 1,
         )
-        page = found[:page_size]
-        return page, _token(page[-1].number) if len(found) > page_size else ""
+        page = found[:limit]
+        return Page(page, token_of(page[-1].number) if len(found) > limit else "")
 
     async def redeliver(self, tenant_id: str, webhook_id: str, delivery_id: str) -> Delivery:
-        """Makes a delivery due now, as if it had not been attempted; returns it.
+        """Makes a delivery due now, as if it had not been attempted, and returns it.
 
         Raises:
-            WebhookNotFound, DeliveryNotFound: there is none of that name.
-            WebhookDisabled: the webhook is not told.
+            WebhookNotFound, DeliveryNotFound: the webhook or the delivery does not exist.
+            WebhookDisabled: the webhook is disabled, or its address is gone.
             DependencyDown: the database does not answer.
         """
         webhook = await self.get(tenant_id, webhook_id)
@@ -191,7 +191,7 @@ class Webhooks:
     async def notify_classified(
         self, tenant_id: str, url: str, request_id: str, classification: Classification
     ) -> None:
-        """Has an address told of one image's categories, whatever dies after this returns.
+        """Queues a message about one image's classification to an address; it survives crashes.
 
         Raises:
             DependencyDown: the database does not answer.
@@ -199,34 +199,17 @@ class Webhooks:
         await outbox.add_classification(tenant_id, url, request_id, classification)
 
     async def check_url(self, url: str, field: str = "url") -> None:
-        """Passes an address that may be called, as far as can be seen without calling it.
+        """Passes an address that may be called, without calling it.
 
         Raises:
-            InvalidRequest: it may not, and `field` is what is wrong.
+            InvalidRequest: it may not; the violation names `field`.
         """
-        if len(url) > MOST_URL_CHARACTERS:
-            raise InvalidRequest.of([(field, f"has more than {MOST_URL_CHARACTERS} characters")])
+        if len(url) > MAX_URL_CHARACTERS:
+            raise InvalidRequest.of([(field, f"has more than {MAX_URL_CHARACTERS} characters")])
         try:
             await self._fetcher.check(url)
         except Unreachable:
-            # The same words for whatever is wrong: what we can reach is nobody's business.
+            # One text for every cause: it must not reveal what this network can reach.
             raise InvalidRequest.of(
                 [(field, "must be an https address that is reachable from the public Internet")]
             ) from None
-
-
-def _token(number: int) -> str:
-    return base64.urlsafe_b64encode(f"d{number}".encode()).decode().rstrip("=")
-
-
-def _number_of(token: str) -> int | None:
-    if not token:
-        return None
-    try:
-        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
-        number = int(text.removeprefix("d"))
-    except (binascii.Error, ValueError):
-        number = 0
-    if number < 1 or number >= 2**63 or _token(number) != token:
-        raise InvalidRequest.of([("page_token", "is not a token of an earlier answer")])
-    return number

@@ -17,7 +17,7 @@ from typing import IO, BinaryIO, Self
 
 from image_categorizer_server.errors import BatchTooLarge, DependencyDown, InvalidRequest
 from image_categorizer_server.rpc.batch.validation import checked_filename
-from image_categorizer_server.services.batch import NewItem
+from image_categorizer_server.services.upload import NewItem
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)

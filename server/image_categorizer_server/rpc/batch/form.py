@@ -24,7 +24,7 @@ from image_categorizer_server.rpc.multipart import (
     is_form,
     malformed_is_refused,
 )
-from image_categorizer_server.services.batch import NewItem
+from image_categorizer_server.services.upload import NewItem
 
 Request = batch_pb2.UploadBatchFormRequest
 FILES = ("images[]", "images")

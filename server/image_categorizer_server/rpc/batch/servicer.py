@@ -26,7 +26,8 @@ from image_categorizer_server.rpc.batch.validation import (
 )
 from image_categorizer_server.rpc.call import current_call
 from image_categorizer_server.rpc.validation import raise_if_any
-from image_categorizer_server.services.batch import Batches, NewItem
+from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.upload import NewItem
 
 Context = grpc.aio.ServicerContext
 # How long a watcher hears nothing: shorter than what gateways take for a dead connection.

@@ -12,7 +12,7 @@ from image_categorizer.v1 import batch_pb2
 
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.batch.validation import checked_filename
-from image_categorizer_server.services.batch import NewItem
+from image_categorizer_server.services.upload import NewItem
 
 Request = batch_pb2.UploadBatchRequest
 

@@ -1,22 +1,15 @@
-"""Signatures of webhooks against the standard's own package; when a message is tried again."""
+"""Signatures of webhooks, against the package of the standard."""
 
 import base64
-import statistics
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from image_categorizer import WebhookInvalid, verify_webhook
 from image_categorizer_server.access.signature import new_secret, signed_headers
-from image_categorizer_server.services.delivery import PAUSES_S, pause_after, retry_after_s
-from image_categorizer_server.settings.webhook import WebhookSettings
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
-
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 def now_s():
@@ -90,46 +83,3 @@ def test_while_a_secret_is_rotated_either_verifies():
     for secret in (old, new):
         assert verify_webhook(secret, headers, b"{}") == {}
         assert Verifier(secret).verify(b"{}", headers) == {}
-
-
-def test_pauses_grow_by_the_schedule_and_end():
-    pauses = [pause_after(count, None, NOW, 1.0) for count in range(10)]
-    assert pauses[9] is None
-    for pause, planned in zip(pauses, PAUSES_S, strict=False):
-        assert 0.8 * planned <= pause <= 1.2 * planned
-
-
-def test_pauses_are_spread_and_scaled():
-    pauses = [pause_after(1, None, NOW, 0.5) for _ in range(200)]
-    assert 120 <= min(pauses) < 130
-    assert 170 < max(pauses) <= 180
-    assert statistics.stdev(pauses) > 10
-
-
-@pytest.mark.parametrize(
-    ("header", "expected_s"),
-    [
-        ("7", 7),
-        (" 120 ", 120),
-        ("999999999999", 86_400),
-        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90),
-        (format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0),
-        ("Sun, 22 Nov 2026 12:01:00 -0000", 60),
-        ("soon", 0),
-        ("-5", 0),
-        ("", 0),
-        (None, 0),
-    ],
-)
-def test_retry_after_is_read_as_seconds_or_as_a_date(header, expected_s):
-    assert retry_after_s(header, NOW) == pytest.approx(expected_s)
-
-
-def test_retry_after_is_kept_where_it_is_later_than_the_schedule():
-    assert pause_after(0, "3600", NOW, 1.0) == 3600
-    assert pause_after(0, "1", NOW, 1.0) >= 4
-
-
-def test_a_lease_outlasts_an_attempt():
-    with pytest.raises(ValueError, match="lease_s"):
-        WebhookSettings(timeout_s=15, lease_s=15)
