@@ -11,8 +11,7 @@ import json
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 from image_categorizer.v1 import options_pb2
 from openapi_schemas import files_of_ours
-
-REASONS = "ErrorReason"
+from reference import REASONS
 
 
 def contract(files: FileDescriptorSet) -> str:

@@ -20,7 +20,6 @@ from pathlib import Path
 import google.api.annotations_pb2
 import sync_twin
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from openapi import openapi_document
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
@@ -63,6 +62,7 @@ def generate(root: Path) -> None:
     )
     # Imported here: they read our options, which the stubs just written declare.
     from contract import contract
+    from openapi import openapi_document
     from reference import pages
 
     described = root / ".descriptor-with-comments"

@@ -1,27 +1,28 @@
 """Writes an OpenAPI 3.1 document from a descriptor set: bindings, types, comments.
 
-A binding whose path ends in `:upload` and whose body is `google.api.HttpBody` has no path of its
-own in public: the gateway brings other bodies than JSON of the sibling path there, so it becomes
-more content types of the sibling's request.  A stream of messages is JSON by lines, or events; a
-stream of `google.api.HttpBody` is a file.
+A binding whose path ends in `:upload` and whose body is `google.api.HttpBody` has no public path of
+its own: the gateway sends it every body of the sibling path that is not JSON.  It adds content
+types to the request of the sibling.  A stream of messages is lines of JSON, or server-sent events;
+a stream of `google.api.HttpBody` is a file.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import yaml
 from google.api import annotations_pb2
 from google.protobuf.descriptor_pb2 import (
-    DescriptorProto,
     FieldDescriptorProto,
     FileDescriptorSet,
     MethodDescriptorProto,
 )
+from image_categorizer.v1 import options_pb2
 from openapi_schemas import (
     HTTP_BODY,
     Comments,
     Json,
+    Message,
     Messages,
     Schemas,
     files_of_ours,
@@ -35,10 +36,10 @@ BINARY: Json = {"type": "string", "format": "binary"}
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as blocks, and never an alias."""
+    """Writes multi-line text as blocks, and equal values in full instead of as aliases."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
-        """Returns true: equal values are written again."""
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
+        """Returns true."""
         return True
 
 
@@ -52,7 +53,7 @@ Dumper.add_representer(
 
 @dataclass(frozen=True)
 class Binding:
-    """One method and its place in REST."""
+    """One RPC and its form in REST."""
 
     method: MethodDescriptorProto
     service: str
@@ -61,15 +62,39 @@ class Binding:
     body: str
     text: str
 
-    def is_upload(self, request: DescriptorProto) -> bool:
-        """Returns whether it takes the bodies that are no JSON of its sibling."""
+    def is_upload(self, request: Message) -> bool:
+        """Returns whether it takes the bodies of its sibling that are not JSON."""
         return self.path.endswith(UPLOAD) and any(
-            field.name == self.body and field.type_name == HTTP_BODY for field in request.field
+            field.name == self.body and field.type_name == HTTP_BODY
+            for field in request.proto.field
         )
 
 
+class Parameter(NamedTuple):
+    """One path or query parameter."""
+
+    name: str
+    in_path: bool
+    text: str
+    schema: Json
+
+    def entry(self) -> Json:
+        """Returns the parameter of an operation."""
+        return {
+            "name": self.name,
+            "in": "path" if self.in_path else "query",
+            "required": self.in_path,
+            "description": self.text,
+            "schema": self.schema,
+        }
+
+    def property(self) -> Json:
+        """Returns the form field that stands for the query parameter."""
+        return {**self.schema, "description": self.text}
+
+
 def bindings(files: FileDescriptorSet) -> Iterator[Binding]:
-    """Yields every method with an HTTP binding."""
+    """Yields every RPC with an HTTP binding."""
     for file in files_of_ours(files):
         comments = Comments(file)
         for s, service in enumerate(file.service):
@@ -82,7 +107,7 @@ def bindings(files: FileDescriptorSet) -> Iterator[Binding]:
 
 
 def http_rule(method: MethodDescriptorProto) -> tuple[str, str]:
-    """Returns the HTTP method and the path of an RPC; both empty where it has none."""
+    """Returns the HTTP method and the path of an RPC; both empty if it has none."""
     rule = method.options.Extensions[annotations_pb2.http]
     verb = rule.WhichOneof("pattern") or ""
     return verb, getattr(rule, verb) if verb else ""
@@ -98,52 +123,21 @@ class Paths:
 
     def all(self) -> dict[str, Json]:
         """Returns every public path with its operations."""
-        found: dict[str, Json] = {}
-        uploads: list[tuple[Binding, list[Json]]] = []
+        operations: list[Binding] = []
+        uploads: dict[tuple[str, str], Binding] = {}
         for binding in bindings(self._files):
-            request, comments, index = self._known[binding.method.input_type]
-            fields = self._parameters(binding, request, comments, index)
-            if binding.is_upload(request):
-                uploads.append((binding, fields))
-                continue
-            entry = self._operation(binding)
-            if fields:
-                entry["parameters"] = fields
-            if binding.body == "*":
-                content = {"application/json": {"schema": reference(binding.method.input_type)}}
-                entry["requestBody"] = {"required": True, "content": content}
-            found.setdefault(binding.path, {})[binding.verb] = entry
-        for binding, fields in uploads:
-            sibling = found[binding.path.removesuffix(UPLOAD)][binding.verb]
-            sibling["parameters"] = fields
-            is_stream = binding.method.client_streaming
-            content = form_of_many(fields) if is_stream else upload_content(fields)
-            sibling["requestBody"]["content"].update(content)
+            if binding.is_upload(self._known[binding.method.input_type]):
+                uploads[binding.path.removesuffix(UPLOAD), binding.verb] = binding
+            else:
+                operations.append(binding)
+        found: dict[str, Json] = {}
+        for binding in operations:
+            upload = uploads.get((binding.path, binding.verb))
+            found.setdefault(binding.path, {})[binding.verb] = self._operation(binding, upload)
         return found
 
-    def _parameters(
-        self, binding: Binding, request: DescriptorProto, comments: Comments, index: int
-    ) -> list[Json]:
-        """Returns the path and query parameters: every scalar field that is not in the body."""
-        found = []
-        for position, field in enumerate(request.field):
-            in_path = f"{{{field.name}}}" in binding.path
-            in_body = binding.body == "*" or field.name == binding.body
-            if (in_body or field.type == FieldDescriptorProto.TYPE_MESSAGE) and not in_path:
-                continue
-            found.append(
-                {
-                    "name": field.name,
-                    "in": "path" if in_path else "query",
-                    "required": in_path,
-                    "description": comments.text(4, index, 2, position),
-                    "schema": self._schemas.field(field, ""),
-                }
-            )
-        return found
-
-    def _operation(self, binding: Binding) -> Json:
-        """Returns an operation without its request."""
+    def _operation(self, binding: Binding, upload: Binding | None) -> Json:
+        """Returns an operation; `upload` is the binding for its bodies that are not JSON."""
         summary, _, description = binding.text.partition("\n\n")
         operation: Json = {
             "operationId": binding.method.name,
@@ -151,28 +145,50 @@ class Paths:
             "summary": summary.rstrip("."),
             "description": description,
             "responses": {
-                "200": self._answer(binding.method),
+                "200": self._response(binding.method),
                 "default": {
                     "description": "An error.",
                     "content": {"application/json": {"schema": reference(".Status")}},
                 },
             },
         }
-        if binding.service == "HealthService":
+        if binding.method.options.Extensions[options_pb2.required_role] == options_pb2.PUBLIC:
             operation["security"] = []
+        parameters = self._parameters(upload or binding)
+        if parameters:
+            operation["parameters"] = [parameter.entry() for parameter in parameters]
+        if binding.body:
+            content: Json = {"application/json": {"schema": reference(binding.method.input_type)}}
+            if upload and upload.method.client_streaming:
+                content |= form_of_many(parameters)
+            elif upload:
+                content |= upload_content(parameters)
+            operation["requestBody"] = {"required": True, "content": content}
         return operation
 
-    def _answer(self, method: MethodDescriptorProto) -> Json:
+    def _parameters(self, binding: Binding) -> list[Parameter]:
+        """Returns the path and query parameters: every scalar field that is not in the body."""
+        request = self._known[binding.method.input_type]
+        found = []
+        for position, field in enumerate(request.proto.field):
+            in_path = f"{{{field.name}}}" in binding.path
+            in_body = binding.body in ("*", field.name)
+            is_message = field.type == FieldDescriptorProto.TYPE_MESSAGE
+            if in_path or not (in_body or is_message):
+                schema = self._schemas.field(field, "")
+                found.append(Parameter(field.name, in_path, request.field_text(position), schema))
+        return found
+
+    def _response(self, method: MethodDescriptorProto) -> Json:
         if method.output_type == HTTP_BODY:
             content = {kind: {"schema": BINARY} for kind in FILE_KINDS}
             return {"description": "A file.", "content": content}
-        _, comments, index = self._known[method.output_type]
-        text = comments.text(4, index)
+        text = self._known[method.output_type].text()
         schema = reference(method.output_type)
         if not method.server_streaming:
             return {"description": text, "content": {"application/json": {"schema": schema}}}
         return {
-            "description": f"{text}\n\nMany of them: lines of JSON, or events whose data they are.",
+            "description": f"{text}\n\nA stream: lines of JSON, or the data of server-sent events.",
             "content": {
                 "application/x-ndjson": {"schema": schema},
                 "text/event-stream": {"schema": schema},
@@ -180,13 +196,13 @@ class Paths:
         }
 
 
-def upload_content(fields: list[Json]) -> Json:
-    """Returns the content types of an upload of one image: a form, or the bare bytes."""
+def upload_content(parameters: list[Parameter]) -> Json:
+    """Returns the content types of an upload of one image: a form, or the bytes themselves."""
     image = {**BINARY, "description": "The encoded image."}
     form = {
         "type": "object",
         "required": ["image"],
-        "properties": {"image": image, **options_of(fields)},
+        "properties": {"image": image, **properties(parameters)},
     }
     return {
         "multipart/form-data": {"schema": form},
@@ -195,14 +211,14 @@ def upload_content(fields: list[Json]) -> Json:
     }
 
 
-def form_of_many(fields: list[Json]) -> Json:
+def form_of_many(parameters: list[Parameter]) -> Json:
     """Returns the content type of an upload of many images: a form."""
     files: Json = {"type": "array", "items": BINARY}
-    images = {**files, "description": "The encoded images, and zip files of such."}
+    images = {**files, "description": "The encoded images, or zip files that contain images."}
     form = {
         "type": "object",
         "properties": {
-            **options_of(fields),
+            **properties(parameters),
             "images[]": images,
             "images": {**files, "description": "The same as `images[]`."},
         },
@@ -210,9 +226,9 @@ def form_of_many(fields: list[Json]) -> Json:
     return {"multipart/form-data": {"schema": form}}
 
 
-def options_of(fields: list[Json]) -> Json:
-    """Returns the fields of a form that stand for query parameters."""
-    return {f["name"]: {**f["schema"], "description": f["description"]} for f in fields}
+def properties(parameters: list[Parameter]) -> Json:
+    """Returns the form fields that stand for query parameters."""
+    return {parameter.name: parameter.property() for parameter in parameters}
 
 
 def openapi_document(files: FileDescriptorSet) -> str:
@@ -229,8 +245,8 @@ def openapi_document(files: FileDescriptorSet) -> str:
         "info": {
             "title": "Image Categorizer",
             "version": "v1",
-            "summary": "Sorts photographs into categories.",
-            "description": "Unknown JSON fields are ignored; unknown query parameters are refused.",
+            "summary": "Classifies photographs into categories.",
+            "description": "Unknown JSON fields are ignored. Unknown query parameters are errors.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],

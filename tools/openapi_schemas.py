@@ -1,7 +1,7 @@
-"""JSON schemas of protobuf messages, in proto3's JSON form with the protos' own names."""
+"""JSON schemas of protobuf messages, in proto3's JSON form with the field names of the protos."""
 
 import re
-from typing import Any
+from dataclasses import dataclass
 
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
@@ -11,7 +11,7 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorSet,
 )
 
-Json = dict[str, Any]
+Json = dict[str, object]
 FIELD = FieldDescriptorProto
 HTTP_BODY = ".google.api.HttpBody"
 SCALARS: dict[int, Json] = {
@@ -22,23 +22,26 @@ SCALARS: dict[int, Json] = {
     FIELD.TYPE_INT32: {"type": "integer", "format": "int32"},
     FIELD.TYPE_STRING: {"type": "string"},
     FIELD.TYPE_UINT32: {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
-    FIELD.TYPE_UINT64: {"type": "string", "pattern": "^[0-9]+$"},  # JSON's numbers are too small
+    FIELD.TYPE_UINT64: {
+        "type": "string",
+        "pattern": "^[0-9]+$",
+    },  # no exact JSON number
 }
-# Messages of Google's that have a JSON form of their own.
+# Google's messages that have a JSON form of their own.
 WELL_KNOWN: dict[str, Json] = {
     ".google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
     ".google.protobuf.Duration": {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?s$"},
 }
 STATUS: Json = {
-    "description": "What went wrong, in the form of google.rpc.Status.",
+    "description": "An error, in the form of google.rpc.Status.",
     "type": "object",
     "required": ["code", "message", "details"],
     "properties": {
         "code": {"type": "integer", "description": "The gRPC status code (google.rpc.Code)."},
-        "message": {"type": "string", "description": "For a person to read."},
+        "message": {"type": "string", "description": "A description for people; it may change."},
         "details": {
             "type": "array",
-            "description": "Among them a google.rpc.ErrorInfo, whose `reason` is stable.",
+            "description": "One is a google.rpc.ErrorInfo, whose `reason` is stable.",
             "items": {
                 "type": "object",
                 "required": ["@type"],
@@ -50,7 +53,7 @@ STATUS: Json = {
 
 
 class Comments:
-    """The comments of one file, by the path that descriptor.proto gives each element."""
+    """The comments of one file, by the path of each element as descriptor.proto defines it."""
 
     def __init__(self, file: FileDescriptorProto) -> None:
         self._texts = {
@@ -64,11 +67,28 @@ class Comments:
         return re.sub(r"(?<=\S)\n(?=[^\n-])", " ", "\n".join(lines))
 
 
-Messages = dict[str, tuple[DescriptorProto, Comments, int]]
+@dataclass(frozen=True)
+class Message:
+    """One of our messages, and where to find its comments."""
+
+    proto: DescriptorProto
+    comments: Comments
+    index: int
+
+    def text(self) -> str:
+        """Returns the comment of the message."""
+        return self.comments.text(4, self.index)
+
+    def field_text(self, position: int) -> str:
+        """Returns the comment of a field."""
+        return self.comments.text(4, self.index, 2, position)
+
+
+Messages = dict[str, Message]
 
 
 def files_of_ours(files: FileDescriptorSet) -> list[FileDescriptorProto]:
-    """Returns the files of our own package, without the one that only declares options."""
+    """Returns the files of our own package, except the one that only declares options."""
     return [
         file
         for file in files.file
@@ -77,9 +97,9 @@ def files_of_ours(files: FileDescriptorSet) -> list[FileDescriptorProto]:
 
 
 def messages(files: FileDescriptorSet) -> Messages:
-    """Returns our messages by full name (`.package.Name`), with comments and index."""
+    """Returns our messages by full name (`.package.Name`)."""
     return {
-        f".{file.package}.{message.name}": (message, Comments(file), index)
+        f".{file.package}.{message.name}": Message(message, Comments(file), index)
         for file in files_of_ours(files)
         for index, message in enumerate(file.message_type)
     }
@@ -89,8 +109,8 @@ def enums(known: Messages) -> dict[str, EnumDescriptorProto]:
     """Returns the enums inside our messages by full name (`.package.Message.Name`)."""
     return {
         f"{name}.{enum.name}": enum
-        for name, (message, _, _) in known.items()
-        for enum in message.enum_type
+        for name, message in known.items()
+        for enum in message.proto.enum_type
     }
 
 
@@ -114,20 +134,20 @@ class Schemas:
             item = {"type": "array", "items": item}
         return {**item, "description": text} if text else item
 
-    def message(self, message: DescriptorProto, comments: Comments, index: int) -> Json:
+    def message(self, message: Message) -> Json:
         """Returns the schema of one message."""
         properties = {
-            field.name: self.field(field, comments.text(4, index, 2, position))
-            for position, field in enumerate(message.field)
+            field.name: self.field(field, message.field_text(position))
+            for position, field in enumerate(message.proto.field)
         }
-        return {"type": "object", "description": comments.text(4, index), "properties": properties}
+        return {"type": "object", "description": message.text(), "properties": properties}
 
-    def all(self) -> dict[str, Json]:
-        """Returns every schema by the message's name; bodies that are no JSON have none."""
+    def all(self) -> Json:
+        """Returns every schema by the message's name, except of messages with an HTTP body."""
         schemas = {
-            message.name: self.message(message, comments, index)
-            for message, comments, index in self._known.values()
-            if not any(field.type_name == HTTP_BODY for field in message.field)
+            message.proto.name: self.message(message)
+            for message in self._known.values()
+            if not any(field.type_name == HTTP_BODY for field in message.proto.field)
         }
         return {**schemas, "Status": STATUS}
 

@@ -1,4 +1,4 @@
-"""Images as large as allowed, and one byte larger; many at once; many streams on one connection."""
+"""Limits of the gateway: the largest image, concurrent uploads, streams on one connection."""
 
 import asyncio
 import base64
@@ -17,20 +17,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 LIMIT_BYTES = 10 * 2**20
 UPLOADS = 50
 STREAMS = 200
-# Envoy holds a whole body, and JSON also as it came, as text and as bytes, until it is passed on.
+# Envoy buffers whole bodies. For JSON it holds the body, its text and its bytes at once.
 GATEWAY_COPIES = {"bytes": 3, "JSON": 8}
 SERVER_COPIES = 4
 
 
 def padded(size_bytes):
-    """Returns a photograph of exactly that size, its pixels stored as they are."""
+    """Returns a photograph of exactly that size, uncompressed."""
     content = encoded(scene(1900, 1800), "BMP")
     assert len(content) <= size_bytes
     return content + bytes(size_bytes - len(content))
 
 
 def bodies(content):
-    """Returns the ways to send an image by REST."""
+    """Returns each way to send an image over REST."""
     return {
         "bytes": {"content": content},
         "form": {"files": {"image": content}},
@@ -39,7 +39,7 @@ def bodies(content):
 
 
 def called(running, content):
-    """Returns what gRPC through Envoy says to an image: the status and the predictions."""
+    """Returns the status and the predictions of an image that is sent by gRPC through Envoy."""
     headers = [("authorization", f"Bearer {running.shown_key()}")]
     with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:
         stub = classify_pb2_grpc.ClassifyServiceStub(channel)
@@ -57,7 +57,7 @@ def client_of(running):
     return httpx.AsyncClient(base_url=running.url, headers=headers, timeout=60, limits=limits)
 
 
-async def test_the_largest_image_passes_by_all_ways_and_one_byte_more_by_none(installation):
+async def test_every_way_accepts_the_largest_image_and_refuses_one_byte_more(installation):
     running = installation()
     largest, too_large = padded(LIMIT_BYTES), padded(LIMIT_BYTES + 1)
     code, expected = await asyncio.to_thread(called, running, largest)
@@ -66,15 +66,15 @@ async def test_the_largest_image_passes_by_all_ways_and_one_byte_more_by_none(in
         for way, body in bodies(largest).items():
             answer = await client.post("/v1/classify", **body)
             assert answer.status_code == 200, (way, answer.text)
-            told = [(p["category"], p["confidence"]) for p in answer.json()["predictions"]]
-            assert [name for name, _ in told] == [name for name, _ in expected], way
-            assert [c for _, c in told] == pytest.approx([c for _, c in expected], abs=1e-5), way
+            found = [(p["category"], p["confidence"]) for p in answer.json()["predictions"]]
+            assert [name for name, _ in found] == [name for name, _ in expected], way
+            assert [c for _, c in found] == pytest.approx([c for _, c in expected], abs=1e-5), way
         for way, body in bodies(too_large).items():
             answer = await client.post("/v1/classify", **body)
             assert answer.status_code in (400, 413), (way, answer.text)
             assert answer.json()["details"][0]["reason"] == "IMAGE_TOO_LARGE", way
         for body in bodies(bytes(4 * LIMIT_BYTES)).values():
-            with suppress(httpx.ReadError, httpx.WriteError):  # it hangs up on who sends on
+            with suppress(httpx.ReadError, httpx.WriteError):  # it closes the connection
                 answer = await client.post("/v1/classify", **body)
                 assert answer.status_code == 413, answer.text
     assert (await asyncio.to_thread(called, running, too_large))[0] == "INVALID_ARGUMENT"
@@ -84,15 +84,15 @@ async def test_the_largest_image_passes_by_all_ways_and_one_byte_more_by_none(in
 
 
 @pytest.mark.parametrize("way", ["bytes", "JSON"])
-async def test_many_uploads_at_once_take_bounded_memory(installation, way):
+async def test_the_memory_of_concurrent_uploads_is_bounded(installation, way):
     running = installation()
     body = bodies(padded(LIMIT_BYTES))[way]
     async with client_of(running) as client:
         await client.post("/v1/classify?no_cache=true", **bodies(jpeg())["bytes"])
         parts = {"gateway": part(running, "gateway"), "server": part(running, "server")}
         async with watching(**parts) as watch:
-            asks = (client.post("/v1/classify", **body) for _ in range(UPLOADS))
-            answers = await asyncio.gather(*asks)
+            requests = (client.post("/v1/classify", **body) for _ in range(UPLOADS))
+            answers = await asyncio.gather(*requests)
         again = await client.post("/v1/classify", **bodies(jpeg())["bytes"])
     codes = [answer.status_code for answer in answers]
     grown = {name: round(watch.grown_mb(name)) for name in parts}
