@@ -6,7 +6,8 @@ proto/image_categorizer/** ─▶ clients/python/image_categorizer/v1/   typed s
                            ─▶ gateway/contract.json      for Envoy's routes (tools/contract.py)
                            ─▶ gateway/openapi.yaml       the REST reference (tools/openapi.py)
                            ─▶ docs/{errors,roles}.md     tables (tools/reference.py)
-clients/python/image_categorizer/_aio ─▶ _sync       without asyncio (tools/sync_twin.py)
+clients/python/image_categorizer/_aio ─▶ _sync            without asyncio (tools/sync_twin.py)
+                                      ─▶ docs/sdk-reference.md  (tools/sdk_reference.py)
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 import google.api.annotations_pb2
+import sdk_reference
 import sync_twin
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
@@ -84,12 +86,13 @@ def generate(root: Path) -> None:
         file.ClearField("source_code_info")
     (root / DESCRIPTOR).write_bytes(files.SerializeToString(deterministic=True))
     sync_twin.generate(root)
+    (root / sdk_reference.PAGE).write_text(sdk_reference.page(root))
 
 
 def stale_files(fresh: Path) -> list[str]:
     """Returns the generated files that differ from those below `fresh`."""
     stale = [f"proto/{name}" for name in VENDORED if not same(GOOGLEAPIS / name, PROTO / name)]
-    outputs = (DESCRIPTOR, CONTRACT, OPENAPI, *PAGES, *sync_twin.twins())
+    outputs = (DESCRIPTOR, CONTRACT, OPENAPI, *PAGES, sdk_reference.PAGE, *sync_twin.twins())
     stale += [str(path) for path in outputs if not same(fresh / path, ROOT / path)]
     names = {p.name for folder in (fresh, ROOT) for p in (folder / STUBS).glob("*.py*")}
     return stale + [

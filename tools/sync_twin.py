@@ -18,7 +18,7 @@ BY_HAND = frozenset(("__init__", "runtime", "stream", "tasks", "upload"))
 SUBSTITUTIONS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"Any number of tasks of one event loop may share a client; .*", "Threads may share it."),
+        (r"tasks of one event loop may share a client; .*", "threads may share a client."),
         (r"The client for asyncio", "The client without asyncio"),
         (r"[Tt]he asyncio client", "the client"),
         (r"\basync (def|for|with)\b", r"\1"),
@@ -30,7 +30,6 @@ SUBSTITUTIONS = [
         (r"\bimage_categorizer\._aio\b", "image_categorizer._sync"),
     )
 ]
-RUFF = sys.executable, "-m", "ruff"
 
 
 def twins() -> list[Path]:
@@ -53,14 +52,19 @@ def translated(text: str, path: Path) -> str:
         text = pattern.sub(replacement, text)
     text = re.sub(r'^"""(\w)', lambda match: f'"""{match[1].upper()}', text)
     text = f"# Generated from _aio/{path.name} by tools/sync_twin.py; do not edit.\n{text}"
-    for command in (["check", "--quiet", "--select=I,F401", "--fix"], ["format", "--quiet"]):
-        done = subprocess.run(
-            [*RUFF, *command, f"--stdin-filename={path}", "-"],
-            input=text,
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=ROOT,
-        )
-        text = done.stdout
-    return text
+    text = ruff(text, path, "check", "--select=I,F401", "--fix")
+    return ruff(text, path, "format")
+
+
+def ruff(text: str, path: Path, *command: str) -> str:
+    """Returns a text as ruff rewrites it; `path` decides by which rules."""
+    arguments = *command, "--quiet", f"--stdin-filename={path}", "-"
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    return done.stdout

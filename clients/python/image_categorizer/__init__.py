@@ -9,6 +9,8 @@ print(result.category, result.confidence)
 
 from image_categorizer._inputs import image_files
 from image_categorizer._values import (
+    AsyncSources,
+    AsyncStreamSources,
     Batch,
     BatchOptions,
     BatchProgress,
@@ -31,13 +33,24 @@ from image_categorizer._values import (
     ServerInfo,
     Source,
     Sources,
+    StreamSources,
     Timing,
     Webhook,
     WebhookAttempt,
     WebhookDelivery,
 )
-from image_categorizer.aio import AsyncImageCategorizationClient
-from image_categorizer.client import ImageCategorizationClient
+from image_categorizer.aio import (
+    AsyncBatches,
+    AsyncImageCategorizationClient,
+    AsyncModels,
+    AsyncWebhooks,
+)
+from image_categorizer.client import (
+    Batches,
+    ImageCategorizationClient,
+    Models,
+    Webhooks,
+)
 from image_categorizer.errors import (
     BatchNotFound,
     BatchRunning,
@@ -79,7 +92,12 @@ from image_categorizer.errors import (
 from image_categorizer.webhooks import WebhookInvalid, verify_webhook
 
 __all__ = [
+    "AsyncBatches",
     "AsyncImageCategorizationClient",
+    "AsyncModels",
+    "AsyncSources",
+    "AsyncStreamSources",
+    "AsyncWebhooks",
     "Batch",
     "BatchNotFound",
     "BatchOptions",
@@ -88,6 +106,7 @@ __all__ = [
     "BatchRunning",
     "BatchState",
     "BatchTooLarge",
+    "Batches",
     "CategorizerError",
     "Category",
     "CategoryNotFound",
@@ -118,6 +137,7 @@ __all__ = [
     "ModelLoading",
     "ModelNotFound",
     "ModelRef",
+    "Models",
     "NotFound",
     "OnDisconnect",
     "Options",
@@ -131,6 +151,7 @@ __all__ = [
     "ServerInfo",
     "Source",
     "Sources",
+    "StreamSources",
     "Timing",
     "TooManyPixels",
     "Unauthenticated",
@@ -144,6 +165,7 @@ __all__ = [
     "WebhookDisabled",
     "WebhookInvalid",
     "WebhookNotFound",
+    "Webhooks",
     "image_files",
     "verify_webhook",
 ]

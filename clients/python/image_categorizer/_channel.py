@@ -4,7 +4,6 @@ import json
 
 MEBIBYTE = 2**20
 MAX_MESSAGE_BYTES = 128 * MEBIBYTE
-DEFAULT_TIMEOUT_S = 30.0
 # Only UNAVAILABLE is safe to retry (AIP-194).  gRPC retries by itself and obeys the server's
 # pushback.
 SERVICE_CONFIG = {

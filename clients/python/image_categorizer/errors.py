@@ -1,40 +1,40 @@
-"""What a call can raise; the same tree, by the same names, as the server's.
+"""The errors that a call can raise; the same tree, by the same names, as the server's.
 
 CategorizerError
 ├─ Unauthenticated         no or bad credentials
-│   ├─ CredentialsMissing
-│   └─ CredentialsInvalid
-├─ RoleInsufficient        the key's role may not do this
-├─ InvalidRequest          a field is wrong; `violations` names each
+│   ├─ CredentialsMissing      no API key was sent
+│   └─ CredentialsInvalid      the API key is not valid
+├─ RoleInsufficient        the API key's role does not permit this
+├─ InvalidRequest          a field is invalid; `violations` names each
 │   ├─ UndecodableImage        not an image, or a damaged one
-│   ├─ UnsupportedFormat       an image of a format that is not read
+│   ├─ UnsupportedFormat       the image's format is not supported
 │   ├─ ImageTooLarge           too many bytes
-│   ├─ TooManyPixels           too many pixels, or an absurd shape
+│   ├─ TooManyPixels           too many pixels, or an extreme shape
 │   ├─ UnclassifiableImage     the model fails on this image
-│   ├─ ImageUnreachable        it cannot be fetched from its URI
-│   └─ BatchTooLarge           too many items or bytes for one batch
-├─ NotFound
+│   ├─ ImageUnreachable        the image cannot be fetched from its URI
+│   └─ BatchTooLarge           too many images or bytes for one batch
+├─ NotFound                the request names something that does not exist
 │   ├─ ModelNotFound
 │   ├─ CategoryNotFound
 │   ├─ BatchNotFound
 │   ├─ WebhookNotFound
 │   └─ DeliveryNotFound
 ├─ RequestIdReused         another batch was created with this request id
-├─ FailedPrecondition      not as things are; someone has to change that first
-│   ├─ ModelFailed             the version does not answer
-│   ├─ ModelInUse              other requests rely on the version
-│   ├─ BatchRunning            it has not ended
-│   └─ WebhookDisabled         enable it first
-├─ QuotaExceeded           the tenant has as many of these as it may
-├─ Unavailable             not now; was tried again already
-│   ├─ Overloaded
-│   ├─ DeadlineUnreachable
-│   ├─ ModelFailing
-│   ├─ ModelLoading
-│   ├─ Draining
-│   └─ DependencyDown
-├─ ItemKilledWorkers       of an item of a batch: processes die of it
-├─ ItemKilledServers       of an item of a batch: servers die of it
+├─ FailedPrecondition      the state of the resource does not permit this
+│   ├─ ModelFailed             the version cannot answer
+│   ├─ ModelInUse              other requests depend on the version
+│   ├─ BatchRunning            the batch has not ended
+│   └─ WebhookDisabled         the webhook is disabled
+├─ QuotaExceeded           the tenant has the maximum number
+├─ Unavailable             not now; the client has already retried
+│   ├─ Overloaded              the server's queue is full
+│   ├─ DeadlineUnreachable     the answer would come too late
+│   ├─ ModelFailing            the model fails on every image
+│   ├─ ModelLoading            the model is not ready yet
+│   ├─ Draining                the server is stopping
+│   └─ DependencyDown          a database or another dependency does not answer
+├─ ItemKilledWorkers       an item of a batch crashed worker processes
+├─ ItemKilledServers       an item of a batch crashed servers
 └─ DeadlineExceeded        no answer within `timeout_s`
 """
 
@@ -42,7 +42,7 @@ from typing import ClassVar
 
 
 class CategorizerError(Exception):
-    """The root; itself raised for bugs of the server, and where no other class fits."""
+    """The base class. Raised itself for a bug of the server, and if no other class fits."""
 
     reason: ClassVar[str] = "INTERNAL"
     """The `google.rpc.ErrorInfo.reason` that becomes this class."""
@@ -50,18 +50,19 @@ class CategorizerError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+        """A text for people; it may change."""
         self.status = ""
-        """Name of the gRPC status code."""
+        """The name of the gRPC status code, such as `NOT_FOUND`."""
         self.request_id = ""
-        """Identifies the request in the server's logs; empty where no server answered."""
+        """Identifies the request in the server's logs; empty if no server answered."""
         self.violations: list[tuple[str, str]] = []
-        """(field, description) of each wrong field."""
+        """(field, description) of each invalid field."""
         self.retry_after_s: float | None = None
-        """Seconds after which the server asks to be tried again."""
+        """Seconds after which the server suggests a retry."""
 
 
 class Unauthenticated(CategorizerError):
-    """Who calls is not known."""
+    """The caller is unknown."""
 
     reason = "UNAUTHENTICATED"
 
@@ -79,67 +80,67 @@ class CredentialsInvalid(Unauthenticated):
 
 
 class RoleInsufficient(CategorizerError):
-    """The API key's role may not do this."""
+    """The API key's role does not permit this call; the message names the required role."""
 
     reason = "ROLE_INSUFFICIENT"
 
 
 class InvalidRequest(CategorizerError):
-    """A field is wrong."""
+    """One or more fields are invalid; `violations` names each of them."""
 
     reason = "FIELD_INVALID"
 
 
 class UndecodableImage(InvalidRequest):
-    """The bytes are not an image, or a damaged one."""
+    """The bytes are not an image, or the image is damaged."""
 
     reason = "IMAGE_UNDECODABLE"
 
 
 class UnsupportedFormat(InvalidRequest):
-    """An image of a format or colour mode that is not read."""
+    """The format or color mode of the image is not supported."""
 
     reason = "IMAGE_FORMAT_UNSUPPORTED"
 
 
 class ImageTooLarge(InvalidRequest):
-    """More bytes than the server allows."""
+    """The image has more bytes than `Limits.max_image_bytes`."""
 
     reason = "IMAGE_TOO_LARGE"
 
 
 class TooManyPixels(InvalidRequest):
-    """More pixels than the server allows, or an absurd shape."""
+    """The image has too many pixels, too long a side, or too extreme a shape; see `Limits`."""
 
     reason = "IMAGE_TOO_MANY_PIXELS"
 
 
 class UnclassifiableImage(InvalidRequest):
-    """It can be read, but the model fails on it."""
+    """The image was decoded, but the model fails on it."""
 
     reason = "IMAGE_UNCLASSIFIABLE"
 
 
 class ImageUnreachable(InvalidRequest):
-    """An image that is given by its URI cannot be fetched."""
+    """The image cannot be fetched from its URI."""
 
     reason = "IMAGE_UNREACHABLE"
 
 
 class BatchTooLarge(InvalidRequest):
-    """More items, or more bytes, than one batch may have."""
+    """The batch has more images or bytes than `Limits` allows, or more URIs than fit a message."""
 
     reason = "BATCH_TOO_LARGE"
 
 
 class NotFound(CategorizerError):
-    """What the request names does not exist."""
+    """The request names something that does not exist."""
 
     reason = "NOT_FOUND"
 
 
 class ModelNotFound(NotFound):
-    """No such model, or no such version of it."""
+    """There is no such model, or no such version of it."""
 
     reason = "MODEL_NOT_FOUND"
 
@@ -151,13 +152,13 @@ class CategoryNotFound(NotFound):
 
 
 class BatchNotFound(NotFound):
-    """No such batch."""
+    """There is no such batch."""
 
     reason = "BATCH_NOT_FOUND"
 
 
 class WebhookNotFound(NotFound):
-    """No such webhook."""
+    """There is no such webhook."""
 
     reason = "WEBHOOK_NOT_FOUND"
 
@@ -169,25 +170,25 @@ class DeliveryNotFound(NotFound):
 
 
 class RequestIdReused(CategorizerError):
-    """Another batch was created with this request id."""
+    """A different batch was created with this request id."""
 
     reason = "REQUEST_ID_REUSED"
 
 
 class FailedPrecondition(CategorizerError):
-    """Not in the state that things are in; someone has to change that first."""
+    """The state of the resource does not permit the call."""
 
     reason = "FAILED_PRECONDITION"
 
 
 class ModelFailed(FailedPrecondition):
-    """The version does not answer, or cannot be loaded."""
+    """The version cannot be loaded, or does not answer."""
 
     reason = "MODEL_FAILED"
 
 
 class ModelInUse(FailedPrecondition):
-    """The version is what other requests rely on."""
+    """An alias points to the version, or requests depend on it."""
 
     reason = "MODEL_IN_USE"
 
@@ -199,43 +200,43 @@ class BatchRunning(FailedPrecondition):
 
 
 class WebhookDisabled(FailedPrecondition):
-    """The webhook is not told; enable it first."""
+    """The webhook is disabled; enable it first."""
 
     reason = "WEBHOOK_DISABLED"
 
 
 class QuotaExceeded(CategorizerError):
-    """The tenant has as many of these as it may."""
+    """The tenant has the maximum number of these resources."""
 
     reason = "QUOTA_EXCEEDED"
 
 
 class Unavailable(CategorizerError):
-    """Not now; raised after the client's own retries."""
+    """The server cannot answer now. Raised after the client's own retries."""
 
     reason = "UNAVAILABLE"
 
 
 class Overloaded(Unavailable):
-    """As many images wait as may."""
+    """The server's queue is full."""
 
     reason = "QUEUE_FULL"
 
 
 class DeadlineUnreachable(Unavailable):
-    """So much waits already that the answer would come too late."""
+    """The queue is so long that the answer would come after the deadline."""
 
     reason = "DEADLINE_UNREACHABLE"
 
 
 class ModelFailing(Unavailable):
-    """The model fails on every image."""
+    """The model fails on every image; the server is loading it again."""
 
     reason = "MODEL_FAILING"
 
 
 class ModelLoading(Unavailable):
-    """The model is being warmed up."""
+    """The model is not ready yet."""
 
     reason = "MODEL_LOADING"
 
@@ -247,24 +248,24 @@ class Draining(Unavailable):
 
 
 class DependencyDown(Unavailable):
-    """A part that the server needs does not answer."""
+    """A database or another dependency of the server does not answer."""
 
     reason = "DEPENDENCY_DOWN"
 
 
 class ItemKilledWorkers(CategorizerError):
-    """Of one item of a batch: the process that worked on it died, time and again."""
+    """For an item of a batch: it crashed the worker process repeatedly."""
 
     reason = "ITEM_KILLED_WORKERS"
 
 
 class ItemKilledServers(CategorizerError):
-    """Of one item of a batch: the server died while it had it, time and again."""
+    """For an item of a batch: it crashed the server repeatedly."""
 
     reason = "ITEM_KILLED_SERVERS"
 
 
 class DeadlineExceeded(CategorizerError):
-    """No answer came in time."""
+    """No answer came within `timeout_s`."""
 
     reason = "DEADLINE_EXCEEDED"

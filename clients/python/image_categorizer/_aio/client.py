@@ -12,7 +12,6 @@ from image_categorizer._aio.models import AsyncModels
 from image_categorizer._aio.runtime import in_thread
 from image_categorizer._aio.stream import AsyncStream
 from image_categorizer._aio.webhooks import AsyncWebhooks
-from image_categorizer._channel import DEFAULT_TIMEOUT_S
 from image_categorizer._ledger import Ledger
 from image_categorizer._values import (
     AsyncSources,
@@ -59,7 +58,7 @@ class AsyncImageCategorizationClient:
         api_key: str,
         base_url: str = "localhost:8080",
         *,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        timeout_s: float = 30.0,
     ) -> None:
         """Configures the client; it connects on the first call.
 

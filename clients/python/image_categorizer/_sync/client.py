@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from image_categorizer import _inputs, _wire
-from image_categorizer._channel import DEFAULT_TIMEOUT_S
 from image_categorizer._ledger import Ledger
 from image_categorizer._sync.batches import Batches
 from image_categorizer._sync.connection import Connection
@@ -45,7 +44,7 @@ class ImageCategorizationClient:
     A call that finds the server unavailable is retried within `timeout_s`; other errors are raised
     at once. Every method may raise the errors of `image_categorizer.errors`.
 
-    Threads may share it.
+    Any number of threads may share a client.
     """
 
     batches: Batches
@@ -60,7 +59,7 @@ class ImageCategorizationClient:
         api_key: str,
         base_url: str = "localhost:8080",
         *,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        timeout_s: float = 30.0,
     ) -> None:
         """Configures the client; it connects on the first call.
 
