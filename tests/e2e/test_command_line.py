@@ -120,8 +120,8 @@ def test_verify_finds_a_damaged_model(tmp_path):
     config.write_text(config.read_text() + " ")
     done = command("models", "verify", "--data", tmp_path / "data")
     assert done.returncode == 1
-    assert "flowers 1: config.json is not what the manifest says" in done.stdout
-    assert "1 model versions are damaged" in done.stderr
+    assert "flowers 1: config.json does not match the manifest" in done.stdout
+    assert "Damaged model versions: 1" in done.stderr
 
 
 @pytest.mark.parametrize(

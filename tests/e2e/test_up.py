@@ -67,6 +67,24 @@ def test_after_sigkill_no_process_is_left_and_the_next_start_works(fresh):
     assert httpx.get(f"{fresh.url}/v1/info", headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [
+        (signal.SIGINT, signal.SIGTERM, 1),  # at once
+        (signal.SIGHUP, signal.SIGHUP, 0),  # a closing terminal sends it twice
+    ],
+)
+def test_a_second_signal_ends_everything_at_once_unless_a_terminal_closes(
+    fresh, first, second, status
+):
+    fresh.start()
+    children = fresh.children(recursive=True)
+    fresh.process.send_signal(first)
+    wait_until(lambda: "Stopping." in fresh.lines)
+    assert fresh.stop(second) == status
+    assert alive_after(children, 20) == []
+
+
 def is_ready(running: Up) -> bool:
     try:
         return bool(httpx.get(f"{running.url}/readyz").json() == {"ready": True, "degraded": []})

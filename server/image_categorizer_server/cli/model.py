@@ -332,9 +332,7 @@ def verify(data: Data = None) -> None:
         damaged += bool(difference)
         print(f"{found.name} {found.version}: {difference or 'matches its manifest'}")
     if damaged:
-        raise OperatorError(
-            f"{damaged} model versions are damaged. Remove them and add them again."
-        )
+        raise OperatorError(f"Damaged model versions: {damaged}. Remove them and add them again.")
 
 
 @app.command()

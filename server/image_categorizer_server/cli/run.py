@@ -31,6 +31,7 @@ def up(
     """Start everything on this machine: PostgreSQL, Redis, the server, a worker and Envoy.
 
     The first start creates the data folder, exports the starter model and prints an admin key.
+    Ctrl-C stops everything; a second Ctrl-C does not wait for it.
     """
     try:
         from image_categorizer_server.local.up import run

@@ -38,7 +38,7 @@ def test_verify_names_a_changed_file(models, repository, tiny, tmp_path):
     done = models("verify")
     assert done.status == 1
     assert "tiny 1: config.json" in done.out
-    assert "1 model versions are damaged" in done.err
+    assert "Damaged model versions: 1" in done.err
 
 
 def test_an_alias_points_to_a_version_until_removed(models, repository, tiny):
