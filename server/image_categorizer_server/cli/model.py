@@ -22,7 +22,7 @@ from image_categorizer_server.inference.packaging.huggingface import (
     check_name,
     copy_model,
 )
-from image_categorizer_server.inference.packaging.onnx_description import Preprocessing, onnx_file
+from image_categorizer_server.inference.packaging.onnx_input import Preprocessing
 from image_categorizer_server.local.installation import settings_for
 from image_categorizer_server.settings import Settings
 
@@ -171,10 +171,10 @@ def _copy(
     path: Path, incoming: Path, labels: Labels, given: Preprocessing, settings: Settings
 ) -> Manifest:
     """Fills `incoming` with the new version and returns its manifest."""
+    from image_categorizer_server.inference.packaging.onnx import copy_onnx, onnx_file
+
     summary = None
     if file := onnx_file(path):
-        from image_categorizer_server.inference.packaging.onnx import copy_onnx
-
         manifest, summary = copy_onnx(file, incoming, labels, given)
     elif given != Preprocessing():
         raise OperatorError(
@@ -250,7 +250,7 @@ def quantize(
     with Progress(console=console, transient=True) as progress:
         from image_categorizer_server.backend import image_limits
         from image_categorizer_server.inference.images.decode import Decoder
-        from image_categorizer_server.inference.packaging.quantizer import (
+        from image_categorizer_server.inference.packaging.quantize import (
             Quantizer,
             version_to_quantize,
         )

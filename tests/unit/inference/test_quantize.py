@@ -15,8 +15,11 @@ from image_categorizer_server.inference.packaging.evaluate import (
     labelled_pictures,
     pictures_in,
 )
-from image_categorizer_server.inference.packaging.quantize import beside_the_answer
-from image_categorizer_server.inference.packaging.quantizer import Quantizer, version_to_quantize
+from image_categorizer_server.inference.packaging.quantize import (
+    Quantizer,
+    nodes_only_for_features,
+    version_to_quantize,
+)
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.model import ModelSettings
@@ -26,7 +29,7 @@ from tests.conftest import EXPORTS
 from tests.support.pictures import jpeg
 from tests.support.tiny_onnx import write_tiny_onnx
 from tests.unit.conftest import CATEGORIES, LIMITS, add
-from tests.unit.inference.test_onnx_models import add_onnx
+from tests.unit.inference.test_onnx import add_onnx
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +131,7 @@ def test_a_loss_past_the_one_allowed_publishes_nothing(repository, tmp_path, pic
     with pytest.raises(OperatorError) as refused:
         make.quantize(found(repository), pictures, None)
     assert "more than the -1 points allowed; nothing was published" in str(refused.value)
-    assert "give labelled pictures with --evaluate" in str(refused.value)
+    assert "provide labelled pictures with --evaluate" in str(refused.value)
     assert repository.latest("mine") == 1
     assert [file.name for file in (tmp_path / "models").iterdir()] == ["mine"]
 
@@ -142,38 +145,40 @@ def test_with_labels_accuracy_is_compared(repository, tmp_path, pictures, quanti
         target.write_bytes(file.read_bytes())
     make, said = quantizer()
     make.quantize(found(repository), pictures, labelled)
-    told = next(sentence for sentence in said if sentence.startswith("Top-1"))
-    assert "right on 24 labelled pictures: fp32 " in told
+    sentence = next(sentence for sentence in said if sentence.startswith("Top-1"))
+    assert "right on 24 labelled pictures: fp32 " in sentence
     make, _ = quantizer(max_loss_points=-101)
-    with pytest.raises(OperatorError, match="Give more calibration pictures, or allow more"):
+    with pytest.raises(OperatorError, match="Provide more calibration pictures, or raise"):
         make.quantize(found(repository), pictures, labelled)
     make, _ = quantizer(quantize_min_pictures=25)
-    with pytest.raises(OperatorError, match="24 labelled pictures, too few to compare with"):
+    with pytest.raises(OperatorError, match=r"has too few labelled pictures \(24\)"):
         make.quantize(found(repository), pictures, labelled)
     make, _ = quantizer()
     (labelled / "ant" / "00.jpg").write_bytes(b"no image")
-    with pytest.raises(OperatorError, match=r"00\.jpg is no image that can be decoded"):
+    with pytest.raises(OperatorError, match=r"00\.jpg cannot be decoded as an image"):
         make.quantize(found(repository), pictures, labelled)
 
 
 def test_pictures_that_are_too_few_or_no_images_are_told(repository, tmp_path, pictures, quantizer):
     add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
     make, said = quantizer(quantize_min_pictures=25)
-    with pytest.raises(OperatorError, match="24 pictures to calibrate with are too few: give at l"):
+    with pytest.raises(
+        OperatorError, match=r"too few calibration pictures \(24\): provide at least 25"
+    ):
         make.quantize(found(repository), pictures, None)
-    with pytest.raises(OperatorError, match="is no folder"):
+    with pytest.raises(OperatorError, match="is not a folder"):
         make.quantize(found(repository), tmp_path / "nowhere", None)
     mixed = tmp_path / "mixed"
     mixed.mkdir()
     (mixed / "notes.txt").write_text("no image")
     (mixed / ".hidden").write_text("not looked at")
-    with pytest.raises(OperatorError, match="^0 pictures to calibrate"):
+    with pytest.raises(OperatorError, match=r"too few calibration pictures \(0\)"):
         make.quantize(found(repository), mixed, None)
     for file in pictures.iterdir():
         (mixed / file.name).write_bytes(file.read_bytes())
     make, said = quantizer()
     make.quantize(found(repository), mixed, None)
-    assert f"1 files of {mixed} are no images and were left out." in said
+    assert f"Skipped 1 files in {mixed} that are not images." in said
 
 
 def test_calibration_pictures_are_thinned_out_evenly(repository, tmp_path, pictures, quantizer):
@@ -190,11 +195,11 @@ def test_the_newest_fp32_version_is_taken_unless_one_is_named(
     add_onnx(repository, file)
     quantizer()[0].quantize(found(repository), pictures, None)
     assert found(repository).version == 1
-    with pytest.raises(OperatorError, match="mine version 2 is int8 already"):
+    with pytest.raises(OperatorError, match="mine version 2 is already int8"):
         found(repository, version=2)
     with pytest.raises(OperatorError, match="There is no model mine version 3"):
         found(repository, version=3)
-    with pytest.raises(OperatorError, match="There is no model nope; "):
+    with pytest.raises(OperatorError, match="There is no model nope. Run"):
         found(repository, "nope")
 
 
@@ -204,7 +209,8 @@ def test_what_only_the_features_need_is_not_quantised():
         helper.make_node("Softmax", ["map"], ["confidences"], name="answer"),
         helper.make_node("MatMul", ["map", "map"], ["features"], name="aside"),
     ]
-    assert beside_the_answer(helper.make_model(helper.make_graph(nodes, "g", [], []))) == ["aside"]
+    model = helper.make_model(helper.make_graph(nodes, "g", [], []))
+    assert nodes_only_for_features(model) == ["aside"]
 
 
 def test_labelled_sets_name_categories_or_identifiers(tmp_path):
@@ -228,8 +234,8 @@ def test_labelled_sets_name_categories_or_identifiers(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[]", "is no labelled set"),
-        ("{", "is no labelled set"),
+        ("[]", "is not a labelled set"),
+        ("{", "is not a labelled set"),
         ('{"images": [{}]}', r"images\.0\.file: Field required"),
         ('{"images": [{"file": "a", "category": "emu"}]}', "has no category 'emu'"),
         ('{"images": [{"file": "a"}]}', "has no category without a name"),

@@ -125,7 +125,8 @@ class Repository:
         if not matching:
             wanted = name if version is None else f"{name} version {version}"
             raise OperatorError(
-                f"There is no model {wanted}; `image-categorizer models list` shows all models."
+                f"There is no model {wanted}. "
+                "Run `image-categorizer models list` to see all models."
             )
         if not removable:
             raise OperatorError(f"The model {name} ships with the program and cannot be removed.")

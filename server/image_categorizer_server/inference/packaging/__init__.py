@@ -1,1 +1,1 @@
-"""Brings models into the repository: import, export to ONNX, quantization."""
+"""Adds models to the repository: import from Hugging Face and ONNX, and quantization."""

@@ -1,4 +1,4 @@
-"""Compares two runtimes of one network on pictures: how often each is right, how fast each is."""
+"""Compares two runtimes of one network on pictures: accuracy and speed."""
 
 import json
 import math
@@ -19,14 +19,14 @@ from image_categorizer_server.inference.runtimes import Runtime
 
 BATCH_SIZE = 8
 TIMED_ROUNDS = 9
-Z_95 = 1.959964  # a normal variable lies within this many deviations 95 times of 100
+Z_95 = 1.959964  # 95 % of a normal distribution lies within this many standard deviations
 OnStep = Callable[[str, int, int], None]
-"""Told the step's name, how much of it is done, and of how much."""
+"""Receives the name of the step, the amount done and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A file, and the index of its category; None where that is not known."""
+    """A file, and the index of its category; None if unknown."""
 
     file: Path
     category: int | None = None
@@ -43,13 +43,13 @@ class _LabelledSet(BaseModel):
 
 
 def pictures_in(folder: Path) -> list[Picture]:
-    """Returns all files below a folder, by name; hidden ones are left out.
+    """Returns all files below a folder, by name, without hidden ones.
 
     Raises:
         OperatorError: there is no such folder.
     """
     if not folder.is_dir():
-        raise OperatorError(f"{folder} is no folder.")
+        raise OperatorError(f"{folder} is not a folder.")
     files = (file for file in sorted(folder.rglob("*")) if file.is_file())
     return [Picture(file) for file in files if not file.name.startswith(".")]
 
@@ -58,12 +58,12 @@ def labelled_pictures(path: Path, categories: Sequence[CategoryEntry]) -> list[P
     """Returns the pictures of a labelled set.
 
     Args:
-        path: a JSON file `{"images": [{"file", "category" or "category_id"}]}`, files named from
-            its own folder; or a folder that holds a folder of pictures for each category.
-        categories: the model's; a label is the name of one or its identifier.
+        path: a JSON file `{"images": [{"file", "category" or "category_id"}]}`, with files relative
+            to its own folder; or a folder with a folder of pictures for each category.
+        categories: the model's; a label is the name or the identifier of one.
 
     Raises:
-        OperatorError: no such set, or a label that the model does not know.
+        OperatorError: the set cannot be read, or the model does not know a label.
     """
     known = {entry.name: index for index, entry in enumerate(categories)}
     known |= {entry.id: index for index, entry in enumerate(categories) if entry.id}
@@ -83,8 +83,8 @@ def labelled_pictures(path: Path, categories: Sequence[CategoryEntry]) -> list[P
     for file, labels in named:
         index = next((known[label] for label in labels if label in known), None)
         if index is None:
-            told = " or ".join(f"'{label}'" for label in labels if label)
-            raise OperatorError(f"{path}: the model has no category {told or 'without a name'}.")
+            shown = " or ".join(f"'{label}'" for label in labels if label)
+            raise OperatorError(f"{path}: the model has no category {shown or 'without a name'}.")
         found.append(Picture(file, index))
     return found
 
@@ -97,13 +97,17 @@ def _read_set(path: Path) -> _LabelledSet:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise OperatorError(f"{path} is no labelled set: {place}: {first['msg']}.") from None
+        raise OperatorError(f"{path} is not a labelled set: {place}: {first['msg']}.") from None
     except ValueError as error:
-        raise OperatorError(f"{path} is no labelled set: {error}.") from None
+        raise OperatorError(f"{path} is not a labelled set: {error}.") from None
 
 
 def read_input(preprocessor: Preprocessor, file: Path) -> NDArray[np.uint8] | None:
-    """Returns the input uint8 (H, W, 3) of a file, as serving makes it; None if it is no image."""
+    """Returns the input uint8 (H, W, 3) that serving makes of a file; None if it is not an image.
+
+    Raises:
+        OperatorError: the file cannot be read.
+    """
     try:
         return preprocessor.prepare(file.read_bytes()).array
     except InvalidRequest:
@@ -114,17 +118,17 @@ def read_input(preprocessor: Preprocessor, file: Path) -> NDArray[np.uint8] | No
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How two runtimes answered the same pictures."""
+    """How often two runtimes are right about the same pictures."""
 
     pictures: int
     right_before: int
-    """Of the first runtime; without labels all, for its answers are what counts as right."""
+    """Of the first runtime; without labels its answers count as right."""
     right_after: int
     is_labelled: bool
 
     @property
     def loss_points(self) -> float:
-        """By how many percent of the pictures the second is worse; negative where it is better."""
+        """Percentage of the pictures by which the second is worse; negative if it is better."""
         return (self.right_before - self.right_after) / self.pictures * 100
 
     def __str__(self) -> str:
@@ -145,7 +149,7 @@ def compare(
     preprocessor: Preprocessor,
     on_step: OnStep,
 ) -> Comparison:
-    """Returns how often each is right; blocks.
+    """Returns how often each runtime is right; blocks.
 
     Raises:
         OperatorError: a picture cannot be read.
@@ -169,22 +173,22 @@ def compare(
 def _input(preprocessor: Preprocessor, picture: Picture) -> NDArray[np.uint8]:
     array = read_input(preprocessor, picture.file)
     if array is None:
-        raise OperatorError(f"{picture.file} is no image that can be decoded.")
+        raise OperatorError(f"{picture.file} cannot be decoded as an image.")
     return array
 
 
 def share(count: int, total: int) -> str:
-    """Returns `91.5 % (86.2 to 94.9)`: a share and its interval."""
+    """Returns a share and its 95 % interval as text, such as `91.5 % (86.2 to 94.9)`."""
     low, high = interval_95(count, total)
     return f"{count / total:.1%} ({low * 100:.1f} to {high * 100:.1f})".replace("%", " %")
 
 
 def interval_95(count: int, total: int) -> tuple[float, float]:
-    """Returns Wilson's interval (1927), which holds the true share 95 times of 100.
+    """Returns Wilson's 95 % confidence interval (1927) of a share.
 
     Args:
-        count: successes, 0 to `total`.
-        total: trials, at least 1.
+        count: number of successes, 0 to `total`.
+        total: number of trials, at least 1.
     """
     p, z2 = count / total, Z_95**2
     middle = (p + z2 / (2 * total)) / (1 + z2 / total)
@@ -194,12 +198,12 @@ def interval_95(count: int, total: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """Medians over rounds, in turns."""
+    """Median throughputs over several rounds."""
 
     before_per_s: float
     after_per_s: float
     ratio: float
-    """Median of the ratios within a round."""
+    """Median of the ratios of each round."""
 
     def __str__(self) -> str:
         return (
@@ -211,7 +215,7 @@ class Speeds:
 def speeds(
     before: Runtime, after: Runtime, inputs: Sequence[NDArray[np.uint8]], on_step: OnStep
 ) -> Speeds:
-    """Returns how fast each is with micro-batches of these inputs; blocks for seconds."""
+    """Returns the throughput of each runtime with these inputs; blocks for seconds."""
     rounds: list[tuple[float, float]] = []
     for runtime in (before, after):
         runtime.predict(inputs)

@@ -1,4 +1,4 @@
-"""Downloads models from the Hugging Face hub."""
+"""Downloads models from the Hugging Face Hub."""
 
 import tempfile
 from collections.abc import Iterator
@@ -19,22 +19,22 @@ WELL_KNOWN = {
 
 
 def local_name(name: str) -> str:
-    """Returns the name under which a pulled model is added."""
+    """Returns the local name of a downloaded model."""
     return name.rpartition("/")[2].lower()
 
 
 @contextmanager
 def downloaded(name: str) -> Iterator[tuple[Path, str]]:
-    """Yields a folder with the model's files, and where they came from.
+    """Yields a folder with the model's files, and their origin.
 
     Raises:
-        OperatorError: no such model, or no network.
+        OperatorError: there is no such model, or the hub cannot be reached.
     """
     repository = WELL_KNOWN.get(name, name)
     if "/" not in repository:
         raise OperatorError(
-            f"'{name}' is none of {', '.join(WELL_KNOWN)}; "
-            "write owner/name for another model of the hub."
+            f"'{name}' is not one of {', '.join(WELL_KNOWN)}; "
+            "use owner/name for other models on the hub."
         )
     with tempfile.TemporaryDirectory(prefix="image-categorizer-") as folder:
         try:
@@ -42,11 +42,11 @@ def downloaded(name: str) -> Iterator[tuple[Path, str]]:
                 repository, local_dir=folder, allow_patterns=[CONFIG, WEIGHTS, CARD, "README.md"]
             )
         except RepositoryNotFoundError:
-            raise OperatorError(f"The Hugging Face hub has no public model {repository}.") from None
+            raise OperatorError(f"The Hugging Face Hub has no public model {repository}.") from None
         except (HfHubHTTPError, OSError) as error:  # a lost network is an OSError
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise OperatorError(
-                f"Cannot reach the Hugging Face hub ({first}). "
+                f"Cannot reach the Hugging Face Hub ({first}). "
                 f"Download {repository} on another machine and add its folder: "
                 f"image-categorizer models add {local_name(name)} FOLDER"
             ) from None

@@ -1,6 +1,6 @@
-"""Makes a model version from a Hugging Face folder, and checks our preprocessing.
+"""Makes a model version from a Hugging Face folder, and verifies our preprocessing.
 
-Needs torch and transformers, seconds to import; only the command line does.
+Only the command line uses it: torch and transformers take seconds to import.
 """
 
 import json
@@ -34,51 +34,50 @@ RESAMPLE: dict[int, Resample] = {
     4: "box",
     5: "hamming",
 }
-# ConvNeXt's processor: below this it crops, from here on it only resizes.
+# ConvNeXt's processor crops below this size, and only resizes from this size on.
 CONVNEXT_WARP_PX = 384
 SAMPLE_SIZES_PX = ((300, 200), (200, 300), (331, 331))
-# In steps of 8 bits: bytes are equal, floats may round differently.
-MOST_STEPS = 0.5
+# In steps of 8 bits: the bytes are equal, floats may round differently.
+MAX_STEPS = 0.5
 
 
 def check_name(name: str) -> None:
-    """Passes a name that may be a folder's.
+    """Passes a valid model name.
 
     Raises:
-        OperatorError: it may not.
+        OperatorError: the name is not valid.
     """
     if not NAME.fullmatch(name):
         raise OperatorError(
-            f"'{name}' is no model name: use a to z, 0 to 9, '.', '_' and '-', "
-            "at most 64 of them, the first a letter or digit."
+            f"'{name}' is not a valid model name: use up to 64 characters of a to z, 0 to 9, '.', "
+            "'_' and '-', and start with a letter or digit."
         )
 
 
 def check_files(source: Path) -> None:
-    """Passes a folder that holds what a model needs.
+    """Passes a folder that has all files of a model.
 
     Raises:
-        OperatorError: it does not, or holds its weights as a pickle, which could run
-            code.
+        OperatorError: a file is missing, or the weights are a pickle, which could run code.
     """
     if not source.is_dir():
-        raise OperatorError(f"{source} is no folder.")
+        raise OperatorError(f"{source} is not a folder.")
     missing = [name for name in (CONFIG, WEIGHTS, CARD) if not (source / name).is_file()]
     pickles = [found.name for pattern in PICKLES for found in source.glob(pattern)]
     if WEIGHTS in missing and pickles:
         raise OperatorError(
-            f"{source} holds its weights as {pickles[0]}, which could run code when read; "
-            f"save them as {WEIGHTS} (model.save_pretrained) and add the folder again."
+            f"The weights in {source} are a pickle ({pickles[0]}), which could run code; "
+            f"save them as {WEIGHTS} with model.save_pretrained and add the folder again."
         )
     if missing:
         raise OperatorError(
-            f"{source} is no Hugging Face image classifier: {', '.join(missing)} missing."
+            f"{source} is not a Hugging Face image classifier: {', '.join(missing)} missing."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What the person who adds a model says of it."""
+    """The name of a new version, and what the user states about it."""
 
     name: str
     version: int
@@ -91,8 +90,8 @@ def copy_model(source: Path, target: Path, labels: Labels) -> Manifest:
     """Copies the model's files into `target` and writes the manifest there.
 
     Raises:
-        OperatorError: transformers cannot read the cards, or preprocessing is of an
-            unknown kind.
+        OperatorError: a file is missing, transformers cannot read the folder, or the preprocessing
+            is unknown.
     """
     check_files(source)
     licence, origin = licence_and_origin(source)
@@ -118,10 +117,10 @@ def copy_model(source: Path, target: Path, labels: Labels) -> Manifest:
 
 
 def read_input_spec(folder: Path) -> InputSpec:
-    """Returns what the folder's `preprocessor_config.json` says.
+    """Returns the specification in the folder's `preprocessor_config.json`.
 
     Raises:
-        OperatorError: transformers cannot read it, or it is of an unknown kind.
+        OperatorError: transformers cannot read the file, or the preprocessing is unknown.
     """
     return input_spec(_read_processor(folder))
 
@@ -153,27 +152,27 @@ def _read_processor(folder: Path) -> Any:
 def _category_names(config: Any) -> list[str]:
     by_index = {int(index): str(name) for index, name in config.id2label.items()}
     if sorted(by_index) != list(range(len(by_index))):
-        raise OperatorError(f"{CONFIG}: id2label does not count from 0 without gaps.")
+        raise OperatorError(f"{CONFIG}: the indices in id2label must count from 0 without gaps.")
     return [by_index[index] for index in range(len(by_index))]
 
 
 def input_spec(processor: Any) -> InputSpec:
-    """Returns what the processor does as our own specification, checked on pictures.
+    """Returns the specification of what a processor does, verified on pictures.
 
     Raises:
-        OperatorError: the processor does something that the specification cannot say.
+        OperatorError: the processor does something that a specification cannot express.
     """
     kind = type(processor).__name__
     try:
         spec = _spec(processor)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise OperatorError(f"The image processor {kind} is of an unknown kind: {error}.") from None
+        raise OperatorError(f"The image processor {kind} is not supported: {error}.") from None
     for width_px, height_px in SAMPLE_SIZES_PX:
-        most = _difference(processor, spec, width_px, height_px)
-        if most > MOST_STEPS:
+        steps = _difference(processor, spec, width_px, height_px)
+        if steps > MAX_STEPS:
             raise OperatorError(
-                f"The image processor {kind} does something that this server cannot do: "
-                f"inputs differ by up to {most:.3g} of 255 steps."
+                f"The image processor {kind} is not supported: "
+                f"its inputs differ from ours by up to {steps:.3g} of 255 steps."
             )
     return spec
 
@@ -227,7 +226,7 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def _difference(processor: Any, spec: InputSpec, width_px: int, height_px: int) -> float:
-    """Returns the largest difference to the processor's own input, in steps of 8 bits."""
+    """Returns the largest difference from the processor's own input, in steps of 8 bits."""
     picture = _picture(width_px, height_px)
     theirs = np.asarray(
         processor(picture, return_tensors="np")["pixel_values"][0], float
@@ -240,7 +239,7 @@ def _difference(processor: Any, spec: InputSpec, width_px: int, height_px: int) 
 
 
 def _picture(width_px: int, height_px: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-    """Returns waves of several lengths, uint8 (H, W, 3): smooth parts and edges."""
+    """Returns uint8 (H, W, 3) with smooth parts and edges: waves of several lengths."""
     y, x = np.mgrid[:height_px, :width_px]
     waves: Sequence[np.ndarray] = [
         np.sin(x / 7 + y / 31),
@@ -251,7 +250,7 @@ def _picture(width_px: int, height_px: int) -> "np.ndarray[tuple[int, ...], np.d
 
 
 def licence_and_origin(source: Path) -> tuple[str, str]:
-    """Returns what the folder says of its licence and origin; empty where nothing."""
+    """Returns the licence and the origin that a folder states; empty if it states none."""
     card = source / "README.md"
     licence = ""
     if card.is_file():

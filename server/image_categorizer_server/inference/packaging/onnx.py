@@ -1,4 +1,4 @@
-"""Makes a model version from an ONNX file, its labels and what is said of its preprocessing."""
+"""Makes a model version from an ONNX file, its labels and its preprocessing."""
 
 import json
 from collections.abc import Sequence
@@ -8,11 +8,16 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec, sample_inputs
-from image_categorizer_server.inference.models.export import MAX_DIFFERENCE, ONNX_FILE, WEIGHTS_FILE
+from image_categorizer_server.inference.models.export import (
+    MAX_DIFFERENCE,
+    ONNX_FILE,
+    WEIGHTS_FILE,
+)
 from image_categorizer_server.inference.models.manifest import (
     MANIFEST_FILE,
     CategoryEntry,
@@ -22,14 +27,9 @@ from image_categorizer_server.inference.models.manifest import (
     digest_of,
 )
 from image_categorizer_server.inference.models.taxonomy import with_taxonomy
-from image_categorizer_server.inference.packaging.huggingface import Labels
-from image_categorizer_server.inference.packaging.onnx_description import (
-    Preprocessing,
-    describe_input,
-    read_labels,
-)
+from image_categorizer_server.inference.packaging.huggingface import CONFIG, WEIGHTS, Labels
 from image_categorizer_server.inference.packaging.onnx_graph import (
-    Outcome,
+    FinalStep,
     PictureInput,
     choose_output,
     is_quantized,
@@ -38,35 +38,54 @@ from image_categorizer_server.inference.packaging.onnx_graph import (
     read_graph,
     served_graph,
 )
+from image_categorizer_server.inference.packaging.onnx_input import Preprocessing, describe_input
 from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT
 
 LABELS_FILE, SPEC_FILE = "labels.json", "input.json"
+LABEL_FILES = ("labels.txt", LABELS_FILE, CONFIG)
+NAMES: TypeAdapter[list[str] | dict[int, str]] = TypeAdapter(list[str] | dict[int, str])
 FATAL_ONLY = 4
 
 
+def onnx_file(source: Path) -> Path | None:
+    """Returns the ONNX file at a path; None if the path is a Hugging Face folder."""
+    if source.suffix == ".onnx" and source.is_file():
+        return source
+    file = source / ONNX_FILE
+    return file if file.is_file() and not (source / WEIGHTS).exists() else None
+
+
 def copy_onnx(
-    file: Path, target: Path, labels: Labels, said: Preprocessing
+    file: Path, target: Path, labels: Labels, given: Preprocessing
 ) -> tuple[Manifest, str]:
-    """Writes the graph that will be served into `target`, and the manifest; blocks for seconds.
+    """Writes the graph to serve and its manifest into `target`; blocks for seconds.
+
+    Args:
+        file: the user's ONNX file, with label files in its folder.
+        target: an empty folder.
+        labels: name, version and origin of the new version.
+        given: the user's options.
 
     Returns:
-        The manifest, and a sentence for the person: how pictures become the graph's input.
+        The manifest, and a sentence that describes the preprocessing.
 
     Raises:
-        OperatorError: the file, its labels or its preprocessing are not usable.
+        OperatorError: the file, its labels or its preprocessing cannot be used.
     """
     names = read_labels(file.parent)
     model = read_graph(file)
     source = picture_input(model)
     output = choose_output(model, len(names))
-    spec, told = describe_input(file.parent, source, said)
+    spec, summary = describe_input(file.parent, source, given)
     samples = sample_inputs(spec)
     expected = _run_original(file, source, output, spec, samples)
-    _check_count(len(names), expected)
-    activation, left = _activation(model, output, expected, said.activation)
-    served = served_graph(model, source, output, spec, left)
-    onnx.save_model(served, target / ONNX_FILE)
-    _compare(target / ONNX_FILE, source, samples, _finished(expected, left))
+    if expected.shape[1:] != (len(names),):
+        raise OperatorError(
+            f"There are {len(names)} labels, but the graph returns {expected.shape[1:]} numbers."
+        )
+    activation, step = _final_step(model, output, expected, given.activation)
+    onnx.save_model(served_graph(model, source, output, spec, step), target / ONNX_FILE)
+    _compare(target / ONNX_FILE, source, samples, _apply(step, expected))
     categories = with_taxonomy(names, labels.taxonomy)
     files = write_companions(target, categories, spec)
     manifest = Manifest(
@@ -83,20 +102,42 @@ def copy_onnx(
         origin=labels.origin or file.name,
     )
     (target / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n")
-    return manifest, told
+    return manifest, summary
 
 
-def _check_count(labels: int, numbers: NDArray[np.float32]) -> None:
-    if numbers.shape[1:] != (labels,):
+def read_labels(folder: Path) -> list[str]:
+    """Returns the categories in the folder of an ONNX file, in the order of its outputs.
+
+    Raises:
+        OperatorError: there is no label file, or it is malformed.
+    """
+    file = next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
+    if file is None:
         raise OperatorError(
-            f"There are {labels} labels, but the graph answers {numbers.shape[1:]} numbers."
+            f"{folder} has no label file: write labels.txt with one category per line, in the "
+            "order of the network's outputs, or labels.json with a list."
         )
+    try:
+        text = file.read_text()
+        if file.suffix == ".txt":
+            names = [line.strip() for line in text.splitlines() if line.strip()]
+        else:
+            value = json.loads(text)
+            is_config = isinstance(value, dict) and "id2label" in value
+            found = NAMES.validate_python(value["id2label"] if is_config else value)
+            names = found if isinstance(found, list) else [found[i] for i in range(len(found))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        is_no_list = isinstance(error, ValidationError | KeyError)
+        raise OperatorError(f"{file}: {'not a list of names' if is_no_list else error}.") from None
+    if not names or not all(names):
+        raise OperatorError(f"{file}: a category has no name.")
+    return names
 
 
 def write_companions(
     target: Path, categories: Sequence[CategoryEntry], spec: InputSpec
 ) -> dict[str, FileEntry]:
-    """Writes beside `model.onnx` what else decides an answer, so that the digest covers it.
+    """Writes labels and input specification into files, so that the digest covers them.
 
     Returns:
         The manifest's `files`.
@@ -104,42 +145,35 @@ def write_companions(
     names = [entry.name for entry in categories]
     (target / LABELS_FILE).write_text(json.dumps(names, indent=1) + "\n")
     (target / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n")
-    names_of_files = [ONNX_FILE, LABELS_FILE, SPEC_FILE]
-    names_of_files += [WEIGHTS_FILE] if (target / WEIGHTS_FILE).is_file() else []
-    return {name: describe_file(target / name) for name in names_of_files}
+    files = [ONNX_FILE, LABELS_FILE, SPEC_FILE]
+    files += [WEIGHTS_FILE] if (target / WEIGHTS_FILE).is_file() else []
+    return {name: describe_file(target / name) for name in files}
 
 
-def _activation(
-    model: onnx.ModelProto, output: str, numbers: NDArray[np.float32], said: Activation | None
-) -> tuple[Activation, Outcome]:
+def _final_step(
+    model: onnx.ModelProto, output: str, numbers: NDArray[np.float32], given: Activation | None
+) -> tuple[Activation, FinalStep]:
+    """Returns the activation of the network, and the step that the graph lacks."""
+    operator = last_operator(model, output)
     is_share = bool((numbers >= 0).all() and np.allclose(numbers.sum(-1), 1, atol=1e-3))
-    activation, left = _activation_of(last_operator(model, output), is_share)
-    if said is None or said == activation:
-        return activation, left
-    if left == "none":
-        raise OperatorError(f"The graph answers by {activation} already; leave out --activation.")
-    return said, said
-
-
-def _activation_of(operator: str, is_share: bool) -> tuple[Activation, Outcome]:
-    """Returns what the network answers by, and what is left to do.
-
-    Args:
-        operator: that makes the output.
-        is_share: whether rows of it lie in [0, 1] and sum to 1.
-    """
+    own: Activation | None = None
     if operator == "Sigmoid":
-        return "sigmoid", "none"
-    if operator == "Softmax" or is_share:
-        return "softmax", "none"
-    return "softmax", "softmax"
+        own = "sigmoid"
+    elif operator == "Softmax" or is_share:
+        own = "softmax"
+    if own is None:
+        activation = given or "softmax"
+        return activation, activation
+    if given not in (None, own):
+        raise OperatorError(f"The graph already ends in {own}; omit --activation.")
+    return own, "none"
 
 
-def _finished(numbers: NDArray[np.float32], left: Outcome) -> NDArray[np.float32]:
-    if left == "softmax":
+def _apply(step: FinalStep, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+    if step == "softmax":
         powers = np.exp(numbers - numbers.max(-1, keepdims=True))
         return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
-    if left == "sigmoid":
+    if step == "sigmoid":
         return np.asarray(1 / (1 + np.exp(-numbers)), np.float32)
     return numbers
 
@@ -151,18 +185,18 @@ def _run_original(
     spec: InputSpec,
     samples: Sequence[NDArray[np.uint8]],
 ) -> NDArray[np.float32]:
-    """Returns what the graph as it came answers, a row for each sample."""
+    """Returns the answers of the user's own graph, a row for each sample."""
     try:
         session = _session(file)
         rows = [
             session.run([output], {source.name: _original_input(sample, source, spec)})[0][0]
             for sample in samples
         ]
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no class of their own
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
         raise OperatorError(f"ONNX Runtime cannot run {file}: {first_line(error)}") from None
     numbers = np.stack(rows).astype(np.float32)
     if not np.isfinite(numbers).all():
-        raise OperatorError(f"{file} answers with numbers that are not finite.")
+        raise OperatorError(f"{file} returns numbers that are not finite.")
     return numbers
 
 
@@ -184,30 +218,37 @@ def _compare(
     samples: Sequence[NDArray[np.uint8]],
     expected: NDArray[np.float32],
 ) -> None:
-    """Refuses a served graph that answers otherwise than the original, in batches of 1 and more."""
-    told = f"; export it with a dynamic one in place of {source.batch}" if source.batch else ""
+    """Passes a served graph that answers like the original, for one image and for several.
+
+    Raises:
+        OperatorError: it answers differently, or fails.
+    """
+    remedy = f"; export it with a dynamic batch size instead of {source.batch}"
+    remedy = remedy if source.batch else ""
     try:
         session = _session(file)
         parts = [
             session.run([OUTPUT], {INPUT: np.stack(part)})[0] for part in (samples[:1], samples[1:])
         ]
         answered = np.concatenate(parts)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no class of their own
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
         why = "" if source.batch else f" ({first_line(error)})"
-        raise OperatorError(f"The graph insists on its size of batch{told}{why}.") from None
+        raise OperatorError(f"The graph requires its own batch size{remedy}{why}.") from None
     if answered.shape != expected.shape:
-        raise OperatorError(f"The graph insists on its size of batch{told}.")
+        raise OperatorError(f"The graph requires its own batch size{remedy}.")
     if np.abs(answered - expected).max() > MAX_DIFFERENCE:
-        raise OperatorError(f"In a batch the graph answers otherwise than for one image{told}.")
+        raise OperatorError(
+            f"The graph answers differently for several images than for one{remedy}."
+        )
 
 
 def _session(file: Path) -> onnxruntime.InferenceSession:
-    """Returns what runs a graph without a word on standard error: the exception says it."""
+    """Returns a session that prints nothing to standard error: its exceptions say the same."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message, or its kind."""
+    """Returns the first line of an error's message, or the name of its class."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,16 +1,16 @@
-"""Someone's ONNX graph → the graph we serve: bytes in, confidences out.
+"""Wraps a user's ONNX graph into the graph that is served: bytes in, confidences out.
 
-    input uint8 (N, H, W, 3) ─▶ cast, scale, transpose ─▶ the graph as it came ─▶ softmax or sigmoid
-                                                                          ─▶ confidences (N, C)
+    input uint8 (N, H, W, 3) ─▶ cast, scale, transpose ─▶ user's graph ─▶ softmax or sigmoid
+                                                                    ─▶ confidences (N, C)
 
-Files of others are read as data: no tensor outside the file is followed, and only operators that
-ONNX Runtime itself brings are run.
+User files are untrusted: tensors outside the file are not read, and only operators that are part of
+ONNX Runtime are run.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -22,32 +22,35 @@ from image_categorizer_server.inference.images.preprocess import InputSpec
 from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT
 
 CHANNELS = 3
-LEAST_OPSET = 8  # from here on Mul and Add broadcast, and Cast names its type by number
-OWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
+MIN_OPSET = 8  # the first in which Mul and Add broadcast, and Cast takes its type as a number
+KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 PREFIX = "body/"
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16}
 Layout = Literal["NCHW", "NHWC"]
-Outcome = Literal["softmax", "sigmoid", "none"]
-"""What still has to be done to the graph's output; `none`: it gives confidences already."""
+FinalStep = Literal["softmax", "sigmoid", "none"]
+"""The step from the graph's output to confidences; `none` if the output is confidences."""
+Attributes = dict[str, int | list[int]]
+Step = tuple[str, list[str], Attributes]
+"""Operator, further inputs and attributes of a node."""
 
 
 @dataclass(frozen=True, slots=True)
 class PictureInput:
-    """The one input of a graph."""
+    """The single input of a graph."""
 
     name: str
     layout: Layout
     element: int
     """`TensorProto` number: float32, float16 or uint8."""
     height_px: int | None
-    """None where the graph takes any."""
+    """None if the graph takes any size."""
     width_px: int | None
     batch: int | None
-    """Images that the graph says it takes; None: any number."""
+    """The fixed batch size of the graph; None if it takes any."""
 
     @property
     def takes_bytes(self) -> bool:
-        """Whether the graph scales by itself."""
+        """Whether the graph takes bytes and scales them itself."""
         return self.element == int(TensorProto.UINT8)
 
 
@@ -55,38 +58,38 @@ def read_graph(file: Path) -> onnx.ModelProto:
     """Returns the graph.
 
     Raises:
-        OperatorError: no ONNX file, tensors outside it, or operators of someone else.
+        OperatorError: not an ONNX file, or it has external tensors or unknown operators.
     """
     try:
         model = onnx.load_model(file, load_external_data=False)
     except OSError as error:
         raise OperatorError(f"Cannot read {file}: {error.strerror}.") from None
     except (DecodeError, ValueError):
-        raise OperatorError(f"{file} is no ONNX file.") from None
+        raise OperatorError(f"{file} is not an ONNX file.") from None
     if not model.graph.node or not model.graph.output:
-        raise OperatorError(f"{file} is no ONNX file.")
+        raise OperatorError(f"{file} is not an ONNX file.")
     if any(map(external_data_helper.uses_external_data, tensors(model))):
         raise OperatorError(
-            f"{file} keeps its weights in other files; save it as one: "
+            f"{file} keeps its weights in other files; save everything in one: "
             "onnx.save(onnx.load(FILE), NEW_FILE)."
         )
     functions = {(function.domain, function.name) for function in model.functions}
     for node in model.graph.node:
-        own = node.domain in OWN_DOMAINS or (node.domain, node.op_type) in functions
-        if not own:
+        is_known = node.domain in KNOWN_DOMAINS or (node.domain, node.op_type) in functions
+        if not is_known:
             raise OperatorError(
                 f"{file} uses the operator {node.domain}.{node.op_type}, which ONNX Runtime does "
-                "not bring; export the network without it."
+                "not have; export the network without it."
             )
-    if opset(model) < LEAST_OPSET:
+    if opset(model) < MIN_OPSET:
         raise OperatorError(
-            f"{file} is of ONNX opset {opset(model)}; export it with {LEAST_OPSET} or later."
+            f"{file} uses ONNX opset {opset(model)}; export it with opset {MIN_OPSET} or later."
         )
     return model
 
 
 def tensors(model: onnx.ModelProto) -> list[TensorProto]:
-    """Returns the initializers and the constants of all nodes, those inside branches too."""
+    """Returns the initializers and the constants of all nodes, including those in subgraphs."""
     found: list[TensorProto] = []
     graphs = [model.graph]
     nodes = [node for function in model.functions for node in function.node]
@@ -105,7 +108,7 @@ def tensors(model: onnx.ModelProto) -> list[TensorProto]:
 
 
 def opset(model: onnx.ModelProto) -> int:
-    """Returns the version of ONNX's own operators."""
+    """Returns the version of the standard ONNX operators."""
     return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
 
@@ -113,7 +116,7 @@ def picture_input(model: onnx.ModelProto) -> PictureInput:
     """Returns the graph's input.
 
     Raises:
-        OperatorError: it is not one batch of pictures of three channels.
+        OperatorError: the graph has several inputs, or its input is not a batch of RGB pictures.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
@@ -146,7 +149,7 @@ def _layout(sides: Sequence[int | None]) -> Layout | None:
 
 
 def element_name(element: int) -> str:
-    """Returns a type as people write it, such as `float32`."""
+    """Returns the common name of a type, such as `float32`."""
     try:
         return str(helper.tensor_dtype_to_np_dtype(element))
     except KeyError:
@@ -154,10 +157,10 @@ def element_name(element: int) -> str:
 
 
 def choose_output(model: onnx.ModelProto, categories: int) -> str:
-    """Returns the name of the output that has a number for each category.
+    """Returns the name of the output with one number per category.
 
     Raises:
-        OperatorError: none has, or several have.
+        OperatorError: there is none, or more than one.
     """
     shapes = {
         value.name: [side.dim_value or None for side in value.type.tensor_type.shape.dim]
@@ -169,19 +172,19 @@ def choose_output(model: onnx.ModelProto, categories: int) -> str:
     chosen = named or fitting
     if len(chosen) == 1:
         return chosen[0]
-    told = ", ".join(
+    shown = ", ".join(
         f"{name} {' x '.join(str(side or 'any') for side in sides)}"
         for name, sides in shapes.items()
     )
     raise OperatorError(
         f"There are {categories} labels, but "
         f"{'no' if not chosen else 'more than one'} output of the graph is "
-        f"batch x {categories}: {told or 'none is of floats'}."
+        f"batch x {categories}: {shown or 'no output has floats'}."
     )
 
 
 def last_operator(model: onnx.ModelProto, output: str) -> str:
-    """Returns the operator that makes an output, looking through casts and the like."""
+    """Returns the operator that computes an output; skips casts and quantization."""
     made_by = {name: node for node in model.graph.node for name in node.output}
     while (node := made_by.get(output)) is not None:
         if node.op_type not in ("Identity", "Cast", "DequantizeLinear", "QuantizeLinear"):
@@ -197,22 +200,22 @@ def is_quantized(model: onnx.ModelProto) -> bool:
 
 
 def served_graph(
-    model: onnx.ModelProto, source: PictureInput, output: str, spec: InputSpec, left: Outcome
+    model: onnx.ModelProto, source: PictureInput, output: str, spec: InputSpec, step: FinalStep
 ) -> onnx.ModelProto:
-    """Returns a graph that takes bytes of any batch size and answers confidences.
+    """Returns a graph that takes a batch of bytes of any size and returns confidences.
 
     Args:
-        model: the graph as it came; left as it is.
+        model: the user's graph; it is not changed.
         source: its input.
         output: the name of its output.
-        spec: what the input is scaled by, unless it takes bytes as they are.
-        left: what is to be done to the output.
+        spec: scale and bias of the input, unless the graph takes bytes.
+        step: the step to append to the output.
     """
     served: onnx.ModelProto = compose.add_prefix(model, PREFIX)
     graph = served.graph
     constants = {tensor.name for tensor in graph.initializer}
     before, scaling = _before(source, spec)
-    after = _after(next(v for v in graph.output if v.name == PREFIX + output), left)
+    after = _after(next(v for v in graph.output if v.name == PREFIX + output), step)
     if source.batch is not None:
         _free_batch(graph, source.batch)
     nodes = [*before, *graph.node, *after]
@@ -227,23 +230,23 @@ def served_graph(
 
 
 def _free_batch(graph: onnx.GraphProto, batch: int) -> None:
-    """Lets reshapes to a fixed batch take any, as exports of a fixed batch are full of them.
+    """Makes reshapes to a fixed batch size accept any; exports with a fixed size have many.
 
-    Whether that was all is for whoever calls to find out, by trying.
+    Other operators may still need the fixed size: the caller has to test the result.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Reshape" and (tensor := constants.get(node.input[1])) is not None:
             shape = numpy_helper.to_array(tensor).copy()
             if shape.size > 1 and shape[0] == batch:
-                shape[0] = -1 if (shape > 0).all() else 0  # 0: as many as come in
+                shape[0] = -1 if (shape > 0).all() else 0  # 0: the size of the input
                 tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
 
 
 def _before(
     source: PictureInput, spec: InputSpec
 ) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
-    steps: list[tuple[str, list[str], dict[str, Any]]] = []
+    steps: list[Step] = []
     scaling: list[TensorProto] = []
     if not source.takes_bytes:
         steps = [
@@ -262,26 +265,26 @@ def _before(
     return _chain(steps or [("Identity", [], {})], INPUT, PREFIX + source.name, "scaling"), scaling
 
 
-def _after(value: onnx.ValueInfoProto, left: Outcome) -> list[onnx.NodeProto]:
-    steps: list[tuple[str, list[str], dict[str, Any]]] = []
+def _after(value: onnx.ValueInfoProto, step: FinalStep) -> list[onnx.NodeProto]:
+    steps: list[Step] = []
     if value.type.tensor_type.elem_type != TensorProto.FLOAT:
         steps.append(("Cast", [], {"to": TensorProto.FLOAT}))
-    if left == "softmax":
+    if step == "softmax":
         steps.append(("Softmax", [], {"axis": 1}))
-    elif left == "sigmoid":
+    elif step == "sigmoid":
         steps.append(("Sigmoid", [], {}))
     return _chain(steps or [("Identity", [], {})], value.name, OUTPUT, "answer")
 
 
-def _chain(
-    steps: Sequence[tuple[str, list[str], dict[str, Any]]], first: str, last: str, stem: str
-) -> list[onnx.NodeProto]:
+def _chain(steps: Sequence[Step], first: str, last: str, stem: str) -> list[onnx.NodeProto]:
+    """Returns nodes that lead from the value `first` to the value `last`."""
     names = [first, *(f"{stem}/{number}" for number in range(1, len(steps))), last]
-    return [
-        helper.make_node(
-            operator, [taken, *others], [given], name=f"{stem}/{operator}_{number}", **options
+    nodes = []
+    for number, (operator, more, attributes) in enumerate(steps):
+        inputs, outputs = [names[number], *more], [names[number + 1]]
+        node = helper.make_node(operator, inputs, outputs, name=f"{stem}/{operator}_{number}")
+        node.attribute.extend(
+            helper.make_attribute(name, value) for name, value in sorted(attributes.items())
         )
-        for number, ((operator, others, options), taken, given) in enumerate(
-            zip(steps, names, names[1:], strict=False)
-        )
-    ]
+        nodes.append(node)
+    return nodes

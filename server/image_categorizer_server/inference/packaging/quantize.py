@@ -1,16 +1,19 @@
-"""fp32 → int8 on a CPU: static quantisation by ONNX Runtime, from pictures that show the ranges.
+"""Makes the int8 version of a model, and publishes it only if it is about as accurate.
 
-    pictures ─▶ inputs, as serving makes them ─▶ range of every activation ─▶ QDQ graph
+    export ─▶ calibrate, quantize ─▶ compare with fp32 ─▶ time both ─▶ publish
+                                          └─▶ refuse if the loss is too large
 
-Weights are int8, a scale for each output channel; activations uint8, their ranges cut at a
-percentile.  Scaling, softmax or sigmoid, and what only the features need stay float.
+ONNX Runtime quantizes statically: calibration pictures show the range of every activation.  Weights
+are int8 with a scale for each output channel; activations are uint8, their ranges cut at a
+percentile.  Scaling, softmax or sigmoid, and nodes that only the features need stay float.
 """
 
+import asyncio
 import contextlib
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,48 +31,62 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.preprocess import Preprocessor
-from image_categorizer_server.inference.models.export import ONNX_FILE, WEIGHTS_FILE
+from image_categorizer_server.inference.models.export import (
+    ONNX_FILE,
+    WEIGHTS_FILE,
+    ExportReport,
+    ensure_export,
+)
 from image_categorizer_server.inference.models.manifest import MANIFEST_FILE, Manifest, digest_of
+from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
 from image_categorizer_server.inference.packaging.evaluate import (
     BATCH_SIZE,
     OnStep,
     Picture,
+    compare,
+    labelled_pictures,
+    pictures_in,
     read_input,
+    speeds,
 )
 from image_categorizer_server.inference.packaging.onnx import first_line, write_companions
 from image_categorizer_server.inference.packaging.onnx_graph import is_quantized
-from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT
+from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT, OnnxRuntime
+from image_categorizer_server.settings.model import ModelSettings
 
-# Those that compute, and those between them that would else turn integers to floats and back.
+ALL_CORES, ONE_CORE = 0, 1
+# Operators that compute, and those between them, which would otherwise convert to floats and back.
 OPERATORS = ["Conv", "Gemm", "MatMul", "Relu", "Clip", "MaxPool"]
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Inputs uint8 (H, W, 3) that show the ranges, and their files."""
+    """The pictures that show the ranges of the activations."""
 
     inputs: tuple[NDArray[np.uint8], ...]
+    """uint8 (H, W, 3) each."""
     pictures: tuple[Picture, ...]
     unreadable: int
-    """Files that were no images."""
+    """Number of files that are not images."""
 
 
 def read_calibration(
     found: Sequence[Picture],
     preprocessor: Preprocessor,
     *,
-    least: int,
-    most: int,
+    min_count: int,
+    max_count: int,
     on_step: OnStep,
 ) -> Calibration:
-    """Returns inputs of at most `most` pictures, spread evenly over those found; blocks.
+    """Returns inputs of at most `max_count` pictures, spread evenly over those found; blocks.
 
     Raises:
-        OperatorError: fewer than `least` of them can be decoded.
+        OperatorError: fewer than `min_count` of them can be decoded.
     """
-    chosen = [found[index * len(found) // most] for index in range(most)]
-    chosen = list(found) if len(found) <= most else chosen
+    chosen = [found[index * len(found) // max_count] for index in range(max_count)]
+    chosen = list(found) if len(found) <= max_count else chosen
     inputs, pictures = [], []
     for number, picture in enumerate(chosen, 1):
         array = read_input(preprocessor, picture.file)
@@ -77,16 +94,16 @@ def read_calibration(
             inputs.append(array)
             pictures.append(picture)
         on_step("Reading", number, len(chosen))
-    if len(inputs) < least:
+    if len(inputs) < min_count:
         raise OperatorError(
-            f"{len(inputs)} pictures to calibrate with are too few: "
-            f"give at least {least}, of the kind that will be classified."
+            f"There are too few calibration pictures ({len(inputs)}): "
+            f"provide at least {min_count} like those that will be classified."
         )
     return Calibration(tuple(inputs), tuple(pictures), len(chosen) - len(inputs))
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # published without types
-    """Hands out micro-batches, by range: so ONNX Runtime need not hold the results of all."""
+    """Returns batches by range, so that ONNX Runtime need not keep the results of all in memory."""
 
     def __init__(self, inputs: Sequence[NDArray[np.uint8]], on_step: OnStep) -> None:
         self._batches = [
@@ -94,18 +111,18 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # published without
             for start in range(0, len(inputs), BATCH_SIZE)
         ]
         self._on_step = on_step
-        self._left: Iterator[tuple[int, NDArray[np.uint8]]] = iter(())
+        self._next: Iterator[tuple[int, NDArray[np.uint8]]] = iter(())
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        """Chooses which micro-batches come next."""
-        self._left = iter([*enumerate(self._batches)][start_index:end_index])
+        """Selects the next batches."""
+        self._next = iter([*enumerate(self._batches)][start_index:end_index])
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        """Returns the next micro-batch, None after the last."""
-        number, batch = next(self._left, (0, None))
+        """Returns the next batch, None after the last."""
+        number, batch = next(self._next, (0, None))
         if batch is None:
             return None
         self._on_step("Calibrating", number + 1, len(self._batches))
@@ -115,15 +132,15 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # published without
 def quantize_graph(
     file: Path, out: Path, inputs: Sequence[NDArray[np.uint8]], on_step: OnStep
 ) -> None:
-    """Writes the int8 twin of a served graph; blocks for seconds to minutes.
+    """Writes the int8 version of a graph to `out`; blocks for seconds to minutes.
 
     Raises:
-        OperatorError: ONNX Runtime cannot quantise it, or finds nothing to.
+        OperatorError: ONNX Runtime cannot quantize the graph, or finds nothing to quantize.
     """
     with tempfile.TemporaryDirectory(prefix="image-categorizer-") as scratch:
         prepared = Path(scratch) / ONNX_FILE
         try:
-            # It prints what it does; the progress bar says it better.
+            # ONNX Runtime prints its progress; the progress bar replaces that.
             with contextlib.redirect_stdout(io.StringIO()):
                 quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
                 quantize_static(
@@ -132,44 +149,44 @@ def quantize_graph(
                     _Reader(inputs, on_step),
                     quant_format=QuantFormat.QDQ,
                     op_types_to_quantize=OPERATORS,
-                    nodes_to_exclude=beside_the_answer(onnx.load_model(prepared)),
+                    nodes_to_exclude=nodes_only_for_features(onnx.load_model(prepared)),
                     per_channel=True,
                     activation_type=QuantType.QUInt8,
                     weight_type=QuantType.QInt8,
                     calibrate_method=CalibrationMethod.Percentile,
-                    # Despite its name it holds for every method: how many micro-batches' results
-                    # are in memory at once.
+                    # Applies to every method despite its name: the number of batches whose
+                    # results are in memory at once.
                     extra_options={"CalibStridedMinMax": 1},
                 )
-        except Exception as error:  # noqa: BLE001 - its errors share no class of their own
-            raise OperatorError(f"ONNX Runtime cannot quantise it: {first_line(error)}") from None
+        except Exception as error:  # noqa: BLE001 - its errors have no common class
+            raise OperatorError(f"ONNX Runtime cannot quantize it: {first_line(error)}") from None
     if not is_quantized(onnx.load_model(out)):
-        raise OperatorError("The network has no convolution and no product to quantise.")
+        raise OperatorError("The network has no convolution and no matrix product to quantize.")
 
 
-def beside_the_answer(model: onnx.ModelProto) -> list[str]:
-    """Returns the names of the nodes that the confidences do not follow from."""
+def nodes_only_for_features(model: onnx.ModelProto) -> list[str]:
+    """Returns the names of the nodes that the confidences do not depend on."""
     made_by = {name: node for node in model.graph.node for name in node.output}
-    left, needed = [OUTPUT], set()
-    while left:
-        node = made_by.get(left.pop())
+    open_names, needed = [OUTPUT], set()
+    while open_names:
+        node = made_by.get(open_names.pop())
         if node is not None and node.name not in needed:
             needed.add(node.name)
-            left.extend(node.input)
+            open_names.extend(node.input)
     return [node.name for node in model.graph.node if node.name not in needed]
 
 
 def write_version(
     folder: Path, fp32: Path, manifest: Manifest, version: int, localization: Localization
 ) -> Manifest:
-    """Writes the manifest of the int8 version whose graph lies in `folder`; returns it.
+    """Completes the int8 version in `folder`; returns its manifest.
 
     Args:
-        folder: holds `model.onnx`.
-        fp32: the graph it was made from; what its features are worth lies beside it.
-        manifest: of the version it was made from.
-        version: its own number.
-        localization: what the features of `fp32` are good for.
+        folder: holds the int8 graph, `model.onnx`.
+        fp32: the fp32 graph; category weights are in the same folder if there are any.
+        manifest: of the fp32 version.
+        version: the number of the int8 version.
+        localization: how the features of `fp32` locate categories.
     """
     weights = fp32.parent / WEIGHTS_FILE
     if weights.is_file():
@@ -190,3 +207,116 @@ def write_version(
     )
     (folder / MANIFEST_FILE).write_text(quantized.model_dump_json(indent=1) + "\n")
     return quantized
+
+
+def version_to_quantize(versions: Sequence[Found], name: str, version: int | None) -> Found:
+    """Returns the version to quantize: the given one, or the newest that is not int8.
+
+    Raises:
+        OperatorError: there is no such version, or it is already int8.
+    """
+    wanted = [f for f in versions if f.name == name and version in (None, f.version)]
+    if not wanted:
+        missing = name if version is None else f"{name} version {version}"
+        raise OperatorError(
+            f"There is no model {missing}. Run `image-categorizer models list` to see all models."
+        )
+    fp32 = [found for found in wanted if manifest_of(found).precision == "fp32"]
+    if not fp32:
+        raise OperatorError(f"{name} version {wanted[-1].version} is already int8.")
+    return max(fp32, key=lambda found: found.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantizer:
+    """Makes int8 versions; its methods block for seconds to minutes."""
+
+    repository: Repository
+    decoder: Decoder
+    models: ModelSettings
+    max_loss_points: float
+    on_step: OnStep
+    say: Callable[[str], None]
+    """Receives each result as a sentence, as soon as it is known."""
+
+    def quantize(self, found: Found, calibrate: Path, evaluate: Path | None) -> Manifest:
+        """Publishes the int8 version; returns its manifest.
+
+        Args:
+            found: the version to quantize.
+            calibrate: a folder of pictures.
+            evaluate: labelled pictures, see `labelled_pictures`; None compares the answers for the
+                calibration pictures with those of fp32.
+
+        Raises:
+            OperatorError: the loss is too large, there are too few readable pictures, or the
+                network cannot be exported or quantized.
+        """
+        manifest = manifest_of(found)
+        preprocessor = Preprocessor(self.decoder, manifest.input)
+        labelled = self._labelled(evaluate, manifest) if evaluate else None
+        calibration = self._calibration(calibrate, preprocessor)
+        fp32, report = self._export(found, manifest)
+        with self.repository.incoming() as incoming:
+            int8 = incoming / ONNX_FILE
+            quantize_graph(fp32, int8, calibration.inputs, self.on_step)
+            self._check_accuracy(fp32, int8, labelled or calibration.pictures, preprocessor)
+            before, after = (OnnxRuntime(file, ONE_CORE, runners=1) for file in (fp32, int8))
+            self.say(f"{speeds(before, after, calibration.inputs[:BATCH_SIZE], self.on_step)}.")
+            number = self.repository.latest(manifest.name) + 1
+            made = write_version(incoming, fp32, manifest, number, report.localization)
+            self.repository.publish(incoming, made)
+        return made
+
+    def _labelled(self, path: Path, manifest: Manifest) -> list[Picture]:
+        labelled = labelled_pictures(path, manifest.categories)
+        min_count = self.models.quantize_min_pictures
+        if len(labelled) < min_count:
+            raise OperatorError(
+                f"{path} has too few labelled pictures ({len(labelled)}): "
+                f"provide at least {min_count}, better hundreds."
+            )
+        return labelled
+
+    def _calibration(self, folder: Path, preprocessor: Preprocessor) -> Calibration:
+        calibration = read_calibration(
+            pictures_in(folder),
+            preprocessor,
+            min_count=self.models.quantize_min_pictures,
+            max_count=self.models.quantize_max_pictures,
+            on_step=self.on_step,
+        )
+        if calibration.unreadable:
+            self.say(f"Skipped {calibration.unreadable} files in {folder} that are not images.")
+        return calibration
+
+    def _export(self, found: Found, manifest: Manifest) -> tuple[Path, ExportReport]:
+        self.on_step("Exporting", 0, 1)
+        cache, timeout_s = self.models.cache_path, self.models.export_timeout_s
+        file, report = asyncio.run(ensure_export(found.folder, manifest, cache, timeout_s))
+        if not report.accepted:
+            raise OperatorError(f"{manifest.name} cannot be quantized: {report.reason}.")
+        self.on_step("Exporting", 1, 1)
+        return file, report
+
+    def _check_accuracy(
+        self, fp32: Path, int8: Path, pictures: Sequence[Picture], preprocessor: Preprocessor
+    ) -> None:
+        """Passes an int8 graph whose loss of accuracy is allowed.
+
+        Raises:
+            OperatorError: the loss is too large.
+        """
+        before, after = (OnnxRuntime(file, ALL_CORES, runners=1) for file in (fp32, int8))
+        comparison = compare(before, after, pictures, preprocessor, self.on_step)
+        if comparison.loss_points <= self.max_loss_points:
+            self.say(f"{comparison}.")
+            return
+        limit = f"more than the {self.max_loss_points:g} points allowed; nothing was published"
+        remedy = "Provide more calibration pictures, or raise --max-loss."
+        if not comparison.is_labelled:
+            remedy = (
+                "A different answer is not always a wrong one: "
+                "provide labelled pictures with --evaluate, or raise --max-loss."
+            )
+        raise OperatorError(f"{comparison}: {limit}. {remedy}")

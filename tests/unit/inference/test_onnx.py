@@ -11,8 +11,8 @@ from image_categorizer_server.inference.models.export import ensure_export
 from image_categorizer_server.inference.models.manifest import damage, read_manifest
 from image_categorizer_server.inference.models.warmup import warm_up
 from image_categorizer_server.inference.packaging.huggingface import Labels
-from image_categorizer_server.inference.packaging.onnx import copy_onnx
-from image_categorizer_server.inference.packaging.onnx_description import Preprocessing, onnx_file
+from image_categorizer_server.inference.packaging.onnx import copy_onnx, onnx_file
+from image_categorizer_server.inference.packaging.onnx_input import Preprocessing
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from onnx import TensorProto, helper
 
@@ -24,11 +24,11 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 INPUTS = list(np.random.default_rng(1).integers(0, 256, (3, SIDE_PX, SIDE_PX, 3)).astype(np.uint8))
 
 
-def add_onnx(repository, file, said=None, **labels):
+def add_onnx(repository, file, given=None, **labels):
     with repository.incoming() as incoming:
         described = Labels("mine", repository.latest("mine") + 1, **labels)
-        manifest, told = copy_onnx(file, incoming, described, said or Preprocessing())
-        return repository.publish(incoming, manifest), told
+        manifest, summary = copy_onnx(file, incoming, described, given or Preprocessing())
+        return repository.publish(incoming, manifest), summary
 
 
 def served(folder):
@@ -54,15 +54,15 @@ def softmax(numbers):
 
 def test_an_onnx_file_and_its_labels_become_a_version(repository, tmp_path):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
-    folder, told = add_onnx(repository, file, licence="MIT")
+    folder, summary = add_onnx(repository, file, licence="MIT")
     confidences, manifest = served(folder)
     assert confidences == pytest.approx(softmax(logits(file)), abs=1e-5)
     assert (manifest.format, manifest.precision, manifest.activation) == ("onnx", "fp32", "softmax")
     assert [entry.name for entry in manifest.categories] == CATEGORIES
     assert (manifest.licence, manifest.origin) == ("MIT", "model.onnx")
     assert (manifest.input.resize, manifest.input.resize_px) == ("shortest_edge", 18)
-    assert told == (
-        "No preprocessor_config.json: shortest edge to 18, then the middle 16 x 16, bilinear; "
+    assert summary == (
+        "No preprocessor_config.json, so: shortest edge to 18, centre 16 x 16, bilinear; "
         "mean 0.485 0.456 0.406, std 0.229 0.224 0.225."
     )
     assert damage(folder, manifest) == ""
@@ -105,14 +105,14 @@ def test_channels_may_come_last_and_halves_are_served_as_floats(repository, tmp_
 def test_a_graph_that_takes_bytes_scales_by_itself(repository, tmp_path):
     bytes_in = {"shape": ("n", SIDE_PX, SIDE_PX, 3), "element": TensorProto.UINT8}
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES, **bytes_in)
-    folder, told = add_onnx(repository, file)
+    folder, summary = add_onnx(repository, file)
     confidences, manifest = served(folder)
     assert manifest.input.scale == (1, 1, 1)
-    assert "bytes as they are" in told
+    assert "bytes without scaling" in summary
     session = onnxruntime.InferenceSession(file)
     theirs = session.run(None, {"pixel_values": np.stack(INPUTS)})[0]
     assert confidences == pytest.approx(softmax(theirs), abs=1e-5)
-    with pytest.raises(OperatorError, match="leave out --mean"):
+    with pytest.raises(OperatorError, match="omit --mean"):
         add_onnx(repository, file, Preprocessing(mean=(0, 0, 0)))
 
 
@@ -138,7 +138,7 @@ def test_confidences_are_left_alone_and_logits_finished(
 def test_preprocessing_comes_from_the_card_or_from_options(repository, tmp_path):
     shape = ("n", 3, "h", "w")
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES, shape=shape)
-    with pytest.raises(OperatorError, match="say which with --size"):
+    with pytest.raises(OperatorError, match="choose one with --size"):
         add_onnx(repository, file)
     said = Preprocessing(24, "exact", (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
     spec = read_manifest(add_onnx(repository, file, said)[0]).input
@@ -153,13 +153,13 @@ def test_a_card_beside_the_file_says_it_all(repository, tmp_path):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES, shape=("n", 3, "h", "w"))
     card = file.parent / "preprocessor_config.json"
     card.write_text(json.dumps(CARD))
-    folder, told = add_onnx(repository, file)
+    folder, summary = add_onnx(repository, file)
     assert read_manifest(folder).input.width_px == 32
-    assert told == "Pictures are prepared as preprocessor_config.json says."
-    with pytest.raises(OperatorError, match="take it away, or leave out"):
+    assert summary == "Preprocessing follows preprocessor_config.json."
+    with pytest.raises(OperatorError, match="remove the file, or omit"):
         add_onnx(repository, file, Preprocessing(32))
     fixed = write_tiny_onnx(tmp_path / "source", CATEGORIES)
-    with pytest.raises(OperatorError, match="takes pictures 16 pixels high, .* makes 32"):
+    with pytest.raises(OperatorError, match="takes pictures 16 pixels high, .* makes them 32"):
         add_onnx(repository, fixed)
 
 
@@ -192,12 +192,12 @@ def test_labels_come_in_several_files(repository, tmp_path, name, content):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "holds no labels"),
+        (None, "has no label file"),
         ('["ant", "bee"]', "There are 2 labels, but no output of the graph is"),
         ('["ant", "bee", ""]', "a category has no name"),
-        ('{"0": "ant", "5": "bee"}', "is no list of names"),
+        ('{"0": "ant", "5": "bee"}', "not a list of names"),
         ("{", "Expecting property name"),
-        ('"ant"', "is no list of names"),
+        ('"ant"', "not a list of names"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(repository, tmp_path, content, words):
@@ -244,7 +244,7 @@ def output_twice(model):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (foreign, r"uses the operator com\.example\.Relu, which ONNX Runtime does not bring"),
+        (foreign, r"uses the operator com\.example\.Relu, which ONNX Runtime does not have"),
         (outside, "keeps its weights in other files"),
         (second_input, r"has 2 inputs \(pixel_values, mask\)"),
         (unknown, "ONNX Runtime cannot run .*Rectify"),
@@ -270,8 +270,8 @@ def test_graphs_that_cannot_be_served_are_refused_in_a_sentence(
         ({"shape": ("n", 3)}, "is float32 n? ?.*3, not pictures"),
         ({"shape": ("n", 1, 16, 16)}, "float32 any x 1 x 16 x 16, not pictures"),
         ({"element": TensorProto.DOUBLE}, "float64 any x 3 x 16 x 16, not pictures"),
-        ({"opset": 7}, "is of ONNX opset 7"),
-        ({"shape": (1, 3, 16, 16), "fix_rows": True}, "insists on its size of batch; export it"),
+        ({"opset": 7}, "uses ONNX opset 7"),
+        ({"shape": (1, 3, 16, 16), "fix_rows": True}, "requires its own batch size; export it"),
     ],
 )
 def test_inputs_that_are_no_pictures_are_refused(repository, tmp_path, graph, words):
@@ -284,7 +284,7 @@ def test_inputs_that_are_no_pictures_are_refused(repository, tmp_path, graph, wo
 def test_other_files_are_no_onnx_files(repository, tmp_path, content):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
     file.write_bytes(content)
-    with pytest.raises(OperatorError, match="is no ONNX file"):
+    with pytest.raises(OperatorError, match="is not an ONNX file"):
         add_onnx(repository, file)
 
 
