@@ -127,7 +127,7 @@ def test_verify_finds_a_damaged_model(tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["models", "add", "x", "/nowhere"], "/nowhere is no folder."),
+        (["models", "add", "x", "/nowhere"], "/nowhere is not a folder."),
         (["models", "remove", "nope"], "models list"),
         (["models", "remove", "starter"], "ships with the program"),
         (["models", "pull", "nope"], "owner/name"),

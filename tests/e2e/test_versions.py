@@ -49,7 +49,7 @@ def test_the_command_line_points_an_alias_and_the_server_follows(up, http, roses
     ("words", "status", "sentence"),
     [
         (["starter", "stable", "9"], 1, "There is no model starter version 9"),
-        (["nope", "stable", "1"], 1, "There is no model nope;"),
+        (["nope", "stable", "1"], 1, "There is no model nope."),
         (["starter", "Stable", "1"], 2, "lower-case letters"),
         (["starter", "stable"], 2, "give either a version or --remove"),
         (

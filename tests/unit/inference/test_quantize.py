@@ -109,7 +109,7 @@ def test_scaling_and_what_makes_confidences_stay_float(repository, tmp_path, pic
     assert weights == {TensorProto.INT8}
 
 
-async def test_a_transformers_model_is_quantised_and_served_as_int8(
+async def test_a_transformers_model_is_quantized_and_served_as_int8(
     repository, tiny, pictures, quantizer
 ):
     import asyncio
@@ -203,7 +203,7 @@ def test_the_newest_fp32_version_is_taken_unless_one_is_named(
         found(repository, "nope")
 
 
-def test_what_only_the_features_need_is_not_quantised():
+def test_nodes_that_only_the_features_need_are_not_quantized():
     nodes = [
         helper.make_node("Relu", ["input"], ["map"], name="shared"),
         helper.make_node("Softmax", ["map"], ["confidences"], name="answer"),
