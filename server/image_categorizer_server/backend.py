@@ -1,6 +1,7 @@
-"""Builds the house: the one place that turns settings into objects and hands them to each other."""
+"""Builds all components from the settings and connects them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -8,11 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from image_categorizer_server.access.authenticator import Authenticator
-from image_categorizer_server.db.database import check_database, open_database
+from image_categorizer_server.db.database import check_database, check_login, open_database
 from image_categorizer_server.db.key import find_key
 from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import (
+    CategorizerError,
     DependencyDown,
     Draining,
     ModelFailing,
@@ -38,10 +40,13 @@ from image_categorizer_server.stores.queue import open_doorbell
 from image_categorizer_server.stores.redis import Cache, open_cache
 from image_categorizer_server.tasks import TaskOwner
 
+# Pause between two logins to the database that readiness makes.
+LOGIN_INTERVAL_S = 10.0
+
 
 @dataclass(slots=True)
 class Backend:
-    """All that the edges need."""
+    """The components that servicers use."""
 
     settings: Settings
     registry: Registry
@@ -52,45 +57,60 @@ class Backend:
     authenticator: Authenticator
     cache: Cache
     tasks: TaskOwner
-    """Owns the server's background tasks, such as the model watcher."""
-    is_draining: bool = field(default=False)
-    """No longer ready, though still serving: balancers look away."""
+    """Background tasks. The server is not ready once one has died."""
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server stops: it still serves, but is not ready."""
     refusing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once only what has begun is served."""
+    """Set when the server refuses new calls."""
+    _next_login_s: float = field(default=0.0, init=False)
 
     def check_live(self) -> None:
         """Passes a process that a restart would not help.
 
         Raises:
-            ModelFailing: a model call hangs, and threads cannot be ended.
+            ModelFailing: a model call hangs. Threads cannot be ended.
         """
         if self.registry.longest_busy_s() > self.settings.inference.stuck_s:
             raise ModelFailing("a model call does not end")
 
     async def check_ready(self) -> list[str]:
-        """Returns the parts that are down and that classification does without.
+        """Returns the components that are down but that classification does not need.
 
         Raises:
-            Draining, ModelLoading, DependencyDown: requests would fail now.
+            Draining: the server stops.
+            ModelLoading: the models are loading.
+            DependencyDown: a background task has died, or the database does not answer.
         """
-        if self.is_draining:
+        if self.draining.is_set():
             raise Draining("the server is stopping")
         self.tasks.check()
         if not self.registry.is_ready:
             raise ModelLoading("the models are being loaded")
-        await check_database()
+        await self._check_database()
         try:
             await self.cache.check()
         except DependencyDown:
             return ["redis"]
         return []
 
+    async def _check_database(self) -> None:
+        try:
+            await check_database()
+            # Pooled connections stay open when the password or the rights change; new ones fail.
+            if time.monotonic() >= self._next_login_s:
+                await check_login(self.settings.database_url, self.settings.database.timeout_s)
+                self._next_login_s = time.monotonic() + LOGIN_INTERVAL_S
+        except CategorizerError:
+            raise
+        except Exception as error:
+            raise DependencyDown("the database does not answer") from error
+
 
 @asynccontextmanager
 async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
-    """Yields the backend, its models not yet loaded; closes what it opened.
+    """Yields the backend, without loaded models. Closes everything at the end.
 
-    Call it in the task that starts the gRPC server (see `open_database`).
+    Enter it in the task that starts the gRPC server (see `open_database`).
     """
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(open_database(settings.database_url, settings.database))
@@ -114,6 +134,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             partial(notify_workers, doorbell),
             partial(check_batch, registry, webhooks),
         )
+        # Entered last: tasks end before what they use is closed.
+        tasks = await stack.enter_async_context(TaskOwner())
         yield Backend(
             settings=settings,
             registry=registry,
@@ -123,13 +145,12 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             models=Models(registry, settings),
             authenticator=Authenticator(find_key, settings.security.key_cache_s),
             cache=cache,
-            # Entered last, so that tasks end before what they use is closed.
-            tasks=await stack.enter_async_context(TaskOwner()),
+            tasks=tasks,
         )
 
 
 def _registry(settings: Settings, stack: AsyncExitStack) -> Registry:
-    """Returns a registry without models yet, which the stack closes."""
+    """Returns a registry without loaded models, which the stack closes."""
     fake = fake_times(settings.test.fake_model)
     trace = stack.enter_context(Trace(Path(settings.test.trace))) if settings.test.trace else None
     decoder = Decoder(image_limits(settings))
@@ -144,11 +165,14 @@ def _registry(settings: Settings, stack: AsyncExitStack) -> Registry:
 
 
 async def check_batch(registry: Registry, webhooks: Webhooks, config: BatchConfig) -> None:
-    """Passes a batch whose images could be classified now, and whose webhook may be called.
+    """Passes a batch whose images can be classified now, and whose webhook may be called.
 
     Raises:
-        ModelNotFound, ModelLoading, ModelFailed, CategoryNotFound: as the options say.
-        InvalidRequest: `webhook_url` may not be called.
+        ModelNotFound: no such model or version.
+        ModelLoading: the model is loading.
+        ModelFailed: the model is not serving.
+        CategoryNotFound: a filter names an unknown category.
+        InvalidRequest: the server may not call `webhook_url`.
     """
     options = config.options
     allowed_indices(registry.get(options.model, options.version, b""), options)
@@ -157,7 +181,7 @@ async def check_batch(registry: Registry, webhooks: Webhooks, config: BatchConfi
 
 
 def fake_times(text: str) -> FakeTimes | None:
-    """Returns how the model `fake` behaves; None where it is not asked for.
+    """Returns the timings of the model `fake`; None if the setting is empty.
 
     Raises:
         OperatorError: the setting is malformed.
@@ -169,7 +193,7 @@ def fake_times(text: str) -> FakeTimes | None:
 
 
 def image_limits(settings: Settings) -> ImageLimits:
-    """Returns what an image may measure."""
+    """Returns the limits of an image."""
     limits = settings.limits
     return ImageLimits(
         max_bytes=settings.max_image_bytes,

@@ -2,8 +2,8 @@
 
 The exception of an asyncio task is lost unless something awaits the task. So every task has an
 owner. A `TaskOwner` holds background tasks, logs those that fail, and raises an error in `check`.
-`run_until` and `uncancelled` await what they start. If the failure of one task should cancel the
-others, use an `asyncio.TaskGroup`.
+`run_until` and `uncancelled` await what they start; the caller of `detached` takes the outcome. If
+the failure of one task should cancel the others, use an `asyncio.TaskGroup`.
 """
 
 import asyncio
@@ -150,6 +150,28 @@ async def cancel_until_ended(tasks: Collection[asyncio.Task[Any]]) -> None:
         for task in done:
             if not task.cancelled():
                 task.exception()  # marks it as retrieved
+
+
+def detached(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+    """Starts work whose outcome the caller takes, for example after waiting for several tasks.
+
+    The caller may abandon work that ends by itself: a read from gRPC, which cannot be cancelled,
+    ends with its call. An exception that nobody takes is discarded.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    _detached.add(task)
+    task.add_done_callback(_taken)
+    return task
+
+
+# The event loop keeps only weak references to tasks.
+_detached: set[asyncio.Task[Any]] = set()
+
+
+def _taken(task: asyncio.Task[Any]) -> None:
+    _detached.discard(task)
+    if not task.cancelled():
+        task.exception()  # marks it as retrieved
 
 
 async def uncancelled(work: Coroutine[Any, Any, Result]) -> Result:

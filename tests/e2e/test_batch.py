@@ -169,7 +169,7 @@ def test_batches_are_listed_cancelled_retried_and_deleted(http):
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        ({"json": {}}, "items: must hold 1 to"),
+        ({"json": {}}, "items: must have 1 to"),
         ({"json": {"items": [{}]}}, "items[0].image: or image_uri is required"),
         ({"json": {"items": [{"image_uri": "ftp://a/b"}]}}, "items[0].image_uri"),
         ({"json": {"items": [{"image": "AAAA"}], "options": {"top_k": -1}}}, "options.top_k"),

@@ -61,7 +61,7 @@ async def test_create_batch_takes_bytes_and_addresses(server):
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"items": []}, InvalidRequest, "items: must hold 1 to"),
+        ({"items": []}, InvalidRequest, "items: must have 1 to"),
         ({"items": [{}]}, InvalidRequest, "items\\[0\\].image: or image_uri is required"),
         ({"items": [{"image_uri": "ftp://a/b"}]}, InvalidRequest, "items\\[0\\].image_uri"),
         (
@@ -133,7 +133,7 @@ async def test_silence_ends_an_upload(settings):
             await call
         error = from_rpc_error(caught.value)
         assert isinstance(error, DeadlineExceeded)
-        assert "nothing came for 0.3 seconds" in error.message
+        assert "nothing arrived for 0.3 seconds" in error.message
 
 
 @pytest.mark.parametrize("kind", ["ordinary", "asyncio"])

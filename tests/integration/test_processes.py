@@ -19,7 +19,7 @@ from image_categorizer_server.db.database import open_database
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.processes import reserved
-from image_categorizer_server.rpc.probe import is_ready
+from image_categorizer_server.rpc.health import is_ready
 from image_categorizer_server.services import key as admin
 from image_categorizer_server.settings.database import DatabaseSettings
 

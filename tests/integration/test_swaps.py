@@ -236,7 +236,7 @@ async def test_each_model_tells_whether_it_is_ready(server):
             assert await anext(states) == not_serving
             await admin.models.load("tiny", "1")
             assert await anext(states) == serving
-            server.backend.is_draining = True
+            server.backend.draining.set()
             assert await anext(states) == not_serving
             watched.cancel()
     finally:

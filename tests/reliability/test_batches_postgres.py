@@ -13,7 +13,7 @@ import grpc
 import psutil
 import pytest
 from image_categorizer.v1 import batch_pb2, health_pb2, health_pb2_grpc
-from image_categorizer_server.rpc.probe import is_ready
+from image_categorizer_server.rpc.health import is_ready
 
 from tests.support.house import House
 from tests.support.ledger import Ledger, pictures

@@ -8,7 +8,7 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2
 from image_categorizer._statuses import from_rpc_error
 from image_categorizer.v1 import errors_pb2, options_pb2
-from image_categorizer_server.rpc import convert
+from image_categorizer_server.rpc.status import MAX_VIOLATIONS, status_of
 
 
 def tree(root):
@@ -107,7 +107,7 @@ class Failed(grpc.RpcError, grpc.Call):
 
 @pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
 def test_every_error_arrives_as_the_class_of_the_same_name(kind):
-    status = convert.status(kind("a message"))
+    status = status_of(kind("a message"))
     arrived = from_rpc_error(Failed(status, **{"x-request-id": "r1"}))
     leaf = kind.reason not in ("UNAVAILABLE", "NOT_FOUND", "CREDENTIALS_INVALID")
     expected = kind.__name__ if leaf else type(arrived).__name__
@@ -118,19 +118,19 @@ def test_every_error_arrives_as_the_class_of_the_same_name(kind):
 
 def test_details_arrive():
     wrong = ours.InvalidRequest.of([("top_k", "must be at least 1"), ("model", "too long")])
-    arrived = from_rpc_error(Failed(convert.status(wrong)))
+    arrived = from_rpc_error(Failed(status_of(wrong)))
     assert arrived.violations == wrong.violations
-    busy = from_rpc_error(Failed(convert.status(ours.Overloaded("busy", retry_after_s=1.5))))
+    busy = from_rpc_error(Failed(status_of(ours.Overloaded("busy", retry_after_s=1.5))))
     assert busy.retry_after_s == 1.5
 
 
 def test_long_texts_are_cut_so_that_headers_hold_them():
     wrong = ours.InvalidRequest.of([(f"field{i}", "x" * 5000) for i in range(500)])
-    status = convert.status(wrong)
+    status = status_of(wrong)
     assert len(status.SerializeToString()) < 7000
     bad = error_details_pb2.BadRequest()
     assert status.details[1].Unpack(bad)
-    assert len(bad.field_violations) == convert.MOST_VIOLATIONS
+    assert len(bad.field_violations) == MAX_VIOLATIONS
 
 
 @pytest.mark.parametrize(

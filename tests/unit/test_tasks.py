@@ -11,6 +11,7 @@ from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.tasks import (
     TaskOwner,
     cancel_until_ended,
+    detached,
     run_until,
     stop_on_signals,
     uncancelled,
@@ -158,3 +159,11 @@ async def test_a_task_that_swallows_a_cancellation_is_cancelled_again():
         await asyncio.sleep(0)
         await cancel_until_ended(tasks)
         assert all(task.cancelled() for task in tasks)
+
+
+async def test_the_outcome_of_detached_work_is_the_caller_s_or_nobody_s():
+    assert await detached(asyncio.sleep(0, 7)) == 7
+    with pytest.raises(RuntimeError, match="broken"):
+        await detached(failing())
+    left = detached(failing())  # a warning about an exception nobody retrieved would fail the test
+    await asyncio.wait({left})

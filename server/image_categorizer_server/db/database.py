@@ -170,6 +170,23 @@ async def check_database() -> None:
         await connection.fetchval("SELECT 1")
 
 
+async def check_login(url: str, timeout_s: float) -> None:
+    """Opens a new connection and closes it. Needs no `open_database`.
+
+    Passes a database that has no connections left: it knows us, and pooled connections still work.
+
+    Raises:
+        DependencyDown: the database does not answer, or refuses the user or the password.
+    """
+    try:
+        connection = await asyncpg.connect(url, timeout=timeout_s)
+    except asyncpg.TooManyConnectionsError:
+        return
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DependencyDown("the database does not answer") from error
+    await connection.close()
+
+
 async def answers(url: str, timeout_s: float) -> bool:
     """Returns whether the database accepts connections. Needs no `open_database`."""
     try:

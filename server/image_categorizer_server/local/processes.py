@@ -15,7 +15,7 @@ from pathlib import Path
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.supervisor import STOP_S, ManagedProcess, Supervisor
-from image_categorizer_server.rpc.probe import is_ready
+from image_categorizer_server.rpc.health import is_ready
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.inference import cores
 from image_categorizer_server.tasks import stop_on_signals

@@ -1,4 +1,4 @@
-"""What is known of the call that the current task serves."""
+"""The call that the current task serves."""
 
 import math
 import time
@@ -15,13 +15,13 @@ class Call:
 
     request_id: str
     principal: Principal | None = None
-    """Set once authenticated; None for public RPCs."""
+    """Set by authentication; None for public RPCs."""
     deadline_s: float = math.inf
     """When the answer must be ready, on the clock of `time.monotonic`."""
     on_behalf_of: str = ""
-    """The tenant that a worker names; empty where the caller is to be served as its own."""
+    """The tenant that a worker names; empty for the caller's own."""
     readmit: Callable[[], Awaitable[None]] | None = None
-    """Checks once more that the caller may call; only streams last long enough to need it."""
+    """Repeats authentication and authorization. Only streams last long enough to need it."""
     start_s: float = field(default_factory=time.perf_counter)
 
     @property
@@ -31,9 +31,21 @@ class Call:
 
     @property
     def tenant_id(self) -> str:
-        """Whose the call is: the caller's tenant, or the one that a worker names."""
+        """The tenant that the call is for: the caller's own, or the one that a worker names."""
         assert self.principal is not None, "public RPCs have no tenant"
         return self.on_behalf_of or self.principal.tenant_id
 
 
 current_call: ContextVar[Call] = ContextVar("current_call")
+
+
+def current_tenant() -> str:
+    """Returns the tenant of the current call."""
+    return current_call.get().tenant_id
+
+
+def readmission() -> Callable[[], Awaitable[None]]:
+    """Returns what repeats authentication and authorization of the current call, a stream."""
+    readmit = current_call.get().readmit
+    assert readmit is not None, "only streams are readmitted"
+    return readmit

@@ -4,15 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
-from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
+from image_categorizer.v1 import classify_pb2, classify_pb2_grpc, types_pb2
 
-from image_categorizer_server.domain.classification import Caller, ClassifyOptions, Lane
+from image_categorizer_server.domain.classification import (
+    Caller,
+    Classification,
+    ClassifyOptions,
+    Lane,
+)
 from image_categorizer_server.errors import InvalidRequest, UndecodableImage
 from image_categorizer_server.rpc import convert
-from image_categorizer_server.rpc.call import current_call
+from image_categorizer_server.rpc.call import Call, current_call
 from image_categorizer_server.rpc.classify_stream import ItemStream
-from image_categorizer_server.rpc.multipart import is_form, read_form
-from image_categorizer_server.rpc.validation import classify_options
+from image_categorizer_server.rpc.forms import is_form, read_image_form
+from image_categorizer_server.rpc.options import options_from_wire, options_in
 from image_categorizer_server.services.classify import Classifications
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings.server import ServerSettings
@@ -25,7 +30,7 @@ StreamResponse = classify_pb2.ClassifyStreamResponse
 
 
 class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
-    """Hands requests to the use case."""
+    """Serves ClassifyService."""
 
     def __init__(
         self,
@@ -44,25 +49,23 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
     async def Classify(
         self, request: Request, context: grpc.aio.ServicerContext[Request, Response]
     ) -> Response:
-        """Serves `Classify` of classify.proto."""
-        options = classify_options(request.options, self._max_filter_categories, "options.")
+        options = options_from_wire(request.options, self._max_filter_categories, "options.")
         if request.WhichOneof("source") is None:
             raise InvalidRequest.of([("image", "is required")])
-        return await self._classify_and_tell(request.image, options, request.webhook_url)
+        return await self._classify_and_notify(request.image, options, request.webhook_url)
 
     async def ClassifyUpload(
         self, request: UploadRequest, context: grpc.aio.ServicerContext[UploadRequest, Response]
     ) -> Response:
-        """Serves `ClassifyUpload` of classify.proto."""
         body = request.body
         content = (
-            read_form(body.content_type, body.data, request)
+            read_image_form(body.content_type, body.data, request)
             if is_form(body.content_type)
             else body.data
         )
-        options = classify_options(request, self._max_filter_categories)
+        options = options_from_wire(options_in(request), self._max_filter_categories)
         try:
-            return await self._classify_and_tell(content, options, request.webhook_url)
+            return await self._classify_and_notify(content, options, request.webhook_url)
         except UndecodableImage as error:
             if content.lstrip()[:1] == b"{":
                 raise UndecodableImage(
@@ -75,11 +78,10 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
         requests: AsyncIterator[StreamRequest],
         context: grpc.aio.ServicerContext[StreamRequest, StreamResponse],
     ) -> None:
-        """Serves `ClassifyStream` of classify.proto."""
         stream = ItemStream(context, self._classify, self._server, self._max_filter_categories)
         await stream.serve(self._refusing)
 
-    async def _classify_and_tell(
+    async def _classify_and_notify(
         self, content: bytes, options: ClassifyOptions, webhook_url: str
     ) -> Response:
         if webhook_url:
@@ -100,4 +102,26 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
             await self._webhooks.notify_classified(
                 call.tenant_id, webhook_url, call.request_id, classification
             )
-        return convert.classify_response(classification, call)
+        return _response(classification, call)
+
+
+def _response(classification: Classification, call: Call) -> Response:
+    timing = classification.timing
+    return Response(
+        success=True,
+        predictions=[convert.prediction(p) for p in classification.predictions],
+        processing_time=call.elapsed_s,
+        model=convert.model_ref(classification.model),
+        timing=types_pb2.Timing(
+            decode_ms=timing.decode_ms,
+            queue_ms=timing.queue_ms,
+            inference_ms=timing.inference_ms,
+            batch_size=timing.batch_size,
+            batch_close_reason=types_pb2.Timing.BatchCloseReason.Value(
+                timing.batch_close_reason.value
+            ),
+        ),
+        request_id=call.request_id,
+        cache=Response.Cache.Value(classification.cache.value),
+        heat_map=classification.heat_map,
+    )

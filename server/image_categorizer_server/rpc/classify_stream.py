@@ -1,9 +1,9 @@
 """ClassifyStream: many images on one call, answered as they become ready.
 
-    read ─▶ room? ─▶ a task for each item: classify ─▶ write, one at a time
+    limiter ─▶ read ─▶ one task per item: classify ─▶ write, one at a time
 
-An item takes room from before it is read until its answer is written, so a client that reads slowly
-is read slowly: HTTP/2 holds it back, and nothing piles up here.
+An item counts against the limiter from its read until its answer is written.  So a client that
+reads slowly is read slowly: HTTP/2 flow control holds it back, and nothing accumulates here.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ from image_categorizer_server.errors import (
     Overloaded,
     RoleInsufficient,
 )
-from image_categorizer_server.rpc import convert
-from image_categorizer_server.rpc.call import current_call
-from image_categorizer_server.rpc.status import failure_of
-from image_categorizer_server.rpc.validation import classify_options
+from image_categorizer_server.rpc.call import current_call, readmission
+from image_categorizer_server.rpc.options import options_from_wire
+from image_categorizer_server.rpc.status import error_for_caller, status_of
 from image_categorizer_server.settings.server import ServerSettings
+from image_categorizer_server.tasks import detached
 
 Request = classify_pb2.ClassifyStreamRequest
 Response = classify_pb2.ClassifyStreamResponse
@@ -40,9 +40,9 @@ Item = classify_pb2.ClassifyStreamItem
 Context = grpc.aio.ServicerContext[Request, Response]
 Classify = Callable[[bytes, ClassifyOptions, Lane], Awaitable[classify_pb2.ClassifyResponse]]
 METHOD = "ClassifyStream"
-MOST_KEY_CHARACTERS = 256
-MOST_TENANT_CHARACTERS = 64
-# Those who were refused together shall not come back together.
+MAX_KEY_CHARACTERS = 256
+MAX_TENANT_CHARACTERS = 64
+# Spreads the retries of items that were refused at the same moment.
 JITTER = (0.5, 1.5)
 LANES = {
     classify_pb2.ClassifyStreamConfig.LANE_UNSPECIFIED: Lane.INTERACTIVE,
@@ -51,36 +51,36 @@ LANES = {
 }
 
 
-class Room:
-    """How many more items may be read, by their number and by their bytes."""
+class InFlightLimiter:
+    """Limits the items of one call that are read but not answered, by number and by bytes."""
 
-    def __init__(self, most: int, most_bytes: int) -> None:
-        self._most = most
-        self._most_bytes = most_bytes
-        self._taken = 0
-        self._taken_bytes = 0
-        self._given = asyncio.Event()
+    def __init__(self, max_items: int, max_bytes: int) -> None:
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._items = 0
+        self._bytes = 0
+        self._removed = asyncio.Event()
 
     async def wait(self) -> None:
-        """Returns when one more may be read, however large it is."""
-        while self._taken >= self._most or self._taken_bytes >= self._most_bytes:
-            self._given.clear()
-            await self._given.wait()
+        """Returns when another item may be read. That item may exceed the limit of bytes."""
+        while self._items >= self._max_items or self._bytes >= self._max_bytes:
+            self._removed.clear()
+            await self._removed.wait()
 
-    def take(self, size_bytes: int) -> None:
+    def add(self, size_bytes: int) -> None:
         """Counts an item that was read."""
-        self._taken += 1
-        self._taken_bytes += size_bytes
+        self._items += 1
+        self._bytes += size_bytes
 
-    def give(self, size_bytes: int) -> None:
+    def remove(self, size_bytes: int) -> None:
         """Counts an item that was answered."""
-        self._taken -= 1
-        self._taken_bytes -= size_bytes
-        self._given.set()
+        self._items -= 1
+        self._bytes -= size_bytes
+        self._removed.set()
 
 
 class ItemStream:
-    """The items of one call, from the reading of each to its answer."""
+    """The items of one call."""
 
     def __init__(
         self,
@@ -96,27 +96,29 @@ class ItemStream:
         self._lane = Lane.INTERACTIVE
         self._item_s = server.default_deadline_s
         self._call = current_call.get()
-        self._room = Room(server.max_stream_in_flight, server.max_stream_in_flight_bytes)
+        self._limiter = InFlightLimiter(
+            server.max_stream_in_flight, server.max_stream_in_flight_bytes
+        )
         self._writing = asyncio.Lock()
         self._unanswered: set[str] = set()
         self._is_over = False
 
     async def serve(self, refusing: asyncio.Event) -> None:
-        """Answers all items; when `refusing` is set, those that were read.
+        """Answers all items; once `refusing` is set, only those already read.
 
         Raises:
-            InvalidRequest: a message is not what it must be, or an item's key is wrong.
-            RoleInsufficient: a tenant is named by who is no worker.
-            Draining: the server stops, and the client has not closed its side.
-            CategorizerError: the caller may not call any more.
+            InvalidRequest: a message has the wrong kind, or an item's key is invalid.
+            RoleInsufficient: a caller that is not a worker names a tenant.
+            Draining: the server stops before the client has closed its side.
+            CategorizerError: the caller is no longer admitted.
         """
-        stopping = asyncio.create_task(refusing.wait())
         try:
             async with asyncio.TaskGroup() as items:
-                reading = asyncio.create_task(self._read_all(items, refusing))
-                # A read cannot be taken back: left alone, it ends with the call.
-                reading.add_done_callback(_forget)
+                stopping = items.create_task(refusing.wait())
+                # gRPC cannot cancel a read: it ends with the call.
+                reading = detached(self._read_all(items, refusing))
                 await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
                 if reading.done():
                     reading.result()
             if not (reading.done() and reading.result()):
@@ -125,26 +127,25 @@ class ItemStream:
             raise group.exceptions[0] from None
         finally:
             self._is_over = True
-            stopping.cancel()
 
     async def _read_all(self, items: asyncio.TaskGroup, refusing: asyncio.Event) -> bool:
-        """Returns whether the client has sent everything."""
-        assert self._call.readmit is not None
+        """Reads until the client closes its side; returns False if the call ends before."""
+        readmit = readmission()
         self._configure(await self._context.read())
         while True:
-            await self._room.wait()
+            await self._limiter.wait()
             message: object = await self._context.read()
             if not isinstance(message, Request):
                 return True
             if self._is_over or refusing.is_set():
                 return False
-            await self._call.readmit()
+            await readmit()
             item = self._checked(message)
             content = item.image
             self._unanswered.add(item.key)
-            self._room.take(len(content))
+            self._limiter.add(len(content))
             items.create_task(self._answer(item.key, content))
-            # The message holds the image a second time.
+            # Frees the message, which holds the image a second time.
             del message, item, content
 
     def _configure(self, message: object) -> None:
@@ -152,30 +153,29 @@ class ItemStream:
             raise InvalidRequest.of([("config", "is required in the first message")])
         config = message.config
         if config.lane not in LANES:
-            raise InvalidRequest.of([("config.lane", f"{config.lane} is no lane")])
+            raise InvalidRequest.of([("config.lane", f"{config.lane} is not a lane")])
         self._lane = LANES[config.lane]
         self._serve_tenant(config.tenant_id)
-        self._options = classify_options(
+        self._options = options_from_wire(
             config.options, self._max_filter_categories, "config.options."
         )
 
     def _serve_tenant(self, tenant_id: str) -> None:
-        """Takes the images for a tenant's where a worker says so."""
         if not tenant_id:
             return
         if self._call.principal is None or self._call.principal.role is not Role.WORKER:
             raise RoleInsufficient("only the role 'worker' may name a tenant")
-        if len(tenant_id) > MOST_TENANT_CHARACTERS:
-            text = f"must have at most {MOST_TENANT_CHARACTERS} characters, has {len(tenant_id)}"
+        if len(tenant_id) > MAX_TENANT_CHARACTERS:
+            text = f"must have at most {MAX_TENANT_CHARACTERS} characters, has {len(tenant_id)}"
             raise InvalidRequest.of([("config.tenant_id", text)])
         self._call.on_behalf_of = tenant_id
 
     def _checked(self, message: Request) -> Item:
         if message.WhichOneof("message") != "item":
-            raise InvalidRequest.of([("item", "is required in every message but the first")])
+            raise InvalidRequest.of([("item", "is required in every message after the first")])
         key = message.item.key
-        if not 1 <= len(key) <= MOST_KEY_CHARACTERS:
-            text = f"must have 1 to {MOST_KEY_CHARACTERS} characters, has {len(key)}"
+        if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
+            text = f"must have 1 to {MAX_KEY_CHARACTERS} characters, has {len(key)}"
             raise InvalidRequest.of([("item.key", text)])
         if key in self._unanswered:
             raise InvalidRequest.of([("item.key", f"'{key}' is still unanswered")])
@@ -190,19 +190,19 @@ class ItemStream:
         current_call.set(call)
         try:
             response = Response(key=key, response=await self._classify_in_time(content))
-        except Exception as error:  # noqa: BLE001 - it is the item's, not the call's
-            status = convert.status(failure_of(error, METHOD, call))
+        except Exception as error:  # noqa: BLE001 - fails the item, not the call
+            status = status_of(error_for_caller(error, METHOD, call))
             response = Response(key=key, status=status)
         async with self._writing:
-            # First, for the client may use the key again as soon as it has the answer.
+            # Before the write: the client may reuse the key as soon as it has the answer.
             self._unanswered.discard(key)
-            # A client that has gone is nobody's fault; gRPC cancels the call by itself.
+            # The client may have gone. gRPC then cancels the call by itself.
             with suppress(grpc.aio.InternalError):
                 await self._context.write(response)
-        self._room.give(len(content))
+        self._limiter.remove(len(content))
 
     async def _classify_in_time(self, content: bytes) -> classify_pb2.ClassifyResponse:
-        """Classifies; in lane BATCH asks again until the deadline while the server is too busy."""
+        """Classifies. In lane BATCH, retries until the deadline while the server is overloaded."""
         refusal: CategorizerError = DeadlineExceeded(
             "the deadline passed before the answer was ready"
         )
@@ -220,9 +220,3 @@ class ItemStream:
             if not deadline.expired():
                 raise
             raise refusal from None
-
-
-def _forget(task: asyncio.Task[bool]) -> None:
-    """Marks what a task raised as seen."""
-    if not task.cancelled():
-        task.exception()

@@ -1,10 +1,9 @@
-"""HealthService, and the state of grpc.health.v1.
+"""HealthService, grpc.health.v1, and a probe that asks them.
 
-Live means that this process answers and none of its model calls hangs; ready means that a
-classification would succeed.  A lost database makes a server not ready, never dead: restarting it
-would not help.
-The service `model/<name>` of grpc.health.v1 is ready where a request that names the model would be
-answered.
+Live means that this process answers and that none of its model calls hangs.  Ready means that a
+classification would succeed.  Without its database a server is not ready but live: a restart would
+not help.  The service `model/<name>` of grpc.health.v1 is SERVING if a request that names the model
+would be answered.
 """
 
 import asyncio
@@ -21,11 +20,12 @@ from image_categorizer_server.telemetry import get_log
 log = get_log(__name__)
 READY, LIVE, MODEL = "", "live", "model/"
 CHECK_INTERVAL_S = 1.0
+PROBE_TIMEOUT_S = 2.0
 Serving = health_pb2.HealthCheckResponse
 
 
 class HealthServicer(health_pb2_grpc.HealthServiceServicer):
-    """Answers probes that speak HTTP."""
+    """Serves HealthService."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -37,7 +37,6 @@ class HealthServicer(health_pb2_grpc.HealthServiceServicer):
             our_health_pb2.GetLivenessRequest, our_health_pb2.GetLivenessResponse
         ],
     ) -> our_health_pb2.GetLivenessResponse:
-        """Serves `GetLiveness` of health.proto."""
         self._backend.check_live()
         return our_health_pb2.GetLivenessResponse(live=True)
 
@@ -48,33 +47,56 @@ class HealthServicer(health_pb2_grpc.HealthServiceServicer):
             our_health_pb2.GetReadinessRequest, our_health_pb2.GetReadinessResponse
         ],
     ) -> our_health_pb2.GetReadinessResponse:
-        """Serves `GetReadiness` of health.proto."""
         return our_health_pb2.GetReadinessResponse(
             ready=True, degraded=await self._backend.check_ready()
         )
 
 
-async def report_health(backend: Backend, servicer: health.aio.HealthServicer) -> None:
-    """Keeps grpc.health.v1 equal to the backend's state, until cancelled."""
-    before: str | None = None
-    models: set[str] = set()
-    while True:
-        await servicer.set(LIVE, Serving.SERVING if _is_live(backend) else Serving.NOT_SERVING)
-        takes_requests = True
+async def report_health(
+    backend: Backend, servicer: health.aio.HealthServicer, interval_s: float = CHECK_INTERVAL_S
+) -> None:
+    """Keeps grpc.health.v1 equal to the backend's state, until cancelled.
+
+    If it fails, every service becomes NOT_SERVING and stays so: nobody looks any more.
+
+    Args:
+        backend: is asked.
+        servicer: receives the answers.
+        interval_s: the pause between two checks.
+    """
+    try:
+        before: str | None = None
+        models: set[str] = set()
+        while True:
+            await _set(servicer, LIVE, _is_live(backend))
+            takes_requests, cause = True, None
+            try:
+                degraded = await backend.check_ready()
+                now = f"ready, without {', '.join(degraded)}" if degraded else "ready"
+            except CategorizerError as error:
+                now = f"not ready: {error.message}"
+                takes_requests = isinstance(error, ModelLoading)
+                cause = error.__cause__
+            if now != before:
+                log.info(now, cause=repr(cause) if cause else None)
+                before = now
+            await _set(servicer, READY, now.startswith("ready"))
+            models = await _report_models(backend, servicer, models, takes_requests)
+            await asyncio.sleep(interval_s)
+    except Exception:
+        await servicer.enter_graceful_shutdown()
+        raise
+
+
+async def is_ready(address: str) -> bool:
+    """Returns whether the server at `host:port` or `unix:/path` would answer a classification."""
+    async with grpc.aio.insecure_channel(address) as channel:
         try:
-            degraded = await backend.check_ready()
-            now = f"ready, without {', '.join(degraded)}" if degraded else "ready"
-        except CategorizerError as error:
-            now = f"not ready: {error.message}"
-            takes_requests = isinstance(error, ModelLoading)
-        if now != before:
-            log.info(now)
-            before = now
-        await servicer.set(
-            READY, Serving.SERVING if now.startswith("ready") else Serving.NOT_SERVING
-        )
-        models = await _report_models(backend, servicer, models, takes_requests)
-        await asyncio.sleep(CHECK_INTERVAL_S)
+            stub = health_pb2_grpc.HealthServiceStub(channel)
+            await stub.GetReadiness(our_health_pb2.GetReadinessRequest(), timeout=PROBE_TIMEOUT_S)
+        except grpc.aio.AioRpcError:
+            return False
+    return True
 
 
 def _is_live(backend: Backend) -> bool:
@@ -88,11 +110,14 @@ def _is_live(backend: Backend) -> bool:
 async def _report_models(
     backend: Backend, servicer: health.aio.HealthServicer, known: set[str], takes_requests: bool
 ) -> set[str]:
-    """Tells of each model; returns their names, which the next call is to be given."""
+    """Reports each model; returns their names, the argument `known` of the next call."""
     names = backend.registry.names()
     for name in names:
-        serves = takes_requests and backend.registry.answers(name)
-        await servicer.set(f"{MODEL}{name}", Serving.SERVING if serves else Serving.NOT_SERVING)
+        await _set(servicer, f"{MODEL}{name}", takes_requests and backend.registry.answers(name))
     for name in known - names:
         await servicer.set(f"{MODEL}{name}", Serving.SERVICE_UNKNOWN)
     return names
+
+
+async def _set(servicer: health.aio.HealthServicer, service: str, is_serving: bool) -> None:
+    await servicer.set(service, Serving.SERVING if is_serving else Serving.NOT_SERVING)

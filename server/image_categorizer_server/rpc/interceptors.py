@@ -1,15 +1,11 @@
-"""What every call passes, in order: request id and trace, deadline, credentials, role, errors.
-
-The one place that turns exceptions into statuses; nothing from inside reaches a client.
-"""
+"""What every call passes, in order: request id and trace, deadline, credentials, role, errors."""
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -17,27 +13,22 @@ from google.protobuf.message import Message
 from image_categorizer_server.access.roles import RpcAccess, authorize
 from image_categorizer_server.backend import Backend
 from image_categorizer_server.domain.audit import Actor, current_actor
-from image_categorizer_server.errors import (
-    CategorizerError,
-    DeadlineExceeded,
-    Draining,
-    Unavailable,
-)
-from image_categorizer_server.rpc import convert
+from image_categorizer_server.errors import DeadlineExceeded, Draining
 from image_categorizer_server.rpc.call import Call, current_call
-from image_categorizer_server.rpc.status import failure_of
+from image_categorizer_server.rpc.status import abort, error_for_caller
+from image_categorizer_server.tasks import detached
 from image_categorizer_server.telemetry import bind_request, get_log, request_id_of, trace_id_of
 
 log = get_log(__name__)
 Context = grpc.aio.ServicerContext[Message, Message]
 Headers = dict[str, str]
-Behaviour = Callable[[Message, Context], Awaitable[Message]]
-StreamBehaviour = Callable[[AsyncIterator[Message], Context], Awaitable[None]]
-UploadBehaviour = Callable[[AsyncIterator[Message], Context], Awaitable[Message]]
-DownloadBehaviour = Callable[[Message, Context], AsyncGenerator[Message]]
+Unary = Callable[[Message, Context], Awaitable[Message]]
+Stream = Callable[[AsyncIterator[Message], Context], Awaitable[None]]
+Upload = Callable[[AsyncIterator[Message], Context], Awaitable[Message]]
+Download = Callable[[Message, Context], AsyncGenerator[Message]]
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # not subscriptable at run time
-# Streams of libraries' own services, which touch nothing of ours.
+# Services of libraries. Some of their methods are streams that last for ever.
 FOREIGN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
 
@@ -48,7 +39,7 @@ class Edge(grpc.aio.ServerInterceptor):
         """Prepares to wrap calls.
 
         Args:
-            backend: for credentials, settings, and whether the server stops.
+            backend: authenticates callers, and says whether the server stops.
             access: who may call each RPC, by its path.
         """
         self._backend = backend
@@ -61,48 +52,65 @@ class Edge(grpc.aio.ServerInterceptor):
         continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]",
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
-        """Returns the handler, wrapped; None where there is no such method."""
+        """Returns the wrapped handler; None if there is no such method."""
         method = handler_call_details.method
         if known := self._handlers.get(method):
             return known
         handler = await continuation(handler_call_details)
         if handler is None or method.startswith(FOREIGN):
             return handler
-        return self._handlers.setdefault(method, self._wrapped_handler(method, handler))
+        return self._handlers.setdefault(method, self._wrapped(method, handler))
 
-    def _wrapped_handler(self, method: str, handler: "Handler") -> "Handler":
+    def _wrapped(self, method: str, handler: "Handler") -> "Handler":
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                self._wrapped_stream(method, cast("StreamBehaviour", handler.stream_stream)),
+                self._stream(method, cast("Stream", handler.stream_stream)),
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
         if handler.stream_unary is not None:
             return grpc.stream_unary_rpc_method_handler(
-                self._wrapped_upload(method, cast("UploadBehaviour", handler.stream_unary)),
+                self._upload(method, cast("Upload", handler.stream_unary)),
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                self._wrapped_download(method, cast("DownloadBehaviour", handler.unary_stream)),
+                self._download(method, cast("Download", handler.unary_stream)),
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
         assert handler.unary_unary is not None
         return grpc.unary_unary_rpc_method_handler(
-            self._wrapped(method, cast("Behaviour", handler.unary_unary)),
+            self._unary(method, cast("Unary", handler.unary_unary)),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
-    def _wrapped(self, method: str, behaviour: Behaviour) -> Behaviour:
+    def _unary(self, method: str, behaviour: Unary) -> Unary:
+        server, access = self._backend.settings.server, self._access[method]
+
+        async def within_deadline(request: Message, context: Context, headers: Headers) -> Message:
+            remaining_s: float | None = context.time_remaining()  # None if the caller set none
+            given_s = server.default_deadline_s if remaining_s is None else remaining_s
+            within_s = min(given_s, server.max_deadline_s)
+            current_call.get().deadline_s = time.monotonic() + within_s
+            try:
+                async with asyncio.timeout(within_s) as deadline:
+                    if access.required_role is not None:
+                        await self._admit(access, headers)
+                    return await behaviour(request, context)
+            except TimeoutError:
+                if not deadline.expired():
+                    raise
+                raise DeadlineExceeded("the deadline passed before the answer was ready") from None
+
         async def serve(request: Message, context: Context) -> Message:
             call, headers = _begin(context)
             try:
-                response = await self._within_deadline(method, behaviour, request, context, headers)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-                failure = failure_of(error, method, call)
+                response = await within_deadline(request, context, headers)
+            except Exception as error:  # noqa: BLE001 - becomes a status
+                failure = error_for_caller(error, method, call)
             else:
                 if self._logs_calls:
                     log.debug("served", method=method, ms=round(call.elapsed_s * 1000, 1))
@@ -112,37 +120,37 @@ class Edge(grpc.aio.ServerInterceptor):
 
         return serve
 
-    def _wrapped_stream(self, method: str, behaviour: StreamBehaviour) -> StreamBehaviour:
+    def _stream(self, method: str, behaviour: Stream) -> Stream:
         async def serve(requests: AsyncIterator[Message], context: Context) -> None:
             call, headers = _begin(context)
-            call.readmit = partial(self._admit, method, headers)
+            call.readmit = partial(self._admit, self._access[method], headers)
             try:
                 await call.readmit()
-                # Tells all on the way that the call has begun, however late its first answer is.
+                # Shows proxies that the call has begun, however late its first answer is.
                 await context.send_initial_metadata((("x-request-id", call.request_id),))
                 await behaviour(requests, context)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-                failure = failure_of(error, method, call)
+            except Exception as error:  # noqa: BLE001 - becomes a status
+                failure = error_for_caller(error, method, call)
             else:
                 return
             await abort(context, failure, call.request_id)
 
         return serve
 
-    def _wrapped_upload(self, method: str, behaviour: UploadBehaviour) -> UploadBehaviour:
-        """An upload lasts as long as its client sends: only silence ends it."""
+    def _upload(self, method: str, behaviour: Upload) -> Upload:
+        """Wraps an upload. It may last as long as its client sends; only silence ends it."""
         silence_s = self._backend.settings.server.upload_idle_s
 
         async def serve(requests: AsyncIterator[Message], context: Context) -> Message:
             call, headers = _begin(context)
-            call.readmit = partial(self._admit, method, headers)
+            call.readmit = partial(self._admit, self._access[method], headers)
             try:
                 await call.readmit()
-                # Tells the gateway that the call has begun: it would time the upload out.
+                # Shows the gateway that the call has begun. It would time the upload out.
                 await context.send_initial_metadata((("x-request-id", call.request_id),))
                 response = await behaviour(_never_silent(requests, silence_s), context)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-                failure = failure_of(error, method, call)
+            except Exception as error:  # noqa: BLE001 - becomes a status
+                failure = error_for_caller(error, method, call)
             else:
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return response
@@ -150,17 +158,17 @@ class Edge(grpc.aio.ServerInterceptor):
 
         return serve
 
-    def _wrapped_download(self, method: str, behaviour: DownloadBehaviour) -> DownloadBehaviour:
+    def _download(self, method: str, behaviour: Download) -> Download:
         async def serve(request: Message, context: Context) -> AsyncGenerator[Message]:
             call, headers = _begin(context)
-            call.readmit = partial(self._admit, method, headers)
+            call.readmit = partial(self._admit, self._access[method], headers)
             try:
                 await call.readmit()
                 async with aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
                         yield response
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-                failure = failure_of(error, method, call)
+            except Exception as error:  # noqa: BLE001 - becomes a status
+                failure = error_for_caller(error, method, call)
             else:
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return
@@ -168,41 +176,18 @@ class Edge(grpc.aio.ServerInterceptor):
 
         return serve
 
-    async def _within_deadline(
-        self,
-        method: str,
-        behaviour: Behaviour,
-        request: Message,
-        context: Context,
-        headers: Headers,
-    ) -> Message:
-        server = self._backend.settings.server
-        remaining_s: float | None = context.time_remaining()  # None where the caller set none
-        given_s = server.default_deadline_s if remaining_s is None else remaining_s
-        within_s = min(given_s, server.max_deadline_s)
-        current_call.get().deadline_s = time.monotonic() + within_s
-        try:
-            async with asyncio.timeout(within_s) as deadline:
-                if self._access[method].required_role is not None:
-                    await self._admit(method, headers)
-                return await behaviour(request, context)
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            raise DeadlineExceeded("the deadline passed before the answer was ready") from None
-
-    async def _admit(self, method: str, headers: Headers) -> None:
+    async def _admit(self, access: RpcAccess, headers: Headers) -> None:
         if self._backend.refusing.is_set():
             raise Draining("this server is stopping")
         principal = await self._backend.authenticator.authenticate(headers.get("authorization"))
-        authorize(principal, self._access[method])
+        authorize(principal, access)
         call = current_call.get()
         call.principal = principal
         current_actor.set(Actor(principal.key_id, call.request_id))
 
 
 def _begin(context: Context) -> tuple[Call, Headers]:
-    """Returns what is known of a call, bound to the current task, and its headers."""
+    """Binds a new call to the current task; returns it with the headers."""
     headers = {
         key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
     }
@@ -218,36 +203,20 @@ async def _never_silent(
     """Yields what the client sends.
 
     Raises:
-        DeadlineExceeded: nothing came for `silence_s` seconds.
+        DeadlineExceeded: nothing arrived for `silence_s` seconds.
     """
-    while True:
-        # A read cannot be taken back: left alone, it ends with the call.
-        reading = asyncio.ensure_future(anext(requests))
-        reading.add_done_callback(_forget)
-        await asyncio.wait({reading}, timeout=silence_s)
-        if not reading.done():
-            raise DeadlineExceeded(f"nothing came for {silence_s:g} seconds")
-        try:
-            message = reading.result()
-        except StopAsyncIteration:
-            return
+    while (message := await _next_within(requests, silence_s)) is not None:
         yield message
 
 
-def _forget(task: "asyncio.Future[Message]") -> None:
-    """Marks what a task raised as seen."""
-    if not task.cancelled():
-        task.exception()
+async def _next_within(requests: AsyncIterator[Message], silence_s: float) -> Message | None:
+    # gRPC cannot cancel a read: after a time-out it ends with the call.
+    reading = detached(_next(requests))
+    await asyncio.wait({reading}, timeout=silence_s)
+    if not reading.done():
+        raise DeadlineExceeded(f"nothing arrived for {silence_s:g} seconds")
+    return reading.result()
 
 
-async def abort(context: Context, error: CategorizerError, request_id: str) -> NoReturn:
-    """Ends the call with the error's status."""
-    status = convert.status(error)
-    trailers: list[tuple[str, str | bytes]] = [
-        ("grpc-status-details-bin", status.SerializeToString()),
-        ("x-request-id", request_id),
-    ]
-    if isinstance(error, Unavailable):
-        # For REST clients: RFC 9110, section 10.2.3; whole seconds.
-        trailers.append(("retry-after", str(math.ceil(error.retry_after_s))))
-    await context.abort(grpc.StatusCode[error.status], status.message, tuple(trailers))
+async def _next(requests: AsyncIterator[Message]) -> Message | None:
+    return await anext(requests, None)

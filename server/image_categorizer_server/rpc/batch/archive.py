@@ -1,7 +1,8 @@
-"""Zip files: laid on disk as they come, then unpacked one entry at a time.
+"""Zip files: written to disk as they arrive, then unpacked one entry at a time.
 
-The directory of a zip file is at its end, so nothing can be unpacked before the last byte is here.
-What the directory says is checked before anything is unpacked; zipfile unpacks no more than that.
+The directory of a zip file is at its end, so nothing can be unpacked before the last byte arrived.
+The sizes in the directory are checked before anything is unpacked; zipfile unpacks no more than
+they say.
 """
 
 import asyncio
@@ -24,22 +25,22 @@ log = get_log(__name__)
 ARCHIVE_TYPES = frozenset({"application/zip", "application/x-zip-compressed"})
 PIECE_BYTES = 2**18
 IS_ENCRYPTED = 0x1
-# Below this a zip file may inflate as it likes.
-HARMLESS_BYTES = 64 * 2**20
-# APPNOTE.TXT, 4.3.16, 4.3.14: the end of the directory, and its form for large files before it.
+# A zip file may unpack to this size whatever its ratio.
+ANY_RATIO_BYTES = 64 * 2**20
+# APPNOTE.TXT, 4.3.16 and 4.3.14: the end of the directory, and before it the one of ZIP64.
 END, END_BYTES = b"PK\x05\x06", 22
 END_64, END_64_BYTES, LOCATOR_BYTES = b"PK\x06\x06", 56, 20
-MOST_COMMENT_BYTES = 65_535
-# An entry of the directory, with a long name: zipfile holds the whole directory in memory.
-MOST_ENTRY_BYTES = 46 + 1024
-# Rubbish that macOS adds to each file.
+MAX_COMMENT_BYTES = 65_535
+# A directory entry with a long name. zipfile keeps the whole directory in memory.
+MAX_ENTRY_BYTES = 46 + 1024
+# Metadata that macOS adds for each file.
 IGNORED = "__MACOSX/"
 FIELD = "images[]"
-# What zipfile raises for files that were made to harm it, or by no program at all.
+# What zipfile raises for malicious or damaged files.
 DAMAGED = (
     EOFError,
     LookupError,
-    NotImplementedError,  # raised by zipfile for a compression or a version that it cannot read
+    NotImplementedError,  # an unsupported compression method or version
     OSError,
     OverflowError,
     RuntimeError,
@@ -53,16 +54,16 @@ DAMAGED = (
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """What a zip file may be; all inclusive."""
+    """Limits of a zip file. All are inclusive."""
 
     max_bytes: int
-    """Of the zip file itself."""
+    """Size of the zip file itself."""
     max_entries: int
     max_unpacked_bytes: int
     max_ratio: float
-    """Unpacked bytes by packed ones."""
+    """Unpacked bytes divided by packed bytes."""
     max_image_bytes: int
-    """No more of an entry counts, for no more is read."""
+    """Only this much of an entry is read, so only this much counts."""
 
 
 def is_archive(content_type: str, filename: str) -> bool:
@@ -71,12 +72,12 @@ def is_archive(content_type: str, filename: str) -> bool:
 
 
 async def unpacked(content: AsyncIterator[bytes], limits: ArchiveLimits) -> AsyncGenerator[NewItem]:
-    """Yields the files in a zip file, named as in there.
+    """Yields the files in a zip file under their names in it.
 
     Raises:
-        InvalidRequest: it is damaged, encrypted, or a name in it leads elsewhere.
-        BatchTooLarge: it is larger, or would become larger, than may be.
-        DependencyDown: the disk has no room for it.
+        InvalidRequest: it is damaged or encrypted, or a name in it points outside.
+        BatchTooLarge: it is too large, or would be when unpacked.
+        DependencyDown: the disk is full.
     """
     try:
         with tempfile.TemporaryFile() as file:
@@ -88,8 +89,8 @@ async def unpacked(content: AsyncIterator[bytes], limits: ArchiveLimits) -> Asyn
                     yield NewItem(checked_filename(entry.filename, FIELD), opened, None)
                     opened.close()
     except OSError as error:
-        log.warning("no room for a zip file", folder=tempfile.gettempdir(), error=str(error))
-        raise DependencyDown("the server has no room for a zip file now") from error
+        log.warning("cannot store a zip file", folder=tempfile.gettempdir(), error=str(error))
+        raise DependencyDown("the server cannot store a zip file now") from error
 
 
 async def _store(content: AsyncIterator[bytes], file: BinaryIO, max_bytes: int) -> int:
@@ -103,8 +104,8 @@ async def _store(content: AsyncIterator[bytes], file: BinaryIO, max_bytes: int) 
 
 
 def _opened(file: BinaryIO, size_bytes: int, limits: ArchiveLimits) -> zipfile.ZipFile:
-    if _directory_bytes(file, size_bytes) > limits.max_entries * MOST_ENTRY_BYTES:
-        raise BatchTooLarge(f"a zip file holds more than {limits.max_entries} files")
+    if _directory_bytes(file, size_bytes) > limits.max_entries * MAX_ENTRY_BYTES:
+        raise BatchTooLarge(f"a zip file contains more than {limits.max_entries} files")
     try:
         return zipfile.ZipFile(file)
     except DAMAGED:
@@ -112,8 +113,8 @@ def _opened(file: BinaryIO, size_bytes: int, limits: ArchiveLimits) -> zipfile.Z
 
 
 def _directory_bytes(file: BinaryIO, size_bytes: int) -> int:
-    """Returns how large the directory says it is."""
-    file.seek(max(0, size_bytes - END_BYTES - MOST_COMMENT_BYTES))
+    """Returns the size of the directory, as its end states it."""
+    file.seek(max(0, size_bytes - END_BYTES - MAX_COMMENT_BYTES))
     tail = file.read()
     start = tail.rfind(END)
     if start < 0 or len(tail) - start < END_BYTES:
@@ -137,11 +138,11 @@ def _entries(
         if not entry.is_dir() and not entry.filename.startswith(IGNORED)
     ]
     if len(entries) > limits.max_entries:
-        raise BatchTooLarge(f"a zip file holds more than {limits.max_entries} files")
+        raise BatchTooLarge(f"a zip file contains more than {limits.max_entries} files")
     unpacked_bytes = sum(min(entry.file_size, limits.max_image_bytes) for entry in entries)
-    most = max(HARMLESS_BYTES, limits.max_ratio * size_bytes)
-    if unpacked_bytes > min(limits.max_unpacked_bytes, most):
-        raise BatchTooLarge("a zip file would unpack to more bytes than a batch may have")
+    max_bytes = max(ANY_RATIO_BYTES, limits.max_ratio * size_bytes)
+    if unpacked_bytes > min(limits.max_unpacked_bytes, max_bytes):
+        raise BatchTooLarge("a zip file would unpack to more bytes than allowed in a batch")
     for entry in entries:
         _check(entry)
     return entries
@@ -152,11 +153,11 @@ def _check(entry: zipfile.ZipInfo) -> None:
     if entry.flag_bits & IS_ENCRYPTED:
         raise InvalidRequest.of([(FIELD, "a zip file is encrypted")])
     if name.startswith("/") or "\\" in name or ".." in name.split("/") or ":" in name[:2]:
-        raise InvalidRequest.of([(FIELD, f"a name in a zip file leads elsewhere: {name[:100]}")])
+        raise InvalidRequest.of([(FIELD, f"a name in a zip file points outside: {name[:100]}")])
 
 
 class _Entry:
-    """The pieces of one file in a zip file."""
+    """The content of one file in a zip file, piece by piece."""
 
     def __init__(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         self._archive = archive
@@ -180,7 +181,7 @@ class _Entry:
             raise _damaged(self._entry.filename) from None
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Closes the file."""
         if self._file is not None:
             self._file.close()
 

@@ -1,11 +1,10 @@
-"""Results as a file: JSON lines, or CSV (RFC 4180)."""
+"""Export of results as a file: JSON lines, or CSV (RFC 4180)."""
 
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from image_categorizer_server.domain.batch import ItemResult
 from image_categorizer_server.domain.classification import Prediction
@@ -17,7 +16,7 @@ PIECE_CHARACTERS = 65_536
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """One form of the file."""
+    """One file format."""
 
     suffix: str
     content_type: str
@@ -26,31 +25,31 @@ class FileFormat:
 
 
 def file_format(name: str) -> FileFormat:
-    """Returns the form by its name; empty means JSON lines.
+    """Returns the format with a name; JSON lines if the name is empty.
 
     Raises:
-        InvalidRequest: there is no such form.
+        InvalidRequest: no such format.
     """
     if found := FORMATS.get(name or "jsonl"):
         return found
     raise InvalidRequest.of([("format", f"must be {' or '.join(FORMATS)}")])
 
 
-async def pieces(results: AsyncIterator[ItemResult], form: FileFormat) -> AsyncIterator[bytes]:
-    """Yields the file in pieces of some 64 KB, at least one."""
-    lines, characters = [form.heading], len(form.heading)
-    is_begun = False
+async def pieces(results: AsyncIterator[ItemResult], file: FileFormat) -> AsyncIterator[bytes]:
+    """Yields the file in pieces of about 64 KB; one empty piece for an empty file."""
+    lines, characters = [file.heading], len(file.heading)
+    has_begun = False
     async for result in results:
-        lines.append(form.line(result))
+        lines.append(file.line(result))
         characters += len(lines[-1])
         if characters >= PIECE_CHARACTERS:
             yield "".join(lines).encode()
-            lines, characters, is_begun = [], 0, True
-    if characters or not is_begun:
+            lines, characters, has_begun = [], 0, True
+    if characters or not has_begun:
         yield "".join(lines).encode()
 
 
-def _fields(result: ItemResult) -> dict[str, Any]:
+def _fields(result: ItemResult) -> dict[str, object]:
     best = result.predictions[0] if result.predictions else None
     return {
         "item_id": str(result.number),
@@ -62,7 +61,7 @@ def _fields(result: ItemResult) -> dict[str, Any]:
     }
 
 
-def _prediction(value: Prediction) -> dict[str, Any]:
+def _prediction(value: Prediction) -> dict[str, object]:
     return {
         "category": value.category.name,
         "confidence": value.confidence,
@@ -79,10 +78,10 @@ def _json_line(result: ItemResult) -> str:
 def _csv_line(result: ItemResult) -> str:
     fields = _fields(result)
     fields["predictions"] = json.dumps(fields["predictions"], ensure_ascii=False)
-    return _row([fields[column] for column in COLUMNS])
+    return _csv_row([fields[column] for column in COLUMNS])
 
 
-def _row(values: list[Any]) -> str:
+def _csv_row(values: Sequence[object]) -> str:
     line = io.StringIO()
     csv.writer(line).writerow(values)
     return line.getvalue()
@@ -90,5 +89,5 @@ def _row(values: list[Any]) -> str:
 
 FORMATS = {
     "jsonl": FileFormat("jsonl", "application/x-ndjson", "", _json_line),
-    "csv": FileFormat("csv", "text/csv", _row(list(COLUMNS)), _csv_line),
+    "csv": FileFormat("csv", "text/csv", _csv_row(list(COLUMNS)), _csv_line),
 }

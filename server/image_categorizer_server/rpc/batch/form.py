@@ -1,4 +1,4 @@
-"""UploadBatchForm: a form (RFC 7578) with any number of images and zip files, read as it comes.
+"""UploadBatchForm: a form (RFC 7578) with any number of images and zip files, read as it arrives.
 
     body ─▶ parser ─▶ fields, then files ─▶ items
                            └── zip files ─▶ disk ─▶ items
@@ -9,21 +9,23 @@ One piece of the body is in memory at a time.
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Self
 
-from image_categorizer.v1 import batch_pb2, classify_pb2
+from image_categorizer.v1 import batch_pb2
 from multipart import MultipartSegment, PushMultipartParser
 
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits, is_archive, unpacked
+from image_categorizer_server.rpc.batch.upload import FileContent
 from image_categorizer_server.rpc.batch.validation import checked_filename
-from image_categorizer_server.rpc.form_fields import MOST_TEXT_BYTES, FormFields
-from image_categorizer_server.rpc.multipart import (
-    MOST_PARTS,
+from image_categorizer_server.rpc.forms import (
+    MAX_PARTS,
+    MAX_TEXT_BYTES,
+    FormFields,
     boundary_of,
+    invalid_if_malformed,
     is_form,
-    malformed_is_refused,
 )
+from image_categorizer_server.rpc.options import copy_fields
 from image_categorizer_server.services.upload import NewItem
 
 Request = batch_pb2.UploadBatchFormRequest
@@ -31,7 +33,7 @@ FILES = ("images[]", "images")
 
 
 class Form:
-    """The body of one call, as a configuration and files."""
+    """Reads the body of one call as a configuration and files."""
 
     def __init__(
         self,
@@ -39,37 +41,37 @@ class Form:
         readmit: Callable[[], Awaitable[None]],
         limits: ArchiveLimits,
     ) -> None:
-        """Begins the call.
+        """Prepares to read.
 
         Args:
             requests: what the client sends.
-            readmit: asked before each file whether the caller still may.
-            limits: what a zip file may be.
+            readmit: is awaited before each file; raises if the caller is no longer admitted.
+            limits: of a zip file.
         """
         self._requests = requests
         self._readmit = readmit
         self._limits = limits
         self._events: deque[MultipartSegment | bytes | None] = deque()
-        self._parser: PushMultipartParser  # made when the first message tells the boundary
+        self._parser: PushMultipartParser  # created with the boundary in the first message
         self._has_ended = False
         self._segment: MultipartSegment | None = None
         self._text_count = 0
         self._file_count = 0
 
     async def config(self) -> batch_pb2.BatchConfig:
-        """Returns how the batch is run: query parameters, and the fields before the first file.
+        """Returns the configuration: query parameters, and the fields before the first file.
 
         Raises:
-            InvalidRequest: the body is no form, or has no file, or a field is wrong.
+            InvalidRequest: the body is not a form, has no file, or has an invalid field.
         """
         first = await anext(self._requests, None)
         content_type = first.body.content_type if first else ""
         if first is None or not is_form(content_type):
             text = "must be multipart/form-data, or application/json"
             raise InvalidRequest.of([("content-type", text)])
-        with malformed_is_refused():
+        with invalid_if_malformed():
             self._parser = PushMultipartParser(boundary_of(content_type))
-        self._feed(first.body.data)
+        self._parse(first.body.data)
         first.ClearField("body")
         fields = FormFields(first, FILES)
         while (segment := await self._next_segment()) is not None and segment.name not in FILES:
@@ -80,11 +82,11 @@ class Form:
         return _config(first)
 
     async def items(self) -> AsyncGenerator[NewItem]:
-        """Yields the files; `config` comes first.
+        """Yields the files, also those in zip files. Call `config` first.
 
         Raises:
-            InvalidRequest: the form, or a zip file in it, is not what it must be.
-            BatchTooLarge: a zip file holds too much.
+            InvalidRequest: the form, or a zip file in it, is invalid.
+            BatchTooLarge: a zip file is too large.
         """
         while (segment := self._segment) is not None:
             if segment.name not in FILES:
@@ -93,7 +95,7 @@ class Form:
             await self._readmit()
             name = checked_filename(segment.filename or str(self._file_count), segment.name)
             self._file_count += 1
-            content = _Content(self)
+            content = FileContent(self.read)
             if is_archive(segment.content_type or "", name):
                 async with aclosing(unpacked(content, self._limits)) as items:
                     async for item in items:
@@ -101,11 +103,11 @@ class Form:
             else:
                 yield NewItem(name, content, None)
             async for _ in content:
-                pass  # what nobody wanted
+                pass  # skips the rest
             await self._next_segment()
 
     async def read(self) -> bytes | None:
-        """Returns the next piece of the field that was begun last; None at its end."""
+        """Returns the next piece of the current field; None at its end."""
         while not self._events:
             await self._more()
         event = self._events.popleft()
@@ -113,7 +115,7 @@ class Form:
         return event
 
     async def _next_segment(self) -> MultipartSegment | None:
-        """Goes to the next field; None at the end of the form."""
+        """Moves to the next field; returns None at the end of the form."""
         self._segment = None
         while not self._events and not self._has_ended:
             await self._more()
@@ -125,12 +127,12 @@ class Form:
 
     async def _text(self) -> bytes:
         self._text_count += 1
-        if self._text_count > MOST_PARTS:
-            raise InvalidRequest.of([("body", f"the form has more than {MOST_PARTS} fields")])
+        if self._text_count > MAX_PARTS:
+            raise InvalidRequest.of([("body", f"the form has more than {MAX_PARTS} fields")])
         text = bytearray()
         while (chunk := await self.read()) is not None:
-            # What is longer than may be is refused all the same.
-            text += chunk[: MOST_TEXT_BYTES + 1 - len(text)]
+            # One byte more than allowed is enough to be refused.
+            text += chunk[: MAX_TEXT_BYTES + 1 - len(text)]
         return bytes(text)
 
     async def _more(self) -> None:
@@ -141,50 +143,20 @@ class Form:
         """
         message = await anext(self._requests, None)
         if message is not None:
-            self._feed(message.body.data)
+            self._parse(message.body.data)
             return
         self._has_ended = True
-        with malformed_is_refused():
+        with invalid_if_malformed():
             self._parser.close()
 
-    def _feed(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> None:
         if data:
-            with malformed_is_refused():
+            with invalid_if_malformed():
                 self._events.extend(self._parser.parse(data))
 
 
 def _config(form: Request) -> batch_pb2.BatchConfig:
-    options = classify_pb2.ClassifyOptions(
-        model=form.model,
-        version=form.version,
-        confidence_threshold=form.confidence_threshold,
-        top_k=form.top_k if form.HasField("top_k") else None,
-        bounding_boxes=form.bounding_boxes,
-        include_categories=form.include_categories,
-        exclude_categories=form.exclude_categories,
-        no_cache=form.no_cache,
-    )
-    return batch_pb2.BatchConfig(
-        options=options,
-        webhook_url=form.webhook_url,
-        request_id=form.request_id,
-        priority=form.priority,
-    )
-
-
-class _Content:
-    """The pieces of one file."""
-
-    def __init__(self, form: Form) -> None:
-        self._form = form
-        self._has_ended = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        chunk = None if self._has_ended else await self._form.read()
-        if chunk is None:
-            self._has_ended = True
-            raise StopAsyncIteration
-        return chunk
+    config = batch_pb2.BatchConfig()
+    copy_fields(form, config)
+    copy_fields(form, config.options)
+    return config

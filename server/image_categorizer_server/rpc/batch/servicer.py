@@ -1,7 +1,7 @@
 """BatchService."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 import grpc
@@ -16,7 +16,7 @@ from image_categorizer_server.rpc.batch.export import file_format, pieces
 from image_categorizer_server.rpc.batch.form import Form
 from image_categorizer_server.rpc.batch.upload import FileStream
 from image_categorizer_server.rpc.batch.validation import (
-    MOST_VIOLATIONS,
+    MAX_VIOLATIONS,
     BatchLimits,
     batch_config,
     filename,
@@ -24,18 +24,20 @@ from image_categorizer_server.rpc.batch.validation import (
     name_of,
     required_id,
 )
-from image_categorizer_server.rpc.call import current_call
+from image_categorizer_server.rpc.call import current_call, current_tenant, readmission
+from image_categorizer_server.rpc.options import copy_fields
 from image_categorizer_server.rpc.validation import raise_if_any
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.services.upload import NewItem
+from image_categorizer_server.tasks import detached
 
 Context = grpc.aio.ServicerContext
-# How long a watcher hears nothing: shorter than what gateways take for a dead connection.
-SILENCE_S = 20.0
+# A watcher receives the batch again after this time: gateways close silent connections.
+REPEAT_S = 20.0
 
 
 class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
-    """Hands requests to the use cases."""
+    """Serves BatchService."""
 
     def __init__(
         self,
@@ -54,8 +56,9 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         request: batch_pb2.CreateBatchRequest,
         context: Context[batch_pb2.CreateBatchRequest, batch_pb2.Batch],
     ) -> batch_pb2.Batch:
-        """Serves `CreateBatch` of batch.proto."""
-        config = batch_config(request, request.options, self._limits, options_prefix="options.")
+        wire = batch_pb2.BatchConfig()
+        copy_fields(request, wire)
+        config = batch_config(wire, self._limits, options_prefix="options.")
         self._check_items(request)
         return await self._create(config, _items(request))
 
@@ -64,10 +67,9 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         requests: AsyncIterator[batch_pb2.UploadBatchRequest],
         context: Context[batch_pb2.UploadBatchRequest, batch_pb2.Batch],
     ) -> batch_pb2.Batch:
-        """Serves `UploadBatch` of batch.proto."""
-        files = FileStream(requests, _readmit())
+        files = FileStream(requests, readmission())
         wire = await files.config()
-        config = batch_config(wire, wire.options, self._limits, "config.", "config.options.")
+        config = batch_config(wire, self._limits, "config.", "config.options.")
         return await self._create(config, files.items())
 
     async def UploadBatchForm(
@@ -75,10 +77,8 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         requests: AsyncIterator[batch_pb2.UploadBatchFormRequest],
         context: Context[batch_pb2.UploadBatchFormRequest, batch_pb2.Batch],
     ) -> batch_pb2.Batch:
-        """Serves `UploadBatchForm` of batch.proto."""
-        form = Form(requests, _readmit(), self._archives)
-        wire = await form.config()
-        config = batch_config(wire, wire.options, self._limits)
+        form = Form(requests, readmission(), self._archives)
+        config = batch_config(await form.config(), self._limits)
         return await self._create(config, form.items())
 
     async def GetBatch(
@@ -86,17 +86,17 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         request: batch_pb2.GetBatchRequest,
         context: Context[batch_pb2.GetBatchRequest, batch_pb2.Batch],
     ) -> batch_pb2.Batch:
-        """Serves `GetBatch` of batch.proto."""
-        return convert.batch(await self._batches.get(_tenant(), required_id(request.batch_id)))
+        return convert.batch(
+            await self._batches.get(current_tenant(), required_id(request.batch_id))
+        )
 
     async def ListBatches(
         self,
         request: batch_pb2.ListBatchesRequest,
         context: Context[batch_pb2.ListBatchesRequest, batch_pb2.ListBatchesResponse],
     ) -> batch_pb2.ListBatchesResponse:
-        """Serves `ListBatches` of batch.proto."""
         page = await self._batches.list(
-            _tenant(), request.page_size, request.page_token, _state(request.state)
+            current_tenant(), request.page_size, request.page_token, _state(request.state)
         )
         return batch_pb2.ListBatchesResponse(
             batches=map(convert.batch, page.items), next_page_token=page.next_page_token
@@ -107,24 +107,25 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         request: batch_pb2.CancelBatchRequest,
         context: Context[batch_pb2.CancelBatchRequest, batch_pb2.Batch],
     ) -> batch_pb2.Batch:
-        """Serves `CancelBatch` of batch.proto."""
-        return convert.batch(await self._batches.cancel(_tenant(), required_id(request.batch_id)))
+        return convert.batch(
+            await self._batches.cancel(current_tenant(), required_id(request.batch_id))
+        )
 
     async def RetryBatch(
         self,
         request: batch_pb2.RetryBatchRequest,
         context: Context[batch_pb2.RetryBatchRequest, batch_pb2.Batch],
     ) -> batch_pb2.Batch:
-        """Serves `RetryBatch` of batch.proto."""
-        return convert.batch(await self._batches.retry(_tenant(), required_id(request.batch_id)))
+        return convert.batch(
+            await self._batches.retry(current_tenant(), required_id(request.batch_id))
+        )
 
     async def DeleteBatch(
         self,
         request: batch_pb2.DeleteBatchRequest,
         context: Context[batch_pb2.DeleteBatchRequest, batch_pb2.DeleteBatchResponse],
     ) -> batch_pb2.DeleteBatchResponse:
-        """Serves `DeleteBatch` of batch.proto."""
-        await self._batches.delete(_tenant(), required_id(request.batch_id))
+        await self._batches.delete(current_tenant(), required_id(request.batch_id))
         return batch_pb2.DeleteBatchResponse()
 
     async def ListBatchResults(
@@ -132,9 +133,8 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         request: batch_pb2.ListBatchResultsRequest,
         context: Context[batch_pb2.ListBatchResultsRequest, batch_pb2.ListBatchResultsResponse],
     ) -> batch_pb2.ListBatchResultsResponse:
-        """Serves `ListBatchResults` of batch.proto."""
         page = await self._batches.results(
-            _tenant(), required_id(request.batch_id), request.page_size, request.page_token
+            current_tenant(), required_id(request.batch_id), request.page_size, request.page_token
         )
         return batch_pb2.ListBatchResultsResponse(
             results=map(convert.result, page.items), next_page_token=page.next_page_token
@@ -145,14 +145,13 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         request: batch_pb2.ExportBatchResultsRequest,
         context: Context[batch_pb2.ExportBatchResultsRequest, httpbody_pb2.HttpBody],
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        """Serves `ExportBatchResults` of batch.proto."""
         form = file_format(request.format)
-        batch = await self._batches.get(_tenant(), required_id(request.batch_id))
+        batch = await self._batches.get(current_tenant(), required_id(request.batch_id))
         name = f"{batch.batch_id}.{form.suffix}"
         await context.send_initial_metadata(
             (("content-disposition", f'attachment; filename="{name}"'),)
         )
-        results = self._batches.export(_tenant(), batch.batch_id)
+        results = self._batches.export(current_tenant(), batch.batch_id)
         async for piece in pieces(results, form):
             yield httpbody_pb2.HttpBody(content_type=form.content_type, data=piece)
 
@@ -161,9 +160,8 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         request: batch_pb2.WatchBatchRequest,
         context: Context[batch_pb2.WatchBatchRequest, batch_pb2.WatchBatchResponse],
     ) -> AsyncIterator[batch_pb2.WatchBatchResponse]:
-        """Serves `WatchBatch` of batch.proto."""
-        readmit = _readmit()
-        watched = self._batches.watch(_tenant(), required_id(request.batch_id))
+        readmit = readmission()
+        watched = self._batches.watch(current_tenant(), required_id(request.batch_id))
         async with aclosing(self._until_refusing(watched)) as batches:
             async for batch in batches:
                 await readmit()
@@ -180,9 +178,9 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
             )
 
     def _check_items(self, request: batch_pb2.CreateBatchRequest) -> None:
-        count, most = len(request.items), self._limits.max_items
-        if not 1 <= count <= most:
-            raise InvalidRequest.of([("items", f"must hold 1 to {most} images, holds {count}")])
+        count, max_items = len(request.items), self._limits.max_items
+        if not 1 <= count <= max_items:
+            raise InvalidRequest.of([("items", f"must have 1 to {max_items} images, has {count}")])
         wrong: list[tuple[str, str]] = []
         for number, item in enumerate(request.items):
             source = item.WhichOneof("source")
@@ -192,28 +190,28 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
                 wrong.append((f"items[{number}].image_uri", text))
             if text := filename(item.filename):
                 wrong.append((f"items[{number}].filename", text))
-            if len(wrong) >= MOST_VIOLATIONS:
+            if len(wrong) >= MAX_VIOLATIONS:
                 break
         raise_if_any(wrong)
 
     async def _until_refusing(self, watched: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
-        """Yields what is watched, the last once more where nothing changes for long.
+        """Yields what is watched, and the last batch again if nothing changes for `REPEAT_S`.
 
         Raises:
-            Draining: the server stops, another one tells the rest.
+            Draining: the server stops. Another one can be watched.
         """
-        stopping = asyncio.create_task(self._refusing.wait())
-        reading = asyncio.ensure_future(anext(watched, None))
+        stopping = detached(self._refusing.wait())
+        reading = detached(_next(watched))
         last: Batch | None = None
         try:
             while True:
                 await asyncio.wait(
-                    {reading, stopping}, timeout=SILENCE_S, return_when=asyncio.FIRST_COMPLETED
+                    {reading, stopping}, timeout=REPEAT_S, return_when=asyncio.FIRST_COMPLETED
                 )
                 if reading.done():
                     if (last := reading.result()) is None:
                         return
-                    reading = asyncio.ensure_future(anext(watched, None))
+                    reading = detached(_next(watched))
                 elif stopping.done():
                     raise Draining("this server is stopping")
                 if last is not None:
@@ -223,6 +221,10 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
             reading.cancel()
             await asyncio.gather(stopping, reading, return_exceptions=True)
             await watched.aclose()
+
+
+async def _next(watched: AsyncGenerator[Batch]) -> Batch | None:
+    return await anext(watched, None)
 
 
 async def _items(request: batch_pb2.CreateBatchRequest) -> AsyncGenerator[NewItem]:
@@ -238,21 +240,9 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-def _tenant() -> str:
-    return current_call.get().tenant_id
-
-
-def _readmit() -> Callable[[], Awaitable[None]]:
-    """Returns what checks once more that the caller may call."""
-    readmit = current_call.get().readmit
-    assert readmit is not None
-    return readmit
-
-
 def _state(number: batch_pb2.Batch.State.ValueType) -> BatchState | None:
-    """Returns the state that a list asks for; None for all."""
     if not number:
         return None
     if number not in batch_pb2.Batch.State.values():
-        raise InvalidRequest.of([("state", f"{number} is no state")])
+        raise InvalidRequest.of([("state", f"{number} is not a state")])
     return BatchState(batch_pb2.Batch.State.Name(number))

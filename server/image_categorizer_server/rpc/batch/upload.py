@@ -2,7 +2,7 @@
 
     config? ─▶ file ─▶ chunk ─▶ chunk ─▶ file ─▶ …        one message is in memory at a time
 
-What takes the items reads their content to its end, or leaves the rest: it is then passed over.
+The consumer of the items may stop reading a file at any point; the rest of it is skipped.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -18,23 +18,23 @@ Request = batch_pb2.UploadBatchRequest
 
 
 class FileStream:
-    """The messages of one call, as a configuration and files."""
+    """Reads the messages of one call as a configuration and files."""
 
     def __init__(
         self, requests: AsyncIterator[Request], readmit: Callable[[], Awaitable[None]]
     ) -> None:
-        """Begins the call.
+        """Prepares to read.
 
         Args:
             requests: what the client sends.
-            readmit: asked before each file whether the caller still may.
+            readmit: is awaited before each file; raises if the caller is no longer admitted.
         """
         self._requests = requests
         self._readmit = readmit
         self._next: Request | None = None
 
     async def config(self) -> batch_pb2.BatchConfig:
-        """Returns the configuration, empty where the client sent none.
+        """Returns the configuration; an empty one if the client sent none.
 
         Raises:
             InvalidRequest: the call ended before its first message.
@@ -49,10 +49,10 @@ class FileStream:
         return first.config
 
     async def items(self) -> AsyncGenerator[NewItem]:
-        """Yields the files; `config` comes first.
+        """Yields the files. Call `config` first.
 
         Raises:
-            InvalidRequest: a message is not what it must be.
+            InvalidRequest: a message has the wrong kind, or a file has no name.
         """
         while (message := self._next) is not None:
             if message.WhichOneof("message") != "file":
@@ -61,14 +61,14 @@ class FileStream:
                 raise InvalidRequest.of([("file.filename", "is required")])
             await self._readmit()
             name = checked_filename(message.file.filename, "file.filename")
-            content = _Content(self._chunk, message.file.chunk)
+            content = FileContent(self._chunk, message.file.chunk)
             del message
             yield NewItem(name, content, None)
             async for _ in content:
-                pass  # what nobody wanted
+                pass  # skips the rest
 
     async def _chunk(self) -> bytes | None:
-        """Returns the next piece of the file that was begun last; None at its end."""
+        """Returns the next chunk of the current file; None at its end."""
         self._next = message = await anext(self._requests, None)
         if message is None or message.WhichOneof("message") == "file":
             return None
@@ -77,20 +77,26 @@ class FileStream:
         return message.chunk
 
 
-class _Content:
-    """The pieces of one file."""
+class FileContent:
+    """The chunks of one file."""
 
-    def __init__(self, read: Callable[[], Awaitable[bytes | None]], first: bytes) -> None:
+    def __init__(self, read: Callable[[], Awaitable[bytes | None]], first: bytes = b"") -> None:
+        """Prepares to read.
+
+        Args:
+            read: returns the next chunk; None at the end of the file.
+            first: precedes what `read` returns.
+        """
         self._read = read
-        self._first: bytes | None = first
+        self._first = first
         self._has_ended = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._first is not None:
-            first, self._first = self._first, None
+        if self._first:
+            first, self._first = self._first, b""
             return first
         chunk = None if self._has_ended else await self._read()
         if chunk is None:

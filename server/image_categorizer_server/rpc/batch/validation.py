@@ -1,103 +1,88 @@
-"""Wire → domain: how a batch is run, and what its items are called."""
+"""Wire → domain: the configuration of a batch, and the names of its items."""
 
 from dataclasses import dataclass
-from typing import Protocol
 from urllib.parse import unquote, urlsplit
+
+from image_categorizer.v1 import batch_pb2
 
 from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.errors import BatchNotFound, InvalidRequest
-from image_categorizer_server.rpc.validation import (
-    IDENTIFIER,
-    Options,
-    classify_options,
-    raise_if_any,
-)
+from image_categorizer_server.rpc.options import options_from_wire
+from image_categorizer_server.rpc.validation import IDENTIFIER, raise_if_any
 
-MOST_REQUEST_ID_CHARACTERS = 64
-MOST_FILENAME_CHARACTERS = 1024
-MOST_PRIORITY = 10
+MAX_REQUEST_ID_CHARACTERS = 64
+MAX_FILENAME_CHARACTERS = 1024
+MAX_PRIORITY = 10
 IMAGE_SCHEMES = ("https", "s3", "gs", "az")
-# Violations of a request with thousands of items; more would be cut off on the wire.
-MOST_VIOLATIONS = 10
-
-
-class Config(Protocol):
-    """The fields of a batch's configuration, which three messages share by name."""
-
-    @property
-    def webhook_url(self) -> str: ...  # noqa: D102 - see the protos
-    @property
-    def request_id(self) -> str: ...  # noqa: D102
-    @property
-    def priority(self) -> int: ...  # noqa: D102
+# A request may have thousands of invalid items; the status holds no more violations than this.
+MAX_VIOLATIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What a batch's request may hold; all inclusive."""
+    """Limits of a batch request. All are inclusive."""
 
     max_items: int
     max_filter_categories: int
     max_url_characters: int
     allow_http: bool
-    """Whether addresses may be http, too."""
+    """Whether URLs may be http."""
 
 
 def batch_config(
-    wire: Config, options: Options, limits: BatchLimits, prefix: str = "", options_prefix: str = ""
+    wire: batch_pb2.BatchConfig, limits: BatchLimits, prefix: str = "", options_prefix: str = ""
 ) -> BatchConfig:
-    """Returns how a batch is run, checked.
+    """Returns a validated configuration.
 
     Args:
-        wire: the message that holds the configuration.
-        options: the message that holds the options, which may be the same one.
-        limits: what the fields may measure.
-        prefix: what stands before the configuration's names in the caller's request.
-        options_prefix: what stands before the options' names.
+        wire: the configuration.
+        limits: of the fields.
+        prefix: precedes the configuration's field names in error messages.
+        options_prefix: precedes the options' field names.
 
     Raises:
-        InvalidRequest: names every field that is wrong.
+        InvalidRequest: names every invalid field.
     """
     wrong: list[tuple[str, str]] = []
-    checked = None
+    options = None
     try:
-        checked = classify_options(options, limits.max_filter_categories, options_prefix)
+        options = options_from_wire(wire.options, limits.max_filter_categories, options_prefix)
     except InvalidRequest as error:
         wrong.extend(error.violations)
-    if checked and checked.explain:
-        wrong.append((f"{options_prefix}explain", "is not for batches, which keep no heat maps"))
+    if options and options.explain:
+        wrong.append((f"{options_prefix}explain", "is not supported in batches"))
     url = wire.webhook_url
     if url and (text := _wrong_url(url, _web_schemes(limits), limits.max_url_characters)):
         wrong.append((f"{prefix}webhook_url", text))
-    if len(wire.request_id) > MOST_REQUEST_ID_CHARACTERS or "\0" in wire.request_id:
-        text = f"must have at most {MOST_REQUEST_ID_CHARACTERS} characters, NUL not among them"
+    if len(wire.request_id) > MAX_REQUEST_ID_CHARACTERS or "\0" in wire.request_id:
+        text = f"must have at most {MAX_REQUEST_ID_CHARACTERS} characters and no NUL"
         wrong.append((f"{prefix}request_id", text))
-    if abs(wire.priority) > MOST_PRIORITY:
-        text = f"must be in [-{MOST_PRIORITY}, {MOST_PRIORITY}], is {wire.priority}"
+    if abs(wire.priority) > MAX_PRIORITY:
+        text = f"must be in [-{MAX_PRIORITY}, {MAX_PRIORITY}], is {wire.priority}"
         wrong.append((f"{prefix}priority", text))
     raise_if_any(wrong)
-    assert checked is not None
-    return BatchConfig(checked, url, wire.request_id, wire.priority)
+    assert options is not None
+    return BatchConfig(options, url, wire.request_id, wire.priority)
 
 
 def image_uri(uri: str, limits: BatchLimits) -> str:
-    """Returns what is wrong with the address of an image; empty where nothing is."""
+    """Returns what is wrong with the URI of an image; empty if it is valid."""
     schemes = (*IMAGE_SCHEMES, "http") if limits.allow_http else IMAGE_SCHEMES
     return _wrong_url(uri, schemes, limits.max_url_characters)
 
 
 def filename(name: str) -> str:
-    """Returns what is wrong with the name of an item; empty where nothing is."""
-    if len(name) > MOST_FILENAME_CHARACTERS or "\0" in name:
-        return f"must have at most {MOST_FILENAME_CHARACTERS} characters, NUL not among them"
+    """Returns what is wrong with the file name of an item; empty if it is valid."""
+    if len(name) > MAX_FILENAME_CHARACTERS or "\0" in name:
+        return f"must have at most {MAX_FILENAME_CHARACTERS} characters and no NUL"
     return ""
 
 
 def checked_filename(name: str, field: str) -> str:
-    """Returns the name of an item.
+    """Returns a valid file name.
 
     Raises:
-        InvalidRequest: it is too long.
+        InvalidRequest: it is too long, or contains NUL.
     """
     if text := filename(name):
         raise InvalidRequest.of([(field, text)])
@@ -105,17 +90,17 @@ def checked_filename(name: str, field: str) -> str:
 
 
 def name_of(uri: str, number: int) -> str:
-    """Returns what an item is called that was not given a name."""
+    """Returns the name of an item without a file name: the end of its URI, or its number."""
     end = unquote(urlsplit(uri).path).rpartition("/")[2].replace("\0", "")
-    return end[:MOST_FILENAME_CHARACTERS] or str(number)
+    return end[:MAX_FILENAME_CHARACTERS] or str(number)
 
 
 def required_id(batch_id: str) -> str:
-    """Returns the name of a batch.
+    """Returns a well-formed batch id.
 
     Raises:
         InvalidRequest: it is missing.
-        BatchNotFound: no batch has ever had such a name.
+        BatchNotFound: it is malformed, so no batch has it.
     """
     if not batch_id:
         raise InvalidRequest.of([("batch_id", "is required")])
@@ -137,5 +122,5 @@ def _wrong_url(url: str, schemes: tuple[str, ...], max_characters: int) -> str:
     except ValueError:
         return "is not a URL"
     if parts.scheme not in schemes or not has_host or not url.isprintable() or " " in url:
-        return f"must be a URL that begins with {' or '.join(f'{s}://' for s in schemes)}"
+        return f"must be a URL that starts with {' or '.join(f'{s}://' for s in schemes)}"
     return ""
