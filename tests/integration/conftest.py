@@ -135,10 +135,20 @@ class Running:
 
 
 @asynccontextmanager
-async def running_server(settings: Settings, load: bool = True) -> AsyncIterator[Running]:
-    """Runs a server in this process, on a unix socket."""
+async def running_server(
+    settings: Settings,
+    load: bool = True,
+    change: Callable[[Backend], Backend] = lambda backend: backend,
+) -> AsyncIterator[Running]:
+    """Runs a server in this process, on a unix socket.
+
+    Args:
+        settings: of the server.
+        load: whether to load the models.
+        change: replaces parts of the backend, for example by `dataclasses.replace`.
+    """
     async with AsyncExitStack() as stack:
-        backend = await stack.enter_async_context(open_backend(settings))
+        backend = change(await stack.enter_async_context(open_backend(settings)))
         server, health_servicer = build_server(backend)
         server.add_insecure_port(settings.server.bind)
         await server.start()

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -27,7 +28,7 @@ from image_categorizer_server.settings.testing import TestSettings
 
 from tests.integration.conftest import running_server
 from tests.support.pictures import jpeg
-from tests.support.polling import elapsed
+from tests.support.polling import elapsed, eventually
 
 PICTURE = jpeg()
 
@@ -185,7 +186,7 @@ async def test_a_full_queue_refuses_at_once_and_serves_again(settings):
         assert all(not isinstance(r, Exception) or isinstance(r, Overloaded) for r in results)
 
 
-async def test_cancelled_calls_use_no_capacity(server):
+async def test_cancelled_calls_free_their_place_in_the_queue(server):
     async with await server.client() as client:
         calls = [asyncio.create_task(client.classify_image(PICTURE)) for _ in range(30)]
         await elapsed(0.02)
@@ -216,7 +217,7 @@ async def test_before_the_models_are_loaded_the_server_lives_but_is_not_ready(se
 
 
 async def test_a_draining_server_is_not_ready_and_then_refuses(server):
-    server.backend.is_draining = True
+    server.backend.draining.set()
     assert await readiness(server.address) == "the server is stopping"
     async with await server.client() as client:
         assert (await client.classify_image(PICTURE)).predictions
@@ -248,6 +249,41 @@ async def test_a_lost_database_makes_not_ready_and_comes_back(server, stores):
             await stores.postgres.start()
         assert await readiness(server.address) == []
         assert (await unknown.classify_image(PICTURE)).predictions
+
+
+@pytest.fixture
+async def own_login(stores, settings):
+    """Settings with a database user of their own, and SQL that changes that user."""
+    connection = await asyncpg.connect(stores.postgres.url)
+    await connection.execute("CREATE ROLE rotated LOGIN SUPERUSER")
+    url = f"postgres://rotated@{stores.postgres.url.partition('@')[2]}"
+    yield settings.model_copy(update={"database_url": url}), connection.execute
+    await connection.execute("DROP ROLE rotated")
+    await connection.close()
+
+
+async def test_a_changed_login_makes_not_ready_though_open_connections_still_work(own_login):
+    settings, execute = own_login
+    async with running_server(settings) as server, await server.client() as client:
+        assert (await client.classify_image(PICTURE)).predictions
+        await execute("ALTER ROLE rotated NOLOGIN")
+        assert await readiness(server.address) == "the database does not answer"
+        assert (await client.classify_image(PICTURE)).predictions
+        await execute("ALTER ROLE rotated LOGIN")
+        assert await readiness(server.address) == []
+
+
+async def broken():
+    raise RuntimeError("broken")
+
+
+async def test_a_dead_background_task_makes_not_ready(server):
+    server.backend.tasks.start(broken(), "model watcher")
+
+    async def is_not_ready():
+        return await readiness(server.address) == "the model watcher stopped working"
+
+    await eventually(is_not_ready)
 
 
 async def test_health_by_grpc(server):

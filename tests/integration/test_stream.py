@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from dataclasses import replace
 from itertools import count
 
 import grpc
@@ -24,6 +25,7 @@ from image_categorizer_server.services import key as admin
 
 from tests.integration.conftest import collected, running_server
 from tests.support.pictures import jpeg
+from tests.support.polling import elapsed
 
 PICTURE = jpeg(64, 48)
 Request = classify_pb2.ClassifyStreamRequest
@@ -55,6 +57,13 @@ def with_limit(settings, **fields):
     return settings.model_copy(update={"server": settings.server.model_copy(update=fields)})
 
 
+def classifying(kind, *arguments):
+    """Returns what makes a backend classify by `kind(its own classifications, *arguments)`."""
+    return lambda backend: replace(
+        backend, classifications=kind(backend.classifications, *arguments)
+    )
+
+
 async def test_each_item_is_answered_once_by_its_key(call):
     await call.write(config(lane=Config.BATCH))
     for number in range(200):
@@ -69,10 +78,10 @@ async def test_each_item_is_answered_once_by_its_key(call):
 
 async def test_a_stream_gives_the_answer_that_classify_gives(server):
     async with await server.client() as client:
-        alone = await client.classify_image(PICTURE, no_cache=True)
+        single = await client.classify_image(PICTURE, no_cache=True)
         (streamed,) = [r async for r in client.classify_stream([("a", PICTURE)], no_cache=True)]
-    assert [p.category for p in streamed.predictions] == [p.category for p in alone.predictions]
-    assert streamed.confidence == pytest.approx(alone.confidence, abs=1e-4)
+    assert [p.category for p in streamed.predictions] == [p.category for p in single.predictions]
+    assert streamed.confidence == pytest.approx(single.confidence, abs=1e-4)
 
 
 async def test_a_failed_item_has_the_status_of_its_own_and_the_call_goes_on(call, server):
@@ -86,11 +95,11 @@ async def test_a_failed_item_has_the_status_of_its_own_and_the_call_goes_on(call
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     async with await server.client() as client:
-        with pytest.raises(UndecodableImage) as alone:
+        with pytest.raises(UndecodableImage) as caught:
             await client.classify_image(b"no image")
     assert (status.code, status.message, info.reason) == (
         grpc.StatusCode.INVALID_ARGUMENT.value[0],
-        alone.value.message,
+        caught.value.message,
         "IMAGE_UNDECODABLE",
     )
 
@@ -151,78 +160,99 @@ async def test_a_key_revoked_while_the_stream_lasts_ends_it(server):
             await collected(results, [])
 
 
+class Watched:
+    """Counts how many images are classified at once."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self._in_flight = 0
+        self.maximum = 0
+
+    async def classify(self, content, options, caller):
+        self._in_flight += 1
+        self.maximum = max(self.maximum, self._in_flight)
+        try:
+            return await self._inner.classify(content, options, caller)
+        finally:
+            self._in_flight -= 1
+
+
 @pytest.mark.parametrize(
     "limits", [{"max_stream_in_flight": 4}, {"max_stream_in_flight_bytes": 2_000_000}]
 )
 async def test_no_more_are_read_than_may_be_unanswered(settings, limits):
     async with (
-        running_server(with_limit(settings, **limits)) as server,
+        running_server(with_limit(settings, **limits), change=classifying(Watched)) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         call = await opened(server, channel)
-        in_flight, most = 0, 0
-        classify = server.backend.classifications.classify
-
-        async def watched(*arguments):
-            nonlocal in_flight, most
-            in_flight += 1
-            most = max(most, in_flight)
-            try:
-                return await classify(*arguments)
-            finally:
-                in_flight -= 1
-
-        server.backend.classifications.classify = watched
         await call.write(config())
-        sent = 0
 
         async def send():
-            nonlocal sent
             image = PICTURE + bytes(500_000)  # so that few fill the windows of HTTP/2
-            for sent in range(1, 101):
-                await call.write(item(f"k{sent}", image))
+            for number in range(100):
+                await call.write(item(f"k{number}", image))
             await call.done_writing()
 
-        sending = asyncio.create_task(send())
-        await asyncio.sleep(2)  # nobody reads the answers: small, they all fit into a window
-        answers = [answer.key async for answer in call]
-        await sending
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send())
+            await elapsed(2)  # nobody reads the answers: small, they all fit into a window
+            answers = [answer.key async for answer in call]
+        maximum = server.backend.classifications.maximum
     assert len(set(answers)) == len(answers) == 100
-    assert most <= 4
+    assert maximum <= 4
 
 
-async def test_cancelling_the_call_cancels_its_items(server, call):
-    cancelled = asyncio.Event()
+class Endless:
+    """Never answers."""
 
-    async def never(*arguments):
+    def __init__(self, inner, started, cancelled):
+        self._started = started
+        self._cancelled = cancelled
+
+    async def classify(self, content, options, caller):
+        self._started.set()
         try:
             await asyncio.Event().wait()
         finally:
-            cancelled.set()
-
-    server.backend.classifications.classify = never
-    await call.write(config())
-    await call.write(item("a"))
-    await asyncio.sleep(0.1)
-    call.cancel()
-    await asyncio.wait_for(cancelled.wait(), 2)
+            self._cancelled.set()
 
 
-async def test_an_item_has_a_deadline_and_the_call_has_none(settings):
+async def test_cancelling_the_call_cancels_its_items(settings):
+    started, cancelled = asyncio.Event(), asyncio.Event()
     async with (
-        running_server(with_limit(settings, default_deadline_s=0.3)) as server,
+        running_server(settings, change=classifying(Endless, started, cancelled)) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         call = await opened(server, channel)
-        classify = server.backend.classifications.classify
-
-        async def slow(content, options, caller):
-            await asyncio.sleep(5 if content == b"slow" else 0)
-            return await classify(content, options, caller)
-
-        server.backend.classifications.classify = slow
         await call.write(config())
-        await asyncio.sleep(0.5)
+        await call.write(item("a"))
+        await asyncio.wait_for(started.wait(), 5)
+        call.cancel()
+        await asyncio.wait_for(cancelled.wait(), 2)
+
+
+class Slow:
+    """Takes five seconds for the image `slow`."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    async def classify(self, content, options, caller):
+        if content == b"slow":
+            await elapsed(5)
+        return await self._inner.classify(content, options, caller)
+
+
+async def test_an_item_has_a_deadline_and_the_call_has_none(settings):
+    quick = with_limit(settings, default_deadline_s=0.3)
+    async with (
+        running_server(quick, change=classifying(Slow)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        call = await opened(server, channel)
+        await call.write(config())
+        await elapsed(0.5)
         await call.write(item("slow", b"slow"))
         assert (await call.read()).status.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
         await call.write(item("quick"))
@@ -230,27 +260,32 @@ async def test_an_item_has_a_deadline_and_the_call_has_none(settings):
         call.cancel()
 
 
+class Busy:
+    """Refuses the first three images, and always the image `never`."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self.refusals = 0
+
+    async def classify(self, content, options, caller):
+        if self.refusals < 3 or content == b"never":
+            self.refusals += 1
+            raise Overloaded("full", retry_after_s=0.1)
+        return await self._inner.classify(content, options, caller)
+
+
 async def test_bulk_waits_where_others_are_refused(settings):
+    short = with_limit(settings, default_deadline_s=3)
     async with (
-        running_server(with_limit(settings, default_deadline_s=3)) as server,
+        running_server(short, change=classifying(Busy)) as server,
         await server.client() as client,
+        grpc.aio.insecure_channel(server.address) as channel,
     ):
-        classify = server.backend.classifications.classify
-        refusals = 0
-
-        async def busy(content, options, caller):
-            nonlocal refusals
-            if refusals < 3 or content == b"never":
-                refusals += 1
-                raise Overloaded("full", retry_after_s=0.1)
-            return await classify(content, options, caller)
-
-        server.backend.classifications.classify = busy
         (bulk,) = [r async for r in client.classify_stream([("a", PICTURE)])]
-        assert (bulk.error, refusals) == (None, 3)
-        connection, codes = client._connection, {}
+        assert (bulk.error, server.backend.classifications.refusals) == (None, 3)
+        codes = {}
         for lane in (Config.INTERACTIVE, Config.BATCH):
-            call = connection.stubs.classify.ClassifyStream(metadata=connection.headers)
+            call = await opened(server, channel)
             await call.write(config(lane=lane))
             await call.write(item("a", b"never"))
             start_s = time.monotonic()
@@ -261,10 +296,57 @@ async def test_bulk_waits_where_others_are_refused(settings):
     assert codes[Config.INTERACTIVE][1] < 1 < 2.5 < codes[Config.BATCH][1]
 
 
+class Faulty:
+    """Has a bug."""
+
+    def __init__(self, inner):
+        pass
+
+    async def classify(self, content, options, caller):
+        raise ValueError("embedded null byte")
+
+
+async def test_a_bug_fails_each_item_and_never_hangs_the_call(settings):
+    async with (
+        running_server(settings, change=classifying(Faulty)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        call = await opened(server, channel)
+        await call.write(config())
+        await call.write(item("a"))
+        await call.write(item("b"))
+        await call.done_writing()
+        async with asyncio.timeout(10):
+            answers = {answer.key: answer.status async for answer in call}
+    assert set(answers) == {"a", "b"}
+    assert {status.code for status in answers.values()} == {grpc.StatusCode.INTERNAL.value[0]}
+    assert "null byte" not in answers["a"].message
+
+
+@pytest.mark.parametrize(
+    ("options", "image", "key"),
+    [
+        ({}, PICTURE, "a\0b"),
+        ({}, b"\0" * 10, "a"),
+        ({"model": "star\0ter"}, PICTURE, "a"),
+        ({"include_categories": ["c\0at"]}, PICTURE, "a"),
+    ],
+)
+async def test_nul_answers_the_item_and_never_hangs_the_call(call, options, image, key):
+    await call.write(config(options=options))
+    await call.write(item(key, image))
+    await call.done_writing()
+    async with asyncio.timeout(10):
+        (answer,) = [answer async for answer in call]
+    assert answer.key == key
+    assert answer.WhichOneof("outcome") == ("response" if "\0" in key else "status")
+    assert answer.status.code != grpc.StatusCode.INTERNAL.value[0]
+
+
 async def test_a_stopping_server_answers_what_it_has_read_and_ends_the_call(server, call):
     await call.write(config())
     await call.write(item("a", jpeg(3000, 2000)))
-    await asyncio.sleep(0.02)
+    await elapsed(0.02)
     server.backend.refusing.set()
     answers = []
     with pytest.raises(grpc.aio.AioRpcError) as caught:
