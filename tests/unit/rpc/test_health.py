@@ -12,7 +12,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-class Versions:
+class Registry:
     def names(self):
         return {"starter"}
 
@@ -20,18 +20,13 @@ class Versions:
         return True
 
 
-class Registry:
-    def __init__(self, versions):
-        self.versions = versions
-
-
 class Backend:
     """A backend that is as ready, and as live, as the test wants."""
 
-    def __init__(self, live=None, versions=None):
+    def __init__(self, live=None, registry=None):
         self._ready = []
         self._live = live
-        self.registry = Registry(versions or Versions())
+        self.registry = registry or Registry()
 
     def become(self, ready):
         """Sets what `check_ready` returns or raises."""
@@ -106,7 +101,7 @@ async def test_a_hanging_model_call_is_not_live(servicer):
 
 async def test_when_the_reporter_dies_nothing_is_serving_and_the_owner_says_so(servicer):
     async with TaskOwner() as tasks:
-        tasks.start(report_health(Backend(versions=Broken()), servicer), "health reporter")
+        tasks.start(report_health(Backend(registry=Broken()), servicer), "health reporter")
         await eventually(lambda: not len(tasks))
         assert await statuses(servicer, READY, LIVE) == [NOT_SERVING, NOT_SERVING]
         with pytest.raises(DependencyDown, match="the health reporter stopped working"):
