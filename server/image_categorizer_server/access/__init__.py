@@ -1,1 +1,1 @@
-"""Who calls, and what they may do."""
+"""Credentials, roles and signatures."""

@@ -1,8 +1,8 @@
 """The form of API keys: `ic_`, 43 random characters, 6 of checksum.
 
-The random part holds 256 bits, so that a plain SHA-256 is safe to keep (OWASP ASVS 5.0, 6.5.2).
-The prefix and the checksum let scanners find leaked keys and let us refuse mistyped ones without
-the database, as GitHub's tokens do.
+The random part holds 256 bits, so storing a plain SHA-256 is safe (OWASP ASVS 5.0, 6.5.2).  With
+prefix and checksum, scanners find leaked keys and the server refuses mistyped ones without asking
+the database, as with GitHub's tokens.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ def new_key() -> str:
 
 
 def is_well_formed(key: str) -> bool:
-    """Returns whether prefix, length and checksum are right; the key need not exist."""
+    """Returns whether prefix, length and checksum are right; the key may not exist."""
     secret, checksum = key[len(PREFIX) : -CHECKSUM_LENGTH], key[-CHECKSUM_LENGTH:]
     return key.startswith(PREFIX) and len(secret) == SECRET_LENGTH and checksum == _checksum(secret)
 
 
 def sha256_of(key: str) -> str:
-    """Returns what is kept of a key: 64 hexadecimal digits."""
+    """Returns the stored form of a key: 64 hexadecimal digits."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Turns an `authorization` header into a principal, with a cache of a few seconds."""
+"""Authenticates callers by the `authorization` header, with a short cache."""
 
 from collections.abc import Awaitable, Callable
 
@@ -15,23 +15,26 @@ HELP = "send the header 'authorization: Bearer ic_...'"
 
 
 class Authenticator:
-    """Knows callers by their API keys.
-
-    A key's row, or its absence, is remembered for `cache_s` seconds: the time that a revoked key
-    may go on working, and that a lost database goes unnoticed by callers of before.
-    """
+    """Authenticates callers by their API keys."""
 
     def __init__(self, find_key: Callable[[str], Awaitable[ApiKey | None]], cache_s: float) -> None:
+        """Configures the authenticator.
+
+        Args:
+            find_key: returns the key with a SHA-256, None if there is none.
+            cache_s: how long a key, or its absence, is cached.  A revoked key works that long, and
+                known callers do not notice a database outage that short.
+        """
         self._find_key = find_key
         self._cache: TTLCache[str, ApiKey | object | None] = TTLCache(CACHED_KEYS, ttl=cache_s)
 
     async def authenticate(self, header: str | None) -> Principal:
-        """Returns who calls.
+        """Returns the caller.
 
         Raises:
             CredentialsMissing: there is no header.
             CredentialsInvalid: the key is malformed, unknown, revoked or expired.
-            DependencyDown: the key is not remembered and the database does not answer.
+            DependencyDown: the key is not cached and the database does not answer.
         """
         if not header:
             raise CredentialsMissing(f"no credentials: {HELP}")

@@ -1,7 +1,7 @@
-"""Signs messages to webhooks as Standard Webhooks says (standardwebhooks.com, version 1).
+"""Signatures of webhooks, by Standard Webhooks 1 (standardwebhooks.com).
 
-A signature is `v1,` and the base64 of HMAC-SHA256 over `<id>.<timestamp>.<body>`; a message may
-carry several, one for each secret that is in force.
+A signature is `v1,` and the base64 of HMAC-SHA256 over `<id>.<timestamp>.<body>`.  A message
+carries one signature for each valid secret.
 """
 
 import base64
@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Sequence
 
 PREFIX = "whsec_"
-SECRET_BYTES = 32  # the standard: 24 to 64
+SECRET_BYTES = 32  # the standard allows 24 to 64
 
 
 def new_secret() -> str:
@@ -20,21 +20,21 @@ def new_secret() -> str:
 
 
 def signed_headers(
-    secrets_in_force: Sequence[str], message_id: str, timestamp_s: int, body: bytes
+    valid_secrets: Sequence[str], message_id: str, timestamp_s: int, body: bytes
 ) -> dict[str, str]:
     """Returns the headers that make `body` a signed message.
 
     Args:
-        secrets_in_force: the newest first, at least one.
-        message_id: the same at every attempt; without dots.
-        timestamp_s: when this attempt begins, in seconds since 1970.
-        body: what is sent, byte for byte.
+        valid_secrets: newest first, at least one.
+        message_id: the same at every attempt; contains no dots.
+        timestamp_s: the start of this attempt, in seconds since 1970.
+        body: the bytes that are sent.
     """
     content = f"{message_id}.{timestamp_s}.".encode() + body
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp_s),
-        "webhook-signature": " ".join(_signature(s, content) for s in secrets_in_force),
+        "webhook-signature": " ".join(_signature(s, content) for s in valid_secrets),
     }
 
 

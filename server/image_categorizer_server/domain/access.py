@@ -1,4 +1,4 @@
-"""Plain values about access: roles, principals, API keys."""
+"""Values about access: roles, principals, API keys."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,10 +8,10 @@ DEFAULT_TENANT = "default"
 
 
 class Role(IntEnum):
-    """What a caller may do; each role but WORKER may do all that the ones before it may."""
+    """What a caller may do.  Each role may do what lower roles may, except WORKER."""
 
     WORKER = 0
-    """Classifies the images of batches, for the tenants whose they are, and does nothing else."""
+    """Classifies the images of batches, for any tenant, and does nothing else."""
     VIEWER = 1
     CLASSIFIER = 2
     OPERATOR = 3
@@ -20,7 +20,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: one API key of one tenant."""
+    """The caller: one API key of one tenant."""
 
     key_id: str
     tenant_id: str
@@ -29,14 +29,14 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key as it is kept: the secret itself is not."""
+    """An API key, without its secret."""
 
     key_id: str
     tenant_id: str
     name: str
     role: Role
     prefix: str
-    """The key's first characters, to recognise it by."""
+    """The first characters of the key, to recognize it by."""
     create_time: datetime
     expire_time: datetime | None
     revoke_time: datetime | None

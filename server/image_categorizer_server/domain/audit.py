@@ -1,4 +1,4 @@
-"""Plain values about the audit: what is written down, and for whom it was done."""
+"""Values about the audit: what happened, and the actor."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class AuditAction(Enum):
-    """What happened; an order of somebody's in the present, what came of itself in the past."""
+    """What happened.  Actions of a caller are in the present tense, the system's in the past."""
 
     BATCH_CREATE = "batch.create"
     BATCH_CANCEL = "batch.cancel"
@@ -25,14 +25,14 @@ class AuditAction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts: an API key, by one request."""
+    """The actor: an API key, and the request in which it acts."""
 
     key_id: str = ""
-    """Empty: the system itself, such as a worker."""
+    """Empty for the system itself, such as a worker."""
     request_id: str = ""
 
 
 SYSTEM = Actor()
 
 current_actor: ContextVar[Actor] = ContextVar("current_actor", default=SYSTEM)
-"""For whom the current task works; set at the edge, once the caller is known."""
+"""The actor of the current task; set once the caller of a request is known."""

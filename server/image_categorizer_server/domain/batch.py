@@ -1,4 +1,4 @@
-"""Plain values about batches: what was asked, what became of each image, what is left to do."""
+"""Values about batches: their configuration, their items, the outcomes, the chunks of work."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +13,7 @@ from image_categorizer_server.domain.classification import (
 
 
 class BatchState(Enum):
-    """How far a batch is; see `Batch.State` in batch.proto."""
+    """The state of a batch; see `Batch.State` in batch.proto."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -24,19 +24,19 @@ class BatchState(Enum):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing happens to the batch any more, unless it is retried."""
+        """Whether the batch is final, unless it is retried."""
         return self in (BatchState.COMPLETED, BatchState.CANCELLED, BatchState.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchConfig:
-    """How a batch is run; see `BatchConfig` in batch.proto."""
+    """How to run a batch; see `BatchConfig` in batch.proto."""
 
     options: ClassifyOptions = field(default_factory=ClassifyOptions)
     webhook_url: str = ""
-    """Empty: nobody is told."""
+    """The address to notify when the batch ends; empty for none."""
     request_id: str = ""
-    """Empty: creating is not idempotent."""
+    """Makes creating the batch idempotent; empty for none."""
     priority: int = 0
 
 
@@ -52,10 +52,10 @@ class ItemError:
 
 @dataclass(frozen=True, slots=True)
 class BatchItem:
-    """One image of a batch: either stored under a key or to be fetched from a URI."""
+    """One image of a batch: stored under a key, or to be fetched from a URI."""
 
     number: int
-    """Counted from 0 within the batch."""
+    """From 0, within the batch."""
     filename: str
     object_key: str | None
     image_uri: str | None
@@ -64,27 +64,27 @@ class BatchItem:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Items of one batch that one worker has leased, together."""
+    """Items of one batch that one worker has leased together."""
 
     batch_id: str
     number: int
     tenant_id: str
     lease_token: int
-    """Proves the lease; every lease has a greater one than all before."""
+    """Proves the lease.  Each lease has a greater token than all earlier ones."""
     options: ClassifyOptions
     items: tuple[BatchItem, ...]
-    """Those that have no outcome yet, by number."""
+    """The items without an outcome, by number."""
     worker_crashes: int
-    """How often a worker died while it held the chunk."""
+    """How often a worker crashed while it held the chunk."""
     is_isolated: bool
-    """Holds a single item that is suspected of killing workers: run it in a process of its own."""
+    """Whether the chunk is one item that may crash workers, to run in a process of its own."""
     server_crashes: dict[int, int] = field(default_factory=dict)
-    """How often the server died while it had an item, by number; those of which it did."""
+    """How often the server crashed while it had an item, by number; without items at zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """What became of one item: exactly one of the two is not None."""
+    """The outcome of one item: exactly one of the two is not None."""
 
     number: int
     classification: Classification | None = None
@@ -93,21 +93,21 @@ class ItemOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """The outcome of one item as it is kept."""
+    """The stored outcome of one item."""
 
     number: int
     filename: str
     predictions: tuple[Prediction, ...]
-    """The most confident first; empty where the item failed."""
+    """Ordered by confidence, the highest first; empty if the item failed."""
     model: ModelRef | None
-    """None where the item failed."""
+    """None if the item failed."""
     error: ItemError | None
-    """None where the item was classified."""
+    """None if the item was classified."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Many images that are classified together."""
+    """Many images that are classified as one job."""
 
     batch_id: str
     tenant_id: str
@@ -121,16 +121,16 @@ class Batch:
     end_time: datetime | None
     config: BatchConfig
     failures: tuple[ItemResult, ...] = ()
-    """Some of the failures, the first by item."""
+    """The first failures, by item."""
     items_per_s: float = 0.0
-    """Over the last seconds; 0 unless RUNNING."""
+    """Finished items per second, over the last seconds; 0 unless RUNNING."""
 
     @property
     def pending_count(self) -> int:
-        """How many items have no outcome yet."""
+        """The number of items without an outcome."""
         return self.item_count - self.succeeded_count - self.failed_count
 
     @property
     def remaining_s(self) -> float | None:
-        """How long the rest takes at the rate of now; None where there is no rate."""
+        """The time for the remaining items at the current rate; None if the rate is 0."""
         return self.pending_count / self.items_per_s if self.items_per_s > 0 else None

@@ -1,29 +1,28 @@
-"""Plain values about the outbox."""
+"""Values about the outbox: work that a transaction leaves to be done after its commit."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
 
 class OutboxKind(Enum):
-    """What an outbox row asks for."""
+    """The kind of work."""
 
     DOORBELL = "doorbell"
-    """Workers are to be told that a batch waits."""
+    """Notify a worker that a batch waits."""
     WEBHOOK = "webhook"
-    """The tenant is to be told that a batch ended."""
+    """Send a webhook: a batch ended, or an image was classified."""
     BLOBS = "blobs"
-    """Images are to be removed where nothing refers to them."""
+    """Remove images to which no batch refers."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """What a transaction left to be done after it."""
+    """One piece of work."""
 
     outbox_id: int
     tenant_id: str
     kind: OutboxKind
     batch_id: str
-    payload: dict[str, Any]
+    payload: dict[str, object]
     create_time: datetime

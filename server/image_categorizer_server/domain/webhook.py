@@ -1,15 +1,15 @@
-"""Plain values about webhooks: who is told when a batch ends, and each message to them."""
+"""Values about webhooks, and about the deliveries to them."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
 DEFAULT_WEBHOOK = "default"
-"""Names the webhook that signs what goes to the `webhook_url` of batches; it has no address."""
+"""The webhook that signs messages to the `webhook_url` of batches.  It has no address."""
 
 
 class WebhookState(Enum):
-    """Whether a webhook is told; see `Webhook.State` in admin.proto."""
+    """Whether a webhook gets messages; see `Webhook.State` in admin.proto."""
 
     ENABLED = "ENABLED"
     DISABLED = "DISABLED"
@@ -18,18 +18,18 @@ class WebhookState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """An address that is told when a batch ends, without its secret."""
+    """An address that is notified when a batch ends, without its secret."""
 
     webhook_id: str
     url: str
-    """Empty for the webhook `default`, which signs what goes to batches' own addresses."""
+    """Empty for the webhook `default`."""
     state: WebhookState
     previous_secret_expire_time: datetime | None
     create_time: datetime
 
 
 class DeliveryState(Enum):
-    """How far a delivery is; see `WebhookDelivery.State` in admin.proto."""
+    """The state of a delivery; see `WebhookDelivery.State` in admin.proto."""
 
     PENDING = "PENDING"
     DELIVERED = "DELIVERED"
@@ -43,7 +43,7 @@ class DeliveryAttempt:
     start_time: datetime
     duration_ms: float
     status_code: int
-    """0 where no answer came."""
+    """0 if no answer came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Delivery:
     """One message to one webhook."""
 
     number: int
-    """Counts all deliveries, in the order in which they were made."""
+    """Orders all deliveries by their creation."""
     delivery_id: str
     webhook_id: str
     event_type: str
@@ -61,24 +61,24 @@ class Delivery:
     next_attempt_time: datetime | None
     attempt_count: int
     attempts: tuple[DeliveryAttempt, ...]
-    """The newest first."""
+    """Newest first."""
     create_time: datetime
     end_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class DueDelivery:
-    """A delivery that was leased for one attempt."""
+    """A delivery that is leased for one attempt."""
 
     number: int
     lease_token: int
-    """Who holds another one may not write the outcome."""
+    """Proves the lease: an outcome needs it."""
     delivery_id: str
     tenant_id: str
     webhook_id: str
     url: str
     body: str
     attempt_count: int
-    """Attempts before this one."""
+    """The number of attempts before this one."""
     secrets: tuple[str, ...]
-    """Those in force, the newest first; none where the tenant has no webhook `default` yet."""
+    """The valid secrets, newest first; empty if the tenant has no webhook `default` yet."""

@@ -1,4 +1,4 @@
-"""Use cases of administrators: API keys."""
+"""API keys: created, listed, revoked by administrators."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,14 +15,14 @@ SHOWN_CHARACTERS = 5
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that was just made: the only moment at which its secret is known."""
+    """A new key, with its secret, which is not stored."""
 
     secret: str
     key: ApiKey
 
 
 async def create_key(name: str, role: Role, expire_time: datetime | None = None) -> NewKey:
-    """Makes and stores a new API key; not idempotent.
+    """Creates an API key.  Not idempotent.
 
     Raises:
         DependencyDown: the database does not answer.
@@ -52,13 +52,13 @@ async def list_keys() -> list[ApiKey]:
 
 
 async def revoke_key(key_id: str) -> None:
-    """Ends a key; servers that remember it follow within seconds.
+    """Revokes a key; servers that have cached it follow within seconds.
 
     Raises:
-        OperatorError: no such key, or revoked before.
+        OperatorError: the key does not exist, or was revoked before.
         DependencyDown: the database does not answer.
     """
     if not await rows.revoke_key(DEFAULT_TENANT, key_id, clock.now()):
         raise OperatorError(
-            f"No key that is in force has the id {key_id}; `image-categorizer keys list` shows all."
+            f"No valid key has the id {key_id}; `image-categorizer keys list` shows all."
         )

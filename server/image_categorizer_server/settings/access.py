@@ -12,5 +12,5 @@ class SecuritySettings(Group):
         5.0,
         ge=0,
         le=300,
-        description="How long a key's validity is remembered; a revoked key works that long.",
+        description="How long a key is cached, in seconds. A revoked key works that long.",
     )

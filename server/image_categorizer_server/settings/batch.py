@@ -1,4 +1,4 @@
-"""The groups of settings that batches have; as `setting_groups.py`, which is full."""
+"""Settings of batches."""
 
 from pydantic import Field
 
@@ -6,48 +6,61 @@ from image_categorizer_server.settings.group import Group
 
 
 class BatchSettings(Group):
-    """Batches: what one may hold."""
+    """Batches and their uploads."""
 
     max_items: int = Field(
-        1_000_000, ge=1, le=10_000_000, description="Most images of one batch, failed ones too."
+        1_000_000,
+        ge=1,
+        le=10_000_000,
+        description="Maximum number of images in one batch, including failed ones.",
     )
     max_bytes: int = Field(
-        2**40, ge=1, description="Most bytes that the images of one batch have together."
+        2**40, ge=1, description="Maximum total size of the images in one batch, in bytes."
     )
     max_zip_bytes: int = Field(
-        4 * 2**30, ge=1, description="Most bytes of one uploaded zip file; it is laid on disk."
+        4 * 2**30,
+        ge=1,
+        description="Maximum size of one uploaded zip file, in bytes. It is kept on disk.",
     )
     max_zip_items: int = Field(
         100_000,
         ge=1,
         le=10_000_000,
-        description="Most files in one uploaded zip file; each takes 1 KB of memory meanwhile.",
+        description="Maximum number of files in one uploaded zip file. Each takes 1 KB of memory.",
     )
     max_zip_ratio: float = Field(
-        100.0, ge=1, description="Most that a large zip file may grow when unpacked, as a factor."
+        100.0,
+        ge=1,
+        description="Maximum ratio of the unpacked to the packed size of a large zip file.",
     )
     max_concurrent_puts: int = Field(
         16,
         ge=1,
         le=256,
-        description="Images of one upload that are being stored at a time; together they have "
-        "no more bytes than one image may.",
+        description="Maximum number of images of one upload that are being stored at a time. "
+        "Their total size is at most the maximum size of one image.",
     )
     chunk_items: int = Field(
-        32, ge=1, le=10_000, description="Images that a worker takes at once, and may do again."
+        32,
+        ge=1,
+        le=10_000,
+        description="Images that a worker leases at once. A crash repeats at most that many.",
     )
     max_failures_shown: int = Field(
         20, ge=0, le=20, description="Maximum number of failures that a batch carries by itself."
     )
     watch_interval_s: float = Field(
-        1.0, gt=0, le=60, description="How often a watched batch is looked at."
+        1.0, gt=0, le=60, description="Interval at which a watched batch is read, in seconds."
     )
     request_id_s: float = Field(
-        86_400.0, ge=86_400, le=31_536_000, description="How long a request id is remembered."
+        86_400.0,
+        ge=86_400,
+        le=31_536_000,
+        description="How long a request id is remembered, in seconds.",
     )
     upload_lease_s: float = Field(
         120.0,
         gt=0,
         le=86_400,
-        description="How long an upload whose server is silent counts as under way.",
+        description="How long an upload stays registered after its server died, in seconds.",
     )

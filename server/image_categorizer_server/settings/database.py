@@ -1,4 +1,4 @@
-"""Settings of PostgreSQL and Redis, and of what is cached there."""
+"""Settings of PostgreSQL, of Redis and of the cache in it."""
 
 from pydantic import Field
 
@@ -8,9 +8,11 @@ from image_categorizer_server.settings.group import Group
 class DatabaseSettings(Group):
     """PostgreSQL."""
 
-    pool_size: int = Field(8, ge=1, le=100, description="Connections of each process.")
+    pool_size: int = Field(
+        8, ge=1, le=100, description="Maximum number of connections of each process."
+    )
     timeout_s: float = Field(
-        5.0, gt=0, le=60, description="Most time for one statement or connection attempt."
+        5.0, gt=0, le=60, description="Timeout of one statement or connection attempt, in seconds."
     )
 
 
@@ -18,26 +20,31 @@ class RedisSettings(Group):
     """Redis."""
 
     timeout_s: float = Field(
-        2.0, gt=0, le=60, description="Most time for one command or connection attempt."
+        2.0, gt=0, le=60, description="Timeout of one command or connection attempt, in seconds."
     )
-    pool_size: int = Field(16, ge=1, le=1000, description="Most connections of each process.")
+    pool_size: int = Field(
+        16, ge=1, le=1000, description="Maximum number of connections of each process."
+    )
 
 
 class CacheSettings(Group):
-    """Remembered answers, in Redis."""
+    """The cache of answers, in Redis."""
 
     ttl_s: float = Field(
-        3600.0, ge=0, le=2_592_000, description="How long an answer is remembered; 0: never."
+        3600.0,
+        ge=0,
+        le=2_592_000,
+        description="How long an answer is cached, in seconds. 0 turns the cache off.",
     )
     timeout_s: float = Field(
         0.03,
         gt=0,
         le=10,
-        description="How long a request waits for Redis before it goes on without.",
+        description="How long a request waits for Redis before it continues without the cache.",
     )
     max_entries: int = Field(
-        50_000, ge=1, le=100_000_000, description="Most answers remembered for one tenant."
+        50_000, ge=1, le=100_000_000, description="Maximum number of cached answers of one tenant."
     )
     max_value_bytes: int = Field(
-        16_384, ge=256, le=1_048_576, description="Largest answer that is remembered."
+        16_384, ge=256, le=1_048_576, description="Maximum size of a cached answer, in bytes."
     )

@@ -1,4 +1,4 @@
-"""The group of settings about webhooks."""
+"""Settings of webhooks."""
 
 from typing import Self
 
@@ -8,48 +8,55 @@ from image_categorizer_server.settings.group import Group
 
 
 class WebhookSettings(Group):
-    """Telling others when a batch ends."""
+    """Webhooks: messages when a batch ends."""
 
-    timeout_s: float = Field(15.0, gt=0, le=60, description="Most time for one attempt.")
+    timeout_s: float = Field(15.0, gt=0, le=60, description="Timeout of one attempt, in seconds.")
     lease_s: float = Field(
         30.0,
         gt=0,
         le=600,
-        description="After how long a delivery that a dead worker had under way is tried again.",
+        description="Time for one attempt, in seconds. If its worker dies, the delivery is due "
+        "again after it.",
     )
     retry_factor: float = Field(
-        1.0, gt=0, le=10, description="What the pauses between attempts are multiplied by."
+        1.0, gt=0, le=10, description="Factor for the pauses between attempts."
     )
     poll_interval_s: float = Field(
-        0.5, gt=0, le=60, description="How often each worker looks for deliveries that are due."
+        0.5,
+        gt=0,
+        le=60,
+        description="Interval at which each worker looks for deliveries that are due, in seconds.",
     )
     max_in_flight: int = Field(
-        256, ge=2, le=10_000, description="Most attempts under way in one worker."
+        256, ge=2, le=10_000, description="Maximum number of attempts under way in one worker."
     )
     max_in_flight_per_target: int = Field(
         1,
         ge=1,
         le=100,
-        description="Most attempts under way to one address: so many copies a killed worker costs.",
+        description="Maximum number of attempts under way to one address. A worker that is killed "
+        "repeats at most that many.",
     )
     rotation_s: float = Field(
         86_400.0,
         ge=0,
         le=2_592_000,
-        description="How long messages carry the old signature after a secret was rotated.",
+        description="How long messages also carry the old signature after a rotation, in seconds.",
     )
-    max_webhooks: int = Field(50, ge=1, le=1000, description="Most webhooks of one tenant.")
+    max_webhooks: int = Field(
+        50, ge=1, le=1000, description="Maximum number of webhooks of one tenant."
+    )
     keep_deliveries_s: float = Field(
         2_592_000.0,
         ge=60,
         le=31_536_000,
-        description="How long deliveries that have ended are kept.",
+        description="How long ended deliveries are kept, in seconds.",
     )
     keep_events_s: float = Field(
         604_800.0,
         ge=60,
         le=31_536_000,
-        description="How long the outbox remembers that a batch ended, once its deliveries exist.",
+        description="How long the outbox keeps an event that has deliveries, in seconds.",
     )
 
     @model_validator(mode="after")
