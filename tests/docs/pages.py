@@ -11,9 +11,9 @@ PAGES = (
     *("examples/README.md", "proto/README.md"),
     *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")),
 )
-# What the others show is data or output.
+# The others show data, output, or, as `py`, fragments of the generated reference.
 COMMANDS = ("sh", "python")
-LANGUAGES = (*COMMANDS, "console", "json", "text", "js", "toml")
+LANGUAGES = (*COMMANDS, "console", "json", "text", "js", "py")
 FENCE = re.compile(r"^```(\S*)$")
 MARK = re.compile(r"^<!-- (not run|needs): (.+) -->$")
 HEADING = re.compile(r"^#{1,6} (.+)$")
