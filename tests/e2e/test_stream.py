@@ -71,7 +71,7 @@ def test_the_command_line_takes_folders(up, folder):
 
 def test_an_empty_folder_is_said_to_be_empty(up, tmp_path):
     done = command("classify", tmp_path, "--data", up.data)
-    assert (done.returncode, "no images" in done.stderr) == (1, True)
+    assert (done.returncode, "No images found" in done.stderr) == (1, True)
 
 
 async def test_only_silence_ends_a_stream(hasty):

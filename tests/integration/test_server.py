@@ -1,9 +1,13 @@
 """A real server on a unix socket: answers, refusals, deadlines, health, models that come and go."""
 
 import asyncio
+import io
 
 import asyncpg
 import grpc
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from image_categorizer import (
@@ -63,6 +67,22 @@ async def test_both_clients_give_the_same_answer(server, tmp_path):
     assert result.filename == str(file) == awaited.filename
     assert [m.name for m in models] == ["starter"]
     assert info.default_model == "starter"
+
+
+async def test_images_of_pillow_and_arrays_get_the_answer_of_their_file(server, tmp_path):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    PIL.Image.open(io.BytesIO(PICTURE)).save(tmp_path / "turned.png", exif=exif)
+    async with await server.client() as client:
+        expected = await client.classify_image(tmp_path / "turned.png")
+        with PIL.Image.open(tmp_path / "turned.png") as image:
+            upright = np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
+            answers = [await client.classify_image(given) for given in (image, upright)]
+    for answer in answers:
+        assert [p.category for p in answer.predictions] == [
+            p.category for p in expected.predictions
+        ]
+        assert answer.confidence == pytest.approx(expected.confidence, abs=1e-4)
 
 
 async def test_many_at_once_share_micro_batches(settings):

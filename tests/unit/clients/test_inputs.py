@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import PIL.Image
@@ -153,3 +155,13 @@ def test_images_are_found_by_their_names(tmp_path):
     assert image_files(tmp_path, "*.txt", False) == [str(tmp_path / "notes.txt")]
     with pytest.raises(NotADirectoryError):
         image_files(tmp_path / "a.png")
+
+
+def test_the_package_needs_neither_numpy_nor_pillow():
+    program = (
+        "import sys, image_categorizer\n"
+        "from image_categorizer import _inputs\n"
+        "assert _inputs.read(bytearray(b'x')) == ('', b'x')\n"
+        "assert not {'numpy', 'PIL'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
