@@ -1,4 +1,4 @@
-"""A model whose calls a test holds and releases, and requests for it."""
+"""A model whose calls a test holds and releases, micro-batchers for it, and requests."""
 
 import asyncio
 import threading
@@ -14,6 +14,8 @@ from image_categorizer_server.inference.engine.microbatcher import MicroBatcher
 from image_categorizer_server.inference.images.preprocess import Input
 from image_categorizer_server.inference.runtimes import Answer
 
+from tests.support.polling import elapsed, eventually
+
 POISON = 13
 NOT_A_NUMBER = 14
 
@@ -21,12 +23,24 @@ NOT_A_NUMBER = 14
 class Device:
     """A model that answers with each input's first byte, and can be held."""
 
-    def __init__(self):
+    def __init__(self, memory_images=1000, error=None):
+        """Makes a device that is free.
+
+        Args:
+            memory_images: larger micro-batches run out of memory.
+            error: raised by every call, until `repair`.
+        """
         self.batches = []
         self.free = threading.Event()
         self.free.set()
-        self.fail = None
-        self.most = 1000
+        self._memory_images = memory_images
+        self._error = error
+
+    def fail_with(self, error):
+        self._error = error
+
+    def repair(self):
+        self._error = None
 
     @property
     def sizes(self):
@@ -36,21 +50,22 @@ class Device:
         values = [int(array.flat[0]) for array in inputs]
         self.batches.append(values)
         assert self.free.wait(5)
-        if self.fail:
-            raise self.fail
+        if self._error:
+            raise self._error
         if POISON in values:
             raise RuntimeError("cannot")
-        if len(values) > self.most:
+        if len(values) > self._memory_images:
             raise MemoryError("out of memory")
         rows = [[np.nan if value == NOT_A_NUMBER else value] for value in values]
         features = np.ones((len(values), 1, 1, 1), np.float32) if with_features else None
         return Answer(np.array(rows, np.float32), features)
 
 
-def image(value, *, in_s=10.0, **fields):
-    """Returns a request for one image of one value."""
+def image(value, *, in_s=10.0, on_prepare=lambda: None, **fields):
+    """Returns a request for one image of one value; `on_prepare` is called in the thread."""
 
     def prepare():
+        on_prepare()
         return Input(np.full((2, 2, 3), value, np.uint8), 0.5, 2, 2)
 
     return Request(prepare, 100, time.monotonic() + in_s, **fields)
@@ -77,15 +92,13 @@ async def behind_a_held_device(batcher, device, requests):
     """Holds the device with one input and queues `requests` behind it; returns all tasks."""
     device.free.clear()
     first = asyncio.create_task(batcher.submit(image(0)))
-    while not device.batches:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: device.batches, interval_s=0.001)
     tasks = []
     for request in requests:
         tasks.append(asyncio.create_task(batcher.submit(request)))
-        await asyncio.sleep(0)
-    while batcher._dispatcher.undecoded:
-        await asyncio.sleep(0.001)
-    await asyncio.sleep(0.01)  # the last one is being decoded
+        await elapsed(0)
+    await eventually(lambda: not batcher._dispatcher.undecoded, interval_s=0.001)
+    await elapsed(0.01)  # the last one is being decoded
     return [first, *tasks]
 
 

@@ -1,5 +1,5 @@
-"""From encoded bytes to confidences: the only house of Pillow, ONNX Runtime and torch.
+"""From encoded bytes to confidences.  Only this package imports Pillow, ONNX Runtime and torch.
 
-content ─▶ decode ─▶ preprocess ─▶ micro-batcher ─▶ runtime ─▶ top predictions
-           └── one call in the decode pool ──┘       └─ one thread a device
+content ─▶ decode ─▶ preprocess ─▶ micro-batch ─▶ runtime ─▶ top predictions
+           └─────── threads of the micro-batcher ───────┘
 """

@@ -1,4 +1,4 @@
-"""One image through the whole path: model, decoding, micro-batch, the best predictions."""
+"""Classifies one image: model, decoding, micro-batch, predictions."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -22,7 +22,7 @@ from image_categorizer_server.inference.models.registry import Registry
 
 
 class Classifier:
-    """Classifies images with whatever models the registry holds."""
+    """Classifies images with the models of a registry."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -32,14 +32,17 @@ class Classifier:
     ) -> Classification:
         """Returns the predictions for one encoded image.
 
-        The model and the filters are looked up first: a wrong name costs no decoding.  A caller who
-        is cancelled while waiting costs nothing further.
+        Model and filters are checked before the image is decoded.  A caller that is cancelled while
+        waiting causes no further work.
 
         Raises:
-            ModelNotFound, ModelLoading, CategoryNotFound: as `options` says.
-            InvalidRequest: the image cannot be read, as `Decoder.decode` says.
+            ModelNotFound: there is no such model or version.
+            ModelLoading: the model is being loaded.
+            CategoryNotFound: the model lacks a category of a filter.
+            InvalidRequest: the image cannot be decoded; see `Decoder.decode`.
             UnclassifiableImage: the model fails on this image.
-            Overloaded, DeadlineUnreachable: too much waits for this model.
+            Overloaded: too many images are waiting for the model.
+            DeadlineUnreachable: the answer would be late.
             DeadlineExceeded: the deadline passed while the image waited.
             ModelFailing: the model fails on every image.
         """
@@ -75,11 +78,11 @@ class Classifier:
         try:
             return await model.batcher.submit(request)
         except BatcherStopped:
-            raise ModelFailing("the model failed and is being loaded anew") from None
+            raise ModelFailing("the model failed and is being reloaded") from None
 
 
 def timing_of(outcome: Outcome) -> Timing:
-    """Returns where the time of one image went."""
+    """Returns the times of one image."""
     return Timing(
         decode_ms=outcome.input.decode_ms,
         queue_ms=outcome.queue_ms,
@@ -90,10 +93,10 @@ def timing_of(outcome: Outcome) -> Timing:
 
 
 def allowed_indices(model: LoadedModel, options: ClassifyOptions) -> NDArray[np.intp] | None:
-    """Returns which outputs the filters let pass, sorted; None where there is no filter.
+    """Returns the sorted indices of the outputs that pass the filters; None without filters.
 
     Raises:
-        CategoryNotFound: a filter names a category that the model does not have.
+        CategoryNotFound: the model lacks a category of a filter.
     """
     if not options.include_categories and not options.exclude_categories:
         return None
@@ -116,9 +119,16 @@ def top_predictions(
     threshold: float,
     allowed: NDArray[np.intp] | None,
 ) -> list[Prediction]:
-    """Returns at most `top_k` predictions that reach `threshold`, the most confident first.
+    """Returns up to `top_k` predictions that reach `threshold`, by descending confidence.
 
-    Equal confidences keep the model's own order of categories.
+    Predictions of equal confidence are in the model's order of categories.
+
+    Args:
+        confidences: float32 (C,).
+        categories: the model's, C of them.
+        top_k: maximum number of predictions.
+        threshold: minimum confidence.
+        allowed: indices from `allowed_indices`; None allows all.
     """
     values = confidences if allowed is None else confidences[allowed]
     count = min(top_k, len(values))

@@ -1,4 +1,4 @@
-"""What fails alone fails alone; what is the model's fault is known as such."""
+"""Failures are isolated, and the model's own failures are recognized."""
 
 import asyncio
 
@@ -42,16 +42,15 @@ def test_one_poisoned_image_of_32_costs_few_calls():
     assert len(device.batches) <= 2 + 2 * 5
 
 
-def test_an_image_that_fails_alone_is_not_the_models_fault():
+def test_one_image_that_always_fails_is_not_the_models_fault():
     guard = Guard(Device().predict, 4)
     for _ in range(5):
         assert shown(guard.run(inputs([POISON]), False)) == ["IMAGE_UNCLASSIFIABLE"]
     assert not guard.is_broken
 
 
-def test_no_memory_halves_and_is_remembered():
-    device = Device()
-    device.most = 3
+def test_running_out_of_memory_halves_later_micro_batches_too():
+    device = Device(memory_images=3)
     guard = Guard(device.predict, 8)
     assert shown(guard.run(inputs(range(8)), False)) == list(range(8))
     assert device.sizes == [8, 4, 2, 2, 4, 2, 2]
@@ -59,23 +58,21 @@ def test_no_memory_halves_and_is_remembered():
 
 
 def test_a_model_that_fails_three_times_in_a_row_is_broken():
-    device = Device()
+    device = Device(error=RuntimeError("no"))
     guard = Guard(device.predict, 4)
-    device.fail = RuntimeError("no")
     assert shown(guard.run(inputs([1, 2]), False)) == ["MODEL_FAILING"] * 2
-    device.fail = None
+    device.repair()
     assert shown(guard.run(inputs([1]), False)) == [1]
-    device.fail = RuntimeError("no")
+    device.fail_with(RuntimeError("no"))
     for _ in range(3):
         assert not guard.is_broken
         guard.run(inputs([1]), False)
     assert guard.is_broken
-    assert len(device.batches) == 2 + 1 + 3 * 2  # no halving where the model is at fault
+    assert len(device.batches) == 2 + 1 + 3 * 2  # no halving if the model is at fault
 
 
-def test_an_error_that_a_gpu_does_not_recover_from_breaks_at_once():
-    device = Device()
-    device.fail = RuntimeError("CUDA error: device-side assert triggered")
+def test_an_unrecoverable_gpu_error_breaks_the_model_at_once():
+    device = Device(error=RuntimeError("CUDA error: device-side assert triggered"))
     guard = Guard(device.predict, 4)
     assert shown(guard.run(inputs([1, 2]), False)) == ["MODEL_FAILING"] * 2
     assert guard.is_broken
@@ -87,10 +84,9 @@ def test_an_answer_of_the_wrong_length_is_the_models_fault():
     assert shown(guard.run(inputs([1, 2]), False)) == ["MODEL_FAILING"] * 2
 
 
-async def test_a_broken_model_refuses_what_waits_and_what_comes():
-    device = Device()
+async def test_a_broken_model_fails_waiting_and_new_requests():
+    device = Device(error=RuntimeError("CUDA error: an illegal memory access was encountered"))
     batcher = batcher_of(device)
-    device.fail = RuntimeError("CUDA error: an illegal memory access was encountered")
     tasks = [asyncio.create_task(batcher.submit(image(value))) for value in range(5)]
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {ModelFailing}
@@ -98,7 +94,7 @@ async def test_a_broken_model_refuses_what_waits_and_what_comes():
     await batcher.stop()
 
 
-async def test_one_poisoned_image_fails_alone_in_the_batcher():
+async def test_one_poisoned_image_does_not_fail_its_micro_batch():
     device = Device()
     batcher = batcher_of(device, max_size=8, max_queued=40)
     numbers = [*range(1, 9), POISON, *range(20, 30)]

@@ -1,4 +1,4 @@
-"""Closing reasons, order, callers who leave."""
+"""Close reasons, order, and callers that are cancelled."""
 
 import asyncio
 import itertools
@@ -17,19 +17,20 @@ from image_categorizer_server.inference.engine.microbatcher import BatcherStoppe
 
 from tests.conftest import SLACK_S
 from tests.support.batching import behind_a_held_device, image, values
+from tests.support.polling import elapsed, eventually, stays
 
 FULL, IDLE = BatchCloseReason.FULL, BatchCloseReason.IDLE
 
 
 @pytest.mark.parametrize("decoders", [0, 1])
-async def test_a_lone_input_leaves_at_once(make, decoders):
+async def test_a_single_image_runs_at_once(make, decoders):
     outcome = await make(decoders=decoders).submit(image(7))
     assert values([outcome]) == [7]
     assert (outcome.batch_size, outcome.close_reason) == (1, IDLE)
     assert outcome.input.decode_ms == 0.5
 
 
-async def test_what_waits_while_the_device_works_leaves_together(make, device):
+async def test_images_that_wait_for_the_device_run_together(make, device):
     tasks = await behind_a_held_device(make(), device, map(image, [1, 2, 3]))
     device.free.set()
     outcomes = await asyncio.gather(*tasks)
@@ -61,11 +62,11 @@ async def test_two_runners_answer_each_image_once(make, device):
     assert sorted(itertools.chain.from_iterable(device.batches)) == list(range(20, 220))
 
 
-async def test_a_delay_gathers_company(make, device):
+async def test_a_delay_gathers_more_images(make, device):
     batcher = make(max_delay_s=0.2)
     start_s = time.monotonic()
     first = asyncio.create_task(batcher.submit(image(1)))
-    await asyncio.sleep(0.05)
+    await elapsed(0.05)
     outcomes = await asyncio.gather(first, batcher.submit(image(2)))
     assert 0.15 < time.monotonic() - start_s < SLACK_S
     assert device.sizes == [2]
@@ -92,7 +93,7 @@ async def test_interactive_goes_first_and_batch_is_not_starved(make, device):
     assert [order.index(101), order.index(102)] == [3, 7]  # a quarter of the turns
 
 
-async def test_bulk_work_alone_leaves_in_the_least_size_that_is_efficient(make, device):
+async def test_lane_batch_by_itself_runs_in_the_smallest_efficient_size(make, device):
     table = {1: 0.010, 2: 0.011, 4: 0.020}
     bulk = [image(value, lane=Lane.BATCH) for value in range(101, 107)]
     batcher = make(table=table, max_queued=20)
@@ -103,7 +104,7 @@ async def test_bulk_work_alone_leaves_in_the_least_size_that_is_efficient(make, 
     assert {o.close_reason for o in outcomes[1:]} == {FULL}
 
 
-async def test_bulk_work_does_not_fill_up_a_micro_batch_that_somebody_waits_for(make, device):
+async def test_lane_batch_does_not_fill_up_a_micro_batch_of_interactive(make, device):
     table = {1: 0.010, 2: 0.011, 4: 0.020}
     bulk = [image(value, lane=Lane.BATCH) for value in range(101, 105)]
     batcher = make(table=table, max_queued=20)
@@ -114,27 +115,23 @@ async def test_bulk_work_does_not_fill_up_a_micro_batch_that_somebody_waits_for(
     assert device.sizes == [1, 2, 2, 1]
 
 
-async def test_a_runner_that_decodes_stops_where_bulk_work_is_efficient(make, device):
+async def test_a_runner_decodes_no_more_of_lane_batch_than_the_efficient_size(make, device):
     decoded = []
 
     def bulk(value):
-        made = image(value, lane=Lane.BATCH)
-        prepare = made.prepare
-        made.prepare = lambda: decoded.append(value) or prepare()
-        return made
+        return image(value, lane=Lane.BATCH, on_prepare=lambda: decoded.append(value))
 
     batcher = make(decoders=0, table={1: 0.010, 2: 0.011, 4: 0.020}, max_queued=40)
     device.free.clear()
     tasks = [asyncio.create_task(batcher.submit(bulk(value))) for value in range(20, 28)]
-    while not device.batches:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: device.batches, interval_s=0.001)
     assert len(decoded) == len(device.batches[0]) <= 2
     device.free.set()
     assert values(await asyncio.gather(*tasks)) == list(range(20, 28))
     assert max(device.sizes) <= 2
 
 
-async def test_tenants_take_turns(make, device):
+async def test_tenants_alternate(make, device):
     many = [image(value, tenant_id="a", in_s=5) for value in range(1, 5)]
     few = [image(value, tenant_id="b") for value in (11, 12)]
     tasks = await behind_a_held_device(make(max_size=1), device, many + few)
@@ -143,7 +140,7 @@ async def test_tenants_take_turns(make, device):
     assert [value for (value,) in device.batches[1:]] == [1, 11, 2, 12, 3, 4]
 
 
-async def test_an_input_that_cannot_be_prepared_fails_alone(make, device):
+async def test_an_image_that_cannot_be_decoded_fails_no_other(make, device):
     def prepare():
         raise UndecodableImage("no image")
 
@@ -155,23 +152,23 @@ async def test_an_input_that_cannot_be_prepared_fails_alone(make, device):
     assert values(await asyncio.gather(*tasks)) == [0, 1, 2]
 
 
-async def test_a_caller_who_left_costs_the_device_nothing(make, device):
-    first, leaving, staying = await behind_a_held_device(make(), device, map(image, [1, 2]))
-    leaving.cancel()
-    await asyncio.sleep(0)
+async def test_a_cancelled_caller_costs_no_model_call(make, device):
+    first, cancelled, staying = await behind_a_held_device(make(), device, map(image, [1, 2]))
+    cancelled.cancel()
+    await elapsed(0)
     device.free.set()
     await asyncio.gather(first, staying)
     assert device.batches == [[0], [2]]
 
 
-async def test_a_caller_who_leaves_during_the_model_call_disturbs_nobody(make, device):
-    leaving, staying = await behind_a_held_device(make(), device, map(image, [3]))
-    leaving.cancel()
+async def test_a_caller_cancelled_during_the_model_call_affects_no_other(make, device):
+    cancelled, staying = await behind_a_held_device(make(), device, map(image, [3]))
+    cancelled.cancel()
     device.free.set()
     assert values([await staying]) == [3]
 
 
-async def test_features_come_only_where_asked_for(make):
+async def test_features_are_returned_only_on_request(make):
     batcher = make()
     assert (await batcher.submit(image(1))).features is None
     assert (await batcher.submit(image(1, with_features=True))).features.shape == (1, 1, 1)
@@ -181,8 +178,7 @@ async def test_stopping_waits_for_the_last_caller(make, device):
     batcher = make()
     tasks = await behind_a_held_device(batcher, device, [image(1)])
     stopping = asyncio.create_task(batcher.stop())
-    await asyncio.sleep(0.01)
-    assert not stopping.done()
+    await stays(lambda: not stopping.done(), 0.01)
     with pytest.raises(BatcherStopped):
         await batcher.submit(image(2))
     device.free.set()
@@ -190,19 +186,19 @@ async def test_stopping_waits_for_the_last_caller(make, device):
     assert all(task.done() for task in tasks)
 
 
-async def test_how_long_a_call_hangs_is_known(make, device):
+async def test_the_duration_of_a_hanging_call_is_known(make, device):
     batcher = make()
     (task,) = await behind_a_held_device(batcher, device, [])
-    await asyncio.sleep(0.05)
+    await elapsed(0.05)
     assert batcher.longest_busy_s() >= 0.05
     device.free.set()
     await task
-    await asyncio.sleep(0.05)
+    await elapsed(0.05)
     assert batcher.longest_busy_s() < 0.05
 
 
-# Elsewhere a priority is the whole process's, and `give_way` leaves it alone.
-@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
+# Elsewhere a priority applies to the whole process, and `give_way` does nothing.
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
 async def test_threads_give_way_to_the_event_loop(make):
     priorities = []
 

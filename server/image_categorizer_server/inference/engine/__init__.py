@@ -1,1 +1,1 @@
-"""From one decoded image to a micro-batch and back."""
+"""Micro-batching: queues, admission, micro-batches and the isolation of failures."""

@@ -1,58 +1,61 @@
-"""Refuses at the door what could not be answered in time, or would not fit."""
+"""Admission control: refuses images that would be late, or for which there is no capacity."""
 
 from dataclasses import dataclass
 
 from image_categorizer_server.domain.classification import Lane
 from image_categorizer_server.errors import DeadlineUnreachable, Overloaded
 
-LEAST_RETRY_S = 0.1
-# A tenant may fill its lane until it holds so many times what is left free (dynamic thresholds:
-# Choudhury & Hahne 1998): one alone gets 8 of 9 parts, and there is room for who comes then.
-MOST_OF_FREE = 8
+MIN_RETRY_S = 0.1
+# Dynamic thresholds (Choudhury & Hahne 1998): a tenant may hold up to this many times the capacity
+# that is still free.  A single tenant gets 8 of 9 parts, and a second one still finds capacity.
+TENANT_TIMES_FREE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a new image meets."""
+    """The images of one model between arrival and answer."""
 
     images: int
-    """All images of the model between arrival and answer."""
     content_bytes: int
-    """Their encoded bytes."""
+    """Size of the encoded images."""
     own_images: int = 0
-    """Of them, those of the new one's lane and tenant."""
+    """Number of images in the lane and of the tenant of the new one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The most that may wait for one model."""
+    """The capacity of one model's queues."""
 
     max_queued: int
     max_queued_bytes: int
     lane_queued_share: float
-    """Of both, what lane BATCH may fill: room is kept for INTERACTIVE."""
+    """Share of both that lane BATCH may fill; the rest is kept for INTERACTIVE."""
 
 
-def check_room(bounds: Bounds, load: Load, lane: Lane, size_bytes: int, interval_s: float) -> None:
-    """Passes an image for which there is room.
+def check_capacity(
+    bounds: Bounds, load: Load, lane: Lane, size_bytes: int, interval_s: float
+) -> None:
+    """Passes an image if there is capacity for it.
 
     Args:
-        bounds: the most that may wait.
-        load: what waits.
-        lane: the image's own.
-        size_bytes: its encoded bytes.
-        interval_s: between two answers, now.
+        bounds: the capacity.
+        load: the images in the queues.
+        lane: the image's lane.
+        size_bytes: size of the encoded image.
+        interval_s: current time between two answers.
 
     Raises:
-        Overloaded: it would be one too many.
+        Overloaded: there is no capacity.
     """
     share = bounds.lane_queued_share if lane is Lane.BATCH else 1.0
     free = max(1, int(bounds.max_queued * share)) - load.images
-    # Callers of INTERACTIVE come and go by themselves; BATCH is sent as fast as it is taken.
-    full = free <= 0 or (lane is Lane.BATCH and load.own_images >= MOST_OF_FREE * free)
-    heavy = load.images and load.content_bytes + size_bytes > bounds.max_queued_bytes * share
-    if full or heavy:
-        retry_after_s = max(LEAST_RETRY_S, load.images * interval_s / 2)
+    # Callers in INTERACTIVE are independent; BATCH is sent as fast as it is accepted, so it alone
+    # needs fairness among tenants.
+    is_full = free <= 0 or (lane is Lane.BATCH and load.own_images >= TENANT_TIMES_FREE * free)
+    # A single image larger than the bound is accepted while nothing else waits.
+    is_heavy = load.images and load.content_bytes + size_bytes > bounds.max_queued_bytes * share
+    if is_full or is_heavy:
+        retry_after_s = max(MIN_RETRY_S, load.images * interval_s / 2)
         raise Overloaded("too many images are waiting for this model", round(retry_after_s, 2))
 
 
@@ -60,14 +63,14 @@ def check_deadline(remaining_s: float, needed_s: float) -> None:
     """Passes an image that can be answered in time.
 
     Args:
-        remaining_s: until its deadline.
-        needed_s: for all that goes before it, and itself.
+        remaining_s: time until its deadline.
+        needed_s: time for all images before it, and for itself.
 
     Raises:
-        DeadlineUnreachable: it cannot.
+        DeadlineUnreachable: the answer would be late.
     """
     if needed_s > remaining_s:
-        retry_after_s = max(LEAST_RETRY_S, needed_s - remaining_s)
+        retry_after_s = max(MIN_RETRY_S, needed_s - remaining_s)
         raise DeadlineUnreachable(
             f"the answer would take {needed_s:.2g} s and the deadline is in {remaining_s:.2g} s",
             round(retry_after_s, 2),

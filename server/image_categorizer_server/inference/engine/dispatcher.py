@@ -1,15 +1,18 @@
-"""Decides what a thread of the micro-batcher does next, and when a micro-batch leaves.
+"""Decides what a thread of the micro-batcher does next, and when a micro-batch closes.
 
-A micro-batch leaves as soon as a runner is free, with its share of what is decoded then (`IDLE`),
-or with the largest size if there are as many (`FULL`).  A larger one that would make its most
-urgent image late leaves smaller (`DEADLINE`); in a backlog it drops that image, for small ones
-would make all those behind it late.  Where `max_delay_s` is set, a micro-batch that is not full
-waits as long for company (`DELAY`), unless an image would be late by it (`DEADLINE`).
+    IDLE       a runner is free: the micro-batch takes the runner's share of the decoded images
+    FULL       there are enough decoded images for the largest size
+    DEADLINE   a larger micro-batch would make its most urgent image late, so it closes smaller
+    DELAY      `max_delay_s` has passed; a micro-batch that is not full waits that long for more
+               images, unless one of them would be late
 
-Lane BATCH alone fills a micro-batch with the least size that is about as efficient as the largest,
-in decoding too: whoever comes meanwhile in lane INTERACTIVE waits for no more than that.
+In a backlog an urgent image is dropped instead: smaller micro-batches would delay all images behind
+it.
 
-No threads and no locks of its own: `MicroBatcher` guards it.
+Images of lane BATCH alone make a micro-batch of the smallest efficient size, in decoding too.  An
+image that arrives in lane INTERACTIVE meanwhile waits no longer than that.
+
+The dispatcher has no threads and no locks; `MicroBatcher` guards it.
 """
 
 import time
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 
 from image_categorizer_server.domain.classification import BatchCloseReason, Lane
 from image_categorizer_server.inference.engine.admission import Bounds
-from image_categorizer_server.inference.engine.entry import Batch, Entry, Request
+from image_categorizer_server.inference.engine.entry import Entry, MicroBatch, Request
 from image_categorizer_server.inference.engine.guard import Guard
 from image_categorizer_server.inference.engine.latency import LatencyTable
 from image_categorizer_server.inference.engine.queues import LaneQueue
@@ -26,33 +29,35 @@ from image_categorizer_server.inference.engine.queues import LaneQueue
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How one model is fed."""
+    """How the micro-batcher serves one model."""
 
     runners: int
     decoders: int
-    """Threads that only decode; 0 where runners do."""
+    """Number of threads that only decode; 0 if the runners decode."""
     niceness: int
-    """By how much threads give way to the event loop; see nice(2)."""
+    """Nice value of the threads, so that the event loop goes first; see nice(2)."""
     max_delay_s: float
+    """Maximum time that a micro-batch waits for more images while a runner is free."""
     hold_s: float
-    """Longest that an outcome waits for others to be delivered with, under load."""
+    """Maximum time that an outcome is held under load; see `Delivery`."""
     lane_share: float
+    """Share of the images taken from lane BATCH while both lanes wait."""
     bounds: Bounds
 
 
 class Dispatcher:
-    """The images that wait for one model, undecoded and decoded."""
+    """The images that wait for one model, before and after decoding."""
 
     def __init__(
         self, guard: Guard, table: LatencyTable, policy: Policy, drop: Callable[[Entry, str], None]
     ) -> None:
-        """Starts with nothing waiting.
+        """Starts with empty queues.
 
         Args:
-            guard: knows the largest micro-batch.
-            table: knows how long a micro-batch takes.
+            guard: has the size of the largest micro-batch.
+            table: estimates the time of a model call.
             policy: of the model.
-            drop: told of an image that is not worth going on with, and why.
+            drop: called with each image that is abandoned or late, and the reason.
         """
         self._guard = guard
         self._table = table
@@ -62,22 +67,24 @@ class Dispatcher:
         self.decoded: LaneQueue[Entry] = LaneQueue(policy.lane_share)
         self.idle_runners = 0
 
-    def next(self, *, is_runner: bool) -> tuple[Entry | Batch | None, float | None]:
-        """Returns an image to decode or a micro-batch to run; else None.
+    def next(self, *, is_runner: bool) -> tuple[Entry | MicroBatch | None, float | None]:
+        """Returns an image to decode or a micro-batch to run, if there is any.
 
-        The second value is then how many seconds to wait before asking again; None: until told.
+        Returns:
+            The work and None; or None and the seconds to wait before the next call; or None twice:
+            there is no work until an image arrives.
         """
         wait_s: float | None = None
         if is_runner:
             enough = 1 if self._policy.decoders else self._full_size(self.undecoded)
             if len(self.decoded) >= enough or not self.undecoded:
-                batch, wait_s = self._close()
-                if batch:
-                    return batch, None
+                micro_batch, wait_s = self._close()
+                if micro_batch:
+                    return micro_batch, None
         if not is_runner or not self._policy.decoders:
             while self.undecoded:
                 entry = self.undecoded.pop()
-                if self._is_worth_it(entry):
+                if self._is_useful(entry):
                     return entry, None
         if is_runner and self.decoded and wait_s is None:  # all undecoded ones were dropped
             return self._close()
@@ -85,11 +92,11 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """How many images no runner has taken yet."""
+        """The number of images that no runner has taken yet."""
         return len(self.undecoded) + len(self.decoded)
 
     def count_before(self, request: Request) -> int:
-        """Returns how many waiting images will be answered before this request."""
+        """Returns the number of waiting images that will be answered before this request."""
         count = 0
         for queue in (self.undecoded, self.decoded):
             lane = queue.lane(request.lane)
@@ -101,20 +108,20 @@ class Dispatcher:
         return count
 
     def clear(self) -> list[Entry]:
-        """Takes everything out."""
+        """Removes and returns all images."""
         return [queue.pop() for queue in (self.undecoded, self.decoded) for _ in [*queue]]
 
-    def _close(self) -> tuple[Batch | None, float | None]:
-        """Returns the micro-batch that leaves now, or how long it waits for company."""
-        most = self._full_size(self.decoded)
+    def _close(self) -> tuple[MicroBatch | None, float | None]:
+        """Returns the micro-batch that closes now, or how long it waits for more images."""
+        full_size = self._full_size(self.decoded)
         waiting = len(self.decoded)
         if not waiting:
             return None, None
-        # A lone image that finds a free runner did not wait for others, whatever the largest size.
-        is_full = waiting >= max(most, 2)
+        # A single image that finds a free runner did not wait for others, even if the size is 1.
+        is_full = waiting >= max(full_size, 2)
         reason = BatchCloseReason.FULL if is_full else BatchCloseReason.IDLE
         now_s = time.monotonic()
-        if self._policy.max_delay_s and waiting < most:
+        if self._policy.max_delay_s and waiting < full_size:
             since_s = min(entry.arrival_s for entry in self.decoded)
             urgent_s = min(entry.deadline_s for entry in self.decoded)
             delay_s = since_s + self._policy.max_delay_s - now_s
@@ -122,56 +129,50 @@ class Dispatcher:
             if min(delay_s, slack_s) > 0:
                 return None, min(delay_s, slack_s)
             reason = BatchCloseReason.DELAY if delay_s <= 0 else BatchCloseReason.DEADLINE
-        share = min(most, -(-waiting // (1 + self.idle_runners)))
+        share = min(full_size, -(-waiting // (1 + self.idle_runners)))
         entries = self._take(share)
         if not entries:
             return None, None
-        return self._in_time(entries, reason, now_s), None
-
-    def _in_time(self, entries: list[Entry], reason: BatchCloseReason, now_s: float) -> Batch:
-        """Returns the micro-batch, smaller where its most urgent image would else be late."""
+        # Smaller if the most urgent image would be late otherwise, unless that image would be late
+        # even by itself: then a smaller micro-batch helps nobody.
         slack_s = min(entry.deadline_s for entry in entries) - now_s
         fitting = self._table.largest_within(slack_s, len(entries))
-        # What cannot be in time even alone leaves with the others: nobody gains by its lateness.
         if fitting == len(entries) or self._table.estimate_s(1) > slack_s:
-            return Batch(entries, reason)
+            return MicroBatch(entries, reason), None
         for entry in entries[fitting:]:
             self.decoded.push(entry)
-        return Batch(entries[:fitting], BatchCloseReason.DEADLINE)
+        return MicroBatch(entries[:fitting], BatchCloseReason.DEADLINE), None
 
     def _full_size(self, queue: LaneQueue[Entry]) -> int:
-        """Returns how many of what waits there make a micro-batch full."""
-        most = self._guard.max_size
+        """Returns the number of images in this queue that make a full micro-batch."""
+        max_size = self._guard.max_size
         if queue.lane(Lane.INTERACTIVE):
-            return most
-        return self._table.least_efficient(most)
+            return max_size
+        return self._table.smallest_efficient(max_size)
 
-    def _take(self, most: int) -> list[Entry]:
+    def _take(self, count: int) -> list[Entry]:
+        """Removes up to `count` images from the decoded ones, and drops those that are useless."""
         entries: list[Entry] = []
-        least_s = self._least_s()
-        # Beyond it, images of lane BATCH come only with those of INTERACTIVE, by their share.
-        while self.decoded and len(entries) < min(most, self._full_size(self.decoded)):
+        min_call_s = 0.0
+        if self.waiting > self._guard.max_size:
+            # A backlog: a smaller micro-batch for its most urgent image would delay the images
+            # behind it, whose micro-batches would become smaller in turn.
+            efficient = self._table.smallest_efficient(self._guard.max_size)
+            min_call_s = self._table.estimate_s(efficient)
+        # The full size is computed for each image: once the images of INTERACTIVE are taken, those
+        # of BATCH stop at the efficient size.
+        while self.decoded and len(entries) < min(count, self._full_size(self.decoded)):
             entry = self.decoded.pop()
-            if self._is_worth_it(entry, least_s):
+            if self._is_useful(entry, min_call_s):
                 entries.append(entry)
         return entries
 
-    def _least_s(self) -> float:
-        """Returns how long the shortest call takes that is worth its turn.
-
-        While more wait than one micro-batch holds, a smaller one for the sake of its most urgent
-        image would make those behind it late; and theirs, in turn, smaller still.
-        """
-        most = self._guard.max_size
-        if self.waiting <= most:
-            return 0.0
-        return self._table.estimate_s(self._table.least_efficient(most))
-
-    def _is_worth_it(self, entry: Entry, least_s: float = 0.0) -> bool:
+    def _is_useful(self, entry: Entry, call_s: float = 0.0) -> bool:
+        """Returns whether a caller waits and a call of `call_s` can be in time; drops others."""
         if entry.is_abandoned:
             self._drop(entry, "CANCELLED")
             return False
-        if entry.deadline_s <= time.monotonic() + least_s:
+        if entry.deadline_s <= time.monotonic() + call_s:
             self._drop(entry, "DEADLINE_EXCEEDED")
             return False
         return True

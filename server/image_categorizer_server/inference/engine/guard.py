@@ -1,13 +1,13 @@
-"""Calls a model so that what fails alone fails alone.
+"""Isolates failures: one bad image does not fail its micro-batch.
 
-    the call raises      a blank image is tried: where that fails too, the model is at fault;
-                         else the micro-batch is halved until only the guilty images are left
-    no memory            halves, and never again micro-batches as large
-    not a number         as if the call had raised for those images only
-    the model at fault   three times in a row, or by an error that a GPU does not recover from:
-                         it is broken, and the registry loads it anew
+    the call raises      a blank image is tried; if it fails too, the model is at fault; otherwise
+                         the micro-batch is halved until only the failing images remain
+    out of memory        the micro-batch is halved, and later ones are no larger than the halves
+    not a number         treated as if the call had raised for these images only
+    the model at fault   three times in a row, or with an error from which a GPU does not recover:
+                         the model is broken, and the registry reloads it
 
-Costs nothing while all is well but one look at the confidences.
+Without failures the only cost is one check of the confidences.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,11 +25,11 @@ from image_categorizer_server.inference.runtimes import Answer
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
-MOST_FAILURES = 3
+MAX_FAILURES = 3
 BLANK = 127
-# torch.OutOfMemoryError, MemoryError, and what ONNX Runtime says.
+# Found in torch.OutOfMemoryError, MemoryError and the errors of ONNX Runtime.
 MEMORY_WORDS = "outofmemory", "out of memory", "memoryerror", "failed to allocate", "bad_alloc"
-# After these every further call of the process's CUDA context fails.
+# After these errors every further call in the process's CUDA context fails.
 STICKY_WORDS = "cuda error", "device-side assert", "illegal memory access", "cublas_status"
 
 Predict = Callable[[Sequence[NDArray[np.uint8]], bool], Answer]
@@ -37,40 +37,40 @@ Predict = Callable[[Sequence[NDArray[np.uint8]], bool], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one image got."""
+    """The model's answer for one image."""
 
     confidences: NDArray[np.float32]
     """float32 (C,)."""
     features: NDArray[np.float32] | None
-    """float32 (K, h, w), where asked for."""
+    """float32 (K, h, w) if features were asked for."""
 
 
 Result = Row | CategorizerError
 
 
 class Guard:
-    """Stands between the micro-batcher and one model; its runners may call it at once."""
+    """Calls one model for the micro-batcher; several runners may use it at once."""
 
     def __init__(self, predict: Predict, max_size: int) -> None:
-        """Guards `predict`.
+        """Wraps the model.
 
         Args:
-            predict: maps N inputs and whether features are wanted to the answer.
+            predict: returns the answer for N inputs; the second argument asks for features.
             max_size: largest N.
         """
         self._predict = predict
         self._failures = 0
         self.max_size = max_size
-        """Largest micro-batch; shrinks where memory does not suffice."""
+        """Size of the largest micro-batch; it shrinks when memory runs out."""
         self.is_broken = False
-        """Whether the model is beyond help; nothing but loading it anew mends that."""
+        """Whether the model has to be reloaded."""
 
     def run(self, inputs: Sequence[NDArray[np.uint8]], with_features: bool) -> list[Result]:
-        """Returns a result for each of N inputs uint8 (H, W, 3), in their order; never raises."""
+        """Returns a result for each of N inputs uint8 (H, W, 3), in order; never raises."""
         try:
             results = self._attempt(inputs, with_features)
-        except Exception as error:  # noqa: BLE001 - whatever a runtime may raise
-            if not self._is_to_blame(error, inputs):
+        except Exception as error:  # noqa: BLE001 - a runtime may raise anything
+            if not self._is_at_fault(error, inputs):
                 return self._halves(inputs, with_features, self._isolate)
             self._count_failure(error)
             return [ModelFailing("the model cannot answer at the moment") for _ in inputs]
@@ -84,22 +84,22 @@ class Guard:
             if not _is_out_of_memory(error) or len(inputs) == 1:
                 raise
             self.max_size = min(self.max_size, len(inputs) // 2)
-            log.warning("no memory for a micro-batch", size=len(inputs), now=self.max_size)
+            log.warning("out of memory", size=len(inputs), max_size=self.max_size)
             return self._halves(inputs, with_features, self._attempt)
         if len(answer.confidences) != len(inputs):
             raise ValueError(f"{len(answer.confidences)} rows for {len(inputs)} inputs")
         if np.isfinite(answer.confidences.sum()):
             return _rows(answer)
         if not self._answers_blank(inputs[0]):
-            raise ValueError("confidences that are no numbers")
+            raise ValueError("confidences are not finite")
         rows = zip(_rows(answer), answer.confidences, strict=True)
         return [row if np.isfinite(values).all() else _unclassifiable() for row, values in rows]
 
     def _isolate(self, inputs: Sequence[NDArray[np.uint8]], with_features: bool) -> list[Result]:
-        """Halves until each failing image stands alone."""
+        """Halves the micro-batch until each failing image is isolated."""
         try:
             return self._attempt(inputs, with_features)
-        except Exception as error:  # noqa: BLE001 - whatever a runtime may raise
+        except Exception as error:  # noqa: BLE001 - a runtime may raise anything
             if len(inputs) == 1:
                 log.warning("the model fails on an image", error=type(error).__name__)
                 return [_unclassifiable()]
@@ -116,20 +116,22 @@ class Guard:
         half = len(inputs) // 2
         return call(inputs[:half], with_features) + call(inputs[half:], with_features)
 
-    def _is_to_blame(self, error: Exception, inputs: Sequence[NDArray[np.uint8]]) -> bool:
+    def _is_at_fault(self, error: Exception, inputs: Sequence[NDArray[np.uint8]]) -> bool:
         return _is_sticky(error) or _is_out_of_memory(error) or not self._answers_blank(inputs[0])
 
     def _answers_blank(self, like: NDArray[np.uint8]) -> bool:
         try:
             answer = self._predict([np.full_like(like, BLANK)], False)
-        except Exception:  # noqa: BLE001 - that it fails is the finding
+        except Exception:  # noqa: BLE001 - the failure is the result
             return False
         return len(answer.confidences) == 1 and bool(np.isfinite(answer.confidences).all())
 
     def _count_failure(self, error: Exception) -> None:
         self._failures += 1
-        log.error("the model fails", error=f"{type(error).__name__}: {error}", row=self._failures)
-        self.is_broken = _is_sticky(error) or self._failures >= MOST_FAILURES
+        log.error(
+            "the model fails", error=f"{type(error).__name__}: {error}", in_a_row=self._failures
+        )
+        self.is_broken = _is_sticky(error) or self._failures >= MAX_FAILURES
 
 
 def _rows(answer: Answer) -> list[Result]:

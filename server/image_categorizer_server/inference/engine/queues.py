@@ -1,10 +1,10 @@
-"""Which of the waiting images goes next.
+"""Queues: the order in which waiting images are served.
 
-    lane     INTERACTIVE before BATCH; while both wait, BATCH gets every n-th turn, a set share
-    tenant   in turn, whoever was served least (start-time fair queueing: Goyal, Vin & Cheng 1997)
-    image    the earliest deadline first
+    lane     INTERACTIVE before BATCH; while both wait, BATCH gets a set share
+    tenant   the tenant served least goes first (start-time fair queueing: Goyal, Vin & Cheng 1997)
+    image    the earliest deadline goes first
 
-Plain data: no threads, no clock.  Whoever shares a queue between threads guards it.
+The queues have no threads and no clock.  A user that shares one between threads has to lock it.
 """
 
 import heapq
@@ -14,26 +14,26 @@ from typing import Generic, Protocol, TypeVar
 
 from image_categorizer_server.domain.classification import Lane
 
-# Departed tenants' turns are forgotten once there are so many of them.
-MOST_REMEMBERED = 1024
+# Finish times of tenants without waiting images are kept up to this number.
+MAX_REMEMBERED = 1024
 
 
 class Waiting(Protocol):
-    """What the queues know of an image."""
+    """An image as the queues see it."""
 
     @property
     def lane(self) -> Lane:
-        """The queue it waits in."""
+        """The queue that it waits in."""
         ...
 
     @property
     def tenant_id(self) -> str:
-        """Whose it is."""
+        """The tenant that sent it."""
         ...
 
     @property
     def deadline_s(self) -> float:
-        """When the answer is worth nothing any more, by any one clock."""
+        """The time after which the answer is useless, on any one clock."""
         ...
 
 
@@ -41,13 +41,19 @@ T = TypeVar("T", bound=Waiting)
 
 
 class FairQueue(Generic[T]):
-    """Images of one lane."""
+    """The images of one lane.
+
+    Virtual time counts the images served per tenant: each image of a tenant starts where the one
+    before it ended, and the tenant with the earliest start goes first.
+    """
 
     def __init__(self) -> None:
         self._by_tenant: dict[str, list[tuple[float, int, T]]] = {}
-        self._turns: list[tuple[float, int, str]] = []
-        self._next_turn: dict[str, float] = {}
-        self._turn = 0.0
+        self._starts: list[tuple[float, int, str]] = []
+        """Heap of virtual start times, one for each tenant with waiting images."""
+        self._ends: dict[str, float] = {}
+        """Virtual end times of tenants without waiting images."""
+        self._virtual_time = 0.0
         self._numbers = itertools.count()
         self._length = 0
 
@@ -59,7 +65,7 @@ class FairQueue(Generic[T]):
 
     @property
     def tenant_count(self) -> int:
-        """How many tenants have something waiting."""
+        """The number of tenants with waiting images."""
         return len(self._by_tenant)
 
     def push(self, entry: T) -> None:
@@ -68,43 +74,42 @@ class FairQueue(Generic[T]):
         heap = self._by_tenant.get(entry.tenant_id)
         if heap is None:
             heap = self._by_tenant[entry.tenant_id] = []
-            # Nobody gathers turns by staying away, nor jumps the queue by coming back.
-            turn = max(self._turn, self._next_turn.pop(entry.tenant_id, 0.0))
-            heapq.heappush(self._turns, (turn, number, entry.tenant_id))
+            # An absent tenant saves up nothing, and does not get ahead by coming back.
+            start = max(self._virtual_time, self._ends.pop(entry.tenant_id, 0.0))
+            heapq.heappush(self._starts, (start, number, entry.tenant_id))
         heapq.heappush(heap, (entry.deadline_s, number, entry))
         self._length += 1
 
     def pop(self) -> T:
-        """Takes the next image out.
+        """Removes and returns the next image.
 
         Raises:
-            IndexError: nothing waits.
+            IndexError: the queue is empty.
         """
-        self._turn, _, tenant_id = heapq.heappop(self._turns)
+        self._virtual_time, _, tenant_id = heapq.heappop(self._starts)
         heap = self._by_tenant[tenant_id]
         entry = heapq.heappop(heap)[2]
         self._length -= 1
+        end = self._virtual_time + 1
         if heap:
-            heapq.heappush(self._turns, (self._turn + 1, next(self._numbers), tenant_id))
+            heapq.heappush(self._starts, (end, next(self._numbers), tenant_id))
         else:
             del self._by_tenant[tenant_id]
-            self._remember(tenant_id)
+            self._ends[tenant_id] = end
+            if len(self._ends) > MAX_REMEMBERED:
+                # Ends that have passed no longer delay their tenants.
+                self._ends = {t: e for t, e in self._ends.items() if e > self._virtual_time}
         return entry
-
-    def _remember(self, tenant_id: str) -> None:
-        self._next_turn[tenant_id] = self._turn + 1
-        if len(self._next_turn) > MOST_REMEMBERED:
-            self._next_turn = {t: turn for t, turn in self._next_turn.items() if turn > self._turn}
 
 
 class LaneQueue(Generic[T]):
-    """Images of both lanes."""
+    """The images of both lanes."""
 
     def __init__(self, lane_share: float) -> None:
         """Makes an empty queue.
 
         Args:
-            lane_share: of the turns while both lanes wait, what BATCH gets; in [0, 1].
+            lane_share: share of the images taken from lane BATCH while both lanes wait, in [0, 1].
         """
         self._lane_share = lane_share
         self._batch_credit = 0.0
@@ -125,10 +130,10 @@ class LaneQueue(Generic[T]):
         self._lanes[entry.lane].push(entry)
 
     def pop(self) -> T:
-        """Takes the next image out.
+        """Removes and returns the next image.
 
         Raises:
-            IndexError: nothing waits.
+            IndexError: the queue is empty.
         """
         interactive, batch = self._lanes[Lane.INTERACTIVE], self._lanes[Lane.BATCH]
         if not batch:

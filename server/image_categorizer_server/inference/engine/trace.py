@@ -1,4 +1,4 @@
-"""A record of every image's way, one JSON line an event; for tests (`CATEGORIZER_TEST__TRACE`).
+"""Records the events of every image as JSON lines; for tests (`CATEGORIZER_TEST__TRACE`).
 
     {"event": "admit", "id": 7, "time_s": 12.5, "lane": "BATCH", "deadline_s": 22.5}
     {"event": "decode", "id": 7, …}
@@ -6,7 +6,7 @@
     {"event": "result", "id": 7, …}
     {"event": "drop", "id": 9, "reason": "DEADLINE_EXCEEDED", …}
 
-Times are seconds of the machine's monotonic clock.
+Times are seconds on the monotonic clock.
 """
 
 import json
@@ -24,7 +24,7 @@ class Trace:
         self._lock = threading.Lock()
 
     def write(self, event: str, **fields: object) -> None:
-        """Adds one line, with the time."""
+        """Appends one event with the current time."""
         line = json.dumps({"event": event, "time_s": time.monotonic(), **fields})
         with self._lock:
             self._file.write(f"{line}\n")

@@ -1,4 +1,4 @@
-"""Deadlines and bounds: who is refused at the door, who is taken though much waits."""
+"""Deadlines and capacity: which images are refused, and which are accepted in a backlog."""
 
 import asyncio
 import itertools
@@ -14,9 +14,10 @@ from image_categorizer_server.errors import (
 from image_categorizer_server.inference.engine.trace import Trace
 
 from tests.support.batching import behind_a_held_device, image, values
+from tests.support.polling import elapsed
 
 
-async def test_a_delay_ends_where_a_deadline_would_pass(make, device):
+async def test_a_delay_ends_before_a_deadline_would_pass(make, device):
     batcher = make(max_delay_s=5, table={1: 0.01, 4: 0.04})
     outcome = await asyncio.wait_for(batcher.submit(image(1, in_s=0.3)), 2)
     assert outcome.close_reason is BatchCloseReason.DEADLINE
@@ -32,7 +33,7 @@ async def test_a_micro_batch_stays_small_enough_for_its_most_urgent_image(make, 
     assert outcomes[1].close_reason is BatchCloseReason.DEADLINE
 
 
-async def test_the_caller_after_the_last_is_refused(make, device):
+async def test_an_image_beyond_the_capacity_is_refused(make, device):
     batcher = make()
     tasks = await behind_a_held_device(batcher, device, map(image, range(1, 8)))
     with pytest.raises(Overloaded, match="too many images") as refused:
@@ -43,7 +44,7 @@ async def test_the_caller_after_the_last_is_refused(make, device):
     assert values([await batcher.submit(image(9))]) == [9]
 
 
-async def test_bytes_are_bounded_too(make, device):
+async def test_the_capacity_in_bytes_is_limited_too(make, device):
     batcher = make(max_queued_bytes=250)
     tasks = await behind_a_held_device(batcher, device, [image(1)])
     with pytest.raises(Overloaded):
@@ -52,7 +53,7 @@ async def test_bytes_are_bounded_too(make, device):
     await asyncio.gather(*tasks)
 
 
-async def test_batch_work_leaves_room_for_interactive(make, device):
+async def test_lane_batch_keeps_capacity_free_for_interactive(make, device):
     batcher = make()
     waiting = [image(value, lane=Lane.BATCH) for value in range(1, 4)]
     tasks = await behind_a_held_device(batcher, device, waiting)
@@ -63,7 +64,7 @@ async def test_batch_work_leaves_room_for_interactive(make, device):
     assert values(await asyncio.gather(*tasks)) == [0, 1, 2, 3, 4]
 
 
-async def test_a_tenants_batch_work_leaves_room_for_other_tenants(make, device):
+async def test_lane_batch_of_one_tenant_keeps_capacity_free_for_others(make, device):
     def bulk(value, tenant_id):
         return image(value, lane=Lane.BATCH, tenant_id=tenant_id)
 
@@ -72,14 +73,14 @@ async def test_a_tenants_batch_work_leaves_room_for_other_tenants(make, device):
     with pytest.raises(Overloaded):
         await batcher.submit(bulk(9, "large"))
     tasks.append(asyncio.create_task(batcher.submit(bulk(2, "small"))))
-    await asyncio.sleep(0.01)
+    await elapsed(0.01)
     device.free.set()
     await asyncio.gather(*tasks)
     again = [asyncio.create_task(batcher.submit(bulk(3, "large"))) for _ in range(16)]
     assert values(await asyncio.gather(*again)) == [3] * 16
 
 
-async def test_what_cannot_be_in_time_is_refused_at_the_door(make, device):
+async def test_an_image_that_would_be_late_is_refused(make, device):
     batcher = make(table={1: 0.2})
     with pytest.raises(DeadlineUnreachable, match=r"0\.2 s") as refused:
         await batcher.submit(image(1, in_s=0.1))
@@ -88,24 +89,24 @@ async def test_what_cannot_be_in_time_is_refused_at_the_door(make, device):
     assert values([await batcher.submit(image(1, in_s=1))]) == [1]
 
 
-async def test_what_is_urgent_is_taken_though_much_waits_that_is_not(make, device):
+async def test_an_urgent_image_is_accepted_in_a_backlog_of_less_urgent_ones(make, device):
     batcher = make(table={1: 0.05}, max_size=1, max_queued=100)
     tasks = await behind_a_held_device(batcher, device, [image(9, in_s=50) for _ in range(40)])
     with pytest.raises(DeadlineUnreachable):
         await batcher.submit(image(8, in_s=0.02))
     urgent = asyncio.create_task(batcher.submit(image(8, in_s=0.9)))
-    await asyncio.sleep(0.02)
+    await elapsed(0.02)
     device.free.set()
     assert values([await urgent]) == [8]
     await asyncio.gather(*tasks)
     assert device.batches.index([8]) <= 2
 
 
-async def test_in_a_backlog_no_micro_batch_shrinks_for_what_is_nearly_late(make, device):
+async def test_in_a_backlog_no_micro_batch_closes_smaller_for_an_urgent_image(make, device):
     requests = [image(1, in_s=0.9), *map(image, range(2, 6))]
-    batcher = make(table={1: 0.3, 4: 0.4})  # a smaller one would hardly be quicker
+    batcher = make(table={1: 0.3, 4: 0.4})  # a smaller micro-batch is hardly faster
     first, late, *others = await behind_a_held_device(batcher, device, requests)
-    await asyncio.sleep(0.6)
+    await elapsed(0.6)
     device.free.set()
     with pytest.raises(DeadlineExceeded):
         await late
@@ -113,7 +114,7 @@ async def test_in_a_backlog_no_micro_batch_shrinks_for_what_is_nearly_late(make,
     assert device.batches == [[0], [2, 3, 4, 5]]
 
 
-async def test_in_a_backlog_the_call_is_judged_at_the_length_of_a_full_one(make, device):
+async def test_in_a_backlog_the_estimate_uses_the_time_of_a_full_micro_batch(make, device):
     batcher = make(table={1: 0.3, 4: 0.5})
     waiting = (image(value, in_s=1.1) for value in range(1, 5))
     tasks = await behind_a_held_device(batcher, device, waiting)
@@ -123,22 +124,24 @@ async def test_in_a_backlog_the_call_is_judged_at_the_length_of_a_full_one(make,
     await asyncio.gather(*tasks)
 
 
-async def test_the_turns_of_batch_work_count_when_time_is_judged(make, device):
+async def test_the_share_of_lane_batch_counts_in_the_estimate(make, device):
     batcher = make(table={1: 0.1}, max_size=1, max_queued=20)
     interactive = (image(value, in_s=0.85) for value in range(1, 6))
     waiting = itertools.chain([image(8, lane=Lane.BATCH)], interactive)
     tasks = await behind_a_held_device(batcher, device, waiting)
-    with pytest.raises(DeadlineUnreachable):  # 0.103 s an image, and a quarter of the turns gone
+    with pytest.raises(
+        DeadlineUnreachable
+    ):  # 0.103 s an image, and a quarter of the images are of lane BATCH
         await batcher.submit(image(9, in_s=0.86))
     device.free.set()
     await asyncio.gather(*tasks)
 
 
-async def test_who_is_late_meets_no_model(make, device, tmp_path):
+async def test_a_late_image_costs_no_model_call(make, device, tmp_path):
     with Trace(tmp_path / "trace") as trace:
         batcher = make(trace=trace)
         first, late = await behind_a_held_device(batcher, device, [image(1, in_s=0.1)])
-        await asyncio.sleep(0.12)
+        await elapsed(0.12)
         device.free.set()
         await first
         with pytest.raises(DeadlineExceeded):
