@@ -36,8 +36,8 @@ from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.object_store import open_storage
-from image_categorizer_server.stores.queue import open_doorbell
-from image_categorizer_server.stores.redis import Cache, open_cache
+from image_categorizer_server.stores.queue import Doorbell
+from image_categorizer_server.stores.redis import RedisCache, RedisClient, open_redis
 from image_categorizer_server.tasks import TaskOwner
 
 # Pause between two logins to the database that readiness makes.
@@ -55,7 +55,7 @@ class Backend:
     webhooks: Webhooks
     models: Models
     authenticator: Authenticator
-    cache: Cache
+    redis: RedisClient
     tasks: TaskOwner
     """Background tasks. The server is not ready once one has died."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
@@ -88,7 +88,7 @@ class Backend:
             raise ModelLoading("the models are being loaded")
         await self._check_database()
         try:
-            await self.cache.check()
+            await self.redis.check()
         except DependencyDown:
             return ["redis"]
         return []
@@ -114,15 +114,11 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
     """
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(open_database(settings.database_url, settings.database))
-        cache = await stack.enter_async_context(
-            open_cache(settings.redis_url, settings.redis, settings.cache.timeout_s)
-        )
+        redis = await stack.enter_async_context(open_redis(settings.redis_url, settings.redis))
+        cache = RedisCache(redis, settings.cache.timeout_s)
         results = ResultCache(cache, settings.cache) if settings.cache.ttl_s else None
         registry = _registry(settings, stack)
         storage = await stack.enter_async_context(open_storage(settings))
-        doorbell = await stack.enter_async_context(
-            open_doorbell(settings.redis_url, settings.redis)
-        )
         fetcher = await stack.enter_async_context(
             open_fetcher(settings.fetch, ObjectReader(settings).read)
         )
@@ -131,7 +127,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             storage,
             settings.batch,
             settings.max_image_bytes,
-            partial(notify_workers, doorbell),
+            partial(notify_workers, Doorbell(redis)),
             partial(check_batch, registry, webhooks),
         )
         # Entered last: tasks end before what they use is closed.
@@ -144,7 +140,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             webhooks=webhooks,
             models=Models(registry, settings),
             authenticator=Authenticator(find_key, settings.security.key_cache_s),
-            cache=cache,
+            redis=redis,
             tasks=tasks,
         )
 

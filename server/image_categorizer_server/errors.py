@@ -45,7 +45,7 @@ same name.  Messages are written for callers and reveal nothing internal.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class CategorizerError(Exception):
@@ -117,6 +117,11 @@ class ImageTooLarge(InvalidRequest):
     """The encoded image has too many bytes."""
 
     reason = "IMAGE_TOO_LARGE"
+
+    @classmethod
+    def over(cls, max_bytes: int) -> Self:
+        """Returns the error for an image that was not read to its end."""
+        return cls(f"the image has more than {max_bytes} bytes")
 
 
 class TooManyPixels(InvalidRequest):

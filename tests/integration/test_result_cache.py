@@ -16,7 +16,8 @@ from image_categorizer_server.domain.classification import (
 )
 from image_categorizer_server.errors import DependencyDown, ModelNotFound, UndecodableImage
 from image_categorizer_server.settings.database import CacheSettings, RedisSettings
-from image_categorizer_server.stores.redis import PROBE_INTERVAL_S, open_cache
+from image_categorizer_server.stores.circuit_breaker import PROBE_INTERVAL_S
+from image_categorizer_server.stores.redis import RedisCache, open_redis
 from redis.asyncio import Redis
 
 from tests.conftest import SLACK_S
@@ -198,7 +199,8 @@ async def test_a_redis_that_is_killed_is_done_without_until_it_is_back(ask, stor
 
 
 async def test_a_full_redis_is_no_reason_to_stop_asking_it(redis, stores):
-    async with open_cache(stores.redis.url, RedisSettings(), 1.0) as cache:
+    async with open_redis(stores.redis.url, RedisSettings()) as client:
+        cache = RedisCache(client, 1.0)
         await cache.put("key", b"value", 10)
         await redis.config_set("maxmemory", 1)
         try:
@@ -211,7 +213,8 @@ async def test_a_full_redis_is_no_reason_to_stop_asking_it(redis, stores):
 
 
 async def test_more_requests_than_connections_wait_their_turn(redis, stores):
-    async with open_cache(stores.redis.url, RedisSettings(pool_size=2), 5.0) as cache:
+    async with open_redis(stores.redis.url, RedisSettings(pool_size=2)) as client:
+        cache = RedisCache(client, 5.0)
         before = len(await redis.client_list())
         await asyncio.gather(*(cache.put(f"key {n}", b"value", 10) for n in range(50)))
         assert len(await redis.client_list()) <= before + 2

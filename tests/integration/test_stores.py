@@ -1,4 +1,4 @@
-"""Migrations, keys in PostgreSQL, Redis."""
+"""Migrations, and API keys in PostgreSQL."""
 
 import asyncio
 
@@ -15,8 +15,7 @@ from image_categorizer_server.db.schema import migrate
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.services import key as admin
-from image_categorizer_server.settings.database import DatabaseSettings, RedisSettings
-from image_categorizer_server.stores.redis import open_cache
+from image_categorizer_server.settings.database import DatabaseSettings
 from tortoise.context import TortoiseContext
 from tortoise.migrations.autodetector import MigrationAutodetector
 
@@ -92,17 +91,3 @@ async def test_a_lost_database_is_a_dependency_down():
 async def test_a_database_that_cannot_be_migrated_says_why(url):
     with pytest.raises(OperatorError):
         await migrate(url, QUICK)
-
-
-async def test_redis_answers(stores):
-    async with open_cache(stores.redis.url, RedisSettings()) as cache:
-        await cache.check()
-
-
-async def test_a_lost_redis_is_a_dependency_down():
-    async with open_cache("redis://localhost:1", RedisSettings(timeout_s=0.5)) as cache:
-        with pytest.raises(DependencyDown, match="redis"):
-            await cache.check()
-    with pytest.raises(OperatorError, match="REDIS_URL"):
-        async with open_cache("http://localhost", RedisSettings()):
-            pass

@@ -1,6 +1,5 @@
 """The sweep of a worker, with a real database, Redis and disk."""
 
-import asyncio
 import os
 import time
 
@@ -8,20 +7,23 @@ from image_categorizer_server import clock
 from image_categorizer_server.db import upload as uploads
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.stores.object_store import open_storage
-from image_categorizer_server.stores.queue import open_doorbell
+from image_categorizer_server.stores.queue import Doorbell
+from image_categorizer_server.stores.redis import open_redis
+from image_categorizer_server.tasks import TaskOwner
 from image_categorizer_workers.sweeper import Sweeper
 
 from tests.support.batch_tools import keys_of
+from tests.support.polling import eventually
 from tests.support.storage_contract import store_image
 
 
-async def test_it_removes_what_dead_processes_left(settings, database, empty_database, tmp_path):
+async def test_it_removes_what_crashed_processes_left(settings, database, empty_database, tmp_path):
     path = tmp_path / "images"
     own = settings.storage.model_copy(update={"path": path})
     settings = settings.model_copy(update={"storage": own})
     async with (
         open_storage(settings) as storage,
-        open_doorbell(settings.redis_url, settings.redis) as doorbell,
+        open_redis(settings.redis_url, settings.redis) as redis,
     ):
         await store_image(storage, "t1", b"stored, and its item not written")
         half = path / "t1/images/aa/aa#1"
@@ -31,9 +33,12 @@ async def test_it_removes_what_dead_processes_left(settings, database, empty_dat
         await uploads.begin_upload("t1", "b-dead", 60)
         clock.shift(61)
         batches = Batches(storage, settings.batch, settings.max_image_bytes)
-        sweeping = asyncio.create_task(Sweeper(doorbell, batches, print, 30).run(0.05))
-        async with asyncio.timeout(10):
-            while half.exists() or await keys_of(storage):
-                await asyncio.sleep(0.05)
-        sweeping.cancel()
-        await asyncio.wait({sweeping})
+
+        async def is_swept() -> bool:
+            return not half.exists() and not await keys_of(storage)
+
+        async with TaskOwner() as tasks:
+            sweeper = Sweeper(Doorbell(redis), batches, print, lease_s=30)
+            tasks.start(sweeper.run(interval_s=0.05), "sweeper")
+            await eventually(is_swept)
+            tasks.check()

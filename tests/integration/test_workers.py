@@ -1,8 +1,6 @@
 """Workers in this process: an engine, its tools, a real server, real stores."""
 
 import asyncio
-import json
-import pickle
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,14 +18,14 @@ from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.services.upload import NewItem
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.object_store import open_storage
-from image_categorizer_server.stores.queue import QUEUE, dump, load, open_doorbell
+from image_categorizer_server.stores.queue import QUEUE, Doorbell
+from image_categorizer_server.stores.redis import open_redis
 from image_categorizer_workers.chunk import Room, Tools, Work
 from image_categorizer_workers.engine import Engine
 from image_categorizer_workers.listener import listen
 from image_categorizer_workers.main import open_parts
 from image_categorizer_workers.streams import CallFailed, Feeds
 
-from tests.conftest import SLACK_S
 from tests.integration.conftest import running_server
 from tests.support.batch_tools import count_waiting
 from tests.support.ledger import Picture, pictures
@@ -136,8 +134,9 @@ async def test_a_ring_wakes_an_idle_worker_long_before_it_looks_by_itself(settin
     async with (
         tools_of(settings.model_copy(update={"worker": worker})) as tools,
         working(tools) as engine,
-        open_doorbell(settings.redis_url, settings.redis) as bell,
+        open_redis(settings.redis_url, settings.redis) as redis,
     ):
+        bell = Doorbell(redis)
         await bell.arq.flushdb()
         listening = asyncio.create_task(listen(bell, engine.wake))
         await asyncio.sleep(0.3)
@@ -148,25 +147,6 @@ async def test_a_ring_wakes_an_idle_worker_long_before_it_looks_by_itself(settin
         await asyncio.gather(listening, return_exceptions=True)
         # Nothing of the ring stays behind.
         assert await bell.arq.keys("*") == [f"{QUEUE}:health-check".encode()]
-
-
-async def test_jobs_are_json(settings):
-    async with open_doorbell(settings.redis_url, settings.redis) as bell:
-        await bell.ring("b-1")
-        (key,) = await bell.arq.keys("arq:job:*")
-        assert json.loads(await bell.arq.get(key))["a"] == ["b-1"]
-        await bell.arq.flushdb()
-    with pytest.raises(ValueError, match="codec|JSON|Expecting"):
-        load(pickle.dumps({"a": 1}))
-    assert load(dump({"a": ValueError("x")})) == {"a": "ValueError('x')"}
-
-
-async def test_a_ring_that_redis_does_not_take_is_said_at_once(settings):
-    async with open_doorbell("unix:///nowhere/redis.sock?db=0", settings.redis) as bell:
-        start_s = time.monotonic()
-        with pytest.raises(DependencyDown):
-            await bell.ring("b-1")
-        assert time.monotonic() - start_s < SLACK_S
 
 
 async def test_a_worker_that_stops_gives_back_what_it_has_not_begun(settings, batches):

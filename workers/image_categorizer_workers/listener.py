@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from arq.worker import Worker, func
-from image_categorizer_server.stores.queue import CLASSIFY, QUEUE, Doorbell, dump, load
+from image_categorizer_server.stores.queue import CLASSIFY, QUEUE, Doorbell, dump_job, load_job
 from image_categorizer_server.telemetry import get_log
 from redis.exceptions import RedisError
 
@@ -71,8 +71,8 @@ def build_listener(doorbell: Doorbell, wake: Callable[[], None]) -> Worker:
         queue_name=QUEUE,
         redis_pool=doorbell.arq,
         ctx={"wake": wake},
-        job_serializer=dump,
-        job_deserializer=load,
+        job_serializer=dump_job,
+        job_deserializer=load_job,
         keep_result=0,
         max_tries=MOST_TRIES,
         job_timeout=JOB_S,

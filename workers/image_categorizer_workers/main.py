@@ -19,7 +19,8 @@ from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.object_store import Storage, open_storage
-from image_categorizer_server.stores.queue import open_doorbell
+from image_categorizer_server.stores.queue import Doorbell
+from image_categorizer_server.stores.redis import open_redis
 from image_categorizer_server.telemetry import get_log
 
 from image_categorizer_workers.chunk import Room, Tools, Work
@@ -54,8 +55,9 @@ async def work(settings: Settings) -> None:
     _on_signals(stop)
     async with (
         open_parts(settings) as parts,
-        open_doorbell(settings.redis_url, settings.redis) as doorbell,
+        open_redis(settings.redis_url, settings.redis) as redis,
     ):
+        doorbell = Doorbell(redis)
         # Process numbers come again, in containers at every start.
         name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         engine = Engine(name, parts.tools)

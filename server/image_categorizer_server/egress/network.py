@@ -244,7 +244,7 @@ async def image_of(response: httpcore.Response, max_bytes: int) -> bytes:
     is_long = length.isdigit() and int(length[:20]) > max_bytes
     content = b"" if is_long else await read(response, max_bytes)
     if is_long or len(content) > max_bytes:
-        raise ImageTooLarge(f"the image has more than {max_bytes} bytes")
+        raise ImageTooLarge.over(max_bytes)
     return content
 
 

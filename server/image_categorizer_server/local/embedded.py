@@ -17,7 +17,7 @@ from image_categorizer_server.local.installation import Installation
 from image_categorizer_server.local.supervisor import ManagedProcess
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.database import RedisSettings
-from image_categorizer_server.stores.redis import open_cache
+from image_categorizer_server.stores.redis import open_redis
 
 DATABASE = "image_categorizer"
 DATABASE_USER = "postgres"
@@ -98,9 +98,9 @@ class EmbeddedRedis:
         return ManagedProcess("redis", command, self._is_ready, ready_within_s=20)
 
     async def _is_ready(self) -> bool:
-        async with open_cache(self.url, RedisSettings()) as cache:
+        async with open_redis(self.url, RedisSettings()) as redis:
             try:
-                await cache.check()
+                await redis.check()
             except DependencyDown:
                 return False
         return True

@@ -29,7 +29,6 @@ from image_categorizer_server.errors import (
     UndecodableImage,
 )
 from image_categorizer_server.settings.batch import BatchSettings
-from image_categorizer_server.stores.buckets import too_large
 from image_categorizer_server.stores.image_key import image_key
 from image_categorizer_server.stores.object_store import Storage
 from image_categorizer_server.tasks import TaskOwner, uncancelled
@@ -296,7 +295,7 @@ async def read_image(tenant_id: str, pieces: AsyncIterator[bytes], max_bytes: in
     digest = hashlib.sha256()
     async for piece in pieces:
         if len(content) + len(piece) > max_bytes:
-            raise too_large(max_bytes)
+            raise ImageTooLarge.over(max_bytes)
         content += piece
         digest.update(piece)
     if not content:

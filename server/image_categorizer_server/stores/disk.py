@@ -1,11 +1,11 @@
-"""The disk of this machine: what is on it outlasts a power cut, by one flush for all who wait.
+"""A local disk: makes written files durable, and removes the rest of interrupted writes.
 
-A file that was written and renamed is in the system's memory only, for half a minute or so.  A
-flush of the whole file system (Linux: syncfs) takes the folders along, and is paid once for a
-thousand images: 7 ms, where one flush for each of them took 67 ms.
+A file that was written and renamed stays in the kernel's memory only, for up to 30 seconds.  One
+flush of the whole file system (Linux: syncfs) covers all files and folders: 7 ms for a thousand
+images, where one flush for each of them takes 67 ms.
 
-What a process was storing when it died stays as a file that the store neither lists nor takes up
-again: `<name>#<number>`, which obstore renames to `<name>` once it is whole.
+An interrupted write leaves the file `<name>#<number>`: obstore renames it to `<name>` once it is
+complete, and neither lists nor reuses it.
 """
 
 import asyncio
@@ -13,38 +13,68 @@ import ctypes
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 UNFINISHED = re.compile(r".+#[0-9]+")
 
 
-class Disk:
-    """The file system that a folder is on."""
+def sync_file_system(folder: Path) -> None:
+    """Blocks until all files on the folder's file system are on the disk.
 
-    def __init__(self, folder: Path) -> None:
+    Raises:
+        OSError: the disk fails, or there is no such folder.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "syncfs"):  # macOS
+        os.sync()
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        if libc.syncfs(opened):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(opened)
+
+
+class Disk:
+    """The file system that holds a folder."""
+
+    def __init__(self, folder: Path, sync: Callable[[Path], None] = sync_file_system) -> None:
+        """Configures the disk.
+
+        Args:
+            folder: any folder on it.
+            sync: flushes the file system of a folder; blocks.
+        """
         self._folder = folder
-        self._running: asyncio.Task[None] | None = None
-        self._waiting: asyncio.Task[None] | None = None
+        self._sync = sync
+        self._flushing = asyncio.Lock()
+        self._begun = 0
+        self._done = 0
 
     async def flush(self) -> None:
-        """Returns once all that was written before the call is on the disk.
+        """Returns once everything written before the call is on the disk.
 
         Raises:
             OSError: the disk fails, or the folder is gone.
         """
-        # One that has begun may have passed over what was written since.
-        if self._waiting is None:
-            self._waiting = asyncio.create_task(self._flush_after(self._running))
-        await asyncio.shield(self._waiting)
-
-    async def _flush_after(self, before: "asyncio.Task[None] | None") -> None:
-        if before is not None:
-            await asyncio.wait({before})
-        self._running, self._waiting = self._waiting, None
-        await asyncio.to_thread(_flush, self._folder)
+        # A flush that has already begun may have missed our file.  The next one covers it, and
+        # everyone else who waits now.
+        wanted = self._begun + 1
+        async with self._flushing:
+            if self._done >= wanted:
+                return
+            self._begun += 1
+            number = self._begun
+            await asyncio.to_thread(self._sync, self._folder)
+            self._done = number
 
     async def remove_unfinished(self, older_than_s: float) -> int:
-        """Removes files that were begun and not touched for so long; returns how many.
+        """Removes the files of interrupted writes, and returns their number.
+
+        Args:
+            older_than_s: how long they have not been written to, in seconds.
 
         Raises:
             OSError: the disk fails.
@@ -62,19 +92,6 @@ def _remove_unfinished(folder: Path, older_than_s: float) -> int:
                 if file.stat().st_mtime < before_s:
                     file.unlink()
                     count += 1
-            except FileNotFoundError:  # another process sweeps, too
+            except FileNotFoundError:  # another process removed it
                 continue
     return count
-
-
-def _flush(folder: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "syncfs"):  # macOS
-        os.sync()
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        if libc.syncfs(opened):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    finally:
-        os.close(opened)

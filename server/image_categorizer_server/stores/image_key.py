@@ -1,4 +1,8 @@
-"""The keys of images in the storage: they hold the tenant, and the SHA-256 of the content."""
+"""Keys of stored images: the tenant and the SHA-256 of the content.
+
+The same image stored twice is kept once.  Nothing that a user types becomes part of a path, and a
+tenant's key never refers to another tenant's image.
+"""
 
 import re
 
@@ -13,9 +17,9 @@ def image_key(tenant_id: str, sha256: str) -> str:
         sha256: of the content, 64 hexadecimal digits.
 
     Raises:
-        ValueError: `tenant_id` has characters that no tenant's id has.
+        ValueError: `tenant_id` is malformed.
     """
     if not TENANT.fullmatch(tenant_id):
-        raise ValueError(f"not a tenant id: {tenant_id!r}")
-    # Two digits in between, so that no folder on disk holds a million files.
+        raise ValueError(f"not a tenant ID: {tenant_id!r}")
+    # The folder of two digits keeps a folder on disk from holding a million files.
     return f"{tenant_id}/images/{sha256[:2]}/{sha256}"

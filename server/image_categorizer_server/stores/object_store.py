@@ -1,205 +1,184 @@
-"""Where images are kept: one object store, on disk, in a cloud or in memory.
+"""Stores images on disk, in a cloud bucket or in memory.
 
-A key is the tenant, `images`, and the SHA-256 of the content: what is stored twice lies there once,
-nothing that a user types becomes part of a path, and no tenant's key names another's image.
-Whoever keeps a key in the database stores the image first; what no row names is swept later.
+Keys come from `image_key`.  An image is stored before a row in the database refers to it.  Images
+that no row refers to are removed later.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
 from image_categorizer_server.errors import (
     DependencyDown,
     FailedPrecondition,
     NotFound,
+    OperatorError,
 )
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.storage import StorageSettings
-from image_categorizer_server.stores.buckets import (
-    Bounded,
-    Store,
-    is_missing,
-    logged,
-    open_store,
-    read_object,
-)
+from image_categorizer_server.stores.buckets import Store, is_missing, open_bucket, read_object
 from image_categorizer_server.stores.disk import Disk
+from image_categorizer_server.telemetry import get_log
+
+log = get_log(__name__)
 
 CHUNK_BYTES = 256 * 1024
+LIST_PAGE = 1000
 PROBE_KEY = "probe"
 NO_LIMIT = 2**63
-# What was put and has made no progress for so long is being put by nobody.
-UNFINISHED_S = 3600.0
+# A write that has made no progress for this long was interrupted by a crash.
+UNFINISHED_AFTER_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """An object as the store lists it."""
+    """An object in a listing."""
 
     key: str
     size_bytes: int
     modify_time: datetime
-    """When it was stored last; with its zone."""
+    """When it was last written, with its time zone."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A request that whoever holds it may make to the store, without credentials."""
+    """A request to the store that needs no credentials: anyone who has it may send it."""
 
     method: Literal["GET", "PUT"]
     url: str
     headers: dict[str, str] = field(default_factory=dict)
-    """What the store asks to be sent with it."""
+    """Headers that the request must carry."""
 
 
 class Storage:
-    """Keeps objects by key; each call has a deadline, and may be made again."""
+    """Stores objects by key. Every call has a deadline and is idempotent."""
 
     def __init__(self, store: Store, settings: StorageSettings, disk: Disk | None = None) -> None:
-        """Keeps objects in a store.
+        """Wraps a store.
 
         Args:
-            store: where.
+            store: holds the objects.
             settings: time limits.
-            disk: what the store is on; None: it looks after what it has taken itself.
+            disk: the disk under the store; None if the store itself makes writes durable.
         """
         self._store = store
         self._settings = settings
         self._disk = disk
 
     async def put(self, key: str, content: bytes) -> None:
-        """Keeps an object, in place of what the key held; it is there whole or not at all.
+        """Stores an object and replaces the previous one. It is there whole or not at all.
 
-        What is there already is written anew.
+        Rewrites the object even if its content is the same: the new time of the write protects it
+        from removal.
 
         Raises:
             DependencyDown: the store does not answer.
         """
-        async with self._answering():
+        async with self._call():
             await self._store.put_async(key, content, use_multipart=False)
 
     async def flush(self) -> None:
-        """Returns once nothing that was put before is lost by a power cut.
+        """Returns once all earlier puts survive a power failure.
 
         Raises:
             DependencyDown: the disk fails.
         """
         if self._disk is not None and self._settings.flush:
-            async with self._answering(has_deadline=False):
+            with _disk_errors():
                 await self._disk.flush()
 
     async def remove_unfinished(self) -> int:
-        """Removes what processes that died were putting, an hour ago or longer; returns how much.
+        """Removes what crashed processes left behind more than an hour ago; returns the number.
 
-        Looks at every file where images are on disk, and at nothing elsewhere.
+        Looks at every file if images are on disk. Cloud stores need no such cleaning.
 
         Raises:
             DependencyDown: the disk fails.
         """
         if self._disk is None:
             return 0
-        async with self._answering(has_deadline=False):
-            return await self._disk.remove_unfinished(UNFINISHED_S)
-
-    async def put_stream(self, key: str, chunks: AsyncIterator[bytes], max_bytes: int) -> int:
-        """Keeps an object whose chunks come one by one; returns its size in bytes.
-
-        Without a deadline of its own, since the chunks may come as slowly as they like.
-
-        Raises:
-            ImageTooLarge: more than `max_bytes`; nothing was stored.
-            DependencyDown: the store does not answer.
-        """
-        source = Bounded(chunks, max_bytes)
-        async with self._answering(has_deadline=False):
-            try:
-                await self._store.put_async(key, source)
-            except Exception:
-                if not source.failure:
-                    raise
-        if source.failure:  # the source failed, and not the store
-            raise source.failure
-        return source.size_bytes
+        with _disk_errors():
+            return await self._disk.remove_unfinished(UNFINISHED_AFTER_S)
 
     async def get(self, key: str, max_bytes: int = NO_LIMIT) -> bytes:
         """Returns an object.
 
         Raises:
-            NotFound: the key holds nothing.
-            ImageTooLarge: more than `max_bytes`.
+            NotFound: there is no such object.
+            ImageTooLarge: the object has more than `max_bytes`.
             DependencyDown: the store does not answer.
         """
-        async with self._answering():
+        async with self._call():
             return await read_object(self._store, key, max_bytes)
 
     async def stream(self, key: str) -> AsyncIterator[bytes]:
-        """Yields an object piece by piece; the deadline is for each piece.
+        """Yields an object in chunks. The deadline applies to each chunk.
 
         Raises:
-            NotFound, DependencyDown: as `get`.
+            NotFound: there is no such object.
+            DependencyDown: the store does not answer.
         """
-        async with self._answering():
-            pieces = (await self._store.get_async(key)).stream(CHUNK_BYTES).__aiter__()
+        async with self._call():
+            chunks = (await self._store.get_async(key)).stream(CHUNK_BYTES).__aiter__()
         while True:
-            async with self._answering():
+            async with self._call():
                 try:
-                    piece = await anext(pieces)
+                    chunk = await anext(chunks)
                 except StopAsyncIteration:
                     return
-            yield bytes(piece)
+            yield bytes(chunk)
 
     async def exists(self, key: str) -> bool:
-        """Tells whether the key holds something.
+        """Tells whether there is an object with this key.
 
         Raises:
             DependencyDown: the store does not answer.
         """
         try:
-            async with self._answering():
+            async with self._call():
                 await self._store.head_async(key)
         except NotFound:
             return False
         return True
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Deletes what the keys hold; keys that hold nothing are passed over.
+        """Deletes objects. Ignores keys without an object.
 
         Raises:
-            DependencyDown: the store does not answer; some may be gone.
+            DependencyDown: the store does not answer. Some objects may be gone.
         """
         for start in range(0, len(keys), self._settings.delete_batch):
             some = list(keys[start : start + self._settings.delete_batch])
             try:
-                async with self._answering():
+                async with self._call():
                     await self._store.delete_async(some)
-            except NotFound:  # some stores end at the first that is missing
+            except NotFound:  # some stores stop at the first key without an object
                 for key in some:
                     await self._delete_one(key)
 
     async def _delete_one(self, key: str) -> None:
         try:
-            async with self._answering():
+            async with self._call():
                 await self._store.delete_async(key)
         except NotFound:
             pass
 
     async def list(self, prefix: str = "") -> AsyncIterator[ListedObject]:
-        """Yields what lies below a folder, such as `<tenant>/images`; the order is the store's.
+        """Yields the objects in a folder such as `<tenant>/images`, in no particular order.
 
         Raises:
-            DependencyDown: the store does not answer; the deadline is for each page.
+            DependencyDown: the store does not answer. The deadline applies to each page.
         """
-        pages = self._store.list(prefix or None, chunk_size=1000).__aiter__()
+        pages = self._store.list(prefix or None, chunk_size=LIST_PAGE).__aiter__()
         while True:
-            async with self._answering():
+            async with self._call():
                 try:
                     page = await anext(pages)
                 except StopAsyncIteration:
@@ -208,19 +187,20 @@ class Storage:
                 yield ListedObject(meta["path"], meta["size"], meta["last_modified"])
 
     async def presign_get(self, key: str, expires_s: float) -> SignedRequest:
-        """Returns a request that reads the object during the next `expires_s` seconds.
+        """Returns a request that reads an object and is valid for `expires_s` seconds.
 
         Raises:
-            FailedPrecondition: images are kept where nobody signs: on disk, in memory.
-            DependencyDown: what signs does not answer.
+            FailedPrecondition: images are on disk or in memory, which sign nothing.
+            DependencyDown: the signing service does not answer.
         """
         return SignedRequest("GET", await self._sign("GET", key, expires_s))
 
     async def presign_put(self, key: str, expires_s: float) -> SignedRequest:
-        """Returns a request that stores an object, of any size, during the next seconds.
+        """Returns a request that stores an object of any size and is valid for `expires_s` seconds.
 
         Raises:
-            FailedPrecondition, DependencyDown: as `presign_get`.
+            FailedPrecondition: images are on disk or in memory, which sign nothing.
+            DependencyDown: the signing service does not answer.
         """
         url = await self._sign("PUT", key, expires_s)
         is_azure = isinstance(self._store, AzureStore)
@@ -228,47 +208,76 @@ class Storage:
 
     async def _sign(self, method: Literal["GET", "PUT"], key: str, expires_s: float) -> str:
         if not isinstance(self._store, S3Store | GCSStore | AzureStore):
-            raise FailedPrecondition("images are kept on the server: no store signs addresses")
-        async with self._answering():
+            raise FailedPrecondition("images are stored on the server, which signs no URLs")
+        async with self._call():
             return await obstore.sign_async(self._store, method, key, timedelta(seconds=expires_s))
 
     async def check(self) -> None:
-        """Asks the store for a sign of life.
+        """Passes if the store answers.
 
         Raises:
-            DependencyDown: it does not answer.
+            DependencyDown: the store does not answer.
         """
-        async for _ in self.list(PROBE_KEY):  # asking for an object would not tell of a bucket
+        # A listing, because reading an object cannot tell a missing object from a missing bucket.
+        async for _ in self.list(PROBE_KEY):
             pass
 
     @asynccontextmanager
-    async def _answering(self, has_deadline: bool = True) -> AsyncIterator[None]:
-        """Turns what the store raises into errors of ours, and waits for it only so long."""
+    async def _call(self) -> AsyncIterator[None]:
+        """Limits the time of one call, and turns the store's errors into ours."""
         try:
-            async with asyncio.timeout(self._settings.timeout_s if has_deadline else None):
-                with logged():
-                    yield
+            async with asyncio.timeout(self._settings.timeout_s):
+                yield
         except (BaseError, OSError) as error:
             if is_missing(error):
-                raise NotFound("the image is not kept any more") from error
-            raise DependencyDown("the image storage does not answer") from error
+                raise NotFound("the image is no longer stored") from error
+            raise _down(error) from error
 
 
 class MemoryStorage(Storage):
-    """Keeps objects in this process only: for tests, and for trying things."""
+    """Stores objects in this process only: for tests and experiments."""
 
     def __init__(self, settings: StorageSettings | None = None) -> None:
         super().__init__(MemoryStore(), settings or StorageSettings())
 
 
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _down(error) from error
+
+
+def _down(error: Exception) -> DependencyDown:
+    # The details are for the log: callers must not learn how images are stored.
+    log.warning("the image storage fails", error=repr(error).partition("\\n")[0][:300])
+    return DependencyDown("the image storage does not answer")
+
+
 @asynccontextmanager
 async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
-    """Yields the storage of `CLOUD_PROVIDER`; connects on first use.
+    """Yields the storage that `CLOUD_PROVIDER` selects. It connects on first use.
 
     Raises:
-        OperatorError: the folder cannot be made, or the bucket or credentials lack.
+        OperatorError: the folder cannot be created, or the bucket or its credentials are missing.
     """
     own = settings.storage
-    is_local = settings.cloud_provider == "local"
-    store = open_store(settings)
-    yield Storage(store, own, Disk(own.path.expanduser().resolve()) if is_local else None)
+    if settings.cloud_provider != "local":
+        if not settings.storage_bucket:
+            raise OperatorError(
+                f"CLOUD_PROVIDER is {settings.cloud_provider}: "
+                "set STORAGE_BUCKET to the name of the bucket."
+            )
+        bucket = open_bucket(settings.cloud_provider, settings.storage_bucket, own, own.endpoint)
+        yield Storage(bucket, own)
+        return
+    folder = own.path.expanduser().resolve()
+    try:
+        store = LocalStore(folder, mkdir=True)
+    except (BaseError, OSError) as error:
+        log.debug("cannot create the folder for images", error=str(error))
+        raise OperatorError(
+            f"Cannot store images in {own.path}; set CATEGORIZER_STORAGE__PATH."
+        ) from None
+    yield Storage(store, own, Disk(folder))

@@ -1,84 +1,55 @@
-"""The doorbell: tells a worker that a batch has work; the one door to arq.
+"""The doorbell: an arq queue that wakes a worker when a batch has work.
 
-The truth is in PostgreSQL.  What rings here may be lost, rung twice, or rung for nothing: workers
-look for work by themselves too, only later.  So arq is asked for nothing that it does not keep: no
-results, no tries, no order.  Jobs are JSON; arq's default is pickle, by which whoever can write to
-Redis runs code in a worker.
+PostgreSQL decides what there is to do.  A job in this queue is only a hint: it may get lost, arrive
+twice, or arrive when there is nothing to do, because workers also look for work by themselves, only
+later.  So results, retries and the order of jobs do not matter here.
 """
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 from arq import ArqRedis
-from redis.asyncio import BlockingConnectionPool
-from redis.exceptions import RedisError
 
-from image_categorizer_server.errors import DependencyDown, OperatorError
-from image_categorizer_server.settings.database import RedisSettings
+from image_categorizer_server.stores.redis import RedisClient
 
-QUEUE = "image-categorizer:bell"
+QUEUE = "image-categorizer:doorbell"
 CLASSIFY = "classify"
-"""The one kind of job: its argument is the batch."""
-RING_S = 0.5  # a caller waits for it, and need not
+"""The only kind of job. Its argument is the batch ID."""
+RING_TIMEOUT_S = 0.5  # the caller of CreateBatch waits for it
 
 
-def dump(value: object) -> bytes:
-    """Returns a job as JSON; what JSON cannot hold, such as an exception, as its `repr`."""
+def dump_job(value: object) -> bytes:
+    """Returns a job as JSON; values that JSON cannot hold, such as exceptions, as their `repr`."""
     return json.dumps(value, default=repr).encode()
 
 
-def load(content: bytes) -> Any:
-    """Returns the job that `dump` wrote.
+def load_job(content: bytes) -> dict[str, object]:
+    """Returns the job that `dump_job` wrote.
 
     Raises:
-        ValueError: somebody else wrote it.
+        ValueError: it is not JSON.
     """
-    return json.loads(content)
+    job: dict[str, object] = json.loads(content)
+    return job
 
 
 class Doorbell:
-    """Rings for batches."""
+    """Wakes workers."""
 
-    def __init__(self, arq: ArqRedis) -> None:
-        """Wraps a client, which is closed by whoever made it."""
-        self.arq = arq
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+        # JSON, because whoever can write to Redis could run code in a worker that loads pickles.
+        self.arq = ArqRedis(
+            redis.pool,
+            job_serializer=dump_job,
+            job_deserializer=load_job,
+            default_queue_name=QUEUE,
+        )
 
     async def ring(self, batch_id: str) -> None:
-        """Wakes one idle worker; ringing again does no harm.
+        """Wakes one idle worker. Idempotent.
 
         Raises:
             DependencyDown: Redis does not answer.
         """
-        try:
-            async with asyncio.timeout(RING_S):
-                # arq makes an id of its own: under one that it knows it would keep silent.
-                await self.arq.enqueue_job(CLASSIFY, batch_id)
-        except (RedisError, OSError) as error:
-            raise DependencyDown("redis does not answer") from error
-
-
-@asynccontextmanager
-async def open_doorbell(url: str, settings: RedisSettings) -> AsyncIterator[Doorbell]:
-    """Yields a doorbell; connects on first use.
-
-    Raises:
-        OperatorError: the address is not one of Redis.
-    """
-    try:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=settings.pool_size,
-            socket_timeout=settings.timeout_s,
-            socket_connect_timeout=settings.timeout_s,
-        )
-    except ValueError as error:
-        raise OperatorError(f"REDIS_URL is wrong: {error}") from None
-    arq = ArqRedis(pool, job_serializer=dump, job_deserializer=load, default_queue_name=QUEUE)
-    try:
-        yield Doorbell(arq)
-    finally:
-        await arq.aclose()
-        await pool.aclose()
+        # arq generates the job ID: it would drop a job whose ID it has seen before.
+        await self._redis.run(lambda: self.arq.enqueue_job(CLASSIFY, batch_id), RING_TIMEOUT_S)

@@ -1,110 +1,101 @@
-"""The disk: real files, who shares a flush with whom, and what a killed process leaves."""
+"""The disk: real files, shared flushes, and what a killed process leaves behind."""
 
 import asyncio
 import os
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.storage import StorageSettings
-from image_categorizer_server.stores import disk
-from image_categorizer_server.stores.disk import Disk
-from image_categorizer_server.stores.object_store import MemoryStorage, open_storage
+from image_categorizer_server.stores.disk import Disk, sync_file_system
+from image_categorizer_server.stores.object_store import MemoryStorage, Storage, open_storage
+from obstore.store import LocalStore, MemoryStore
+
+from tests.support.polling import eventually, stays
 
 
-@pytest.fixture
-def flushes(monkeypatch):
-    """Counts real flushes, which begin only when `go` is set."""
-    real = disk._flush
-    begun, go = [], threading.Event()
+class HeldSync:
+    """Counts real flushes; each waits until `go` is set."""
 
-    def counted(folder):
-        begun.append(folder)
-        assert go.wait(5)
-        real(folder)
+    def __init__(self) -> None:
+        self.begun = 0
+        self.go = threading.Event()
 
-    monkeypatch.setattr(disk, "_flush", counted)
-    return begun, go
+    def __call__(self, folder: Path) -> None:
+        self.begun += 1
+        assert self.go.wait(5)
+        sync_file_system(folder)
 
 
-async def test_those_who_wait_share_a_flush_that_begins_after_they_came(tmp_path, flushes):
-    begun, go = flushes
-    flusher = Disk(tmp_path)
-    first = asyncio.create_task(flusher.flush())
-    while not begun:
-        await asyncio.sleep(0.01)
-    later = [asyncio.create_task(flusher.flush()) for _ in range(5)]
-    await asyncio.sleep(0.05)
-    assert len(begun) == 1
-    assert not any(task.done() for task in (first, *later))
-    go.set()
-    await asyncio.gather(first, *later)
-    assert len(begun) == 2
-    await flusher.flush()
-    assert len(begun) == 3
+async def test_callers_that_wait_share_a_flush_that_begins_after_their_calls(tmp_path):
+    sync = HeldSync()
+    disk = Disk(tmp_path, sync)
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(disk.flush())
+        await eventually(lambda: sync.begun)
+        later = [group.create_task(disk.flush()) for _ in range(5)]
+        await stays(lambda: sync.begun == 1, for_s=0.05)
+        assert not any(task.done() for task in (first, *later))
+        sync.go.set()
+    assert sync.begun == 2
+    await disk.flush()
+    assert sync.begun == 3
 
 
-async def test_who_gives_up_leaves_the_others_their_flush(tmp_path, flushes):
-    _, go = flushes
-    flusher = Disk(tmp_path)
-    impatient, patient = (asyncio.create_task(flusher.flush()) for _ in range(2))
-    await asyncio.sleep(0.05)
-    impatient.cancel()
-    go.set()
-    await patient
-    assert impatient.cancelled()
+async def test_a_caller_that_is_cancelled_does_not_cost_others_their_flush(tmp_path):
+    sync = HeldSync()
+    disk = Disk(tmp_path, sync)
+    async with asyncio.TaskGroup() as group:
+        cancelled, patient = (group.create_task(disk.flush()) for _ in range(2))
+        await eventually(lambda: sync.begun)
+        cancelled.cancel()
+        sync.go.set()
+    assert cancelled.cancelled()
+    assert patient.done()
+    assert sync.begun == 2
 
 
-async def test_a_disk_that_fails_is_no_acknowledgement(tmp_path):
-    async with open_storage(Settings(storage=StorageSettings(path=tmp_path / "a"))) as storage:
-        await storage.put("t/images/a", b"x")
+async def test_a_disk_that_fails_does_not_acknowledge(tmp_path):
+    gone = Disk(tmp_path / "no folder")
+    storage = Storage(LocalStore(tmp_path), StorageSettings(), gone)
+    await storage.put("t/images/a", b"x")
+    with pytest.raises(DependencyDown):
         await storage.flush()
-        storage._disk = Disk(tmp_path / "a" / "t" / "images" / "a" / "no folder")
-        with pytest.raises(DependencyDown):
-            await storage.flush()
 
 
-async def test_a_setting_leaves_it_out(tmp_path, flushes):
-    begun, go = flushes
-    go.set()
-    for wanted in (True, False):
-        settings = Settings(storage=StorageSettings(path=tmp_path, flush=wanted))
-        async with open_storage(settings) as storage:
-            await storage.flush()
-    assert len(begun) == 1
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_a_setting_turns_flushes_off(tmp_path, wanted):
+    sync = HeldSync()
+    sync.go.set()
+    storage = Storage(MemoryStore(), StorageSettings(flush=wanted), Disk(tmp_path, sync))
+    await storage.flush()
+    assert sync.begun == int(wanted)
 
 
 PUTTING = """
 import asyncio, sys
 from pathlib import Path
-from image_categorizer_server.settings.storage import StorageSettings
-from image_categorizer_server.settings import Settings
-from image_categorizer_server.stores.object_store import open_storage
+from obstore.store import LocalStore
 
 async def endless():
     while True:
         yield bytes(2**24)
         await asyncio.sleep(0.01)
 
-async def main():
-    settings = Settings(storage=StorageSettings(path=Path(sys.argv[1])))
-    async with open_storage(settings) as storage:
-        await storage.put_stream("t/images/aa/a", endless(), 2**30)
-
-asyncio.run(main())
+store = LocalStore(Path(sys.argv[1]), mkdir=True)
+asyncio.run(store.put_async("t/images/aa/a", endless()))
 """
 
 
-async def test_what_a_killed_process_was_storing_is_removed_an_hour_later(tmp_path):
+async def test_an_unfinished_file_of_a_killed_process_is_removed_an_hour_later(tmp_path):
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", PUTTING, tmp_path)
-    async with asyncio.timeout(20):
-        while not (begun := list(tmp_path.glob("t/images/aa/a#*"))):
-            await asyncio.sleep(0.02)
-        process.kill()
-        await process.wait()
-    (left,) = begun
+    await eventually(lambda: list(tmp_path.glob("t/images/aa/a#*")))
+    process.kill()
+    await process.wait()
+    (left,) = tmp_path.glob("t/images/aa/a#*")
     async with open_storage(Settings(storage=StorageSettings(path=tmp_path))) as storage:
         await storage.put("t/images/aa/b", b"whole")
         assert not await storage.exists("t/images/aa/a")

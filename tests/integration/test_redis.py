@@ -1,0 +1,64 @@
+"""Redis: the client, its circuit breaker, and the doorbell of the workers."""
+
+import json
+import pickle
+import time
+
+import pytest
+from image_categorizer_server.errors import DependencyDown, OperatorError
+from image_categorizer_server.settings.database import RedisSettings
+from image_categorizer_server.stores.circuit_breaker import FAILURES_TO_OPEN
+from image_categorizer_server.stores.queue import Doorbell, dump_job, load_job
+from image_categorizer_server.stores.redis import RedisCache, open_redis
+
+from tests.conftest import SLACK_S
+
+NOWHERE = "unix:///nowhere/redis.sock?db=0"
+
+
+async def test_redis_answers(stores):
+    async with open_redis(stores.redis.url, RedisSettings()) as redis:
+        await redis.check()
+
+
+async def test_a_lost_redis_is_a_dependency_down():
+    async with open_redis("redis://localhost:1", RedisSettings(timeout_s=0.5)) as redis:
+        with pytest.raises(DependencyDown, match="Redis does not answer"):
+            await redis.check()
+
+
+async def test_a_wrong_url_is_refused_at_the_start():
+    with pytest.raises(OperatorError, match="REDIS_URL"):
+        async with open_redis("http://localhost", RedisSettings()):
+            pass
+
+
+async def test_cache_and_doorbell_share_one_circuit_breaker():
+    async with open_redis(NOWHERE, RedisSettings()) as redis:
+        cache = RedisCache(redis, 1.0)
+        for _ in range(FAILURES_TO_OPEN):
+            with pytest.raises(DependencyDown, match="in time"):
+                await cache.get("key")
+        with pytest.raises(DependencyDown, match="at present"):
+            await Doorbell(redis).ring("b-1")
+
+
+async def test_jobs_are_json(stores):
+    async with open_redis(stores.redis.url, RedisSettings()) as redis:
+        doorbell = Doorbell(redis)
+        await redis.commands.flushdb()
+        await doorbell.ring("b-1")
+        (key,) = await redis.commands.keys("arq:job:*")
+        assert json.loads(await redis.commands.get(key))["a"] == ["b-1"]
+        await redis.commands.flushdb()
+    with pytest.raises(ValueError, match="codec|JSON|Expecting"):
+        load_job(pickle.dumps({"a": 1}))
+    assert load_job(dump_job({"a": ValueError("x")})) == {"a": "ValueError('x')"}
+
+
+async def test_a_ring_that_redis_does_not_take_fails_at_once():
+    async with open_redis(NOWHERE, RedisSettings()) as redis:
+        start_s = time.monotonic()
+        with pytest.raises(DependencyDown):
+            await Doorbell(redis).ring("b-1")
+        assert time.monotonic() - start_s < SLACK_S
