@@ -33,7 +33,7 @@ def batches(database):
 
 
 @pytest.fixture
-async def house(database):
+async def registered(database):
     """Webhooks that may be on this machine."""
     fetch = FetchSettings(
         allow_http=True, allowed_ports=(9001, 9002), allowed_networks=("127.0.0.0/8",)
@@ -151,7 +151,7 @@ async def test_items_that_processes_die_of_are_written_down(batches):
     assert [action for action, _, _ in found[2:]] == ["batch.completed"]
 
 
-async def test_a_failed_item_s_retry_tells_how_many(batches):
+async def test_a_retry_records_how_many_items_it_repeats(batches):
     batch = await batches.create("t1", "k-1", BatchConfig(), files([b"a", b"b"]))
     chunk = await chunks.claim("w", 30)
     await results.record(chunk, [failed_outcome(item) for item in chunk.items])
@@ -171,15 +171,17 @@ async def test_nothing_is_changed_or_removed(batches, statement):
     assert await actions() == ["batch.create"]
 
 
-async def test_webhooks_are_written_down_once_for_each_change(house):
-    made, _ = await house.create("t1", "http://127.0.0.1:9001/secret-path")
-    moved = await house.update("t1", made.webhook_id, "http://127.0.0.1:9002/x", is_enabled=True)
-    await house.update("t1", made.webhook_id, None, None)
-    await house.rotate_secret("t1", made.webhook_id)
+async def test_webhooks_are_written_down_once_for_each_change(registered):
+    made, _ = await registered.create("t1", "http://127.0.0.1:9001/secret-path")
+    moved = await registered.update(
+        "t1", made.webhook_id, "http://127.0.0.1:9002/x", is_enabled=True
+    )
+    await registered.update("t1", made.webhook_id, None, None)
+    await registered.rotate_secret("t1", made.webhook_id)
     for _ in range(3):
         await webhooks.disable_gone("t1", made.webhook_id, moved.url, made.create_time)
-    assert (await house.get("t1", made.webhook_id)).state is WebhookState.GONE
-    await house.delete("t1", made.webhook_id)
+    assert (await registered.get("t1", made.webhook_id)).state is WebhookState.GONE
+    await registered.delete("t1", made.webhook_id)
     assert await events() == [
         ("webhook.create", made.webhook_id, {"host": "127.0.0.1:9001"}),
         ("webhook.update", made.webhook_id, {"state": "ENABLED", "host": "127.0.0.1:9002"}),

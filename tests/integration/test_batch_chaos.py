@@ -19,6 +19,7 @@ from tests.support.batch_tools import (
     make_batch,
     right_outcome,
 )
+from tests.support.polling import elapsed
 
 
 class Chaos:
@@ -34,10 +35,10 @@ class Chaos:
         while not self.is_over:
             chunk = await chunks.claim(name, 0.2)
             if chunk is None:
-                await asyncio.sleep(0.01)
+                await elapsed(0.01)
                 continue
             outcomes = [right_outcome(item) for item in chunk.items]
-            await asyncio.sleep(self.random.random() * 0.01)
+            await elapsed(self.random.random() * 0.01)
             match self.random.randrange(8):
                 case 0:
                     await results.record(chunk, outcomes[:2])  # and dies
@@ -46,7 +47,7 @@ class Chaos:
                 case 2:
                     await asyncio.gather(*(results.record(chunk, outcomes) for _ in range(3)))
                 case 3:
-                    await asyncio.sleep(0.3)  # longer than the lease
+                    await elapsed(0.3)  # longer than the lease
                     await results.record(chunk, outcomes)
                 case 4:
                     await chunks.extend(chunk, 0.2)
@@ -59,7 +60,7 @@ class Chaos:
             batch_id = await make_batch(self.batches, self.random.randrange(1, 30), tenant=name)
             self.alive.add((name, batch_id))
             for _ in range(3):
-                await asyncio.sleep(self.random.random() * 0.1)
+                await elapsed(self.random.random() * 0.1)
                 try:
                     match self.random.randrange(4):
                         case 0:
@@ -76,7 +77,7 @@ class Chaos:
 
     async def sweeper(self):
         while not self.is_over:
-            await asyncio.sleep(0.05)
+            await elapsed(0.05)
             await chunks.expire()
 
     async def run(self):

@@ -18,6 +18,7 @@ from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.object_store import MemoryStorage
 
 from tests.support.batch_tools import do_all, do_chunk, files, keys_of, links, numbered
+from tests.support.polling import elapsed
 
 DAY_S = 86_400
 
@@ -81,7 +82,7 @@ async def test_a_slow_upload_says_that_it_goes_on(database, storage):
     async def slow():
         async for item in links(2):
             yield item
-            await asyncio.sleep(0.4)
+            await elapsed(0.4)
             assert await batches.give_up_silent_uploads() == 0
 
     assert (await batches.create("t1", "key", BatchConfig(), slow())).item_count == 2

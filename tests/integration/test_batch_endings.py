@@ -31,14 +31,14 @@ async def test_a_cancelled_batch_finishes_what_is_under_way(batches, faultless):
     await faultless()
 
 
-@pytest.mark.parametrize("ending", ["given back", "expired", "buried"])
+@pytest.mark.parametrize("ending", ["given back", "expired", "crashed"])
 async def test_a_cancelled_batch_ends_however_its_last_lease_does(batches, ending, faultless):
     batch_id = await make_batch(batches, 4)
     chunk = await chunks.claim("w", LEASE_S)
     await batches.cancel("t1", batch_id)
     if ending == "given back":
         assert await chunks.give_back(chunk)
-    elif ending == "buried":
+    elif ending == "crashed":
         assert await chunks.record_crash(chunk)
     else:
         clock.shift(LEASE_S + 1)

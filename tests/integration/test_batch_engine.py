@@ -1,4 +1,4 @@
-"""Chunks, leases, outcomes, deaths: the engine of batches on a real PostgreSQL."""
+"""Chunks, leases, outcomes: batches on PostgreSQL."""
 
 import asyncio
 from collections import Counter
@@ -115,8 +115,8 @@ async def test_what_is_given_back_goes_first(batches):
     assert (await chunks.claim("w", LEASE_S)).number == chunk.number
 
 
-async def test_tenants_take_turns_however_much_one_has(batches):
-    """R9: who has the fewest leased chunks goes first."""
+async def test_tenants_are_served_evenly_however_much_one_has(batches):
+    """R9: the tenant with the fewest leased chunks goes first."""
     for _ in range(5):
         await make_batch(batches, 40, tenant="a")
     await make_batch(batches, 8, tenant="b")
@@ -146,19 +146,19 @@ async def test_priority_goes_first_and_then_age(batches):
 
 async def test_the_outbox_offers_again_what_is_not_reported_done(batches):
     batch_id = await make_batch(batches, 4)
-    (ring,) = await outbox.take([OutboxKind.DOORBELL], 10, lease_s=5)
-    assert (ring.batch_id, ring.tenant_id) == (batch_id, "t1")
+    (row,) = await outbox.take([OutboxKind.DOORBELL], 10, lease_s=5)
+    assert (row.batch_id, row.tenant_id) == (batch_id, "t1")
     assert await outbox.take([OutboxKind.DOORBELL], 10) == []
     clock.shift(6)
     (again,) = await outbox.take([OutboxKind.DOORBELL], 10)
-    assert again.outbox_id == ring.outbox_id
-    await outbox.done([ring.outbox_id])
+    assert again.outbox_id == row.outbox_id
+    await outbox.done([row.outbox_id])
     clock.shift(100)
     assert await outbox.take([OutboxKind.DOORBELL], 10) == []
     await do_all()
     assert await count_undone() == 1
-    (told,) = await outbox.take([OutboxKind.WEBHOOK], 10)
-    await outbox.done([told.outbox_id])
+    (message,) = await outbox.take([OutboxKind.WEBHOOK], 10)
+    await outbox.done([message.outbox_id])
     assert await count_undone() == 0
 
 

@@ -45,7 +45,7 @@ async def test_a_batch_has_limits(database, storage, empty_database):
     assert await keys_of(storage) == []
 
 
-async def test_a_call_that_breaks_off_leaves_nothing(batches, storage, empty_database):
+async def test_a_call_that_fails_leaves_nothing(batches, storage, empty_database):
     async def breaking():
         async for item in numbered(5):
             yield item

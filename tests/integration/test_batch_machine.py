@@ -1,4 +1,4 @@
-"""Any order of claims, outcomes, deaths, cancellations and removals keeps the ledger right."""
+"""Any order of claims, outcomes, crashes, cancellations and removals keeps the ledger right."""
 
 import asyncio
 from contextlib import AsyncExitStack

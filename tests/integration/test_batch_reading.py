@@ -20,6 +20,7 @@ from tests.support.batch_tools import (
     numbered,
     right_outcome,
 )
+from tests.support.polling import elapsed
 
 
 async def test_another_tenants_batch_does_not_exist(batches):
@@ -98,9 +99,9 @@ async def test_a_watcher_sees_every_change_and_the_end(batches):
             seen.append(batch)  # noqa: PERF401 - looked at meanwhile
 
     watching = asyncio.create_task(watch())
-    await asyncio.sleep(0.05)
+    await elapsed(0.05)
     while chunk := await chunks.claim("w", 30):
-        await asyncio.sleep(0.05)
+        await elapsed(0.05)
         await do_chunk(chunk)
     await watching
     assert [batch.succeeded_count for batch in seen] == [0, 0, 4, 8, 12]

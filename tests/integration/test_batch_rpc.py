@@ -21,6 +21,7 @@ from image_categorizer_server.domain.access import Role
 from image_categorizer_server.services import key as admin
 
 from tests.support.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_all
+from tests.support.polling import elapsed
 
 
 async def test_results_come_by_item_and_name_what_failed(client):
@@ -42,14 +43,15 @@ async def test_results_are_paged(client, server):
     batch = await client.batches.submit([(f"{n}.jpg", PICTURES[0]) for n in range(25)])
     await do_all()
     stub, headers = await batch_stub(server)
-    request = batch_pb2.ListBatchResultsRequest(batch_id=batch.batch_id, page_size=10)
-    sizes = []
+    sizes, token = [], ""
     while True:
+        request = batch_pb2.ListBatchResultsRequest(
+            batch_id=batch.batch_id, page_size=10, page_token=token
+        )
         page = await stub.ListBatchResults(request, metadata=headers)
         sizes.append(len(page.results))
-        if not page.next_page_token:
+        if not (token := page.next_page_token):
             break
-        request.page_token = page.next_page_token
     assert sizes == [10, 10, 5]
 
 
@@ -88,7 +90,7 @@ async def test_cancel_retry_delete(client):
 async def test_watching_ends_with_the_batch(client):
     batch = await client.batches.submit(SOURCES)
     watching = asyncio.create_task(all_of(client.batches.watch(batch.batch_id)))
-    await asyncio.sleep(0.5)
+    await elapsed(0.5)
     await do_all()
     seen = await asyncio.wait_for(watching, 10)
     assert (seen[0].state, seen[-1].state) == ("QUEUED", "COMPLETED")
@@ -117,7 +119,7 @@ async def test_a_key_revoked_while_it_watches_hears_no_more(server):
         for key in await admin.list_keys():
             if key.revoke_time is None:
                 await admin.revoke_key(key.key_id)
-        await asyncio.sleep(server.backend.settings.security.key_cache_s)
+        await elapsed(server.backend.settings.security.key_cache_s)
         await do_all()
         with pytest.raises(CredentialsInvalid):
             await anext(watching)
@@ -162,6 +164,13 @@ async def test_viewers_may_look_only(server, client):
             await viewer.batches.submit(SOURCES)
 
 
+async def do_all_until(task):
+    """Does what workers do until a task has ended."""
+    while not task.done():
+        await do_all()
+        await elapsed(0.05)
+
+
 def in_thread(server_address, key, sources):
     with ImageCategorizationClient(key, server_address) as client:
         batch = client.batches.submit(sources)
@@ -180,9 +189,7 @@ async def test_the_ordinary_client_does_the_same(server, tmp_path):
         (folder / name).write_bytes(content)
     key = await server.key(Role.CLASSIFIER)
     calls = asyncio.create_task(asyncio.to_thread(in_thread, server.address, key, folder))
-    while not calls.done():
-        await do_all()
-        await asyncio.sleep(0.05)
+    await do_all_until(calls)
     batch, seen, found, exported, listed = await calls
     assert seen[-1].state == "COMPLETED"
     assert Counter(r.filename for r in found) == Counter(map(str, folder.iterdir()))
@@ -190,18 +197,16 @@ async def test_the_ordinary_client_does_the_same(server, tmp_path):
     assert listed == [batch.batch_id]
 
 
-async def test_classify_batch_yields_results_and_tells_of_a_cancellation(client):
+async def test_classify_batch_yields_results_and_reports_a_cancellation(client):
     async def classify():
         return [result.filename async for result in client.classify_batch(SOURCES)]
 
     working = asyncio.create_task(classify())
-    while not working.done():
-        await do_all()
-        await asyncio.sleep(0.05)
+    await do_all_until(working)
     assert await working == [name for name, _ in SOURCES]
 
     working = asyncio.create_task(classify())
-    await asyncio.sleep(0.5)
+    await elapsed(0.5)
     (batch,) = await all_of(client.batches.list("QUEUED"))
     await client.batches.cancel(batch.batch_id)
     with pytest.raises(CategorizerError, match="CANCELLED: 5 items have no outcome"):

@@ -1,4 +1,4 @@
-"""How batches come in over gRPC, what is refused, and what an upload leaves that broke off."""
+"""How batches come in over gRPC, what is refused, and what a cancelled upload leaves."""
 
 import asyncio
 
@@ -20,6 +20,7 @@ from image_categorizer_server.domain.access import Role
 
 from tests.integration.conftest import running_server
 from tests.support.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_all
+from tests.support.polling import elapsed
 
 
 async def test_an_upload_is_a_batch_that_waits(client):
@@ -75,7 +76,7 @@ async def test_create_batch_takes_bytes_and_addresses(server):
         ({"webhook_url": "ftp://a"}, InvalidRequest, "webhook_url"),
     ],
 )
-async def test_wrong_batches_are_refused_and_leave_nothing(server, client, change, error, words):
+async def test_wrong_batches_are_refused_without_a_trace(server, client, change, error, words):
     stub, headers = await batch_stub(server)
     fields = {"items": [{"image": PICTURES[0]}], **change}
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -105,13 +106,13 @@ async def test_a_batch_has_a_most_of_items(settings):
         assert await all_of(client.batches.list()) == []
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(server, client):
+async def test_an_upload_that_is_cancelled_leaves_nothing(server, client):
     stub, headers = await batch_stub(server)
     call = stub.UploadBatch(metadata=headers)
     await call.write(batch_pb2.UploadBatchRequest(file={"filename": "a", "chunk": PICTURES[0]}))
-    await asyncio.sleep(0.3)
+    await elapsed(0.3)
     call.cancel()
-    await asyncio.sleep(0.3)
+    await elapsed(0.3)
     assert await all_of(client.batches.list()) == []
     with pytest.raises(FileNotFoundError):
         await client.batches.submit(["/nowhere.jpg"])
@@ -128,7 +129,7 @@ async def test_silence_ends_an_upload(settings):
         for _ in range(4):  # longer than the bound altogether
             file = {"filename": "a", "chunk": PICTURES[0]}
             await call.write(batch_pb2.UploadBatchRequest(file=file))
-            await asyncio.sleep(0.2)
+            await elapsed(0.2)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         error = from_rpc_error(caught.value)
@@ -137,7 +138,7 @@ async def test_silence_ends_an_upload(settings):
 
 
 @pytest.mark.parametrize("kind", ["ordinary", "asyncio"])
-async def test_an_upload_whose_sources_fail_makes_no_batch(server, kind):
+async def test_an_upload_with_failing_sources_creates_no_batch(server, kind):
     def broken():
         yield SOURCES[0]
         raise ZeroDivisionError
@@ -152,5 +153,5 @@ async def test_an_upload_whose_sources_fail_makes_no_batch(server, kind):
         is_ordinary, submit = kind == "ordinary", client.batches.submit
         with pytest.raises(ZeroDivisionError):
             await (asyncio.to_thread(ordinarily) if is_ordinary else submit(broken()))
-        await asyncio.sleep(0.3)
+        await elapsed(0.3)
         assert await all_of(client.batches.list()) == []

@@ -5,6 +5,7 @@ import zipfile
 
 import grpc
 import pytest
+from google.api import httpbody_pb2
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
 from image_categorizer_server.domain.access import Role
 
@@ -22,11 +23,11 @@ def form_of(count):
 
 
 @pytest.mark.parametrize(
-    ("limits", "most"),
+    ("limits", "maximum"),
     [({"max_zip_items": 3}, 3), ({"max_zip_items": 9, "max_items": 2}, 2)],
     ids=["of a zip file", "of any batch"],
 )
-async def test_a_zip_file_holds_so_many_files_and_no_more(settings, limits, most):
+async def test_a_zip_file_holds_so_many_files_and_no_more(settings, limits, maximum):
     batch = settings.batch.model_copy(update=limits)
     async with running_server(settings.model_copy(update={"batch": batch})) as server:
         headers = (("authorization", f"Bearer {await server.key(Role.CLASSIFIER)}"),)
@@ -34,11 +35,12 @@ async def test_a_zip_file_holds_so_many_files_and_no_more(settings, limits, most
             upload = batch_pb2_grpc.BatchServiceStub(channel).UploadBatchForm
 
             async def ask(count):
-                request = batch_pb2.UploadBatchFormRequest()
-                request.body.content_type = "multipart/form-data; boundary=x"
-                request.body.data = form_of(count)
+                body = httpbody_pb2.HttpBody(
+                    content_type="multipart/form-data; boundary=x", data=form_of(count)
+                )
+                request = batch_pb2.UploadBatchFormRequest(body=body)
                 return await upload(iter([request]), metadata=headers)
 
-            assert (await ask(most)).item_count == most
-            with pytest.raises(grpc.aio.AioRpcError, match=f"more than {most} files"):
-                await ask(most + 1)
+            assert (await ask(maximum)).item_count == maximum
+            with pytest.raises(grpc.aio.AioRpcError, match=f"more than {maximum} files"):
+                await ask(maximum + 1)

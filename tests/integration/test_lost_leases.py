@@ -1,4 +1,4 @@
-"""Leases that nobody keeps though nobody died: lost answers, and a database that was away."""
+"""Leases that end without a crash: lost answers, and a database outage."""
 
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from image_categorizer_server.db import result as results
 from tests.support.batch_tools import LEASE_S, do_all, make_batch, right_outcome
 
 
-async def test_a_claim_whose_answer_got_lost_is_given_back_and_no_other(batches, faultless):
+async def test_a_claim_with_a_lost_answer_is_given_back_and_no_other(batches, faultless):
     await make_batch(batches, 12)
     kept = await chunks.claim("w", LEASE_S)
     lost = await chunks.claim("w", LEASE_S)
@@ -26,7 +26,7 @@ async def test_a_claim_whose_answer_got_lost_is_given_back_and_no_other(batches,
     await faultless()
 
 
-async def test_a_lease_that_ended_while_the_database_was_away_counts_no_death(batches, faultless):
+async def test_a_lease_that_ended_while_the_database_was_away_counts_no_crash(batches, faultless):
     await make_batch(batches, 4)
     await chunks.claim("silenced", LEASE_S)
     clock.shift(LEASE_S + 1)
@@ -43,7 +43,7 @@ async def test_a_lease_that_ended_while_the_database_was_away_counts_no_death(ba
     await faultless()
 
 
-async def test_how_often_a_server_died_of_an_item_stays_with_its_chunk(batches, faultless):
+async def test_how_often_the_server_crashed_over_an_item_stays_with_its_chunk(batches, faultless):
     await make_batch(batches, 4)
     chunk = await chunks.claim("w", LEASE_S)
     assert await chunks.count_server_crashes(chunk, [0, 2]) == {0: 1, 2: 1}
@@ -56,8 +56,8 @@ async def test_how_often_a_server_died_of_an_item_stays_with_its_chunk(batches, 
     assert (await chunks.claim("w", LEASE_S)).worker_crashes == 1
     clock.shift(3 * LEASE_S)
     await chunks.expire()
-    alone = await chunks.claim("w", LEASE_S)
-    assert (alone.is_isolated, alone.server_crashes) == (True, {0: 1, 2: 2})
-    await chunks.give_back(alone)
+    isolated = await chunks.claim("w", LEASE_S)
+    assert (isolated.is_isolated, isolated.server_crashes) == (True, {0: 1, 2: 2})
+    await chunks.give_back(isolated)
     await do_all()
     await faultless()

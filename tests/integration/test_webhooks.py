@@ -1,6 +1,5 @@
 """Webhooks: from the outbox to a receiver on this machine, by a real database and real HTTP."""
 
-import asyncio
 import time
 
 import pytest
@@ -18,16 +17,17 @@ from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
 from standardwebhooks import Webhook as Verifier
 
+from tests.support.polling import elapsed
 from tests.support.receiver import receiving
-from tests.support.webhook_house import TENANT, house_of, unused
+from tests.support.webhook_tools import TENANT, open_webhooks, unused
 
 
-async def test_a_registered_address_is_told_once_and_can_verify(emptied):
-    async with receiving() as receiver, house_of(emptied, receiver) as house:
-        webhook, secret = await house.webhooks.create(TENANT, receiver.url)
-        await house.end_batch("b-1")
-        assert await house.deliveries.send_due() == 1
-        assert await house.deliveries.send_due() == 0
+async def test_a_registered_address_is_notified_once_and_can_verify(emptied):
+    async with receiving() as receiver, open_webhooks(emptied, receiver) as system:
+        webhook, secret = await system.webhooks.create(TENANT, receiver.url)
+        await system.end_batch("b-1")
+        assert await system.deliveries.send_due() == 1
+        assert await system.deliveries.send_due() == 0
         (message,) = receiver.messages
         content = Verifier(secret).verify(message.body, message.headers)
         assert content == verify_webhook(secret, message.headers, message.body)
@@ -37,18 +37,18 @@ async def test_a_registered_address_is_told_once_and_can_verify(emptied):
         assert message.headers["content-type"] == "application/json"
         assert "." not in message.headers["webhook-id"]
         assert len(message.body) < 20_000
-        (delivery,) = await house.log(webhook.webhook_id)
+        (delivery,) = await system.log(webhook.webhook_id)
         assert delivery.state is DeliveryState.DELIVERED
         assert delivery.delivery_id == message.headers["webhook-id"]
         assert [a.status_code for a in delivery.attempts] == [204]
 
 
 async def test_what_is_altered_old_or_another_s_is_refused(emptied):
-    async with receiving() as one, receiving() as two, house_of(emptied, one, two) as house:
-        _, secret = await house.webhooks.create(TENANT, one.url)
-        _, other = await house.webhooks.create(TENANT, two.url)
-        await house.end_batch("b-1")
-        await house.deliveries.send_due()
+    async with receiving() as one, receiving() as two, open_webhooks(emptied, one, two) as system:
+        _, secret = await system.webhooks.create(TENANT, one.url)
+        _, other = await system.webhooks.create(TENANT, two.url)
+        await system.end_batch("b-1")
+        await system.deliveries.send_due()
     (message,) = one.messages
     assert two.messages[0].headers["webhook-id"] != message.headers["webhook-id"]
     old = {**message.headers, "webhook-timestamp": str(int(time.time()) - 360)}
@@ -65,15 +65,15 @@ async def test_what_is_altered_old_or_another_s_is_refused(emptied):
 
 
 async def test_during_a_rotation_old_and_new_secret_verify(emptied):
-    async with receiving() as receiver, house_of(emptied, receiver, rotation_s=1.5) as house:
-        webhook, old = await house.webhooks.create(TENANT, receiver.url)
-        rotated, new = await house.webhooks.rotate_secret(TENANT, webhook.webhook_id)
+    async with receiving() as receiver, open_webhooks(emptied, receiver, rotation_s=1.5) as system:
+        webhook, old = await system.webhooks.create(TENANT, receiver.url)
+        rotated, new = await system.webhooks.rotate_secret(TENANT, webhook.webhook_id)
         assert rotated.previous_secret_expire_time is not None
-        await house.end_batch("b-1")
-        await house.deliveries.send_due()
-        await asyncio.sleep(1.6)
-        await house.end_batch("b-2")
-        await house.deliveries.send_due()
+        await system.end_batch("b-1")
+        await system.deliveries.send_due()
+        await elapsed(1.6)
+        await system.end_batch("b-2")
+        await system.deliveries.send_due()
     during, after = receiver.messages
     assert len(during.headers["webhook-signature"].split()) == 2
     for secret in (old, new):
@@ -85,26 +85,26 @@ async def test_during_a_rotation_old_and_new_secret_verify(emptied):
 
 
 async def test_a_batch_s_own_address_is_signed_by_the_webhook_default(emptied):
-    async with receiving() as receiver, house_of(emptied, receiver) as house:
-        await house.end_batch("b-1", receiver.url)
-        await house.deliveries.send_due()
-        _, secret = await house.webhooks.rotate_secret(TENANT, "default")
-        await house.end_batch("b-2", receiver.url, state="CANCELLED")
-        await house.deliveries.send_due()
+    async with receiving() as receiver, open_webhooks(emptied, receiver) as system:
+        await system.end_batch("b-1", receiver.url)
+        await system.deliveries.send_due()
+        _, secret = await system.webhooks.rotate_secret(TENANT, "default")
+        await system.end_batch("b-2", receiver.url, state="CANCELLED")
+        await system.deliveries.send_due()
         _, second = receiver.messages
         assert Verifier(secret).verify(second.body, second.headers)["type"] == "batch.cancelled"
-        logged = await house.log("default")
+        logged = await system.log("default")
         assert [d.batch_id for d in logged] == ["b-2", "b-1"]
         assert {d.url for d in logged} == {receiver.url}
-        assert [d.batch_id for d in await house.log("default", batch_id="b-1")] == ["b-1"]
-        await house.webhooks.update(TENANT, "default", None, False)
-        await house.end_batch("b-3", receiver.url)
-        assert await house.deliveries.send_due() == 0
+        assert [d.batch_id for d in await system.log("default", batch_id="b-1")] == ["b-1"]
+        await system.webhooks.update(TENANT, "default", None, False)
+        await system.end_batch("b-3", receiver.url)
+        assert await system.deliveries.send_due() == 0
 
 
 async def test_webhooks_are_the_tenant_s_own_and_bounded(emptied):
-    async with receiving() as receiver, house_of(emptied, receiver, max_webhooks=2) as house:
-        webhooks = house.webhooks
+    async with receiving() as receiver, open_webhooks(emptied, receiver, max_webhooks=2) as system:
+        webhooks = system.webhooks
         first, secret = await webhooks.create(TENANT, receiver.url)
         second, other = await webhooks.create(TENANT, receiver.url)
         assert secret != other
@@ -123,8 +123,8 @@ async def test_webhooks_are_the_tenant_s_own_and_bounded(emptied):
                 await call
         with pytest.raises(DeliveryNotFound):
             await webhooks.redeliver(TENANT, first.webhook_id, "d-1")
-        await house.end_batch("b-1", tenant="other")
-        assert await house.deliveries.send_due() == 0
+        await system.end_batch("b-1", tenant="other")
+        assert await system.deliveries.send_due() == 0
         await webhooks.delete(TENANT, first.webhook_id)
         with pytest.raises(WebhookNotFound):
             await webhooks.get(TENANT, first.webhook_id)

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on a port of this machine, which answers as a test tells it to."""
+"""A receiver of webhooks on a port of this machine, with answers that a test chooses."""
 
 import asyncio
 import socket
@@ -13,13 +13,13 @@ OK = "204"
 
 @dataclass
 class Message:
-    """One POST as it came."""
+    """One POST."""
 
     headers: dict[str, str]
     """Names in lower case."""
     body: bytes
     at_s: float
-    """When it was there, on the clock of `time.monotonic`."""
+    """When it arrived, on the clock of `time.monotonic`."""
 
 
 @dataclass
@@ -27,15 +27,18 @@ class Receiver:
     """Answers each POST with the next of `answers`, then with `otherwise`.
 
     An answer is a status line's rest with headers, such as `429 x|Retry-After: 7`; `reset`, which
-    breaks the connection; or `silence`, which never answers.
+    resets the connection; or `silence`, which never answers.
     """
 
+    port: int
     answers: Iterator[str] = field(default_factory=lambda: iter(()))
     otherwise: str = OK
     messages: list[Message] = field(default_factory=list)
-    url: str = ""
-    port: int = 0
     came: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hook"
 
     async def wait_for(self, count: int, within_s: float = 20.0) -> list[Message]:
         """Returns the messages once there are `count` of them."""
@@ -61,7 +64,7 @@ class Receiver:
 
     async def _answer(self, answer, reader, writer):
         if answer == "silence":
-            await reader.read()  # until the other side gives up
+            await reader.read()  # until the sender gives up
         elif answer == "reset":
             linger = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -78,10 +81,9 @@ class Receiver:
 @asynccontextmanager
 async def receiving(*answers: str, otherwise: str = OK):
     """Yields a receiver that listens."""
-    receiver = Receiver(iter(answers), otherwise)
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
-    receiver.port = server.sockets[0].getsockname()[1]
-    receiver.url = f"http://127.0.0.1:{receiver.port}/hook"
+    listening = socket.create_server(("127.0.0.1", 0))
+    receiver = Receiver(listening.getsockname()[1], iter(answers), otherwise)
+    server = await asyncio.start_server(receiver.serve, sock=listening)
     try:
         yield receiver
     finally:

@@ -1,8 +1,7 @@
-"""Batches over REST: their pictures, and waiting for their end."""
-
-import time
+"""Batches over REST: their images, and waiting for their end."""
 
 from tests.support.pictures import jpeg
+from tests.support.polling import wait_until
 
 PICTURES = [jpeg(64, 48, seed) for seed in range(20)]
 ENDED = ("COMPLETED", "CANCELLED", "FAILED")
@@ -13,13 +12,12 @@ def three(field: str = "images[]"):
 
 
 def finished(http, batch_id: str) -> dict[str, object]:
-    deadline_s = time.monotonic() + 60
-    while True:
-        batch: dict[str, object] = http.get(f"/v1/batch/{batch_id}").json()
-        if batch["state"] in ENDED:
-            return batch
-        assert time.monotonic() < deadline_s, batch
-        time.sleep(0.1)
+    def batch() -> dict[str, object]:
+        found: dict[str, object] = http.get(f"/v1/batch/{batch_id}").json()
+        return found
+
+    wait_until(lambda: batch()["state"] in ENDED, within_s=60, interval_s=0.1)
+    return batch()
 
 
 def all_results(http, batch_id: str):

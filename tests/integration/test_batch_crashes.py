@@ -1,4 +1,4 @@
-"""Who dies with a chunk in hand: heirs, splitting, items that kill; on a real PostgreSQL."""
+"""Workers that crash over a chunk: what is repeated, isolated and failed, on PostgreSQL."""
 
 import asyncio
 
@@ -45,7 +45,7 @@ async def test_an_heir_gets_only_what_has_no_outcome(batches, faultless):
     chunk = await chunks.claim("w", LEASE_S)
     done = [right_outcome(chunk.items[0]), failed_outcome(chunk.items[2])]
     assert await results.record(chunk, done)
-    assert await results.record(chunk, done)  # not sure whether the first one got through
+    assert await results.record(chunk, done)  # the first answer may have been lost
     batch = await batches.get("t1", batch_id)
     assert (batch.succeeded_count, batch.failed_count, batch.pending_count) == (1, 1, 2)
     await chunks.give_back(chunk)
@@ -59,15 +59,15 @@ async def test_an_heir_gets_only_what_has_no_outcome(batches, faultless):
     await faultless()
 
 
-async def test_an_item_that_kills_is_found_and_its_neighbours_live(batches, faultless):
-    """R5: two deaths of all together, a third one of the guilty alone."""
+async def test_an_item_that_crashes_workers_is_found_and_the_others_go_on(batches, faultless):
+    """R5: two crashes of the whole chunk, a third one of the isolated item."""
     batch_id = await make_batch(batches, 10)
-    guilty, deaths, shift_s = 5, 0, 0.0
+    deadly, crashes, shift_s = 5, 0, 0.0
     while True:
         while chunk := await chunks.claim("w", LEASE_S):
-            if guilty in [item.number for item in chunk.items]:
-                deaths += 1
-                if chunk.is_isolated:  # who runs the child sees it die
+            if deadly in [item.number for item in chunk.items]:
+                crashes += 1
+                if chunk.is_isolated:  # its parent sees the child crash
                     assert await chunks.record_crash(chunk)
             else:
                 assert await do_chunk(chunk)
@@ -75,15 +75,15 @@ async def test_an_item_that_kills_is_found_and_its_neighbours_live(batches, faul
         clock.shift(shift_s)
         if not await chunks.expire():
             break
-    assert deaths == 3
+    assert crashes == 3
     batch = await batches.get("t1", batch_id)
     assert (batch.state, batch.succeeded_count, batch.failed_count) == (BatchState.COMPLETED, 9, 1)
     (failure,) = batch.failures
-    assert (failure.number, failure.error.reason) == (guilty, "ITEM_KILLED_WORKERS")
+    assert (failure.number, failure.error.reason) == (deadly, "ITEM_KILLED_WORKERS")
     await faultless()
 
 
-async def test_whoever_dies_with_a_suspects_parent_does_not_make_it_guilty(batches, faultless):
+async def test_an_item_does_not_fail_for_crashes_that_took_its_parent_too(batches, faultless):
     batch_id = await make_batch(batches, 1)
     for number in range(5):
         chunk = await chunks.claim("w", LEASE_S)
@@ -95,11 +95,11 @@ async def test_whoever_dies_with_a_suspects_parent_does_not_make_it_guilty(batch
     await faultless()
 
 
-async def test_the_death_of_a_child_counts_at_once(batches, faultless):
+async def test_the_crash_of_a_child_counts_at_once(batches, faultless):
     await make_batch(batches, 1)
-    for deaths in range(3):
+    for crashes in range(3):
         chunk = await chunks.claim("w", LEASE_S)
-        assert (chunk.worker_crashes, chunk.is_isolated) == (deaths, deaths == 2)
+        assert (chunk.worker_crashes, chunk.is_isolated) == (crashes, crashes == 2)
         assert await chunks.record_crash(chunk)
     assert await chunks.claim("w", LEASE_S) is None
     await faultless()
@@ -111,15 +111,15 @@ async def test_a_split_chunk_keeps_what_was_done(batches, faultless):
     await results.record(chunk, [right_outcome(chunk.items[1])])
     await chunks.record_crash(chunk)
     await chunks.record_crash(await chunks.claim("w", LEASE_S))
-    alone = [await chunks.claim("w", LEASE_S) for _ in range(3)]
-    assert [[item.number for item in chunk.items] for chunk in alone] == [[0], [2], [3]]
-    assert all(chunk.is_isolated for chunk in alone)
-    for chunk in alone:
+    isolated = [await chunks.claim("w", LEASE_S) for _ in range(3)]
+    assert [[item.number for item in chunk.items] for chunk in isolated] == [[0], [2], [3]]
+    assert all(chunk.is_isolated for chunk in isolated)
+    for chunk in isolated:
         assert await do_chunk(chunk)
     await faultless()
 
 
-async def test_sweepers_take_turns(batches):
+async def test_one_sweeper_expires_leases_at_a_time(batches):
     for _ in range(5):
         await make_batch(batches, 8)
     while await chunks.claim("dead", LEASE_S):
@@ -130,7 +130,7 @@ async def test_sweepers_take_turns(batches):
     assert await count_waiting() == 40
 
 
-async def test_an_expired_lease_rings(batches):
+async def test_an_expired_lease_notifies_workers(batches):
     await make_batch(batches, 4)
     await outbox.done([row.outbox_id for row in await outbox.take([OutboxKind.DOORBELL], 10)])
     await chunks.claim("w", LEASE_S)

@@ -14,20 +14,21 @@ from image_categorizer_server.stores.object_store import MemoryStorage
 
 from tests.support import invariants as ledger
 from tests.support.batch_tools import do_all, keys_of, numbered, pieces
+from tests.support.polling import elapsed, eventually
 
 MAX_IMAGE_BYTES = 1000
 
 
 class Slow(MemoryStorage):
-    """A store across a network: notes how much it is given at a time."""
+    """A storage across a network: records how much it stores at a time."""
 
-    def __init__(self, delay_s):
+    def __init__(self, delay_s, failing=b""):
         super().__init__()
         self.delay_s = delay_s
+        self.failing = failing
         self.under_way = []
         self.most = 0
         self.most_bytes = 0
-        self.failing = b""
         self.flushed = []
 
     async def put(self, key, content):
@@ -35,7 +36,7 @@ class Slow(MemoryStorage):
         self.most = max(self.most, len(self.under_way))
         self.most_bytes = max(self.most_bytes, sum(map(len, self.under_way)))
         try:
-            await asyncio.sleep(self.delay_s)
+            await elapsed(self.delay_s)
             if content == self.failing:
                 raise DependencyDown("the image storage does not answer")
             await super().put(key, content)
@@ -53,7 +54,12 @@ def storage():
 
 @pytest.fixture
 def batches(database, storage):
-    return Batches(storage, BatchSettings(max_concurrent_puts=4, chunk_items=4), MAX_IMAGE_BYTES)
+    return batches_on(storage)
+
+
+def batches_on(storage, **settings):
+    limits = {"max_concurrent_puts": 4, "chunk_items": 4} | settings
+    return Batches(storage, BatchSettings(**limits), MAX_IMAGE_BYTES)
 
 
 async def sized(sizes):
@@ -90,10 +96,9 @@ async def test_an_upload_waits_for_all_and_flushes_before_it_is_a_batch(batches,
 
 
 @pytest.mark.parametrize("position", [0, 5, 9])
-async def test_one_that_cannot_be_stored_makes_it_no_batch(
-    batches, storage, empty_database, position
-):
-    storage.failing = f"f {position}".encode()
+async def test_one_that_cannot_be_stored_makes_it_no_batch(empty_database, database, position):
+    storage = Slow(0.02, failing=f"f {position}".encode())
+    batches = batches_on(storage)
     with pytest.raises(DependencyDown):
         await batches.create("t1", "key", BatchConfig(), numbered(10))
     assert not storage.under_way
@@ -109,36 +114,34 @@ async def test_of_several_that_fail_at_once_none_is_forgotten(database):
 
     unseen = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
-    batches = Batches(Down(), BatchSettings(max_concurrent_puts=4), MAX_IMAGE_BYTES)
+    batches = batches_on(Down())
     with pytest.raises(DependencyDown):
         await batches.create("t1", "key", BatchConfig(), numbered(10))
     gc.collect()
     assert not unseen
 
 
-async def test_a_caller_who_leaves_while_images_are_being_stored_leaves_none(batches, storage):
-    storage.delay_s = 0.3
+async def test_a_call_that_is_cancelled_while_images_are_being_stored_keeps_none(database):
+    storage = Slow(0.3)
+    batches = batches_on(storage)
 
-    async def leaves():
+    async def endless():
         async for item in numbered(3):
             yield item
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
-    call = asyncio.create_task(batches.create("t1", "key", BatchConfig(), leaves()))
-    while len(storage.under_way) < 3:
-        await asyncio.sleep(0.01)
+    call = asyncio.create_task(batches.create("t1", "key", BatchConfig(), endless()))
+    await eventually(lambda: len(storage.under_way) == 3)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await asyncio.sleep(0.5)
     assert not storage.under_way
     await batches.remove_images(10)
     assert not await keys_of(storage)
 
 
 async def test_too_many_bytes_are_refused_before_they_are_stored(database, storage):
-    settings = BatchSettings(max_bytes=1500)
-    batches = Batches(storage, settings, MAX_IMAGE_BYTES)
+    batches = batches_on(storage, max_bytes=1500)
     with pytest.raises(BatchTooLarge):
         await batches.create("t1", "key", BatchConfig(), sized([900, 900]))
     await batches.remove_images(10)

@@ -1,4 +1,4 @@
-"""A tenant's webhooks and their sender, in this process, with receivers on this machine."""
+"""Webhooks of a tenant and their sender, in this process, for receivers on this machine."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ FAST = {"retry_factor": 0.01, "poll_interval_s": 0.05, "timeout_s": 1, "lease_s"
 
 
 @dataclass
-class House:
+class WebhookSystem:
     """Webhooks and their sender, which may call the receivers of the test."""
 
     webhooks: Webhooks
@@ -71,7 +71,7 @@ class House:
 
 
 @asynccontextmanager
-async def house_of(url, *receivers, rows_per_statement=ROWS_PER_STATEMENT, **settings):
+async def open_webhooks(url, *receivers, rows_per_statement=ROWS_PER_STATEMENT, **settings):
     chosen = WebhookSettings(**FAST | settings)
     fetch = FetchSettings(
         allow_http=True,
@@ -81,7 +81,7 @@ async def house_of(url, *receivers, rows_per_statement=ROWS_PER_STATEMENT, **set
     )
     async with open_fetcher(fetch, unused) as fetcher:
         deliveries = Deliveries(chosen, fetcher, rows_per_statement)
-        yield House(Webhooks(chosen, fetcher), deliveries, url)
+        yield WebhookSystem(Webhooks(chosen, fetcher), deliveries, url)
 
 
 async def unused(uri, max_bytes):
