@@ -1,4 +1,4 @@
-"""Plain values about one image: how it is classified, and what it shows."""
+"""Values about the classification of one image."""
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -8,7 +8,7 @@ DEFAULT_TOP_K = 5
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """What an image can be assigned."""
+    """A category of a model."""
 
     name: str
     category_id: str = ""
@@ -22,12 +22,12 @@ class Prediction:
     category: Category
     confidence: float
     bounding_box: tuple[int, int, int, int] | None = None
-    """Left, top, right, bottom in pixels of the upright image; right and bottom exclusive."""
+    """Left, top, right, bottom in pixels of the upright image; right and bottom are exclusive."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """Names the exact network that answered."""
+    """Identifies the exact network that answered."""
 
     name: str
     version: int
@@ -35,7 +35,7 @@ class ModelRef:
 
 
 class BatchCloseReason(Enum):
-    """Why a micro-batch left for the model."""
+    """Why a micro-batch closed; see `Timing.BatchCloseReason` in types.proto."""
 
     IDLE = "IDLE"
     FULL = "FULL"
@@ -44,7 +44,7 @@ class BatchCloseReason(Enum):
 
 
 class Lane(StrEnum):
-    """Which requests go first; see `ClassifyStreamConfig.Lane` in classify.proto."""
+    """The priority of a request; see `ClassifyStreamConfig.Lane` in classify.proto."""
 
     INTERACTIVE = "INTERACTIVE"
     BATCH = "BATCH"
@@ -52,16 +52,16 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf an image is classified, and how urgent it is."""
+    """The tenant that an image is classified for, and the urgency."""
 
     tenant_id: str
     lane: Lane
     deadline_s: float
-    """When the answer is worth nothing any more, on the clock of `time.monotonic`."""
+    """The time after which the answer is useless, on the clock of `time.monotonic`."""
 
 
 class CacheStatus(Enum):
-    """Whether an answer was remembered; see `ClassifyResponse.Cache` in classify.proto."""
+    """Whether an answer comes from the cache; see `ClassifyResponse.Cache` in classify.proto."""
 
     OFF = "CACHE_UNSPECIFIED"
     HIT = "HIT"
@@ -70,7 +70,7 @@ class CacheStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time of one image went, in milliseconds."""
+    """The times of one image in milliseconds, and its micro-batch."""
 
     decode_ms: float
     queue_ms: float
@@ -81,13 +81,13 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The predictions of one image by one model version, the most confident first."""
+    """The predictions for one image by one model version, by descending confidence."""
 
     predictions: list[Prediction]
     model: ModelRef
     timing: Timing
     heat_map: bytes = b""
-    """A PNG file; empty unless asked for."""
+    """A PNG file; empty unless requested."""
     cache: CacheStatus = CacheStatus.OFF
 
 

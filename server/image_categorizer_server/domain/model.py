@@ -1,4 +1,4 @@
-"""Plain values about models and the server."""
+"""Values about models and the server."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -8,7 +8,7 @@ from image_categorizer_server.domain.classification import Category, ModelRef
 
 
 class Localization(Enum):
-    """How a model tells where a category is; see `Model.Localization` in metadata.proto."""
+    """How a model locates categories in an image; see `Model.Localization` in metadata.proto."""
 
     NONE = "LOCALIZATION_UNSPECIFIED"
     CLASS_ACTIVATION = "CLASS_ACTIVATION"
@@ -16,7 +16,7 @@ class Localization(Enum):
 
 
 class ModelState(Enum):
-    """How far the server is with a model."""
+    """The state of a model version on the server; see `Model.State` in metadata.proto."""
 
     LOADING = "LOADING"
     READY = "READY"
@@ -29,7 +29,7 @@ Activation = Literal["softmax", "sigmoid"]
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """One version of a model, as the server knows it."""
+    """A version of a model and its state on the server."""
 
     ref: ModelRef
     state: ModelState
@@ -45,14 +45,14 @@ class ModelStatus:
     origin: str
     aliases: tuple[str, ...]
     canary_percent: float
-    """Share of the requests without a version that it answers as `canary`."""
+    """Percentage of the requests without a version that it answers as `canary`."""
     precision: str
     localization: Localization
 
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What the server is and accepts; the limits are those of `Limits` in metadata.proto."""
+    """The release, formats and limits of the server; see `ServerInfo` in metadata.proto."""
 
     version: str
     image_formats: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Use case: one image's categories, remembered or found anew."""
+"""Classification of one image, from the result cache or by a model."""
 
 import asyncio
 import hashlib
@@ -13,24 +13,24 @@ from image_categorizer_server.domain.classification import (
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.inference.classifier import Classifier
 from image_categorizer_server.inference.models.registry import Registry
-from image_categorizer_server.services.result_cache import Question, ResultCache
+from image_categorizer_server.services.result_cache import Query, ResultCache
 
-# From here on hashing an image takes longer than handing it to a thread.
+# For larger images, hashing takes longer than the switch to a thread.
 THREAD_FROM_BYTES = 2**20
 
 
 class Classifications:
-    """Answers from the result cache what it can, and asks the classifier for the rest."""
+    """Classifies images; answers from the result cache if it can."""
 
     def __init__(
         self, classifier: Classifier, registry: Registry, results: ResultCache | None
     ) -> None:
-        """Configures the use case.
+        """Configures the service.
 
         Args:
-            classifier: answers what is not remembered.
-            registry: tells which model would.
-            results: None where nothing is remembered.
+            classifier: classifies the images that are not in the cache.
+            registry: names the model that answers, which is part of the cache key.
+            results: None disables the cache.
         """
         self._classifier = classifier
         self._registry = registry
@@ -39,36 +39,36 @@ class Classifications:
     async def classify(
         self, content: bytes, options: ClassifyOptions, caller: Caller
     ) -> Classification:
-        """Returns the predictions for one encoded image, and whether they were remembered.
+        """Returns the predictions for one encoded image, and whether they come from the cache.
 
-        Errors are never remembered, and heat maps are too large to be.  Without Redis every image
+        Errors are not cached, and heat maps are too large to be.  While Redis is down, every image
         is classified.
 
         Raises:
-            CategorizerError: as `Classifier.classify` says.
+            CategorizerError: see `Classifier.classify`.
         """
         results = self._results
         if results is None or options.no_cache or options.explain:
             return await self._classifier.classify(content, options, caller)
-        question = await self._question(content, options, caller.tenant_id)
+        query = await self._query(content, options, caller.tenant_id)
         try:
-            found = await results.find(question)
+            found = await results.find(query)
         except DependencyDown:
             return await self._classifier.classify(content, options, caller)
         if found:
             return found
         answer = await self._classifier.classify(content, options, caller)
-        # An alias may have moved meanwhile: then another model answered.
-        is_kept = answer.model == question.model and await results.remember(question, answer)
-        return replace(answer, cache=CacheStatus.MISS) if is_kept else answer
+        # If an alias has moved meanwhile, another model has answered.
+        is_cached = answer.model == query.model and await results.put(query, answer)
+        return replace(answer, cache=CacheStatus.MISS) if is_cached else answer
 
-    async def _question(self, content: bytes, options: ClassifyOptions, tenant_id: str) -> Question:
+    async def _query(self, content: bytes, options: ClassifyOptions, tenant_id: str) -> Query:
         model = self._registry.get(options.model, options.version, content)
         if len(content) < THREAD_FROM_BYTES:
             sha256 = hashlib.sha256(content).hexdigest()
         else:
             sha256 = (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()
-        return Question(
+        return Query(
             tenant_id=tenant_id,
             image_sha256=sha256,
             model=model.ref,

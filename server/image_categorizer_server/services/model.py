@@ -1,4 +1,4 @@
-"""Use cases around models: which there are, which serve, which limits are in force."""
+"""Models and categories of the server, orders about them, and the limits of the server."""
 
 from image_categorizer_server.domain.classification import Category
 from image_categorizer_server.domain.model import ModelStatus, ServerInfo
@@ -10,7 +10,7 @@ from image_categorizer_server.version import VERSION
 
 
 class Models:
-    """Answers questions about the server, and decides which versions serve."""
+    """Lists and changes the models of the server."""
 
     def __init__(self, registry: Registry, settings: Settings) -> None:
         self._registry = registry
@@ -20,46 +20,51 @@ class Models:
         """Returns all model versions, by name and number.
 
         Raises:
-            InvalidRequest: `page_size` or `page_token` is wrong.
+            InvalidRequest: `page_size` or `page_token` is not valid.
         """
         return page_of(self._registry.statuses(), page_size, page_token)
 
     def get_model(self, name: str, version: int | str | None) -> ModelStatus:
-        """Returns one model version; none named: the one that answers, or else the newest.
+        """Returns one model version.
+
+        Args:
+            name: the model.
+            version: a number or an alias; None for the version that answers, or the newest if none
+                does.
 
         Raises:
-            ModelNotFound: there is none.
+            ModelNotFound: there is no such model or version.
         """
         return self._registry.status(name, version)
 
     async def load_model(self, name: str, version: int | None) -> ModelStatus:
-        """Loads one version, None for the newest; see `Registry.load`."""
+        """Loads one version, or the newest without `version`; see `Registry.load`."""
         return await self._registry.load(name, version)
 
     async def unload_model(self, name: str, version: int | str) -> ModelStatus:
-        """Lets go of one version; see `Registry.unload`."""
+        """Unloads one version; see `Registry.unload`."""
         return await self._registry.unload(name, version)
 
     async def set_alias(
         self, name: str, alias: str, version: int | None, canary_percent: float
     ) -> ModelStatus:
-        """Points an alias to a version, or takes it away; see `Registry.set_alias`."""
+        """Points an alias to a version, or removes it; see `Registry.set_alias`."""
         return await self._registry.set_alias(name, alias, version, canary_percent)
 
     def list_categories(
         self, name: str, version: int | str | None, page_size: int, page_token: str
     ) -> Page[Category]:
-        """Returns a model's categories, in its own order.
+        """Returns the categories of a model, in the order of its outputs.
 
         Raises:
-            ModelNotFound: there is no such model.
-            InvalidRequest: `page_size` or `page_token` is wrong.
+            ModelNotFound: there is no such model or version.
+            InvalidRequest: `page_size` or `page_token` is not valid.
         """
         status = self.get_model(name or self._registry.default, version)
         return page_of(status.categories, page_size, page_token)
 
     def server_info(self) -> ServerInfo:
-        """Returns release, formats and limits."""
+        """Returns the release, the image formats and the limits of the server."""
         limits, server = self._settings.limits, self._settings.server
         return ServerInfo(
             version=VERSION,

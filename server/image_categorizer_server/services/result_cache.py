@@ -1,12 +1,12 @@
-"""Remembers answers: the very same bytes, model and options of one tenant need no second look.
+"""The result cache: the same bytes, model and options of one tenant are classified once.
 
-    result:<tenant>:<place>   {"fingerprint": "…", "predictions": […], "timing": {…}}
+    result:<tenant>:<slot>   {"fingerprint": "…", "predictions": […], "timing": {…}}
 
-A tenant has `max_entries` places.  The fingerprint, over all that the answer follows from, says
-which of them an answer goes to, and a newer answer takes an older one's place: so the memory is
-bounded whatever Redis does when it is full.  Categories are kept by position and named by the model
-that is asked, so a taxonomy may change.  Tenants share nothing: how fast an answer comes tells
-nobody what another has asked.
+A tenant has `max_entries` slots.  The fingerprint of a query, a hash of everything that its answer
+depends on, selects the slot; a new answer replaces an older one in the same slot.  This limits the
+memory, however Redis is configured to evict.  Categories are stored by position and named by the
+model that is asked, so that a taxonomy may change.  Tenants share no entries: the response time
+reveals nothing about the images of another tenant.
 """
 
 import hashlib
@@ -34,25 +34,25 @@ from image_categorizer_server.telemetry import get_log
 from image_categorizer_server.version import VERSION
 
 log = get_log(__name__)
-# Raise it when the same image may get another answer than before within one release.
+# Increase it when the same query may get another answer within one release.
 FORMAT = 1
 
 
 class Store(Protocol):
-    """Where answers are kept; each call raises DependencyDown where it cannot be had in time."""
+    """A key-value store.  Calls raise DependencyDown if it does not answer in time."""
 
     async def get(self, key: str) -> bytes | None:
-        """Returns what is kept under the key."""
+        """Returns the value of a key."""
         ...
 
     async def put(self, key: str, value: bytes, ttl_s: float) -> None:
-        """Keeps a value for some seconds."""
+        """Stores a value, which expires after `ttl_s` seconds."""
         ...
 
 
 @dataclass(frozen=True)
-class Question:
-    """All that an answer follows from, and whose it is."""
+class Query:
+    """Everything that an answer depends on, and its tenant."""
 
     tenant_id: str
     image_sha256: str
@@ -60,14 +60,14 @@ class Question:
     categories: tuple[Category, ...]
     """The model's, in the order of the network's outputs."""
     positions: Mapping[str, int]
-    """Where in `categories` each name is."""
+    """Position of each name in `categories`."""
     runtime: str
-    """What runs the model, and in which precision: each answers a little differently."""
+    """Runtime, device and precision: each answers slightly differently."""
     options: ClassifyOptions
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash over everything but whose it is."""
+        """A hash of everything but the tenant."""
         options = self.options
         parts = [
             FORMAT,
@@ -101,43 +101,41 @@ class _Entry(BaseModel):
 
 
 class ResultCache:
-    """Finds and remembers classifications."""
+    """Stores classifications and finds them again."""
 
     def __init__(self, store: Store, settings: CacheSettings) -> None:
         self._store = store
         self._settings = settings
 
-    async def find(self, question: Question) -> Classification | None:
-        """Returns the answer where it is remembered, as a HIT.
-
-        What cannot be read counts as not remembered.
+    async def find(self, query: Query) -> Classification | None:
+        """Returns the cached answer as a HIT; None if there is none that can be read.
 
         Raises:
-            DependencyDown: nothing is remembered at present.
+            DependencyDown: the store does not answer.
         """
-        value = await self._store.get(self._key(question))
+        value = await self._store.get(self._key(query))
         if value is None:
             return None
         try:
             entry = _Entry.model_validate_json(value)
-            if entry.fingerprint != question.fingerprint:
+            if entry.fingerprint != query.fingerprint:
                 return None
             predictions = [
-                Prediction(question.categories[p.position], p.confidence, p.bounding_box)
+                Prediction(query.categories[p.position], p.confidence, p.bounding_box)
                 for p in entry.predictions
             ]
         except (ValidationError, IndexError):
-            log.warning("a remembered answer cannot be read", key=self._key(question))
+            log.warning("a cached answer cannot be read", key=self._key(query))
             return None
-        return Classification(predictions, question.model, entry.timing, cache=CacheStatus.HIT)
+        return Classification(predictions, query.model, entry.timing, cache=CacheStatus.HIT)
 
-    async def remember(self, question: Question, answer: Classification) -> bool:
-        """Keeps an answer; returns whether it is kept: not where it is too large or Redis fails."""
+    async def put(self, query: Query, answer: Classification) -> bool:
+        """Stores an answer; returns False if it is too large or the store does not answer."""
         entry = _Entry(
-            fingerprint=question.fingerprint,
+            fingerprint=query.fingerprint,
             predictions=[
                 _Prediction(
-                    position=question.positions[p.category.name],
+                    position=query.positions[p.category.name],
                     confidence=p.confidence,
                     bounding_box=p.bounding_box,
                 )
@@ -149,11 +147,11 @@ class ResultCache:
         if len(value) > self._settings.max_value_bytes:
             return False
         try:
-            await self._store.put(self._key(question), value, self._settings.ttl_s)
+            await self._store.put(self._key(query), value, self._settings.ttl_s)
         except DependencyDown:
             return False
         return True
 
-    def _key(self, question: Question) -> str:
-        place = int(question.fingerprint[:16], 16) % self._settings.max_entries
-        return f"result:{quote(question.tenant_id, safe='')}:{place}"
+    def _key(self, query: Query) -> str:
+        slot = int(query.fingerprint[:16], 16) % self._settings.max_entries
+        return f"result:{quote(query.tenant_id, safe='')}:{slot}"

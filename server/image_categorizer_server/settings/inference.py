@@ -9,66 +9,76 @@ from image_categorizer_server.settings.group import Group
 
 
 class InferenceSettings(Group):
-    """Decoding, micro-batches and the device."""
+    """Decoding, micro-batching and the device."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where models run; auto takes a GPU if there is one."
+        "auto", description="Device that runs models. auto uses a GPU if there is one."
     )
     cores: int = Field(
         0,
         ge=0,
         le=4096,
-        description="Cores that one server process counts with; 0: its part of the machine's.",
+        description="Number of cores of each server process. 0: an equal part of the machine's.",
     )
     model_threads: int = Field(
-        0, ge=0, le=256, description="Cores of one model call on a CPU; 0: a quarter of all."
+        0, ge=0, le=256, description="Cores of one model call on a CPU. 0: a quarter of all."
     )
     runners: int = Field(
         0,
         ge=0,
         le=256,
-        description="Model calls at a time on a CPU; 0: as many as the cores hold.",
+        description="Number of concurrent model calls on a CPU. 0: as many as the cores allow.",
     )
     niceness: int = Field(
         10,
         ge=0,
         le=19,
-        description="By how much model calls and decoding give way to the event loop, on Linux.",
+        description="Nice value of model calls and decoding on Linux. Higher values favour the "
+        "event loop.",
     )
     decode_threads: int = Field(
         0,
         ge=0,
         le=256,
-        description="Threads that only decode; 0: one a core, none if calls use a core each.",
+        description="Threads that only decode. 0: one per core, or none if calls use one core.",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
-        description="What torch computes in; auto: bf16 or fp16 on a GPU, if as right as fp32.",
+        description="Number format for torch. auto: bf16 or fp16 on a GPU if as accurate as fp32.",
     )
     max_micro_batch_size: int = Field(
         0,
         ge=0,
         le=512,
-        description="Most images in one micro-batch, each model finds its best; 0: 16, GPU: 64.",
+        description="Maximum size of a micro-batch; each model finds its best. 0: 16, GPU: 64.",
     )
     max_queued: int = Field(
-        256, ge=1, le=1_000_000, description="Most images per model between arrival and answer."
+        256,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of images per model that wait or are being classified.",
     )
-    max_queued_bytes: int = Field(256 * 2**20, ge=1, description="Most encoded bytes of them.")
+    max_queued_bytes: int = Field(
+        256 * 2**20, ge=1, description="Maximum size of these images, in encoded bytes."
+    )
     max_delay_ms: float = Field(
         0.0,
         ge=0,
         le=1000,
-        description="Longest that a micro-batch waits for company while a runner is free.",
+        description="Maximum time that a micro-batch waits for more images while a runner is free, "
+        "in milliseconds.",
     )
     hold_ms: float = Field(
-        80.0, ge=0, le=1000, description="Longest that answers wait for one another, under load."
+        80.0,
+        ge=0,
+        le=1000,
+        description="Maximum time that answers are held under load, in milliseconds.",
     )
     lane_share: float = Field(
         0.1,
         ge=0,
         le=1,
-        description="Share of the turns that lane BATCH gets while INTERACTIVE waits too.",
+        description="Share of the images taken from lane BATCH while INTERACTIVE waits too.",
     )
     lane_queued_share: float = Field(
         0.5, gt=0, le=1, description="Share of max_queued that lane BATCH may fill."
@@ -77,18 +87,18 @@ class InferenceSettings(Group):
         20.0,
         gt=0,
         le=3600,
-        description="How long one model call may last before the server says it is not live.",
+        description="Maximum seconds of one model call. After that the server is not live.",
     )
 
     def micro_batch_limit(self, device: str) -> int:
-        """Returns the most images in one micro-batch on `cpu` or `cuda`."""
+        """Returns the maximum size of a micro-batch on `cpu` or `cuda`."""
         return self.max_micro_batch_size or (64 if device == "cuda" else 16)
 
     def decoders(self, device: str) -> int:
-        """Returns how many threads only decode.
+        """Returns the number of threads that only decode.
 
-        Where a model call uses one core the runners decode themselves: images then stay in one
-        thread, and in one core's caches.
+        If a model call uses one core, the runners decode: an image then stays in one thread, and in
+        the caches of one core.
         """
         if self.decode_threads:
             return self.decode_threads
@@ -96,11 +106,11 @@ class InferenceSettings(Group):
         return 0 if device == "cpu" and threads == 1 else self.cores or cores()
 
     def threads_and_runners(self) -> tuple[int, int]:
-        """Returns the cores of one model call on a CPU, and how many calls run at once.
+        """Returns the cores of one model call on a CPU, and the number of concurrent calls.
 
-        A call that shares its work among threads waits for the slowest: on two cores, two calls
-        with one thread each do a fifth more images than one call with two.  A quarter of the cores
-        for a call keeps a lone image fast on large machines.
+        A call with several threads waits for the slowest one: on two cores, two calls with one
+        thread each classify a fifth more images than one call with two.  A quarter of the cores for
+        a call keeps a single image fast on large machines.
         """
         own = self.cores or cores()
         threads = self.model_threads or max(1, own // 4)
@@ -108,5 +118,5 @@ class InferenceSettings(Group):
 
 
 def cores() -> int:
-    """Returns how many cores this process may use, at least 1."""
+    """Returns the number of cores that this process may use, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

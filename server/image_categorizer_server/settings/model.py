@@ -11,27 +11,36 @@ class ModelSettings(Group):
     """The model repository."""
 
     default: str = Field(
-        "starter", min_length=1, description="Model that answers a request which names none."
+        "starter", min_length=1, description="Model that answers requests without a model."
     )
     scan_interval_s: float = Field(
-        2.0, gt=0, le=3600, description="How often MODEL_PATH is looked through for changes."
+        2.0,
+        gt=0,
+        le=3600,
+        description="Time between two looks for changes in MODEL_PATH, in seconds.",
     )
     cache_path: Path = Field(
         Path("~/.cache/image-categorizer"),
-        description="Folder for what follows from models (ONNX exports); may be deleted.",
+        description="Folder for ONNX exports of models. It may be deleted.",
     )
     export_timeout_s: float = Field(
-        600.0, gt=0, le=86_400, description="Most time for one export to ONNX."
+        600.0, gt=0, le=86_400, description="Maximum time of one export to ONNX, in seconds."
     )
     quantize_max_loss_points: float = Field(
         0.5,
         ge=0,
         le=100,
-        description="Most accuracy that int8 may lose against fp32, in percent of the pictures.",
+        description="Maximum loss of accuracy of int8 against fp32, in percent of the pictures.",
     )
     quantize_min_pictures: int = Field(
-        16, ge=1, le=100_000, description="Fewest pictures to calibrate or to compare with."
+        16,
+        ge=1,
+        le=100_000,
+        description="Minimum number of pictures to calibrate or to compare with.",
     )
     quantize_max_pictures: int = Field(
-        64, ge=1, le=100_000, description="Most pictures to calibrate with; more are thinned out."
+        64,
+        ge=1,
+        le=100_000,
+        description="Maximum number of pictures to calibrate with. More are sampled evenly.",
     )

@@ -1,4 +1,4 @@
-"""What is remembered, for whom, and under which fingerprint."""
+"""What is cached, for which tenant, and under which fingerprint."""
 
 from dataclasses import dataclass, field, replace
 
@@ -14,13 +14,13 @@ from image_categorizer_server.domain.classification import (
     Timing,
 )
 from image_categorizer_server.errors import DependencyDown
-from image_categorizer_server.services.result_cache import Question, ResultCache
+from image_categorizer_server.services.result_cache import Query, ResultCache
 from image_categorizer_server.settings.database import CacheSettings
 
 CAT, DOG = Category("cat", "n02121620", ("mammal",)), Category("dog")
 TIMING = Timing(1.25, 0.5, 3.0, 2, BatchCloseReason.FULL)
 MODEL = ModelRef("pets", 1, f"sha256:{'a' * 64}")
-QUESTION = Question(
+QUERY = Query(
     "acme", "1" * 64, MODEL, (CAT, DOG), {"cat": 0, "dog": 1}, "onnx cpu fp32", ClassifyOptions()
 )
 ANSWER = Classification(
@@ -29,7 +29,7 @@ ANSWER = Classification(
 
 
 @dataclass
-class Shelf:
+class MemoryStore:
     """A store in memory."""
 
     values: dict[str, bytes] = field(default_factory=dict)
@@ -47,32 +47,32 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def store() -> MemoryStore:
+    return MemoryStore()
 
 
 @pytest.fixture
-def results(shelf) -> ResultCache:
-    return ResultCache(shelf, CacheSettings())
+def results(store) -> ResultCache:
+    return ResultCache(store, CacheSettings())
 
 
-def changed(**options) -> Question:
-    return replace(QUESTION, options=ClassifyOptions(**options))
+def changed(**options) -> Query:
+    return replace(QUERY, options=ClassifyOptions(**options))
 
 
-async def test_what_is_remembered_comes_back_as_it_was(results):
-    assert await results.find(QUESTION) is None
-    assert await results.remember(QUESTION, ANSWER)
-    assert await results.find(QUESTION) == replace(ANSWER, cache=CacheStatus.HIT)
+async def test_a_cached_answer_comes_back_unchanged(results):
+    assert await results.find(QUERY) is None
+    assert await results.put(QUERY, ANSWER)
+    assert await results.find(QUERY) == replace(ANSWER, cache=CacheStatus.HIT)
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        replace(QUESTION, tenant_id="other"),
-        replace(QUESTION, image_sha256="2" * 64),
-        replace(QUESTION, model=ModelRef("pets", 1, f"sha256:{'b' * 64}")),
-        replace(QUESTION, runtime="torch cuda bf16"),
+        replace(QUERY, tenant_id="other"),
+        replace(QUERY, image_sha256="2" * 64),
+        replace(QUERY, model=ModelRef("pets", 1, f"sha256:{'b' * 64}")),
+        replace(QUERY, runtime="torch cuda bf16"),
         changed(confidence_threshold=0.5),
         changed(top_k=1),
         changed(include_categories=("cat",)),
@@ -91,13 +91,13 @@ async def test_what_is_remembered_comes_back_as_it_was(results):
         "boxes",
     ],
 )
-async def test_whatever_changes_the_answer_is_another_question(results, other):
-    await results.remember(QUESTION, ANSWER)
+async def test_everything_that_changes_the_answer_changes_the_fingerprint(results, other):
+    await results.put(QUERY, ANSWER)
     assert await results.find(other) is None
 
 
-async def test_what_does_not_change_the_answer_is_the_same_question(results):
-    await results.remember(changed(include_categories=("cat", "dog")), ANSWER)
+async def test_what_does_not_change_the_answer_does_not_change_the_fingerprint(results):
+    await results.put(changed(include_categories=("cat", "dog")), ANSWER)
     assert await results.find(changed(include_categories=("dog", "cat", "dog")))
     renamed = replace(
         changed(include_categories=("dog", "cat")),
@@ -108,9 +108,9 @@ async def test_what_does_not_change_the_answer_is_the_same_question(results):
     assert found.model == renamed.model
 
 
-async def test_a_new_taxonomy_names_remembered_categories_anew(results):
-    await results.remember(QUESTION, ANSWER)
-    renamed = replace(QUESTION, categories=(CAT, Category("dog", ancestors=("pet",))))
+async def test_cached_categories_get_the_names_of_a_new_taxonomy(results):
+    await results.put(QUERY, ANSWER)
+    renamed = replace(QUERY, categories=(CAT, Category("dog", ancestors=("pet",))))
     found = await results.find(renamed)
     assert found is not None
     assert found.predictions[0].category.ancestors == ("pet",)
@@ -130,38 +130,38 @@ async def test_a_new_taxonomy_names_remembered_categories_anew(results):
     ],
     ids=["empty", "binary", "cut", "reason", "beyond", "negative", "confidence", "unknown"],
 )
-async def test_a_damaged_answer_counts_as_none_and_is_written_anew(results, shelf, damage):
-    await results.remember(QUESTION, ANSWER)
-    ((key, value),) = shelf.values.items()
-    shelf.values[key] = damage(value)
-    assert shelf.values[key] != value
-    assert await results.find(QUESTION) is None
-    await results.remember(QUESTION, ANSWER)
-    assert shelf.values == {key: value}
+async def test_a_damaged_answer_counts_as_none_and_is_replaced(results, store, damage):
+    await results.put(QUERY, ANSWER)
+    ((key, value),) = store.values.items()
+    store.values[key] = damage(value)
+    assert store.values[key] != value
+    assert await results.find(QUERY) is None
+    await results.put(QUERY, ANSWER)
+    assert store.values == {key: value}
 
 
-async def test_a_tenant_has_so_many_places_and_no_more(shelf):
-    results = ResultCache(shelf, CacheSettings(max_entries=3))
-    questions = [replace(QUESTION, image_sha256=f"{n:064x}") for n in range(20)]
-    for question in questions:
-        await results.remember(question, ANSWER)
-    assert set(shelf.values) == {f"result:acme:{place}" for place in range(3)}
-    assert sum([await results.find(question) is not None for question in questions]) == 3
+async def test_a_tenant_has_a_limited_number_of_slots(store):
+    results = ResultCache(store, CacheSettings(max_entries=3))
+    queries = [replace(QUERY, image_sha256=f"{n:064x}") for n in range(20)]
+    for query in queries:
+        await results.put(query, ANSWER)
+    assert set(store.values) == {f"result:acme:{slot}" for slot in range(3)}
+    assert sum([await results.find(query) is not None for query in queries]) == 3
 
 
-async def test_one_tenants_keys_cannot_be_anothers(results, shelf):
-    await results.remember(replace(QUESTION, tenant_id="a:b*"), ANSWER)
-    assert next(iter(shelf.values)).startswith("result:a%3Ab%2A:")
+async def test_tenants_never_share_keys(results, store):
+    await results.put(replace(QUERY, tenant_id="a:b*"), ANSWER)
+    assert next(iter(store.values)).startswith("result:a%3Ab%2A:")
 
 
-async def test_what_is_too_large_is_not_remembered(shelf):
-    results = ResultCache(shelf, CacheSettings(max_value_bytes=256))
-    assert not await results.remember(QUESTION, replace(ANSWER, predictions=ANSWER.predictions * 9))
-    assert shelf.values == {}
+async def test_a_large_answer_is_not_cached(store):
+    results = ResultCache(store, CacheSettings(max_value_bytes=256))
+    assert not await results.put(QUERY, replace(ANSWER, predictions=ANSWER.predictions * 9))
+    assert store.values == {}
 
 
-async def test_a_lost_store_is_told_when_asked_and_swallowed_when_told(results, shelf):
-    shelf.is_down = True
+async def test_a_store_that_is_down_fails_find_but_not_put():
+    results = ResultCache(MemoryStore(is_down=True), CacheSettings())
     with pytest.raises(DependencyDown):
-        await results.find(QUESTION)
-    assert not await results.remember(QUESTION, ANSWER)
+        await results.find(QUERY)
+    assert not await results.put(QUERY, ANSWER)
