@@ -26,31 +26,31 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Looks after a tenant's webhooks: addresses that are told when a batch ends.
+    """Manages webhooks: URLs that are notified when a batch ends.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
-    `webhook-timestamp` and `webhook-signature`. Every webhook has a secret of its own. Any answer from 200
-    to 299 within 15 seconds counts as delivered; all else, a redirect too, is tried again after 5 s, 5 min,
-    30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, give or take a fifth, and not before a `Retry-After`. An
-    answer of 410 disables the webhook. A message may arrive more than once, always with the same
-    `webhook-id`.
+    `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
+    200 to 299 within 15 seconds counts as delivered. Anything else, including a redirect, is retried after 5 s,
+    5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, plus or minus 20 %, and not before the time in a
+    `Retry-After` header. A response with status 410 disables the webhook.
 
-    The body is `{"type", "timestamp", "data"}`. Types are `batch.completed`, `batch.failed` and
-    `batch.cancelled`, whose data are the batch's counts; and `classification.done`, for a `Classify` that had
-    a `webhook_url`, whose data are `request_id`, `model` and at most 20 `predictions`.
+    Delivery is at least once. A message may arrive twice with the same `webhook-id`; deduplicate on it.
 
-    The webhook `default` is always there and has no address: it signs what goes to the `webhook_url` of
-    batches and classifications. `RotateWebhookSecret` shows its secret. It can be disabled, not deleted.
+    The body is `{"type", "timestamp", "data"}`. The types `batch.completed`, `batch.failed` and
+    `batch.cancelled` contain the batch's counts. The type `classification.done`, for `Classify` calls with a
+    `webhook_url`, contains `request_id`, `model` and at most 20 `predictions`.
 
-    Every RPC takes the role `operator`, and may answer with these errors; each carries a
-    `google.rpc.ErrorInfo` with the reason named:
+    The webhook `default` always exists and has no URL. It signs messages to the `webhook_url` of batches and
+    classifications. `RotateWebhookSecret` returns its secret. It can be disabled but not deleted.
+
+    Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
-    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names every field that is wrong.
-    - NOT_FOUND `WEBHOOK_NOT_FOUND`: there is none of that name, or it is another tenant's.
-    - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Try again after the delay in `google.rpc.RetryInfo`.
-    - INTERNAL: a bug of the server; the message holds the request id and nothing else.
+    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
+    - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
+    - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
+    - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
 
     def __init__(self, channel):
@@ -102,40 +102,40 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """Looks after a tenant's webhooks: addresses that are told when a batch ends.
+    """Manages webhooks: URLs that are notified when a batch ends.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
-    `webhook-timestamp` and `webhook-signature`. Every webhook has a secret of its own. Any answer from 200
-    to 299 within 15 seconds counts as delivered; all else, a redirect too, is tried again after 5 s, 5 min,
-    30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, give or take a fifth, and not before a `Retry-After`. An
-    answer of 410 disables the webhook. A message may arrive more than once, always with the same
-    `webhook-id`.
+    `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
+    200 to 299 within 15 seconds counts as delivered. Anything else, including a redirect, is retried after 5 s,
+    5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, plus or minus 20 %, and not before the time in a
+    `Retry-After` header. A response with status 410 disables the webhook.
 
-    The body is `{"type", "timestamp", "data"}`. Types are `batch.completed`, `batch.failed` and
-    `batch.cancelled`, whose data are the batch's counts; and `classification.done`, for a `Classify` that had
-    a `webhook_url`, whose data are `request_id`, `model` and at most 20 `predictions`.
+    Delivery is at least once. A message may arrive twice with the same `webhook-id`; deduplicate on it.
 
-    The webhook `default` is always there and has no address: it signs what goes to the `webhook_url` of
-    batches and classifications. `RotateWebhookSecret` shows its secret. It can be disabled, not deleted.
+    The body is `{"type", "timestamp", "data"}`. The types `batch.completed`, `batch.failed` and
+    `batch.cancelled` contain the batch's counts. The type `classification.done`, for `Classify` calls with a
+    `webhook_url`, contains `request_id`, `model` and at most 20 `predictions`.
 
-    Every RPC takes the role `operator`, and may answer with these errors; each carries a
-    `google.rpc.ErrorInfo` with the reason named:
+    The webhook `default` always exists and has no URL. It signs messages to the `webhook_url` of batches and
+    classifications. `RotateWebhookSecret` returns its secret. It can be disabled but not deleted.
+
+    Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
-    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names every field that is wrong.
-    - NOT_FOUND `WEBHOOK_NOT_FOUND`: there is none of that name, or it is another tenant's.
-    - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Try again after the delay in `google.rpc.RetryInfo`.
-    - INTERNAL: a bug of the server; the message holds the request id and nothing else.
+    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
+    - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
+    - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
+    - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
 
     def CreateWebhook(self, request, context):
-        """Registers an address, which is told of every batch of the tenant from now on.
+        """Creates a webhook, which is notified of every batch of the tenant that ends from now on.
 
-        The answer holds the secret, which is shown here and never again. Not idempotent.
+        The response contains the secret. No other call returns it again. Not idempotent.
 
-        Possible errors, beside those of the service: RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`: the tenant has as
-        many webhooks as it may.
+        Errors, in addition to those of the service: RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`: the tenant has the
+        maximum number of webhooks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,71 +144,71 @@ class AdminServiceServicer:
     def GetWebhook(self, request, context):
         """Returns one webhook, without its secret.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListWebhooks(self, request, context):
-        """Lists the tenant's webhooks, the oldest first, without their secrets.
+        """Lists the tenant's webhooks, oldest first, without their secrets.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateWebhook(self, request, context):
-        """Changes the address of a webhook, or whether it is told. What is not set stays.
+        """Changes the URL of a webhook, or enables or disables it. Fields that are not set do not change.
 
-        Disabling ends the deliveries under way, which then are FAILED; batches that end meanwhile make
-        none. Enabling brings neither back; see `RedeliverWebhook`.
+        Disabling cancels the pending deliveries, which become FAILED; batches that end in the meantime create
+        none. Enabling restores neither; see `RedeliverWebhook`.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteWebhook(self, request, context):
-        """Removes a webhook, its secret and the record of its deliveries; those under way end.
+        """Deletes a webhook, its secret and its deliveries, including pending ones.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateWebhookSecret(self, request, context):
-        """Makes a new secret. Messages carry the signatures of both, the new one first, until
-        `previous_secret_expire_time`, so that no receiver has to refuse any.
+        """Creates a new secret. Until `previous_secret_expire_time`, messages carry the signatures of both secrets,
+        the new one first, so that receivers can change over without refusing any message.
 
-        The answer holds the new secret, which is shown here and never again. Rotating twice within that time
-        ends the first of the three secrets at once.
+        The response contains the new secret. No other call returns it again. A second rotation within that time
+        ends the oldest of the three secrets at once.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListWebhookDeliveries(self, request, context):
-        """Lists what was sent or is to be sent to a webhook, the newest first, with the attempts at it. Kept for
-        30 days, a setting of the server.
+        """Lists the deliveries of a webhook with their attempts, newest first. They are kept for 30 days, a setting
+        of the server.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RedeliverWebhook(self, request, context):
-        """Sends a message again, with the same `webhook-id`, now, and by the schedule from its start. One that
-        waits for its next attempt is attempted now.
+        """Sends a message again with the same `webhook-id`: at once, and then with the full retry schedule. A
+        delivery that waits for its next attempt is attempted at once.
 
-        Possible errors, beside those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
-        `WEBHOOK_DISABLED`: enable it first.
+        Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
+        `WEBHOOK_DISABLED`: enable the webhook first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -266,31 +266,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Looks after a tenant's webhooks: addresses that are told when a batch ends.
+    """Manages webhooks: URLs that are notified when a batch ends.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
-    `webhook-timestamp` and `webhook-signature`. Every webhook has a secret of its own. Any answer from 200
-    to 299 within 15 seconds counts as delivered; all else, a redirect too, is tried again after 5 s, 5 min,
-    30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, give or take a fifth, and not before a `Retry-After`. An
-    answer of 410 disables the webhook. A message may arrive more than once, always with the same
-    `webhook-id`.
+    `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
+    200 to 299 within 15 seconds counts as delivered. Anything else, including a redirect, is retried after 5 s,
+    5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, plus or minus 20 %, and not before the time in a
+    `Retry-After` header. A response with status 410 disables the webhook.
 
-    The body is `{"type", "timestamp", "data"}`. Types are `batch.completed`, `batch.failed` and
-    `batch.cancelled`, whose data are the batch's counts; and `classification.done`, for a `Classify` that had
-    a `webhook_url`, whose data are `request_id`, `model` and at most 20 `predictions`.
+    Delivery is at least once. A message may arrive twice with the same `webhook-id`; deduplicate on it.
 
-    The webhook `default` is always there and has no address: it signs what goes to the `webhook_url` of
-    batches and classifications. `RotateWebhookSecret` shows its secret. It can be disabled, not deleted.
+    The body is `{"type", "timestamp", "data"}`. The types `batch.completed`, `batch.failed` and
+    `batch.cancelled` contain the batch's counts. The type `classification.done`, for `Classify` calls with a
+    `webhook_url`, contains `request_id`, `model` and at most 20 `predictions`.
 
-    Every RPC takes the role `operator`, and may answer with these errors; each carries a
-    `google.rpc.ErrorInfo` with the reason named:
+    The webhook `default` always exists and has no URL. It signs messages to the `webhook_url` of batches and
+    classifications. `RotateWebhookSecret` returns its secret. It can be disabled but not deleted.
+
+    Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
-    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names every field that is wrong.
-    - NOT_FOUND `WEBHOOK_NOT_FOUND`: there is none of that name, or it is another tenant's.
-    - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Try again after the delay in `google.rpc.RetryInfo`.
-    - INTERNAL: a bug of the server; the message holds the request id and nothing else.
+    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
+    - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
+    - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
+    - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
 
     @staticmethod

@@ -27,21 +27,20 @@ if _version_not_supported:
 
 
 class BatchServiceStub:
-    """Takes many images at once, and keeps their results.
+    """Classifies many images in the background and stores the results.
 
-    A batch that was answered with is kept: its images are stored and its items are in the database before
-    `CreateBatch` or `UploadBatch` answers. Each item gets one outcome, whatever dies meanwhile: its
-    categories, or the reason why it has none. A batch belongs to the caller's tenant; to others it does
-    not exist.
+    When `CreateBatch` or an upload returns a batch, its images are stored and its items are in the database.
+    Each item gets exactly one outcome, its categories or an error, even if servers and workers crash in the
+    meantime. A batch belongs to the caller's tenant; for other tenants it does not exist.
 
-    Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
+    Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; reading takes the role `viewer`, all else `classifier`.
-    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names every field that is wrong.
-    - NOT_FOUND `BATCH_NOT_FOUND`: there is none of that name, or it is another tenant's.
-    - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Try again after the delay in `google.rpc.RetryInfo`.
-    - INTERNAL: a bug of the server; the message holds the request id and nothing else.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
+    - NOT_FOUND `BATCH_NOT_FOUND`: no such batch, or it belongs to another tenant.
+    - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
+    - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
 
     def __init__(self, channel):
@@ -108,58 +107,60 @@ class BatchServiceStub:
 
 
 class BatchServiceServicer:
-    """Takes many images at once, and keeps their results.
+    """Classifies many images in the background and stores the results.
 
-    A batch that was answered with is kept: its images are stored and its items are in the database before
-    `CreateBatch` or `UploadBatch` answers. Each item gets one outcome, whatever dies meanwhile: its
-    categories, or the reason why it has none. A batch belongs to the caller's tenant; to others it does
-    not exist.
+    When `CreateBatch` or an upload returns a batch, its images are stored and its items are in the database.
+    Each item gets exactly one outcome, its categories or an error, even if servers and workers crash in the
+    meantime. A batch belongs to the caller's tenant; for other tenants it does not exist.
 
-    Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
+    Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; reading takes the role `viewer`, all else `classifier`.
-    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names every field that is wrong.
-    - NOT_FOUND `BATCH_NOT_FOUND`: there is none of that name, or it is another tenant's.
-    - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Try again after the delay in `google.rpc.RetryInfo`.
-    - INTERNAL: a bug of the server; the message holds the request id and nothing else.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
+    - NOT_FOUND `BATCH_NOT_FOUND`: no such batch, or it belongs to another tenant.
+    - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
+    - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
 
     def CreateBatch(self, request, context):
-        """Takes images that are in the message, or that are to be fetched by their URI.
+        """Creates a batch from images in the message, or from URIs that the server fetches.
 
-        One message is as large as 2.8 images of the largest size; send more images by `UploadBatch`, and more
+        A message can be as large as 2.8 images of the maximum size. Send more images with `UploadBatch`, and more
         URIs as several batches.
 
-        Possible errors, beside those of the service: NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`;
-        ALREADY_EXISTS `REQUEST_ID_REUSED`: another batch was created with this `request_id`;
-        RESOURCE_EXHAUSTED, with no details, where the message is larger (over REST 413 `BATCH_TOO_LARGE`).
+        Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`;
+        ALREADY_EXISTS `REQUEST_ID_REUSED`: another batch was created with this `request_id`; RESOURCE_EXHAUSTED,
+        without details: the message is too large. Over REST: 413 `BATCH_TOO_LARGE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadBatch(self, request_iterator, context):
-        """Takes files as they come: the first message holds `config`, every other one a piece of a file.
+        """Creates a batch from files, streamed in chunks. The first message contains `config`, each further message a
+        chunk of a file.
 
-        Few images are in memory at a time; `Limits.max_batch_items` and `max_batch_bytes` bound the whole. A
-        file that is no image, or too large, is an item that fails, and the others go on. A call that breaks
-        off leaves no batch.
+        The server holds few images in memory at a time; `Limits.max_batch_items` and `max_batch_bytes` limit the
+        whole batch. A file that is not an image or is too large becomes a failed item; the others are processed. A
+        call that breaks off creates no batch.
 
-        Possible errors: those of `CreateBatch`, RESOURCE_EXHAUSTED where one piece is larger than a message may
-        be; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
+        Errors: those of `CreateBatch`, where RESOURCE_EXHAUSTED means that one chunk is larger than the maximum
+        message; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadBatchForm(self, request_iterator, context):
-        """Takes a form (`multipart/form-data`) as it comes: every file in the fields `images[]` or `images` is
-        an item, a zip file (`application/zip`) all the files in it. Over REST the gateway brings forms here
-        from `POST /v1/batch`. The fields of `BatchConfig` are query parameters, or form fields that stand
-        before the first file.
+        """Creates a batch from a form (`multipart/form-data`), read as it arrives. Every file in the fields
+        `images[]` and `images` becomes an item. A zip file (`application/zip`) becomes one item for each file in
+        it.
 
-        Possible errors: those of `UploadBatch`.
+        Over REST, the gateway routes forms from `POST /v1/batch` to this RPC. The fields of `BatchConfig` are
+        query parameters, or form fields before the first file.
+
+        Errors: those of `UploadBatch`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,76 +169,75 @@ class BatchServiceServicer:
     def GetBatch(self, request, context):
         """Returns one batch.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListBatches(self, request, context):
-        """Lists the tenant's batches, the newest first.
+        """Lists the tenant's batches, newest first.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelBatch(self, request, context):
-        """Ends a batch early: what is being classified is finished, the rest is not begun. Repeating it, or
-        cancelling what has ended, changes nothing.
+        """Cancels a batch. Items in progress are finished; the others are not started. Has no effect on a batch that
+        has ended or is already cancelled.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetryBatch(self, request, context):
-        """Begins the failed items of an ended batch again, and those that a cancellation left.
+        """Starts the failed items of an ended batch again, and the items that a cancellation left pending.
 
-        Possible errors, beside those of the service: FAILED_PRECONDITION `BATCH_RUNNING`: it has not ended.
+        Errors, in addition to those of the service: FAILED_PRECONDITION `BATCH_RUNNING`: the batch has not ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteBatch(self, request, context):
-        """Removes an ended batch: its items, its results, and its images where no other batch has them.
+        """Deletes an ended batch, its items, its results, and its images if no other batch uses them.
 
-        Possible errors, beside those of the service: FAILED_PRECONDITION `BATCH_RUNNING`: it has not ended;
-        cancel it first.
+        Errors, in addition to those of the service: FAILED_PRECONDITION `BATCH_RUNNING`: the batch has not ended.
+        Cancel it first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListBatchResults(self, request, context):
-        """Lists results by item, while the batch runs too.
+        """Lists the results of a batch by item, also while it runs.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportBatchResults(self, request, context):
-        """Sends all results there are as a file, one line for each item that has an outcome: JSON lines, or CSV
-        with a heading.
+        """Exports the results that exist as a file with one line per item: JSON lines, or CSV with a header line.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchBatch(self, request, context):
-        """Sends the batch whenever it changes, at most once a second; the last message has `done` set. A call
-        that ends without it broke off.
+        """Streams the batch each time it changes, at most once per second. In the last message `done` is true. If the
+        call ends without such a message, it was interrupted.
 
-        Over REST each message is a line of JSON; with `accept: text/event-stream`, an event.
+        Over REST each message is a line of JSON, or an event with `accept: text/event-stream`.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -310,21 +310,20 @@ def add_BatchServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BatchService:
-    """Takes many images at once, and keeps their results.
+    """Classifies many images in the background and stores the results.
 
-    A batch that was answered with is kept: its images are stored and its items are in the database before
-    `CreateBatch` or `UploadBatch` answers. Each item gets one outcome, whatever dies meanwhile: its
-    categories, or the reason why it has none. A batch belongs to the caller's tenant; to others it does
-    not exist.
+    When `CreateBatch` or an upload returns a batch, its images are stored and its items are in the database.
+    Each item gets exactly one outcome, its categories or an error, even if servers and workers crash in the
+    meantime. A batch belongs to the caller's tenant; for other tenants it does not exist.
 
-    Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
+    Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; reading takes the role `viewer`, all else `classifier`.
-    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names every field that is wrong.
-    - NOT_FOUND `BATCH_NOT_FOUND`: there is none of that name, or it is another tenant's.
-    - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Try again after the delay in `google.rpc.RetryInfo`.
-    - INTERNAL: a bug of the server; the message holds the request id and nothing else.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
+    - NOT_FOUND `BATCH_NOT_FOUND`: no such batch, or it belongs to another tenant.
+    - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
+    - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
 
     @staticmethod

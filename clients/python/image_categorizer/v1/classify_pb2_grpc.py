@@ -26,22 +26,19 @@ if _version_not_supported:
 
 
 class ClassifyServiceStub:
-    """Answers at once which categories an image belongs to.
+    """Classifies images and returns the result at once.
 
-    Images may be JPEG, PNG, WebP, GIF (the first frame), BMP or TIFF (the first page), of any colour
-    mode. The orientation that EXIF states is applied first. `MetadataService.GetServerInfo` tells the
-    limits in force.
+    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP and TIFF (first page), in any color mode. The
+    EXIF orientation is applied first. `MetadataService.GetServerInfo` returns the limits.
 
-    Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
+    Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; the role `classifier` is the least that may classify.
-    - UNAVAILABLE: `QUEUE_FULL`: as many images wait as may. `DEADLINE_UNREACHABLE`: so many wait that
-    the answer would come after the deadline; nothing was begun. `MODEL_LOADING`, `MODEL_FAILING`: the
-    model is not there yet, or fails on everything and is loaded anew. `DRAINING`, `DEPENDENCY_DOWN`.
-    Try again after the delay in `google.rpc.RetryInfo`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
+    `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
-    - INTERNAL: a bug of the server; the message holds the request id and nothing else.
+    - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
 
     def __init__(self, channel):
@@ -68,78 +65,79 @@ class ClassifyServiceStub:
 
 
 class ClassifyServiceServicer:
-    """Answers at once which categories an image belongs to.
+    """Classifies images and returns the result at once.
 
-    Images may be JPEG, PNG, WebP, GIF (the first frame), BMP or TIFF (the first page), of any colour
-    mode. The orientation that EXIF states is applied first. `MetadataService.GetServerInfo` tells the
-    limits in force.
+    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP and TIFF (first page), in any color mode. The
+    EXIF orientation is applied first. `MetadataService.GetServerInfo` returns the limits.
 
-    Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
+    Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; the role `classifier` is the least that may classify.
-    - UNAVAILABLE: `QUEUE_FULL`: as many images wait as may. `DEADLINE_UNREACHABLE`: so many wait that
-    the answer would come after the deadline; nothing was begun. `MODEL_LOADING`, `MODEL_FAILING`: the
-    model is not there yet, or fails on everything and is loaded anew. `DRAINING`, `DEPENDENCY_DOWN`.
-    Try again after the delay in `google.rpc.RetryInfo`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
+    `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
-    - INTERNAL: a bug of the server; the message holds the request id and nothing else.
+    - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
 
     def Classify(self, request, context):
         """Classifies one image.
 
-        Changes nothing and may be repeated freely.
+        Safe to retry: the call changes nothing.
 
-        Possible errors, beside those of the service:
+        Errors, in addition to those of the service:
 
         - INVALID_ARGUMENT `IMAGE_UNDECODABLE`: the bytes are not an image, or the image is damaged.
-        - INVALID_ARGUMENT `IMAGE_FORMAT_UNSUPPORTED`: an image of a format not listed above.
-        - INVALID_ARGUMENT `IMAGE_TOO_LARGE`: more bytes than allowed.
-        - INVALID_ARGUMENT `IMAGE_TOO_MANY_PIXELS`: more pixels than allowed, or an absurd shape.
-        - INVALID_ARGUMENT `IMAGE_UNCLASSIFIABLE`: the model fails on this image, where it answers for others.
-        - INVALID_ARGUMENT `FIELD_INVALID`: an option out of range; `google.rpc.BadRequest` names every one.
-        - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version; a filter that
-        names a category the model does not have.
-        - RESOURCE_EXHAUSTED, with no details, where the message is more than 2.8 times as large as an image
-        may be: gRPC itself refuses it (over REST 413 `IMAGE_TOO_LARGE`).
+        - INVALID_ARGUMENT `IMAGE_FORMAT_UNSUPPORTED`: the image format is not supported.
+        - INVALID_ARGUMENT `IMAGE_TOO_LARGE`: the image has too many bytes.
+        - INVALID_ARGUMENT `IMAGE_TOO_MANY_PIXELS`: the image has too many pixels, or an extreme shape.
+        - INVALID_ARGUMENT `IMAGE_UNCLASSIFIABLE`: the model fails on this image while it works for others.
+        - INVALID_ARGUMENT `FIELD_INVALID`: an option is out of range. `google.rpc.BadRequest` names each invalid
+        field.
+        - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version, or a filter names a category
+        that the model does not have.
+        - RESOURCE_EXHAUSTED, without details: the message is more than 2.8 times as large as the maximum image, so
+        gRPC itself refuses it. Over REST: 413 `IMAGE_TOO_LARGE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyUpload(self, request, context):
-        """Classifies one image that arrives as an HTTP body: the bytes themselves, or a form
-        (`multipart/form-data`) whose field `image` holds them.
+        """Classifies one image that is sent as an HTTP body: the raw bytes, or a form (`multipart/form-data`) with
+        the image in the field `image`.
 
-        Over REST the gateway brings such bodies here from `POST /v1/classify`. Options are query
-        parameters or form fields of the names below; where both state one, the form wins.
-        Changes nothing and may be repeated freely.
+        Over REST, the gateway routes such bodies from `POST /v1/classify` to this RPC. Options are query
+        parameters or form fields with the names below. A form field overrides the query parameter of the same
+        name. Safe to retry: the call changes nothing.
 
-        Possible errors: those of `Classify`; INVALID_ARGUMENT `FIELD_INVALID` also for a form that is
-        malformed, has no field `image`, has two, or has a field that is none of the names below.
+        Errors: those of `Classify`. INVALID_ARGUMENT `FIELD_INVALID` also if the form is malformed, does not have
+        exactly one field `image`, or has an unknown field.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyStream(self, request_iterator, context):
-        """Classifies many images on one call: for programs that have a folder, a queue, a million.
+        """Classifies many images on one call.
 
-        The first message holds `config`, every other one an `item`. Each item is answered once, by its
-        `key`, in the order in which answers become ready. The server reads on only while fewer than
-        `Limits.max_stream_in_flight` items of the call are unanswered, fewer where they are large, so a
-        client may send as fast as HTTP/2 lets it. The client closes its side when it has sent all; the call ends when all are
-        answered. Each item has the time that a `Classify` without a deadline has; the call itself may
-        last as long as its own deadline, or for ever.
+        The first message contains `config`, each further message one `item`. Each item gets exactly one response,
+        identified by its `key`. Responses arrive in the order in which they become ready.
 
-        What is wrong with one item is that item's `status`; the call goes on. Where the server is too
-        busy for an item of lane BATCH it tries again until the item's time is over, and only then refuses.
+        The server reads the next item only while fewer than `Limits.max_stream_in_flight` items of the call are
+        unanswered (fewer if the images are large). Clients may therefore send as fast as HTTP/2 flow control
+        permits. Close the sending side after the last item; the call ends when all items are answered. Each item
+        has the time of a `Classify` call without a deadline. The call itself has no limit except its own deadline.
 
-        Possible errors, beside those of the service: INVALID_ARGUMENT `FIELD_INVALID` where the first
-        message is no `config`, a later one is, an item has no key or a key that is still unanswered;
-        RESOURCE_EXHAUSTED, with no details, where a message is more than 2.8 times as large as an image
-        may be. On UNAVAILABLE `DRAINING` call again and send again what is unanswered.
+        An invalid item gets an error in its `status`; the call continues. If the server is too busy for an item of
+        lane BATCH, it retries until the item's time is over, and only then returns an error.
+
+        Errors, in addition to those of the service:
+
+        - INVALID_ARGUMENT `FIELD_INVALID`: the first message is not a `config`, a later one is, or an item has no
+        key or the key of an unanswered item.
+        - RESOURCE_EXHAUSTED, without details: a message is more than 2.8 times as large as the maximum image.
+        - UNAVAILABLE `DRAINING`: the server shuts down. Call again and resend the unanswered items.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,22 +170,19 @@ def add_ClassifyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClassifyService:
-    """Answers at once which categories an image belongs to.
+    """Classifies images and returns the result at once.
 
-    Images may be JPEG, PNG, WebP, GIF (the first frame), BMP or TIFF (the first page), of any colour
-    mode. The orientation that EXIF states is applied first. `MetadataService.GetServerInfo` tells the
-    limits in force.
+    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP and TIFF (first page), in any color mode. The
+    EXIF orientation is applied first. `MetadataService.GetServerInfo` returns the limits.
 
-    Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
+    Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`; the role `classifier` is the least that may classify.
-    - UNAVAILABLE: `QUEUE_FULL`: as many images wait as may. `DEADLINE_UNREACHABLE`: so many wait that
-    the answer would come after the deadline; nothing was begun. `MODEL_LOADING`, `MODEL_FAILING`: the
-    model is not there yet, or fails on everything and is loaded anew. `DRAINING`, `DEPENDENCY_DOWN`.
-    Try again after the delay in `google.rpc.RetryInfo`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
+    `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
-    - INTERNAL: a bug of the server; the message holds the request id and nothing else.
+    - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
 
     @staticmethod

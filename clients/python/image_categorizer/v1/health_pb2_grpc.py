@@ -26,8 +26,10 @@ if _version_not_supported:
 
 
 class HealthServiceStub:
-    """Answers probes, without credentials. Probes that speak gRPC ask `grpc.health.v1.Health`, whose
-    service names are `` (ready) and `live`.
+    """Answers probes. No credentials are required.
+
+    gRPC probes use `grpc.health.v1.Health` instead, with the service names `` (ready), `live` and
+    `model/<name>`.
     """
 
     def __init__(self, channel):
@@ -49,24 +51,27 @@ class HealthServiceStub:
 
 
 class HealthServiceServicer:
-    """Answers probes, without credentials. Probes that speak gRPC ask `grpc.health.v1.Health`, whose
-    service names are `` (ready) and `live`.
+    """Answers probes. No credentials are required.
+
+    gRPC probes use `grpc.health.v1.Health` instead, with the service names `` (ready), `live` and
+    `model/<name>`.
     """
 
     def GetLiveness(self, request, context):
-        """Succeeds while the server's process answers at all; asks no other part, so that the loss of a
-        database never restarts a fleet.
+        """Returns successfully while the server process responds. Does not check any other component, so the loss of
+        a database never restarts servers.
 
-        Possible errors: none of its own; the gateway answers UNAVAILABLE where no server answers it.
+        Errors: none from the server. The gateway returns UNAVAILABLE if no server responds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetReadiness(self, request, context):
-        """Succeeds while the server can classify: its models are warm and the database answers.
+        """Returns successfully while the server can classify images: its models are loaded, the database responds and
+        its background tasks run.
 
-        Possible errors: UNAVAILABLE `MODEL_LOADING`, `DEPENDENCY_DOWN`, `DRAINING`.
+        Errors: UNAVAILABLE `MODEL_LOADING`, `DEPENDENCY_DOWN`, `DRAINING`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,8 +99,10 @@ def add_HealthServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class HealthService:
-    """Answers probes, without credentials. Probes that speak gRPC ask `grpc.health.v1.Health`, whose
-    service names are `` (ready) and `live`.
+    """Answers probes. No credentials are required.
+
+    gRPC probes use `grpc.health.v1.Health` instead, with the service names `` (ready), `live` and
+    `model/<name>`.
     """
 
     @staticmethod

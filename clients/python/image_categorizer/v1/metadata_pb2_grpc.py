@@ -26,15 +26,15 @@ if _version_not_supported:
 
 
 class MetadataServiceStub:
-    """Tells which models, categories and limits are in force, which any role may ask; and decides which
-    versions serve, which takes the role `admin`.
+    """Describes the models, categories and limits of the server, and controls which model versions serve.
 
-    Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
+    Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - INVALID_ARGUMENT: `FIELD_INVALID`; `google.rpc.BadRequest` names the field.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`.
-    - INTERNAL: a bug of the server; the message holds the request id and nothing else.
+    - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
 
     def __init__(self, channel):
@@ -81,94 +81,95 @@ class MetadataServiceStub:
 
 
 class MetadataServiceServicer:
-    """Tells which models, categories and limits are in force, which any role may ask; and decides which
-    versions serve, which takes the role `admin`.
+    """Describes the models, categories and limits of the server, and controls which model versions serve.
 
-    Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
+    Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - INVALID_ARGUMENT: `FIELD_INVALID`; `google.rpc.BadRequest` names the field.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`.
-    - INTERNAL: a bug of the server; the message holds the request id and nothing else.
+    - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
 
     def ListCategories(self, request, context):
-        """Lists the categories of one model, in the model's own order.
+        """Lists the categories of one model, in the order of the model.
 
-        Possible errors, beside those of the service: NOT_FOUND `MODEL_NOT_FOUND`.
+        Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists every version of every model that the server has found, by name and version.
+        """Lists all versions of all models that the server has found, by name and version.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Returns one version of one model.
+        """Returns one version of a model.
 
-        Possible errors, beside those of the service: NOT_FOUND `MODEL_NOT_FOUND`.
+        Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Loads one version that the repository holds, and returns when it answers.
+        """Loads one version from the repository, and returns when it serves.
 
-        Every version found is loaded by itself; this brings back what `UnloadModel` let go of, on every
-        server, and tries again what FAILED, on the one that answers. Lasts as for GetModel's `state` to leave LOADING: seconds, minutes for a first
-        export; where the caller's deadline passes first the loading goes on.
+        The server loads every version that it finds. Use this RPC to load a version again after `UnloadModel`, on
+        all servers, or to retry a FAILED version on the server that answers. Loading takes seconds; a first export
+        takes minutes. If the caller's deadline passes first, loading continues.
 
-        Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
-        `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_FAILED`: it cannot be loaded, the message says why.
+        Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
+        `MODEL_FAILED`: the version cannot be loaded, and the message says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Lets go of one version: requests in flight are answered, no new ones are taken, its memory is
-        freed. It stays in the repository, UNLOADED, until `LoadModel`, or until an alias is to point to
-        it. Kept in the repository: other servers follow within seconds, restarts keep it.
+        """Unloads one version. Requests in flight are answered, new requests are refused, and its memory is freed.
 
-        Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
-        `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_IN_USE`: an alias points to it, or it is all that
-        the default model has.
+        The version stays in the repository, in state UNLOADED, until `LoadModel` or until an alias is set to it.
+        The repository records it: other servers follow within seconds, and it survives restarts.
+
+        Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
+        `MODEL_IN_USE`: an alias points to the version, or it is the last version of the default model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetModelAlias(self, request, context):
-        """Points an alias to a version: requests that name the alias as their `version`, and those that
-        name no version where the alias is `stable`, are answered by it from the next one on. Requests in
-        flight end on the version they began with. Kept in the repository: other servers follow within
-        seconds, restarts keep it.
+        """Points an alias to a version.
 
-        `canary` may take a share of what `stable` would get: set `canary_percent`. Which images go to it
-        follows from their bytes: the same image always goes the same way. Where there is no `stable`, the
-        newest that is not `canary` answers the rest.
+        Requests that name the alias as their `version` use the new version from the next request on, and so do
+        requests without a version if the alias is `stable`. Requests in flight finish on the version they started
+        with. The repository records the alias: other servers follow within seconds, and it survives restarts.
 
-        Returns the version; where the alias is taken away, the one that answers requests without one.
+        The alias `canary` can take a share of the requests without a version: set `canary_percent`. The bytes of
+        an image decide which version it goes to, so the same image always goes to the same one. If the model has
+        no `stable`, its newest version that is not `canary` serves the rest.
 
-        Possible errors, beside those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`; NOT_FOUND
-        `MODEL_NOT_FOUND`; FAILED_PRECONDITION `MODEL_FAILED`: that version is not READY.
+        Returns the version. If the alias is removed, returns the version that serves requests without a version.
+
+        Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
+        `MODEL_FAILED`: the version is not READY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetServerInfo(self, request, context):
-        """Returns the server's version, formats and limits.
+        """Returns the server's version, supported formats and limits.
 
-        Possible errors: those of the service.
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,15 +222,15 @@ def add_MetadataServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MetadataService:
-    """Tells which models, categories and limits are in force, which any role may ask; and decides which
-    versions serve, which takes the role `admin`.
+    """Describes the models, categories and limits of the server, and controls which model versions serve.
 
-    Every RPC may answer with these errors; each carries a `google.rpc.ErrorInfo` with the reason named:
+    Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - INVALID_ARGUMENT: `FIELD_INVALID`; `google.rpc.BadRequest` names the field.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`.
-    - INTERNAL: a bug of the server; the message holds the request id and nothing else.
+    - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
 
     @staticmethod
