@@ -1,7 +1,7 @@
-"""Logs: one line an event, with the ids of the request it belongs to.
+"""Logs: one line per event, with the ids of the request.
 
-Our own lines and those of libraries pass the same structlog processors; on a terminal a person
-reads them, elsewhere they are JSON.
+Our own lines and those of libraries pass through the same structlog processors.  They are colored
+text on a terminal, and JSON elsewhere.
 """
 
 import logging
@@ -21,7 +21,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def configure_logging(level: str, log_format: Literal["auto", "console", "json"]) -> None:
-    """Sends all logs of the process to standard error in one form; called once, by an entrance."""
+    """Sends all logs of the process to standard error. Called once, by an entry point."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         _add_request,
@@ -29,7 +29,7 @@ def configure_logging(level: str, log_format: Literal["auto", "console", "json"]
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # The default one prints local variables, credentials among them.
+    # The default formatter prints local variables, which may include credentials.
     plain = structlog.dev.plain_traceback
     last: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
@@ -46,7 +46,7 @@ def configure_logging(level: str, log_format: Literal["auto", "console", "json"]
     logging.getLogger("tortoise").setLevel(logging.WARNING)
     structlog.configure(
         processors=[
-            structlog.stdlib.filter_by_level,  # first: what is not logged costs nothing more
+            structlog.stdlib.filter_by_level,  # first, so that suppressed lines cost nothing more
             *shared,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -63,12 +63,12 @@ def get_log(name: str) -> Log:
 
 
 def request_id_of(header: str | None) -> str:
-    """Returns the caller's request id where it is well formed, else a new one."""
+    """Returns the caller's request id if it is well-formed, otherwise a new one."""
     return header if header and REQUEST_ID.fullmatch(header) else secrets.token_hex(16)
 
 
 def trace_id_of(traceparent: str | None) -> str:
-    """Returns the trace id of a W3C `traceparent` header, or nothing."""
+    """Returns the trace id of a W3C `traceparent` header; empty if there is none."""
     match = TRACEPARENT.fullmatch(traceparent or "")
     return match[1] if match else ""
 

@@ -155,9 +155,9 @@ def test_wrong_usage_exits_with_2(words):
     [
         (
             {"CATEGORIZER_SERVER__BLIND": "x"},
-            "CATEGORIZER_SERVER__BLIND is no setting; did you mean CATEGORIZER_SERVER__BIND?",
+            "CATEGORIZER_SERVER__BLIND is not a setting. Did you mean CATEGORIZER_SERVER__BIND?",
         ),
-        ({"DATABASE_ULR": "x"}, "DATABASE_ULR is no setting; did you mean DATABASE_URL?"),
+        ({"DATABASE_ULR": "x"}, "DATABASE_ULR is not a setting. Did you mean DATABASE_URL?"),
         ({"MAX_IMAGE_SIZE": "huge"}, "MAX_IMAGE_SIZE"),
         ({"CATEGORIZER_LIMITS__MAX_SIDE_PX": "0"}, "CATEGORIZER_LIMITS__MAX_SIDE_PX"),
     ],

@@ -7,7 +7,6 @@ reads slowly is read slowly: HTTP/2 flow control holds it back, and nothing accu
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from dataclasses import replace
 import grpc
 from image_categorizer.v1 import classify_pb2
 
+from image_categorizer_server.clock import jittered
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.classification import ClassifyOptions, Lane
 from image_categorizer_server.errors import (
@@ -42,8 +42,6 @@ Classify = Callable[[bytes, ClassifyOptions, Lane], Awaitable[classify_pb2.Class
 METHOD = "ClassifyStream"
 MAX_KEY_CHARACTERS = 256
 MAX_TENANT_CHARACTERS = 64
-# Spreads the retries of items that were refused at the same moment.
-JITTER = (0.5, 1.5)
 LANES = {
     classify_pb2.ClassifyStreamConfig.LANE_UNSPECIFIED: Lane.INTERACTIVE,
     classify_pb2.ClassifyStreamConfig.INTERACTIVE: Lane.INTERACTIVE,
@@ -215,7 +213,7 @@ class ItemStream:
                         if self._lane is not Lane.BATCH:
                             raise
                         refusal, wait_s = error, error.retry_after_s
-                    await asyncio.sleep(wait_s * random.uniform(*JITTER))  # noqa: S311 - no secret
+                    await asyncio.sleep(jittered(wait_s))
         except TimeoutError:
             if not deadline.expired():
                 raise

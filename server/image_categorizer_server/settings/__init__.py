@@ -1,10 +1,9 @@
-"""All settings, read from the environment once and never changed.
+"""All settings, read once from the environment.
 
 `DATABASE_URL`, `REDIS_URL`, `CLOUD_PROVIDER`, `STORAGE_BUCKET`, `MODEL_PATH`, `MAX_IMAGE_SIZE`,
-`WORKER_COUNT` and `LOG_LEVEL` have names of their own; every other is
-`CATEGORIZER_<GROUP>__<NAME>`.  A file `.env` in the working directory is read first, the
-environment wins over it.  A name that is not known stops the start: a misspelt setting would
-otherwise leave its default in force, unseen.
+`WORKER_COUNT` and `LOG_LEVEL` have these names. All others are `CATEGORIZER_<GROUP>__<NAME>`.  A
+file `.env` in the working directory is read, too; environment variables override it.  An unknown
+name stops the start: otherwise a misspelled setting would silently keep its default.
 """
 
 import difflib
@@ -12,7 +11,7 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, model_validator
@@ -41,14 +40,14 @@ from image_categorizer_server.settings.worker import WorkerSettings
 PREFIX = "CATEGORIZER_"
 ENV_FILE = ".env"
 MEBIBYTE = 2**20
-# Share of alike letters from which a name without our prefix counts as one of ours, misspelt.
-NEAR = 0.9
-# Ours, but no setting of the server: where the tests find photographs and trained models.
+# Similarity from which a name without our prefix counts as a misspelled setting.
+MISSPELLED_FROM = 0.9
+# Not a setting of the server: where tests find photographs and trained models.
 TEST_DATA = "CATEGORIZER_TEST_DATA"
 
 
 class Settings(BaseSettings):
-    """The whole tree."""
+    """All settings."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -64,51 +63,51 @@ class Settings(BaseSettings):
         "postgres://postgres@localhost:5432/image_categorizer",
         validation_alias="DATABASE_URL",
         repr=False,
-        description="PostgreSQL, the truth. A unix socket: postgres://user@/database?host=/folder.",
+        description="Address of PostgreSQL. A unix socket: postgres://user@/database?host=/folder.",
     )
     redis_url: str = Field(
         "redis://localhost:6379/0",
         validation_alias="REDIS_URL",
         repr=False,
-        description="Redis. A unix socket: unix:///path?db=0.",
+        description="Address of Redis. A unix socket: unix:///path?db=0.",
     )
     model_path: Path = Field(
         Path("./models"),
         validation_alias="MODEL_PATH",
-        description="The model repository, a folder.",
+        description="Folder of the model repository.",
     )
     max_image_size_mb: float = Field(
         10,
         gt=0,
         le=100,
         validation_alias="MAX_IMAGE_SIZE",
-        description="Most size of one encoded image, in MB of 2^20 bytes.",
+        description="Maximum size of an encoded image, in MB of 2^20 bytes.",
     )
     worker_count: int = Field(
         4,
         ge=1,
         le=256,
         validation_alias="WORKER_COUNT",
-        description="Processes that `image-categorizer worker` starts; `up` starts one.",
+        description="Number of processes that `image-categorizer worker` starts. `up` starts one.",
     )
     cloud_provider: Literal["local", "aws", "gcp", "azure"] = Field(
         "local",
         validation_alias="CLOUD_PROVIDER",
-        description="Where images are kept; credentials are those of the provider's own variables.",
+        description="Where images are stored. Credentials come from the provider's own variables.",
     )
     storage_bucket: str = Field(
         "",
         validation_alias="STORAGE_BUCKET",
-        description="The bucket, or Azure's container; without meaning where images are local.",
+        description="Bucket, or container of Azure. Unused for local.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", validation_alias="LOG_LEVEL", description="Least severity that is logged."
+        "INFO", validation_alias="LOG_LEVEL", description="Minimum severity of log messages."
     )
     log_format: Literal["auto", "console", "json"] = Field(
-        "auto", description="How log lines look; auto: console on a terminal, JSON elsewhere."
+        "auto", description="Format of log lines. auto: console on a terminal, otherwise JSON."
     )
     environment: Literal["development", "production"] = Field(
-        "development", description="Where this runs; production refuses the hooks for tests."
+        "development", description="In production, the settings for tests are refused."
     )
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
@@ -130,20 +129,20 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _refuse_test_hooks(self) -> Self:
         if self.environment == "production" and self.test != TestSettings():
-            raise ValueError("is production, where CATEGORIZER_TEST__… are refused")
+            raise ValueError("settings CATEGORIZER_TEST__… are refused in production")
         return self
 
     @property
     def max_image_bytes(self) -> int:
-        """The most bytes of one encoded image."""
+        """Maximum size of an encoded image, in bytes."""
         return int(self.max_image_size_mb * MEBIBYTE)
 
     @property
     def max_message_bytes(self) -> int:
-        """The most bytes of one message, and of the JSON of a batch.
+        """Maximum size of a message, and of the JSON of a batch, in bytes.
 
-        An image twice too large, in base64, still gets our answer; and what the gateway takes as
-        JSON is no larger as a message, whatever it holds.
+        Large enough that an image of twice the maximum size, in base64, reaches the server and gets
+        its error. JSON that passes the gateway never becomes a larger message.
         """
         return math.ceil((2 * self.max_image_bytes + MEBIBYTE) / 3) * 4
 
@@ -162,43 +161,47 @@ def variable_names() -> dict[str, str]:
 
 
 def refuse_unknown(variables: Iterable[str]) -> None:
-    """Refuses names with our prefix that no setting has, and names that only nearly match one.
+    """Refuses unknown names with our prefix, and names that nearly match a setting.
 
     Raises:
-        OperatorError: names the variable and the nearest setting.
+        OperatorError: names the variable and the most similar setting.
     """
     known = set(variable_names().values())
     for name in variables:
         upper = name.upper()
         if upper in known or upper == TEST_DATA:
             continue
-        near = difflib.get_close_matches(upper, known, n=1, cutoff=NEAR)
+        near = difflib.get_close_matches(upper, known, n=1, cutoff=MISSPELLED_FROM)
         if upper.startswith(PREFIX) or near:
-            hint = f" did you mean {near[0]}?" if near else ""
+            hint = f" Did you mean {near[0]}?" if near else ""
             raise OperatorError(
-                f"The environment variable {name} is no setting;{hint} See .env.example for all."
+                f"The environment variable {name} is not a setting.{hint} See .env.example for all."
             )
 
 
-def load_settings(**overrides: Any) -> Settings:
-    """Returns the settings of the environment, `overrides` winning over it.
+def load_settings(**overrides: object) -> Settings:
+    """Returns the settings from the environment.
 
-    Arms the failpoint and shifts the clock that they name: an entrance calls it, and tests that
-    make `Settings` themselves are left alone.
+    Also arms failpoints and shifts the clock as the settings say. Called by the entry points; tests
+    that construct `Settings` themselves are not affected.
+
+    Args:
+        overrides: settings by field name, which override the environment.
 
     Raises:
-        OperatorError: names each variable that is unknown or whose value is out of range.
+        OperatorError: names each variable that is unknown or has an invalid value.
     """
     refuse_unknown([*dotenv_values(ENV_FILE), *os.environ])
     try:
-        settings = Settings(**overrides)
+        settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
         names = variable_names()
         problems = []
         for problem in error.errors():
             dotted = ".".join(map(str, problem["loc"]))
-            problems.append(f"{names.get(dotted, dotted)}: {problem['msg']}")
-        raise OperatorError(f"Settings are wrong: {'; '.join(problems)}.") from None
+            name = names.get(dotted, dotted)
+            problems.append(f"{name}: {problem['msg']}" if name else problem["msg"])
+        raise OperatorError(f"Invalid settings: {'; '.join(problems)}.") from None
     try:
         failpoints.arm(settings.test.failpoint)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Settings of the gRPC server, and limits on requests."""
+"""Settings of the gRPC server, and limits of images and requests."""
 
 from pydantic import Field
 
@@ -15,19 +15,22 @@ class ServerSettings(Group):
         False, description="Whether clients may list the services (grpc.reflection)."
     )
     default_deadline_s: float = Field(
-        10.0, gt=0, le=3600, description="Time for a request that states no deadline."
+        10.0, gt=0, le=3600, description="Deadline of a request that states none."
     )
-    max_deadline_s: float = Field(60.0, gt=0, le=3600, description="Most time for any request.")
+    max_deadline_s: float = Field(60.0, gt=0, le=3600, description="Maximum deadline of a request.")
     max_stream_in_flight: int = Field(
-        64, ge=1, le=10_000, description="Most unanswered images of one ClassifyStream call."
+        64,
+        ge=1,
+        le=10_000,
+        description="Maximum unanswered images of one ClassifyStream call.",
     )
     max_stream_in_flight_bytes: int = Field(
         64 * 2**20,
         ge=1,
-        description="Most bytes that the unanswered images of one call may have, but for the last.",
+        description="Maximum bytes of the unanswered images of one call. The last may exceed it.",
     )
     upload_idle_s: float = Field(
-        60.0, gt=0, le=3600, description="Time that an upload may bring nothing until it is ended."
+        60.0, gt=0, le=3600, description="Time without data after which an upload is aborted."
     )
     processes: int = Field(
         1,
@@ -39,29 +42,32 @@ class ServerSettings(Group):
         20.0,
         ge=0,
         le=600,
-        description="Time that requests in flight get to finish when the server stops.",
+        description="Time for requests in flight to finish when the server stops.",
     )
     drain_notice_s: float = Field(
         0.0,
         ge=0,
         le=60,
-        description="Time between saying not ready and refusing: twice a balancer's interval.",
+        description="Time between not ready and refusing calls: twice the balancer's interval.",
     )
 
 
 class LimitSettings(Group):
-    """What an image and a request may measure; all inclusive."""
+    """Limits of images and requests. All are inclusive."""
 
     max_image_pixels: int = Field(
-        50_000_000, ge=1, le=2**31 - 1, description="Most pixels of one image, width times height."
+        50_000_000,
+        ge=1,
+        le=2**31 - 1,
+        description="Maximum pixels of an image: width times height.",
     )
-    max_side_px: int = Field(16_384, ge=1, le=65_535, description="Longest side of an image.")
+    max_side_px: int = Field(16_384, ge=1, le=65_535, description="Maximum side of an image.")
     max_aspect_ratio: float = Field(
-        100.0, ge=1, description="Most that one side may exceed the other, as a factor."
+        100.0, ge=1, description="Maximum ratio of the longer side to the shorter side."
     )
     max_jpeg_scans: int = Field(
-        100, ge=1, description="Most scans of a progressive JPEG; each costs a pass."
+        100, ge=1, description="Maximum scans of a progressive JPEG. Each costs a pass."
     )
     max_filter_categories: int = Field(
-        1000, ge=1, description="Most names in an include or exclude filter."
+        1000, ge=1, description="Maximum names in an include or exclude filter."
     )
