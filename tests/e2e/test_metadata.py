@@ -65,7 +65,7 @@ def test_wrong_page_requests_name_the_field(http, query, field):
     assert field in answer.json()["message"]
 
 
-def test_info_tells_limits_and_formats(http):
+def test_info_contains_limits_and_formats(http):
     info = http.get("/v1/info").json()
     assert info["image_formats"] == ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
     assert info["limits"]["max_image_bytes"] == 2 << 20

@@ -217,10 +217,10 @@ def test_seventy_hard_images_get_what_their_manifest_says(http, bad_images):
             {"json": {"image": base64.b64encode(content).decode()}},
         ):
             answer = http.post("/v1/classify", **body)
-            verdict = "accept" if answer.status_code == 200 else "reject"
-            if answer.status_code not in (200, 400, 413) or expected not in ("bounded", verdict):
+            outcome = "accept" if answer.status_code == 200 else "reject"
+            if answer.status_code not in (200, 400, 413) or expected not in ("bounded", outcome):
                 wrong.append((entry["file"], expected, answer.status_code, answer.text[:100]))
-            if verdict == "reject":
+            if outcome == "reject":
                 refusal(answer)
             assert answer.elapsed.total_seconds() < 5
     done.set()

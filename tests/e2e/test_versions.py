@@ -1,12 +1,12 @@
 """Two versions of a model through Envoy and the command line: load, alias, unload."""
 
 import json
-import time
 
 import httpx
 import pytest
 
 from tests.support.pictures import jpeg
+from tests.support.polling import wait_until
 from tests.support.up import command
 
 PICTURE = jpeg()
@@ -18,23 +18,16 @@ def version_of(http, **query):
     return answer.json()["model"]["version"]
 
 
-def until(condition):
-    deadline_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)
-
-
 def test_the_command_line_points_an_alias_and_the_server_follows(up, http, roses):
     assert version_of(http) == "2"
     done = command("models", "alias", roses, "stable", "1", "--data", up.data)
     assert (done.returncode, done.stderr) == (0, "roses: stable is version 1\n")
     listed = json.loads(command("models", "list", "--json", "--data", up.data).stdout)
     assert [m["aliases"] for m in listed if m["name"] == roses] == [["stable"], []]
-    until(lambda: version_of(http) == "1")
+    wait_until(lambda: version_of(http) == "1")
     canary = "alias", roses, "canary", "2", "--canary-percent", "100"
     assert "canary gets 100 %" in command("models", *canary, "--data", up.data).stderr
-    until(lambda: version_of(http) == "2")
+    wait_until(lambda: version_of(http) == "2")
     assert version_of(http, version="stable") == "1"
     refused = command("models", "remove", roses, "--version", "1", "--data", up.data)
     assert (refused.returncode, "alias stable points to" in refused.stderr) == (1, True)
@@ -42,7 +35,7 @@ def test_the_command_line_points_an_alias_and_the_server_follows(up, http, roses
         done = command("models", "alias", roses, alias, "--remove", "--data", up.data)
         assert done.returncode == 0
     assert done.stderr == "roses: no aliases\n"
-    until(lambda: http.get("/v1/models/roses?version=1").json()["aliases"] == [])
+    wait_until(lambda: http.get("/v1/models/roses?version=1").json()["aliases"] == [])
 
 
 @pytest.mark.parametrize(

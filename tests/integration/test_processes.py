@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.conftest import EXPORTS
 from tests.support.pictures import jpeg
+from tests.support.polling import elapsed, eventually
 from tests.support.up import Up, free_port
 
 pytestmark = pytest.mark.timeout(180)
@@ -53,11 +53,12 @@ class Served:
 
     async def logged(self, word: str, count: int) -> None:
         """Waits until the log has a word so often."""
-        deadline_s = time.monotonic() + READY_S
-        while self.log.read_text().count(word) < count:
+
+        def is_logged() -> bool:
             assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline_s, self.log.read_text()
-            await asyncio.sleep(0.05)
+            return self.log.read_text().count(word) >= count
+
+        await eventually(is_logged, READY_S)
 
     async def ask(self) -> classify_pb2.ClassifyResponse:
         """Classifies on a connection of its own: the kernel chooses the process."""
@@ -138,11 +139,12 @@ async def test_a_killed_process_is_started_again_and_joins_when_it_can_answer(se
     first, second = served.children()
     first.kill()
     psutil.wait_procs([first], timeout=10)  # until then the kernel may still choose it
-    deadline_s = time.monotonic() + READY_S
-    while served.log.read_text().count("listening") < 3:
-        assert time.monotonic() < deadline_s
+
+    async def has_joined() -> bool:
         await served.ask()  # always one that can
-        await asyncio.sleep(0.05)
+        return served.log.read_text().count("listening") >= 3
+
+    await eventually(has_joined, READY_S)
     assert second in served.children()
     assert len(served.children()) == 2
     assert "starting it again" in served.log.read_text()
@@ -170,11 +172,8 @@ async def test_a_second_signal_ends_at_once(serve):
 
 async def test_stopping_while_models_load_is_no_failure(serve):
     served = serve()
-    deadline_s = time.monotonic() + READY_S
-    while not served.children():
-        assert time.monotonic() < deadline_s
-        await asyncio.sleep(0.02)
-    await asyncio.sleep(1)
+    await eventually(served.children, READY_S)
+    await elapsed(1)
     assert await asyncio.to_thread(served.end) == 0
 
 
@@ -205,7 +204,7 @@ def test_port_0_is_chosen_once_for_all():
             pass
 
 
-async def test_nobody_is_ready_where_nobody_listens(tmp_path):
+async def test_no_server_is_not_ready(tmp_path):
     assert not await is_ready(f"unix:{tmp_path}/none.sock")
 
 
@@ -236,14 +235,15 @@ async def test_behind_envoy_no_request_fails_when_a_process_is_killed(two):
 
     async with httpx.AsyncClient(base_url=two.url, headers=headers, timeout=30) as client:
         asking = [asyncio.create_task(ask(client)) for _ in range(8)]
-        await asyncio.sleep(1.5)
+        await elapsed(1.5)
         servers[0].kill()
-        deadline_s = time.monotonic() + READY_S
-        while (two.data / "logs" / "server-1.log").read_text().count("listening") < 2:
-            assert time.monotonic() < deadline_s
+
+        async def is_back() -> bool:
             assert (await client.get("/readyz")).status_code == 200
-            await asyncio.sleep(0.2)
-        await asyncio.sleep(1)
+            return (two.data / "logs" / "server-1.log").read_text().count("listening") >= 2
+
+        await eventually(is_back, READY_S, interval_s=0.2)
+        await elapsed(1)
         is_over = True
         await asyncio.gather(*asking)
     assert failed == []

@@ -20,6 +20,7 @@ from tests.integration.test_result_cache import ask_of
 from tests.integration.test_workers import ended, submit, working
 from tests.support.ledger import pictures
 from tests.support.pictures import jpeg
+from tests.support.polling import eventually
 
 PICTURE = jpeg(64, 48)
 OTHER_ROLES = [role for role in Role if role is not Role.WORKER]
@@ -86,7 +87,7 @@ async def test_a_name_that_no_tenant_can_have_is_refused(server):
     assert [field for field, _ in caught.value.violations] == ["config.tenant_id"]
 
 
-async def test_answers_are_remembered_for_the_named_tenant_alone(remembering):
+async def test_answers_are_cached_only_for_the_named_tenant(remembering):
     async with running_server(remembering) as server:
         key, found = await server.key(Role.WORKER), []
         for tenant_id in ("a", "a", "b"):
@@ -113,8 +114,9 @@ async def test_a_batch_is_classified_for_its_own_tenant(remembering):
     assert found == [CacheStatus.HIT, CacheStatus.MISS]
 
 
-async def test_a_worker_whose_key_is_refused_says_what_to_do_and_loses_nothing(remembering, capsys):
+async def test_a_worker_with_a_refused_key_says_what_to_do_and_loses_nothing(remembering, capsys):
     (picture,) = pictures(1)
+    hint = "keys create workers --role worker"
     async with running_server(remembering) as server, open_storage(remembering) as storage:
         batches = Batches(storage, remembering.batch, remembering.max_image_bytes)
         batch_id = await submit(batches, [picture])
@@ -129,14 +131,12 @@ async def test_a_worker_whose_key_is_refused_says_what_to_do_and_loses_nothing(r
                 working(parts.tools),
             ):
                 if role is Role.CLASSIFIER:
-                    async with asyncio.timeout(SLACK_S):
-                        while "keys create workers --role worker" not in capsys.readouterr().out:
-                            await asyncio.sleep(0.05)
+                    await eventually(lambda: hint in capsys.readouterr().out, SLACK_S)
                 else:
                     assert (await ended(batch_id)).succeeded_count == 1
 
 
-async def test_tenants_of_one_worker_take_turns(remembering):
+async def test_tenants_of_one_worker_are_served_alternately(remembering):
     slow = remembering.test.model_copy(update={"fake_model": "0,20"})
     order: list[str] = []
 

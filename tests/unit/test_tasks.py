@@ -27,7 +27,7 @@ async def failing():
     raise RuntimeError("broken")
 
 
-async def test_a_dead_task_is_logged_and_told(capfd):
+async def test_a_dead_task_is_logged_and_reported(capfd):
     configure_logging("INFO", "json")
     heard = []
     async with TaskOwner(heard.append) as tasks:

@@ -37,9 +37,10 @@ def test_only_probes_are_public_and_only_two_rpcs_are_open_to_workers():
 def test_an_rpc_without_a_role_stops_the_start():
     file = descriptor_pb2.FileDescriptorProto(name="new.proto", package=PACKAGE)
     file.message_type.add(name="Empty")
-    method = file.service.add(name="NewService").method.add(name="Do")
-    method.input_type = method.output_type = f".{PACKAGE}.Empty"
+    empty = f".{PACKAGE}.Empty"
+    service = file.service.add(name="NewService")
+    service.method.add(name="Do", input_type=empty, output_type=empty)
     pool = descriptor_pool.DescriptorPool()
-    service = pool.AddSerializedFile(file.SerializeToString()).services_by_name["NewService"]
+    added = pool.AddSerializedFile(file.SerializeToString())
     with pytest.raises(ValueError, match=r"NewService.Do has no option \(.*required_role\)"):
-        access_by_method([service])
+        access_by_method([added.services_by_name["NewService"]])
