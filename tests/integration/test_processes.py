@@ -142,7 +142,7 @@ async def test_a_killed_process_is_started_again_and_joins_when_it_can_answer(se
 
     async def has_joined() -> bool:
         await served.ask()  # always one that can
-        return served.log.read_text().count("listening") >= 3
+        return bool(served.log.read_text().count("listening") >= 3)
 
     await eventually(has_joined, READY_S)
     assert second in served.children()
@@ -240,7 +240,7 @@ async def test_behind_envoy_no_request_fails_when_a_process_is_killed(two):
 
         async def is_back() -> bool:
             assert (await client.get("/readyz")).status_code == 200
-            return (two.data / "logs" / "server-1.log").read_text().count("listening") >= 2
+            return bool((two.data / "logs" / "server-1.log").read_text().count("listening") >= 2)
 
         await eventually(is_back, READY_S, interval_s=0.2)
         await elapsed(1)
