@@ -22,14 +22,14 @@ WORKER_POINTS = (
     "chunk.extended",
 )
 STOP_POINTS = ("chunk.returning",)
-SWEEP_POINTS = ("sweep.begun", "sweep.expired", "relay.taken", "relay.rung")
+SWEEP_POINTS = ("sweep.begun", "sweep.expired", "relay.taken", "relay.sent")
 SERVER_POINTS = (
     "blob.stored",
     "batch.accepting",
     "batch.accepted",
     "relay.taken",
-    "relay.rung",
-    "batch.rung",
+    "relay.sent",
+    "batch.notified",
 )
 ITEMS = 70
 # The others run with `make test-faults`.

@@ -46,20 +46,20 @@ def dies_at(armed: str, *passes: tuple[str, ...]) -> int:
         ("", 4),
         ("chunk.claimed:1", 0),
         ("chunk.claimed:3", 3),
-        ("relay.rung:1", 1),
-        ("chunk.claimed:9,relay.rung:1", 1),
+        ("relay.sent:1", 1),
+        ("chunk.claimed:9,relay.sent:1", 1),
         ("image.read@a.png:1", 2),
         ("image.read@b.png:1", 4),
     ],
 )
 def test_the_process_dies_at_the_pass_that_was_asked_for(armed, survived):
-    passes = [("chunk.claimed",), ("relay.rung",), ("image.read", "a.png"), ("chunk.claimed",)]
+    passes = [("chunk.claimed",), ("relay.sent",), ("image.read", "a.png"), ("chunk.claimed",)]
     if armed == "chunk.claimed:3":
-        passes = [("chunk.claimed",)] * 2 + [("relay.rung",)] + [("chunk.claimed",)]
+        passes = [("chunk.claimed",)] * 2 + [("relay.sent",)] + [("chunk.claimed",)]
     assert dies_at(armed, *passes) == survived
 
 
-@pytest.mark.parametrize("text", ["chunk.claimed", "chunk.claimed:0", "nowhere:1", "relay.rung:x"])
+@pytest.mark.parametrize("text", ["chunk.claimed", "chunk.claimed:0", "nowhere:1", "relay.sent:x"])
 def test_a_malformed_failpoint_stops_the_start_in_one_sentence(text, monkeypatch):
     monkeypatch.setenv("CATEGORIZER_TEST__FAILPOINT", text)
     with pytest.raises(OperatorError, match="CATEGORIZER_TEST__FAILPOINT must be '<name>:<n>'"):

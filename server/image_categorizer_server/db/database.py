@@ -51,11 +51,11 @@ class Connection(Protocol):
     async def fetchrow(
         self, query: str, *values: object, timeout: float | None = None
     ) -> Row | None:
-        """Runs a statement; returns its first row, None where there is none."""
+        """Runs a statement; returns its first row, None if there is none."""
         ...
 
     async def fetchval(self, query: str, *values: object, timeout: float | None = None) -> object:
-        """Runs a statement; returns the first value of its first row, None where there is none."""
+        """Runs a statement; returns the first value of its first row, None if there is none."""
         ...
 
     async def copy_records_to_table(

@@ -2,7 +2,7 @@
 
 A transaction that changes a batch, or more than one of its chunks, first locks the row of the
 batch.  A transaction that holds only the lock of a chunk waits for no other lock.  So there are no
-deadlocks, and whoever decides about a batch sees all that was decided before.
+deadlocks, and each decision about a batch sees all earlier ones.
 """
 
 from typing import cast
@@ -25,7 +25,7 @@ TENANT_IMAGES_LOCK = 0x6E9861
 async def lock_batch(
     connection: Connection, batch_id: str, tenant_id: str | None = None
 ) -> BatchRow | None:
-    """Locks the row of a batch until the transaction ends; returns None where it does not exist.
+    """Locks the row of a batch until the transaction ends; returns None if it does not exist.
 
     Args:
         connection: has a transaction open.

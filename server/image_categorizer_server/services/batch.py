@@ -289,7 +289,7 @@ class Batches:
             await self._notify_workers(batch_id)
         except DependencyDown as error:
             log.warning("no worker was notified", batch_id=batch_id, why=error.message)
-        failpoints.hit("batch.rung")
+        failpoints.hit("batch.notified")
 
 
 async def notify_workers(doorbell: Doorbell, batch_id: str | None = None) -> int:
@@ -311,7 +311,7 @@ async def notify_workers(doorbell: Doorbell, batch_id: str | None = None) -> int
         failpoints.hit("relay.taken")
         for waiting_id in dict.fromkeys(row.batch_id for row in waiting):
             await doorbell.ring(waiting_id)
-        failpoints.hit("relay.rung")
+        failpoints.hit("relay.sent")
         await outbox.done([row.outbox_id for row in waiting])
         count += len(waiting)
         if len(waiting) < NOTIFICATIONS_AT_ONCE:
