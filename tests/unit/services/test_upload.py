@@ -53,7 +53,7 @@ class Gate(MemoryStorage):
         await super().put(key, content)
 
 
-async def test_puts_wait_once_the_limits_are_reached():
+async def test_images_wait_once_the_limits_are_reached():
     storage = Gate()
     uploads = ConcurrentUploads(storage, max_count=3, max_bytes=25)
     await uploads.put(image(0))
