@@ -149,7 +149,7 @@ def test_an_animation_shows_its_first_frame(decoder):
 
 
 def test_a_large_jpeg_is_decoded_smaller_but_not_too_small(decoder):
-    pixels = decoder.decode(jpeg(1000, 800), least_px=(224, 224))
+    pixels = decoder.decode(jpeg(1000, 800), min_px=(224, 224))
     assert pixels.array().shape == (400, 500, 3)
     assert (pixels.width_px, pixels.height_px) == (1000, 800)
     assert decoder.decode(jpeg(1000, 800)).array().shape == (800, 1000, 3)
@@ -160,7 +160,7 @@ def test_decoding_smaller_moves_nothing(decoder, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(smooth(997, 803), quality=98, exif=exif)  # no whole blocks at any edge
-    small, full = decoder.decode(content, least_px=(100, 100)), decoder.decode(content)
+    small, full = decoder.decode(content, min_px=(100, 100)), decoder.decode(content)
     assert max(small.array().shape) <= 250 < max(full.array().shape)
     assert (small.width_px, small.height_px) == (full.width_px, full.height_px)
     pictures = [p.resized(40, 40, (0, 0, 40, 40), "bilinear").astype(int) for p in (small, full)]

@@ -1,14 +1,14 @@
-"""Encoded bytes → upright RGB pixels; limits are checked before a pixel is decoded.
+"""Decodes images to upright RGB pixels; checks the limits before it decodes a pixel.
 
-The only door to Pillow; runs on pillow-simd as well.  How each colour mode becomes RGB:
+Uses Pillow, or pillow-simd.  How each colour mode becomes RGB:
 
-    RGB                      as it is
+    RGB                      unchanged
     1, L                     grey in all three channels
     any mode with alpha      over white (LA, PA, RGBA, and P, L, RGB with a transparent colour)
-    P                        through its palette
-    CMYK, YCCK               Pillow's plain conversion, Adobe's inversion undone, profiles not read
-    I;16, I                  16 bits to 8 by division by 257
-    YCbCr, LAB, HSV          Pillow's plain conversion
+    P                        by its palette
+    CMYK, YCCK               Pillow's conversion; Adobe's inversion is undone, profiles are ignored
+    I;16, I                  from 16 bits to 8, divided by 257
+    YCbCr, LAB, HSV          Pillow's conversion
     F and all others         refused
 """
 
@@ -30,7 +30,7 @@ from image_categorizer_server.errors import (
 )
 from image_categorizer_server.inference.images.formats import format_of, webp_size
 
-CONVERTED_PLAINLY = frozenset({"1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
+CONVERTED_BY_PILLOW = frozenset({"1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
 ORIENTATION_TAG = 0x0112
 PNG_COMPRESSION = 1  # of 0 to 9
 UPRIGHT: dict[int, Image.Transpose] = {  # EXIF 2.32, section 4.6.4 A, tag Orientation
@@ -50,7 +50,7 @@ SWAPS_SIDES = frozenset(
         Image.Transpose.TRANSVERSE,
     }
 )
-# After the mirroring at the diagonal, for those that swap sides.
+# Applies after the transposition, for those that swap sides.
 MIRRORS_COLUMNS = frozenset(
     {
         Image.Transpose.FLIP_LEFT_RIGHT,
@@ -74,7 +74,7 @@ Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What an image may measure; all inclusive."""
+    """The limits of an image; all are inclusive."""
 
     max_bytes: int
     max_pixels: int
@@ -84,7 +84,7 @@ class ImageLimits:
 
 
 class Pixels:
-    """A decoded image: RGB, 8 bits a channel, upright; perhaps kept smaller than it is."""
+    """A decoded image: RGB, 8 bits per channel, upright; possibly decoded at a smaller size."""
 
     _RESAMPLING: ClassVar = {name: Image.Resampling[name.upper()] for name in get_args(Resample)}
 
@@ -95,8 +95,8 @@ class Pixels:
 
         Args:
             image: mode RGB, upright.
-            size_px: width and height of the image itself, where `image` was decoded smaller.
-            box: the part of `image` that shows it; a JPEG decoded smaller ends in whole blocks.
+            size_px: width and height of the full image, if `image` was decoded smaller.
+            box: the part of `image` with content; a JPEG decoded smaller has padded blocks.
         """
         self._image = image
         self._box = box or (0.0, 0.0, float(image.width), float(image.height))
@@ -104,7 +104,7 @@ class Pixels:
 
     @classmethod
     def of(cls, array: NDArray[np.uint8]) -> "Pixels":
-        """Returns pixels that hold a copy of uint8 (H, W, 3)."""
+        """Returns a copy of uint8 (H, W, 3) as pixels."""
         return cls(Image.fromarray(array, "RGB"))
 
     def resized(
@@ -112,15 +112,15 @@ class Pixels:
     ) -> NDArray[np.uint8]:
         """Returns the part `crop` (left, top, right, bottom) of the resized image, uint8 (H, W, 3).
 
-        Resizes the whole and crops, as transformers does: resizing only what the crop keeps would
-        save 0.3 ms of a photograph of 500 x 375, but Pillow rounds such a box to 32-bit floats, and
-        confidences then differ by up to 0.003.
+        Resizes the whole image and then crops, as transformers does.  Resizing only the crop would
+        save 0.3 ms for a photograph of 500 x 375, but Pillow rounds such a box to 32-bit
+        floats, and confidences would differ by up to 0.003.
         """
         whole = self._image.resize((width_px, height_px), self._RESAMPLING[resample], box=self._box)
         return np.asarray(whole.crop(crop))
 
     def fitted(self, longest_px: int) -> NDArray[np.uint8]:
-        """Returns the whole as uint8 (H, W, 3), its longer side reduced to `longest_px` at most."""
+        """Returns uint8 (H, W, 3), reduced so that the longer side is at most `longest_px`."""
         factor = min(1.0, longest_px / max(self.width_px, self.height_px))
         size_px = (
             max(1, round(self.width_px * factor)),
@@ -135,28 +135,27 @@ class Pixels:
 
 
 class Decoder:
-    """Decodes untrusted bytes within limits; may be used from several threads at once."""
+    """Decodes untrusted bytes within limits; thread-safe."""
 
     def __init__(self, limits: ImageLimits) -> None:
-        """Sets the limits, and, as a second wall, Pillow's own for the whole process."""
+        """Sets the limits, and Pillow's own limit for the whole process as a second check."""
         self._limits = limits
         Image.MAX_IMAGE_PIXELS = 2 * limits.max_pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)
 
-    def decode(self, content: bytes, least_px: tuple[int, int] | None = None) -> Pixels:
+    def decode(self, content: bytes, min_px: tuple[int, int] | None = None) -> Pixels:
         """Returns the image as upright RGB.
 
         Args:
             content: the encoded image.
-            least_px: width and height that the caller will reduce the image to. A JPEG that is far
-                larger is decoded at 1/2, 1/4 or 1/8 of its size, never below this; None decodes in
-                full.
+            min_px: minimum width and height.  A larger JPEG may be decoded at 1/2, 1/4 or 1/8 of
+                its size, but not below this; None decodes at full size.
 
         Raises:
-            ImageTooLarge: more bytes than allowed.
-            TooManyPixels: more pixels than allowed, or an absurd shape.
-            UnsupportedFormat: not one of `FORMATS`, or a colour mode that is not read.
-            UndecodableImage: not an image, or damaged.
+            ImageTooLarge: the image has too many bytes.
+            TooManyPixels: it has too many pixels, or its sides differ too much.
+            UnsupportedFormat: its format is not one of `FORMATS`, or its colour mode is refused.
+            UndecodableImage: it is not an image, or damaged.
         """
         if len(content) > self._limits.max_bytes:
             raise ImageTooLarge(
@@ -165,12 +164,12 @@ class Decoder:
         failpoints.hit("image.decoding", content)
         image_format = format_of(content)
         if image_format == "WEBP":
-            # Pillow allocates the canvas when it opens a WebP file: 34 bytes can ask for 1 GB.
+            # Pillow allocates the canvas when it opens a WebP file: 34 bytes can need 1 GB.
             self._check_shape(*webp_size(content))
         if image_format == "JPEG" and content.count(b"\xff\xda") > self._limits.max_jpeg_scans:
             raise UndecodableImage(f"the JPEG has more than {self._limits.max_jpeg_scans} scans")
         try:
-            return self._read(content, image_format, least_px)
+            return self._read(content, image_format, min_px)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise self._too_many_pixels() from error
         except (TooManyPixels, UnsupportedFormat):
@@ -178,17 +177,17 @@ class Decoder:
         except Exception as error:
             raise UndecodableImage(f"the {image_format} image is damaged or truncated") from error
 
-    def _read(self, content: bytes, image_format: str, least_px: tuple[int, int] | None) -> Pixels:
+    def _read(self, content: bytes, image_format: str, min_px: tuple[int, int] | None) -> Pixels:
         with Image.open(io.BytesIO(content), formats=(image_format,)) as image:
             self._check_shape(image.width, image.height)
             size_px = image.size
             box: Box = None
-            if least_px is not None and image_format == "JPEG":
-                drafted = image.draft(None, least_px)
+            if min_px is not None and image_format == "JPEG":
+                drafted = image.draft(None, min_px)
                 box = drafted and drafted[1]
             image.load()
             if box is None:
-                size_px = image.size  # Pillow turns TIFF images itself when it loads them
+                size_px = image.size  # Pillow itself rotates TIFF images when it loads them
                 self._check_shape(*size_px)
             return upright(rgb(image), orientation_of(image), size_px, box)
 
@@ -214,7 +213,7 @@ class Decoder:
 
 
 def encode_png(array: NDArray[np.uint8]) -> bytes:
-    """Returns uint8 (H, W, 3) as a PNG file, compressed quickly rather than well."""
+    """Returns uint8 (H, W, 3) as a PNG file, compressed fast."""
     file = io.BytesIO()
     Image.fromarray(array, "RGB").save(file, "PNG", compress_level=PNG_COMPRESSION)
     return file.getvalue()
@@ -228,10 +227,10 @@ def encode_jpeg(array: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def orientation_of(image: Image.Image) -> Image.Transpose | None:
-    """Returns how to turn the image so that it stands as its EXIF says; None where it stands so."""
+    """Returns the transposition that makes the image upright by its EXIF; None if it is upright."""
     try:
         orientation = image.getexif().get(ORIENTATION_TAG)
-    except Exception:  # noqa: BLE001 - EXIF is as hostile as pixels; without it an image is still one
+    except Exception:  # noqa: BLE001 - EXIF is untrusted too; it is not needed
         return None
     return UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 
@@ -239,23 +238,23 @@ def orientation_of(image: Image.Image) -> Image.Transpose | None:
 def upright(
     image: Image.Image, turn: Image.Transpose | None, size_px: tuple[int, int], box: Box
 ) -> Pixels:
-    """Returns the image turned, and with it what is known of it."""
+    """Returns the image, its size and its box after the transposition."""
     if turn is None:
         return Pixels(image, size_px, box)
     if turn in SWAPS_SIDES:
         size_px = size_px[1], size_px[0]
     if box is not None:
-        box = turned_box(box, image.size, turn)
+        box = transposed_box(box, image.size, turn)
     return Pixels(image.transpose(turn), size_px, box)
 
 
-def turned_box(
+def transposed_box(
     box: tuple[float, float, float, float], size_px: tuple[int, int], turn: Image.Transpose
 ) -> tuple[float, float, float, float]:
-    """Returns where a part of an image of this size lies after the image was turned."""
+    """Returns the place of a part of an image after the transposition; `size_px` is before it."""
     left, top, right, bottom = box
     width, height = size_px
-    if turn in SWAPS_SIDES:  # mirror at the diagonal first
+    if turn in SWAPS_SIDES:  # transpose first
         left, top, right, bottom = top, left, bottom, right
         width, height = height, width
     if turn in MIRRORS_COLUMNS:
@@ -266,10 +265,10 @@ def turned_box(
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """Returns the image as RGB, by the table above.
+    """Returns the image as RGB, by the table in the module's docstring.
 
     Raises:
-        UnsupportedFormat: a colour mode that the table refuses.
+        UnsupportedFormat: the colour mode is refused.
     """
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -281,6 +280,6 @@ def rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
         grey = np.clip(np.asarray(image), 0, 65_535) / 257
         image = Image.fromarray(np.rint(grey).astype(np.uint8), "L")
-    if image.mode in CONVERTED_PLAINLY:
+    if image.mode in CONVERTED_BY_PILLOW:
         return image.convert("RGB")
     raise UnsupportedFormat(f"images of colour mode {image.mode} are not supported")

@@ -1,4 +1,4 @@
-"""What encoded bytes say they are, read from their first bytes without any decoder."""
+"""Image formats, detected from the first bytes of a file without a decoder."""
 
 import contextlib
 import struct
@@ -15,7 +15,7 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"II*\x00", "TIFF"),
     (b"MM\x00*", "TIFF"),
 )
-# Only to say what a refused image is.
+# Only for the message about a refused image.
 FOREIGN_MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "PDF"),
     (b"%!PS", "PostScript"),
@@ -33,11 +33,11 @@ FOREIGN_MAGIC: tuple[tuple[bytes, str], ...] = (
 
 
 def format_of(content: bytes) -> str:
-    """Returns the format that the first bytes announce, one of `FORMATS`.
+    """Returns the format of an image, one of `FORMATS`.
 
     Raises:
-        UnsupportedFormat: they announce another kind of image.
-        UndecodableImage: they announce none.
+        UnsupportedFormat: it is an image of another format.
+        UndecodableImage: it is not an image.
     """
     if not content:
         raise UndecodableImage("the image is empty")
@@ -58,10 +58,10 @@ def format_of(content: bytes) -> str:
 
 
 def webp_size(content: bytes) -> tuple[int, int]:
-    """Returns width and height from a WebP header (RFC 9649, section 2).
+    """Returns the width and the height in a WebP header (RFC 9649, section 2).
 
     Raises:
-        UndecodableImage: the header is cut off or malformed.
+        UndecodableImage: the header is truncated or malformed.
     """
     with contextlib.suppress(struct.error):
         chunk = content[12:16]

@@ -1,10 +1,10 @@
-"""Where in an image a category is: boxes and heat maps, from features that the network has anyway.
+"""Locates categories in an image: boxes and heat maps, from features of the network.
 
     features (K, h, w) ─▶ maps (n, h, w) ─▶ enlarged ─▶ above a threshold ─▶ largest part ─▶ box
                                                └───────────────▶ colours over the image ─▶ PNG
 
-A box is what Zhou et al. 2016 (arXiv:1512.04150, section 3.2) make of a class activation map.
-Networks see images reduced and cropped: boxes are given in the upright image's own pixels.
+Boxes follow Zhou et al. 2016 (arXiv:1512.04150, section 3.2).  Networks see resized and cropped
+images; boxes are in pixels of the upright image.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from image_categorizer_server.inference.images.preprocess import (
     resized_size,
 )
 
-# Of the way from a map's least to its largest value.  Zhou et al. take 0.2 of the largest.  Mean
-# IoU of boxes with 328 photographs pasted into backgrounds, MobileNetV2 and DeiT-tiny: 0.55 and
-# 0.62 at 0.2, 0.59 and 0.75 at 0.3, 0.60 and 0.78 at 0.35, 0.61 and 0.77 at 0.4, 0.60 and 0.71 at
-# 0.5.
+# Position between the smallest and the largest value of a map.  Zhou et al. use 0.2 of the largest.
+# Mean IoU of boxes on 328 photographs pasted into backgrounds, with MobileNetV2 and DeiT-tiny: 0.55
+# and 0.62 at 0.2, 0.59 and 0.75 at 0.3, 0.60 and 0.78 at 0.35, 0.61 and 0.77 at 0.4, 0.60 and 0.71
+# at 0.5.
 THRESHOLD = 0.35
-SEARCH_CELLS = 56  # a side of the grid that boxes are found on: enough for 1.8 % of the image
+SEARCH_CELLS = 56  # side of the grid for boxes: a resolution of 1.8 % of the image
 HEAT_MAP_PX = 1024
 OPACITY = 0.6
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -42,14 +42,14 @@ Box = tuple[int, int, int, int]
 
 
 class Located(NamedTuple):
-    """What a `Localizer` adds to an answer."""
+    """Predictions with boxes, and the heat map."""
 
     predictions: list[Prediction]
     heat_map: bytes
 
 
 class Localizer:
-    """Tells where one model sees its categories; may be used from several threads at once."""
+    """Locates the categories of one model; thread-safe."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class Localizer:
         """Configures the localizer.
 
         Args:
-            localization: what the features are.
-            category_weights: float32 (C, K), how much each feature speaks for each category; None
-                where the features are one map for all categories.
+            localization: the kind of features.
+            category_weights: float32 (C, K), the weight of each feature for each category; None if
+                the features are one map for all categories.
             spec: how images become inputs.
-            decoder: reads the image again, for its heat map.
+            decoder: decodes the image again for its heat map.
         """
         self.localization = localization
         self._weights = category_weights
@@ -76,13 +76,13 @@ class Localizer:
     def read(
         cls, localization: Localization, weights: Path, spec: InputSpec, decoder: Decoder
     ) -> "Localizer | None":
-        """Returns the localizer of an exported network, None where it has none; blocks.
+        """Returns the localizer of an exported network; None if it has no features; blocks.
 
         Args:
-            localization: what the network's features are.
-            weights: the file that holds `category_weights` where they are a class activation.
+            localization: the kind of features.
+            weights: the file with `category_weights`, for class activation.
             spec: how images become inputs.
-            decoder: reads images again.
+            decoder: decodes images again for heat maps.
 
         Raises:
             OSError: the file is missing.
@@ -102,13 +102,13 @@ class Localizer:
         indices: Mapping[str, int],
         options: ClassifyOptions,
     ) -> Located:
-        """Returns predictions and heat map as `options` ask for them.
+        """Returns the predictions with boxes, and the heat map, as `options` request.
 
         Args:
             content: the encoded image.
-            features: float32 (K, h, w), what the network gave for it.
-            seen: the input that the network was given.
-            predictions: the most confident first.
+            features: float32 (K, h, w), the network's for this image.
+            seen: the network's input.
+            predictions: by descending confidence.
             indices: position of each category among the network's outputs.
             options: `bounding_boxes` and `explain`.
         """
@@ -140,24 +140,24 @@ class Localizer:
         return Located(predictions, heat_map)
 
     def maps(self, features: NDArray[np.float32], chosen: Sequence[int]) -> Map:
-        """Returns float32 (n, h, w) for n categories, in [0, 1]: 1 where the image shows it most.
+        """Returns a map float32 (n, h, w) in [0, 1] for each of n categories, 1 at its strongest.
 
-        A map that is the same everywhere tells nothing: it becomes 1 everywhere.
+        A map without differences locates nothing; it becomes 1 everywhere.
         """
         if self._weights is None:
             maps = np.repeat(features[:1], len(chosen), axis=0)
         else:
             flat = features.reshape(features.shape[0], -1)
             maps = (self._weights[chosen] @ flat).reshape(-1, *features.shape[1:])
-        least, most = (f(maps, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
-        differs = most - least > 1e-6 * np.maximum(abs(least), abs(most))
-        return np.where(differs, (maps - least) / np.where(differs, most - least, 1), 1)
+        low, high = (f(maps, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+        differs = high - low > 1e-6 * np.maximum(abs(low), abs(high))
+        return np.where(differs, (maps - low) / np.where(differs, high - low, 1), 1)
 
     def boxes(self, maps: Map, size_px: tuple[int, int]) -> list[Box]:
-        """Returns the box of each map, within the image; at least one pixel wide and high.
+        """Returns the box of each map inside the image, at least one pixel wide and high.
 
         Args:
-            maps: float32 (n, h, w), as from `maps`.
+            maps: float32 (n, h, w), from `maps`.
             size_px: width and height of the upright image.
         """
         cells = max(SEARCH_CELLS, maps.shape[1]), max(SEARCH_CELLS, maps.shape[2])
@@ -177,7 +177,9 @@ class Localizer:
         return left, top, max(right, left + 1), max(bottom, top + 1)
 
     def heat_map(self, content: bytes, values: Map) -> bytes:
-        """Returns a PNG of the upright image, at most `HEAT_MAP_PX` long, under warm colours.
+        """Returns a PNG of the upright image in grey with the map in colour.
+
+        Its longer side is at most `HEAT_MAP_PX`.
 
         Args:
             content: the encoded image.
@@ -188,7 +190,7 @@ class Localizer:
         return encode_png(warmed(image, self._over_image(values, image.shape[:2])))
 
     def _over_image(self, values: Map, shape: tuple[int, ...]) -> Map:
-        """Returns the map in the image's own shape (H, W); 0 in what the crop leaves out."""
+        """Returns the map in the shape (H, W) of the image; 0 outside the crop."""
         height_px, width_px = shape
         resized = resized_size(width_px, height_px, self._spec)
         crop = crop_of(resized, self._spec)
@@ -199,7 +201,7 @@ class Localizer:
 
 
 def enlarged(values: Map, rows: int, columns: int) -> Map:
-    """Returns (h, w) as (rows, columns), bilinearly."""
+    """Returns the map (h, w) interpolated bilinearly to (rows, columns)."""
     down, across = _whole(values.shape[0], rows), _whole(values.shape[1], columns)
     large: Map = np.matmul(np.matmul(down, values), across.T)
     return large
@@ -211,13 +213,13 @@ def _whole(source: int, target: int) -> Map:
 
 
 def spread(source: int, target: int, start: float, end: float) -> Map:
-    """Returns float32 (target, source) that interpolates linearly between centres of cells.
+    """Returns a matrix float32 (target, source) for linear interpolation of cell centres.
 
     Args:
-        source: how many cells there are.
-        target: how many there shall be.
-        start: where in the target the source begins, as a share; rows before it are zero.
-        end: where it ends; rows after it are zero.
+        source: number of cells before the interpolation.
+        target: number of cells after it.
+        start: position of the start of the source in the target, as a share; rows before it are 0.
+        end: position of its end; rows after it are 0.
     """
     centres = (np.arange(target) + 0.5) / target
     at = (centres - start) / (end - start) * source - 0.5
@@ -227,13 +229,13 @@ def spread(source: int, target: int, start: float, end: float) -> Map:
 
 
 def largest_part(mask: NDArray[np.bool_]) -> Box:
-    """Returns left, top, right, bottom of the largest connected part; right, bottom exclusive.
+    """Returns left, top, right, bottom of the largest connected part, the latter two exclusive.
 
-    Cells are connected by their edges.  Works on runs, the stretches of a row that are set: a
-    smooth map has one or two in a row, so that this takes 0.1 ms where cells would take 3.
+    Cells are connected by their edges.  Works on runs, the sequences of set cells in a row.  A
+    smooth map has one or two runs per row, so this takes 0.1 ms; single cells would take 3 ms.
 
     Args:
-        mask: bool (H, W), at least one of them set.
+        mask: bool (H, W), with at least one cell set.
     """
     padded = np.zeros((mask.shape[0], mask.shape[1] + 2), np.int8)
     padded[:, 1:-1] = mask
@@ -267,7 +269,7 @@ def _root(parents: list[int], run: int) -> int:
 
 
 def warmed(image: NDArray[np.uint8], heat: Map) -> NDArray[np.uint8]:
-    """Returns uint8 (H, W, 3): the image in grey, red to yellow where `heat` rises from 0 to 1."""
+    """Returns uint8 (H, W, 3): the image in grey, red to yellow as `heat` rises from 0 to 1."""
     grey = image @ LUMA
     warm = np.stack(
         [np.full_like(heat, 255), 255 * (2 * heat - 1).clip(0, 1), np.zeros_like(heat)], axis=2

@@ -1,9 +1,9 @@
-"""Encoded bytes → the network's input, as the model's own preprocessing card says.
+"""Preprocessing: makes the input of a network from an encoded image.
 
-    content ─▶ decode ─▶ reduce and crop ─▶ input uint8 (H, W, 3)
+    content ─▶ decode ─▶ resize and crop ─▶ input uint8 (H, W, 3)
 
-Scaling to floats happens inside the network's graph, so that micro-batches stay bytes: a quarter of
-the memory to copy, on the way to a GPU too.
+The graph of the network scales bytes to floats.  Micro-batches therefore stay bytes, a quarter of
+the memory to copy, also to a GPU.
 """
 
 import time
@@ -19,19 +19,18 @@ from image_categorizer_server.inference.images.decode import Decoder, Pixels, Re
 
 Channels = Annotated[tuple[float, float, float], Field()]
 
-# A JPEG is decoded at half, a quarter or an eighth of its size only while that stays this many
-# times larger than the resized image.  Largest difference of a confidence to decoding in full, on
-# 24 photographs of 3 megapixels: 0.063 at 1, 0.025 at 2, 0.010 at 3, 0 at 4 with MobileNetV2; with
-# a network of 32 pixels, 0.10, 0.026, 0.021, 0.013; at 8 nothing is left there either, hence the
-# second bound.
+# A JPEG is decoded at 1/2, 1/4 or 1/8 of its size only if the result is at least this many times
+# larger than the resized image.  Largest difference of a confidence from full decoding, on 24
+# photographs of 3 megapixels with MobileNetV2: 0.063 at a factor of 1, 0.025 at 2, 0.010 at 3, 0 at
+# 4.  With a network of 32 pixels: 0.10, 0.026, 0.021, 0.013, and 0 at 8, hence the second bound.
 DRAFT_FACTOR = 4
-DRAFT_LEAST_PX = 256
+MIN_DRAFT_PX = 256
 
 
 class InputSpec(BaseModel):
-    """What a network expects; part of the manifest, resolved when a model is added.
+    """The input of a network, and how images become it; part of the manifest.
 
-    `value = byte * scale + bias`, a channel each, holds rescaling and normalisation together.
+    `value = byte * scale + bias` per channel combines rescaling and normalization.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +39,7 @@ class InputSpec(BaseModel):
     height_px: int = Field(ge=1, le=4096)
     resize: Literal["shortest_edge", "exact"]
     resize_px: int = Field(
-        0, ge=0, le=8192, description="the shortest edge after resizing; 0 where exact"
+        0, ge=0, le=8192, description="the shortest edge after resizing; 0 for exact"
     )
     resample: Resample
     scale: Channels
@@ -49,18 +48,18 @@ class InputSpec(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A model-ready input and what it cost."""
+    """The input for one image."""
 
     array: NDArray[np.uint8]
     """uint8 (H, W, 3)."""
     decode_ms: float
     width_px: int
-    """Of the upright image itself."""
+    """Width of the upright image."""
     height_px: int
 
 
 class Preprocessor:
-    """Makes inputs for one model; may be used from several threads at once."""
+    """Makes inputs for one model; thread-safe."""
 
     def __init__(self, decoder: Decoder, spec: InputSpec) -> None:
         self._decoder = decoder
@@ -68,38 +67,38 @@ class Preprocessor:
         shortest = spec.resize == "shortest_edge"
         width_px = spec.resize_px if shortest else spec.width_px
         height_px = spec.resize_px if shortest else spec.height_px
-        self._least_px = (
-            max(width_px * DRAFT_FACTOR, DRAFT_LEAST_PX),
-            max(height_px * DRAFT_FACTOR, DRAFT_LEAST_PX),
+        self._min_px = (
+            max(width_px * DRAFT_FACTOR, MIN_DRAFT_PX),
+            max(height_px * DRAFT_FACTOR, MIN_DRAFT_PX),
         )
 
     def prepare(self, content: bytes) -> Input:
         """Returns the input for one encoded image; blocks for milliseconds.
 
         Raises:
-            InvalidRequest: as `Decoder.decode` says.
+            InvalidRequest: see `Decoder.decode`.
         """
         start = time.perf_counter()
-        pixels = self._decoder.decode(content, self._least_px)
+        pixels = self._decoder.decode(content, self._min_px)
         array = reduce(pixels, self._spec)
         decode_ms = (time.perf_counter() - start) * 1000
         return Input(array, decode_ms, pixels.width_px, pixels.height_px)
 
 
 def reduce(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
-    """Returns uint8 (H, W, 3) of the size the network expects."""
+    """Returns uint8 (H, W, 3) of the size that the network expects."""
     resized = resized_size(pixels.width_px, pixels.height_px, spec)
     return pixels.resized(*resized, crop_of(resized, spec), spec.resample)
 
 
 def crop_of(resized: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
-    """Returns left, top, right, bottom of what the network sees of the resized image."""
+    """Returns left, top, right, bottom of the part of the resized image that the network sees."""
     left, top = (resized[0] - spec.width_px) // 2, (resized[1] - spec.height_px) // 2
     return left, top, left + spec.width_px, top + spec.height_px
 
 
 def resized_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, int]:
-    """Returns width and height before the crop; rounds down, as transformers does."""
+    """Returns the width and the height before the crop, rounded down as in transformers."""
     if spec.resize == "exact":
         return spec.width_px, spec.height_px
     longer = int(spec.resize_px * max(width_px, height_px) / min(width_px, height_px))

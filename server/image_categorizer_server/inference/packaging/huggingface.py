@@ -5,12 +5,13 @@ Only the command line uses it: torch and transformers take seconds to import.
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.decode import Pixels, Resample
@@ -23,6 +24,9 @@ from image_categorizer_server.inference.models.manifest import (
     digest_of,
 )
 from image_categorizer_server.inference.models.taxonomy import with_taxonomy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "preprocessor_config.json"
 PICKLES = ("pytorch_model.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "tf_model.h5")
@@ -39,6 +43,27 @@ CONVNEXT_WARP_PX = 384
 SAMPLE_SIZES_PX = ((300, 200), (200, 300), (331, 331))
 # In steps of 8 bits: the bytes are equal, floats may round differently.
 MAX_STEPS = 0.5
+
+
+class Processor(Protocol):
+    """The attributes of an image processor in transformers that decide the input."""
+
+    size: Mapping[str, int]
+    crop_pct: float
+    """Only some classes have it."""
+    do_resize: bool
+    resample: int
+    do_rescale: bool
+    rescale_factor: float
+    do_normalize: bool
+    image_mean: ArrayLike
+    image_std: ArrayLike
+
+    def __call__(
+        self, images: NDArray[np.uint8], *, return_tensors: str
+    ) -> Mapping[str, Sequence[ArrayLike]]:
+        """Returns `pixel_values` (N, C, H, W)."""
+        ...
 
 
 def check_name(name: str) -> None:
@@ -125,38 +150,42 @@ def read_input_spec(folder: Path) -> InputSpec:
     return input_spec(_read_processor(folder))
 
 
-def _read_config(folder: Path) -> Any:
+def _read_config(folder: Path) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
     except (OSError, ValueError, KeyError) as error:
         raise OperatorError(
             f"transformers cannot read {CONFIG}: {str(error).splitlines()[0]}"
         ) from None
+    return config
 
 
-def _read_processor(folder: Path) -> Any:
+def _read_processor(folder: Path) -> Processor:
     from transformers import AutoImageProcessor
 
     try:
-        return AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+        processor: Processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             folder, trust_remote_code=False, local_files_only=True, backend="pil"
         )
     except (OSError, ValueError, KeyError) as error:
         raise OperatorError(
             f"transformers cannot read {CARD}: {str(error).splitlines()[0]}"
         ) from None
+    return processor
 
 
-def _category_names(config: Any) -> list[str]:
-    by_index = {int(index): str(name) for index, name in config.id2label.items()}
+def _category_names(config: "PreTrainedConfig") -> list[str]:
+    by_index = {int(index): str(name) for index, name in (config.id2label or {}).items()}
     if sorted(by_index) != list(range(len(by_index))):
         raise OperatorError(f"{CONFIG}: the indices in id2label must count from 0 without gaps.")
     return [by_index[index] for index in range(len(by_index))]
 
 
-def input_spec(processor: Any) -> InputSpec:
+def input_spec(processor: Processor) -> InputSpec:
     """Returns the specification of what a processor does, verified on pictures.
 
     Raises:
@@ -177,7 +206,7 @@ def input_spec(processor: Any) -> InputSpec:
     return spec
 
 
-def _spec(processor: Any) -> InputSpec:
+def _spec(processor: Processor) -> InputSpec:
     size, crop = dict(processor.size), dict(getattr(processor, "crop_size", None) or {})
     size = {key: value for key, value in size.items() if value}
     crops = bool(getattr(processor, "do_center_crop", False))
@@ -206,7 +235,7 @@ def _spec(processor: Any) -> InputSpec:
 
 
 def _scale_and_bias(
-    processor: Any,
+    processor: Processor,
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     scale, bias = np.ones(3), np.zeros(3)
     if processor.do_rescale:
@@ -225,7 +254,7 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _difference(processor: Any, spec: InputSpec, width_px: int, height_px: int) -> float:
+def _difference(processor: Processor, spec: InputSpec, width_px: int, height_px: int) -> float:
     """Returns the largest difference from the processor's own input, in steps of 8 bits."""
     picture = _picture(width_px, height_px)
     theirs = np.asarray(

@@ -1,4 +1,4 @@
-"""What runs a network: ONNX Runtime on a CPU, torch on a GPU, behind one interface."""
+"""Runtimes run a network: ONNX Runtime on a CPU, torch on a GPU, behind one interface."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Wanted = Literal["auto", "fp32", "fp16", "bf16"]
-"""The precisions that a setting may ask torch for."""
+"""Values of the setting `inference.precision`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one model call gives, a row for each input."""
+    """The answer of one model call, a row for each input."""
 
     confidences: NDArray[np.float32]
     """float32 (N, C) in [0, 1]."""
     features: NDArray[np.float32] | None = None
-    """float32 (N, K, h, w): what `localize` finds categories by; None unless asked for."""
+    """float32 (N, K, h, w), for `localize`; None unless requested."""
 
 
 class Runtime(Protocol):
@@ -30,9 +30,9 @@ class Runtime(Protocol):
     device: str
     """`cpu` or `cuda`."""
     precision: Precision
-    """What its numbers are."""
+    """The number format of the network."""
     runners: int
-    """How many calls may run at once."""
+    """Maximum number of concurrent calls."""
 
     def predict(
         self, inputs: Sequence[NDArray[np.uint8]], *, with_features: bool = False
@@ -40,7 +40,7 @@ class Runtime(Protocol):
         """Returns the answer for N inputs uint8 (H, W, 3); blocks.
 
         Args:
-            inputs: N of them.
-            with_features: whether to copy the features out too; for networks that have them.
+            inputs: at least one.
+            with_features: whether to return the features too, if the network has any.
         """
         ...

@@ -1,7 +1,7 @@
-"""The model `fake`: ten categories, no network; for tests of everything around a model.
+"""The model `fake`, for tests of everything around a model: ten categories and no network.
 
-Its answer is a function of the SHA-256 of the decoded pixels, the same by every way in; its
-micro-batches take the time that `CATEGORIZER_TEST__FAKE_MODEL` states.
+The answer is a function of the SHA-256 of the decoded pixels.  `CATEGORIZER_TEST__FAKE_MODEL` sets
+the time of a model call.
 """
 
 import hashlib
@@ -25,31 +25,31 @@ RAW = "raw"
 
 @dataclass(frozen=True, slots=True)
 class FakeTimes:
-    """How long a fake micro-batch takes."""
+    """The times of a fake model call."""
 
     call_ms: float
     image_ms: float
     raw: bool
-    """Whether images are hashed as they came, without decoding."""
+    """Whether the encoded image is hashed, without decoding."""
 
     @classmethod
     def parse(cls, text: str) -> "FakeTimes":
-        """Reads `<ms per micro-batch>,<ms per item>`, and `,raw` where images are not decoded.
+        """Parses `<ms per micro-batch>,<ms per item>`, with `,raw` to skip decoding.
 
         Raises:
-            ValueError: it is none of that.
+            ValueError: the text is malformed.
         """
         words = text.split(",")
         raw = words[2:] == [RAW]
         if len(words) != 2 + raw:
-            raise ValueError("must be '<ms per micro-batch>,<ms per item>' or the same and ',raw'")
+            raise ValueError("must be '<ms per micro-batch>,<ms per item>', optionally with ',raw'")
         call_ms, image_ms = map(float, words[:2])
         if not (0 <= call_ms <= 1e6 and 0 <= image_ms <= 1e6):
-            raise ValueError("must hold milliseconds from 0 to 1000000")
+            raise ValueError("must have milliseconds from 0 to 1000000")
         return cls(call_ms, image_ms, raw)
 
     def seconds(self, images: int) -> float:
-        """Returns what a micro-batch of so many images takes."""
+        """Returns the seconds of a call with this number of images."""
         return (self.call_ms + self.image_ms * images) / 1000
 
     def call_times_s(self, max_size: int) -> dict[int, float]:
@@ -58,7 +58,7 @@ class FakeTimes:
 
 
 class FakePreprocessor:
-    """Makes the digest of an image's pixels the input; see `Preprocessor`."""
+    """Uses the digest of an image's pixels as the input; see `Preprocessor`."""
 
     def __init__(self, decoder: Decoder, *, raw: bool) -> None:
         self._decoder = decoder
@@ -77,7 +77,7 @@ class FakePreprocessor:
 
 
 class FakeRuntime:
-    """Answers by digest, after the time stated; see `Runtime`."""
+    """Computes the answer from the digest, after a pause; see `Runtime`."""
 
     name = "fake"
     device = "cpu"
@@ -90,7 +90,7 @@ class FakeRuntime:
     def predict(
         self, inputs: Sequence[NDArray[np.uint8]], *, with_features: bool = False
     ) -> Answer:
-        """Returns the answer; see `Runtime.predict`. It has no features."""
+        """Returns the answer, without features; see `Runtime.predict`."""
         del with_features
         if seconds := self._times.seconds(len(inputs)):
             time.sleep(seconds)

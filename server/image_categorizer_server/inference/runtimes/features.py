@@ -1,18 +1,19 @@
-"""Finds, in any network, the features that tell where in an image a category is.
+"""Finds features in a network that locate categories in an image.
 
-Class activation: the last layer is linear and reads the mean of a feature map over its positions,
-so that it might as well read every position and take the mean afterwards (Zhou et al. 2016,
-arXiv:1512.04150).  Attention rollout: the last layer reads a token that has gathered what it knows
-from patches, by attention (Abnar & Zuidema 2020, arXiv:2005.00928).
+Class activation: the last layer is linear and reads the mean of a feature map over its positions.
+Applied to each position instead, it shows where a category is (Zhou et al. 2016,
+arXiv:1512.04150).  Attention rollout: the last layer reads a token that collects information from
+patches by attention; the attention shows from which patches (Abnar & Zuidema 2020,
+arXiv:2005.00928).
 
-Nothing is known of architectures: one call with hooks shows what every layer gives, and only what
-leads to the network's own logits counts.
+The search works for any architecture: one call with hooks records the output of every layer, and
+features count only if they lead to the network's own logits.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -22,15 +23,18 @@ from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.inference.images.preprocess import InputSpec
 from image_categorizer_server.inference.runtimes.network import Network
 
-TOLERANCE = 1e-3  # of the largest number compared
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TOLERANCE = 1e-3  # relative to the largest number
 
 
 class WithFeatures(torch.nn.Module, ABC):
-    """A network that also gives the features of one of its layers."""
+    """A network that also returns the features of one of its layers."""
 
     localization: Localization
     category_weights: torch.Tensor | None
-    """float32 (C, K): how much each feature speaks for each category; None where for all alike."""
+    """float32 (C, K), the weight of each feature for each category; None if features are shared."""
 
     @abstractmethod
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,7 +42,7 @@ class WithFeatures(torch.nn.Module, ABC):
 
 
 class ClassActivation(WithFeatures):
-    """The feature map whose mean the last linear layer reads."""
+    """Returns the feature map whose mean the last linear layer reads."""
 
     localization = Localization.CLASS_ACTIVATION
 
@@ -50,19 +54,19 @@ class ClassActivation(WithFeatures):
         norm: torch.nn.LayerNorm | None,
         grid: tuple[int, int],
     ) -> None:
-        """Keeps what `find_features` found.
+        """Wraps the network.
 
         Args:
-            network: the whole.
+            network: the network.
             head: its last linear layer.
-            mapped: gives the feature map.
-            norm: normalises the mean before the head reads it, as ConvNeXt's does.
+            mapped: the layer that returns the feature map.
+            norm: normalizes the mean before the head reads it, as in ConvNeXt.
             grid: h and w.
         """
         super().__init__()
         self.network = network
         self.category_weights = head.weight.detach().float()
-        # In a list: a module assigned to an attribute would be saved twice.
+        # In a tuple: torch would register a module attribute and save its weights twice.
         self._layers = (mapped, norm)
         self._grid = grid
 
@@ -78,33 +82,33 @@ class ClassActivation(WithFeatures):
             hook.remove()
         features = as_map(kept[-1], self._grid).float()
         if isinstance(norm, torch.nn.LayerNorm):
-            features = normalised(features, norm)
+            features = normalized(features, norm)
         return confidences, features
 
 
 class AttentionRollout(WithFeatures):
-    """How much of each patch reaches the token that the last layer reads; for all categories."""
+    """Returns the share of each patch in the token that the last layer reads."""
 
     localization = Localization.ATTENTION_ROLLOUT
     category_weights = None
 
     def __init__(self, network: Network, grid: tuple[int, int]) -> None:
-        """Keeps what `find_features` found; `grid` is h and w."""
+        """Wraps the network; `grid` is h and w of the patches."""
         super().__init__()
         self.network = network
         self._grid = grid
 
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns confidences and features; see `WithFeatures`."""
-        body: Any = self.network.body
-        usual = body.config._attn_implementation  # noqa: SLF001 - it has no other name
-        body.set_attn_implementation("eager")  # the others keep no attention
+        body = cast("PreTrainedModel", self.network.body)
+        usual = body.config._attn_implementation  # noqa: SLF001 - there is no public name
+        body.set_attn_implementation("eager")  # the others do not return attention
         try:
             output = self.network.outputs(inputs, output_attentions=True)
         finally:
             body.set_attn_implementation(usual)
-        # Only the row of the first token is wanted: a vector times matrices, from the last to the
-        # first.  Half of each layer's token is what it was before, the residual connection.
+        # Only the row of the first token is needed: a vector times the matrices, from the last
+        # layer to the first.  The residual connection keeps half of each token.
         row = torch.zeros_like(output.attentions[0][:, :1, :1, :], dtype=torch.float32)
         row[..., 0] = 1
         for attention in reversed(output.attentions):
@@ -118,13 +122,13 @@ class AttentionRollout(WithFeatures):
 
 @dataclass(slots=True)
 class _Seen:
-    """What the layers gave in one call; the latest last."""
+    """Inputs and outputs of the layers in one call, in order of their calls."""
 
     outputs: dict[torch.nn.Module, torch.Tensor] = field(default_factory=dict)
     inputs: dict[torch.nn.Module, torch.Tensor] = field(default_factory=dict)
 
     def keep(self, module: torch.nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        """Is a forward hook."""
+        """Records a call; used as a forward hook."""
         if isinstance(output, torch.Tensor):
             self.outputs.pop(module, None)
             self.outputs[module] = output
@@ -135,11 +139,11 @@ class _Seen:
 def find_features(
     network: Network, samples: Sequence[NDArray[np.uint8]], spec: InputSpec
 ) -> WithFeatures | None:
-    """Returns the network with its features; None where it has none that tell.  Calls it once.
+    """Returns the network with its features; None if it has none.  Calls the network once.
 
     Args:
         network: on the CPU, in float32.
-        samples: inputs uint8 (H, W, 3), not all alike.
+        samples: inputs uint8 (H, W, 3), not all equal.
         spec: the shape of the inputs.
     """
     seen = _Seen()
@@ -167,17 +171,17 @@ def _class_activation(
     norms = [
         m
         for m, given in seen.outputs.items()
-        if isinstance(m, torch.nn.LayerNorm) and alike(given.flatten(1), read)
+        if isinstance(m, torch.nn.LayerNorm) and are_close(given.flatten(1), read)
     ]
     for mapped, given in reversed(seen.outputs.items()):
         grid = grid_of(given, read.shape[-1], spec)
         if grid is None or read.dim() != 2:
             continue
         mean = as_map(given, grid).mean((2, 3))
-        if alike(mean, read):
+        if are_close(mean, read):
             return ClassActivation(network, head, mapped, None, grid)
         for norm in norms:
-            if alike(mean, seen.inputs[norm].flatten(1)):
+            if are_close(mean, seen.inputs[norm].flatten(1)):
                 return ClassActivation(network, head, mapped, norm, grid)
     return None
 
@@ -192,13 +196,13 @@ def _rollout(
     grid = spec.height_px // patch, spec.width_px // patch
     for given in reversed(seen.outputs.values()):
         fits = given.dim() == 3 and given.shape[-1] == read.shape[-1]
-        if fits and given.shape[1] > grid[0] * grid[1] > 1 and alike(given[:, 0], read):
+        if fits and given.shape[1] > grid[0] * grid[1] > 1 and are_close(given[:, 0], read):
             return AttentionRollout(network, grid)
     return None
 
 
 def grid_of(given: torch.Tensor, channels: int, spec: InputSpec) -> tuple[int, int] | None:
-    """Returns h and w of an output (N, K, h, w) or (N, h * w, K); None where it is neither."""
+    """Returns h and w of an output (N, K, h, w) or (N, h * w, K); None if it is neither."""
     if given.dim() == 4 and given.shape[1] == channels:
         height, width = given.shape[2:]
     elif given.dim() == 3 and given.shape[2] == channels:
@@ -212,19 +216,19 @@ def grid_of(given: torch.Tensor, channels: int, spec: InputSpec) -> tuple[int, i
 
 
 def as_map(given: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Returns a layer's output as (N, K, h, w)."""
+    """Returns the output of a layer as (N, K, h, w)."""
     return given if given.dim() == 4 else given.mT.reshape(given.shape[0], -1, *grid)
 
 
-def normalised(features: torch.Tensor, norm: torch.nn.LayerNorm) -> torch.Tensor:
-    """Returns features whose mean over positions is what `norm` makes of their mean."""
+def normalized(features: torch.Tensor, norm: torch.nn.LayerNorm) -> torch.Tensor:
+    """Returns features whose mean over positions is `norm` of their mean."""
     variance = features.mean((2, 3), keepdim=True).var(1, correction=0, keepdim=True)
     centred = (features - features.mean(1, keepdim=True)) / (variance + norm.eps).sqrt()
     return centred * norm.weight.view(1, -1, 1, 1) + norm.bias.view(1, -1, 1, 1)
 
 
-def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors are equal but for rounding."""
+def are_close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Returns whether two tensors are equal except for rounding."""
     if one.shape != other.shape:
         return False
     return bool((one - other).abs().max() <= TOLERANCE * other.abs().max())

@@ -1,17 +1,24 @@
 """Networks as torch modules, from bytes to confidences.
 
-Importing this module imports torch and transformers, which takes seconds: import it where it is
-needed.
+Import this module late: torch and transformers take seconds to import.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 from transformers import AutoModelForImageClassification
 
 from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.inference.images.preprocess import InputSpec
+
+
+class Output(Protocol):
+    """The output of a network in transformers."""
+
+    logits: torch.Tensor
+    attentions: tuple[torch.Tensor, ...]
+    """Of each layer, if requested."""
 
 
 class Network(torch.nn.Module):
@@ -29,10 +36,11 @@ class Network(torch.nn.Module):
         """Returns confidences float32 (N, C) for uint8 (N, H, W, 3)."""
         return self.confidences(self.outputs(inputs).logits)
 
-    def outputs(self, inputs: torch.Tensor, **options: bool) -> Any:
-        """Returns what transformers answers: `logits` (N, C), and what `options` ask for."""
+    def outputs(self, inputs: torch.Tensor, **options: bool) -> Output:
+        """Returns the output of transformers: `logits` (N, C), and more as `options` request."""
         scaled = inputs.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.bias
-        return self.body(pixel_values=scaled.to(self.dtype), **options)
+        output: Output = self.body(pixel_values=scaled.to(self.dtype), **options)
+        return output
 
     def compute_in(self, dtype: torch.dtype) -> None:
         """Makes the network compute in `dtype`; scaling, softmax and sigmoid stay float32."""
@@ -48,11 +56,11 @@ class Network(torch.nn.Module):
 def load_network(folder: Path, spec: InputSpec, activation: Activation) -> Network:
     """Returns the network of a Hugging Face folder, in float32 on the CPU; blocks.
 
-    Only safetensors are read, and no code of the model's own is run.
+    Reads only safetensors, and runs no code from the folder.
 
     Raises:
         OSError: the folder is incomplete.
-        ValueError: transformers knows no image classifier of this kind.
+        ValueError: transformers has no image classifier of this kind.
     """
     body = AutoModelForImageClassification.from_pretrained(
         folder,

@@ -13,7 +13,7 @@ from image_categorizer_server.inference.runtimes import Answer, Precision
 INPUT = "input"
 OUTPUT = "confidences"
 FEATURES = "features"
-ERRORS_ONLY = 3  # warnings are about the exporter's graph, not ours to mend
+ERRORS_ONLY = 3  # warnings concern the exported graph, which a user cannot change
 
 
 class OnnxRuntime:
@@ -25,20 +25,20 @@ class OnnxRuntime:
     def __init__(
         self, file: Path, threads: int, runners: int, precision: Precision = "fp32"
     ) -> None:
-        """Loads and optimises the graph; blocks.
+        """Loads and optimizes the graph; blocks.
 
         Args:
-            file: what `export` wrote.
-            threads: cores that one call uses.
-            runners: calls that may run at once; they share the weights.
-            precision: what the graph's numbers are.
+            file: the graph.
+            threads: number of threads of one call; 0 for one per core.
+            runners: maximum number of concurrent calls; they share the weights.
+            precision: the number format of the graph.
         """
         self.runners = runners
         self.precision = precision
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = ERRORS_ONLY
-        # Threads that spin between calls take cores away from decoding.
+        # Threads that spin between calls would take cores from decoding.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             file, options, providers=["CPUExecutionProvider"]

@@ -1,17 +1,16 @@
-"""torch, on a GPU, or on a CPU for networks that do not survive the export to ONNX.
+"""The torch runtime: on a GPU, or on a CPU for networks whose export to ONNX is rejected.
 
-    inputs ─▶ page-locked memory ─▶ the GPU's ─▶ the recorded calls of a bucket ─▶ confidences
+    inputs ─▶ page-locked memory ─▶ GPU memory ─▶ recorded calls of a bucket ─▶ confidences
 
-A GPU waits longer for Python to name its kernels than it takes to run them, so they are recorded
-once for each of a few sizes, the buckets, and replayed with one call (CUDA graphs). A micro-batch
-takes the smallest bucket that holds it, the rest being whatever lay there before.
+Python takes longer to launch the kernels of a small micro-batch than the GPU takes to run them.
+So the kernels are recorded once for each of a few sizes, the buckets, and replayed with one call
+(CUDA graphs).  A micro-batch uses the smallest bucket that it fits into; the rest of the bucket
+keeps old data.
 
-Importing this module imports torch and transformers, which takes seconds: import it where it is
-needed.
+Import this module late: torch and transformers take seconds to import.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +24,11 @@ from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Of a confidence, to fp32's, on noise and patches.  MobileNetV2 reaches 0.11 in bf16 and 0.018 in
-# fp16, DeiT-tiny 0.0004 and 0.0001; on 48 photographs 0.20 and 0.033, 0.022 and 0.002.
+# Largest accepted difference of a confidence from fp32, on synthetic inputs.  MobileNetV2 has 0.11
+# in bf16 and 0.018 in fp16, DeiT-tiny 0.0004 and 0.0001; on 48 photographs 0.20 and 0.033, and
+# 0.022 and 0.002.
 MAX_DIFFERENCE = 0.02
-CALLS_BEFORE_RECORDING = 3  # libraries choose their kernels and take their memory in the first
+CALLS_BEFORE_RECORDING = 3  # in the first calls, libraries select kernels and allocate memory
 
 
 class TorchRuntime:
@@ -44,20 +44,20 @@ class TorchRuntime:
         precision: Precision = "fp32",
         located: WithFeatures | None = None,
     ) -> None:
-        """Takes the network and moves it; blocks.
+        """Moves the network to the device; blocks.
 
         Args:
             network: in float32, on the CPU.
             device: `cpu` or `cuda`.
-            precision: what the network is to compute in; not int8.
-            located: the same network with its features, where it has some.
+            precision: the number format for computing; not int8.
+            located: the same network with its features, if it has any.
         """
         self.device = device
         self.precision: Precision = precision
         self.located = located
         network.compute_in(DTYPES[precision])
         self._network = network.to(device)
-        if device == "cuda":  # inputs lie in memory as NHWC, and convolutions are faster on it
+        if device == "cuda":  # inputs are NHWC in memory, and convolutions are faster on that
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._stream: torch.cuda.Stream | None = None
         if device == "cuda":
@@ -65,9 +65,9 @@ class TorchRuntime:
         self._buckets: list[_Bucket] = []
 
     def use_buckets(self, sizes: Sequence[int], spec: InputSpec) -> None:
-        """Runs micro-batches in buckets from now on, recorded where there is a GPU; blocks.
+        """Makes buckets for micro-batches, recorded on a GPU; blocks.
 
-        Where memory ends, or a network cannot be recorded, larger micro-batches run as they come.
+        If memory runs out, or a network cannot be recorded, larger micro-batches run without one.
 
         Args:
             sizes: ascending.
@@ -103,10 +103,10 @@ class TorchRuntime:
 
 
 class _Bucket:
-    """Calls of one size, in buffers that stay where they are; recorded on a GPU."""
+    """Calls of one size, with buffers at fixed addresses; recorded on a GPU."""
 
     def __init__(self, network: Network, shape: tuple[int, ...]) -> None:
-        """Takes memory for inputs uint8 of `shape`, (N, H, W, 3)."""
+        """Allocates memory for inputs uint8 of `shape`, (N, H, W, 3)."""
         self.size = shape[0]
         self._network = network
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -115,13 +115,13 @@ class _Bucket:
         self._view = self._host.numpy()
 
     @torch.inference_mode()
-    def record(self, stream: torch.cuda.Stream, pool: Any) -> None:
+    def record(self, stream: torch.cuda.Stream, pool: "torch.cuda._POOL_HANDLE | None") -> None:
         """Records the call.
 
         Args:
-            stream: where it will be replayed.
-            pool: memory that all buckets share: they never run at once, and answers are copied out
-                of it before the next one does.
+            stream: the stream that replays it.
+            pool: memory that all buckets share.  They never run at the same time, and answers are
+                copied out before the next call.
         """
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -129,7 +129,7 @@ class _Bucket:
                 self._network(self._inputs)
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        # Other models answer meanwhile, in other threads: only this one must do nothing else.
+        # Other threads may run other models meanwhile; only this thread must do nothing else.
         with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
             self._outputs = self._network(self._inputs)
         self._graph = graph
@@ -143,7 +143,7 @@ class _Bucket:
             self._outputs = self._network(self._inputs)
         else:
             self._graph.replay()
-        # Waits for the GPU: both buffers are free again afterwards.
+        # Waits for the GPU; afterwards both buffers are free.
         confidences: NDArray[np.float32] = self._outputs[:count].cpu().numpy()
         return confidences
 
@@ -155,12 +155,12 @@ def open_runtime(
     samples: Sequence[NDArray[np.uint8]],
     spec: InputSpec,
 ) -> TorchRuntime:
-    """Returns a runtime of the first precision whose confidences are those of fp32; blocks.
+    """Returns a runtime with the first precision whose confidences equal those of fp32; blocks.
 
     Args:
-        load: gives the network, in float32, on the CPU.
+        load: returns the network, in float32, on the CPU.
         device: `cpu` or `cuda`.
-        precisions: to be tried in this order; the last is taken as it is.
+        precisions: in the order of preference; the last is used without comparison.
         samples: inputs to compare with.
         spec: the shape of the inputs.
     """
@@ -177,10 +177,10 @@ def open_runtime(
 
 
 def precisions_for(wanted: Wanted, device: str) -> list[Precision]:
-    """Returns what a network may compute in, the best first.
+    """Returns the precisions to try, the best first.
 
-    `auto` on a GPU tries bf16, whose numbers reach as far as those of fp32, then fp16, which has
-    eight times as many between 1 and 2: some networks need the one, some the other.
+    On a GPU `auto` tries bf16, which has the range of fp32, then fp16, which is eight times as
+    precise: some networks need the range, some the precision.
     """
     if wanted != "auto":
         return [wanted]
