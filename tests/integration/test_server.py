@@ -27,6 +27,7 @@ from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from image_categorizer.v1 import health_pb2 as our_health_pb2
 from image_categorizer.v1 import health_pb2_grpc as our_health_pb2_grpc
 from image_categorizer_server.domain.access import Role
+from image_categorizer_server.rpc.services import our_services
 from image_categorizer_server.services import key as admin
 from image_categorizer_server.settings.testing import TestSettings
 
@@ -311,6 +312,27 @@ async def test_health_by_grpc(server):
         stub = health_pb2_grpc.HealthStub(channel)
         answer = await stub.Check(health_pb2.HealthCheckRequest())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def outcome_of(channel, method):
+    """Calls an RPC with an empty message and no credentials."""
+    kind = f"{'stream' if method.client_streaming else 'unary'}_" + (
+        "stream" if method.server_streaming else "unary"
+    )
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    rpc = getattr(channel, kind)(path, bytes, bytes)
+    call = rpc(iter([b""])) if method.client_streaming else rpc(b"")
+    return await call.code()
+
+
+async def test_every_rpc_is_served_and_asks_for_credentials(server):
+    methods = [method for service in our_services() for method in service.methods]
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        codes = {m.name: await outcome_of(channel, m) for m in methods}
+    public = {name for name, code in codes.items() if code is grpc.StatusCode.OK}
+    assert public == {"GetLiveness", "GetReadiness"}
+    others = {code for name, code in codes.items() if name not in public}
+    assert others == {grpc.StatusCode.UNAUTHENTICATED}
 
 
 async def test_reflection_is_off_unless_asked_for(settings):
