@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_categorizer.v1 import metadata_pb2
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from PIL import Image
@@ -87,9 +86,9 @@ def quality(boxes, squares):
 @pytest.mark.parametrize(
     ("name", "localization", "measured"),
     [
-        ("mobilenet_v2", metadata_pb2.Model.CLASS_ACTIVATION, (0.957, 0.61)),
+        ("mobilenet_v2", "CLASS_ACTIVATION", (0.957, 0.61)),
         pytest.param(
-            *("deit_tiny", metadata_pb2.Model.ATTENTION_ROLLOUT, (1.0, 0.775)),
+            *("deit_tiny", "ATTENTION_ROLLOUT", (1.0, 0.775)),
             marks=pytest.mark.slow,
         ),
     ],
