@@ -11,13 +11,12 @@ from image_categorizer_server.domain.classification import CacheStatus
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.settings.database import CacheSettings
 from image_categorizer_server.stores.object_store import open_storage
-from image_categorizer_workers.main import open_parts
 from redis.asyncio import Redis
 
 from tests.conftest import SLACK_S
 from tests.integration.conftest import running_server
 from tests.integration.test_result_cache import ask_of
-from tests.integration.test_workers import ended, submit, working
+from tests.integration.test_workers import ended, submit, worker_components, working
 from tests.support.ledger import pictures
 from tests.support.pictures import jpeg
 from tests.support.polling import eventually
@@ -102,13 +101,8 @@ async def test_answers_are_cached_only_for_the_named_tenant(remembering):
 async def test_a_batch_is_classified_for_its_own_tenant(remembering):
     (picture,) = pictures(1)
     async with running_server(remembering) as server, open_storage(remembering) as storage:
-        client = {"base_url": server.address, "api_key": await server.key(Role.WORKER)}
-        calls = remembering.client.model_copy(update=client)
         batches = Batches(storage, remembering.batch, remembering.max_image_bytes)
-        async with (
-            open_parts(remembering.model_copy(update={"client": calls})) as parts,
-            working(parts.tools),
-        ):
+        async with worker_components(remembering, server) as components, working(components):
             await ended(await submit(batches, [picture], tenant="a"), tenant="a")
         found = [(await ask_of(server, picture.content, t)).cache for t in ("a", "default")]
     assert found == [CacheStatus.HIT, CacheStatus.MISS]
@@ -120,20 +114,15 @@ async def test_a_worker_with_a_refused_key_says_what_to_do_and_loses_nothing(rem
     async with running_server(remembering) as server, open_storage(remembering) as storage:
         batches = Batches(storage, remembering.batch, remembering.max_image_bytes)
         batch_id = await submit(batches, [picture])
-        for role in (Role.CLASSIFIER, Role.WORKER):
-            client = {"base_url": server.address, "api_key": await server.key(role)}
-            changed = {
-                "client": remembering.client.model_copy(update=client),
-                "worker": remembering.worker.model_copy(update={"grace_s": 0.1}),
-            }
-            async with (
-                open_parts(remembering.model_copy(update=changed)) as parts,
-                working(parts.tools),
-            ):
-                if role is Role.CLASSIFIER:
-                    await eventually(lambda: hint in capsys.readouterr().out, SLACK_S)
-                else:
-                    assert (await ended(batch_id)).succeeded_count == 1
+        impatient = remembering.worker.model_copy(update={"grace_s": 0.1})
+        changed = remembering.model_copy(update={"worker": impatient})
+        async with (
+            worker_components(changed, server, Role.CLASSIFIER) as components,
+            working(components),
+        ):
+            await eventually(lambda: hint in capsys.readouterr().out, SLACK_S)
+        async with worker_components(changed, server) as components, working(components):
+            assert (await ended(batch_id)).succeeded_count == 1
 
 
 async def test_tenants_of_one_worker_are_served_alternately(remembering):

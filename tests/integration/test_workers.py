@@ -1,7 +1,7 @@
-"""Workers in this process: an engine, its tools, a real server, real stores."""
+"""Workers in this process: an engine and its components, a real server, real stores."""
 
 import asyncio
-import time
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,18 +20,19 @@ from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import QUEUE, Doorbell
 from image_categorizer_server.stores.redis import open_redis
-from image_categorizer_workers.chunk import Room, Tools, Work
+from image_categorizer_server.tasks import TaskOwner, cancel_until_ended
+from image_categorizer_workers.chunk import ChunkRunner, Components
 from image_categorizer_workers.engine import Engine
 from image_categorizer_workers.listener import listen
-from image_categorizer_workers.main import open_parts
-from image_categorizer_workers.streams import CallFailed, Feeds
+from image_categorizer_workers.main import open_components
+from image_categorizer_workers.streams import CallFailed, StreamPool
 
-from tests.integration.conftest import running_server
+from tests.integration.conftest import Running, running_server
 from tests.support.batch_tools import count_waiting
 from tests.support.ledger import Picture, pictures
+from tests.support.polling import elapsed, eventually
 
 TENANT = "default"
-ENDED = BatchState.COMPLETED, BatchState.FAILED, BatchState.CANCELLED
 
 
 @pytest.fixture
@@ -56,24 +57,35 @@ async def batches(settings, database) -> AsyncIterator[Batches]:
 
 
 @asynccontextmanager
-async def tools_of(settings: Settings) -> AsyncIterator[Tools]:
-    """A running server, and what a worker needs to use it."""
-    async with running_server(settings) as server:
-        client = {"base_url": server.address, "api_key": await server.key(Role.WORKER)}
-        calls = settings.client.model_copy(update=client)
-        async with open_parts(settings.model_copy(update={"client": calls})) as parts:
-            yield parts.tools
+async def worker_components(
+    settings: Settings, server: Running, role: Role = Role.WORKER
+) -> AsyncIterator[Components]:
+    """What a worker needs to use a running server."""
+    client = {"base_url": server.address, "api_key": await server.key(role)}
+    changed = settings.model_copy(update={"client": settings.client.model_copy(update=client)})
+    async with open_storage(changed) as storage, open_components(changed, storage) as components:
+        yield components
 
 
 @asynccontextmanager
-async def working(tools: Tools) -> AsyncIterator[Engine]:
-    engine = Engine("test", tools)
-    running = asyncio.create_task(engine.run())
-    try:
+async def open_installation(settings: Settings) -> AsyncIterator[Components]:
+    """A running server, and what a worker needs to use it."""
+    async with (
+        running_server(settings) as server,
+        worker_components(settings, server) as components,
+    ):
+        yield components
+
+
+@asynccontextmanager
+async def working(components: Components) -> AsyncIterator[Engine]:
+    engine = Engine("test", components)
+    async with TaskOwner() as tasks:
+        tasks.start(engine.run(), "engine")
         yield engine
-    finally:
         engine.stop()
-        await running
+        await tasks.wait()
+        tasks.check()
 
 
 async def content(picture: Picture) -> AsyncIterator[bytes]:
@@ -92,15 +104,16 @@ async def submit(
 
 
 async def ended(batch_id: str, within_s: float = 20, tenant: str = TENANT) -> Batch:
-    async with asyncio.timeout(within_s):
-        while (batch := await batch_rows.find(tenant, batch_id)).state not in ENDED:
-            await asyncio.sleep(0.02)
-    return batch
+    async def has_ended() -> bool:
+        return (await batch_rows.find(tenant, batch_id)).state.has_ended
+
+    await eventually(has_ended, within_s)
+    return await batch_rows.find(tenant, batch_id)
 
 
 async def test_every_image_gets_the_category_that_its_pixels_have(settings, batches):
     given = pictures(100)
-    async with tools_of(settings) as tools, working(tools):
+    async with open_installation(settings) as components, working(components):
         batch = await ended(await submit(batches, given))
     assert (batch.succeeded_count, batch.failed_count) == (100, 0)
     found = await results.list_results(TENANT, batch.batch_id, -1, 1000)
@@ -108,9 +121,9 @@ async def test_every_image_gets_the_category_that_its_pixels_have(settings, batc
     assert {r.model.name for r in found if r.model} == {"fake"}
 
 
-async def test_an_image_that_is_none_fails_alone(settings, batches):
+async def test_a_file_that_is_no_image_fails_and_no_other(settings, batches):
     given = [*pictures(20), Picture("bad.jpg", b"no image", "")]
-    async with tools_of(settings) as tools, working(tools):
+    async with open_installation(settings) as components, working(components):
         batch = await ended(await submit(batches, given))
     assert (batch.state, batch.succeeded_count) == (BatchState.COMPLETED, 20)
     (failure,) = batch.failures
@@ -120,33 +133,32 @@ async def test_an_image_that_is_none_fails_alone(settings, batches):
     assert failure.error.reason == "IMAGE_UNDECODABLE"
 
 
-async def test_a_batch_whose_model_is_gone_fails_as_a_whole(settings, batches):
-    async with tools_of(settings) as tools, working(tools):
-        batch = await ended(await submit(batches, pictures(40), model="unheard-of"))
+async def test_a_batch_with_a_missing_model_fails_as_a_whole(settings, batches):
+    async with open_installation(settings) as components, working(components):
+        batch = await ended(await submit(batches, pictures(40), model="missing"))
         good = await ended(await submit(batches, pictures(40)))
     assert batch.state is BatchState.FAILED
-    assert "unheard-of" in batch.state_message
+    assert "missing" in batch.state_message
     assert good.succeeded_count == 40
 
 
-async def test_a_ring_wakes_an_idle_worker_long_before_it_looks_by_itself(settings, batches):
+async def test_the_doorbell_wakes_an_idle_worker_long_before_its_poll(settings, batches):
     worker = settings.worker.model_copy(update={"poll_interval_s": 600.0})
     async with (
-        tools_of(settings.model_copy(update={"worker": worker})) as tools,
-        working(tools) as engine,
+        open_installation(settings.model_copy(update={"worker": worker})) as components,
+        working(components) as engine,
         open_redis(settings.redis_url, settings.redis) as redis,
+        asyncio.TaskGroup() as group,
     ):
-        bell = Doorbell(redis)
-        await bell.arq.flushdb()
-        listening = asyncio.create_task(listen(bell, engine.wake))
-        await asyncio.sleep(0.3)
+        await redis.commands.flushdb()
+        listening = group.create_task(listen(Doorbell(redis), engine.wake))
+        await elapsed(0.3)  # lets the engine find no work
         batch_id = await submit(batches, pictures(3))
-        await bell.ring(batch_id)
+        await Doorbell(redis).ring(batch_id)
         await ended(batch_id)
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
-        # Nothing of the ring stays behind.
-        assert await bell.arq.keys("*") == [f"{QUEUE}:health-check".encode()]
+        await cancel_until_ended({listening})
+        # No job stays behind.
+        assert await redis.commands.keys("*") == [f"{QUEUE}:health-check".encode()]
 
 
 async def test_a_worker_that_stops_gives_back_what_it_has_not_begun(settings, batches):
@@ -157,32 +169,32 @@ async def test_a_worker_that_stops_gives_back_what_it_has_not_begun(settings, ba
         }
     )
     batch_id = await submit(batches, pictures(96))
-    async with tools_of(slow) as tools, working(tools):
-        await asyncio.sleep(1.0)
+    async with open_installation(slow) as components, working(components):
+        await elapsed(1.0)
     pending = (await batch_rows.find(TENANT, batch_id)).pending_count
     assert await count_waiting() == pending > 0
-    async with tools_of(settings) as tools, working(tools):
+    async with open_installation(settings) as components, working(components):
         batch = await ended(batch_id)
     assert batch.succeeded_count == 96
 
 
-async def test_what_belongs_to_a_lost_lease_is_not_written(settings, batches):
+async def test_outcomes_of_a_lost_lease_are_not_written(settings, batches):
     batch_id = await submit(batches, pictures(5))
-    async with tools_of(settings) as tools:
+    async with open_installation(settings) as components:
         late = await chunks.claim("late", 0.001)
         assert late is not None
-        await asyncio.sleep(0.01)
+        await elapsed(0.01)
         assert await chunks.expire() == 1
         other = await chunks.claim("other", 30)
         assert other is not None
-        await Work(late, tools).run()
+        await ChunkRunner(late, components).run()
         assert await results.list_results(TENANT, batch_id, -1, 10) == []
-        await Work(other, tools).run()
+        await ChunkRunner(other, components).run()
     assert (await ended(batch_id)).succeeded_count == 5
 
 
 class FlakyImages:
-    """Reads images, and fails now and then as a store does that is not well."""
+    """Reads images. Fails now and then, as a store in trouble does."""
 
     def __init__(self, images, every: int) -> None:
         self._images = images
@@ -196,11 +208,11 @@ class FlakyImages:
         return await self._images.read(item)
 
 
-class FlakyFeeds(Feeds):
-    """Classifies, and fails now and then as a server does that is not well."""
+class FlakyStreams(StreamPool):
+    """Classifies. Fails now and then, as a server in trouble does."""
 
-    def __init__(self, feeds: Feeds, every: int) -> None:
-        self._real = feeds
+    def __init__(self, streams: StreamPool, every: int) -> None:
+        self._real = streams
         self._every = every
         self.calls = 0
 
@@ -211,64 +223,56 @@ class FlakyFeeds(Feeds):
         return await self._real.classify(tenant_id, options, content)
 
 
-async def test_faults_that_pass_cost_no_item(settings, batches):
+async def test_temporary_faults_cost_no_item(settings, batches):
     given = [*pictures(196), *[Picture(f"{n}.txt", f"no image {n}".encode(), "") for n in range(4)]]
-    async with tools_of(settings) as tools:
-        images, feeds = FlakyImages(tools.images, 10), FlakyFeeds(tools.feeds, 10)
-        flaky = Tools(tools.settings, images, feeds, tools.room)
-        async with working(flaky):
+    async with open_installation(settings) as components:
+        images = FlakyImages(components.images, 10)
+        streams = FlakyStreams(components.streams, 10)
+        async with working(dataclasses.replace(components, images=images, streams=streams)):
             batch = await ended(await submit(batches, given))
     assert (batch.succeeded_count, batch.failed_count) == (196, 4)
-    # A permanent fault is tried once: reads are the items and the passing faults, no more.
+    # A permanent fault is tried once: one read for each item and each temporary fault, no more.
     assert images.reads <= 200 * 1.2
-    assert feeds.calls <= 200 * 1.2
+    assert streams.calls <= 200 * 1.2
 
 
-async def test_while_nothing_answers_a_chunk_goes_back_uncounted(settings, batches):
+async def test_while_a_dependency_is_down_chunks_are_given_back_without_a_crash(settings, batches):
     batch_id = await submit(batches, pictures(5))
-    async with tools_of(settings) as tools:
-        impatient = tools.settings.model_copy(update={"patience_s": 0.5})
-        down = FlakyImages(tools.images, 1)
-        async with working(Tools(impatient, down, tools.feeds, tools.room)):
-            await asyncio.sleep(2)
+    async with open_installation(settings) as components:
+        impatient = components.settings.model_copy(update={"patience_s": 0.5})
+        down = FlakyImages(components.images, 1)
+        async with working(dataclasses.replace(components, settings=impatient, images=down)):
+            await elapsed(2)
         assert down.reads >= 10
-        async with working(tools):
+        async with working(components):
             batch = await ended(batch_id)
     assert batch.succeeded_count == 5
 
 
-async def test_a_tenant_with_one_small_batch_does_not_wait_for_a_large_one(settings, batches):
+async def test_an_unknown_error_fails_an_image_after_some_attempts(settings, batches):
+    class Broken:
+        async def read(self, item):
+            raise ZeroDivisionError
+
+    hasty = settings.worker.model_copy(update={"max_attempts": 2})
+    changed = settings.model_copy(update={"worker": hasty})
+    async with (
+        open_installation(changed) as components,
+        working(dataclasses.replace(components, images=Broken())),
+    ):
+        batch = await ended(await submit(batches, pictures(2)))
+    assert batch.failed_count == 2
+    assert {failure.error.reason for failure in batch.failures if failure.error} == {"INTERNAL"}
+
+
+async def test_a_small_batch_of_one_tenant_does_not_wait_for_a_large_one(settings, batches):
     slow = settings.model_copy(
         update={"test": settings.test.model_copy(update={"fake_model": "0,5"})}
     )
-    async with tools_of(slow) as tools:
-        start_s = time.monotonic()
-        async with working(tools):
-            await ended(await submit(batches, pictures(10, 1), "small"), tenant="small")
-            alone_s = time.monotonic() - start_s
-            large = await submit(batches, pictures(900, 2), "large")
-            await asyncio.sleep(1)
-            start_s = time.monotonic()
-            await ended(await submit(batches, pictures(10, 3), "small"), tenant="small")
-            beside_s = time.monotonic() - start_s
-            assert (await batch_rows.find("large", large)).pending_count > 0
-            await ended(large, tenant="large")
-    print(f"alone {alone_s:.2f} s, beside a large batch {beside_s:.2f} s")
-
-
-async def test_room_bounds_images_by_number_and_bytes():
-    room, held, most = Room(3, 100), 0, 0
-
-    async def hold(size_bytes: int) -> None:
-        nonlocal held, most
-        async with room.of(size_bytes):
-            held += 1
-            most = max(most, held)
-            await asyncio.sleep(0.01)
-            held -= 1
-
-    await asyncio.gather(*(hold(1) for _ in range(10)))
-    assert most == 3
-    most = 0
-    await asyncio.gather(*(hold(60) for _ in range(10)))
-    assert most == 2
+    async with open_installation(slow) as components, working(components):
+        await ended(await submit(batches, pictures(10, 1), "small"), tenant="small")
+        large = await submit(batches, pictures(900, 2), "large")
+        await elapsed(1)
+        await ended(await submit(batches, pictures(10, 3), "small"), tenant="small")
+        assert (await batch_rows.find("large", large)).pending_count > 0
+        await ended(large, tenant="large")

@@ -28,5 +28,5 @@ async def test_a_claim_whose_answer_gets_lost_costs_seconds_and_not_a_lease(
         assert proxy.cuts == 1
         await ledger.check(house.postgres.url, house.images)
         assert await house.value("SELECT max(worker_crashes) FROM batch_chunks") == 0
-        assert "whose answer got lost" in house.log("worker")
+        assert "the answer to their claim was lost" in house.log("worker")
         assert await house.end(worker, signal.SIGTERM) == 0

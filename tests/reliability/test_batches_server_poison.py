@@ -49,7 +49,7 @@ async def test_an_image_that_kills_the_server_fails_and_nothing_else_does(
         assert kept.deaths == 4
         await ledger.check(house.postgres.url, house.images, failures=1)
     assert await failures(house) == [
-        (20, "ITEM_KILLED_SERVERS", "the server died 4 times while it had the image")
+        (20, "ITEM_KILLED_SERVERS", "the server crashed 4 times while it had the image")
     ]
     print(f"{count + 20} items, 4 deaths of the server, drained after {seconds:.1f} s")
 

@@ -1,8 +1,8 @@
-"""Image Categorizer's workers: they carry batches from the store through the server to the results.
+"""The workers of Image Categorizer: they run batches.
 
-    Redis ─ bell ─▶ tasks.classify ─▶ engine: claims chunks ─▶ work: one chunk ─▶ feeds ─▶ server
+    Redis ── doorbell ──▶ listener ──▶ engine: claims chunks ──▶ chunk ──▶ streams ──▶ server
                                          ▲                        │
-                                   PostgreSQL ◀── outcomes ───────┘
+                                     PostgreSQL ◀── outcomes ─────┘
 
-A worker holds no model and nothing that is not written elsewhere: it may be killed at any moment.
+A worker holds no model, and nothing that is not stored elsewhere.  It may be killed at any moment.
 """

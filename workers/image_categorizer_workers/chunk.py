@@ -1,9 +1,9 @@
-"""One chunk, from its lease to its last outcome.
+"""Runs one chunk, from its lease to its last outcome.
 
-    items ─▶ read ─▶ classify ─▶ outcomes ─▶ written under the lease, some together
-                                    heartbeat ─▶ the lease goes on, or all of it stops
+    items ─▶ read ─▶ classify ─▶ outcomes ─▶ written together, under the lease
+                                    keep_lease ─▶ extends the lease, or ends everything
 
-Whatever is lost with this process is done again by the next one that gets the lease.
+If this process dies, the next one that leases the chunk repeats what was not written.
 """
 
 import asyncio
@@ -30,164 +30,166 @@ from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.settings.worker import WorkerSettings
 from image_categorizer_server.telemetry import get_log
 
-from image_categorizer_workers.breaks import Sender
-from image_categorizer_workers.leases import LeaseLost, backoff_s, keep
-from image_categorizer_workers.outcome import ItsOwn, OfTheBatch, Passing, verdict_of
-from image_categorizer_workers.streams import Feeds
+from image_categorizer_workers.leases import LeaseLost, keep_lease, retry_backoff
+from image_categorizer_workers.outcome import BatchFails, ItemFails, RetryLater, outcome_of
+from image_categorizer_workers.quarantine import IsolatingClassifier
+from image_categorizer_workers.streams import StreamPool
 
 log = get_log(__name__)
-GUESSED_BYTES = 2**20  # of an image of which only the address is known
+ASSUMED_BYTES = 2**20  # size of an image of which only the URI is known
 
 
-class BatchBroken(Exception):
-    """Expected: no item of the batch can be classified as it asks."""
+class BatchUnrunnable(Exception):
+    """No image of the batch can be classified with its options."""
 
 
-class NotNow(Exception):
-    """Expected: the server, or a store, has not answered for longer than we wait with a lease."""
+class PatienceExhausted(Exception):
+    """The server or a store has not answered for `patience_s`."""
 
 
-class Images(Protocol):
-    """Where the bytes of an item come from."""
+class ImageReader(Protocol):
+    """Reads the images of items."""
 
     async def read(self, item: BatchItem) -> bytes:
         """Returns the encoded image."""
         ...
 
 
-class Room:
-    """How many more images this process may hold, by their number and by their bytes."""
+class MemoryLimiter:
+    """Limits the images that this process holds, by their number and their bytes."""
 
-    def __init__(self, most: int, most_bytes: int) -> None:
-        self._most = most
-        self._most_bytes = most_bytes
-        self._held = 0
-        self._held_bytes = 0
-        self._given = asyncio.Condition()
+    def __init__(self, max_images: int, max_bytes: int) -> None:
+        self._max_images = max_images
+        self._max_bytes = max_bytes
+        self._images = 0
+        self._bytes = 0
+        self._freed = asyncio.Condition()
 
     @asynccontextmanager
-    async def of(self, size_bytes: int) -> AsyncIterator[None]:
-        """Waits until one more may be held, however large it is, and holds it."""
-        async with self._given:
-            await self._given.wait_for(
-                lambda: self._held < self._most and self._held_bytes < self._most_bytes
+    async def hold(self, size_bytes: int) -> AsyncIterator[None]:
+        """Waits until another image may be held, and counts it during the block.
+
+        The last image may exceed the limit of bytes, so that no image is too large to pass.
+        """
+        async with self._freed:
+            await self._freed.wait_for(
+                lambda: self._images < self._max_images and self._bytes < self._max_bytes
             )
-            self._held += 1
-            self._held_bytes += size_bytes
+            self._images += 1
+            self._bytes += size_bytes
         try:
             yield
         finally:
-            self._held -= 1
-            self._held_bytes -= size_bytes
-            async with self._given:
-                self._given.notify()
+            self._images -= 1
+            self._bytes -= size_bytes
+            async with self._freed:
+                self._freed.notify()
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
-    """What the work on every chunk shares."""
+class Components:
+    """What all chunks use."""
 
     settings: WorkerSettings
-    images: Images
-    feeds: Feeds
-    room: Room
+    images: ImageReader
+    streams: StreamPool
+    memory: MemoryLimiter
 
 
-class Work:
-    """The work on one chunk."""
+class ChunkRunner:
+    """Runs one chunk."""
 
-    def __init__(self, chunk: Chunk, tools: Tools) -> None:
+    def __init__(self, chunk: Chunk, components: Components) -> None:
         self._chunk = chunk
-        self._tools = tools
-        self._settings = tools.settings
-        self._sender = Sender(chunk, tools.feeds, tools.settings)
+        self._components = components
+        self._settings = components.settings
+        self._classifier = IsolatingClassifier(chunk, components.streams, components.settings)
         self._outcomes: asyncio.Queue[ItemOutcome] = asyncio.Queue()
         self._unwritten: list[ItemOutcome] = []
+        self._names = {"batch_id": chunk.batch_id, "chunk": chunk.number}
 
     async def run(self) -> None:
-        """Does the chunk, or what can be done of it; cancelled, it gives the rest back.
+        """Runs the chunk as far as possible. Gives back the rest, also if cancelled.
 
         Raises:
-            DependencyDown: the database does not answer, and the chunk stays leased.
+            DependencyDown: the database does not answer. The chunk stays leased.
         """
         try:
-            await self._do()
+            async with asyncio.TaskGroup() as group:
+                keeping = group.create_task(keep_lease(self._chunk, self._settings.lease_s))
+                for item in self._chunk.items:
+                    group.create_task(self._run_item(item))
+                await self._write_all()
+                keeping.cancel()
         except asyncio.CancelledError:
-            await self._give_back(0.0)
+            await self._give_back()
             raise
-        except ExceptionGroup as group:
-            await self._stopped_by(group)
+        except ExceptionGroup as group_error:
+            await self._stop_because_of(group_error)
 
-    async def _stopped_by(self, group: ExceptionGroup[Exception]) -> None:
-        if broken := _one_of(group, BatchBroken):
-            log.warning("a batch cannot run", why=str(broken), **self._names())
-            await chunks.fail_batch(self._chunk, str(broken))
-        elif _one_of(group, LeaseLost):
-            log.warning("a lease was lost; its outcomes are discarded", **self._names())
-        elif _one_of(group, NotNow):
-            log.warning("a chunk goes back: what it needs does not answer", **self._names())
+    async def _stop_because_of(self, group: ExceptionGroup[Exception]) -> None:
+        if unrunnable := _first(group, BatchUnrunnable):
+            log.warning("a batch cannot run", reason=str(unrunnable), **self._names)
+            await chunks.fail_batch(self._chunk, str(unrunnable))
+        elif _first(group, LeaseLost):
+            log.warning("a lease was lost; its outcomes are discarded", **self._names)
+        elif _first(group, PatienceExhausted):
+            log.warning("a chunk is given back: a dependency does not answer", **self._names)
             await self._give_back(self._settings.patience_s / 2)
         else:
             raise group
 
-    async def _do(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            beating = group.create_task(keep(self._chunk, self._settings.lease_s))
-            for item in self._chunk.items:
-                group.create_task(self._item(item))
-            await self._write_all()
-            beating.cancel()
-
-    async def _item(self, item: BatchItem) -> None:
-        async with self._tools.room.of(item.size_bytes or GUESSED_BYTES):
-            outcome = await self._outcome(item)
+    async def _run_item(self, item: BatchItem) -> None:
+        async with self._components.memory.hold(item.size_bytes or ASSUMED_BYTES):
+            outcome = await self._outcome_of(item)
         self._outcomes.put_nowait(outcome)
 
-    async def _outcome(self, item: BatchItem) -> ItemOutcome:
+    async def _outcome_of(self, item: BatchItem) -> ItemOutcome:
         """Tries until the image has an outcome.
 
         Raises:
-            BatchBroken, NotNow, LeaseLost: it will get none here.
+            BatchUnrunnable, PatienceExhausted, LeaseLost: it will have none in this run.
         """
-        content, attempts, waits = None, 0, 0
+        content, attempts = None, 0
+        backoff = retry_backoff()
         patient_until_s = time.monotonic() + self._settings.patience_s
         while True:
             try:
-                content = content or await self._tools.images.read(item)
+                content = content or await self._components.images.read(item)
                 failpoints.hit("image.read", item.filename)
-                answer = await self._sender.classify(item.number, content)
+                answer = await self._classifier.classify(item.number, content)
                 failpoints.hit("image.classified", item.filename)
-                return ItemOutcome(item.number, classification=_as_ours(answer))
+                return ItemOutcome(item.number, classification=_classification_of(answer))
             except LeaseLost:
                 raise
-            except Exception as error:  # noqa: BLE001 - judged, every one
-                verdict = verdict_of(error)
-                waits += 1
-                log.debug("an image failed", item=item.number, error=repr(error), **self._names())
-            wait_s = 0.0
-            match verdict:
-                case ItsOwn(item_error):
+            except Exception as error:  # noqa: BLE001 - `outcome_of` judges every error
+                outcome = outcome_of(error)
+                log.debug("an attempt failed", item=item.number, error=repr(error), **self._names)
+            retry_after_s = 0.0
+            match outcome:
+                case ItemFails(item_error):
                     return ItemOutcome(item.number, error=item_error)
-                case OfTheBatch(message):
-                    raise BatchBroken(message)
-                case Passing(wait_s):
+                case BatchFails(message):
+                    raise BatchUnrunnable(message)
+                case RetryLater(retry_after_s):
                     if time.monotonic() > patient_until_s:
-                        raise NotNow
+                        raise PatienceExhausted
                 case _:
                     attempts += 1
                     if attempts >= self._settings.max_attempts:
-                        return ItemOutcome(item.number, error=verdict.error)
-            await asyncio.sleep(max(wait_s, backoff_s(waits)))
+                        return ItemOutcome(item.number, error=outcome.error)
+            await asyncio.sleep(max(retry_after_s, backoff.next_s()))
 
     async def _write_all(self) -> None:
+        """Writes outcomes as they come, several in one transaction, until all are written."""
         left = len(self._chunk.items)
         while left:
             self._unwritten.append(await self._outcomes.get())
             write_at_s = asyncio.get_running_loop().time() + self._settings.record_interval_s
-            most = min(left, self._settings.record_items)
+            wanted = min(left, self._settings.record_items)
             try:
                 async with asyncio.timeout_at(write_at_s):
-                    while len(self._unwritten) < most:
+                    while len(self._unwritten) < wanted:
                         self._unwritten.append(await self._outcomes.get())
             except TimeoutError:
                 pass
@@ -195,39 +197,34 @@ class Work:
             await self._write()
 
     async def _write(self) -> None:
-        """Writes the outcomes; while the database does not answer, as long as the lease is ours."""
-        attempts = 0
+        """Writes outcomes. Tries again while the database does not answer and the lease lasts."""
+        backoff = retry_backoff()
         while self._unwritten:
             try:
                 if not await results.record(self._chunk, self._unwritten):
                     raise LeaseLost
                 self._unwritten = []
             except DependencyDown:
-                attempts += 1
-                await asyncio.sleep(backoff_s(attempts))
+                await asyncio.sleep(backoff.next_s())
 
-    async def _give_back(self, wait_s: float) -> None:
-        """Writes what is done and ends the lease, the chunk's deaths uncounted.
+    async def _give_back(self, delay_s: float = 0.0) -> None:
+        """Writes the outcomes so far and ends the lease, without counting a crash.
 
         Raises:
-            DependencyDown: the database does not answer, and the chunk stays leased.
+            DependencyDown: the database does not answer. The chunk stays leased.
         """
         failpoints.hit("chunk.returning")
         while not self._outcomes.empty():
             self._unwritten.append(self._outcomes.get_nowait())
         if not self._unwritten or await results.record(self._chunk, self._unwritten):
-            await chunks.give_back(self._chunk, wait_s)
-
-    def _names(self) -> dict[str, object]:
-        return {"batch_id": self._chunk.batch_id, "chunk": self._chunk.number}
+            await chunks.give_back(self._chunk, delay_s)
 
 
-def _one_of(group: ExceptionGroup[Exception], kind: type[Exception]) -> Exception | None:
-    """Returns the first error of a kind; None where there is none."""
+def _first(group: ExceptionGroup[Exception], kind: type[Exception]) -> Exception | None:
     return next((error for error in group.exceptions if isinstance(error, kind)), None)
 
 
-def _as_ours(answer: Answer) -> Classification:
+def _classification_of(answer: Answer) -> Classification:
     predictions = [
         Prediction(Category(p.category, p.category_id, p.ancestors), p.confidence, p.bounding_box)
         for p in answer.predictions

@@ -1,130 +1,125 @@
-"""Claims chunks as long as there are any, some at a time; which goes first PostgreSQL decides."""
+"""Claims chunks and runs several at a time. PostgreSQL decides which chunk comes first."""
 
 import asyncio
-import random
 
+from image_categorizer_server.clock import jittered
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.domain.batch import Chunk
 from image_categorizer_server.errors import DependencyDown
+from image_categorizer_server.tasks import TaskOwner, run_until, uncancelled
 from image_categorizer_server.telemetry import get_log
 
-from image_categorizer_workers.chunk import Tools, Work
-from image_categorizer_workers.leases import JITTER, backoff_s
-from image_categorizer_workers.quarantine import run_alone
+from image_categorizer_workers.chunk import ChunkRunner, Components
+from image_categorizer_workers.leases import retry_backoff
+from image_categorizer_workers.quarantine import run_isolated
 
 log = get_log(__name__)
-# Processes take a second to start; more at once would only wait for each other.
-ALONE_AT_ONCE = 1
+# A child process takes a second to start.  Several at once would only slow each other down.
+MAX_ISOLATED_CHUNKS = 1
 
 
 class Engine:
-    """The chunks that one process has in hand."""
+    """Runs the chunks of one worker process."""
 
-    def __init__(self, name: str, tools: Tools) -> None:
+    def __init__(self, name: str, components: Components) -> None:
         """Configures the engine.
 
         Args:
-            name: of this process; nobody else has or had it.
-            tools: what the work needs.
+            name: of this process; no other process has it or had it.
+            components: what every chunk uses.
         """
         self._name = name
-        self._tools = tools
-        self._settings = tools.settings
-        self._bell = asyncio.Event()
+        self._components = components
+        self._settings = components.settings
+        self._doorbell = asyncio.Event()
         self._stopping = asyncio.Event()
         self._free = asyncio.Semaphore(self._settings.chunks)
-        self._alone = asyncio.Semaphore(ALONE_AT_ONCE)
-        self._works: dict[asyncio.Task[None], int] = {}
-        """And the token of the lease under which each works."""
-        self._may_have_lost = False
-        self._claim: asyncio.Task[Chunk | None] | None = None
+        self._isolated = asyncio.Semaphore(MAX_ISOLATED_CHUNKS)
+        self._tasks = TaskOwner()
+        self._lease_tokens: set[int] = set()
+        """Of the chunks under way."""
+        self._may_have_lost_claims = False
 
     def wake(self) -> None:
-        """Lets an idle engine look for work at once."""
-        self._bell.set()
-
-    async def run(self) -> None:
-        """Works until `stop`; then finishes what it can in `grace_s`, and gives back the rest."""
-        stopping = asyncio.create_task(self._stopping.wait())
-        claiming = asyncio.create_task(self._claim_all())
-        try:
-            await asyncio.wait({stopping, claiming}, return_when=asyncio.FIRST_COMPLETED)
-            if claiming.done():
-                claiming.result()
-        finally:
-            claiming.cancel()
-            stopping.cancel()
-            await asyncio.gather(claiming, stopping, return_exceptions=True)
-            await self._finish()
+        """Makes an idle engine look for work at once."""
+        self._doorbell.set()
 
     def stop(self) -> None:
-        """Asks `run` to return."""
+        """Makes `run` return soon."""
         self._stopping.set()
 
-    async def _claim_all(self) -> None:
-        attempts = 0
+    async def run(self) -> None:
+        """Runs chunks until `stop`. Then finishes what it can within `grace_s`.
+
+        Chunks that are not finished are given back, also if `run` is cancelled.
+        """
+        async with self._tasks:
+            await run_until(self._stopping, self._claim_chunks())
+            if len(self._tasks):
+                grace_s = self._settings.grace_s
+                log.info("stopping", chunks=len(self._tasks), grace_s=grace_s)
+                try:
+                    async with asyncio.timeout(grace_s):
+                        await self._tasks.wait()
+                except TimeoutError:
+                    log.info("giving chunks back", chunks=len(self._tasks))
+
+    async def _claim_chunks(self) -> None:
+        backoff = retry_backoff()
         while True:
             await self._free.acquire()
-            self._bell.clear()
+            self._doorbell.clear()
             try:
-                # Shielded, for a claim that is cut off leaves its chunk leased to nobody.
-                self._claim = asyncio.create_task(self._claim_and_begin())
-                chunk = await asyncio.shield(self._claim)
-                attempts = 0
-            except Exception as error:  # must not end the process, and what it has in hand
-                attempts += 1
-                self._may_have_lost = True
+                # Cancelled half-way, a claim would leave a chunk leased to nobody.
+                is_claimed = await uncancelled(self._claim_chunk())
+                backoff.reset()
+            except Exception as error:  # must not end the process and the chunks under way
+                self._may_have_lost_claims = True
+                self._free.release()
                 if isinstance(error, DependencyDown):
-                    log.warning("no work: the database does not answer", error=repr(error))
+                    log.warning("cannot claim: the database does not answer", error=repr(error))
                 else:
-                    log.exception("a bug; the next claim may go better")
-                self._free.release()
-                await asyncio.sleep(backoff_s(attempts))
+                    log.exception("cannot claim because of a bug")
+                await asyncio.sleep(backoff.next_s())
                 continue
-            if chunk is None:
+            if not is_claimed:
                 self._free.release()
-                await self._wait_for_bell()
+                await self._idle()
 
-    async def _claim_and_begin(self) -> Chunk | None:
-        if self._may_have_lost:
-            if lost := await chunks.give_back_lost(self._name, self._works.values()):
-                log.warning("chunks were claimed whose answer got lost", chunks=lost)
-            self._may_have_lost = False
+    async def _claim_chunk(self) -> bool:
+        """Claims a chunk and starts it; returns False if none is ready."""
+        if self._may_have_lost_claims:
+            if lost := await chunks.give_back_lost(self._name, self._lease_tokens):
+                log.warning("gave back chunks: the answer to their claim was lost", chunks=lost)
+            self._may_have_lost_claims = False
         chunk = await chunks.claim(self._name, self._settings.lease_s)
-        if chunk is not None:
-            work = asyncio.create_task(self._work(chunk))
-            self._works[work] = chunk.lease_token
-            work.add_done_callback(self._works.pop)
-        return chunk
+        if chunk is None:
+            return False
+        self._lease_tokens.add(chunk.lease_token)
+        self._tasks.start(self._run_chunk(chunk), f"chunk {chunk.number} of {chunk.batch_id}")
+        # Lets it begin: a task cancelled before its first step would not give back its chunk.
+        await asyncio.sleep(0)
+        return True
 
-    async def _work(self, chunk: Chunk) -> None:
+    async def _run_chunk(self, chunk: Chunk) -> None:
         try:
             if chunk.is_isolated:
-                await run_alone(chunk, self._settings.lease_s, self._alone)
+                await run_isolated(chunk, self._settings.lease_s, self._isolated)
             else:
-                await Work(chunk, self._tools).run()
+                await ChunkRunner(chunk, self._components).run()
         except DependencyDown as error:
-            self._may_have_lost = True
-            log.warning("a chunk stays leased for now", error=repr(error))
-        except Exception:  # one chunk must not end the process, and the others with it
+            self._may_have_lost_claims = True
+            log.warning("a chunk stays leased: the database does not answer", error=repr(error))
+        except Exception:  # a bug in one chunk must not end the others
             log.exception("a chunk failed", batch_id=chunk.batch_id, chunk=chunk.number)
         finally:
+            self._lease_tokens.discard(chunk.lease_token)
             self._free.release()
 
-    async def _wait_for_bell(self) -> None:
-        wait_s = self._settings.poll_interval_s * random.uniform(*JITTER)  # noqa: S311 - no secret
+    async def _idle(self) -> None:
+        """Waits for the doorbell, or for the time to look for work anyway."""
         try:
-            async with asyncio.timeout(wait_s):
-                await self._bell.wait()
+            async with asyncio.timeout(jittered(self._settings.poll_interval_s)):
+                await self._doorbell.wait()
         except TimeoutError:
             pass
-
-    async def _finish(self) -> None:
-        if self._claim:
-            await asyncio.gather(self._claim, return_exceptions=True)
-        if self._works:
-            log.info("stopping", chunks=len(self._works), grace_s=self._settings.grace_s)
-            await asyncio.wait(self._works, timeout=self._settings.grace_s)
-        for work in list(self._works):
-            work.cancel()
-        await asyncio.gather(*self._works, return_exceptions=True)

@@ -1,20 +1,20 @@
-"""Reads the images of a batch: from our store, or from where their URIs say."""
+"""Reads the images of a batch: uploaded ones from the storage, others from their URIs."""
 
 from image_categorizer_server.domain.batch import BatchItem
 from image_categorizer_server.egress.fetcher import Fetcher
 from image_categorizer_server.stores.object_store import Storage
 
 
-class StoredOrFetched:
-    """Where the bytes of an item come from."""
+class BatchImages:
+    """Reads the images of any batch."""
 
     def __init__(self, storage: Storage, fetcher: Fetcher, max_bytes: int) -> None:
         """Configures the reader.
 
         Args:
-            storage: holds what was uploaded.
-            fetcher: gets the rest.
-            max_bytes: the most that an image from elsewhere may have.
+            storage: holds the uploaded images.
+            fetcher: fetches images by URI.
+            max_bytes: largest image to fetch.
         """
         self._storage = storage
         self._fetcher = fetcher
@@ -24,8 +24,9 @@ class StoredOrFetched:
         """Returns the encoded image.
 
         Raises:
+            NotFound: the uploaded image is no longer stored.
             ImageUnreachable, ImageTooLarge: the image cannot be fetched.
-            DependencyDown: the store does not answer.
+            DependencyDown: the storage does not answer.
         """
         if item.object_key is not None:
             return await self._storage.get(item.object_key)

@@ -1,43 +1,41 @@
-"""Leases of chunks: kept while the work goes on, and lost."""
+"""Leases of chunks: extended while the work goes on."""
 
 import asyncio
-import random
 import time
 
+from image_categorizer_server.clock import Backoff
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.domain.batch import Chunk
 from image_categorizer_server.errors import DependencyDown
 
-FIRST_BACKOFF_S = 0.2
-MOST_BACKOFF_S = 5.0
-JITTER = 0.5, 1.5
-BEATS = 3  # in the time of one lease
+FIRST_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 0.2, 5.0
+EXTENSIONS_PER_LEASE = 3
 
 
 class LeaseLost(Exception):
-    """Expected: others have the chunk now, or may have it."""
+    """Another process has the chunk, or may have it."""
 
 
-async def keep(chunk: Chunk, lease_s: float) -> None:
-    """Extends the lease, time and again, until cancelled.
+async def keep_lease(chunk: Chunk, lease_s: float) -> None:
+    """Extends the lease of a chunk until cancelled.
 
     Raises:
-        LeaseLost: others have the chunk, or may have it since the database is silent.
+        LeaseLost: another process has the chunk, or may have it because the database has not
+            answered for the whole time of the lease.
     """
-    sure_s = time.monotonic() + lease_s
+    leased_until_s = time.monotonic() + lease_s
     while True:
-        await asyncio.sleep(lease_s / BEATS)
+        await asyncio.sleep(lease_s / EXTENSIONS_PER_LEASE)
         asked_s = time.monotonic()
         try:
             if not await chunks.extend(chunk, lease_s):
                 raise LeaseLost
-            sure_s = asked_s + lease_s
+            leased_until_s = asked_s + lease_s
         except DependencyDown:
-            if time.monotonic() > sure_s:
+            if time.monotonic() > leased_until_s:
                 raise LeaseLost from None
 
 
-def backoff_s(attempt: int) -> float:
-    """Returns the wait after an attempt, counted from 1: it doubles, and differs for everyone."""
-    wait_s: float = min(MOST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempt - 1, 10))
-    return wait_s * random.uniform(*JITTER)  # noqa: S311 - no secret
+def retry_backoff() -> Backoff:
+    """Returns the delays of a worker that waits for the database, the server or a store."""
+    return Backoff(FIRST_RETRY_DELAY_S, MAX_RETRY_DELAY_S)

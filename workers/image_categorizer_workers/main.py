@@ -1,19 +1,17 @@
-"""One worker process: builds its parts and runs them until SIGTERM."""
+"""One worker process: builds its components and runs them until SIGTERM."""
 
 import asyncio
 import os
 import secrets
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from image_categorizer import AsyncImageCategorizationClient
 from image_categorizer_server.db.database import open_database
-from image_categorizer_server.egress.fetcher import Fetcher, open_fetcher
+from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.settings import Settings
@@ -21,14 +19,15 @@ from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.object_store import Storage, open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import open_redis
+from image_categorizer_server.tasks import cancel_until_ended, stop_on_signals
 from image_categorizer_server.telemetry import get_log
 
-from image_categorizer_workers.chunk import Room, Tools, Work
+from image_categorizer_workers.chunk import ChunkRunner, Components, MemoryLimiter
 from image_categorizer_workers.engine import Engine
-from image_categorizer_workers.images import StoredOrFetched
-from image_categorizer_workers.listener import end, listen
-from image_categorizer_workers.quarantine import loaded
-from image_categorizer_workers.streams import Feeds
+from image_categorizer_workers.images import BatchImages
+from image_categorizer_workers.listener import listen
+from image_categorizer_workers.quarantine import load_chunk
+from image_categorizer_workers.streams import StreamPool
 from image_categorizer_workers.sweeper import Sweeper
 from image_categorizer_workers.webhooks import send_webhooks
 
@@ -36,105 +35,93 @@ log = get_log(__name__)
 ALIVE_INTERVAL_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What one process is made of."""
+async def run_worker(settings: Settings) -> None:
+    """Runs batches until SIGTERM or SIGINT, then finishes or gives back what is under way.
 
-    tools: Tools
-    storage: Storage
-    fetcher: Fetcher
-
-
-async def work(settings: Settings) -> None:
-    """Works until SIGTERM or SIGINT, then finishes or gives back; a second signal ends at once.
+    A second signal ends the process at once.
 
     Raises:
         OperatorError: a setting is wrong.
+        ExceptionGroup: a task died. The supervisor starts the process again.
     """
-    stop = asyncio.Event()
-    _on_signals(stop)
+    stop = stop_on_signals()
     async with (
-        open_parts(settings) as parts,
+        open_database(settings.database_url, settings.database),
+        open_storage(settings) as storage,
+        open_components(settings, storage) as components,
         open_redis(settings.redis_url, settings.redis) as redis,
     ):
         doorbell = Doorbell(redis)
-        # Process numbers come again, in containers at every start.
-        name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        engine = Engine(name, parts.tools)
-        batches = Batches(parts.storage, settings.batch, settings.max_image_bytes)
+        # Containers reuse process IDs, so these alone would not be unique.
+        engine = Engine(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", components)
+        batches = Batches(storage, settings.batch, settings.max_image_bytes)
         sweeper = Sweeper(doorbell, batches, engine.wake, settings.worker.lease_s)
         async with asyncio.TaskGroup() as group:
-            others = {
+            background = {
                 group.create_task(listen(doorbell, engine.wake)),
                 group.create_task(sweeper.run(settings.worker.sweep_interval_s)),
-                group.create_task(_show_life(settings.worker.alive_path)),
+                group.create_task(_show_alive(settings.worker.alive_path)),
             }
             group.create_task(send_webhooks(settings, stop))
             working = group.create_task(engine.run())
             log.info("working", pid=os.getpid())
-            await stop.wait()
-            engine.stop()
-            await working
-            await end(others)
+            try:
+                await stop.wait()
+                engine.stop()
+                await working
+            finally:  # also if one of the tasks died: the group would cancel the others only once
+                await cancel_until_ended(background)
     log.info("stopped")
 
 
-async def work_alone(settings: Settings) -> None:
-    """Does the one chunk that standard input holds; its lease is the parent's."""
-    chunk = loaded(sys.stdin.buffer.read())
-    async with open_parts(settings) as parts:
-        await Work(chunk, parts.tools).run()
-
-
-@asynccontextmanager
-async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Yields what the work needs, the database open.
-
-    Raises:
-        OperatorError: nothing says where the server is, or a setting is wrong.
-    """
-    calls, worker = settings.client, settings.worker
-    if not calls.base_url:
-        raise OperatorError(
-            "No server is known: set CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY."
-        )
+async def run_isolated_chunk(settings: Settings) -> None:
+    """Runs the chunk on standard input. The parent process keeps its lease."""
+    chunk = load_chunk(sys.stdin.buffer.read())
     async with (
         open_database(settings.database_url, settings.database),
         open_storage(settings) as storage,
-        open_fetcher(settings.fetch, ObjectReader(settings).read) as fetcher,
-        AsyncImageCategorizationClient(calls.api_key, calls.base_url) as client,
+        open_components(settings, storage) as components,
     ):
-        feeds = Feeds(client, worker.stream_idle_s)
-        tools = Tools(
-            settings=worker,
-            images=StoredOrFetched(storage, fetcher, settings.max_image_bytes),
-            feeds=feeds,
-            room=Room(worker.max_images, worker.max_image_bytes),
+        await ChunkRunner(chunk, components).run()
+
+
+@asynccontextmanager
+async def open_components(settings: Settings, storage: Storage) -> AsyncIterator[Components]:
+    """Yields what chunks use.
+
+    Raises:
+        OperatorError: the address of the server is missing, or a setting is wrong.
+    """
+    client_settings, worker_settings = settings.client, settings.worker
+    if not client_settings.base_url:
+        raise OperatorError(
+            "The server's address is missing: "
+            "set CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY."
         )
+    async with (
+        open_fetcher(settings.fetch, ObjectReader(settings).read) as fetcher,
+        AsyncImageCategorizationClient(client_settings.api_key, client_settings.base_url) as client,
+    ):
+        streams = StreamPool(client, worker_settings.stream_idle_s)
         try:
-            yield Parts(tools, storage, fetcher)
+            yield Components(
+                settings=worker_settings,
+                images=BatchImages(storage, fetcher, settings.max_image_bytes),
+                streams=streams,
+                memory=MemoryLimiter(worker_settings.max_images, worker_settings.max_image_bytes),
+            )
         finally:
-            await feeds.close()
+            await streams.close()
 
 
-async def _show_life(path: str) -> None:
-    """Touches a file every second; a process whose loop hangs lets it grow old."""
+async def _show_alive(path: str) -> None:
+    """Touches a file every second. If the event loop hangs, the file grows old."""
     if not path:
         return
     file = Path(path)
     try:
         while True:
-            file.touch()  # noqa: ASYNC240 - a few microseconds
+            file.touch()  # noqa: ASYNC240 - takes microseconds
             await asyncio.sleep(ALIVE_INTERVAL_S)
     finally:
-        file.unlink(missing_ok=True)  # noqa: ASYNC240 - as above
-
-
-def _on_signals(stop: asyncio.Event) -> None:
-    def stopped() -> None:
-        if stop.is_set():
-            os._exit(1)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped)
+        file.unlink(missing_ok=True)  # noqa: ASYNC240 - takes microseconds

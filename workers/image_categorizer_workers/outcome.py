@@ -1,4 +1,4 @@
-"""What a failure of one image means: its own fault, the whole batch's, or nobody's for now."""
+"""What an error means for an image: it fails, its batch fails, or it is tried again."""
 
 from dataclasses import dataclass
 
@@ -16,73 +16,72 @@ from image_categorizer_server.domain.batch import ItemError
 
 from image_categorizer_workers.streams import CallFailed
 
-BATCH_ERRORS = ModelNotFound, CategoryNotFound
-# A connection that breaks, as gRPC shows it where the server had no last word.
+# The statuses by which gRPC reports a broken connection if the server sent none.
 TRANSPORT = "INTERNAL", "UNKNOWN", "CANCELLED"
-UNKNOWN = ItemError("INTERNAL", "INTERNAL", "the image could not be classified")
+UNKNOWN_ERROR = ItemError("INTERNAL", "INTERNAL", "the image could not be classified")
 
 
 @dataclass(frozen=True, slots=True)
-class ItsOwn:
-    """The image fails, today and tomorrow."""
+class ItemFails:
+    """The image fails. Another attempt would give the same error."""
 
     error: ItemError
 
 
 @dataclass(frozen=True, slots=True)
-class OfTheBatch:
-    """No image of the batch can be classified as it asks."""
+class BatchFails:
+    """No image of the batch can be classified with its options."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Passing:
-    """Something is down or busy; the image has nothing to do with it."""
+class RetryLater:
+    """A dependency is down or busy. The attempt does not count."""
 
     retry_after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Unexplained:
-    """It may go well the next time, but not for ever."""
+class RetryLimited:
+    """The cause is unknown. The image fails with `error` after several attempts."""
 
     error: ItemError
 
 
-Verdict = ItsOwn | OfTheBatch | Passing | Unexplained
+Outcome = ItemFails | BatchFails | RetryLater | RetryLimited
 
 
-def verdict_of(error: Exception) -> Verdict:
-    """Returns what a failure to read or to classify an image means."""
+def outcome_of(error: Exception) -> Outcome:
+    """Returns what an error means that was raised while reading or classifying an image."""
     match error:
         case CallFailed():
-            return _of_the_call(error.error)
+            return _outcome_of_call(error.error)
         case ServerError():
-            return _of_the_answer(error)
+            return _outcome_of_answer(error)
         case errors.Unavailable():
-            return Passing(error.retry_after_s)
+            return RetryLater(error.retry_after_s)
         case errors.CategorizerError():
-            return ItsOwn(ItemError(error.status, error.reason, error.message))
-        case OSError() | TimeoutError():
-            return Passing()
+            return ItemFails(ItemError(error.status, error.reason, error.message))
+        case OSError():
+            return RetryLater()
         case _:
-            return Unexplained(UNKNOWN)
+            return RetryLimited(UNKNOWN_ERROR)
 
 
-def _of_the_call(error: ServerError) -> Verdict:
+def _outcome_of_call(error: ServerError) -> Outcome:
     if isinstance(error, InvalidRequest | ModelNotFound | CategoryNotFound):
-        return OfTheBatch(error.message)
-    # That our own key is refused is for the operator to mend; the batches wait for it.
-    return Passing(error.retry_after_s or 0.0)
+        return BatchFails(error.message)
+    # A refused API key also lands here: batches wait until the operator replaces it.
+    return RetryLater(error.retry_after_s or 0.0)
 
 
-def _of_the_answer(error: ServerError) -> Verdict:
-    if isinstance(error, BATCH_ERRORS):
-        return OfTheBatch(error.message)
+def _outcome_of_answer(error: ServerError) -> Outcome:
+    if isinstance(error, ModelNotFound | CategoryNotFound):
+        return BatchFails(error.message)
     if isinstance(error, Unavailable | Unauthenticated | RoleInsufficient):
-        return Passing(error.retry_after_s or 0.0)
+        return RetryLater(error.retry_after_s or 0.0)
     if error.status in TRANSPORT and not error.request_id:
-        return Passing()
-    told = ItemError(error.status, error.reason, error.message)
-    return ItsOwn(told) if isinstance(error, InvalidRequest) else Unexplained(told)
+        return RetryLater()
+    item_error = ItemError(error.status, error.reason, error.message)
+    return ItemFails(item_error) if isinstance(error, InvalidRequest) else RetryLimited(item_error)

@@ -1,7 +1,17 @@
-"""Items that are suspected of killing whoever works on them: each in a process of its own.
+"""Isolates images that may crash whoever works on them, until it is clear which ones do.
 
-That process works under this one's lease.  Where it dies, this one lives to tell; where this one
-dies too, the item has not been shown to be the reason.
+Images that crash the server:
+
+    sent with others ─▶ the server crashes ─▶ sent alone ─▶ answered: not the cause
+                                               ▲    └─▶ the server crashes ─┐
+                                               └──────── up to the limit ───┴─▶ the image fails
+
+All images that the server had when it crashed are sent one at a time from then on, across all
+workers.  The chunk in the database counts the crashes for each image, for the next worker to know.
+
+Chunks that crash workers: the database splits them into chunks of one item.  Each of those runs in
+a child process, under this process's lease.  If the child dies, the item is the cause.  If this
+process dies, that says nothing about the item.
 """
 
 import asyncio
@@ -12,56 +22,135 @@ import signal
 import sys
 from dataclasses import asdict
 
+from image_categorizer import Classification as Answer
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.domain.batch import BatchItem, Chunk
 from image_categorizer_server.domain.classification import ClassifyOptions
+from image_categorizer_server.errors import DependencyDown, ItemKilledServers
+from image_categorizer_server.settings.worker import WorkerSettings
 from image_categorizer_server.telemetry import get_log
 
-from image_categorizer_workers.leases import keep
+from image_categorizer_workers.leases import LeaseLost, keep_lease, retry_backoff
+from image_categorizer_workers.streams import ServerCrashed, StreamPool
 
 log = get_log(__name__)
-ALONE = "alone"
-RETRY_S = 5.0
+ISOLATED = "isolated"
+RETRY_DELAY_S = 5.0
+NOT_STARTED = 1  # as if the child had ended because of an error
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-async def run_alone(chunk: Chunk, lease_s: float, turns: asyncio.Semaphore) -> None:
-    """Does a chunk of one item in a child process; where that one dies, that counts.
+class IsolatingClassifier:
+    """Classifies the images of one chunk, and isolates those that may crash the server."""
+
+    def __init__(self, chunk: Chunk, streams: StreamPool, settings: WorkerSettings) -> None:
+        self._chunk = chunk
+        self._streams = streams
+        self._isolate_after = settings.isolate_after_server_crashes
+        self._fail_after = self._isolate_after + settings.fail_after_server_crashes
+        self._server_crashes = chunk.server_crashes
+        self._uncounted: set[int] = set()
+        self._counting = asyncio.Lock()
+
+    async def classify(self, number: int, content: bytes) -> Answer:
+        """Classifies an image, again if the server crashes.
+
+        Raises:
+            ItemKilledServers: the server crashed too often while it had the image alone.
+            LeaseLost: another process has the chunk.
+            DependencyDown: the database does not answer.
+            CategorizerError, CallFailed: see `StreamPool.classify`.
+        """
+        tenant_id, options = self._chunk.tenant_id, self._chunk.options
+        while True:
+            crashes = self._server_crashes.get(number, 0)
+            try:
+                if crashes < self._isolate_after:
+                    return await self._streams.classify(tenant_id, options, content)
+                # The lock first: one connection of this process waits for its turn, not many.
+                async with self._streams.isolation_lock, chunks.isolation():
+                    return await self._streams.classify_isolated(tenant_id, options, content)
+            except ServerCrashed:
+                crashes = await self._count_crash(number)
+            if crashes >= self._fail_after:
+                raise ItemKilledServers(
+                    f"the server crashed {crashes} times while it had the image"
+                )
+
+    async def _count_crash(self, number: int) -> int:
+        """Counts a crash, in one statement for all images that the server had."""
+        self._uncounted.add(number)
+        await asyncio.sleep(0)  # lets the others join
+        async with self._counting:
+            if number in self._uncounted:
+                numbers, self._uncounted = self._uncounted, set()
+                self._server_crashes = await self._record_crashes(numbers)
+        return self._server_crashes[number]
+
+    async def _record_crashes(self, numbers: set[int]) -> dict[int, int]:
+        backoff = retry_backoff()
+        while True:
+            try:
+                counts = await chunks.count_server_crashes(self._chunk, numbers)
+            except DependencyDown:
+                await asyncio.sleep(backoff.next_s())
+                continue
+            if counts is None:
+                raise LeaseLost
+            log.warning(
+                "the server crashed",
+                batch_id=self._chunk.batch_id,
+                chunk=self._chunk.number,
+                images=len(numbers),
+            )
+            return counts
+
+
+async def run_isolated(chunk: Chunk, lease_s: float, limiter: asyncio.Semaphore) -> None:
+    """Runs a chunk of one item in a child process, and records the crash if the child dies.
+
+    Args:
+        chunk: one item that may crash workers.
+        lease_s: how long its lease lasts, in seconds.
+        limiter: limits the child processes of this process.
 
     Raises:
-        DependencyDown: the database does not answer.
+        DependencyDown: the database does not answer. The chunk stays leased.
     """
-    keeping = asyncio.create_task(keep(chunk, lease_s))
-    running = asyncio.create_task(_run_child(dumped(chunk), turns))
+    names = {"batch_id": chunk.batch_id, "chunk": chunk.number}
+    status: int | None = None
     try:
-        await asyncio.wait({keeping, running}, return_when=asyncio.FIRST_COMPLETED)
+        async with asyncio.TaskGroup() as group:
+            keeping = group.create_task(keep_lease(chunk, lease_s))
+            status = await _run_child(dump_chunk(chunk), limiter)
+            keeping.cancel()
+    except* LeaseLost:
+        log.warning("a lease was lost", **names)
     finally:
-        has_ended = running.done()
-        for task in (keeping, running):
-            task.cancel()
-        await asyncio.gather(keeping, running, return_exceptions=True)
-        if not has_ended:
+        if status is None:  # the child was killed before its end
             await chunks.give_back(chunk)
-    if not has_ended:
-        log.warning("a lease was lost", batch_id=chunk.batch_id, chunk=chunk.number)
+    if status is None or status == 0:
         return
-    status = running.result()
-    if status < 0:
-        log.warning("an item killed its process", batch_id=chunk.batch_id, status=status)
+    if status > 0:  # the child logged why
+        await chunks.give_back(chunk, RETRY_DELAY_S)
+    else:
+        log.warning("an image killed its process", signal=-status, **names)
         await chunks.record_crash(chunk)
-    elif status:
-        await chunks.give_back(chunk, RETRY_S)
 
 
-async def _run_child(words: bytes, turns: asyncio.Semaphore) -> int:
-    """Returns the child's exit status; the child does not outlive the call."""
-    async with turns:
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "image_categorizer_workers", ALONE, str(os.getpid())),
-            stdin=asyncio.subprocess.PIPE,
-        )
+async def _run_child(chunk: bytes, limiter: asyncio.Semaphore) -> int:
+    """Returns the exit status of the child. Kills the child if cancelled."""
+    async with limiter:
         try:
-            await child.communicate(words)
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "image_categorizer_workers", ISOLATED, str(os.getpid())),
+                stdin=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            log.warning("cannot start a child process", error=repr(error))
+            return NOT_STARTED
+        try:
+            await child.communicate(chunk)
         finally:
             if child.returncode is None:
                 child.kill()
@@ -70,13 +159,13 @@ async def _run_child(words: bytes, turns: asyncio.Semaphore) -> int:
         return child.returncode
 
 
-def dumped(chunk: Chunk) -> bytes:
+def dump_chunk(chunk: Chunk) -> bytes:
     """Returns a chunk as JSON."""
     return json.dumps(asdict(chunk)).encode()
 
 
-def loaded(content: bytes) -> Chunk:
-    """Returns the chunk that `dumped` wrote."""
+def load_chunk(content: bytes) -> Chunk:
+    """Returns the chunk that `dump_chunk` wrote."""
     fields = json.loads(content)
     options = fields.pop("options")
     for name in ("include_categories", "exclude_categories"):
@@ -88,13 +177,14 @@ def loaded(content: bytes) -> Chunk:
     return Chunk(**fields, options=ClassifyOptions(**options), items=items)
 
 
-def die_with(parent: int) -> None:
-    """Makes this process die with its parent.
+def die_with_parent(parent: int) -> None:
+    """Makes the kernel kill this process when its parent dies.
 
-    By itself: whatever a process full of threads, as gRPC makes it, runs between fork and exec may
-    crash, and would be taken for the item's doing.
+    The child does this itself.  With `preexec_fn`, Python would run code between fork and exec,
+    which may crash in a process with as many threads as gRPC starts; the crash would count as the
+    item's.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # it died before the call
         sys.exit(1)

@@ -1,7 +1,7 @@
-"""Streams to the server that stay open: one for each tenant and set of options in use.
+"""Open ClassifyStream calls to the server: one for each tenant and set of options in use.
 
-A ClassifyStream call pays for itself when many images pass through it, also those of different
-chunks and batches.  It is closed when nothing has passed for a while.
+A stream is worth its cost when many images pass through it, also those of different chunks and
+batches.  It closes when it has been idle for a while.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from image_categorizer import (
     AsyncImageCategorizationClient,
     CategorizerError,
     Classification,
+    OnDisconnect,
     Options,
     Result,
     RoleInsufficient,
@@ -20,104 +21,120 @@ from image_categorizer import (
     Unavailable,
 )
 from image_categorizer_server.domain.classification import ClassifyOptions
+from image_categorizer_server.tasks import TaskOwner
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
-REMEDY = "give it a key of its own role: `image-categorizer keys create workers --role worker`"
+REMEDY = "create a key for the workers: `image-categorizer keys create workers --role worker`"
 
-Broken = Callable[[Sequence[str]], None]
-Kind = tuple[str, ClassifyOptions]
-"""What the images of one stream have in common: their tenant, and how they are classified."""
-OpenStream = Callable[[AsyncIterator[Source], Broken], AsyncIterator[Result]]
+StreamKind = tuple[str, ClassifyOptions]
+"""What all images of a stream share: the tenant and the options."""
+OpenStream = Callable[[AsyncIterator[Source], OnDisconnect], AsyncIterator[Result]]
 
 
 class CallFailed(Exception):
-    """Expected: not one image failed but the call that carried them all; its cause is the error."""
+    """The whole call failed, with all images in it."""
 
     def __init__(self, error: CategorizerError) -> None:
         super().__init__(str(error))
         self.error = error
 
 
-class ServerDied(Exception):
-    """Expected: the stream broke without a word of the server's while the server had the image."""
+class ServerCrashed(Exception):
+    """The connection broke, without an answer, while the server had the image."""
 
 
-class _Broken(Exception):
-    """Ends a stream that broke; those whose images the server had know it already."""
+class _Disconnected(Exception):
+    """Ends a stream. Those who wait for the images that the server had know already."""
 
 
-class Feeds:
+class StreamPool:
     """The open streams of one process."""
 
     def __init__(self, client: AsyncImageCategorizationClient, idle_s: float) -> None:
         """Configures the streams.
 
         Args:
-            client: who calls.
-            idle_s: how long a stream stays open while nothing passes, in seconds.
+            client: makes the calls.
+            idle_s: how long a stream stays open without images, in seconds.
         """
         self._client = client
         self._idle_s = idle_s
-        self._feeds: dict[Kind, _Feed] = {}
-        self.alone = asyncio.Lock()
-        """To be held by who calls `classify_alone`."""
+        self._tasks = TaskOwner()
+        self._streams: dict[StreamKind, _Stream] = {}
+        self.isolation_lock = asyncio.Lock()
+        """Hold it while you call `classify_isolated`."""
 
     async def classify(
         self, tenant_id: str, options: ClassifyOptions, content: bytes
     ) -> Classification:
-        """Returns what an image shows; waits as long as the server needs, and is tried again there.
+        """Classifies an image, together with others.
+
+        Waits as long as the server needs. A server that is busy is asked again.
 
         Raises:
-            CategorizerError: the server's word on this image.
+            CategorizerError: the server's error for this image.
             CallFailed: the server cannot be reached, or refuses the whole stream.
-            ServerDied: as it says.
+            ServerCrashed: the connection broke while the server had the image.
         """
         kind = tenant_id, options
-        feed = self._feeds.get(kind)
-        if feed is None:
-            feed = self._feeds[kind] = self._opened(kind, lambda: self._forget(kind))
-        return await feed.classify(content)
+        stream = self._streams.get(kind)
+        if stream is None:
+            stream = self._streams[kind] = self._open(kind, lambda: self._streams.pop(kind))
+        return await stream.classify(content)
 
-    async def classify_alone(
+    async def classify_isolated(
         self, tenant_id: str, options: ClassifyOptions, content: bytes
     ) -> Classification:
-        """As `classify`, but over a stream of its own."""
-        feed = self._opened((tenant_id, options), lambda: None)
+        """Classifies an image over a stream of its own.
+
+        Raises:
+            CategorizerError, CallFailed, ServerCrashed: see `classify`.
+        """
+        stream = self._open((tenant_id, options), lambda: None)
         try:
-            return await feed.classify(content)
+            return await stream.classify(content)
         finally:
-            await feed.close()
-
-    def _opened(self, kind: Kind, ended: Callable[[], None]) -> "_Feed":
-        tenant_id, options = kind
-        wanted = _wire_options(options)
-        return _Feed(
-            lambda sources, broken: self._client.classify_stream(
-                sources, lane="BATCH", on_disconnect=broken, tenant_id=tenant_id, **wanted
-            ),
-            self._idle_s,
-            ended,
-        )
-
-    def _forget(self, kind: Kind) -> None:
-        del self._feeds[kind]
+            await stream.close()
 
     async def close(self) -> None:
-        """Ends all streams; who still waits gets a CancelledError."""
-        await asyncio.gather(*(feed.close() for feed in list(self._feeds.values())))
+        """Closes all streams. Calls that still wait fail."""
+        await self._tasks.close()
+
+    def _open(self, kind: StreamKind, on_end: Callable[[], object]) -> "_Stream":
+        tenant_id, options = kind
+        wire_options = _wire_options(options)
+
+        def open_stream(
+            sources: AsyncIterator[Source], on_disconnect: OnDisconnect
+        ) -> AsyncIterator[Result]:
+            return self._client.classify_stream(
+                sources,
+                lane="BATCH",
+                on_disconnect=on_disconnect,
+                tenant_id=tenant_id,
+                **wire_options,
+            )
+
+        return _Stream(open_stream, self._idle_s, on_end, self._tasks)
 
 
-class _Feed:
-    def __init__(self, open_stream: OpenStream, idle_s: float, ended: Callable[[], None]) -> None:
-        self._open = open_stream
+class _Stream:
+    def __init__(
+        self,
+        open_stream: OpenStream,
+        idle_s: float,
+        on_end: Callable[[], object],
+        tasks: TaskOwner,
+    ) -> None:
+        self._open_stream = open_stream
         self._idle_s = idle_s
-        self._ended = ended
-        # Bounded by who calls `classify`.
+        self._on_end = on_end
+        # Not bounded here: whoever calls `classify` limits the images in memory.
         self._sources: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._keys = itertools.count()
         self._waiting: dict[str, asyncio.Future[Classification]] = {}
-        self._running = asyncio.create_task(self._run())
+        self._running = tasks.start(self._run(), "stream to the server")
 
     async def classify(self, content: bytes) -> Classification:
         key = str(next(self._keys))
@@ -131,26 +148,28 @@ class _Feed:
 
     async def close(self) -> None:
         self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
+        await asyncio.wait({self._running})
 
     async def _run(self) -> None:
         try:
             while True:
                 try:
-                    async for result in self._open(self._next_sources(), self._broke):
-                        self._answered(result)
-                except _Broken:
+                    async for result in self._open_stream(self._next_sources(), self._disconnected):
+                        self._answer(result)
+                except _Disconnected:
                     self._fail_all(CallFailed(Unavailable("the connection broke")))
                 except CategorizerError as error:
                     if isinstance(error, RoleInsufficient | Unauthenticated):
-                        log.warning("the server refuses our key; batches wait", remedy=REMEDY)
+                        log.warning("batches wait: the server refuses our key", remedy=REMEDY)
                     self._fail_all(CallFailed(error))
                 if self._sources.empty():
                     return
+        except Exception as error:  # a bug: nobody may wait for ever because of it
+            self._fail_all(error)
+            raise
         finally:
-            for answer in self._waiting.values():
-                answer.cancel()
-            self._ended()
+            self._fail_all(CallFailed(Unavailable("the stream was closed")))
+            self._on_end()
 
     async def _next_sources(self) -> AsyncIterator[Source]:
         while True:
@@ -161,24 +180,24 @@ class _Feed:
                 if self._waiting:
                     continue
                 return
-            if source[0] in self._waiting:  # nobody wants what belongs to a lease that was lost
+            if source[0] in self._waiting:  # else the lease was lost, and nobody waits any more
                 yield source
 
-    def _broke(self, keys: Sequence[str]) -> None:
+    def _disconnected(self, keys: Sequence[str]) -> None:
         for key in keys:
             answer = self._waiting.get(key)
             if answer is not None and not answer.done():
-                answer.set_exception(ServerDied())
-        raise _Broken
+                answer.set_exception(ServerCrashed())
+        raise _Disconnected
 
-    def _fail_all(self, error: CallFailed) -> None:
+    def _fail_all(self, error: Exception) -> None:
         while not self._sources.empty():
             self._sources.get_nowait()
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(error)
 
-    def _answered(self, result: Result) -> None:
+    def _answer(self, result: Result) -> None:
         answer = self._waiting.get(result.key)
         if answer is None or answer.done():
             return

@@ -1,7 +1,6 @@
-"""Finds what nobody does any more: leases of the dead, bells not rung, uploads broken off."""
+"""Cleans up after processes that died: leases, notifications, uploads, images."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -14,15 +13,15 @@ from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
-JITTER = 0.8, 1.2
-# Of images, in one sweep.
-MOST_PAGES = 100
-# Every file of the store is looked at, which takes a second for a million of them.
+JITTER = 0.2
+# Pages of images that one sweep removes.
+MAX_PAGES = 100
+# It looks at every file on disk: about one second for a million files.
 UNFINISHED_INTERVAL_S = 3600.0
 
 
 class Sweeper:
-    """Any number of processes may sweep beside one another."""
+    """Sweeps at intervals. Any number of processes may do so at once."""
 
     def __init__(
         self, doorbell: Doorbell, batches: Batches, wake: Callable[[], None], lease_s: float
@@ -30,39 +29,43 @@ class Sweeper:
         """Configures the sweeper.
 
         Args:
-            doorbell: to ring where the outbox says so.
-            batches: removes images.
-            wake: lets this process look for chunks that have become free.
-            lease_s: how long a lease lasts. Those that end so soon after the database was away end
-                because of that: nobody could extend them.
+            doorbell: wakes workers for batches that wait in the outbox.
+            batches: gives up uploads and removes images.
+            wake: makes this process look for chunks that can be claimed again.
+            lease_s: how long a lease lasts. A lease that ends within this time after the database
+                was down could not be extended, so its end does not count as a crash.
         """
         self._doorbell = doorbell
         self._batches = batches
         self._wake = wake
         self._lease_s = lease_s
         self._excused_until: datetime | None = None
-        self._unfinished_at_s = 0.0
+        self._remove_unfinished_at_s = 0.0
 
     async def run(self, interval_s: float) -> None:
-        """Sweeps until cancelled, about every `interval_s`; what is down is swept the next time."""
+        """Sweeps about every `interval_s` seconds until cancelled.
+
+        A step that fails does not stop the others; the next sweep tries it again.
+        """
         while True:
-            await asyncio.sleep(interval_s * random.uniform(*JITTER))  # noqa: S311 - no secret
-            for sweep in (
+            await asyncio.sleep(clock.jittered(interval_s, JITTER))
+            for step in (
                 self.free_chunks,
-                self._ring,
+                self._notify_workers,
                 self._give_up_uploads,
                 self._remove_images,
                 self._remove_unfinished_images,
             ):
+                name = step.__name__.strip("_")
                 try:
-                    await sweep()
+                    await step()
                 except DependencyDown as error:
-                    log.warning("not swept", what=sweep.__name__.strip("_"), why=error.message)
+                    log.warning("a step of the sweep failed", step=name, reason=error.message)
                 except Exception:
-                    log.exception("a bug; the next sweep may go better")
+                    log.exception("a step of the sweep failed because of a bug", step=name)
 
     async def free_chunks(self) -> None:
-        """Lets chunks whose lease has ended be claimed again.
+        """Makes chunks whose lease has ended claimable.
 
         Raises:
             DependencyDown: the database does not answer.
@@ -73,21 +76,21 @@ class Sweeper:
             self._excused_until = clock.now() + timedelta(seconds=self._lease_s)
             raise
         if freed:
-            log.info("chunks of dead processes may be claimed again", chunks=freed)
+            log.info("chunks of dead processes can be claimed again", chunks=freed)
             self._wake()
 
-    async def _ring(self) -> None:
+    async def _notify_workers(self) -> None:
         await notify_workers(self._doorbell)
-
-    async def _remove_images(self) -> None:
-        await self._batches.remove_images(MOST_PAGES)
-
-    async def _remove_unfinished_images(self) -> None:
-        if time.monotonic() >= self._unfinished_at_s:
-            self._unfinished_at_s = time.monotonic() + UNFINISHED_INTERVAL_S
-            if removed := await self._batches.remove_unfinished_images():
-                log.info("images that dead processes were storing are removed", images=removed)
 
     async def _give_up_uploads(self) -> None:
         if given_up := await self._batches.give_up_silent_uploads():
-            log.info("uploads that were silent for too long are given up", uploads=given_up)
+            log.info("gave up uploads of dead processes", uploads=given_up)
+
+    async def _remove_images(self) -> None:
+        await self._batches.remove_images(MAX_PAGES)
+
+    async def _remove_unfinished_images(self) -> None:
+        if time.monotonic() >= self._remove_unfinished_at_s:
+            self._remove_unfinished_at_s = time.monotonic() + UNFINISHED_INTERVAL_S
+            if removed := await self._batches.remove_unfinished_images():
+                log.info("removed unfinished files of dead processes", files=removed)

@@ -1,4 +1,4 @@
-"""Sends webhooks in every worker."""
+"""Sends webhooks from a worker."""
 
 import asyncio
 
@@ -9,13 +9,18 @@ from image_categorizer_server.stores.buckets import ObjectReader
 
 
 async def send_webhooks(settings: Settings, stop: asyncio.Event) -> None:
-    """Sends until `stop` is set, then ends what is under way; needs an open database.
+    """Sends webhooks until `stop` is set, then finishes the attempts under way.
 
-    By connections of its own: receivers that hang hold up no images.
+    The database must be open.
     """
-    own = settings.webhook
-    # Who gets a turn has all the time of an attempt before its lease ends.
-    limits = {"max_connections": own.max_in_flight, "max_wait_s": own.lease_s - own.timeout_s}
-    fetch = settings.fetch.model_copy(update=limits)
+    webhook = settings.webhook
+    # Connections of its own: receivers that hang must not delay images.  A delivery waits for its
+    # turn at the host no longer than its lease allows: a whole attempt must fit in afterwards.
+    fetch = settings.fetch.model_copy(
+        update={
+            "max_connections": webhook.max_in_flight,
+            "max_wait_s": webhook.lease_s - webhook.timeout_s,
+        }
+    )
     async with open_fetcher(fetch, ObjectReader(settings).read) as fetcher:
-        await Deliveries(settings.webhook, fetcher).run(stop)
+        await Deliveries(webhook, fetcher).run(stop)
