@@ -11,13 +11,13 @@ WORKERS = ROOT / "workers" / "image_categorizer_workers"
 SDK = ROOT / "clients" / "python" / "image_categorizer"
 MAX_ROOT_MODULES = 9
 MAX_PARAMETERS = 6
-# Names this project no longer uses: CONTRIBUTING.md lists the words that replace them.
+# Words that names no longer use.
 RETIRED = frozenset(
     {"bury", "buried", "burial", "breaks", "suspect", "suspects", "alone", "feed", "feeds", "puts"}
     | {"room", "turns", "verdict", "settle", "settled", "leave", "tell", "tells", "told", "whose"}
     | {"bell", "bells"}
 )
-# The modules that may create tasks: they also await them.
+# Modules that may create tasks, because they also own them.
 TASK_MAKERS = {"tasks.py"}
 
 
