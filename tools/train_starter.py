@@ -1,16 +1,16 @@
 """Trains the starter model: a small convolutional network for the ten CIFAR-10 categories.
 
-    python tools/train_starter.py DATA OUT      DATA/train/<category>/*.jpg,
-    DATA/test/<category>/*.jpg, 32 x 32 pixels
+    python tools/train_starter.py DATA OUT
 
-OUT becomes a Hugging Face folder (config.json, model.safetensors in float16,
-preprocessor_config.json) and `training.json` with the arguments and the measured accuracy.
+DATA holds train/<category>/*.jpg and test/<category>/*.jpg, 32 x 32 pixels each.  OUT becomes a
+Hugging Face folder (config.json, model.safetensors in float16, preprocessor_config.json), with the
+arguments and the measured accuracy in training.json.
 
-The network takes 32 x 32 pixels as they are: one trained on enlarged thumbnails finds real
-photographs, which are sharper, strange.  Architecture: PP-HGNetV2 (PaddlePaddle, via transformers)
-with strides removed from its stem.  Schedule: SGD with Nesterov momentum, one-cycle learning rate
-(Smith & Topin 2018, arXiv:1708.07120); the weights kept are an exponential moving average over the
-steps.
+The network takes 32 x 32 pixels without enlarging them: a network trained on enlarged thumbnails is
+worse on real photographs, which are sharper.  Architecture: PP-HGNetV2 (PaddlePaddle, in
+transformers) without some strides in its stem.  Schedule: SGD with Nesterov momentum, one-cycle
+learning rate (Smith & Topin 2018, arXiv:1708.07120).  The saved weights are an exponential moving
+average over the steps.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own custom
+import torch.nn.functional as F  # noqa: N812 - the usual name
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from transformers import HGNetV2Config, HGNetV2ForImageClassification
@@ -65,12 +65,12 @@ def network(categories: list[str]) -> HGNetV2ForImageClassification:
     )
 
 
-def shift(x: torch.Tensor, most_px: int) -> torch.Tensor:
-    """Moves float32 (N, 3, S, S) by whole pixels, so that every picture stays sharp."""
+def shift(x: torch.Tensor, max_px: int) -> torch.Tensor:
+    """Moves float32 (N, 3, S, S) by whole pixels, so that pictures stay sharp."""
     n, _, size, _ = x.shape
-    padded = F.pad(x, [most_px] * 4, mode="reflect")
-    rows = torch.randint(0, 2 * most_px + 1, (n, 1)) + torch.arange(size)
-    columns = torch.randint(0, 2 * most_px + 1, (n, 1)) + torch.arange(size)
+    padded = F.pad(x, [max_px] * 4, mode="reflect")
+    rows = torch.randint(0, 2 * max_px + 1, (n, 1)) + torch.arange(size)
+    columns = torch.randint(0, 2 * max_px + 1, (n, 1)) + torch.arange(size)
     pick = torch.arange(n)[:, None, None], slice(None), rows[:, :, None], columns[:, None, :]
     return padded[pick].permute(0, 3, 1, 2)
 
@@ -110,17 +110,17 @@ def augment(x: torch.Tensor, strength: float) -> torch.Tensor:
     return x
 
 
-def normalised(x: torch.Tensor) -> torch.Tensor:
+def normalized(x: torch.Tensor) -> torch.Tensor:
     """Returns the network's input for float32 (N, 3, 32, 32) in [0, 1]."""
     return ((x - MEAN) / STD).contiguous(memory_format=torch.channels_last)
 
 
 def accuracy(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-    """Returns the share of pictures whose most probable category is the right one."""
+    """Returns the share of pictures whose most probable category is correct."""
     model.eval()
     with torch.inference_mode():
         right = [
-            (model(normalised(x[i : i + 500].float() / 255)).logits.argmax(-1) == y[i : i + 500])
+            (model(normalized(x[i : i + 500].float() / 255)).logits.argmax(-1) == y[i : i + 500])
             .sum()
             .item()
             for i in range(0, len(x), 500)
@@ -151,7 +151,7 @@ def save(model: HGNetV2ForImageClassification, out: Path, training: dict[str, ob
 
 
 def arguments() -> argparse.Namespace:
-    """Returns what the command line asks for."""
+    """Returns the arguments of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -161,18 +161,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=250)
     parser.add_argument("--lr", type=float, default=0.3)
     parser.add_argument(
-        "--calm-epochs", type=int, default=6, help="last epochs, with a third of the augmentation"
+        "--calm-epochs", type=int, default=6, help="final epochs with a third of the augmentation"
     )
-    parser.add_argument("--strength", type=float, default=1.0, help="of the augmentation, 0 to 1")
     parser.add_argument(
-        "--init", type=Path, help="a folder that an earlier run wrote, to go on from"
+        "--strength", type=float, default=1.0, help="strength of the augmentation, 0 to 1"
+    )
+    parser.add_argument(
+        "--init", type=Path, help="output folder of an earlier run, to continue from"
     )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
 def optimizer_of(model: torch.nn.Module, lr: float) -> torch.optim.SGD:
-    """Returns the optimizer; biases and batch norms do not decay."""
+    """Returns the optimizer, without weight decay for biases and batch norms."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     free = [p for p in model.parameters() if p.ndim <= 1]
     return torch.optim.SGD(
@@ -184,7 +186,7 @@ def optimizer_of(model: torch.nn.Module, lr: float) -> torch.optim.SGD:
 
 
 def record(args: argparse.Namespace, **figures: float) -> dict[str, object]:
-    """Returns what training.json says."""
+    """Returns the content of training.json."""
     shown = {name: value for name, value in vars(args).items() if name not in PATHS}
     return {"dataset": "CIFAR-10", **figures, "arguments": shown}
 
@@ -211,17 +213,17 @@ def main() -> None:
         model.train()
         strength = args.strength if epoch <= args.epochs - args.calm_epochs else args.strength / 3
         for picked in torch.randperm(len(x)).split(args.batch)[: total // args.epochs]:
-            images = normalised(augment(x[picked], strength))
+            images = normalized(augment(x[picked], strength))
             loss = F.cross_entropy(model(images).logits, y[picked], label_smoothing=0.1)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
             average.update_parameters(model)
-        # Averaged weights need batch statistics of their own (Izmailov et al. 2018,
+        # Averaged weights need their own batch statistics (Izmailov et al. 2018,
         # arXiv:1803.05407).
         few = torch.randperm(len(x))[:10_000].split(args.batch)
-        update_bn((normalised(augment(x[picked], 0.33)) for picked in few), average.module)
+        update_bn((normalized(augment(x[picked], 0.33)) for picked in few), average.module)
         top1 = round(accuracy(average.module, *test), 4)
         seconds = round(time.monotonic() - start)
         print(f"epoch {epoch}/{args.epochs} loss {loss:.3f} test {top1} {seconds} s", flush=True)

@@ -11,7 +11,7 @@ import pytest
 from tests.docs import pages
 from tests.docs.pages import ROOT, Block
 from tests.support.tiny_model import write_tiny_model
-from tests.support.tiny_onnx import write_tiny_onnx
+from tests.support.tiny_onnx import TinyGraph, write_tiny_onnx
 from tests.support.up import Up, environment, free_port
 
 BLOCK_S = 90
@@ -68,7 +68,7 @@ def reader(clean_environment, tmp_path_factory) -> Iterator[Terminal]:
     write_tiny_model(folder / "my-model", ["rose", "tulip"])
     write_tiny_model(folder / "my-better-model", ["rose", "tulip"], seed=1)
     shape = ("n", 3, 224, 224)
-    write_tiny_onnx(folder, ["robin", "wren", "owl"], shape=shape, name="birds.onnx")
+    write_tiny_onnx(folder, ["robin", "wren", "owl"], TinyGraph(shape=shape), name="birds.onnx")
     variables = {
         "CATEGORIZER_FETCH__ALLOW_HTTP": "true",
         "CATEGORIZER_FETCH__ALLOWED_PORTS": f"[{receiver_port}]",

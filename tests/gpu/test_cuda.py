@@ -1,4 +1,4 @@
-"""The runtime by torch on a GPU; skipped where there is none."""
+"""The torch runtime on a GPU; skipped without one."""
 
 import asyncio
 from functools import partial
@@ -19,8 +19,8 @@ from tests.support.tiny_model import write_tiny_model
 
 torch = pytest.importorskip("torch")
 pytestmark = [
-    # No double can stand in for CUDA graphs and page-locked memory; the CPU path of the same
-    # runtime is tested in tests/unit/test_precision.py.
+    # CUDA graphs and page-locked memory cannot be replaced by a double.  The CPU path of the same
+    # runtime is tested in tests/unit/inference/test_torch.py.
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here"),
     pytest.mark.timeout(300),
 ]
@@ -67,7 +67,7 @@ def test_auto_computes_in_16_bits_and_answers_nearly_the_same(tiny):
     )
 
 
-def test_a_gpu_tells_places_too(tiny):
+def test_a_gpu_locates_categories_too(tiny):
     by_cpu, _ = opened(tiny, "cpu")
     by_gpu, found = opened(tiny, "cuda", precision="fp32")
     inputs = sample_inputs(tiny[1].input)

@@ -1,4 +1,4 @@
-"""Boxes against the truth: photographs pasted into backgrounds, through a real server."""
+"""The accuracy of boxes: photographs pasted into backgrounds, with a real server."""
 
 import asyncio
 import io
@@ -15,9 +15,9 @@ from tests.integration.conftest import running_server
 
 pytestmark = pytest.mark.timeout(300)
 WIDTH_PX, HEIGHT_PX = 640, 480
-# The least and largest side of the pasted square: a tenth to a third of the image's area.
-LEAST_PX, MOST_PX = 160, 320
-# What a network sees that crops 224 from 256: it cannot tell of the rest.
+# The side of the pasted square: a tenth to a third of the image's area.
+MIN_PX, MAX_PX = 160, 320
+# The part that a network sees which crops 224 from 256 pixels.
 SEEN = (110, 30, 530, 450)
 MIDDLE = (200, 120, 440, 360)
 
@@ -41,14 +41,14 @@ def square(photograph, side_px):
 
 @pytest.fixture(scope="module")
 def scenes(test_data):
-    """(JPEG file, where the photograph lies in it, index of its ImageNet category) of each."""
+    """(JPEG file, box of the photograph, index of its ImageNet category) of each scene."""
     folder = test_data / "images" / "labelled"
     random = np.random.default_rng(1)
     made = []
     for number, entry in enumerate(
         json.loads((folder / "validation_set.json").read_text())["images"]
     ):
-        side_px = int(random.integers(LEAST_PX, MOST_PX + 1))
+        side_px = int(random.integers(MIN_PX, MAX_PX + 1))
         left = int(random.integers(SEEN[0], SEEN[2] - side_px + 1))
         top = int(random.integers(SEEN[1], SEEN[3] - side_px + 1))
         scene = background(random, number % 4)
@@ -75,7 +75,7 @@ def has_centre(box, square):
 
 
 def quality(boxes, squares):
-    """Returns the share of boxes whose centre lies in their square, and the mean overlap."""
+    """Returns the share of boxes with their centre in their square, and the mean overlap."""
     pairs = list(zip(boxes, squares, strict=True))
     return (
         sum(has_centre(*pair) for pair in pairs) / len(pairs),
@@ -93,7 +93,7 @@ def quality(boxes, squares):
         ),
     ],
 )
-async def test_boxes_surround_what_was_pasted(
+async def test_boxes_surround_the_pasted_photograph(
     test_data, scenes, settings, name, localization, measured
 ):
     repository = Repository(settings.model_path)
@@ -123,7 +123,7 @@ async def test_boxes_surround_what_was_pasted(
     boxes = [result.predictions[0].bounding_box for result in results]
     found = quality(boxes, squares)
     assert found == pytest.approx(measured, abs=0.02)
-    for other in (boxes[1:] + boxes[:1], [MIDDLE] * len(squares)):  # what no network would do worse
+    for other in (boxes[1:] + boxes[:1], [MIDDLE] * len(squares)):  # chance
         by_chance = quality(other, squares)
         assert found[0] > by_chance[0] + 0.08
         assert found[1] > by_chance[1] + 0.1
@@ -141,7 +141,7 @@ def check_warmest(heat_map, square):
     assert top <= row < bottom
 
 
-async def test_the_starter_tells_places_in_the_upright_image(server):
+async def test_the_starter_locates_categories_in_the_upright_image(server):
     content = (Path(__file__).parents[2] / "examples" / "cat.jpg").read_bytes()
     with Image.open(io.BytesIO(content)) as picture:
         width_px, height_px = picture.size

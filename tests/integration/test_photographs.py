@@ -1,4 +1,4 @@
-"""Trained models on real photographs, against what transformers alone gives on them."""
+"""Trained models on real photographs, compared with transformers."""
 
 import asyncio
 import json
@@ -62,10 +62,11 @@ async def test_inputs_equal_those_of_the_models_own_processor(
         assert fast.argmax() == exact.argmax() == expected.argmax()
 
 
-async def test_mobilenet_is_as_right_as_transformers_alone(test_data, photographs, settings):
+async def test_mobilenet_is_as_accurate_as_in_transformers(test_data, photographs, settings):
     repository = Repository(settings.model_path)
     add(repository, test_data / "models" / "mobilenet_v2", "mobilenet_v2")
-    alone = await asyncio.to_thread(right_alone, test_data / "models" / "mobilenet_v2", photographs)
+    source = test_data / "models" / "mobilenet_v2"
+    expected = await asyncio.to_thread(right_in_transformers, source, photographs)
     async with running_server(settings) as server, await server.client() as client:
         categories = await client.models.categories("mobilenet_v2")
         names = [category.category for category in categories]
@@ -76,15 +77,15 @@ async def test_mobilenet_is_as_right_as_transformers_alone(test_data, photograph
         names.index(result.category or "") == index
         for result, (_, index) in zip(results, photographs, strict=True)
     )
-    assert abs(right - alone) <= 1
+    assert abs(right - expected) <= 1
     assert right / len(photographs) == pytest.approx(0.915, abs=0.01)
     shown = results[0].predictions[0]
     assert shown.category_id.startswith("n")
     assert "physical entity" not in shown.ancestors
 
 
-def right_alone(folder, photographs):
-    """Returns how many photographs transformers alone gets right."""
+def right_in_transformers(folder, photographs):
+    """Returns the number of photographs that transformers classifies correctly."""
     import io
 
     import torch
@@ -102,7 +103,7 @@ def right_alone(folder, photographs):
     return right
 
 
-def test_eight_orientations_of_one_photograph_come_out_alike(test_data):
+def test_eight_orientations_of_one_photograph_give_the_same_input(test_data):
     files = [test_data / "images" / "exif" / f"Landscape_{number}.jpg" for number in range(1, 9)]
     spec = InputSpec(
         width_px=16, height_px=16, resize="exact", resample="bilinear", scale=ONE, bias=ONE
@@ -111,6 +112,6 @@ def test_eight_orientations_of_one_photograph_come_out_alike(test_data):
     upright, *others = (
         reduce(decoder.decode(file.read_bytes()), spec).astype(int) for file in files
     )
-    for other in others:  # the photographs differ by the digit that is painted in
+    for other in others:  # the photographs differ in a painted digit
         assert np.abs(other - upright).mean() < 6
         assert np.abs(other[::-1] - upright).mean() > 20

@@ -1,4 +1,4 @@
-"""Answers remembered in a real Redis, and a server that does without when Redis fails."""
+"""The result cache in a real Redis, and a server that continues when Redis fails."""
 
 import asyncio
 import time
@@ -23,6 +23,7 @@ from redis.asyncio import Redis
 from tests.conftest import SLACK_S
 from tests.integration.conftest import Running, running_server
 from tests.support.pictures import jpeg
+from tests.support.polling import elapsed, eventually
 
 PICTURE = jpeg()
 HIT, MISS, OFF = CacheStatus.HIT, CacheStatus.MISS, CacheStatus.OFF
@@ -42,7 +43,7 @@ def settings(settings):
 
 @pytest.fixture
 async def ask(redis, server):
-    """Returns how one asks the server's use case as some tenant."""
+    """Returns a function that classifies an image for a tenant."""
 
     async def classify(content=PICTURE, tenant_id=DEFAULT_TENANT, **options) -> Classification:
         return await ask_of(server, content, tenant_id, **options)
@@ -60,18 +61,18 @@ async def ask_of(
 
 
 async def paused(stores, seconds: float) -> None:
-    """Lets Redis hang: it takes connections and commands, and answers none."""
+    """Makes Redis hang: it accepts connections and commands, but does not answer."""
     async with Redis.from_url(stores.redis.url) as connection:
         await connection.client_pause(int(seconds * 1000), all=True)
 
 
-async def test_the_second_answer_is_remembered_and_the_same(ask):
+async def test_the_second_answer_comes_from_the_cache_and_is_the_same(ask):
     first, second = await ask(), await ask()
     assert (first.cache, second.cache) == (MISS, HIT)
     assert replace(first, cache=HIT) == second
 
 
-async def test_the_wire_tells(redis, server):
+async def test_the_response_says_whether_it_comes_from_the_cache(redis, server):
     async with await server.client() as client:
         request = classify_pb2.ClassifyRequest(image=PICTURE)
         connection = client._connection
@@ -95,43 +96,43 @@ async def test_the_wire_tells(redis, server):
     ],
     ids=["top_k", "threshold", "include", "exclude", "boxes"],
 )
-async def test_other_options_are_asked_anew(ask, options):
+async def test_other_options_miss_the_cache(ask, options):
     await ask()
     answer = await ask(**options)
     assert answer.cache is MISS
     assert await ask(**options) == replace(answer, cache=HIT)
 
 
-async def test_naming_the_default_model_is_the_same_question(ask):
+async def test_naming_the_default_model_hits_the_same_entry(ask):
     await ask()
     assert (await ask(model="starter", version=1)).cache is HIT
 
 
-async def test_another_tenant_is_asked_anew(ask, redis):
+async def test_another_tenant_misses_the_cache(ask, redis):
     await ask(tenant_id="one")
     assert (await ask(tenant_id="two")).cache is MISS
     assert {key.split(b":")[1] for key in await redis.keys()} == {b"one", b"two"}
 
 
-async def test_one_byte_more_is_another_image(ask):
+async def test_one_more_byte_is_another_image(ask):
     await ask()
     assert (await ask(PICTURE + b"\0")).cache is MISS
 
 
-async def test_a_large_image_is_remembered_too(ask):
+async def test_a_large_image_is_cached_too(ask):
     large = PICTURE + bytes(2**20)
     assert (await ask(large)).cache is MISS
     assert (await ask(large)).cache is HIT
 
 
-async def test_no_cache_neither_looks_nor_remembers(ask, redis):
+async def test_no_cache_neither_reads_nor_writes_the_cache(ask, redis):
     assert (await ask(no_cache=True)).cache is OFF
     assert await redis.keys() == []
     await ask()
     assert (await ask(no_cache=True)).cache is OFF
 
 
-async def test_errors_are_not_remembered(ask, redis):
+async def test_errors_are_not_cached(ask, redis):
     for _ in range(2):
         with pytest.raises(UndecodableImage):
             await ask(b"no image")
@@ -140,7 +141,7 @@ async def test_errors_are_not_remembered(ask, redis):
     assert await redis.keys() == []
 
 
-async def test_a_damaged_answer_is_written_anew(ask, redis):
+async def test_a_damaged_entry_is_replaced(ask, redis):
     await ask()
     (key,) = await redis.keys()
     await redis.set(key, b"\x80damaged")
@@ -148,16 +149,16 @@ async def test_a_damaged_answer_is_written_anew(ask, redis):
     assert (await ask()).cache is HIT
 
 
-async def test_answers_are_forgotten_in_time(redis, settings):
+async def test_cached_answers_expire(redis, settings):
     brief = settings.model_copy(update={"cache": CacheSettings(ttl_s=0.3)})
     async with running_server(brief) as server:
         assert (await ask_of(server)).cache is MISS
         assert (await ask_of(server)).cache is HIT
-        await asyncio.sleep(0.4)
+        await elapsed(0.4)
         assert (await ask_of(server)).cache is MISS
 
 
-async def test_a_server_may_remember_nothing(redis, settings):
+async def test_the_cache_can_be_turned_off(redis, settings):
     off = settings.model_copy(update={"cache": CacheSettings(ttl_s=0)})
     async with running_server(off) as server:
         for _ in range(2):
@@ -165,7 +166,7 @@ async def test_a_server_may_remember_nothing(redis, settings):
     assert await redis.keys() == []
 
 
-async def test_a_redis_that_hangs_costs_the_first_requests_little_and_the_next_nothing(ask, stores):
+async def test_a_hanging_redis_delays_the_first_requests_briefly_and_later_ones_not(ask, stores):
     await ask()
     await paused(stores, 3)
     times_s = []
@@ -175,14 +176,15 @@ async def test_a_redis_that_hangs_costs_the_first_requests_little_and_the_next_n
         times_s.append(time.perf_counter() - start_s)
     assert max(times_s) < 2 + min(times_s)
     assert sorted(times_s)[5] < 0.5 + min(times_s)
-    deadline_s = time.monotonic() + 3 + RedisSettings().timeout_s + 3 * PROBE_INTERVAL_S
-    while (await ask()).cache is OFF:
-        assert time.monotonic() < deadline_s
-        await asyncio.sleep(0.1)
+
+    async def is_cached():
+        return (await ask()).cache is not OFF
+
+    await eventually(is_cached, 3 + RedisSettings().timeout_s + 3 * PROBE_INTERVAL_S, 0.1)
     assert (await ask()).cache is HIT
 
 
-async def test_a_redis_that_is_killed_is_done_without_until_it_is_back(ask, stores):
+async def test_the_cache_is_skipped_while_redis_is_down(ask, stores):
     await ask()
     await stores.redis.kill()
     try:
@@ -192,13 +194,14 @@ async def test_a_redis_that_is_killed_is_done_without_until_it_is_back(ask, stor
             assert time.perf_counter() - start_s < SLACK_S
     finally:
         await stores.redis.start()
-    deadline_s = time.monotonic() + 10
-    while (await ask()).cache is OFF:
-        assert time.monotonic() < deadline_s
-        await asyncio.sleep(0.1)
+
+    async def is_cached():
+        return (await ask()).cache is not OFF
+
+    await eventually(is_cached, 10, 0.1)
 
 
-async def test_a_full_redis_is_no_reason_to_stop_asking_it(redis, stores):
+async def test_a_full_redis_is_still_read(redis, stores):
     async with open_redis(stores.redis.url, RedisSettings()) as client:
         cache = RedisCache(client, 1.0)
         await cache.put("key", b"value", 10)
@@ -212,7 +215,7 @@ async def test_a_full_redis_is_no_reason_to_stop_asking_it(redis, stores):
             await redis.config_set("maxmemory", 0)
 
 
-async def test_more_requests_than_connections_wait_their_turn(redis, stores):
+async def test_requests_beyond_the_pool_wait_for_a_connection(redis, stores):
     async with open_redis(stores.redis.url, RedisSettings(pool_size=2)) as client:
         cache = RedisCache(client, 5.0)
         before = len(await redis.client_list())

@@ -1,4 +1,4 @@
-"""Versions change places while clients go on asking: no request fails, no memory is lost."""
+"""Versions are loaded, moved and unloaded under load: no request fails, no memory leaks."""
 
 import asyncio
 import gc
@@ -25,6 +25,7 @@ from image_categorizer_server.rpc.health import report_health
 
 from tests.integration.conftest import running_server
 from tests.support.pictures import jpeg
+from tests.support.polling import eventually
 from tests.support.tiny_model import write_tiny_model
 from tests.unit.conftest import CATEGORIES, add
 
@@ -32,7 +33,7 @@ CLIENTS = 8
 SWAPS = 100
 PICTURES = [jpeg(seed=seed) for seed in range(40)]
 WARM_UP_CYCLES = 10
-MOST_GROWTH_BYTES_PER_CYCLE = 64_000  # a leaked tiny model would be 600 KB and more
+MAX_GROWTH_BYTES_PER_CYCLE = 64_000  # a leaked tiny model has at least 600 KB
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +53,13 @@ async def server(settings, sources):
 
 @pytest.fixture
 def no_retries(monkeypatch):
-    """The SDK's own retries would hide failures."""
+    """Turns off the retries of the SDK, which would hide failures."""
     monkeypatch.setattr(_channel, "SERVICE_CONFIG", {})
 
 
 @asynccontextmanager
 async def load(server):
-    """Clients that ask without pause; yields the list of (version, named or not) of the answers.
+    """Runs clients that classify without a pause; yields the versions of the answers.
 
     A failed request fails the block.
     """
@@ -67,7 +68,7 @@ async def load(server):
     async def ask(number):
         async with await server.client() as client:
             for turn in itertools.count(number):
-                # Every fourth names the alias.
+                # Every fourth request names the alias.
                 options = {"version": "stable"} if turn % 4 == 0 else {}
                 picture = PICTURES[turn % len(PICTURES)]
                 answer = await client.classify_image(picture, model="tiny", **options)
@@ -82,11 +83,10 @@ async def load(server):
 
 async def more(answers, count=CLIENTS):
     enough = len(answers) + count
-    while len(answers) < enough:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: len(answers) >= enough, interval_s=0.001)
 
 
-async def test_no_request_fails_while_the_alias_is_flipped_a_hundred_times(server, no_retries):
+async def test_no_request_fails_while_an_alias_moves_a_hundred_times(server, no_retries):
     async with await server.client(Role.ADMIN) as admin:
         await admin.models.set_alias("tiny", "stable", "1")
         async with load(server) as answers:
@@ -95,7 +95,7 @@ async def test_no_request_fails_while_the_alias_is_flipped_a_hundred_times(serve
                 flipped = await admin.models.set_alias("tiny", "stable", version)
                 assert flipped.aliases == ("stable",)
                 await more(answers)
-        # From the flip on, only the new one answers.
+        # Once the alias has moved, only the new version answers.
         await admin.models.set_alias("tiny", "stable", "1")
         async with load(server) as after:
             await more(after, 20)
@@ -119,7 +119,7 @@ async def test_memory_stays_flat_while_a_version_is_loaded_and_unloaded(server):
     measured = resident[WARM_UP_CYCLES:]
     slope = float(np.polyfit(range(len(measured)), measured, 1)[0])
     print(f"{slope / 1000:.1f} kB a cycle, {measured[0] / 1e6:.0f} to {measured[-1] / 1e6:.0f} MB")
-    assert slope < MOST_GROWTH_BYTES_PER_CYCLE
+    assert slope < MAX_GROWTH_BYTES_PER_CYCLE
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ async def test_no_request_fails_while_versions_are_loaded_and_drained(server, no
     print(f"{len(answers)} requests, {SWAPS} loads, flips and unloads, 0 failed")
 
 
-async def test_the_canary_answers_its_share_and_each_picture_one_way(server):
+async def test_the_canary_answers_its_share_and_every_picture_consistently(server):
     async with await server.client(Role.ADMIN) as admin:
         await admin.models.set_alias("tiny", "stable", "1")
         canary = await admin.models.set_alias("tiny", "canary", "2", canary_percent=40)
@@ -158,7 +158,7 @@ async def test_the_canary_answers_its_share_and_each_picture_one_way(server):
         assert set(await versions()) == {"1"}
 
 
-async def test_orders_about_models_are_an_admins_to_give(server):
+async def test_only_admins_may_change_models(server):
     async with await server.client(Role.OPERATOR) as client:
         for order in (
             client.models.load("tiny"),
@@ -170,7 +170,7 @@ async def test_orders_about_models_are_an_admins_to_give(server):
         assert (await client.models.get("tiny")).version == "2"
 
 
-async def test_orders_that_cannot_be_followed_say_why(server, settings):
+async def test_refused_changes_say_why(server, settings):
     async with await server.client(Role.ADMIN) as admin:
         with pytest.raises(ModelNotFound):
             await admin.models.load("nope")
@@ -202,7 +202,7 @@ WRONG = [
 ]
 
 
-async def test_wrong_orders_name_the_field(server):
+async def test_invalid_requests_name_the_field(server):
     async with await server.client(Role.ADMIN) as admin:
         for wrong, fields in WRONG:
             order = {"model": "tiny", "alias": "stable", "version": "1"} | wrong
@@ -213,7 +213,7 @@ async def test_wrong_orders_name_the_field(server):
             await admin.models.unload("tiny", "")
 
 
-async def test_each_model_tells_whether_it_is_ready(server):
+async def test_each_model_has_a_health_status(server):
     serving, not_serving, unknown = (
         health_pb2.HealthCheckResponse.SERVING,
         health_pb2.HealthCheckResponse.NOT_SERVING,
@@ -244,7 +244,7 @@ async def test_each_model_tells_whether_it_is_ready(server):
         await asyncio.gather(reporting, return_exceptions=True)
 
 
-async def test_a_server_whose_model_watcher_has_died_is_not_ready(server):
+async def test_a_server_without_its_model_watcher_is_not_ready(server):
     assert await server.backend.check_ready() == []
 
     async def watch():

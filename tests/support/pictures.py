@@ -1,4 +1,4 @@
-"""Pictures for tests, made from numbers: no photograph needs a licence."""
+"""Generated pictures for tests, which need no licence."""
 
 import io
 from typing import Any
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def scene(width_px: int = 320, height_px: int = 240, seed: int = 0) -> NDArray[np.uint8]:
-    """Returns uint8 (H, W, 3) with smooth parts, edges and some noise, as a photograph has."""
+    """Returns uint8 (H, W, 3) with smooth parts, edges and some noise, like a photograph."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height_px, :width_px]
     waves = [np.sin(x / a + y / b) for a, b in random.uniform(4, 60, (3, 2))]

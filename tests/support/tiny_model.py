@@ -1,4 +1,4 @@
-"""A Hugging Face folder with a tiny untrained network: a user's own model, in 200 KB."""
+"""A Hugging Face folder with a tiny untrained network, in 200 KB."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,7 @@
-"""An ONNX file with a tiny untrained network, as people export theirs, in 5 KB."""
+"""An ONNX file with a tiny untrained network, like those that users export, in 5 KB."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ KERNELS = 6
 
 
 Step = tuple[str, list[str], dict[str, Any]]
-# Initializers are called what our own wrapper calls things.
+# Initializers have the same names as those of our wrapper.
 NETWORK: list[Step] = [
     ("Conv", ["kernels"], {}),
     ("Relu", [], {}),
@@ -23,55 +24,65 @@ NETWORK: list[Step] = [
 ]
 
 
+@dataclass(frozen=True)
+class TinyGraph:
+    """What a tiny graph looks like."""
+
+    shape: Sequence[str | int] = ("n", 3, SIDE_PX, SIDE_PX)
+    """Of the input."""
+    element: int = TensorProto.FLOAT
+    """Type of the input and the weights."""
+    last: str = ""
+    """Softmax or Sigmoid; empty for logits."""
+    reshape_to: int = 0
+    """A fixed batch size inside the graph; 0 for any."""
+    fix_rows: bool = False
+    """Whether the graph works only with a batch of 1."""
+    names: tuple[str, str] = ("pixel_values", "logits")
+    """Of input and output."""
+    opset: int = 18
+
+
 def write_tiny_onnx(
     folder: Path,
     labels: Sequence[str],
+    graph: TinyGraph = TinyGraph(),
     *,
-    shape: Sequence[str | int] = ("n", 3, SIDE_PX, SIDE_PX),
-    element: int = TensorProto.FLOAT,
-    last: str = "",
-    reshape_to: int = 0,
-    fix_rows: bool = False,
-    names: tuple[str, str] = ("pixel_values", "logits"),
     name: str = "model.onnx",
-    opset: int = 18,
 ) -> Path:
     """Writes the file and its labels; returns the file.
 
     Args:
-        folder: made where it is not there.
+        folder: created if it does not exist.
         labels: one for each output.
-        shape: of the input.
-        element: of the input and the weights.
-        last: Softmax or Sigmoid; none gives logits.
-        reshape_to: a batch size that the graph's inside names; 0: any.
-        fix_rows: whether the graph's inside insists on a batch of 1.
-        names: of input and output.
+        graph: the network.
         name: of the file.
-        opset: of ONNX's operators.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
-    floats = TensorProto.FLOAT if element == TensorProto.UINT8 else element
-    graph = helper.make_graph(
-        _nodes(_steps(element, shape[-1] == 3, last, fix_rows), *names),
+    floats = TensorProto.FLOAT if graph.element == TensorProto.UINT8 else graph.element
+    input_name, output_name = graph.names
+    onnx_graph = helper.make_graph(
+        _nodes(_steps(graph), input_name, output_name),
         "tiny",
-        [helper.make_tensor_value_info(names[0], element, shape)],
-        [helper.make_tensor_value_info(names[1], floats, [shape[0], len(labels)])],
-        _constants(floats, len(labels), reshape_to),
+        [helper.make_tensor_value_info(input_name, graph.element, graph.shape)],
+        [helper.make_tensor_value_info(output_name, floats, [graph.shape[0], len(labels)])],
+        _constants(floats, len(labels), graph.reshape_to),
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    opset = helper.make_opsetid("", graph.opset)
+    model = helper.make_model(onnx_graph, opset_imports=[opset], ir_version=8)
     onnx.save_model(model, folder / name)
     return folder / name
 
 
-def _steps(element: int, is_channels_last: bool, last: str, fix_rows: bool) -> list[Step]:
+def _steps(graph: TinyGraph) -> list[Step]:
+    takes_bytes, is_channels_last = graph.element == TensorProto.UINT8, graph.shape[-1] == 3
     return [
-        *([("Cast", [], {"to": TensorProto.FLOAT})] if element == TensorProto.UINT8 else []),
+        *([("Cast", [], {"to": TensorProto.FLOAT})] if takes_bytes else []),
         *([("Transpose", [], {"perm": [0, 3, 1, 2]})] if is_channels_last else []),
         *NETWORK,
-        *([("Slice", ["zero", "one", "zero"], {})] if fix_rows else []),
-        *([(last, [], {})] if last else []),
+        *([("Slice", ["zero", "one", "zero"], {})] if graph.fix_rows else []),
+        *([(graph.last, [], {})] if graph.last else []),
     ]
 
 

@@ -28,7 +28,7 @@ def test_the_threshold_is_inclusive():
     assert names(threshold=0.41) == []
 
 
-def test_filters_leave_confidences_as_they_are():
+def test_filters_do_not_change_confidences():
     found = top_predictions(CONFIDENCES, CATEGORIES, 5, 0.0, np.array([0, 2]))
     assert [(p.category.name, round(p.confidence, 3)) for p in found] == [
         ("cat", 0.4),

@@ -134,7 +134,7 @@ def test_every_orientation_comes_out_upright(decoder, orientation, image_format)
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_an_absurd_orientation_turns_nothing(decoder, value):
+def test_an_invalid_orientation_is_ignored(decoder, value):
     exif = Image.Exif()
     exif[0x0112] = value
     assert decoder.decode(encoded(scene(60, 40), exif=exif)).width_px == 60

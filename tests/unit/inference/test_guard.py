@@ -71,7 +71,7 @@ def test_a_model_that_fails_three_times_in_a_row_is_broken():
     assert len(device.batches) == 2 + 1 + 3 * 2  # no halving if the model is at fault
 
 
-def test_an_unrecoverable_gpu_error_breaks_the_model_at_once():
+def test_a_gpu_error_without_recovery_makes_the_model_broken_at_once():
     device = Device(error=RuntimeError("CUDA error: device-side assert triggered"))
     guard = Guard(device.predict, 4)
     assert shown(guard.run(inputs([1, 2]), False)) == ["MODEL_FAILING"] * 2

@@ -1,4 +1,4 @@
-"""ONNX files as models: what is served, what is taken for granted, what is refused."""
+"""ONNX files as models: what is served, what is assumed, what is refused."""
 
 import json
 
@@ -17,7 +17,7 @@ from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from onnx import TensorProto, helper
 
 from tests.support.tiny_model import CARD
-from tests.support.tiny_onnx import SIDE_PX, write_tiny_onnx
+from tests.support.tiny_onnx import SIDE_PX, TinyGraph, write_tiny_onnx
 from tests.unit.conftest import CATEGORIES
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -32,7 +32,7 @@ def add_onnx(repository, file, given=None, **labels):
 
 
 def served(folder):
-    """Returns what the version answers to INPUTS, and its manifest."""
+    """Returns the version's answer to INPUTS, and its manifest."""
     manifest = read_manifest(folder)
     runtime = OnnxRuntime(folder / "model.onnx", 1, 1)
     warm_up(runtime, manifest, 2)
@@ -40,7 +40,7 @@ def served(folder):
 
 
 def logits(file):
-    """Returns what the file itself answers to INPUTS, scaled by hand, one at a time."""
+    """Returns the file's own answer to INPUTS, scaled by hand, one at a time."""
     session = onnxruntime.InferenceSession(file)
     name = session.get_inputs()[0].name
     scaled = [((x / 255 - MEAN) / STD).transpose(2, 0, 1)[None].astype(np.float32) for x in INPUTS]
@@ -68,7 +68,7 @@ def test_an_onnx_file_and_its_labels_become_a_version(repository, tmp_path):
     assert damage(folder, manifest) == ""
 
 
-async def test_an_onnx_version_is_its_own_export(repository, tmp_path):
+async def test_an_onnx_version_needs_no_export(repository, tmp_path):
     folder, _ = add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
     file, report = await ensure_export(folder, read_manifest(folder), tmp_path / "cache", 1)
     assert (file, report.accepted) == (folder / "model.onnx", True)
@@ -87,7 +87,7 @@ async def test_an_onnx_version_is_its_own_export(repository, tmp_path):
     ids=["batch of 1", "batch of 4", "reshape to a batch of 1", "names as ours", "opset 9"],
 )
 def test_graphs_that_people_export_are_served_in_any_batch(repository, tmp_path, graph):
-    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, **graph)
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, TinyGraph(**graph))
     plain = write_tiny_onnx(tmp_path / "plain", CATEGORIES)
     confidences, _ = served(add_onnx(repository, file)[0])
     assert confidences == pytest.approx(softmax(logits(plain)), abs=1e-5)
@@ -96,15 +96,15 @@ def test_graphs_that_people_export_are_served_in_any_batch(repository, tmp_path,
 def test_channels_may_come_last_and_halves_are_served_as_floats(repository, tmp_path):
     expected = softmax(logits(write_tiny_onnx(tmp_path / "plain", CATEGORIES)))
     shape = ("n", SIDE_PX, SIDE_PX, 3)
-    last = write_tiny_onnx(tmp_path / "last", CATEGORIES, shape=shape)
+    last = write_tiny_onnx(tmp_path / "last", CATEGORIES, TinyGraph(shape=shape))
     assert served(add_onnx(repository, last)[0])[0] == pytest.approx(expected, abs=1e-5)
-    half = write_tiny_onnx(tmp_path / "half", CATEGORIES, element=TensorProto.FLOAT16)
+    half = write_tiny_onnx(tmp_path / "half", CATEGORIES, TinyGraph(element=TensorProto.FLOAT16))
     assert served(add_onnx(repository, half)[0])[0] == pytest.approx(expected, abs=0.01)
 
 
-def test_a_graph_that_takes_bytes_scales_by_itself(repository, tmp_path):
+def test_a_graph_that_takes_bytes_is_not_scaled(repository, tmp_path):
     bytes_in = {"shape": ("n", SIDE_PX, SIDE_PX, 3), "element": TensorProto.UINT8}
-    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, **bytes_in)
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, TinyGraph(**bytes_in))
     folder, summary = add_onnx(repository, file)
     confidences, manifest = served(folder)
     assert manifest.input.scale == (1, 1, 1)
@@ -117,7 +117,7 @@ def test_a_graph_that_takes_bytes_scales_by_itself(repository, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("last", "said", "activation"),
+    ("last", "given", "activation"),
     [
         ("Softmax", None, "softmax"),
         ("Sigmoid", None, "sigmoid"),
@@ -125,11 +125,11 @@ def test_a_graph_that_takes_bytes_scales_by_itself(repository, tmp_path):
         ("Sigmoid", "sigmoid", "sigmoid"),
     ],
 )
-def test_confidences_are_left_alone_and_logits_finished(
-    repository, tmp_path, last, said, activation
+def test_confidences_are_unchanged_and_logits_are_activated(
+    repository, tmp_path, last, given, activation
 ):
-    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, last=last)
-    confidences, manifest = served(add_onnx(repository, file, Preprocessing(activation=said))[0])
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, TinyGraph(last=last))
+    confidences, manifest = served(add_onnx(repository, file, Preprocessing(activation=given))[0])
     theirs = logits(file)
     assert manifest.activation == activation
     assert confidences == pytest.approx(theirs if last else 1 / (1 + np.exp(-theirs)), abs=1e-5)
@@ -137,11 +137,11 @@ def test_confidences_are_left_alone_and_logits_finished(
 
 def test_preprocessing_comes_from_the_card_or_from_options(repository, tmp_path):
     shape = ("n", 3, "h", "w")
-    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, shape=shape)
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, TinyGraph(shape=shape))
     with pytest.raises(OperatorError, match="choose one with --size"):
         add_onnx(repository, file)
-    said = Preprocessing(24, "exact", (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
-    spec = read_manifest(add_onnx(repository, file, said)[0]).input
+    given = Preprocessing(24, "exact", (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
+    spec = read_manifest(add_onnx(repository, file, given)[0]).input
     assert (spec.width_px, spec.height_px, spec.resize) == (24, 24, "exact")
     assert spec.scale == pytest.approx((4 / 255, 2 / 255, 1 / 255))
     assert spec.bias == pytest.approx((-2, -1, -0.5))
@@ -149,8 +149,8 @@ def test_preprocessing_comes_from_the_card_or_from_options(repository, tmp_path)
         add_onnx(repository, file, Preprocessing(24, std=(1, 0, 1)))
 
 
-def test_a_card_beside_the_file_says_it_all(repository, tmp_path):
-    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, shape=("n", 3, "h", "w"))
+def test_a_card_in_the_folder_decides_the_preprocessing(repository, tmp_path):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, TinyGraph(shape=("n", 3, "h", "w")))
     card = file.parent / "preprocessor_config.json"
     card.write_text(json.dumps(CARD))
     folder, summary = add_onnx(repository, file)
@@ -163,11 +163,11 @@ def test_a_card_beside_the_file_says_it_all(repository, tmp_path):
         add_onnx(repository, fixed)
 
 
-def test_what_decides_an_answer_is_in_the_digest(repository, tmp_path):
+def test_everything_that_decides_an_answer_is_in_the_digest(repository, tmp_path):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
     digests = [
-        read_manifest(add_onnx(repository, file, said)[0]).digest
-        for said in (None, None, Preprocessing(resize="exact"))
+        read_manifest(add_onnx(repository, file, given)[0]).digest
+        for given in (None, None, Preprocessing(resize="exact"))
     ]
     assert digests[0] == digests[1] != digests[2]
 
@@ -181,7 +181,7 @@ def test_what_decides_an_answer_is_in_the_digest(repository, tmp_path):
         ("labels.txt", "ant\nbee\n\n cat \n"),
     ],
 )
-def test_labels_come_in_several_files(repository, tmp_path, name, content):
+def test_labels_may_be_in_several_kinds_of_file(repository, tmp_path, name, content):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
     (file.parent / "labels.txt").unlink()
     (file.parent / name).write_text(content)
@@ -211,14 +211,14 @@ def test_labels_that_do_not_fit_are_refused(repository, tmp_path, content, words
 
 
 def foreign(model):
-    model.graph.node[1].domain = "com.example"
+    model.graph.node[1].MergeFrom(onnx.NodeProto(domain="com.example"))
     model.opset_import.append(helper.make_opsetid("com.example", 1))
 
 
 def outside(model):
     weights = model.graph.initializer[0]
     weights.ClearField("raw_data")
-    weights.data_location = TensorProto.EXTERNAL
+    weights.MergeFrom(TensorProto(data_location=TensorProto.EXTERNAL))
     weights.external_data.add(key="location", value="../secret")
 
 
@@ -227,12 +227,12 @@ def second_input(model):
 
 
 def unknown(model):
-    model.graph.node[1].op_type = "Rectify"
+    model.graph.node[1].MergeFrom(onnx.NodeProto(op_type="Rectify"))
 
 
 def not_finite(model):
     weights = model.graph.initializer[1]
-    weights.raw_data = np.full(18, np.nan, np.float32).tobytes()
+    weights.MergeFrom(TensorProto(raw_data=np.full(18, np.nan, np.float32).tobytes()))
 
 
 def output_twice(model):
@@ -252,7 +252,7 @@ def output_twice(model):
         (output_twice, "more than one output"),
     ],
 )
-def test_graphs_that_cannot_be_served_are_refused_in_a_sentence(
+def test_graphs_that_cannot_be_served_are_refused_with_one_sentence(
     repository, tmp_path, change, words
 ):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
@@ -274,21 +274,21 @@ def test_graphs_that_cannot_be_served_are_refused_in_a_sentence(
         ({"shape": (1, 3, 16, 16), "fix_rows": True}, "requires its own batch size; export it"),
     ],
 )
-def test_inputs_that_are_no_pictures_are_refused(repository, tmp_path, graph, words):
-    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, **graph)
+def test_inputs_that_are_not_pictures_are_refused(repository, tmp_path, graph, words):
+    file = write_tiny_onnx(tmp_path / "source", CATEGORIES, TinyGraph(**graph))
     with pytest.raises(OperatorError, match=words):
         add_onnx(repository, file)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04K\x01.", b"\x00" * 64])
-def test_other_files_are_no_onnx_files(repository, tmp_path, content):
+def test_other_files_are_not_onnx_files(repository, tmp_path, content):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
     file.write_bytes(content)
     with pytest.raises(OperatorError, match="is not an ONNX file"):
         add_onnx(repository, file)
 
 
-def test_a_path_means_an_onnx_file_or_a_hugging_face_folder(tmp_path):
+def test_a_path_is_an_onnx_file_or_a_hugging_face_folder(tmp_path):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES, name="net.onnx")
     assert onnx_file(file) == file
     assert onnx_file(file.parent) is None

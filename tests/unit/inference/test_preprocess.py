@@ -60,6 +60,6 @@ def test_an_extreme_shape_costs_little():
     assert prepared.prepare(content).array.shape == (224, 224, 3)
 
 
-def test_decode_time_is_told():
+def test_the_decode_time_is_measured():
     prepared = Preprocessor(Decoder(LIMITS), spec()).prepare(encoded(scene()))
     assert 0 < prepared.decode_ms < 1000

@@ -1,4 +1,4 @@
-"""int8 versions: what they answer, when they are refused, what is measured."""
+"""Quantization: int8 versions and their answers, refusals, and what is measured."""
 
 import json
 
@@ -43,16 +43,16 @@ def pictures(tmp_path_factory):
 @pytest.fixture
 def quantizer(repository):
     def make(max_loss_points=100.0, **settings):
-        said = []
+        messages = []
         made = Quantizer(
             repository,
             Decoder(LIMITS),
             ModelSettings(cache_path=EXPORTS, **settings),
             max_loss_points,
-            on_step=lambda step, done, total: said.append(step),
-            say=said.append,
+            on_step=lambda step, done, total: messages.append(step),
+            say=messages.append,
         )
-        return made, said
+        return made, messages
 
     return make
 
@@ -65,11 +65,9 @@ def answers(folder, inputs):
     return OnnxRuntime(folder / "model.onnx", 1, 1).predict(inputs).confidences
 
 
-def test_an_int8_version_appears_beside_the_one_it_came_from(
-    repository, tmp_path, pictures, quantizer
-):
+def test_quantize_adds_an_int8_version(repository, tmp_path, pictures, quantizer):
     first, _ = add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
-    make, said = quantizer()
+    make, messages = quantizer()
     made = make.quantize(found(repository), pictures, None)
     folder = first.parent / "2"
     manifest = read_manifest(folder)
@@ -82,11 +80,11 @@ def test_an_int8_version_appears_beside_the_one_it_came_from(
     assert damage(folder, manifest) == ""
     inputs = list(np.random.default_rng(2).integers(0, 256, (9, 16, 16, 3)).astype(np.uint8))
     assert answers(folder, inputs) == pytest.approx(answers(first, inputs), abs=0.1)
-    assert {"Reading", "Exporting", "Calibrating", "Comparing", "Timing"} <= set(said)
-    assert "equal to fp32 on 24 pictures without labels" in said[-11]
+    assert {"Reading", "Exporting", "Calibrating", "Comparing", "Timing"} <= set(messages)
+    assert "equal to fp32 on 24 pictures without labels" in messages[-11]
 
 
-def test_scaling_and_what_makes_confidences_stay_float(repository, tmp_path, pictures, quantizer):
+def test_scaling_and_activation_stay_float(repository, tmp_path, pictures, quantizer):
     add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
     quantizer()[0].quantize(found(repository), pictures, None)
     model = onnx.load_model(tmp_path / "models" / "mine" / "2" / "model.onnx")
@@ -125,7 +123,7 @@ async def test_a_transformers_model_is_quantized_and_served_as_int8(
     await model.batcher.stop()
 
 
-def test_a_loss_past_the_one_allowed_publishes_nothing(repository, tmp_path, pictures, quantizer):
+def test_a_loss_that_is_too_large_publishes_nothing(repository, tmp_path, pictures, quantizer):
     add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
     make, _ = quantizer(max_loss_points=-1.0)  # even no loss is too much
     with pytest.raises(OperatorError) as refused:
@@ -136,16 +134,16 @@ def test_a_loss_past_the_one_allowed_publishes_nothing(repository, tmp_path, pic
     assert [file.name for file in (tmp_path / "models").iterdir()] == ["mine"]
 
 
-def test_with_labels_accuracy_is_compared(repository, tmp_path, pictures, quantizer):
+def test_labels_are_used_to_compare_accuracy(repository, tmp_path, pictures, quantizer):
     add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
     labelled = tmp_path / "labelled"
     for number, file in enumerate(sorted(pictures.iterdir())):
         target = labelled / CATEGORIES[number % 3] / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
-    make, said = quantizer()
+    make, messages = quantizer()
     make.quantize(found(repository), pictures, labelled)
-    sentence = next(sentence for sentence in said if sentence.startswith("Top-1"))
+    sentence = next(sentence for sentence in messages if sentence.startswith("Top-1"))
     assert "right on 24 labelled pictures: fp32 " in sentence
     make, _ = quantizer(max_loss_points=-101)
     with pytest.raises(OperatorError, match="Provide more calibration pictures, or raise"):
@@ -159,9 +157,11 @@ def test_with_labels_accuracy_is_compared(repository, tmp_path, pictures, quanti
         make.quantize(found(repository), pictures, labelled)
 
 
-def test_pictures_that_are_too_few_or_no_images_are_told(repository, tmp_path, pictures, quantizer):
+def test_too_few_pictures_are_refused_and_other_files_skipped(
+    repository, tmp_path, pictures, quantizer
+):
     add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
-    make, said = quantizer(quantize_min_pictures=25)
+    make, messages = quantizer(quantize_min_pictures=25)
     with pytest.raises(
         OperatorError, match=r"too few calibration pictures \(24\): provide at least 25"
     ):
@@ -176,21 +176,19 @@ def test_pictures_that_are_too_few_or_no_images_are_told(repository, tmp_path, p
         make.quantize(found(repository), mixed, None)
     for file in pictures.iterdir():
         (mixed / file.name).write_bytes(file.read_bytes())
-    make, said = quantizer()
+    make, messages = quantizer()
     make.quantize(found(repository), mixed, None)
-    assert f"Skipped 1 files in {mixed} that are not images." in said
+    assert f"Skipped 1 files in {mixed} that are not images." in messages
 
 
-def test_calibration_pictures_are_thinned_out_evenly(repository, tmp_path, pictures, quantizer):
+def test_calibration_pictures_are_sampled_evenly(repository, tmp_path, pictures, quantizer):
     add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
-    make, said = quantizer(quantize_max_pictures=16)
+    make, messages = quantizer(quantize_max_pictures=16)
     make.quantize(found(repository), pictures, None)
-    assert said.count("Reading") == 16
+    assert messages.count("Reading") == 16
 
 
-def test_the_newest_fp32_version_is_taken_unless_one_is_named(
-    repository, tmp_path, pictures, quantizer
-):
+def test_the_newest_fp32_version_is_quantized_by_default(repository, tmp_path, pictures, quantizer):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
     add_onnx(repository, file)
     quantizer()[0].quantize(found(repository), pictures, None)
@@ -241,7 +239,7 @@ def test_labelled_sets_name_categories_or_identifiers(tmp_path):
         ('{"images": [{"file": "a"}]}', "has no category without a name"),
     ],
 )
-def test_labelled_sets_that_are_none_are_refused(tmp_path, text, words):
+def test_malformed_labelled_sets_are_refused(tmp_path, text, words):
     listed = tmp_path / "set.json"
     listed.write_text(text)
     with pytest.raises(OperatorError, match=words):
@@ -256,7 +254,7 @@ def test_the_interval_is_wilsons(count, total, low, high):
     assert interval_95(count, total) == pytest.approx((low, high), abs=1e-4)
 
 
-def test_a_comparison_says_its_figures():
+def test_a_comparison_shows_its_figures():
     labelled = Comparison(pictures=200, right_before=180, right_after=178, is_labelled=True)
     assert labelled.loss_points == pytest.approx(1)
     assert str(labelled) == (

@@ -183,16 +183,6 @@ async def test_malformed_aliases_prevent_a_start_and_change_nothing_while_runnin
         await Registry(repository, loader, "starter", 60).load_all()
 
 
-def test_an_aliased_version_is_removed_only_with_its_model(repository, tiny):
-    folder = add(repository, tiny).parent
-    add(repository, tiny)
-    repository.change_alias("tiny", "stable", 1, 0)
-    with pytest.raises(OperatorError, match="alias stable points to tiny version 1"):
-        repository.remove("tiny", 1)
-    assert repository.remove("tiny", None) == [1, 2]
-    assert not folder.exists()
-
-
 async def test_unloading_frees_memory_and_loading_brings_the_version_back(repository, tiny, loader):
     for _ in range(2):
         add(repository, tiny)

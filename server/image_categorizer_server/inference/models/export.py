@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,17 +155,19 @@ def _export(
     with torch.inference_mode():
         theirs = network(batch)
     theirs = theirs if isinstance(theirs, tuple) else (theirs,)
-    settings: dict[str, Any] = {
-        "dynamo": True,
-        "external_data": False,
-        "input_names": [INPUT],
-        "output_names": [OUTPUT, FEATURES][: len(theirs)],
-        "dynamic_shapes": ({0: torch.export.Dim("batch")},),
-        "verbose": False,
-    }
     file = out / ONNX_FILE
     try:
-        torch.onnx.export(network.eval(), (batch,), file, **settings)
+        torch.onnx.export(
+            network.eval(),
+            (batch,),
+            file,
+            dynamo=True,
+            external_data=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT, FEATURES][: len(theirs)],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
         exported = OnnxRuntime(file, threads=0, runners=1)
         answers = [
             exported.predict(part, with_features=len(theirs) > 1)

@@ -17,7 +17,7 @@ from tests.unit.conftest import CATEGORIES, LIMITS, add
 
 
 def configuration(kind):
-    """Returns what a tiny network of a kind is made of."""
+    """Returns the configuration of a tiny network."""
     from transformers import BeitConfig, ConvNextConfig, SwinConfig, ViTConfig
 
     tiny = {"id2label": dict(enumerate(CATEGORIES)), "num_labels": len(CATEGORIES)}
@@ -44,7 +44,7 @@ def configuration(kind):
 
 
 def write_model(kind, folder):
-    """Writes the folder of a tiny network of a kind."""
+    """Writes the folder of a tiny network."""
     import torch
     from transformers import AutoModelForImageClassification
 
@@ -93,14 +93,14 @@ async def test_the_features_of_an_export_are_those_of_torch(
         logits_but_bias = answer.features.mean((2, 3)) @ np.load(file.parent / WEIGHTS_FILE).T
         log_confidences = np.log(answer.confidences)
         bias = log_confidences - logits_but_bias
-        bias -= bias.mean(1, keepdims=True)  # a softmax forgets what all logits share
+        bias -= bias.mean(1, keepdims=True)  # softmax ignores what all logits have in common
         assert np.ptp(bias, axis=0).max() < 1e-3
     else:
         assert (answer.features >= 0).all()
         assert (answer.features.sum((2, 3)) < 1).all()
 
 
-def test_tokens_whose_mean_is_read_are_a_feature_map_too(repository, tmp_path):
+def test_tokens_with_a_mean_are_a_feature_map_too(repository, tmp_path):
     write_model("swin", tmp_path / "source")
     folder = add(repository, tmp_path / "source", "swin")
     manifest = read_manifest(folder)

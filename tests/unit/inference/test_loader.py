@@ -1,4 +1,4 @@
-"""From a model in the repository to one that serves: export, warm-up."""
+"""Loading a version from the repository: export, warm-up, device."""
 
 import os
 import time
@@ -17,6 +17,7 @@ from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.model import ModelSettings
 
 from tests.conftest import EXPORTS
+from tests.support.polling import wait_until
 from tests.unit.conftest import LIMITS, add
 
 
@@ -31,7 +32,7 @@ async def test_an_export_answers_like_torch_and_is_made_once(repository, tiny, t
     warm_up(OnnxRuntime(file, 1, 1), manifest, 4)
 
 
-async def test_a_model_that_cannot_be_loaded_says_why(repository, tiny, tmp_path):
+async def test_an_export_of_a_damaged_model_says_why(repository, tiny, tmp_path):
     folder = add(repository, tiny)
     manifest = read_manifest(folder)
     (folder / "model.safetensors").write_bytes(b"not safetensors")
@@ -40,7 +41,7 @@ async def test_a_model_that_cannot_be_loaded_says_why(repository, tiny, tmp_path
     assert not export_folder(tmp_path / "cache", manifest.digest).exists()
 
 
-async def test_an_export_that_takes_too_long_is_ended(repository, tiny, tmp_path):
+async def test_an_export_that_takes_too_long_is_stopped(repository, tiny, tmp_path):
     folder = add(repository, tiny)
     with pytest.raises(OperatorError, match=r"longer than 0\.1 s"):
         await ensure_export(folder, read_manifest(folder), tmp_path / "cache", 0.1)
@@ -52,7 +53,7 @@ def loader():
     return Loader(Decoder(LIMITS), InferenceSettings(max_micro_batch_size=2), models)
 
 
-async def test_where_the_export_was_refused_torch_serves(repository, tiny, loader, tmp_path):
+async def test_torch_serves_a_model_whose_export_was_rejected(repository, tiny, loader, tmp_path):
     folder = add(repository, tiny)
     manifest = read_manifest(folder)
     refused = export_folder(EXPORTS, manifest.digest)
@@ -60,8 +61,8 @@ async def test_where_the_export_was_refused_torch_serves(repository, tiny, loade
     by_onnx = OnnxRuntime(file, 1, 1)
     original = (refused / "report.json").read_text()
     try:
-        told = report.model_copy(update={"accepted": False, "reason": "confidences differ"})
-        (refused / "report.json").write_text(told.model_dump_json())
+        rejected = report.model_copy(update={"accepted": False, "reason": "confidences differ"})
+        (refused / "report.json").write_text(rejected.model_dump_json())
         model = await loader.load(folder, manifest)
     finally:
         (refused / "report.json").write_text(original)
@@ -74,7 +75,7 @@ async def test_where_the_export_was_refused_torch_serves(repository, tiny, loade
 
 
 class Broken:
-    """A runtime that answers what no classifier would."""
+    """A runtime whose answers do not fit the manifest."""
 
     name, device, runners = "broken", "cpu", 1
 
@@ -99,14 +100,14 @@ class Broken:
         (2.0, "outside"),
     ],
 )
-def test_a_warm_up_that_fails_refuses_the_model(repository, tiny, answer, words):
+def test_a_failed_warm_up_refuses_the_model(repository, tiny, answer, words):
     manifest = read_manifest(add(repository, tiny))
     with pytest.raises(OperatorError, match=words):
         warm_up(Broken(answer), manifest, 2)
 
 
 class Timed:
-    """A runtime whose images cost more once they no longer fit the caches."""
+    """A runtime whose images cost more once they no longer fit into the caches."""
 
     name, device, runners = "timed", "cpu", 1
 
@@ -117,7 +118,8 @@ class Timed:
 
     def predict(self, inputs, *, with_features=False):
         slower = 1 if len(inputs) <= self._cached_images else 2
-        time.sleep(self._call_s + self._image_s * len(inputs) * slower)
+        end_s = time.perf_counter() + self._call_s + self._image_s * len(inputs) * slower
+        wait_until(lambda: time.perf_counter() >= end_s, interval_s=0.0005)
         return Answer(np.full((len(inputs), 3), 1 / 3, np.float32))
 
 
@@ -125,7 +127,7 @@ class Timed:
     ("call_s", "image_s", "cached_images", "best"),
     [(0.03, 0, 8, 8), (0, 0.01, 2, 2), (0, 0.01, 0, 8)],
 )
-def test_the_micro_batch_size_that_serves_most_is_found(
+def test_warm_up_finds_the_size_with_the_highest_throughput(
     repository, tiny, call_s, image_s, cached_images, best
 ):
     manifest = read_manifest(add(repository, tiny))
@@ -134,7 +136,7 @@ def test_the_micro_batch_size_that_serves_most_is_found(
     assert table.estimate_s(8) > 0.9 * table.estimate_s(1)
 
 
-def test_a_gpu_that_is_not_there_is_an_error_only_when_asked_for():
+def test_a_missing_gpu_is_an_error_only_if_it_is_required():
     assert choose_device("cpu") == "cpu"
     if not os.path.exists("/dev/nvidiactl"):  # noqa: PTH110
         assert choose_device("auto") == "cpu"
