@@ -1,4 +1,4 @@
-"""The best predictions: order, threshold, filters."""
+"""Top predictions: order, threshold, filters."""
 
 import numpy as np
 import pytest
@@ -36,5 +36,5 @@ def test_filters_do_not_change_confidences():
     ]
 
 
-def test_filters_that_let_nothing_pass_give_nothing():
+def test_filters_that_exclude_everything_return_nothing():
     assert names(allowed=np.array([], np.intp)) == []

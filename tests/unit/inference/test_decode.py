@@ -156,7 +156,7 @@ def test_a_large_jpeg_is_decoded_smaller_but_not_too_small(decoder):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_decoding_smaller_moves_nothing(decoder, orientation):
+def test_decoding_smaller_does_not_shift_the_image(decoder, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(smooth(997, 803), quality=98, exif=exif)  # no whole blocks at any edge
@@ -168,7 +168,7 @@ def test_decoding_smaller_moves_nothing(decoder, orientation):
 
 
 def smooth(width_px, height_px):
-    """Returns uint8 (H, W, 3) that rises to the right and to the bottom: any shift shows."""
+    """Returns uint8 (H, W, 3) that increases to the right and down, so that any shift shows."""
     y, x = np.mgrid[:height_px, :width_px]
     return np.stack([x * 255 / width_px, y * 255 / height_px, 0 * x], -1).astype(np.uint8)
 
@@ -184,7 +184,7 @@ def test_limits_are_inclusive(decoder):
     [((1001, 1000), "1001 x 1000"), ((4001, 100), "4001 x 100"), ((1010, 10), "101 times")],
 )
 @pytest.mark.parametrize("image_format", ["PNG", "GIF", "WEBP", "BMP", "JPEG"])
-def test_absurd_shapes_are_refused(decoder, size_px, words, image_format):
+def test_extreme_shapes_are_refused(decoder, size_px, words, image_format):
     with pytest.raises(TooManyPixels, match=words):
         decoder.decode(encoded(Image.new("L", size_px), image_format))
 
@@ -221,7 +221,7 @@ def test_webp_headers_of_all_kinds_are_read(options):
         (b"\0\0\0\x1cftypheic\0\0\0\0", UnsupportedFormat, "heic"),
     ],
 )
-def test_what_is_no_image_is_refused_with_a_reason(decoder, content, error, words):
+def test_files_that_are_not_images_are_refused_with_a_reason(decoder, content, error, words):
     with pytest.raises(error, match=words):
         decoder.decode(content)
 
@@ -240,7 +240,7 @@ def test_a_jpeg_with_too_many_scans_is_refused(decoder):
         decoder.decode(content[:-2] + scan * 101 + b"\xff\xd9")
 
 
-def test_random_damage_is_refused_or_decoded_never_anything_else(decoder):
+def test_randomly_damaged_images_are_decoded_or_refused(decoder):
     random = np.random.default_rng(7)
     for image_format in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
         good = encoded(scene(50, 40), image_format)

@@ -26,7 +26,7 @@ def shown(results):
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=32))
-def test_each_image_gets_its_own_answer_whatever_its_company(numbers):
+def test_each_image_gets_its_own_answer_in_any_micro_batch(numbers):
     guard = Guard(Device().predict, 32)
     expected = [
         "IMAGE_UNCLASSIFIABLE" if number in (POISON, NOT_A_NUMBER) else number for number in numbers

@@ -1,4 +1,4 @@
-"""What deadlines are judged by: learns, interpolates, and forgets a stall."""
+"""Estimates: they are interpolated, learn from calls, and recover from a stall."""
 
 import pytest
 from image_categorizer_server.inference.engine import latency
@@ -28,7 +28,7 @@ def test_one_stall_changes_little():
     assert rate.interval_s < 0.012
 
 
-def test_without_calls_what_was_learnt_is_forgotten(monkeypatch):
+def test_the_learned_slowdown_expires_without_calls(monkeypatch):
     table = LatencyTable({1: 0.1})
     for _ in range(100):
         table.observe(1, 0.3)
@@ -37,7 +37,7 @@ def test_without_calls_what_was_learnt_is_forgotten(monkeypatch):
     assert table.estimate_s(1) == pytest.approx(0.1)
 
 
-def test_the_rate_is_learnt_only_while_images_wait():
+def test_the_rate_is_learned_only_while_images_wait():
     rate = ServiceRate(0.01)
     for second in range(100):
         rate.observe(50, float(second), more_wait=True)

@@ -53,7 +53,7 @@ def loader():
     return Loader(Decoder(LIMITS), InferenceSettings(max_micro_batch_size=2), models)
 
 
-async def test_torch_serves_a_model_whose_export_was_rejected(repository, tiny, loader, tmp_path):
+async def test_torch_serves_a_model_with_a_rejected_export(repository, tiny, loader, tmp_path):
     folder = add(repository, tiny)
     manifest = read_manifest(folder)
     refused = export_folder(EXPORTS, manifest.digest)

@@ -45,7 +45,7 @@ def one_hot(row, column, side=7):
     return values
 
 
-def test_the_box_surrounds_the_cell_that_speaks_for_the_category():
+def test_the_box_surrounds_the_cell_with_the_category():
     (box,) = localizer().boxes(one_hot(2, 5), (700, 700))
     left, top, right, bottom = box
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((550, 250), abs=10)
@@ -54,7 +54,7 @@ def test_the_box_surrounds_the_cell_that_speaks_for_the_category():
 
 
 def test_the_crop_is_taken_into_account():
-    wide = localizer(224, 256)  # sees the middle 224 of 512 x 256
+    wide = localizer(224, 256)  # sees the centre 224 of 512 x 256
     (box,) = wide.boxes(np.ones((1, 7, 7), np.float32), (1024, 512))
     assert box == (288, 32, 736, 480)
     (box,) = wide.boxes(one_hot(0, 0), (1024, 512))
@@ -83,12 +83,12 @@ def test_each_category_has_its_own_map():
     assert maps.shape == (3, 7, 7)
     assert (maps.min(), maps.max()) == (0, 1)
     assert [np.unravel_index(m.argmax(), m.shape) for m in maps[:2]] == [(5, 4), (1, 1)]
-    # Nothing speaks for the third: then what speaks least against it.
+    # No feature is for the third category: the one least against it counts.
     assert maps[2][1, 1] == maps[2][5, 4] == 0
 
 
 @pytest.mark.parametrize("value", [-3.0, 0.0, 5.0])
-def test_a_flat_map_means_all_that_the_network_sees(value):
+def test_a_flat_map_gives_a_box_of_everything_the_network_sees(value):
     flat = np.full((1, 7, 7), value, np.float32)
     maps = localizer().maps(flat, [0])
     assert (maps == 1).all()
@@ -120,7 +120,7 @@ def test_parts_that_meet_only_further_down_are_one():
     assert largest_part(mask) == (0, 0, 5, 4)
 
 
-def test_parts_are_those_of_a_slow_search():
+def test_parts_equal_those_of_a_slow_search():
     random = np.random.default_rng(0)
     for _ in range(50):
         mask = random.random((12, 12)) < 0.55
@@ -201,7 +201,7 @@ async def test_boxes_and_heat_maps_are_of_the_upright_image():
 
 
 @pytest.mark.parametrize("option", ["bounding_boxes", "explain"])
-async def test_only_what_is_asked_for_is_made(option):
+async def test_only_requested_boxes_and_heat_maps_are_made(option):
     content = png(64, 64)
     given = [Prediction(Category("ant"), 1.0)]
     options = ClassifyOptions(**{option: True})

@@ -199,7 +199,7 @@ async def test_the_duration_of_a_hanging_call_is_known(make, device):
 
 # Elsewhere a priority applies to the whole process, and `give_way` does nothing.
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
-async def test_threads_give_way_to_the_event_loop(make):
+async def test_threads_have_a_lower_priority_than_the_event_loop(make):
     priorities = []
 
     def prepare():

@@ -86,7 +86,7 @@ async def test_an_onnx_version_needs_no_export(repository, tmp_path):
     ],
     ids=["batch of 1", "batch of 4", "reshape to a batch of 1", "names as ours", "opset 9"],
 )
-def test_graphs_that_people_export_are_served_in_any_batch(repository, tmp_path, graph):
+def test_common_graphs_are_served_in_any_batch_size(repository, tmp_path, graph):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES, TinyGraph(**graph))
     plain = write_tiny_onnx(tmp_path / "plain", CATEGORIES)
     confidences, _ = served(add_onnx(repository, file)[0])

@@ -1,4 +1,4 @@
-"""Our preprocessing against a plain resize, and against transformers on photographs."""
+"""Preprocessing, compared with a plain resize."""
 
 import numpy as np
 import pytest

@@ -138,7 +138,9 @@ async def test_aliases_survive_a_restart_and_reach_other_servers(repository, tin
         await until(lambda: other.status("tiny", 1).canary_percent == 30)
 
 
-async def test_a_server_flips_only_once_the_version_answers_there(repository, tiny, loader):
+async def test_a_server_moves_an_alias_only_once_the_version_is_ready_there(
+    repository, tiny, loader
+):
     add(repository, tiny)
     async with running(repository, loader) as registry:
         repository.change_alias("tiny", "stable", 1, 0)
@@ -158,9 +160,7 @@ async def test_a_server_flips_only_once_the_version_answers_there(repository, ti
             registry.status("tiny", 1)
 
 
-async def test_a_default_model_without_its_stable_version_prevents_the_start(
-    repository, tiny, loader
-):
+async def test_a_default_model_without_its_stable_prevents_the_start(repository, tiny, loader):
     add(repository, tiny)
     repository.change_alias("tiny", "stable", 9, 0)
     with pytest.raises(OperatorError, match="models alias tiny stable"):
@@ -231,9 +231,7 @@ async def test_a_model_runs_until_its_last_user_has_left(repository, tiny, loade
         await asyncio.wait_for(unloading, 5)
 
 
-async def test_unloaded_versions_are_unloaded_on_every_server_and_after_a_restart(
-    repository, tiny, loader
-):
+async def test_unloading_holds_on_every_server_and_after_a_restart(repository, tiny, loader):
     for _ in range(3):
         add(repository, tiny)
     async with (

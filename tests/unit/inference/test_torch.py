@@ -1,4 +1,4 @@
-"""The runtime by torch: precisions and buckets, as far as a CPU shows them."""
+"""The torch runtime on a CPU: precisions and buckets."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from tests.unit.conftest import add
 
 @pytest.fixture
 def load(repository, tiny):
-    """Gives the network anew at each call."""
+    """Returns a new copy of the network at each call."""
     from image_categorizer_server.inference.runtimes.network import load_network
 
     folder = add(repository, tiny)
@@ -45,7 +45,7 @@ def test_micro_batches_in_buckets_answer_as_without(load, spec):
     plain, padded = (TorchRuntime(load(), "cpu") for _ in range(2))
     padded.use_buckets(buckets_up_to(6), spec)
     random = np.random.default_rng(0)
-    for size in (6, 1, 5, 2, 3, 4, 7, 1):  # what a larger one leaves behind changes nothing
+    for size in (6, 1, 5, 2, 3, 4, 7, 1):  # data left by a larger one has no effect
         inputs = list(random.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8))
         answer = padded.predict(inputs)
         assert answer.confidences.shape == (size, 3)
@@ -74,7 +74,7 @@ def test_features_are_float32_in_any_precision(load, spec):
     assert features == pytest.approx(expected, abs=2e-2)
 
 
-def test_a_precision_that_answers_otherwise_is_passed_over(load, spec, monkeypatch):
+def test_a_precision_with_different_answers_is_skipped(load, spec, monkeypatch):
     from image_categorizer_server.inference.runtimes import torch
 
     inputs = sample_inputs(spec)
@@ -82,7 +82,7 @@ def test_a_precision_that_answers_otherwise_is_passed_over(load, spec, monkeypat
     monkeypatch.setattr(torch, "MAX_DIFFERENCE", 1e-6)
     runtime = torch.open_runtime(load, "cpu", ["bf16", "fp32"], inputs, spec)
     assert runtime.precision == "fp32"
-    # What the operator insists on is taken, and the log says what it costs.
+    # A precision that the setting requires is used, and the difference is logged.
     assert torch.open_runtime(load, "cpu", ["bf16"], inputs, spec).precision == "bf16"
 
 
@@ -94,12 +94,13 @@ def test_precisions_follow_setting_and_device():
 
 
 @pytest.mark.parametrize(
-    ("most", "sizes"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (64, [1, 2, 4, 8, 16, 32, 64])]
+    ("max_size", "sizes"),
+    [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (64, [1, 2, 4, 8, 16, 32, 64])],
 )
-def test_buckets_double_up_to_the_largest(most, sizes):
+def test_buckets_double_up_to_the_largest(max_size, sizes):
     from image_categorizer_server.inference.runtimes.torch import buckets_up_to
 
-    assert buckets_up_to(most) == sizes
+    assert buckets_up_to(max_size) == sizes
 
 
 def test_the_largest_micro_batch_follows_setting_and_device():
