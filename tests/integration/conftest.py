@@ -28,7 +28,7 @@ from image_categorizer_server.stores.object_store import MemoryStorage
 from tests.conftest import EXPORTS
 from tests.support import invariants as ledger
 from tests.support.batch_tools import category_of
-from tests.support.hosts import ALLOWED, PRIVATE, Canary, Names, running_canary, running_names
+from tests.support.hosts import ALLOWED, PRIVATE, Canary, DnsServer, running_canary
 
 
 class Store:
@@ -217,10 +217,11 @@ def restored_clock() -> Iterator[None]:
 
 
 @pytest.fixture
-async def names() -> AsyncIterator[Names]:
+async def names() -> AsyncIterator[DnsServer]:
     """A DNS server with one public host."""
-    async with running_names() as names:
-        names.records["photos.test"] = [ALLOWED]
+    names = DnsServer()
+    names.records["photos.test"] = [ALLOWED]
+    async with names.running():
         yield names
 
 

@@ -14,7 +14,7 @@ from tests.conftest import SLACK_S
 from tests.support.bad_urls import BAD_URLS
 from tests.support.hosts import (
     ALLOWED,
-    MOST_BYTES,
+    MAX_BYTES,
     ON_LINUX,
     PRIVATE,
     fetch_settings,
@@ -69,7 +69,7 @@ async def test_no_bad_url_and_no_bad_name_reaches_anything(names, canary):
         for url in urls:
             began_s = time.monotonic()
             with pytest.raises(ImageUnreachable) as refused:
-                await fetcher.fetch(url, MOST_BYTES)
+                await fetcher.fetch(url, MAX_BYTES)
             slowest_s = max(slowest_s, time.monotonic() - began_s)
             texts.add(refused.value.message)
             with pytest.raises(Unreachable):
@@ -99,7 +99,7 @@ async def test_redirects_are_judged_like_any_url(names, canary, status):
             if not location.strip() or {"\r", "\n", "\x00"} & set(location):
                 continue  # no header holds them
             with pytest.raises(ImageUnreachable) as refused:
-                await fetcher.fetch(f"http://photos.test:{host.port}/", MOST_BYTES)
+                await fetcher.fetch(f"http://photos.test:{host.port}/", MAX_BYTES)
             assert refused.value.message == UNREACHABLE
 
 
@@ -119,7 +119,7 @@ async def flipping(names, tries):
         for number in range(tries):
             url = f"http://flip.test:{host.port}/{number}"
             try:
-                seen.append(await fetcher.fetch(url, MOST_BYTES))
+                seen.append(await fetcher.fetch(url, MAX_BYTES))
             except ImageUnreachable:
                 seen.append(None)
         assert twin.accepts == 0
@@ -156,7 +156,7 @@ async def test_open_and_closed_ports_look_the_same(names, canary):
         for port in [canary.port, closed] * 20:
             began_s = time.perf_counter()
             with pytest.raises(ImageUnreachable):
-                await fetcher.fetch(f"http://loop.test:{port}/", MOST_BYTES)
+                await fetcher.fetch(f"http://loop.test:{port}/", MAX_BYTES)
             took_s[port].append(time.perf_counter() - began_s)
     medians = [statistics.median(times) for times in took_s.values()]
     assert abs(medians[0] - medians[1]) < 0.05
@@ -174,9 +174,9 @@ async def test_redirects_are_followed_so_far_and_no_further(names):
         running_host(chain) as host,
         open_fetcher(fetch_settings(names, host.port), no_objects) as fetcher,
     ):
-        assert await fetcher.fetch(f"http://photos.test:{host.port}/3", MOST_BYTES) == b"picture"
+        assert await fetcher.fetch(f"http://photos.test:{host.port}/3", MAX_BYTES) == b"picture"
         with pytest.raises(ImageUnreachable):
-            await fetcher.fetch(f"http://photos.test:{host.port}/4", MOST_BYTES)
+            await fetcher.fetch(f"http://photos.test:{host.port}/4", MAX_BYTES)
         assert len(host.heads) == 8
 
 
@@ -194,5 +194,5 @@ async def test_https_does_not_lead_to_http(names, tmp_path):
             own = fetch_settings(names, host.port, plain.port, ca_file=str(tmp_path / "ca.pem"))
             async with open_fetcher(own, no_objects) as fetcher:
                 with pytest.raises(ImageUnreachable):
-                    await fetcher.fetch(f"https://photos.test:{host.port}/", MOST_BYTES)
+                    await fetcher.fetch(f"https://photos.test:{host.port}/", MAX_BYTES)
         assert plain.heads == []

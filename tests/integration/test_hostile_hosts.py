@@ -1,4 +1,4 @@
-"""Hosts that mean harm: slow, endless, compressed, lying."""
+"""Malicious hosts: slow, endless, compressed, lying."""
 
 import asyncio
 import itertools
@@ -13,7 +13,7 @@ from image_categorizer_server.errors import ImageTooLarge, ImageUnreachable
 from tests.conftest import SLACK_S
 from tests.support.hosts import (
     ALLOWED,
-    MOST_BYTES,
+    MAX_BYTES,
     ON_LINUX,
     endless,
     fetch_settings,
@@ -22,41 +22,42 @@ from tests.support.hosts import (
     running_host,
     silent,
 )
+from tests.support.polling import elapsed
 
 pytestmark = ON_LINUX
 
 
-async def drip(visit):
+async def drips(visit):
     visit.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
     while True:
         visit.writer.write(b"x")
         await visit.writer.drain()
-        await asyncio.sleep(1)
+        await elapsed(1)
 
 
-async def huge(visit):
+async def sends_gigabytes(visit):
     visit.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")
     while True:
         visit.writer.write(b"x" * 65_536)
         await visit.writer.drain()
 
 
-async def bomb(visit):
+async def sends_a_bomb(visit):
     await visit.send("200 OK", b"\x1f\x8b" + b"x" * 100, "Content-Encoding: gzip")
 
 
-async def loop(visit):
+async def redirects_to_itself(visit):
     await visit.send("302 Found", b"", "Location: /")
 
 
-async def headers(visit):
+async def sends_endless_headers(visit):
     visit.writer.write(b"HTTP/1.1 200 OK\r\n")
     for n in itertools.count():
         visit.writer.write(b"X-%d: " % n + b"x" * 4000 + b"\r\n")
         await visit.writer.drain()
 
 
-async def informs(visit):
+async def sends_endless_hints(visit):
     while True:
         visit.writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 500)
         await visit.writer.drain()
@@ -71,19 +72,31 @@ async def ends_early(visit):
     visit.writer.close()
 
 
-async def nonsense(visit):
+async def speaks_ssh(visit):
     visit.writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
 
 
-HARM = [drip, endless, huge, bomb, loop, headers, informs, silent, resets, ends_early, nonsense]
+MALICIOUS = [
+    drips,
+    endless,
+    sends_gigabytes,
+    sends_a_bomb,
+    redirects_to_itself,
+    sends_endless_headers,
+    sends_endless_hints,
+    silent,
+    resets,
+    ends_early,
+    speaks_ssh,
+]
 
 
 async def hostile(names, timeout_s, copies, good_count):
-    """Calls all of `HARM` so many times, and good hosts meanwhile; returns what they took."""
+    """Calls the malicious hosts, and a good one meanwhile; returns outcomes and seconds of both."""
     async with AsyncExitStack() as stack:
         bad = [
             await stack.enter_async_context(running_host(handler))
-            for handler in HARM
+            for handler in MALICIOUS
             for _ in range(copies)
         ]
         good = await stack.enter_async_context(running_host(picture))
@@ -99,7 +112,7 @@ async def hostile(names, timeout_s, copies, good_count):
         async def call(port):
             began_s = time.monotonic()
             try:
-                await fetcher.fetch(f"http://photos.test:{port}/", MOST_BYTES)
+                await fetcher.fetch(f"http://photos.test:{port}/", MAX_BYTES)
                 outcome = "fetched"
             except (ImageUnreachable, ImageTooLarge) as error:
                 outcome = type(error).__name__
@@ -109,7 +122,7 @@ async def hostile(names, timeout_s, copies, good_count):
         good_ones = []
         for _ in range(good_count):
             good_ones.append(await call(good.port))
-            await asyncio.sleep(0.02)
+            await elapsed(0.02)
         return await asyncio.gather(*calls), good_ones
 
 
@@ -118,7 +131,7 @@ async def hostile(names, timeout_s, copies, good_count):
     [(1, 1, 20, SLACK_S), pytest.param(10, 5, 200, 0.5, marks=pytest.mark.slow)],
     ids=["short", "full"],
 )
-async def test_hosts_that_mean_harm_cost_their_deadline_at_most(
+async def test_a_malicious_host_costs_its_deadline_at_most(
     names, timeout_s, copies, good_count, slack_s
 ):
     bad, good = await hostile(names, timeout_s, copies, good_count)
@@ -142,12 +155,12 @@ async def test_a_stalled_handshake_costs_the_deadline(names):
     async with open_fetcher(own, no_objects) as fetcher:
         began_s = time.monotonic()
         with pytest.raises(ImageUnreachable):
-            await fetcher.fetch(f"https://photos.test:{port}/", MOST_BYTES)
+            await fetcher.fetch(f"https://photos.test:{port}/", MAX_BYTES)
         assert time.monotonic() - began_s < 0.5 + SLACK_S
     server.close()
 
 
-async def test_no_more_is_read_than_asked_for(names):
+async def test_no_more_than_the_limit_is_read(names):
     sent = 0
 
     async def send(visit):
@@ -172,5 +185,5 @@ async def test_no_more_is_read_than_asked_for(names):
         assert len(await fetcher.fetch(f"http://photos.test:{fits.port}/", 50_000)) == 50_000
         with pytest.raises(ImageTooLarge):
             await fetcher.fetch(f"http://photos.test:{fits.port}/", 49_999)
-    # What the kernel's buffers took is not read.
+    # More than was read: the kernel's buffers took the rest.
     assert sent < 20 * 2**20

@@ -1,4 +1,4 @@
-"""URLs by which a caller would have us call what only we can reach."""
+"""URLs by which an attacker tries to reach hosts behind our firewall."""
 
 LONG_HOST = ".".join(["a" * 60] * 4) + ".atest.test"
 BAD_URLS = [

@@ -1,7 +1,7 @@
-"""A small internet of tests: names from a DNS server of our own, hosts that behave or do not.
+"""A small internet for tests: a DNS server, web servers, and canaries.
 
-Hosts that stand for public ones listen on 127.0.0.2, which the tests allow; canaries listen where
-nothing may ever arrive, and count what does.  All of 127.0.0.0/8 is this machine only on Linux.
+Web servers that stand for public ones listen on 127.0.0.2, which the tests allow.  Canaries listen
+where no call may arrive, and count the calls.  Only Linux routes all of 127.0.0.0/8 to itself.
 """
 
 import asyncio
@@ -21,23 +21,23 @@ from image_categorizer_server.settings.fetch import FetchSettings
 
 ALLOWED = "127.0.0.2"
 PRIVATE = "127.0.0.1"
-MOST_UDP_BYTES = 1232
-MOST_BYTES = 100_000
+MAX_UDP_BYTES = 1232
+MAX_BYTES = 100_000
 Handler = Callable[["Visit"], Awaitable[None]]
-# Elsewhere an address beside 127.0.0.1 must be given to the loopback interface first, which only
-# root may do; what is tested is the same code on every system.
+# Elsewhere, root must add the address to the loopback interface first.  The tested code is the same
+# on all systems.
 ON_LINUX = pytest.mark.skipif(
     sys.platform != "linux", reason="127.0.0.2 is this machine on Linux only"
 )
 
 
-class Names(asyncio.DatagramProtocol):
-    """A DNS server.  `records[name]` are addresses, `=name` for a CNAME, or a function of those."""
+class DnsServer(asyncio.DatagramProtocol):
+    """A DNS server. `records[name]` holds addresses, `=name` for a CNAME, or a function."""
 
     def __init__(self) -> None:
         self.records: dict[str, Sequence[str] | Callable[[], Sequence[str]]] = {}
         self.silent: set[str] = set()
-        self.asked = 0
+        self.queries = 0
         self.address = ""
 
     def connection_made(self, transport) -> None:
@@ -47,11 +47,23 @@ class Names(asyncio.DatagramProtocol):
         answer = self.answer(data)
         if answer is None:
             return
-        if len(answer) > MOST_UDP_BYTES:
+        if len(answer) > MAX_UDP_BYTES:
             short = dns.message.make_response(dns.message.from_wire(data))
             short.flags |= dns.flags.TC
             answer = short.to_wire()
         self._transport.sendto(answer, sender)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serves UDP and TCP at one port."""
+        async with await asyncio.start_server(self.serve_tcp, PRIVATE, 0) as server:
+            port = _port_of(server)
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: self, local_addr=(PRIVATE, port)
+            )
+            self.address = f"{PRIVATE}:{port}"
+            yield
+            transport.close()
 
     async def serve_tcp(self, reader, writer) -> None:
         size = int.from_bytes(await reader.readexactly(2))
@@ -61,7 +73,7 @@ class Names(asyncio.DatagramProtocol):
         writer.close()
 
     def answer(self, data: bytes) -> bytes | None:
-        self.asked += 1
+        self.queries += 1
         query = dns.message.from_wire(data)
         question = query.question[0]
         name = question.name.to_text(omit_final_dot=True).lower()
@@ -86,24 +98,10 @@ class Names(asyncio.DatagramProtocol):
                 response.answer.append(dns.rrset.from_text(owner, 0, "IN", kind_text, text))
 
 
-@asynccontextmanager
-async def running_names() -> AsyncIterator[Names]:
-    loop = asyncio.get_running_loop()
-    names = Names()
-    async with await asyncio.start_server(names.serve_tcp, PRIVATE, 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        transport, _ = await loop.create_datagram_endpoint(
-            lambda: names, local_addr=(PRIVATE, port)
-        )
-        names.address = f"{PRIVATE}:{port}"
-        yield names
-        transport.close()
-
-
 def flips(*texts: str) -> Callable[[], Sequence[str]]:
-    """Another address at each question; both kinds are asked for, so each comes twice."""
-    turns = itertools.cycle([text for text in texts for _ in range(2)])
-    return lambda: [next(turns)]
+    """Returns records that change at each resolution, which asks twice: for A and for AAAA."""
+    records = itertools.cycle([text for text in texts for _ in range(2)])
+    return lambda: [next(records)]
 
 
 @dataclass
@@ -122,18 +120,28 @@ class Visit:
 
 @dataclass
 class Host:
-    """A web server that does with each request what its handler says."""
+    """A web server that answers each request as its handler does."""
 
     handler: Handler
     port: int = 0
     heads: list[bytes] = field(default_factory=list)
-    open_now: int = 0
-    open_most: int = 0
-    sent_bytes: int = 0
+    connections: int = 0
+    max_connections: int = 0
+    """The most that were open at the same time."""
+
+    @asynccontextmanager
+    async def running(self, address: str, ssl=None) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self.serve, address, 0, ssl=ssl)
+        self.port = _port_of(server)
+        try:
+            yield
+        finally:
+            # Not wait_closed(): it waits for handlers that never end.
+            server.close()
 
     async def serve(self, reader, writer) -> None:
-        self.open_now += 1
-        self.open_most = max(self.open_most, self.open_now)
+        self.connections += 1
+        self.max_connections = max(self.max_connections, self.connections)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -142,20 +150,15 @@ class Host:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self.open_now -= 1
+            self.connections -= 1
             writer.close()
 
 
 @asynccontextmanager
 async def running_host(handler: Handler, ssl=None, address: str = ALLOWED) -> AsyncIterator[Host]:
     host = Host(handler)
-    server = await asyncio.start_server(host.serve, address, 0, ssl=ssl)
-    host.port = server.sockets[0].getsockname()[1]
-    try:
+    async with host.running(address, ssl):
         yield host
-    finally:
-        # Not wait_closed, which waits for hosts that never end.
-        server.close()
 
 
 @dataclass
@@ -165,6 +168,17 @@ class Canary:
     port: int = 0
     accepts: int = 0
 
+    @asynccontextmanager
+    async def running(self, addresses: Sequence[str]) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for address in addresses:
+                server = await asyncio.start_server(
+                    self.accept, address, self.port, reuse_address=True
+                )
+                stack.callback(server.close)
+                self.port = _port_of(server)
+            yield
+
     async def accept(self, reader, writer) -> None:
         self.accepts += 1
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")
@@ -173,16 +187,14 @@ class Canary:
 
 @asynccontextmanager
 async def running_canary(*addresses: str, port: int = 0) -> AsyncIterator[Canary]:
-    """One port, any or the given one, on all these addresses."""
+    """Listens at one port, any or the given one, on all these addresses."""
     canary = Canary(port)
-    async with AsyncExitStack() as stack:
-        for address in addresses:
-            server = await asyncio.start_server(
-                canary.accept, address, canary.port, reuse_address=True
-            )
-            stack.callback(server.close)
-            canary.port = server.sockets[0].getsockname()[1]
+    async with canary.running(addresses):
         yield canary
+
+
+def _port_of(server: asyncio.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
 
 
 async def picture(visit):
@@ -201,11 +213,11 @@ async def endless(visit):
 
 
 async def no_objects(uri, max_bytes):
-    raise AssertionError("no object is asked for")
+    raise AssertionError("this test reads no objects")
 
 
-def fetch_settings(names: Names, *ports: int, **others) -> FetchSettings:
-    """Allows http, these ports, and the one address that stands for public ones."""
+def fetch_settings(names: DnsServer, *ports: int, **others) -> FetchSettings:
+    """Returns settings that allow http, some ports, and the address of public hosts."""
     return FetchSettings(
         **{
             "allow_http": True,

@@ -1,1 +1,1 @@
-"""Outgoing HTTP on behalf of callers: image URIs and webhooks."""
+"""Outgoing HTTP to hosts that users name: images by URI, and webhooks."""

@@ -21,7 +21,7 @@ from image_categorizer_server.db import delivery as rows
 from image_categorizer_server.db import outbox
 from image_categorizer_server.db import webhook as webhook_rows
 from image_categorizer_server.domain.webhook import DeliveryAttempt, DeliveryState, DueDelivery
-from image_categorizer_server.egress.fetcher import Fetcher, NoTurn, Unreachable
+from image_categorizer_server.egress.fetcher import Fetcher, HostBusy, Unreachable
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.failpoints import hit
 from image_categorizer_server.settings.webhook import WebhookSettings
@@ -161,7 +161,7 @@ class Deliveries:
             log.warning(
                 "the outcome of a webhook is lost", delivery=due.delivery_id, reason=error.message
             )
-        except NoTurn:  # nothing was sent: the delivery is due again when its lease ends
+        except HostBusy:  # nothing was sent: the delivery is due again when its lease ends
             log.warning("the host of a webhook is too busy", delivery=due.delivery_id)
         except Exception:
             log.exception("a webhook waits because of a bug", delivery=due.delivery_id)
@@ -213,7 +213,7 @@ class Deliveries:
         """Returns the status, 0 if no answer came, and the header `Retry-After`.
 
         Raises:
-            NoTurn: nothing was sent.
+            HostBusy: nothing was sent.
         """
         typed = {"content-type": "application/json", **headers}
         try:

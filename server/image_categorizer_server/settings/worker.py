@@ -6,65 +6,77 @@ from image_categorizer_server.settings.group import Group
 
 
 class WorkerSettings(Group):
-    """Workers, which carry the batches."""
+    """Workers, which run the batches."""
 
     chunks: int = Field(
-        4, ge=1, le=256, description="Chunks of a batch that one worker process does at a time."
+        4, ge=1, le=256, description="Chunks that one worker process runs at the same time."
     )
     max_images: int = Field(
-        128, ge=1, le=10_000, description="Most images that one process has in memory."
+        128, ge=1, le=10_000, description="Maximum number of images that one process has in memory."
     )
     max_image_bytes: int = Field(
-        64 * 2**20, ge=1, description="Most bytes that they may have, but for the last."
+        64 * 2**20,
+        ge=1,
+        description="Maximum size of these images together. The last one may exceed it.",
     )
     lease_s: float = Field(
         30.0,
         ge=0.3,
         le=3600,
-        description="How long a chunk stays with a process that gives no sign of life.",
+        description="How long a chunk stays with a process that has stopped responding.",
     )
     poll_interval_s: float = Field(
-        2.0, gt=0, le=600, description="How often an idle process looks for work that nobody rang."
+        2.0,
+        gt=0,
+        le=600,
+        description="How often an idle process looks for work without a notification.",
     )
     sweep_interval_s: float = Field(
-        10.0, gt=0, le=600, description="How often what dead processes left is looked for."
+        10.0, gt=0, le=600, description="How often a process cleans up after processes that died."
     )
     record_items: int = Field(
-        32, ge=1, le=1000, description="Most outcomes that are written in one transaction."
+        32, ge=1, le=1000, description="Maximum number of outcomes written in one transaction."
     )
     record_interval_s: float = Field(
-        0.5, ge=0, le=60, description="Longest that an outcome waits to be written with others."
+        0.5,
+        ge=0,
+        le=60,
+        description="How long an outcome waits at most to be written together with others.",
     )
     max_attempts: int = Field(
-        5, ge=1, le=100, description="How often an image is tried that fails for no known reason."
+        5,
+        ge=1,
+        le=100,
+        description="How often an image is tried that fails for an unknown reason.",
     )
     isolate_after_server_crashes: int = Field(
         1,
         ge=1,
         le=100,
-        description="After so many deaths of the server an image that it had is sent alone.",
+        description="After this many crashes of the server, the images that it had are sent alone.",
     )
     fail_after_server_crashes: int = Field(
         3,
         ge=1,
         le=100,
-        description="After so many more, while the server had it alone, the image fails.",
+        description="After this many more crashes, while the server had it alone, an image fails.",
     )
     patience_s: float = Field(
         20.0,
         gt=0,
         le=3600,
-        description="How long a chunk is kept while the server, or a store, does not answer.",
+        description="How long a chunk is kept while the server or a store does not answer.",
     )
     grace_s: float = Field(
         10.0,
         ge=0,
         le=600,
-        description="Time that chunks under way get when the process stops, before they go back.",
+        description="How long a process that stops works on its chunks before it gives them back.",
     )
     stream_idle_s: float = Field(
-        5.0, gt=0, le=300, description="How long a stream to the server stays open unused."
+        5.0, gt=0, le=300, description="How long an idle stream to the server stays open."
     )
     alive_path: str = Field(
-        "", description="File that a process touches every second while it works; empty: none."
+        "",
+        description="File that a process touches every second while it works. Empty for none.",
     )

@@ -14,7 +14,7 @@ OPEN = FetchSettings(allow_http=True, allowed_ports=(6379, 22))
 
 
 @pytest.mark.parametrize("url", BAD_URLS)
-def test_what_is_no_plain_public_url_is_refused(url):
+def test_a_url_that_is_not_plainly_public_is_refused(url):
     for settings in (FetchSettings(), OPEN):
         with pytest.raises(Refused):
             Guard(settings).parse(url)
@@ -32,11 +32,11 @@ def test_what_is_no_plain_public_url_is_refused(url):
         ("https://1.2.3.4.photos.test/", "https://1.2.3.4.photos.test/"),
     ],
 )
-def test_what_is_called_is_what_was_read(url, sent):
+def test_the_url_that_is_called_is_the_one_that_was_checked(url, sent):
     assert Guard(FetchSettings()).parse(url).url == sent
 
 
-def test_http_and_other_ports_are_called_where_a_setting_says_so():
+def test_settings_allow_http_and_other_ports():
     guard = Guard(FetchSettings())
     for url in ("http://photos.test/", "https://photos.test:80/", "https://photos.test:8443/"):
         with pytest.raises(Refused):
@@ -81,7 +81,7 @@ def test_addresses_that_are_public(text):
 
 
 @given(st.ip_addresses())
-def test_nothing_is_public_that_python_knows_to_be_private(address):
+def test_no_address_is_public_that_python_calls_private(address):
     known = address.is_private or address.is_multicast or address.is_reserved
     assert not (is_public(address) and (known or address.is_link_local or address.is_unspecified))
 
