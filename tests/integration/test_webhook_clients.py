@@ -42,7 +42,7 @@ def allowing(port):
 
 
 @asynccontextmanager
-async def house_of(settings):
+async def as_tenant(settings):
     """Yields a server, a receiver that it may call, and what sends; nothing is sent by itself."""
     async with receiving() as receiver:
         fetch = allowing(receiver.port)
@@ -52,13 +52,13 @@ async def house_of(settings):
 
 
 @pytest.fixture
-async def house(settings):
-    async with house_of(settings) as running:
+async def cluster(settings):
+    async with as_tenant(settings) as running:
         yield running
 
 
-async def test_the_asyncio_client_manages_webhooks(house):
-    server, receiver, sender = house
+async def test_the_asyncio_client_manages_webhooks(cluster):
+    server, receiver, sender = cluster
     async with await server.client(Role.OPERATOR) as client:
         made = await client.webhooks.create(receiver.url)
         assert (made.url, made.state) == (receiver.url, "ENABLED")
@@ -90,8 +90,8 @@ async def test_the_asyncio_client_manages_webhooks(house):
             await client.webhooks.get(made.webhook_id)
 
 
-async def test_the_ordinary_client_does_the_same(house):
-    server, receiver, sender = house
+async def test_the_ordinary_client_does_the_same(cluster):
+    server, receiver, sender = cluster
     key, address = await server.key(Role.OPERATOR), server.address
 
     def register():
@@ -123,16 +123,16 @@ async def test_the_ordinary_client_does_the_same(house):
     verify_webhook(made.secret, receiver.messages[0].headers, receiver.messages[0].body)
 
 
-async def test_webhooks_need_the_role_operator(house):
-    server, receiver, _ = house
+async def test_webhooks_need_the_role_operator(cluster):
+    server, receiver, _ = cluster
     async with await server.client(Role.CLASSIFIER) as client:
         with pytest.raises(RoleInsufficient):
             await client.webhooks.create(receiver.url)
 
 
-async def test_the_webhook_url_of_a_classification_receives_its_answer(house):
+async def test_the_webhook_url_of_a_classification_receives_its_answer(cluster):
     """The row is there before the answer, so that no crash can lose the message."""
-    server, receiver, sender = house
+    server, receiver, sender = cluster
     async with await server.client(Role.OPERATOR) as client:
         secret = (await client.webhooks.rotate_secret("default")).secret
         other = await client.webhooks.create(f"{receiver.url}/batches-only")
@@ -156,8 +156,8 @@ async def test_the_webhook_url_of_a_classification_receives_its_answer(house):
 
 
 async def test_a_cached_answer_sends_a_message_too(settings):
-    async with house_of(settings.model_copy(update={"cache": CacheSettings(ttl_s=60)})) as house:
-        server, receiver, sender = house
+    async with as_tenant(settings.model_copy(update={"cache": CacheSettings(ttl_s=60)})) as cluster:
+        server, receiver, sender = cluster
         async with await server.client() as client:
             for _ in range(2):
                 answer = await client.classify_image(PICTURE, webhook_url=receiver.url)
@@ -166,8 +166,8 @@ async def test_a_cached_answer_sends_a_message_too(settings):
         assert len({message.headers["webhook-id"] for message in receiver.messages}) == 2
 
 
-async def test_without_a_webhook_url_or_after_a_failure_no_message_is_sent(house):
-    server, receiver, _ = house
+async def test_without_a_webhook_url_or_after_a_failure_no_message_is_sent(cluster):
+    server, receiver, _ = cluster
     async with await server.client() as client:
         await client.classify_image(PICTURE)
         with pytest.raises(UndecodableImage):
@@ -177,8 +177,8 @@ async def test_without_a_webhook_url_or_after_a_failure_no_message_is_sent(house
     assert await count_undone() == 0
 
 
-async def test_a_form_asks_for_it_by_a_field_of_its_own(house):
-    server, receiver, sender = house
+async def test_a_form_asks_for_it_by_a_field_of_its_own(cluster):
+    server, receiver, sender = cluster
     form = b'--x\r\ncontent-disposition: form-data; name="webhook_url"\r\n\r\n'
     form += receiver.url.encode() + b"\r\n--x\r\n"
     form += b'content-disposition: form-data; name="image"; filename="a"\r\n\r\n' + PICTURE

@@ -1,4 +1,4 @@
-"""Installations whose settings make one promise visible; stores that all tests share."""
+"""Installations with settings of their own; stores that all tests share."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import psutil
 import pytest
 
-from tests.support.house import QUICK, House, open_house
+from tests.support.cluster import QUICK, Cluster, open_cluster
 from tests.support.ledger import Ledger
 from tests.support.up import Up, free_port
 
@@ -37,17 +37,18 @@ def part(running: Up, name: str) -> psutil.Process:
 
 
 @pytest.fixture(scope="session")
-async def open_stores(clean_environment, tmp_path_factory) -> AsyncIterator[House]:
-    async with open_house(tmp_path_factory.mktemp("house")) as house:
-        yield house
+async def open_stores(clean_environment, tmp_path_factory) -> AsyncIterator[Cluster]:
+    async with open_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-async def house(open_stores) -> AsyncIterator[House]:
+async def cluster(open_stores) -> AsyncIterator[Cluster]:
     await open_stores.empty()
     for name in ("server", "worker", "workers"):
         (open_stores.folder / f"{name}.log").unlink(missing_ok=True)
-    open_stores.variables = dict(QUICK)
+    open_stores.variables.clear()
+    open_stores.variables.update(QUICK)
     yield open_stores
     open_stores.end_all()
 

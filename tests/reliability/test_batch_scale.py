@@ -15,6 +15,7 @@ from image_categorizer_server.db.database import connected, open_database
 from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.support.batch_tools import do_chunk
+from tests.support.polling import elapsed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -47,9 +48,9 @@ FILL = [
 
 
 @pytest.fixture
-async def million(house):
+async def million(cluster):
     """A database with a million items to be done."""
-    connection = await asyncpg.connect(house.postgres.url)
+    connection = await asyncpg.connect(cluster.postgres.url)
     batch_fill, item_fill, chunk_fill = FILL
     await connection.execute(batch_fill, BATCHES, ITEMS, TENANTS, clock.now())
     await connection.execute(item_fill, ITEMS, timeout=300)
@@ -57,7 +58,7 @@ async def million(house):
     assert await connection.fetchval("SELECT count(*) FROM batch_items") == 1_000_000
     await connection.execute("VACUUM ANALYZE", timeout=300)
     await connection.close()
-    async with open_database(house.postgres.url, DatabaseSettings(pool_size=WORKERS + 2)):
+    async with open_database(cluster.postgres.url, DatabaseSettings(pool_size=WORKERS + 2)):
         yield
 
 
@@ -83,7 +84,7 @@ async def test_claiming_and_recording_stay_quick(million):
 
 async def work(claim_s, record_s, pause_s):
     for _ in range(CLAIMS // WORKERS):
-        await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+        await elapsed(pause_s * random.uniform(0.5, 1.5))
         begin_s = time.perf_counter()
         chunk = await chunks.claim("w", 30)
         claim_s.append(time.perf_counter() - begin_s)

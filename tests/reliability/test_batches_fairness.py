@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import grpc
 import pytest
 
-from tests.support.house import House
+from tests.support.cluster import Cluster
 from tests.support.ledger import Ledger, pictures
-from tests.support.tenants import house_of
+from tests.support.polling import elapsed
+from tests.support.tenants import as_tenant
 from tests.support.traffic import CONNECTIONS, OK, Caller, closed_loop, open_loop, percentile_ms
 
 WINDOW_S = 30.0
@@ -22,40 +23,40 @@ TURN_S = 2.0
 
 
 @asynccontextmanager
-async def calling(house: House) -> AsyncIterator[Caller]:
+async def calling(cluster: Cluster) -> AsyncIterator[Caller]:
     """Yields who calls the server on several connections."""
     async with AsyncExitStack() as stack:
         options = [("grpc.use_local_subchannel_pool", 1)]
         channels = [
-            await stack.enter_async_context(grpc.aio.insecure_channel(house.address, options))
+            await stack.enter_async_context(grpc.aio.insecure_channel(cluster.address, options))
             for _ in range(CONNECTIONS)
         ]
-        yield Caller(channels, house.api_key, "fake")
+        yield Caller(channels, cluster.api_key, "fake")
 
 
-async def small_job(house: House, ledger: Ledger, seed: int) -> tuple[float, float]:
+async def small_job(cluster: Cluster, ledger: Ledger, seed: int) -> tuple[float, float]:
     """Submits ten images; returns after how long they began, and ended."""
-    batch = await house.submit(ledger, pictures(10, seed))
+    batch = await cluster.submit(ledger, pictures(10, seed))
     where = f"FROM batches WHERE batch_id = '{batch.batch_id}'"
-    await house.until(f"SELECT end_time IS NOT NULL {where}", 60)
-    row = await house.row(
+    await cluster.until(f"SELECT end_time IS NOT NULL {where}", 60)
+    row = await cluster.row(
         "SELECT extract(epoch FROM start_time - create_time)::float8 AS start_s,"
         f" extract(epoch FROM end_time - create_time)::float8 AS end_s {where}"
     )
     return row["start_s"], row["end_s"]
 
 
-async def submit_large(house: House, ledger: Ledger, items: int, seed: int) -> None:
+async def submit_large(cluster: Cluster, ledger: Ledger, items: int, seed: int) -> None:
     for number in range(items // 500):
-        await house.submit(ledger, pictures(500, seed + number))
+        await cluster.submit(ledger, pictures(500, seed + number))
 
 
-async def shares(house: House, tenants: list[str], window_s: float) -> list[float]:
+async def shares(cluster: Cluster, tenants: list[str], window_s: float) -> list[float]:
     """Returns which share of the outcomes of some seconds belong to each tenant."""
     counts = []
     for wait_s in (0.0, window_s):
-        await asyncio.sleep(wait_s)
-        row = await house.row(
+        await elapsed(wait_s)
+        row = await cluster.row(
             "SELECT "
             + ", ".join(f"count(*) FILTER (WHERE tenant_id = '{t}') AS {t}" for t in tenants)
             + " FROM batch_results"
@@ -67,35 +68,36 @@ async def shares(house: House, tenants: list[str], window_s: float) -> list[floa
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_r9_a_large_tenant_delays_neither_small_ones_nor_callers(house, ledger):
-    await house.start_server(CATEGORIZER_TEST__FAKE_MODEL=TIMES)
-    house.start_workers(2)
-    large, other = await house_of(house, "large"), await house_of(house, "other")
-    async with calling(house) as caller:
+async def test_r9_a_large_tenant_delays_neither_small_ones_nor_callers(cluster, ledger):
+    await cluster.start_server(CATEGORIZER_TEST__FAKE_MODEL=TIMES)
+    cluster.start_workers(2)
+    large, other = await as_tenant(cluster, "large"), await as_tenant(cluster, "other")
+    async with calling(cluster) as caller:
         await closed_loop(caller.ask, 16, 2)
         capacity = len(await closed_loop(caller.ask, 16, 6)) / 6
         unloaded_ms = percentile_ms(await open_loop(caller.ask, 0.7 * capacity, 10))
-        alone_s = statistics.median([(await small_job(house, ledger, n))[1] for n in range(3)])
+        unloaded_s = statistics.median([(await small_job(cluster, ledger, n))[1] for n in range(3)])
         await submit_large(large, ledger, 10_000, 1000)
         live = asyncio.create_task(open_loop(caller.ask, 0.5 * capacity, WINDOW_S))
-        await asyncio.sleep(3)
-        jobs = [await small_job(house, ledger, 10 + n) for n in range(5)]
+        await elapsed(3)
+        jobs = [await small_job(cluster, ledger, 10 + n) for n in range(5)]
         await submit_large(other, ledger, 3_000, 2000)
-        await asyncio.sleep(1)
-        share = await shares(house, ["large", "other"], 10)
+        await elapsed(1)
+        share = await shares(cluster, ["large", "other"], 10)
         answers = await live
         live_ms = percentile_ms(answers)
-    drained_s = await house.drained(400)
+    drained_s = await cluster.drained(400)
     print(
         f"C {capacity:.0f}/s, L0 {unloaded_ms:.0f} ms; live p99 beside batches {live_ms:.0f} ms of"
-        f" {len(answers)} calls; a small job alone {alone_s:.2f} s, beside 10,000 items begun after"
-        f" at most {max(s for s, _ in jobs):.2f} s, ended after {max(e for _, e in jobs):.2f} s;"
+        f" {len(answers)} calls; a small job alone {unloaded_s:.2f} s, beside 10,000 items"
+        f" begun after at most {max(s for s, _ in jobs):.2f} s, "
+        f"ended after {max(e for _, e in jobs):.2f} s;"
         f" shares {share[0]:.2f} and {share[1]:.2f}; drained {drained_s:.0f} s after"
     )
-    await ledger.check(house.postgres.url, house.images)
+    await ledger.check(cluster.postgres.url, cluster.images)
     assert {answer.code for answer in answers} == {OK}
     assert live_ms <= 1.5 * unloaded_ms * TIME_FACTOR
     assert max(start for start, _ in jobs) <= 5
     # The plan asks for three times what it takes alone, which is less than it may take to begin.
-    assert max(end for _, end in jobs) <= 3 * alone_s + TURN_S * TIME_FACTOR
+    assert max(end for _, end in jobs) <= 3 * unloaded_s + TURN_S * TIME_FACTOR
     assert min(share) >= 0.25

@@ -8,8 +8,9 @@ import grpc
 import pytest
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
 
-from tests.support.house import SERVER, House
+from tests.support.cluster import SERVER, Cluster
 from tests.support.ledger import Ledger, Picture, pictures
+from tests.support.polling import elapsed
 from tests.support.tenants import key_of
 
 DAY_S = 86_400
@@ -21,14 +22,17 @@ def request_for(given: list[Picture], request_id: str) -> batch_pb2.CreateBatchR
 
 
 async def ask(
-    address: str, key: str, request: batch_pb2.CreateBatchRequest, leave_s: float | None = None
+    address: str,
+    key: str,
+    request: batch_pb2.CreateBatchRequest,
+    cancel_after_s: float | None = None,
 ) -> str:
-    """Returns the name of the batch, or of the error; leaves before the answer where told to."""
+    """Returns the batch ID or the name of the error; hangs up after `cancel_after_s`."""
     async with grpc.aio.insecure_channel(address) as channel:
         stub = batch_pb2_grpc.BatchServiceStub(channel)
         call = stub.CreateBatch(request, metadata=(("authorization", f"Bearer {key}"),), timeout=30)
-        if leave_s is not None:
-            await asyncio.sleep(leave_s)
+        if cancel_after_s is not None:
+            await elapsed(cancel_after_s)
             call.cancel()
             return "left"
         try:
@@ -37,10 +41,10 @@ async def ask(
             return str(error.code().name)
 
 
-async def second_server(house: House, name: str, **variables: str) -> str:
+async def second_server(cluster: Cluster, name: str, **variables: str) -> str:
     """Starts a server beside the first; returns where it answers."""
-    address = f"unix:{house.sockets}/{name}.sock"
-    process = house.start(SERVER, name, CATEGORIZER_SERVER__BIND=address, **variables)
+    address = f"unix:{cluster.sockets}/{name}.sock"
+    process = cluster.start(SERVER, name, CATEGORIZER_SERVER__BIND=address, **variables)
     async with grpc.aio.insecure_channel(address) as channel:
         async with asyncio.timeout(60):
             await channel.channel_ready()
@@ -49,12 +53,12 @@ async def second_server(house: House, name: str, **variables: str) -> str:
 
 
 @pytest.mark.parametrize("callers", [24, pytest.param(100, marks=pytest.mark.slow)])
-async def test_equal_requests_at_once_are_one_batch(house: House, ledger: Ledger, callers: int):
-    house.variables["CATEGORIZER_SECURITY__KEY_CACHE_S"] = "0.1"
+async def test_equal_requests_at_once_are_one_batch(cluster: Cluster, ledger: Ledger, callers: int):
+    cluster.variables["CATEGORIZER_SECURITY__KEY_CACHE_S"] = "0.1"
     # Who leaves just as an upload is entered leaves the entry, too, until its lease ends.
-    house.variables["CATEGORIZER_BATCH__UPLOAD_LEASE_S"] = "5"
-    await house.start_server()
-    addresses = [house.address, await second_server(house, "other-server")]
+    cluster.variables["CATEGORIZER_BATCH__UPLOAD_LEASE_S"] = "5"
+    await cluster.start_server()
+    addresses = [cluster.address, await second_server(cluster, "other-server")]
     given = pictures(10)
     request = request_for(given, "once")
     ledger.submitted(given)
@@ -63,7 +67,7 @@ async def test_equal_requests_at_once_are_one_batch(house: House, ledger: Ledger
         *(
             ask(
                 addresses[number % 2],
-                house.api_key,
+                cluster.api_key,
                 request,
                 chance.uniform(0, 0.2) if number % 4 >= 2 else None,
             )
@@ -72,22 +76,22 @@ async def test_equal_requests_at_once_are_one_batch(house: House, ledger: Ledger
     )
     (batch_id,) = set(answers) - {"left"}
     assert batch_id.startswith("b-"), answers
-    assert await house.value("SELECT count(*) FROM batches") == 1
+    assert await cluster.value("SELECT count(*) FROM batches") == 1
     ledger.acknowledged(batch_id, 10)
-    await _others(house, ledger, addresses, given, batch_id)
-    house.start_worker()
-    await house.drained(90)
-    await ledger.check(house.postgres.url, house.images)
+    await _others(cluster, ledger, addresses, given, batch_id)
+    cluster.start_worker()
+    await cluster.drained(90)
+    await ledger.check(cluster.postgres.url, cluster.images)
 
 
 async def _others(
-    house: House, ledger: Ledger, addresses: list[str], given: list[Picture], batch_id: str
+    cluster: Cluster, ledger: Ledger, addresses: list[str], given: list[Picture], batch_id: str
 ) -> None:
     """Another body is refused; another tenant has a batch of its own, and so has the next day."""
     other_body = request_for(pictures(10, 1), "once")
-    refused = await asyncio.gather(*(ask(a, house.api_key, other_body) for a in addresses * 5))
+    refused = await asyncio.gather(*(ask(a, cluster.api_key, other_body) for a in addresses * 5))
     assert set(refused) == {"ALREADY_EXISTS"}
-    other_key = await key_of(house, "b")
+    other_key = await key_of(cluster, "b")
     others = await asyncio.gather(
         *(ask(a, other_key, request_for(given, "once")) for a in addresses * 5)
     )
@@ -98,12 +102,12 @@ async def _others(
 
 
 @pytest.mark.parametrize(("later_s", "is_new"), [(-60, False), (2, True)], ids=["before", "after"])
-async def test_a_request_id_is_remembered_for_a_day(house, ledger, later_s, is_new):
-    server = await house.start_server()
+async def test_a_request_id_is_remembered_for_a_day(cluster, ledger, later_s, is_new):
+    server = await cluster.start_server()
     given = pictures(4)
-    first = await house.submit(ledger, given, request_id="daily")
-    await house.end(server, signal.SIGTERM)
-    await house.start_server(CATEGORIZER_TEST__CLOCK_OFFSET_S=str(DAY_S + later_s))
-    second = await ask(house.address, house.api_key, request_for(given, "daily"))
+    first = await cluster.submit(ledger, given, request_id="daily")
+    await cluster.end(server, signal.SIGTERM)
+    await cluster.start_server(CATEGORIZER_TEST__CLOCK_OFFSET_S=str(DAY_S + later_s))
+    second = await ask(cluster.address, cluster.api_key, request_for(given, "daily"))
     assert second.startswith("b-")
     assert (second != first.batch_id) is is_new

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.house import House
+from tests.support.cluster import Cluster
 from tests.support.ledger import Picture, pictures
 
 POISON = "poison.png"
@@ -19,19 +19,19 @@ def poisoned(count: int, seed: int) -> list[Picture]:
     "chunk_items", [4, pytest.param(32, marks=pytest.mark.slow)], ids=["few", "usual"]
 )
 async def test_an_image_that_kills_workers_fails_and_nothing_else_does(
-    house: House, ledger, chunk_items
+    cluster: Cluster, ledger, chunk_items
 ):
-    house.variables["CATEGORIZER_BATCH__CHUNK_ITEMS"] = str(chunk_items)
-    await house.start_server()
-    house.variables["CATEGORIZER_WORKER__LEASE_S"] = "2"
-    house.variables["CATEGORIZER_TEST__FAILPOINT"] = f"image.read@{POISON}:1"
-    poison = await house.submit(ledger, poisoned(50, 1))
+    cluster.variables["CATEGORIZER_BATCH__CHUNK_ITEMS"] = str(chunk_items)
+    await cluster.start_server()
+    cluster.variables["CATEGORIZER_WORKER__LEASE_S"] = "2"
+    cluster.variables["CATEGORIZER_TEST__FAILPOINT"] = f"image.read@{POISON}:1"
+    poison = await cluster.submit(ledger, poisoned(50, 1))
     for seed in range(2, 7):
-        await house.submit(ledger, pictures(50, seed))
-    house.start_workers(2)
-    await house.drained(120)
-    await ledger.check(house.postgres.url, house.images, failures=1)
-    row = await house.row("SELECT * FROM batch_results WHERE status <> 'OK'")
+        await cluster.submit(ledger, pictures(50, seed))
+    cluster.start_workers(2)
+    await cluster.drained(120)
+    await ledger.check(cluster.postgres.url, cluster.images, failures=1)
+    row = await cluster.row("SELECT * FROM batch_results WHERE status <> 'OK'")
     assert (row["batch_id"], row["number"]) == (poison.batch_id, 25)
     assert row["reason"] == "ITEM_KILLED_WORKERS"
-    assert await house.value("SELECT max(worker_crashes) FROM batch_chunks") == 3
+    assert await cluster.value("SELECT max(worker_crashes) FROM batch_chunks") == 3

@@ -15,8 +15,9 @@ import pytest
 from image_categorizer.v1 import batch_pb2, health_pb2, health_pb2_grpc
 from image_categorizer_server.rpc.health import is_ready
 
-from tests.support.house import House
+from tests.support.cluster import Cluster
 from tests.support.ledger import Ledger, pictures
+from tests.support.polling import elapsed
 
 ITEMS = 20
 TIMES = "10,4"
@@ -27,7 +28,7 @@ UNWANTED = "CANCELLED", "INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED"
 class Load:
     """What callers meet meanwhile."""
 
-    house: House
+    cluster: Cluster
     ledger: Ledger
     pause_s: float
     codes: Counter[str] = field(default_factory=Counter)
@@ -40,19 +41,21 @@ class Load:
         """Submits one batch after another; one that is refused again, under its request id."""
         for seed in itertools.count():
             given = pictures(ITEMS, seed)
-            while not await self._ask(self.house.submit(self.ledger, given, request_id=f"r{seed}")):
-                await asyncio.sleep(0.2)
-            await asyncio.sleep(self.pause_s)
+            while not await self._ask(
+                self.cluster.submit(self.ledger, given, request_id=f"r{seed}")
+            ):
+                await elapsed(0.2)
+            await elapsed(self.pause_s)
 
     async def read(self) -> None:
         """Asks for the list of batches, four times a second."""
         while True:
-            await self._ask(self.house.call("ListBatches", batch_pb2.ListBatchesRequest()))
-            await asyncio.sleep(0.25)
+            await self._ask(self.cluster.call("ListBatches", batch_pb2.ListBatchesRequest()))
+            await elapsed(0.25)
 
     async def probe(self) -> None:
         """Asks whether the server lives."""
-        async with grpc.aio.insecure_channel(self.house.address) as channel:
+        async with grpc.aio.insecure_channel(self.cluster.address) as channel:
             stub = health_pb2_grpc.HealthServiceStub(channel)
             while True:
                 try:
@@ -60,7 +63,7 @@ class Load:
                     self.live += 1
                 except grpc.aio.AioRpcError:
                     self.dead += 1
-                await asyncio.sleep(0.25)
+                await elapsed(0.25)
 
     async def _ask(self, call) -> bool:
         start_s, code = time.monotonic(), "OK"
@@ -76,8 +79,8 @@ class Load:
 
 
 @asynccontextmanager
-async def under_load(house: House, ledger: Ledger, pause_s: float) -> AsyncIterator[Load]:
-    load = Load(house, ledger, pause_s)
+async def under_load(cluster: Cluster, ledger: Ledger, pause_s: float) -> AsyncIterator[Load]:
+    load = Load(cluster, ledger, pause_s)
     tasks = [asyncio.create_task(work()) for work in (load.submit, load.read, load.probe)]
     try:
         yield load
@@ -89,67 +92,67 @@ async def under_load(house: House, ledger: Ledger, pause_s: float) -> AsyncItera
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def ready(house: House, wanted: bool, within_s: float) -> float:
+async def ready(cluster: Cluster, wanted: bool, within_s: float) -> float:
     """Waits until the server is ready, or is not; returns after how long."""
     start_s = time.monotonic()
-    while await is_ready(house.address) is not wanted:
-        assert time.monotonic() - start_s < within_s, house.log("server")[-2000:]
-        await asyncio.sleep(0.05)
+    while await is_ready(cluster.address) is not wanted:
+        assert time.monotonic() - start_s < within_s, cluster.log("server")[-2000:]
+        await elapsed(0.05)
     return time.monotonic() - start_s
 
 
-async def lose_postgres(house: House, down_s: float) -> tuple[float, float]:
+async def lose_postgres(cluster: Cluster, down_s: float) -> tuple[float, float]:
     """Kills it and starts it again; returns when that was noticed, and when work went on."""
-    await house.stop_postgres(signal.SIGKILL)
+    await cluster.stop_postgres(signal.SIGKILL)
     kill_s = time.monotonic()
-    off_s = await ready(house, False, 5)
-    await asyncio.sleep(max(0.0, kill_s + down_s - time.monotonic()))
-    await house.start_postgres()
+    off_s = await ready(cluster, False, 5)
+    await elapsed(max(0.0, kill_s + down_s - time.monotonic()))
+    await cluster.start_postgres()
     start_s = time.monotonic()
-    await ready(house, True, 10)
-    done = await house.value("SELECT count(*) FROM batch_results")
-    await house.until(f"SELECT count(*) > {done} FROM batch_results", 10)
+    await ready(cluster, True, 10)
+    done = await cluster.value("SELECT count(*) FROM batch_results")
+    await cluster.until(f"SELECT count(*) > {done} FROM batch_results", 10)
     return off_s, time.monotonic() - start_s
 
 
-async def endure(house: House, ledger: Ledger, downs_s: list[float], up_s: float) -> Load:
+async def endure(cluster: Cluster, ledger: Ledger, downs_s: list[float], up_s: float) -> Load:
     """Loses PostgreSQL several times; the same processes do everything."""
-    server = await house.start_server(CATEGORIZER_TEST__FAKE_MODEL=TIMES)
-    workers = house.start_workers(2)
+    server = await cluster.start_server(CATEGORIZER_TEST__FAKE_MODEL=TIMES)
+    workers = cluster.start_workers(2)
     back_s = []
-    async with under_load(house, ledger, 0.4) as load:
-        await house.until("SELECT count(*) > 0 FROM batch_results", 20)
+    async with under_load(cluster, ledger, 0.4) as load:
+        await cluster.until("SELECT count(*) > 0 FROM batch_results", 20)
         alive = {process.pid for process in psutil.Process(workers.pid).children()}
         for down_s in downs_s:
-            back_s.append(await lose_postgres(house, down_s))
-            await asyncio.sleep(up_s)
-        assert await house.value("SHOW fsync") == "on"
-        assert await house.value("SHOW synchronous_commit") == "on"
-    seconds = await house.drained(60)
-    await ledger.check(house.postgres.url, house.images)
+            back_s.append(await lose_postgres(cluster, down_s))
+            await elapsed(up_s)
+        assert await cluster.value("SHOW fsync") == "on"
+        assert await cluster.value("SHOW synchronous_commit") == "on"
+    seconds = await cluster.drained(60)
+    await ledger.check(cluster.postgres.url, cluster.images)
     assert {process.pid for process in psutil.Process(workers.pid).children()} == alive
     assert server.poll() is None
     assert load.dead == 0
     assert not {code: load.codes[code] for code in UNWANTED if load.codes[code]}
     assert load.slowest_s <= 5
-    deaths = await house.value("SELECT max(worker_crashes) FROM batch_chunks")
+    crashes = await cluster.value("SELECT max(worker_crashes) FROM batch_chunks")
     print(
         f"{ledger.item_count} items in {len(ledger.batches)} batches; noticed after at most"
         f" {max(off for off, _ in back_s):.1f} s, at work again {max(on for _, on in back_s):.1f} s"
         f" after the start; calls {dict(load.codes)}, slowest {load.slowest_s:.2f} s, slowest"
-        f" refusal {load.slowest_refusal_s:.2f} s; at most {deaths} deaths of a chunk; drained"
+        f" refusal {load.slowest_refusal_s:.2f} s; at most {crashes} crashes of a chunk; drained"
         f" {seconds:.1f} s after"
     )
     return load
 
 
-async def test_postgres_dies_once(house, ledger):
-    await endure(house, ledger, [1.0], 0.5)
+async def test_postgres_dies_once(cluster, ledger):
+    await endure(cluster, ledger, [1.0], 0.5)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_r4_postgres_dies_five_times_and_is_gone_for_a_minute(house, ledger):
-    load = await endure(house, ledger, [5.0] * 5 + [60.0], 15.0)
+async def test_r4_postgres_dies_five_times_and_is_gone_for_a_minute(cluster, ledger):
+    load = await endure(cluster, ledger, [5.0] * 5 + [60.0], 15.0)
     assert load.slowest_refusal_s <= 3
-    assert await house.value("SELECT max(worker_crashes) FROM batch_chunks") == 0
+    assert await cluster.value("SELECT max(worker_crashes) FROM batch_chunks") == 0

@@ -1,6 +1,5 @@
 """A tenth of all calls fails and would go well the next time."""
 
-import asyncio
 import random
 from contextlib import AsyncExitStack
 
@@ -9,10 +8,11 @@ import grpc
 import pytest
 from image_categorizer_server.settings import Settings
 
+from tests.support.cluster import Cluster
 from tests.support.fault_proxy import FaultProxy
-from tests.support.house import House
 from tests.support.ledger import Ledger, Picture, pictures
 from tests.support.object_servers import BUCKET, empty_s3_bucket, running_s3
+from tests.support.polling import elapsed
 
 SHARE = 0.1
 SOCKET = ".s.PGSQL.5432"
@@ -38,8 +38,8 @@ CREATE TRIGGER faulty AFTER UPDATE ON outbox
 NO_CONFLICTS = "DROP FUNCTION fail_now_and_then CASCADE"
 
 
-async def execute(house: House, statements: str) -> None:
-    connection = await asyncpg.connect(house.postgres.url)
+async def execute(cluster: Cluster, statements: str) -> None:
+    connection = await asyncpg.connect(cluster.postgres.url)
     await connection.execute(statements)
     await connection.close()
 
@@ -52,40 +52,42 @@ def mixed(count: int, seed: int) -> list[Picture]:
     return made
 
 
-async def submit_until_taken(house: House, ledger: Ledger, given: list[Picture], name: str) -> int:
+async def submit_until_taken(
+    cluster: Cluster, ledger: Ledger, given: list[Picture], name: str
+) -> int:
     """Returns how often that was refused."""
     for refusals in range(100):
         try:
-            await house.submit(ledger, given, request_id=name)
+            await cluster.submit(ledger, given, request_id=name)
             return refusals
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
-            await asyncio.sleep(random.uniform(0.1, 0.5))
+            await elapsed(random.uniform(0.1, 0.5))
     raise AssertionError("refused a hundred times")
 
 
-async def listening(house: House, stack: AsyncExitStack, proxy: FaultProxy, name: str) -> str:
+async def listening(cluster: Cluster, stack: AsyncExitStack, proxy: FaultProxy, name: str) -> str:
     """Returns the address of PostgreSQL behind the proxy."""
-    folder = house.sockets / name
+    folder = cluster.sockets / name
     folder.mkdir(exist_ok=True)
     await stack.enter_async_context(proxy.running(folder / SOCKET))
-    return house.postgres.url.partition("?")[0] + f"?host={folder}"
+    return cluster.postgres.url.partition("?")[0] + f"?host={folder}"
 
 
-async def suffer(house: House, ledger: Ledger, batches: int, stack: AsyncExitStack) -> str:
+async def suffer(cluster: Cluster, ledger: Ledger, batches: int, stack: AsyncExitStack) -> str:
     """Runs batches while everything fails now and then; returns what happened."""
-    upstream = f"unix:{house.sockets}/postgres/{SOCKET}"
+    upstream = f"unix:{cluster.sockets}/postgres/{SOCKET}"
     # A call is five to ten pieces, and to accept a batch takes several calls.
     database = FaultProxy(upstream, cut_share=SHARE / 5)
     of_server = FaultProxy(upstream, cut_share=SHARE / 20)
     store_url = await stack.enter_async_context(running_s3())
     await empty_s3_bucket(store_url)
     store = FaultProxy(store_url.removeprefix("http://"), cut_share=SHARE)
-    url = await listening(house, stack, database, "proxy")
-    server_url = await listening(house, stack, of_server, "server-proxy")
+    url = await listening(cluster, stack, database, "proxy")
+    server_url = await listening(cluster, stack, of_server, "server-proxy")
     store_address = await stack.enter_async_context(store.running())
-    house.variables |= {
+    cluster.variables |= {
         "CLOUD_PROVIDER": "aws",
         "STORAGE_BUCKET": BUCKET,
         "AWS_ACCESS_KEY_ID": "k",
@@ -95,19 +97,19 @@ async def suffer(house: House, ledger: Ledger, batches: int, stack: AsyncExitSta
         "CATEGORIZER_STORAGE__ALLOW_HTTP": "true",
         "CATEGORIZER_WORKER__LEASE_S": "10",
     }
-    await house.start_server(CATEGORIZER_TEST__FAKE_MODEL="5,1", DATABASE_URL=server_url)
-    house.start_workers(2, DATABASE_URL=url)
+    await cluster.start_server(CATEGORIZER_TEST__FAKE_MODEL="5,1", DATABASE_URL=server_url)
+    cluster.start_workers(2, DATABASE_URL=url)
     refusals = 0
     for seed in range(batches):
-        refusals += await submit_until_taken(house, ledger, mixed(100, seed), f"r{seed}")
-    await house.until("SELECT count(*) = 0 FROM batches WHERE end_time IS NULL", 150)
+        refusals += await submit_until_taken(cluster, ledger, mixed(100, seed), f"r{seed}")
+    await cluster.until("SELECT count(*) = 0 FROM batches WHERE end_time IS NULL", 150)
     settings = Settings(
         CLOUD_PROVIDER="aws",
         STORAGE_BUCKET=BUCKET,
         storage={"endpoint": store_url, "allow_http": True},
     )
-    await ledger.check(house.postgres.url, settings, failures=2 * batches)
-    assert "ended with status" not in house.log("workers")
+    await ledger.check(cluster.postgres.url, settings, failures=2 * batches)
+    assert "ended with status" not in cluster.log("workers")
     return (
         f"{ledger.item_count} items, {2 * batches} of them no images;"
         f" {database.cuts + of_server.cuts} cuts of the database, {store.cuts} of the store;"
@@ -117,19 +119,19 @@ async def suffer(house: House, ledger: Ledger, batches: int, stack: AsyncExitSta
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_r11_faults_that_pass_cost_no_item(house: House, ledger: Ledger, monkeypatch):
+async def test_r11_faults_that_pass_cost_no_item(cluster: Cluster, ledger: Ledger, monkeypatch):
     for name, value in {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    await execute(house, CONFLICTS)
+    await execute(cluster, CONFLICTS)
     try:
         async with AsyncExitStack() as stack:
-            print(await suffer(house, ledger, 20, stack))
-            house.end_all()
+            print(await suffer(cluster, ledger, 20, stack))
+            cluster.end_all()
     finally:
-        await execute(house, NO_CONFLICTS)
+        await execute(cluster, NO_CONFLICTS)
     query = "SELECT array_agg(DISTINCT reason) FROM batch_results WHERE status <> 'OK'"
-    reasons = await house.value(query)
+    reasons = await cluster.value(query)
     assert reasons == ["IMAGE_UNDECODABLE"]
-    deaths = await house.value("SELECT max(worker_crashes) FROM batch_chunks")
-    assert deaths <= 1
+    crashes = await cluster.value("SELECT max(worker_crashes) FROM batch_chunks")
+    assert crashes <= 1

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.support.polling import elapsed
 from tests.support.traffic import (
     OK,
     SMALL,
@@ -120,11 +121,11 @@ async def test_the_server_itself_gives_and_caps_deadlines(installation, tmp_path
 
 @pytest.mark.slow
 async def test_who_waits_too_long_hears_so_when_the_deadline_passes(installation):
-    """Their deadlines are known to the server only, and the model is slower than it was told."""
+    """Only the server knows the deadlines, and the model is slower than its settings say."""
     running = installation(**SETTINGS | {"CATEGORIZER_TEST__FAKE_MODEL": "4000,0"})
     async with calling(running) as caller:
         busy = asyncio.create_task(closed_loop(lambda: caller.ask(MOST_S), 1, 1))
-        await asyncio.sleep(0.3)
+        await elapsed(0.3)
         headers = {"authorization": f"Bearer {running.shown_key()}", "grpc-timeout": "5500m"}
         async with httpx.AsyncClient(base_url=running.url, timeout=60, headers=headers) as client:
             asks = [client.post("/v1/classify?model=fake", content=SMALL[0]) for _ in range(8)]

@@ -18,12 +18,12 @@ def test_damaged_images_are_decoded_or_refused_and_nothing_else(runs, seed):
     words = [sys.executable, "-m", "tests.support.fuzz", str(runs), str(seed)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    print(f"\n{told}")
-    assert told["seeds"] >= 40
-    assert sum(told["outcomes"].values()) == runs
-    assert told["undeclared"] == []
-    assert told["slowest_s"] <= 5
-    assert told["grown_mb"] <= 50
+    reported = json.loads(done.stdout)
+    print(f"\n{reported}")
+    assert reported["seeds"] >= 40
+    assert sum(reported["outcomes"].values()) == runs
+    assert reported["undeclared"] == []
+    assert reported["slowest_s"] <= 5
+    assert reported["grown_mb"] <= 50
     # Neither all refused nor all as good as new: the damage reaches what it is to test.
-    assert 0.02 < told["outcomes"]["decoded"] / runs < 0.9
+    assert 0.02 < reported["outcomes"]["decoded"] / runs < 0.9

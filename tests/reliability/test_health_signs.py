@@ -12,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.reliability.conftest import part
+from tests.support.polling import elapsed
 from tests.support.traffic import SMALL, calling
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -33,13 +34,13 @@ async def heard_after_s(client, path, wanted, within_s):
             heard = 0, {"error": type(error).__name__}
         if wanted(*heard):
             return time.monotonic() - begun_s
-        await asyncio.sleep(0.1)
+        await elapsed(0.1)
     raise AssertionError(f"{path} said at last: {heard}")
 
 
 @asynccontextmanager
-async def told(running, service):
-    """Yields what a `Watch` of grpc.health.v1 is told, as it comes."""
+async def reported(running, service):
+    """Yields what a `Watch` of grpc.health.v1 is reported, as it comes."""
     heard = []
 
     async def watch(channel):
@@ -71,20 +72,20 @@ def client_of(running):
 
 @pytest.mark.parametrize("how", ["hangs", "gone"])
 @pytest.mark.parametrize("name", ["redis", "postgres"])
-async def test_a_lost_store_is_told_soon_and_so_is_its_return(installation, name, how):
+async def test_probes_report_a_lost_store_and_its_return_within_seconds(installation, name, how):
     running = installation()
     supervisor = psutil.Process(running.process.pid)
     is_known = {
         "redis": lambda status, said: (status, said.get("degraded")) == (200, ["redis"]),
         "postgres": lambda status, said: status in (0, 503),
     }[name]
-    async with client_of(running) as client, told(running, "") as heard:
+    async with client_of(running) as client, reported(running, "") as heard:
         assert (await client.post(CLASSIFY, content=SMALL[0])).status_code == 200
         store = part(running, name)
         if how == "gone":
             supervisor.suspend()  # who would start it again
             store.send_signal(signal.SIGINT if name == "postgres" else signal.SIGKILL)
-            await asyncio.sleep(0.3)
+            await elapsed(0.3)
         else:
             frozen(store)
         down_s = await heard_after_s(client, "/readyz", is_known, 2 * FLIP_S)
@@ -94,7 +95,7 @@ async def test_a_lost_store_is_told_soon_and_so_is_its_return(installation, name
                 answer = await client.post(path, content=SMALL[0])
                 assert answer.status_code == 200, answer.text
         else:
-            await asyncio.sleep(FLIP_S + 1)
+            await elapsed(FLIP_S + 1)
             assert heard[-1] == NOT_SERVING
         supervisor.resume()
         if how == "hangs":
@@ -102,9 +103,9 @@ async def test_a_lost_store_is_told_soon_and_so_is_its_return(installation, name
         up_s = await heard_after_s(
             client, "/readyz", lambda *said: said == (200, {"ready": True, "degraded": []}), 20
         )
-        await asyncio.sleep(1.5)
+        await elapsed(1.5)
         assert heard[-1] == SERVING
-    print(f"\n{name} {how}: told after {down_s:.1f} s, back after {up_s:.1f} s, {heard}")
+    print(f"\n{name} {how}: reported after {down_s:.1f} s, back after {up_s:.1f} s, {heard}")
     assert live.status_code == 200
     assert down_s <= FLIP_S
     # What has ended is started again first, after a wait.
@@ -134,19 +135,19 @@ async def test_a_model_call_that_hangs_makes_the_server_not_live(installation):
     async with (
         client_of(running) as client,
         calling(running) as caller,
-        told(running, "live") as heard,
+        reported(running, "live") as heard,
     ):
         stuck = asyncio.create_task(caller.ask(55))
         down_s = await heard_after_s(client, "/healthz", lambda status, _: status == 503, 30)
         # A restart is the way out; until then what needs another model is answered.
         assert (await client.get("/readyz")).status_code == 200
         assert (await client.post(CLASSIFY, content=SMALL[0])).status_code == 200
-        await asyncio.sleep(1.5)
-        told_down = heard[-1]
+        await elapsed(1.5)
+        reported_down = heard[-1]
         await stuck
-        await asyncio.sleep(1.5)
+        await elapsed(1.5)
         assert (await client.get("/healthz")).status_code == 200
-    print(f"\nnot live after {down_s:.1f} s, Watch told {heard}")
+    print(f"\nnot live after {down_s:.1f} s, Watch reported {heard}")
     assert 4 <= down_s <= 8
-    assert told_down == NOT_SERVING
+    assert reported_down == NOT_SERVING
     assert heard[-1] == SERVING

@@ -31,7 +31,7 @@ def pictures():
     return [*files, *BAD, cut[: len(cut) // 2]]
 
 
-def told(response):
+def confidences_of(response):
     return {p.category: p.confidence for p in response.predictions}
 
 
@@ -49,7 +49,7 @@ class Asking:
             response = await self.stub.Classify(request, metadata=self.headers, timeout=30)
         except grpc.aio.AioRpcError as error:
             return error.code().name
-        return told(response), response.timing.batch_size
+        return confidences_of(response), response.timing.batch_size
 
     async def stream(self, lane, contents, indices):
         """Yields the index of each image and what it got, in the order of the answers."""
@@ -64,7 +64,7 @@ class Asking:
         async for answer in call:
             index = int(answer.key.split("/")[1])
             if answer.HasField("response"):
-                yield index, (told(answer.response), answer.response.timing.batch_size)
+                yield index, (confidences_of(answer.response), answer.response.timing.batch_size)
             else:
                 yield (
                     index,
@@ -74,25 +74,25 @@ class Asking:
                 )
 
 
-def differs(got, alone):
-    """Returns whether an answer is not that of the image alone."""
-    if isinstance(alone, str) or isinstance(got, str):
-        return got != alone
-    return got[0].keys() != alone[0].keys() or any(
-        abs(got[0][name] - confidence) > 1e-5 for name, confidence in alone[0].items()
+def differs(got, reference):
+    """Returns whether an answer differs from the one that the image gets alone."""
+    if isinstance(reference, str) or isinstance(got, str):
+        return got != reference
+    return got[0].keys() != reference[0].keys() or any(
+        abs(got[0][name] - confidence) > 1e-5 for name, confidence in reference[0].items()
     )
 
 
-def check_alone(alone):
+def check_references(reference):
     """Asserts that bad images fail, and that good ones differ: else mixed up answers go unseen."""
-    answers = [tuple(got[0].values()) for got in alone if not isinstance(got, str)]
-    assert sum(isinstance(got, str) for got in alone) == len(BAD) + 1
-    assert {got for got in alone if isinstance(got, str)} == {"INVALID_ARGUMENT"}
+    answers = [tuple(got[0].values()) for got in reference if not isinstance(got, str)]
+    assert sum(isinstance(got, str) for got in reference) == len(BAD) + 1
+    assert {got for got in reference if isinstance(got, str)} == {"INVALID_ARGUMENT"}
     assert len(set(answers)) >= 0.9 * len(answers)
 
 
 @pytest.mark.parametrize("items", [1200, pytest.param(12_000, marks=pytest.mark.slow)])
-async def test_in_company_every_image_gets_the_answer_it_gets_alone(installation, items):
+async def test_every_image_gets_the_same_answer_in_any_micro_batch(installation, items):
     running = installation()
     contents = pictures()
     random = np.random.default_rng(items)
@@ -100,12 +100,12 @@ async def test_in_company_every_image_gets_the_answer_it_gets_alone(installation
     address = f"unix:{running.data}/run/server.sock"
     async with grpc.aio.insecure_channel(address) as channel:
         asking = Asking(channel, running.shown_key())
-        alone = [await asking.one(content) for content in contents]
-        check_alone(alone)
+        reference = [await asking.one(content) for content in contents]
+        check_references(reference)
 
         def note(index, got):
-            if differs(got, alone[index]):
-                wrong.append((index, got, alone[index]))
+            if differs(got, reference[index]):
+                wrong.append((index, got, reference[index]))
             if not isinstance(got, str):
                 sizes.append(got[1])
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.reliability.conftest import part
+from tests.support.polling import elapsed
 from tests.support.traffic import (
     OK,
     Answer,
@@ -34,7 +35,7 @@ SECONDS = float(os.environ.get("RELIABILITY_SECONDS", "15"))
 # For machines whose cores other programs use as well.
 TIME_FACTOR = float(os.environ.get("RELIABILITY_TIME_FACTOR", "1"))
 DEADLINE_S = 2.0
-SETTLE_S = 2.0
+RECOVERY_S = 2.0
 RECOVERY_S = 10.0
 # Times are those of the client, which shares the cores; and a p99 of 140 answers is their slowest.
 SLACK_MS = 50
@@ -47,7 +48,7 @@ async def probe(url: str, answers: list[tuple[int, float]]) -> None:
             asked_s = time.monotonic()
             status = (await client.get("/readyz")).status_code
             answers.append((status, (time.monotonic() - asked_s) * 1000))
-            await asyncio.sleep(0.1)
+            await elapsed(0.1)
 
 
 async def at_level(
@@ -60,14 +61,14 @@ async def at_level(
     begun_s = time.monotonic()
     bulk = asyncio.create_task(caller.stream(SECONDS))
     loaded = asyncio.create_task(open_loop(lambda: caller.ask(DEADLINE_S), rate, SECONDS))
-    await asyncio.sleep(SECONDS)
+    await elapsed(SECONDS)
     calm = await open_loop(lambda: caller.ask(DEADLINE_S), calm_rate, RECOVERY_S + 2)
     return await loaded, await bulk, calm, begun_s
 
 
 def goodput(answers: list[Answer], bulk_s: list[float], begun_s: float) -> tuple[float, float]:
     """Returns good answers a second once the queue has filled: of both lanes, of INTERACTIVE."""
-    from_s, to_s = begun_s + SETTLE_S, begun_s + SECONDS
+    from_s, to_s = begun_s + RECOVERY_S, begun_s + SECONDS
     live = sum(from_s <= answer.answered_s < to_s for answer in good(answers))
     batch = sum(from_s <= at_s < to_s for at_s in bulk_s)
     return (live + batch) / (to_s - from_s), live / (to_s - from_s)

@@ -104,7 +104,7 @@ def main(runs: int, seed: int) -> dict[str, Any]:
             outcomes["decoded"] += 1
         except InvalidRequest as error:
             outcomes[error.reason] += 1
-        except BaseException as error:  # noqa: BLE001 - what must not be is to be told
+        except BaseException as error:  # noqa: BLE001 - what must not be is to be reported
             undeclared.append(f"{type(error).__name__} in run {run}: {error}")
         slowest_s = max(slowest_s, time.perf_counter() - start_s)
     gc.collect()

@@ -1,4 +1,4 @@
-"""Callers of other tenants than the house's own."""
+"""Callers of other tenants than the cluster's own."""
 
 from dataclasses import replace
 
@@ -9,12 +9,12 @@ from image_categorizer_server.domain.access import ApiKey, Role
 from image_categorizer_server.services import key as admin
 from image_categorizer_server.settings.database import DatabaseSettings
 
-from tests.support.house import House
+from tests.support.cluster import Cluster
 
 
-async def key_of(house: House, tenant: str) -> str:
+async def key_of(cluster: Cluster, tenant: str) -> str:
     """Makes a key of another tenant."""
-    async with open_database(house.postgres.url, DatabaseSettings()):
+    async with open_database(cluster.postgres.url, DatabaseSettings()):
         made = (await admin.create_key("mould", Role.CLASSIFIER)).key
         secret = new_key()
         fields = {name: getattr(made, name) for name in made.__slots__}
@@ -24,6 +24,6 @@ async def key_of(house: House, tenant: str) -> str:
     return secret
 
 
-async def house_of(house: House, tenant: str) -> House:
-    """Returns the house as another tenant sees it."""
-    return replace(house, api_key=await key_of(house, tenant))
+async def as_tenant(cluster: Cluster, tenant: str) -> Cluster:
+    """Returns the cluster as another tenant sees it."""
+    return replace(cluster, api_key=await key_of(cluster, tenant))

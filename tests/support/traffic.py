@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
 from tests.support.pictures import jpeg
+from tests.support.polling import elapsed
 from tests.support.up import Up
 
 CONNECTIONS = 4
@@ -105,7 +106,7 @@ class Caller:
             async with asyncio.timeout(seconds):
                 async for answer in call:
                     if answer.HasField("response"):
-                        answers_s.append(time.monotonic())  # noqa: PERF401 - kept at timeout
+                        answers_s.append(time.monotonic())  # noqa: PERF401 - restarts at timeout
         call.cancel()
         return answers_s
 
@@ -150,7 +151,7 @@ async def open_loop(ask: Ask, rate: float, seconds: float, seed: int = 0) -> lis
     start_s = time.monotonic()
     for at_s in start_s + gaps.cumsum():
         if (wait_s := at_s - time.monotonic()) > 0:
-            await asyncio.sleep(wait_s)
+            await elapsed(wait_s)
         tasks.append(asyncio.create_task(ask()))
     return list(await asyncio.gather(*tasks))
 
@@ -193,7 +194,7 @@ async def watching(**processes: psutil.Process) -> AsyncIterator[Watch]:
 
     async def keep_looking() -> None:
         while True:
-            await asyncio.sleep(0.1)
+            await elapsed(0.1)
             watch.look()
 
     looking = asyncio.create_task(keep_looking())

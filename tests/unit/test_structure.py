@@ -51,7 +51,7 @@ def retired(path: Path) -> list[str]:
     found = [
         f"{relative(path)}:{line} {name}"
         for line, name in identifiers(ast.parse(path.read_text()))
-        if words(name) & RETIRED
+        if words(name) & RETIRED and not name.startswith("test_")  # tests are named by sentences
     ]
     if words(path.stem) & RETIRED:
         found.append(relative(path))

@@ -1,4 +1,4 @@
-"""A server and workers as processes of their own, on real stores, to be killed by tests."""
+"""A server and workers in processes of their own, on real stores, for tests that kill them."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.conftest import EXPORTS
 from tests.support.ledger import Ledger, Picture
+from tests.support.polling import elapsed
 
 SERVER = [sys.executable, "-m", "image_categorizer_server", "serve"]
 WORKERS = [sys.executable, "-m", "image_categorizer_server", "worker"]
@@ -49,13 +50,13 @@ QUICK = {
 
 
 @dataclass
-class House:
-    """What runs, and how to start and to end it."""
+class Cluster:
+    """Starts and stops the stores, servers and workers of one test installation."""
 
     postgres: EmbeddedPostgres
     redis: EmbeddedRedis
-    redis_part: ManagedProcess
-    postgres_part: ManagedProcess
+    redis_service: ManagedProcess
+    postgres_service: ManagedProcess
     folder: Path
     sockets: Path
     api_key: str = ""
@@ -115,7 +116,7 @@ class House:
         while not await is_ready(self.address):
             assert server.poll() is None, self.log("server")
             assert time.monotonic() < deadline_s, self.log("server")
-            await asyncio.sleep(0.05)
+            await elapsed(0.05)
 
     def start_workers(self, count: int, **variables: str) -> subprocess.Popen[bytes]:
         """Starts `image-categorizer worker`, which keeps so many processes alive."""
@@ -185,15 +186,15 @@ class House:
         deadline_s = time.monotonic() + within_s
         while not await self.value(query):
             assert time.monotonic() < deadline_s, self.log("workers")[-3000:]
-            await asyncio.sleep(0.1)
+            await elapsed(0.1)
 
     async def start_redis(self) -> None:
         self.redis_data.mkdir(exist_ok=True)
         with (self.folder / "redis.log").open("ab") as log:
             self.redis_process = subprocess.Popen(  # noqa: ASYNC220 - starts in no time
-                self.redis_part.command, stdout=log
+                self.redis_service.command, stdout=log
             )
-        await self._until_ready(self.redis_part)
+        await self._until_ready(self.redis_service)
 
     async def stop_redis(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.redis_process:
@@ -201,7 +202,7 @@ class House:
         self.redis_process = None
 
     async def start_postgres(self) -> None:
-        part = self.postgres_part
+        part = self.postgres_service
         with (self.folder / "postgres.log").open("ab") as log:
             self.postgres_process = subprocess.Popen(  # noqa: ASYNC220 - starts in no time
                 part.command, stderr=log, user=part.user
@@ -218,7 +219,7 @@ class House:
         deadline_s = time.monotonic() + READY_S
         while not await part.is_ready():
             assert time.monotonic() < deadline_s, self.log(part.name)
-            await asyncio.sleep(0.05)
+            await elapsed(0.05)
 
     async def end(self, process: subprocess.Popen[bytes], how: signal.Signals) -> int:
         process.send_signal(how)
@@ -235,23 +236,25 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(data: Path) -> AsyncIterator[House]:
+async def open_cluster(data: Path) -> AsyncIterator[Cluster]:
     """Starts the stores, and makes the tables."""
     installation = Installation(data)
     installation.prepare()
     postgres, redis = EmbeddedPostgres(installation), EmbeddedRedis(installation)
-    postgres_part = await postgres.process()
-    house = House(postgres, redis, redis.process(), postgres_part, data, installation.sockets)
+    postgres_service = await postgres.process()
+    stores = Cluster(postgres, redis, redis.process(), postgres_service, data, installation.sockets)
+    cluster = stores
     try:
-        await house.start_postgres()
+        await cluster.start_postgres()
         await postgres.create_database()
-        await house.start_redis()
+        await cluster.start_redis()
         await migrate(postgres.url, DatabaseSettings())
         async with open_database(postgres.url, DatabaseSettings()):
-            house.api_key = (await admin.create_key("test", Role.CLASSIFIER)).secret
-            house.worker_key = (await admin.create_key("workers", Role.WORKER)).secret
-        yield house
+            api_key = (await admin.create_key("test", Role.CLASSIFIER)).secret
+            worker_key = (await admin.create_key("workers", Role.WORKER)).secret
+        cluster = replace(stores, api_key=api_key, worker_key=worker_key)
+        yield cluster
     finally:
-        house.end_all()
-        await house.stop_redis()
-        await house.stop_postgres(signal.SIGINT)
+        cluster.end_all()
+        await cluster.stop_redis()
+        await cluster.stop_postgres(signal.SIGINT)

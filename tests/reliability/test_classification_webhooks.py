@@ -1,4 +1,4 @@
-"""A classification that somebody is to be told of, and a server that dies."""
+"""A classification that somebody is to be reported of, and a server that dies."""
 
 import signal
 
@@ -12,26 +12,26 @@ from tests.support.ledger import pictures
 from tests.support.receiver import receiving
 
 
-async def test_who_was_answered_is_told_though_the_server_dies_at_once(house):
-    """No worker runs when the server is killed: what is told afterwards was in the database."""
+async def test_an_answer_is_notified_although_the_server_is_killed_at_once(cluster):
+    """No worker runs when the server is killed: what is reported afterwards was in the database."""
     async with receiving() as receiver:
-        house.variables |= {
+        cluster.variables |= {
             "CATEGORIZER_FETCH__ALLOW_HTTP": "true",
             "CATEGORIZER_FETCH__ALLOWED_PORTS": f"[{receiver.port}]",
             "CATEGORIZER_FETCH__ALLOWED_NETWORKS": '["127.0.0.0/8"]',
         }
-        server = await house.start_server()
-        async with open_database(house.postgres.url, DatabaseSettings()):
+        server = await cluster.start_server()
+        async with open_database(cluster.postgres.url, DatabaseSettings()):
             key = (await admin.create_key("operator", Role.OPERATOR)).secret
-        async with AsyncImageCategorizationClient(key, house.address) as client:
+        async with AsyncImageCategorizationClient(key, cluster.address) as client:
             secret = (await client.webhooks.rotate_secret("default")).secret
             (picture,) = pictures(1)
             answer = await client.classify_image(picture.content, webhook_url=receiver.url)
-        await house.end(server, signal.SIGKILL)
+        await cluster.end(server, signal.SIGKILL)
         assert not receiver.messages
-        house.start_worker()
+        cluster.start_worker()
         (message,) = await receiver.wait_for(1)
         content = verify_webhook(secret, message.headers, message.body)
     assert content["data"]["request_id"] == answer.request_id
     assert content["data"]["predictions"][0]["category"] == picture.category
-    assert await house.value("SELECT count(*) FROM outbox") == 0
+    assert await cluster.value("SELECT count(*) FROM outbox") == 0
