@@ -58,7 +58,7 @@ def batches(database, storage):
 
 
 def batches_on(storage, **settings):
-    limits = {"max_concurrent_puts": 4, "chunk_items": 4} | settings
+    limits = {"max_concurrent_writes": 4, "chunk_items": 4} | settings
     return Batches(storage, BatchSettings(**limits), MAX_IMAGE_BYTES)
 
 

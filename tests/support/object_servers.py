@@ -15,6 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.polling import eventually
+
 BUCKET = "lab"
 # What moto reads of a signature: who signs, and for what.
 UNSIGNED = (
@@ -42,14 +44,17 @@ async def running(command: list[str], url: str) -> AsyncIterator[str]:
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=quiet)
     try:
-        async with asyncio.timeout(START_S), httpx.AsyncClient() as client:
-            while True:
+        async with httpx.AsyncClient() as client:
+
+            async def answers() -> bool:
+                assert process.returncode is None, f"{command[0]} ended"
                 try:
                     await client.get(url)
-                    break
                 except httpx.TransportError:
-                    assert process.returncode is None, f"{command[0]} ended"
-                    await asyncio.sleep(0.1)
+                    return False
+                return True
+
+            await eventually(answers, START_S, 0.1)
         yield url
     finally:
         if process.returncode is None:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "server" / "image_categorizer_server"
 WORKERS = ROOT / "workers" / "image_categorizer_workers"
@@ -109,3 +111,56 @@ def sleeps(path: Path) -> list[str]:
         and node.func.attr == "sleep"
         and not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
     ]
+
+
+CODE = sources(SERVER, WORKERS, SDK)
+TESTS = sources(ROOT / "tests")
+SLEEPERS = {"polling.py"}
+
+
+def test_the_root_of_the_server_has_few_modules():
+    modules = [p.name for p in SERVER.glob("*.py") if p.name != "__init__.py"]
+    assert len(modules) <= MAX_ROOT_MODULES, modules
+
+
+def test_no_identifier_is_a_retired_word():
+    found = [name for path in (*CODE, *TESTS, *sources(ROOT / "tools")) for name in retired(path)]
+    assert found == []
+
+
+def test_every_task_has_an_owner():
+    """A TaskGroup, or one of the helpers of `tasks.py`."""
+    found = [p for path in CODE if path.name not in TASK_MAKERS for p in unowned_tasks(path)]
+    assert found == []
+
+
+def test_functions_have_few_parameters():
+    """The command line is exempt: its parameters are its options."""
+    paths = [path for path in (*CODE, *TESTS) if SERVER / "cli" not in path.parents]
+    assert [function for path in paths for function in long_signatures(path)] == []
+
+
+def test_tests_change_no_attribute_of_a_built_object():
+    assert [change for path in TESTS for change in built_objects_changed(path)] == []
+
+
+def test_tests_sleep_only_in_polling_helpers():
+    assert [p for path in TESTS if path.name not in SLEEPERS for p in sleeps(path)] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "rule"),
+    [
+        ("asyncio.create_task(work())", unowned_tasks),
+        ("asyncio.get_running_loop().create_task(work())", unowned_tasks),
+        ("def f(a, b, c, d, *, e, f, g): ...", long_signatures),
+        ("server.limit = 3", built_objects_changed),
+        ("async def f():\n    await asyncio.sleep(1)", sleeps),
+        ("def tell_everyone(): ...", retired),
+    ],
+)
+def test_the_rules_find_what_breaks_them(tmp_path, monkeypatch, code, rule):
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    file = tmp_path / "x.py"
+    file.write_text(code)
+    assert len(rule(file)) == 1

@@ -81,7 +81,7 @@ class Upload:
         self._max_image_bytes = max_image_bytes
         self._page_items = page_items
         self._batch_id = f"b-{secrets.token_urlsafe(ID_BYTES)}"
-        self._uploads = ConcurrentUploads(storage, settings.max_concurrent_puts, max_image_bytes)
+        self._uploads = ConcurrentUploads(storage, settings.max_concurrent_writes, max_image_bytes)
         self._tasks = TaskOwner()
         self._page: list[tuple[BatchItem, ItemError | None]] = []
         self._page_since_s = time.monotonic()

@@ -33,7 +33,7 @@ class BatchSettings(Group):
         ge=1,
         description="Maximum ratio of the unpacked to the packed size of a large zip file.",
     )
-    max_concurrent_puts: int = Field(
+    max_concurrent_writes: int = Field(
         16,
         ge=1,
         le=256,
