@@ -1,4 +1,4 @@
-"""Images in S3: moto's server; and stores that are down, slow or failing."""
+"""Images in S3 (moto's server), and stores that are down, slow or failing."""
 
 import asyncio
 import time
@@ -14,8 +14,9 @@ from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.object_store import open_storage
 
 from tests.conftest import SLACK_S
-from tests.support.object_servers import BUCKET, empty_s3_bucket, free_port, running_s3, send
+from tests.support.object_servers import BUCKET, empty_s3_bucket, running_s3, send
 from tests.support.storage_contract import SigningContract
+from tests.support.up import free_port
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ class TestS3(SigningContract):
         return send
 
 
-async def test_only_listed_buckets_are_read_for_callers(s3):
+async def test_callers_can_read_only_listed_buckets(s3):
     await empty_s3_bucket(s3)
     async with open_storage(settings(s3)) as storage:
         await storage.put("public/a.jpg", b"picture")
@@ -83,7 +84,7 @@ async def test_only_listed_buckets_are_read_for_callers(s3):
     assert len(texts) == 1
 
 
-async def test_the_bucket_that_keeps_all_images_is_never_read_for_callers(s3):
+async def test_callers_can_never_read_the_bucket_of_all_images(s3):
     await empty_s3_bucket(s3)
     async with open_storage(settings(s3)) as storage:
         await storage.put("public/a.jpg", b"picture")
@@ -118,14 +119,14 @@ async def test_a_silent_store_costs_its_deadline():
                 assert time.monotonic() - began_s < 0.5 + SLACK_S
 
 
-async def test_a_store_that_fails_now_and_then_is_tried_again_so_often_and_no_more():
-    asked = 0
+async def test_a_failed_call_is_repeated_up_to_a_limit():
+    requests = 0
 
     async def fail(reader, writer):
-        nonlocal asked
+        nonlocal requests
         while await reader.readuntil(b"\r\n\r\n"):
-            asked += 1
-            status = b"200 OK" if asked == 3 else b"503 Slow Down"
+            requests += 1
+            status = b"200 OK" if requests == 3 else b"503 Slow Down"
             head = b"HTTP/1.1 " + status + b"\r\nETag: e\r\nContent-Length: 2\r\n"
             writer.write(head + b"Last-Modified: Sun, 01 Nov 2026 00:00:00 GMT\r\n\r\nok")
 
@@ -139,7 +140,7 @@ async def test_a_store_that_fails_now_and_then_is_tried_again_so_often_and_no_mo
         port = server.sockets[0].getsockname()[1]
         async with open_storage(settings(f"http://127.0.0.1:{port}", max_retries=2)) as storage:
             assert await storage.get("a") == b"ok"
-            assert asked == 3
+            assert requests == 3
             with pytest.raises(DependencyDown):
                 await storage.get("a")
-            assert asked == 6
+            assert requests == 6

@@ -1,12 +1,10 @@
-"""Installations with settings of their own; stores that all tests share."""
+"""Installations with settings of their own, and a cluster that all tests share."""
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterator
 
-import psutil
 import pytest
 
-from tests.support.cluster import QUICK, Cluster, open_cluster
+from tests.support.cluster import Cluster, open_cluster
 from tests.support.ledger import Ledger
 from tests.support.up import Up, free_port
 
@@ -15,7 +13,7 @@ Start = Callable[..., Up]
 
 @pytest.fixture
 def installation(clean_environment, tmp_path) -> Iterator[Start]:
-    """Returns how one starts `up` with some settings; stops what was started."""
+    """Starts `up` with some settings, and stops it after the test."""
     started: list[Up] = []
 
     def start(**variables: str) -> Up:
@@ -30,27 +28,17 @@ def installation(clean_environment, tmp_path) -> Iterator[Start]:
             assert running.stop() == 0
 
 
-def part(running: Up, name: str) -> psutil.Process:
-    """Returns the process of one part: server, gateway, redis, postgres."""
-    processes = json.loads((running.data / "run" / "processes.json").read_text())
-    return psutil.Process(next(p["pid"] for p in processes if p["name"] == name))
-
-
 @pytest.fixture(scope="session")
-async def open_stores(clean_environment, tmp_path_factory) -> AsyncIterator[Cluster]:
+async def shared_cluster(clean_environment, tmp_path_factory) -> AsyncIterator[Cluster]:
     async with open_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
 
 
 @pytest.fixture
-async def cluster(open_stores) -> AsyncIterator[Cluster]:
-    await open_stores.empty()
-    for name in ("server", "worker", "workers"):
-        (open_stores.folder / f"{name}.log").unlink(missing_ok=True)
-    open_stores.variables.clear()
-    open_stores.variables.update(QUICK)
-    yield open_stores
-    open_stores.end_all()
+async def cluster(shared_cluster) -> AsyncIterator[Cluster]:
+    await shared_cluster.reset()
+    yield shared_cluster
+    shared_cluster.end_all()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Processes die at every named point of a batch's life."""
+"""Processes die at every failpoint in the life of a batch."""
 
 import asyncio
 import random
@@ -32,7 +32,7 @@ SERVER_POINTS = (
     "batch.notified",
 )
 ITEMS = 70
-# The others run with `make test-faults`.
+# All others run with `make test-faults`.
 QUICK_POINTS = {"results.written", "batch.accepted"}
 
 
@@ -43,14 +43,14 @@ def points(*names: str) -> list[object]:
     ]
 
 
-async def died(cluster: Cluster, process, within_s: float = 20) -> None:
+async def crashed(cluster: Cluster, process, within_s: float = 20) -> None:
     """Waits until the process has killed itself."""
     async with asyncio.timeout(within_s):
         assert await asyncio.to_thread(process.wait) == -signal.SIGKILL, cluster.log("worker")
 
 
 async def finish(cluster: Cluster, ledger: Ledger, within_s: float = 50) -> None:
-    """Starts a worker that nothing kills; all invariants hold in the end."""
+    """Runs a worker without failpoints until all is done, and checks the invariants."""
     worker = cluster.start_worker()
     await cluster.drained(within_s)
     await ledger.check(cluster.postgres.url, cluster.images)
@@ -58,9 +58,9 @@ async def finish(cluster: Cluster, ledger: Ledger, within_s: float = 50) -> None
 
 
 async def submit_first(cluster: Cluster, ledger: Ledger) -> None:
-    """Submits a batch that goes before all earlier ones.
+    """Submits a batch that workers run before all earlier ones.
 
-    What these left may be run alone, in children of the worker: there the child would die.
+    Items of earlier batches may be isolated in child processes, where only the child would die.
     """
     given = pictures(ITEMS, random.randrange(2**31))
     await cluster.submit(ledger, given, priority=min(10, len(ledger.batches)))
@@ -70,35 +70,35 @@ async def worker_dies(cluster: Cluster, ledger: Ledger, point: str) -> None:
     lease_s = "0.5" if point == "chunk.extended" else "2"
     await submit_first(cluster, ledger)
     variables = {FAILPOINT: f"{point}:1", "CATEGORIZER_WORKER__LEASE_S": lease_s}
-    await died(cluster, cluster.start_worker(**variables))
+    await crashed(cluster, cluster.start_worker(**variables))
 
 
 async def stopping_worker_dies(cluster: Cluster, ledger: Ledger, point: str) -> None:
     await submit_first(cluster, ledger)
     variables = {FAILPOINT: f"{point}:1", "CATEGORIZER_WORKER__GRACE_S": "0"}
-    # What the dead before it had in hand may still be leased: a lease of its own is waited for.
+    # Chunks of processes that died before may still be leased: wait for a lease of its own.
     token = await cluster.value("SELECT coalesce(max(lease_token), 0) FROM batch_chunks")
     worker = cluster.start_worker(**variables)
     await cluster.until(f"SELECT max(lease_token) > {token} FROM batch_chunks", 20)
     worker.terminate()
-    await died(cluster, worker)
+    await crashed(cluster, worker)
 
 
 async def sweeper_dies(cluster: Cluster, ledger: Ledger, point: str) -> None:
-    """Leaves a dead worker's chunks and an unrung bell to a sweeper that dies as well."""
+    """A sweeper dies that finds chunks and notifications of a dead worker."""
     await worker_dies(cluster, ledger, "image.classified")
-    await died(cluster, cluster.start_worker(**{FAILPOINT: f"{point}:1"}))
+    await crashed(cluster, cluster.start_worker(**{FAILPOINT: f"{point}:1"}))
 
 
 async def server_dies(cluster: Cluster, ledger: Ledger, server, point: str):
-    """The caller has no answer and asks again, with the same request id, a server that lives."""
+    """The caller gets no answer, and repeats the request ID with a server that lives."""
     await cluster.end(server, signal.SIGTERM)
     server = await cluster.start_server(**{FAILPOINT: f"{point}:1"})
     given = pictures(ITEMS, random.randrange(2**31))
     request_id = f"r{random.getrandbits(60)}"
     with pytest.raises(grpc.aio.AioRpcError):
         await cluster.submit(ledger, given, request_id=request_id)
-    await died(cluster, server)
+    await crashed(cluster, server)
     server = await cluster.start_server()
     await cluster.submit(ledger, given, request_id=request_id)
     return server
@@ -153,8 +153,8 @@ async def test_a_server_dies_while_it_changes_a_batch(cluster, ledger, point):
     }[point]
     with pytest.raises(grpc.aio.AioRpcError):
         await cluster.call(method, request(batch_id=batch.batch_id))
-    await died(cluster, server)
+    await crashed(cluster, server)
     await cluster.start_server()
     if point != "batch.retried":
-        ledger.batches.clear()  # it is cancelled, or gone
+        ledger.batches.clear()  # it is cancelled or deleted
     await finish(cluster, ledger)

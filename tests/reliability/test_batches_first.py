@@ -1,4 +1,4 @@
-"""A batch does not wait for the lease of a claim whose answer was lost."""
+"""A batch does not wait until the lease of a lost claim ends."""
 
 import signal
 
@@ -10,16 +10,17 @@ LEASE_S = 30.0
 SOCKET = ".s.PGSQL.5432"
 
 
-async def test_a_claim_whose_answer_is_lost_costs_seconds_instead_of_a_lease(
+async def test_a_lost_answer_to_a_claim_costs_seconds_and_not_a_lease(
     cluster: Cluster, ledger: Ledger
 ):
-    """PostgreSQL commits the claim, but its answer is lost: the worker knows of no chunk."""
+    """PostgreSQL leases a chunk, but its answer is lost: the worker never learns of it."""
     cluster.variables["CATEGORIZER_WORKER__LEASE_S"] = str(LEASE_S)
     await cluster.start_server()
     folder = cluster.sockets / "proxy"
     folder.mkdir(exist_ok=True)
-    claim = b"LEASED"  # what a claim returns
-    proxy = FaultProxy(f"unix:{cluster.sockets}/postgres/{SOCKET}", lost=claim)
+    proxy = FaultProxy(
+        f"unix:{cluster.sockets}/postgres/{SOCKET}", lost=b"LEASED"
+    )  # a claim's answer
     async with proxy.running(folder / SOCKET):
         url = cluster.postgres.url.partition("?")[0] + f"?host={folder}"
         worker = cluster.start_worker(DATABASE_URL=url)

@@ -1,4 +1,4 @@
-"""One request id, many callers at once."""
+"""One request ID, many concurrent callers."""
 
 import asyncio
 import random
@@ -11,7 +11,6 @@ from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
 from tests.support.cluster import SERVER, Cluster
 from tests.support.ledger import Ledger, Picture, pictures
 from tests.support.polling import elapsed
-from tests.support.tenants import key_of
 
 DAY_S = 86_400
 
@@ -27,14 +26,14 @@ async def ask(
     request: batch_pb2.CreateBatchRequest,
     cancel_after_s: float | None = None,
 ) -> str:
-    """Returns the batch ID or the name of the error; hangs up after `cancel_after_s`."""
+    """Returns the batch ID or the status. Cancels the call after `cancel_after_s`, if given."""
     async with grpc.aio.insecure_channel(address) as channel:
         stub = batch_pb2_grpc.BatchServiceStub(channel)
         call = stub.CreateBatch(request, metadata=(("authorization", f"Bearer {key}"),), timeout=30)
         if cancel_after_s is not None:
             await elapsed(cancel_after_s)
             call.cancel()
-            return "left"
+            return "cancelled"
         try:
             return str((await call).batch_id)
         except grpc.aio.AioRpcError as error:
@@ -42,7 +41,7 @@ async def ask(
 
 
 async def second_server(cluster: Cluster, name: str, **variables: str) -> str:
-    """Starts a server beside the first; returns where it answers."""
+    """Starts another server. Returns its address."""
     address = f"unix:{cluster.sockets}/{name}.sock"
     process = cluster.start(SERVER, name, CATEGORIZER_SERVER__BIND=address, **variables)
     async with grpc.aio.insecure_channel(address) as channel:
@@ -53,9 +52,11 @@ async def second_server(cluster: Cluster, name: str, **variables: str) -> str:
 
 
 @pytest.mark.parametrize("callers", [24, pytest.param(100, marks=pytest.mark.slow)])
-async def test_equal_requests_at_once_are_one_batch(cluster: Cluster, ledger: Ledger, callers: int):
+async def test_concurrent_equal_requests_make_one_batch(
+    cluster: Cluster, ledger: Ledger, callers: int
+):
     cluster.variables["CATEGORIZER_SECURITY__KEY_CACHE_S"] = "0.1"
-    # Who leaves just as an upload is entered leaves the entry, too, until its lease ends.
+    # A call that is cancelled at the wrong moment leaves its upload until the lease ends.
     cluster.variables["CATEGORIZER_BATCH__UPLOAD_LEASE_S"] = "5"
     await cluster.start_server()
     addresses = [cluster.address, await second_server(cluster, "other-server")]
@@ -74,24 +75,24 @@ async def test_equal_requests_at_once_are_one_batch(cluster: Cluster, ledger: Le
             for number in range(callers)
         )
     )
-    (batch_id,) = set(answers) - {"left"}
+    (batch_id,) = set(answers) - {"cancelled"}
     assert batch_id.startswith("b-"), answers
     assert await cluster.value("SELECT count(*) FROM batches") == 1
     ledger.acknowledged(batch_id, 10)
-    await _others(cluster, ledger, addresses, given, batch_id)
+    await check_other_requests(cluster, ledger, addresses, given, batch_id)
     cluster.start_worker()
     await cluster.drained(90)
     await ledger.check(cluster.postgres.url, cluster.images)
 
 
-async def _others(
+async def check_other_requests(
     cluster: Cluster, ledger: Ledger, addresses: list[str], given: list[Picture], batch_id: str
 ) -> None:
-    """Another body is refused; another tenant has a batch of its own, and so has the next day."""
+    """Another body is refused. Another tenant gets a batch of its own."""
     other_body = request_for(pictures(10, 1), "once")
     refused = await asyncio.gather(*(ask(a, cluster.api_key, other_body) for a in addresses * 5))
     assert set(refused) == {"ALREADY_EXISTS"}
-    other_key = await key_of(cluster, "b")
+    other_key = await cluster.key_of("b")
     others = await asyncio.gather(
         *(ask(a, other_key, request_for(given, "once")) for a in addresses * 5)
     )

@@ -1,10 +1,11 @@
-"""Processes are killed at two failpoints in sequence, in any order: the second half of R3."""
+"""Two processes die one after the other, at any two failpoints: the second half of R3."""
 
 import asyncio
 import os
 import subprocess
 import tempfile
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,67 +27,78 @@ from tests.reliability.test_batches_failpoints import (
 from tests.support.cluster import Cluster, open_cluster
 from tests.support.ledger import Ledger
 
-SEQUENCES = int(os.environ.get("RELIABILITY_SEQUENCES", "40"))  # some ten seconds each
+SEQUENCES = int(os.environ.get("RELIABILITY_SEQUENCES", "40"))  # about ten seconds each
 STEPS = 2
 
 
-def machine_of(runner: asyncio.Runner, cluster: Cluster) -> type[RuleBasedStateMachine]:
-    """Returns a state machine whose rules kill processes of the cluster.
+@dataclass
+class Session:
+    """A cluster that all sequences share, and its server."""
 
-    At the end a worker lives, and all invariants hold.
-    """
-    servers: list[subprocess.Popen[bytes]] = []
+    cluster: Cluster
+    runner: asyncio.Runner
+    server: subprocess.Popen[bytes] | None = None
 
-    class Crashes(RuleBasedStateMachine):
-        def __init__(self) -> None:
-            super().__init__()
-            self.ledger = Ledger()
-            runner.run(cluster.empty())
-            if not servers:
-                servers.append(runner.run(cluster.start_server()))
+    def begin(self) -> Ledger:
+        self.runner.run(self.cluster.empty())
+        if self.server is None:
+            self.server = self.runner.run(self.cluster.start_server())
+        return Ledger()
 
-        @rule(point=st.sampled_from([p for p in WORKER_POINTS if p != "chunk.extended"]))
-        def a_worker_dies(self, point):
-            runner.run(worker_dies(cluster, self.ledger, point))
+    def crash_server(self, ledger: Ledger, point: str) -> None:
+        self.server = self.runner.run(server_dies(self.cluster, ledger, self.server, point))
 
-        @rule(point=st.sampled_from(STOP_POINTS))
-        def a_worker_that_stops_dies(self, point):
-            runner.run(stopping_worker_dies(cluster, self.ledger, point))
 
-        @rule(point=st.sampled_from(SWEEP_POINTS))
-        def a_sweeper_dies(self, point):
-            runner.run(sweeper_dies(cluster, self.ledger, point))
+class Crashes(RuleBasedStateMachine):
+    """Each rule is a crash. At the end a worker finishes all, and the invariants hold."""
 
-        @rule(point=st.sampled_from(SERVER_POINTS))
-        def a_server_dies(self, point):
-            servers.append(runner.run(server_dies(cluster, self.ledger, servers[-1], point)))
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self.cluster, self.runner = session.cluster, session.runner
+        self.ledger = session.begin()
 
-        def teardown(self):
-            runner.run(finish(cluster, self.ledger, 150))
+    @rule(point=st.sampled_from([p for p in WORKER_POINTS if p != "chunk.extended"]))
+    def a_worker_dies(self, point):
+        self.runner.run(worker_dies(self.cluster, self.ledger, point))
 
-    return Crashes
+    @rule(point=st.sampled_from(STOP_POINTS))
+    def a_worker_that_stops_dies(self, point):
+        self.runner.run(stopping_worker_dies(self.cluster, self.ledger, point))
+
+    @rule(point=st.sampled_from(SWEEP_POINTS))
+    def a_sweeper_dies(self, point):
+        self.runner.run(sweeper_dies(self.cluster, self.ledger, point))
+
+    @rule(point=st.sampled_from(SERVER_POINTS))
+    def a_server_dies(self, point):
+        self.session.crash_server(self.ledger, point)
+
+    def teardown(self):
+        self.runner.run(finish(self.cluster, self.ledger, 150))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_r3_two_deaths_in_any_order(clean_environment):
+def test_r3_two_crashes_in_any_order(clean_environment):
     with asyncio.Runner() as runner, tempfile.TemporaryDirectory() as folder:
         stack = AsyncExitStack()
         cluster = runner.run(stack.enter_async_context(open_cluster(Path(folder))))
         cluster.variables |= {
             "CATEGORIZER_BATCH__UPLOAD_LEASE_S": "2",
-            "CATEGORIZER_BATCH__CHUNK_ITEMS": "8",  # so that fewer items are run alone
+            "CATEGORIZER_BATCH__CHUNK_ITEMS": "8",  # fewer items are isolated
             "CATEGORIZER_TEST__FAKE_MODEL": "0,5",
         }
+        session = Session(cluster, runner)
         quick = settings(
             max_examples=SEQUENCES,
             stateful_step_count=STEPS,
             deadline=None,
             suppress_health_check=list(HealthCheck),
             print_blob=True,
-            phases=(Phase.reuse, Phase.generate),  # to look for a shorter pair takes minutes
+            phases=(Phase.reuse, Phase.generate),  # shrinking takes minutes
         )
         try:
-            run_state_machine_as_test(machine_of(runner, cluster), settings=quick)
+            run_state_machine_as_test(lambda: Crashes(session), settings=quick)
         finally:
             runner.run(stack.aclose())

@@ -1,4 +1,4 @@
-"""One image kills whoever works on it."""
+"""One image crashes every worker that reads it."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def poisoned(count: int, seed: int) -> list[Picture]:
 @pytest.mark.parametrize(
     "chunk_items", [4, pytest.param(32, marks=pytest.mark.slow)], ids=["few", "usual"]
 )
-async def test_an_image_that_kills_workers_fails_and_nothing_else_does(
+async def test_an_image_that_crashes_workers_fails_and_no_other(
     cluster: Cluster, ledger, chunk_items
 ):
     cluster.variables["CATEGORIZER_BATCH__CHUNK_ITEMS"] = str(chunk_items)

@@ -1,6 +1,5 @@
 """PostgreSQL dies under load."""
 
-import asyncio
 import itertools
 import signal
 import time
@@ -14,10 +13,11 @@ import psutil
 import pytest
 from image_categorizer.v1 import batch_pb2, health_pb2, health_pb2_grpc
 from image_categorizer_server.rpc.health import is_ready
+from image_categorizer_server.tasks import TaskOwner
 
 from tests.support.cluster import Cluster
 from tests.support.ledger import Ledger, pictures
-from tests.support.polling import elapsed
+from tests.support.polling import elapsed, eventually
 
 ITEMS = 20
 TIMES = "10,4"
@@ -26,7 +26,7 @@ UNWANTED = "CANCELLED", "INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED"
 
 @dataclass
 class Load:
-    """What callers meet meanwhile."""
+    """Callers of the server, and the outcomes of their calls."""
 
     cluster: Cluster
     ledger: Ledger
@@ -34,38 +34,36 @@ class Load:
     codes: Counter[str] = field(default_factory=Counter)
     slowest_refusal_s: float = 0.0
     slowest_s: float = 0.0
-    live: int = 0
-    dead: int = 0
+    failed_probes: int = 0
 
     async def submit(self) -> None:
-        """Submits one batch after another; one that is refused again, under its request id."""
+        """Submits one batch after another. Repeats refused ones under the same request ID."""
         for seed in itertools.count():
             given = pictures(ITEMS, seed)
-            while not await self._ask(
+            while not await self._count(
                 self.cluster.submit(self.ledger, given, request_id=f"r{seed}")
             ):
                 await elapsed(0.2)
             await elapsed(self.pause_s)
 
     async def read(self) -> None:
-        """Asks for the list of batches, four times a second."""
+        """Lists batches four times a second."""
         while True:
-            await self._ask(self.cluster.call("ListBatches", batch_pb2.ListBatchesRequest()))
+            await self._count(self.cluster.call("ListBatches", batch_pb2.ListBatchesRequest()))
             await elapsed(0.25)
 
     async def probe(self) -> None:
-        """Asks whether the server lives."""
+        """Probes liveness four times a second."""
         async with grpc.aio.insecure_channel(self.cluster.address) as channel:
             stub = health_pb2_grpc.HealthServiceStub(channel)
             while True:
                 try:
                     await stub.GetLiveness(health_pb2.GetLivenessRequest(), timeout=2)
-                    self.live += 1
                 except grpc.aio.AioRpcError:
-                    self.dead += 1
+                    self.failed_probes += 1
                 await elapsed(0.25)
 
-    async def _ask(self, call) -> bool:
+    async def _count(self, call) -> bool:
         start_s, code = time.monotonic(), "OK"
         try:
             await call
@@ -81,50 +79,48 @@ class Load:
 @asynccontextmanager
 async def under_load(cluster: Cluster, ledger: Ledger, pause_s: float) -> AsyncIterator[Load]:
     load = Load(cluster, ledger, pause_s)
-    tasks = [asyncio.create_task(work()) for work in (load.submit, load.read, load.probe)]
-    try:
+    async with TaskOwner() as tasks:
+        for work in (load.submit, load.read, load.probe):
+            tasks.start(work(), work.__name__)
         yield load
-        for task in tasks:
-            assert not task.done(), task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def ready(cluster: Cluster, wanted: bool, within_s: float) -> float:
-    """Waits until the server is ready, or is not; returns after how long."""
-    start_s = time.monotonic()
-    while await is_ready(cluster.address) is not wanted:
-        assert time.monotonic() - start_s < within_s, cluster.log("server")[-2000:]
-        await elapsed(0.05)
-    return time.monotonic() - start_s
+        tasks.check()
 
 
 async def lose_postgres(cluster: Cluster, down_s: float) -> tuple[float, float]:
-    """Kills it and starts it again; returns when that was noticed, and when work went on."""
+    """Kills PostgreSQL and starts it again.
+
+    Returns the seconds until the server noticed, and until work went on after the start.
+    """
+
+    async def is_serving() -> bool:
+        return await is_ready(cluster.address)
+
+    async def is_not_serving() -> bool:
+        return not await is_serving()
+
     await cluster.stop_postgres(signal.SIGKILL)
     kill_s = time.monotonic()
-    off_s = await ready(cluster, False, 5)
-    await elapsed(max(0.0, kill_s + down_s - time.monotonic()))
+    await eventually(is_not_serving, 5)
+    noticed_s = time.monotonic() - kill_s
+    await elapsed(max(0.0, down_s - noticed_s))
     await cluster.start_postgres()
     start_s = time.monotonic()
-    await ready(cluster, True, 10)
+    await eventually(is_serving, 10)
     done = await cluster.value("SELECT count(*) FROM batch_results")
     await cluster.until(f"SELECT count(*) > {done} FROM batch_results", 10)
-    return off_s, time.monotonic() - start_s
+    return noticed_s, time.monotonic() - start_s
 
 
 async def endure(cluster: Cluster, ledger: Ledger, downs_s: list[float], up_s: float) -> Load:
-    """Loses PostgreSQL several times; the same processes do everything."""
+    """Kills PostgreSQL several times. Server and workers survive, and everything is done."""
     server = await cluster.start_server(CATEGORIZER_TEST__FAKE_MODEL=TIMES)
     workers = cluster.start_workers(2)
-    back_s = []
+    outages_s = []
     async with under_load(cluster, ledger, 0.4) as load:
         await cluster.until("SELECT count(*) > 0 FROM batch_results", 20)
         alive = {process.pid for process in psutil.Process(workers.pid).children()}
         for down_s in downs_s:
-            back_s.append(await lose_postgres(cluster, down_s))
+            outages_s.append(await lose_postgres(cluster, down_s))
             await elapsed(up_s)
         assert await cluster.value("SHOW fsync") == "on"
         assert await cluster.value("SHOW synchronous_commit") == "on"
@@ -132,16 +128,16 @@ async def endure(cluster: Cluster, ledger: Ledger, downs_s: list[float], up_s: f
     await ledger.check(cluster.postgres.url, cluster.images)
     assert {process.pid for process in psutil.Process(workers.pid).children()} == alive
     assert server.poll() is None
-    assert load.dead == 0
+    assert load.failed_probes == 0
     assert not {code: load.codes[code] for code in UNWANTED if load.codes[code]}
     assert load.slowest_s <= 5
     crashes = await cluster.value("SELECT max(worker_crashes) FROM batch_chunks")
     print(
         f"{ledger.item_count} items in {len(ledger.batches)} batches; noticed after at most"
-        f" {max(off for off, _ in back_s):.1f} s, at work again {max(on for _, on in back_s):.1f} s"
-        f" after the start; calls {dict(load.codes)}, slowest {load.slowest_s:.2f} s, slowest"
-        f" refusal {load.slowest_refusal_s:.2f} s; at most {crashes} crashes of a chunk; drained"
-        f" {seconds:.1f} s after"
+        f" {max(off for off, _ in outages_s):.1f} s, at work again"
+        f" {max(on for _, on in outages_s):.1f} s after the start; calls {dict(load.codes)},"
+        f" slowest {load.slowest_s:.2f} s, slowest refusal {load.slowest_refusal_s:.2f} s;"
+        f" at most {crashes} crashes of a chunk; drained {seconds:.1f} s after"
     )
     return load
 

@@ -1,4 +1,4 @@
-"""Redis loses everything, three ways."""
+"""Redis loses its data in three ways."""
 
 import shutil
 import signal
@@ -19,7 +19,7 @@ async def flush(cluster: Cluster) -> None:
 
 
 async def lose_the_data(cluster: Cluster) -> None:
-    """Kills Redis, removes what it wrote and starts it again."""
+    """Kills Redis, removes its files and starts it again."""
     await cluster.stop_redis(signal.SIGKILL)
     shutil.rmtree(cluster.redis_data)
     await elapsed(1)
@@ -27,7 +27,7 @@ async def lose_the_data(cluster: Cluster) -> None:
 
 
 async def go_back(cluster: Cluster) -> None:
-    """Kills Redis and starts it again as it was before the last batches."""
+    """Kills Redis and starts it with the files from before the last batches."""
     await cluster.stop_redis(signal.SIGKILL)
     shutil.rmtree(cluster.redis_data)
     shutil.copytree(cluster.redis_data.with_name("redis-before"), cluster.redis_data)
@@ -36,7 +36,7 @@ async def go_back(cluster: Cluster) -> None:
 
 
 async def run(cluster: Cluster, ledger: Ledger, lose, queued: int, items: int) -> float:
-    """Runs batches through a loss of Redis; returns how long after it all were done."""
+    """Runs batches during a loss of Redis. Returns the seconds until all were done."""
     await cluster.start_server(CATEGORIZER_TEST__FAKE_MODEL="10,2")
     await cluster.submit(ledger, pictures(items, 1000))
     await cluster.stop_redis()
@@ -58,7 +58,7 @@ async def run(cluster: Cluster, ledger: Ledger, lose, queued: int, items: int) -
 
 
 @pytest.mark.parametrize("lose", [flush, lose_the_data, go_back])
-async def test_nothing_is_lost_with_redis(cluster, ledger, lose):
+async def test_no_batch_is_lost_when_redis_loses_its_data(cluster, ledger, lose):
     seconds = await run(cluster, ledger, lose, 8, 50)
     print(f"{lose.__name__}: all done {seconds:.1f} s after")
 
@@ -71,7 +71,7 @@ async def test_without_redis_batches_are_accepted_at_once_and_completed(cluster,
         start_s = time.monotonic()
         await cluster.submit(ledger, pictures(50))
         assert time.monotonic() - start_s < SLACK_S
-        # The bell stays in the outbox: drained is what the chunks are.
+        # The notification stays in the outbox, so look at the chunks instead.
         await cluster.until("SELECT count(*) = 0 FROM batch_chunks WHERE state <> 'DONE'", 20)
     finally:
         await cluster.start_redis()

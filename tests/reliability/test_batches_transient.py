@@ -1,9 +1,8 @@
-"""A tenth of all calls fails and would go well the next time."""
+"""A tenth of all calls fails, and would succeed the next time."""
 
 import random
 from contextlib import AsyncExitStack
 
-import asyncpg
 import grpc
 import pytest
 from image_categorizer_server.settings import Settings
@@ -16,9 +15,9 @@ from tests.support.polling import elapsed
 
 SHARE = 0.1
 SOCKET = ".s.PGSQL.5432"
-# What PostgreSQL says of transactions that get in each other's way.
+# PostgreSQL's errors for conflicting transactions.
 CONFLICTS = f"""
-CREATE FUNCTION fail_now_and_then() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION fail_sometimes() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF random() < {SHARE} THEN
         RAISE EXCEPTION 'could not serialize access' USING ERRCODE =
@@ -27,35 +26,29 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER faulty AFTER INSERT ON batch_results
-    FOR EACH STATEMENT EXECUTE FUNCTION fail_now_and_then();
+    FOR EACH STATEMENT EXECUTE FUNCTION fail_sometimes();
 CREATE TRIGGER faulty AFTER UPDATE ON batch_chunks
-    FOR EACH STATEMENT EXECUTE FUNCTION fail_now_and_then();
+    FOR EACH STATEMENT EXECUTE FUNCTION fail_sometimes();
 CREATE TRIGGER faulty AFTER INSERT ON batch_items
-    FOR EACH STATEMENT EXECUTE FUNCTION fail_now_and_then();
+    FOR EACH STATEMENT EXECUTE FUNCTION fail_sometimes();
 CREATE TRIGGER faulty AFTER UPDATE ON outbox
-    FOR EACH STATEMENT EXECUTE FUNCTION fail_now_and_then();
+    FOR EACH STATEMENT EXECUTE FUNCTION fail_sometimes();
 """
-NO_CONFLICTS = "DROP FUNCTION fail_now_and_then CASCADE"
-
-
-async def execute(cluster: Cluster, statements: str) -> None:
-    connection = await asyncpg.connect(cluster.postgres.url)
-    await connection.execute(statements)
-    await connection.close()
+NO_CONFLICTS = "DROP FUNCTION fail_sometimes CASCADE"
 
 
 def mixed(count: int, seed: int) -> list[Picture]:
-    """Pictures, of which every fiftieth is none."""
+    """Returns pictures, and a text in place of every fiftieth."""
     made = pictures(count, seed)
     for number in range(0, count, 50):
         made[number] = Picture(f"{seed}-{number}.txt", f"no image {seed} {number}".encode(), "")
     return made
 
 
-async def submit_until_taken(
+async def submit_until_accepted(
     cluster: Cluster, ledger: Ledger, given: list[Picture], name: str
 ) -> int:
-    """Returns how often that was refused."""
+    """Returns how often the batch was refused."""
     for refusals in range(100):
         try:
             await cluster.submit(ledger, given, request_id=name)
@@ -67,25 +60,27 @@ async def submit_until_taken(
     raise AssertionError("refused a hundred times")
 
 
-async def listening(cluster: Cluster, stack: AsyncExitStack, proxy: FaultProxy, name: str) -> str:
-    """Returns the address of PostgreSQL behind the proxy."""
+async def listen(cluster: Cluster, stack: AsyncExitStack, proxy: FaultProxy, name: str) -> str:
+    """Starts the proxy of PostgreSQL, and returns its URL."""
     folder = cluster.sockets / name
     folder.mkdir(exist_ok=True)
     await stack.enter_async_context(proxy.running(folder / SOCKET))
     return cluster.postgres.url.partition("?")[0] + f"?host={folder}"
 
 
-async def suffer(cluster: Cluster, ledger: Ledger, batches: int, stack: AsyncExitStack) -> str:
-    """Runs batches while everything fails now and then; returns what happened."""
+async def run_with_faults(
+    cluster: Cluster, ledger: Ledger, batches: int, stack: AsyncExitStack
+) -> str:
+    """Runs batches while all dependencies fail at times. Returns a summary."""
     upstream = f"unix:{cluster.sockets}/postgres/{SOCKET}"
-    # A call is five to ten pieces, and to accept a batch takes several calls.
+    # A call takes five to ten chunks of bytes, and accepting a batch takes several calls.
     database = FaultProxy(upstream, cut_share=SHARE / 5)
     of_server = FaultProxy(upstream, cut_share=SHARE / 20)
     store_url = await stack.enter_async_context(running_s3())
     await empty_s3_bucket(store_url)
     store = FaultProxy(store_url.removeprefix("http://"), cut_share=SHARE)
-    url = await listening(cluster, stack, database, "proxy")
-    server_url = await listening(cluster, stack, of_server, "server-proxy")
+    url = await listen(cluster, stack, database, "proxy")
+    server_url = await listen(cluster, stack, of_server, "server-proxy")
     store_address = await stack.enter_async_context(store.running())
     cluster.variables |= {
         "CLOUD_PROVIDER": "aws",
@@ -101,7 +96,7 @@ async def suffer(cluster: Cluster, ledger: Ledger, batches: int, stack: AsyncExi
     cluster.start_workers(2, DATABASE_URL=url)
     refusals = 0
     for seed in range(batches):
-        refusals += await submit_until_taken(cluster, ledger, mixed(100, seed), f"r{seed}")
+        refusals += await submit_until_accepted(cluster, ledger, mixed(100, seed), f"r{seed}")
     await cluster.until("SELECT count(*) = 0 FROM batches WHERE end_time IS NULL", 150)
     settings = Settings(
         CLOUD_PROVIDER="aws",
@@ -111,7 +106,7 @@ async def suffer(cluster: Cluster, ledger: Ledger, batches: int, stack: AsyncExi
     await ledger.check(cluster.postgres.url, settings, failures=2 * batches)
     assert "ended with status" not in cluster.log("workers")
     return (
-        f"{ledger.item_count} items, {2 * batches} of them no images;"
+        f"{ledger.item_count} items, {2 * batches} of them texts;"
         f" {database.cuts + of_server.cuts} cuts of the database, {store.cuts} of the store;"
         f" {refusals} submissions refused and repeated"
     )
@@ -119,17 +114,17 @@ async def suffer(cluster: Cluster, ledger: Ledger, batches: int, stack: AsyncExi
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_r11_faults_that_pass_cost_no_item(cluster: Cluster, ledger: Ledger, monkeypatch):
+async def test_r11_temporary_faults_cost_no_item(cluster: Cluster, ledger: Ledger, monkeypatch):
     for name, value in {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    await execute(cluster, CONFLICTS)
+    await cluster.execute(CONFLICTS)
     try:
         async with AsyncExitStack() as stack:
-            print(await suffer(cluster, ledger, 20, stack))
+            print(await run_with_faults(cluster, ledger, 20, stack))
             cluster.end_all()
     finally:
-        await execute(cluster, NO_CONFLICTS)
+        await cluster.execute(NO_CONFLICTS)
     query = "SELECT array_agg(DISTINCT reason) FROM batch_results WHERE status <> 'OK'"
     reasons = await cluster.value(query)
     assert reasons == ["IMAGE_UNDECODABLE"]

@@ -1,4 +1,4 @@
-"""A classification that somebody is to be reported of, and a server that dies."""
+"""Webhooks for single classifications survive a crash of the server."""
 
 import signal
 
@@ -12,8 +12,8 @@ from tests.support.ledger import pictures
 from tests.support.receiver import receiving
 
 
-async def test_an_answer_is_notified_although_the_server_is_killed_at_once(cluster):
-    """No worker runs when the server is killed: what is reported afterwards was in the database."""
+async def test_a_webhook_is_sent_although_the_server_dies_right_after_its_answer(cluster):
+    """No worker runs when the server is killed, so the message comes from the database."""
     async with receiving() as receiver:
         cluster.variables |= {
             "CATEGORIZER_FETCH__ALLOW_HTTP": "true",

@@ -1,4 +1,4 @@
-"""Damaged images are decoded or refused, in bounded time and memory, and nothing else happens."""
+"""Damaged images are decoded or refused, in bounded time and memory."""
 
 import json
 import subprocess
@@ -14,16 +14,16 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("runs", "seed"), [(10_000, 1), pytest.param(100_000, 2, marks=pytest.mark.slow)]
 )
-def test_damaged_images_are_decoded_or_refused_and_nothing_else(runs, seed):
-    words = [sys.executable, "-m", "tests.support.fuzz", str(runs), str(seed)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_damaged_images_are_decoded_or_refused(runs, seed):
+    command = [sys.executable, "-m", "tests.support.fuzz", str(runs), str(seed)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    reported = json.loads(done.stdout)
-    print(f"\n{reported}")
-    assert reported["seeds"] >= 40
-    assert sum(reported["outcomes"].values()) == runs
-    assert reported["undeclared"] == []
-    assert reported["slowest_s"] <= 5
-    assert reported["grown_mb"] <= 50
-    # Neither all refused nor all as good as new: the damage reaches what it is to test.
-    assert 0.02 < reported["outcomes"]["decoded"] / runs < 0.9
+    report = json.loads(done.stdout)
+    print(f"\n{report}")
+    assert report["seeds"] >= 40
+    assert sum(report["outcomes"].values()) == runs
+    assert report["undeclared"] == []
+    assert report["slowest_s"] <= 5
+    assert report["grown_mb"] <= 50
+    # Some are decoded and some are refused: the damage reaches all stages.
+    assert 0.02 < report["outcomes"]["decoded"] / runs < 0.9

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
-from tests.reliability.conftest import part
+from tests.support.memory import MEGABYTE, watching_memory
 from tests.support.pictures import encoded, jpeg, scene
-from tests.support.traffic import MEGABYTE, SMALL, watching
+from tests.support.traffic import SMALL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 LIMIT_BYTES = 10 * 2**20
@@ -89,8 +89,8 @@ async def test_the_memory_of_concurrent_uploads_is_bounded(installation, way):
     body = bodies(padded(LIMIT_BYTES))[way]
     async with client_of(running) as client:
         await client.post("/v1/classify?no_cache=true", **bodies(jpeg())["bytes"])
-        parts = {"gateway": part(running, "gateway"), "server": part(running, "server")}
-        async with watching(**parts) as watch:
+        parts = {"gateway": running.process_of("gateway"), "server": running.process_of("server")}
+        with watching_memory(**parts) as watch:
             requests = (client.post("/v1/classify", **body) for _ in range(UPLOADS))
             answers = await asyncio.gather(*requests)
         again = await client.post("/v1/classify", **bodies(jpeg())["bytes"])

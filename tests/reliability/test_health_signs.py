@@ -1,6 +1,5 @@
-"""What probes hear while a store hangs or is gone, the server is stopped, a model call hangs."""
+"""Health probes while a store hangs or is gone, the server is stopped, or a model call hangs."""
 
-import asyncio
 import signal
 import time
 from contextlib import asynccontextmanager, suppress
@@ -10,59 +9,56 @@ import httpx
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from image_categorizer_server.tasks import TaskOwner
 
-from tests.reliability.conftest import part
-from tests.support.polling import elapsed
+from tests.support.polling import eventually, stays
 from tests.support.traffic import SMALL, calling
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-FLIP_S = 5.0
+CHANGE_S = 5.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 CLASSIFY = "/v1/classify?no_cache=true"
 
 
-async def heard_after_s(client, path, wanted, within_s):
-    """Returns after how many seconds a probe, of one second's patience, hears what is wanted."""
+async def seconds_until(client, path, condition, within_s):
+    """Returns after how many seconds a probe with a timeout of one second meets a condition."""
     begun_s = time.monotonic()
-    heard = None
-    while time.monotonic() - begun_s < within_s:
+
+    async def is_met():
         try:
             answer = await client.get(path, timeout=1)
-            heard = answer.status_code, answer.json()
+            return condition(answer.status_code, answer.json())
         except httpx.HTTPError as error:
-            heard = 0, {"error": type(error).__name__}
-        if wanted(*heard):
-            return time.monotonic() - begun_s
-        await elapsed(0.1)
-    raise AssertionError(f"{path} said at last: {heard}")
+            return condition(0, {"error": type(error).__name__})
+
+    await eventually(is_met, within_s, 0.1)
+    return time.monotonic() - begun_s
 
 
 @asynccontextmanager
-async def reported(running, service):
-    """Yields what a `Watch` of grpc.health.v1 is reported, as it comes."""
-    heard = []
+async def watching_health(running, service):
+    """Yields the statuses that `Watch` of grpc.health.v1 reports, as they come."""
+    statuses = []
 
     async def watch(channel):
         stub = health_pb2_grpc.HealthStub(channel)
         with suppress(grpc.aio.AioRpcError):
             call = stub.Watch(health_pb2.HealthCheckRequest(service=service))
             while answer := await call.read():
-                heard.append(answer.status)
+                statuses.append(answer.status)
 
     address = f"unix:{running.data}/run/server.sock"
-    async with grpc.aio.insecure_channel(address) as channel:
-        watching = asyncio.create_task(watch(channel))
-        yield heard
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+    async with grpc.aio.insecure_channel(address) as channel, TaskOwner() as tasks:
+        tasks.start(watch(channel), "watch")
+        yield statuses
 
 
-def frozen(process, *, how=signal.SIGSTOP):
-    """Stops, or lets go on, a process and all below it."""
+def send_to_all(process, number):
+    """Sends a signal to a process and its descendants."""
     for one in [process, *process.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
-            one.send_signal(how)
+            one.send_signal(number)
 
 
 def client_of(running):
@@ -72,60 +68,61 @@ def client_of(running):
 
 @pytest.mark.parametrize("how", ["hangs", "gone"])
 @pytest.mark.parametrize("name", ["redis", "postgres"])
-async def test_probes_report_a_lost_store_and_its_return_within_seconds(installation, name, how):
+async def test_a_lost_store_is_reported_soon_and_so_is_its_return(installation, name, how):
     running = installation()
     supervisor = psutil.Process(running.process.pid)
-    is_known = {
-        "redis": lambda status, said: (status, said.get("degraded")) == (200, ["redis"]),
-        "postgres": lambda status, said: status in (0, 503),
+    is_reported = {
+        "redis": lambda status, body: (status, body.get("degraded")) == (200, ["redis"]),
+        "postgres": lambda status, body: status in (0, 503),
     }[name]
-    async with client_of(running) as client, reported(running, "") as heard:
+    async with client_of(running) as client, watching_health(running, "") as statuses:
         assert (await client.post(CLASSIFY, content=SMALL[0])).status_code == 200
-        store = part(running, name)
+        store = running.process_of(name)
         if how == "gone":
-            supervisor.suspend()  # who would start it again
+            supervisor.suspend()  # it would start the store again
             store.send_signal(signal.SIGINT if name == "postgres" else signal.SIGKILL)
-            await elapsed(0.3)
+            await eventually(lambda: not store.is_running() or store.status() == "zombie")
         else:
-            frozen(store)
-        down_s = await heard_after_s(client, "/readyz", is_known, 2 * FLIP_S)
+            send_to_all(store, signal.SIGSTOP)
+        down_s = await seconds_until(client, "/readyz", is_reported, 2 * CHANGE_S)
         live = await client.get("/healthz")
-        if name == "redis":  # by upload, and with a remembered answer to look for
+        if name == "redis":  # also with the cache
             for path in (CLASSIFY, "/v1/classify"):
                 answer = await client.post(path, content=SMALL[0])
                 assert answer.status_code == 200, answer.text
         else:
-            await elapsed(FLIP_S + 1)
-            assert heard[-1] == NOT_SERVING
+            await eventually(lambda: statuses[-1] == NOT_SERVING, CHANGE_S + 1)
         supervisor.resume()
         if how == "hangs":
-            frozen(store, how=signal.SIGCONT)
-        up_s = await heard_after_s(
-            client, "/readyz", lambda *said: said == (200, {"ready": True, "degraded": []}), 20
+            send_to_all(store, signal.SIGCONT)
+        up_s = await seconds_until(
+            client, "/readyz", lambda *answer: answer == (200, {"ready": True, "degraded": []}), 20
         )
-        await elapsed(1.5)
-        assert heard[-1] == SERVING
-    print(f"\n{name} {how}: reported after {down_s:.1f} s, back after {up_s:.1f} s, {heard}")
+        await eventually(lambda: statuses[-1] == SERVING, 1.5)
+    print(f"\n{name} {how}: reported after {down_s:.1f} s, back after {up_s:.1f} s, {statuses}")
     assert live.status_code == 200
-    assert down_s <= FLIP_S
-    # What has ended is started again first, after a wait.
-    assert up_s <= (FLIP_S if how == "hangs" else 2 * FLIP_S)
+    assert down_s <= CHANGE_S
+    # A store that has ended is restarted first, after a delay.
+    assert up_s <= (CHANGE_S if how == "hangs" else 2 * CHANGE_S)
 
 
-async def test_a_server_that_does_not_get_to_run_is_not_live_and_comes_back(installation):
+async def test_a_suspended_server_is_not_live_and_recovers(installation):
     running = installation()
-    server = part(running, "server")
+    server = running.process_of("server")
     async with client_of(running) as client:
         server.suspend()
-        begun_s = time.monotonic()
-        while time.monotonic() - begun_s < 10:
+
+        async def is_silent():
             with pytest.raises(httpx.TimeoutException):
                 await client.get("/healthz", timeout=1)
+            return True
+
+        await stays(is_silent, for_s=10)
         server.resume()
-        back_s = await heard_after_s(client, "/healthz", lambda status, _: status == 200, FLIP_S)
+        back_s = await seconds_until(client, "/healthz", lambda status, _: status == 200, CHANGE_S)
         assert (await client.post(CLASSIFY, content=SMALL[0])).status_code == 200
     print(f"\nlive again after {back_s:.1f} s")
-    assert part(running, "server") == server
+    assert running.process_of("server") == server
 
 
 async def test_a_model_call_that_hangs_makes_the_server_not_live(installation):
@@ -135,19 +132,17 @@ async def test_a_model_call_that_hangs_makes_the_server_not_live(installation):
     async with (
         client_of(running) as client,
         calling(running) as caller,
-        reported(running, "live") as heard,
+        watching_health(running, "live") as statuses,
+        TaskOwner() as tasks,
     ):
-        stuck = asyncio.create_task(caller.ask(55))
-        down_s = await heard_after_s(client, "/healthz", lambda status, _: status == 503, 30)
-        # A restart is the way out; until then what needs another model is answered.
+        stuck = tasks.start(caller.ask(55), "stuck call")
+        down_s = await seconds_until(client, "/healthz", lambda status, _: status == 503, 30)
+        # Until a restart, requests for other models are answered.
         assert (await client.get("/readyz")).status_code == 200
         assert (await client.post(CLASSIFY, content=SMALL[0])).status_code == 200
-        await elapsed(1.5)
-        reported_down = heard[-1]
+        await eventually(lambda: statuses[-1] == NOT_SERVING, 1.5)
         await stuck
-        await elapsed(1.5)
+        await eventually(lambda: statuses[-1] == SERVING, 1.5)
         assert (await client.get("/healthz")).status_code == 200
-    print(f"\nnot live after {down_s:.1f} s, Watch reported {heard}")
+    print(f"\nnot live after {down_s:.1f} s, Watch reported {statuses}")
     assert 4 <= down_s <= 8
-    assert reported_down == NOT_SERVING
-    assert heard[-1] == SERVING

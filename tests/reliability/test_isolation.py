@@ -1,4 +1,4 @@
-"""Every image gets its own answer, whatever company it travels in and whatever fails beside it."""
+"""Every image gets its own answer, whatever else is in its micro-batch and whatever fails."""
 
 import asyncio
 import itertools
@@ -21,7 +21,7 @@ Config = classify_pb2.ClassifyStreamConfig
 
 
 def pictures():
-    """Returns 72 good files of all modes and sizes, no two alike, and some that are none."""
+    """Returns 72 valid files of all modes and sizes, all different, and some invalid ones."""
     files = []
     for seed in range(2):
         for (mode, image_format), (width, height) in itertools.product(MODES.items(), SIZES_PX):
@@ -31,28 +31,28 @@ def pictures():
     return [*files, *BAD, cut[: len(cut) // 2]]
 
 
-def confidences_of(response):
+def confidences(response):
     return {p.category: p.confidence for p in response.predictions}
 
 
-class Asking:
-    """One connection, and how each image is asked for."""
+class Caller:
+    """Classifies images over one connection."""
 
     def __init__(self, channel, key):
         self.stub = classify_pb2_grpc.ClassifyServiceStub(channel)
         self.headers = (("authorization", f"Bearer {key}"),)
 
     async def one(self, content):
-        """Returns the confidences by category; what refuses it as a string."""
+        """Returns confidences by category and the micro-batch size, or the status of an error."""
         request = classify_pb2.ClassifyRequest(image=content, options=OPTIONS)
         try:
             response = await self.stub.Classify(request, metadata=self.headers, timeout=30)
         except grpc.aio.AioRpcError as error:
             return error.code().name
-        return confidences_of(response), response.timing.batch_size
+        return confidences(response), response.timing.batch_size
 
     async def stream(self, lane, contents, indices):
-        """Yields the index of each image and what it got, in the order of the answers."""
+        """Yields the index and the answer of each image, in the order of the answers."""
 
         def messages():
             yield classify_pb2.ClassifyStreamRequest(config=Config(options=OPTIONS, lane=lane))
@@ -64,7 +64,7 @@ class Asking:
         async for answer in call:
             index = int(answer.key.split("/")[1])
             if answer.HasField("response"):
-                yield index, (confidences_of(answer.response), answer.response.timing.batch_size)
+                yield index, (confidences(answer.response), answer.response.timing.batch_size)
             else:
                 yield (
                     index,
@@ -75,7 +75,7 @@ class Asking:
 
 
 def differs(got, reference):
-    """Returns whether an answer differs from the one that the image gets alone."""
+    """Tells whether an answer differs from the reference."""
     if isinstance(reference, str) or isinstance(got, str):
         return got != reference
     return got[0].keys() != reference[0].keys() or any(
@@ -83,29 +83,29 @@ def differs(got, reference):
     )
 
 
-def check_references(reference):
-    """Asserts that bad images fail, and that good ones differ: else mixed up answers go unseen."""
-    answers = [tuple(got[0].values()) for got in reference if not isinstance(got, str)]
-    assert sum(isinstance(got, str) for got in reference) == len(BAD) + 1
-    assert {got for got in reference if isinstance(got, str)} == {"INVALID_ARGUMENT"}
+def check_references(references):
+    """Asserts that invalid images fail, and that answers differ: otherwise mix-ups go unnoticed."""
+    answers = [tuple(got[0].values()) for got in references if not isinstance(got, str)]
+    assert sum(isinstance(got, str) for got in references) == len(BAD) + 1
+    assert {got for got in references if isinstance(got, str)} == {"INVALID_ARGUMENT"}
     assert len(set(answers)) >= 0.9 * len(answers)
 
 
 @pytest.mark.parametrize("items", [1200, pytest.param(12_000, marks=pytest.mark.slow)])
-async def test_every_image_gets_the_same_answer_in_any_micro_batch(installation, items):
+async def test_every_image_gets_the_same_answer_in_a_micro_batch_as_by_itself(installation, items):
     running = installation()
     contents = pictures()
     random = np.random.default_rng(items)
     wrong, sizes = [], []
     address = f"unix:{running.data}/run/server.sock"
     async with grpc.aio.insecure_channel(address) as channel:
-        asking = Asking(channel, running.shown_key())
-        reference = [await asking.one(content) for content in contents]
-        check_references(reference)
+        caller = Caller(channel, running.shown_key())
+        references = [await caller.one(content) for content in contents]
+        check_references(references)
 
         def note(index, got):
-            if differs(got, reference[index]):
-                wrong.append((index, got, reference[index]))
+            if differs(got, references[index]):
+                wrong.append((index, got, references[index]))
             if not isinstance(got, str):
                 sizes.append(got[1])
 
@@ -113,14 +113,14 @@ async def test_every_image_gets_the_same_answer_in_any_micro_batch(installation,
             indices = random.integers(0, len(contents), items // (2 * STREAMS)).tolist()
             lane = Config.BATCH if number % 2 else Config.INTERACTIVE
             count = 0
-            async for index, got in asking.stream(lane, contents, indices):
+            async for index, got in caller.stream(lane, contents, indices):
                 note(index, got)
                 count += 1
             assert count == len(indices)
 
         async def one_by_one():
             for index in random.integers(0, len(contents), items // (2 * UNARY_CLIENTS)).tolist():
-                note(index, await asking.one(contents[index]))
+                note(index, await caller.one(contents[index]))
 
         await asyncio.gather(
             *map(streamed, range(STREAMS)), *(one_by_one() for _ in range(UNARY_CLIENTS))

@@ -1,4 +1,4 @@
-"""A server and workers in processes of their own, on real stores, for tests that kill them."""
+"""Servers, workers, PostgreSQL and Redis as processes, which tests kill and restart."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,8 @@ import asyncpg
 import grpc
 import psutil
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
+from image_categorizer_server.access.api_key import new_key, sha256_of
+from image_categorizer_server.db import key as keys
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.schema import migrate
 from image_categorizer_server.domain.access import Role
@@ -26,20 +28,22 @@ from image_categorizer_server.local.supervisor import ManagedProcess
 from image_categorizer_server.rpc.health import is_ready
 from image_categorizer_server.services import key as admin
 from image_categorizer_server.settings.database import DatabaseSettings
+from image_categorizer_server.tasks import TaskOwner
 
 from tests.conftest import EXPORTS
 from tests.support.ledger import Ledger, Picture
-from tests.support.polling import elapsed
+from tests.support.polling import elapsed, eventually
 
-SERVER = [sys.executable, "-m", "image_categorizer_server", "serve"]
-WORKERS = [sys.executable, "-m", "image_categorizer_server", "worker"]
-WORKER = [sys.executable, "-m", "image_categorizer_workers"]
 COMMAND = [sys.executable, "-m", "image_categorizer_server"]
+SERVER = [*COMMAND, "serve"]
+WORKERS = [*COMMAND, "worker"]
+WORKER = [sys.executable, "-m", "image_categorizer_workers"]
 READY_S = 60.0
+RESTART_DELAY_S = 0.2
 TABLES = (
     "batches, batch_items, batch_chunks, batch_results, batch_uploads, outbox, webhook_deliveries"
 )
-# Short, so that a test need not wait for what production waits for.
+# Shorter than the defaults, so that tests do not wait long.
 QUICK = {
     "CATEGORIZER_WORKER__LEASE_S": "2",
     "CATEGORIZER_WORKER__SWEEP_INTERVAL_S": "0.5",
@@ -51,24 +55,27 @@ QUICK = {
 
 @dataclass
 class Cluster:
-    """Starts and stops the stores, servers and workers of one test installation."""
+    """The processes of a test, and how to start and end them."""
 
     postgres: EmbeddedPostgres
     redis: EmbeddedRedis
-    redis_service: ManagedProcess
-    postgres_service: ManagedProcess
+    managed_postgres: ManagedProcess
+    managed_redis: ManagedProcess
     folder: Path
     sockets: Path
     api_key: str = ""
+    """Of a classifier."""
     worker_key: str = ""
     redis_process: subprocess.Popen[bytes] | None = None
     postgres_process: subprocess.Popen[bytes] | None = None
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    """Servers and workers."""
     variables: dict[str, str] = field(default_factory=lambda: dict(QUICK))
-    """Settings of what is started from now on."""
+    """Settings of the processes that are started from now on."""
 
     @property
     def address(self) -> str:
+        """The server's address."""
         return f"unix:{self.sockets}/server.sock"
 
     @property
@@ -78,6 +85,29 @@ class Cluster:
     @property
     def redis_data(self) -> Path:
         return self.folder / "redis"
+
+    async def prepare(self) -> None:
+        """Starts the stores and creates tables and API keys."""
+        await self.start_postgres()
+        await self.postgres.create_database()
+        await self.start_redis()
+        await migrate(self.postgres.url, DatabaseSettings())
+        async with open_database(self.postgres.url, DatabaseSettings()):
+            self.api_key = (await admin.create_key("test", Role.CLASSIFIER)).secret
+            self.worker_key = (await admin.create_key("workers", Role.WORKER)).secret
+
+    async def reset(self) -> None:
+        """Empties the stores, and forgets logs and settings of the test before."""
+        self.variables = dict(QUICK)
+        await self.empty()
+        for name in ("server", "worker", "workers"):
+            (self.folder / f"{name}.log").unlink(missing_ok=True)
+
+    async def empty(self) -> None:
+        """Removes all batches and images."""
+        await self.execute(f"TRUNCATE {TABLES}")
+        for folder in self.images.glob("*"):
+            shutil.rmtree(folder)
 
     def environment(self, **variables: str) -> dict[str, str]:
         return {
@@ -100,34 +130,60 @@ class Cluster:
         }
 
     def start(self, command: list[str], name: str, **variables: str) -> subprocess.Popen[bytes]:
-        """Starts a process; it writes to `<name>.log`."""
+        """Starts a process that logs to `<name>.log`."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(command, env=self.environment(**variables), stderr=log)
         self.processes.append(process)
         return process
 
     async def start_server(self, **variables: str) -> subprocess.Popen[bytes]:
+        """Starts a server and waits until it is ready."""
         server = self.start(SERVER, "server", **variables)
-        await self.until_served(server)
+
+        async def is_serving() -> bool:
+            assert server.poll() is None, self.log("server")
+            return await is_ready(self.address)
+
+        await self._eventually(is_serving, READY_S, "server")
         return server
 
-    async def until_served(self, server: subprocess.Popen[bytes]) -> None:
-        deadline_s = time.monotonic() + READY_S
-        while not await is_ready(self.address):
-            assert server.poll() is None, self.log("server")
-            assert time.monotonic() < deadline_s, self.log("server")
-            await elapsed(0.05)
+    @asynccontextmanager
+    async def restarting_server(self, **variables: str) -> AsyncIterator[list[float]]:
+        """Runs a server during the block, and restarts it after each crash.
+
+        Yields the times of the crashes, by `time.monotonic`.
+        """
+        server = await self.start_server(**variables)
+        crashes_s: list[float] = []
+
+        async def restart() -> None:
+            nonlocal server
+            while True:
+                status = await asyncio.to_thread(server.wait)
+                assert status == -signal.SIGKILL, self.log("server")[-3000:]
+                crashes_s.append(time.monotonic())
+                await elapsed(RESTART_DELAY_S)
+                server = await self.start_server(**variables)
+
+        async with TaskOwner() as tasks:
+            tasks.start(restart(), "restart of the server")
+            try:
+                yield crashes_s
+                tasks.check()
+            finally:
+                await tasks.close()
+                server.kill()  # otherwise the thread that waits for it delays the end
 
     def start_workers(self, count: int, **variables: str) -> subprocess.Popen[bytes]:
-        """Starts `image-categorizer worker`, which keeps so many processes alive."""
+        """Starts `image-categorizer worker`, which restarts its worker processes."""
         return self.start(WORKERS, "workers", **{"WORKER_COUNT": str(count), **variables})
 
     def start_worker(self, **variables: str) -> subprocess.Popen[bytes]:
-        """Starts one worker process, which nobody restarts."""
+        """Starts one worker process, which nothing restarts."""
         return self.start(WORKER, "worker", **variables)
 
     def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command to its end."""
+        """Runs an `image-categorizer` command to its end."""
         environment = self.environment(**variables)
         return subprocess.run(
             [*COMMAND, *words], env=environment, capture_output=True, text=True, check=False
@@ -149,25 +205,39 @@ class Cluster:
         return batch
 
     async def call(self, method: str, request: object, timeout_s: float = 30) -> Any:
+        """Calls a method of BatchService."""
         async with grpc.aio.insecure_channel(self.address) as channel:
             stub = batch_pb2_grpc.BatchServiceStub(channel)
             headers = (("authorization", f"Bearer {self.api_key}"),)
             return await getattr(stub, method)(request, metadata=headers, timeout=timeout_s)
 
+    async def key_of(self, tenant_id: str) -> str:
+        """Creates an API key of another tenant."""
+        async with open_database(self.postgres.url, DatabaseSettings()):
+            template = (await admin.create_key("template", Role.CLASSIFIER)).key
+            secret = new_key()
+            key = replace(template, key_id=sha256_of(secret)[:32], tenant_id=tenant_id)
+            await keys.insert_key(key, sha256_of(secret))
+        return secret
+
+    async def as_tenant(self, tenant_id: str) -> "Cluster":
+        """Returns the same cluster with the API key of another tenant."""
+        return replace(self, api_key=await self.key_of(tenant_id))
+
     async def drained(self, within_s: float) -> float:
-        """Waits until nothing is pending; returns after how many seconds."""
+        """Waits until no work is pending. Returns how many seconds that took."""
         start_s = time.monotonic()
         done = await asyncio.to_thread(self.run, "drained", "--timeout", str(within_s))
         assert done.returncode == 0, f"{done.stderr}\n{self.log('workers')[-3000:]}"
         return time.monotonic() - start_s
 
-    async def empty(self) -> None:
-        """Empties the tables of batches, and the bucket."""
+    async def execute(self, statements: str) -> None:
+        """Runs SQL statements."""
         connection = await asyncpg.connect(self.postgres.url)
-        await connection.execute(f"TRUNCATE {TABLES}")
-        await connection.close()
-        for folder in self.images.glob("*"):
-            shutil.rmtree(folder)
+        try:
+            await connection.execute(statements)
+        finally:
+            await connection.close()
 
     async def row(self, query: str) -> Any:
         """Returns the first row of a query."""
@@ -178,23 +248,24 @@ class Cluster:
             await connection.close()
 
     async def value(self, query: str) -> Any:
-        """Returns the one value that a query has."""
+        """Returns the first column of the first row of a query."""
         return (await self.row(query))[0]
 
     async def until(self, query: str, within_s: float) -> None:
-        """Waits until a query says yes."""
-        deadline_s = time.monotonic() + within_s
-        while not await self.value(query):
-            assert time.monotonic() < deadline_s, self.log("workers")[-3000:]
-            await elapsed(0.1)
+        """Waits until a query returns true."""
+
+        async def is_true() -> bool:
+            return bool(await self.value(query))
+
+        await self._eventually(is_true, within_s, "workers")
 
     async def start_redis(self) -> None:
         self.redis_data.mkdir(exist_ok=True)
         with (self.folder / "redis.log").open("ab") as log:
-            self.redis_process = subprocess.Popen(  # noqa: ASYNC220 - starts in no time
-                self.redis_service.command, stdout=log
+            self.redis_process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
+                self.managed_redis.command, stdout=log
             )
-        await self._until_ready(self.redis_service)
+        await self._eventually(self.managed_redis.is_ready, READY_S, "redis")
 
     async def stop_redis(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.redis_process:
@@ -202,30 +273,26 @@ class Cluster:
         self.redis_process = None
 
     async def start_postgres(self) -> None:
-        part = self.postgres_service
+        managed = self.managed_postgres
         with (self.folder / "postgres.log").open("ab") as log:
-            self.postgres_process = subprocess.Popen(  # noqa: ASYNC220 - starts in no time
-                part.command, stderr=log, user=part.user
+            self.postgres_process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
+                managed.command, stderr=log, user=managed.user
             )
-        await self._until_ready(part)
+        await self._eventually(managed.is_ready, READY_S, "postgres")
 
     async def stop_postgres(self, how: signal.Signals) -> None:
-        """Ends it; after SIGKILL its helpers follow by themselves."""
+        """Ends PostgreSQL. After SIGKILL its child processes end by themselves."""
         if self.postgres_process:
             await self.end(self.postgres_process, how)
         self.postgres_process = None
 
-    async def _until_ready(self, part: ManagedProcess) -> None:
-        deadline_s = time.monotonic() + READY_S
-        while not await part.is_ready():
-            assert time.monotonic() < deadline_s, self.log(part.name)
-            await elapsed(0.05)
-
     async def end(self, process: subprocess.Popen[bytes], how: signal.Signals) -> int:
+        """Sends a signal, waits for the end and returns the exit status."""
         process.send_signal(how)
         return await asyncio.to_thread(process.wait, 60)
 
     def end_all(self) -> None:
+        """Kills servers and workers with their children."""
         for process in self.processes:
             if process.poll() is None:
                 for child in psutil.Process(process.pid).children(recursive=True):
@@ -234,25 +301,27 @@ class Cluster:
                 process.wait(10)
         self.processes.clear()
 
+    async def _eventually(
+        self, condition: Callable[[], object], within_s: float, log_name: str
+    ) -> None:
+        """Waits for a condition. A failure shows the end of a log."""
+        try:
+            await eventually(condition, within_s, 0.05)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log(log_name)[-3000:]}") from None
+
 
 @asynccontextmanager
 async def open_cluster(data: Path) -> AsyncIterator[Cluster]:
-    """Starts the stores, and makes the tables."""
+    """Yields a cluster with running stores."""
     installation = Installation(data)
     installation.prepare()
     postgres, redis = EmbeddedPostgres(installation), EmbeddedRedis(installation)
-    postgres_service = await postgres.process()
-    stores = Cluster(postgres, redis, redis.process(), postgres_service, data, installation.sockets)
-    cluster = stores
+    cluster = Cluster(
+        postgres, redis, await postgres.process(), redis.process(), data, installation.sockets
+    )
     try:
-        await cluster.start_postgres()
-        await postgres.create_database()
-        await cluster.start_redis()
-        await migrate(postgres.url, DatabaseSettings())
-        async with open_database(postgres.url, DatabaseSettings()):
-            api_key = (await admin.create_key("test", Role.CLASSIFIER)).secret
-            worker_key = (await admin.create_key("workers", Role.WORKER)).secret
-        cluster = replace(stores, api_key=api_key, worker_key=worker_key)
+        await cluster.prepare()
         yield cluster
     finally:
         cluster.end_all()

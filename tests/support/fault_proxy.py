@@ -1,4 +1,4 @@
-"""Stands between two processes, and makes the connections between them fail."""
+"""A proxy between two processes that makes their connections fail."""
 
 import asyncio
 import contextlib
@@ -7,31 +7,23 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from pathlib import Path
 
-PIECE_BYTES = 65_536
+from image_categorizer_server.tasks import TaskOwner
 
-
-class Mode(Enum):
-    """What happens to what is sent."""
-
-    PASS = auto()
-    DOWN = auto()
-    """Every connection is reset, and none is taken."""
+CHUNK_BYTES = 65_536
 
 
 @dataclass
 class FaultProxy:
-    """A proxy on a unix socket; the attributes may be changed at any time."""
+    """A proxy on a unix socket or a port."""
 
     upstream: str
     """`unix:/path` or `host:port`."""
-    mode: Mode = Mode.PASS
     lost: bytes = b""
-    """The next answer that holds this does not arrive: the connection is reset."""
+    """The first answer that contains this is dropped, and its connection is reset."""
     cut_share: float = 0.0
-    """Of the pieces that clients send: the connection is reset instead of carrying them."""
+    """Share of the chunks from clients that are dropped, with a reset of the connection."""
     seed: int = 0
     cuts: int = 0
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -41,50 +33,43 @@ class FaultProxy:
 
     @contextlib.asynccontextmanager
     async def running(self, path: Path | None = None) -> AsyncIterator[str]:
-        """Listens until the block ends; yields where: on a unix socket, or else a free port."""
+        """Listens during the block. Yields the address: a unix socket, or a free port."""
         if path is None:
             server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
             address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         else:
             server = await asyncio.start_unix_server(self._serve, path)
-            path.chmod(0o777)  # noqa: ASYNC240 - a few microseconds
+            path.chmod(0o777)  # noqa: ASYNC240 - takes microseconds
             address = f"unix:{path}"
         try:
             yield address
         finally:
             server.close()
-            self.reset_all()
-
-    def set_mode(self, mode: Mode) -> None:
-        """Changes what happens; connections that are to be down are reset at once."""
-        self.mode = mode
-        if mode is Mode.DOWN:
-            self.reset_all()
-
-    def reset_all(self) -> None:
-        for writer in list(self._open):
-            reset(writer)
+            for writer in list(self._open):
+                reset(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.mode is Mode.DOWN:
-            reset(writer)
-            return
         try:
             up_reader, up_writer = await self._connect()
         except OSError:
             reset(writer)
             return
         self._open |= {writer, up_writer}
-        pumps = {
-            asyncio.create_task(self._pump(reader, up_writer, is_request=True)),
-            asyncio.create_task(self._pump(up_reader, writer, is_request=False)),
-        }
+        one_ended = asyncio.Event()
+
+        async def pump(
+            source: asyncio.StreamReader, target: asyncio.StreamWriter, *, is_request: bool
+        ) -> None:
+            with contextlib.suppress(OSError):
+                await self._pump(source, target, is_request=is_request)
+            one_ended.set()
+
         try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            async with TaskOwner() as pumps:
+                pumps.start(pump(reader, up_writer, is_request=True), "requests")
+                pumps.start(pump(up_reader, writer, is_request=False), "answers")
+                await one_ended.wait()
         finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
             for end in (writer, up_writer):
                 self._open.discard(end)
                 reset(end)
@@ -98,20 +83,20 @@ class FaultProxy:
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_request: bool
     ) -> None:
-        while piece := await reader.read(PIECE_BYTES):
+        while chunk := await reader.read(CHUNK_BYTES):
             if is_request and self._random.random() < self.cut_share:
                 self.cuts += 1
                 return
-            if not is_request and self.lost and self.lost in piece:
+            if not is_request and self.lost and self.lost in chunk:
                 self.lost = b""
                 self.cuts += 1
                 return
-            writer.write(piece)
+            writer.write(chunk)
             await writer.drain()
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Ends a connection so that the other side sees an error, not an end."""
+    """Closes a connection so that the other side sees an error instead of the end."""
     found = writer.get_extra_info("socket")
     if found is not None and found.family != socket.AF_UNIX:
         with contextlib.suppress(OSError):

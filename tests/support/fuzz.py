@@ -1,9 +1,9 @@
-"""Decodes damaged images and tells what came of it, as JSON; in a process of its own.
+"""Decodes damaged images and prints the outcomes as JSON.
 
     python -m tests.support.fuzz RUNS SEED
 
-Its own, because memory is to be looked at and the death of a process to be seen, and because
-warnings, which the tests make errors, are none in a server.
+It runs in a process of its own: so that its memory can be measured, so that a crash is noticed, and
+because tests turn warnings into errors, which a server does not.
 """
 
 import gc
@@ -22,7 +22,7 @@ from PIL import Image
 
 from tests.support.pictures import encoded, scene
 
-# As the settings' defaults, but for the pixels: a process for tests need not hold 200 MB an image.
+# The defaults, but fewer pixels: a test must not need 200 MB for an image.
 LIMITS = ImageLimits(10 * 2**20, 4_000_000, 16_384, 100, 100)
 SMALL_PX = (32, 32)
 MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"]
@@ -41,7 +41,7 @@ INTERESTING = (0, 1, 0x7F, 0x80, 0xFF)
 
 
 def seeds() -> list[bytes]:
-    """Returns good files of all formats, of many modes, plain and compressed in several ways."""
+    """Returns valid files of all formats and many modes, with several compressions."""
     files = []
     for image_format, modes in FORMATS.items():
         for number, (mode, variants) in enumerate(modes.items()):
@@ -57,7 +57,7 @@ def seeds() -> list[bytes]:
 
 
 def mutated(content: bytes, other: bytes, random: np.random.Generator) -> bytes:
-    """Returns the file with some damage, up to eight faults."""
+    """Returns the file with one to eight faults."""
     data = bytearray(content)
     for _ in range(random.integers(1, 9)):
         at = int(random.integers(0, max(1, len(data))))
@@ -83,7 +83,7 @@ def mutated(content: bytes, other: bytes, random: np.random.Generator) -> bytes:
 
 
 def cases(runs: int, seed: int) -> Iterator[bytes]:
-    """Yields damaged files, each seed's equally often."""
+    """Yields damaged files, from each seed equally often."""
     random, files = np.random.default_rng(seed), seeds()
     for run in range(runs):
         other = files[random.integers(0, len(files))]
@@ -91,12 +91,12 @@ def cases(runs: int, seed: int) -> Iterator[bytes]:
 
 
 def main(runs: int, seed: int) -> dict[str, Any]:
-    """Returns what came of the runs: outcomes, the slowest in seconds, memory in MB."""
+    """Returns outcomes, the longest time in seconds and the growth of memory in MB."""
     decoder, process = Decoder(LIMITS), psutil.Process()
     outcomes: Counter[str] = Counter()
     slowest_s, undeclared, base = 0.0, [], 0
     for run, content in enumerate(cases(runs, seed)):
-        if run == runs // 10:  # libraries and caches have their memory by now
+        if run == runs // 10:  # libraries and caches have allocated their memory
             base = process.memory_info().rss
         start_s = time.perf_counter()
         try:
@@ -104,7 +104,7 @@ def main(runs: int, seed: int) -> dict[str, Any]:
             outcomes["decoded"] += 1
         except InvalidRequest as error:
             outcomes[error.reason] += 1
-        except BaseException as error:  # noqa: BLE001 - what must not be is to be reported
+        except BaseException as error:  # noqa: BLE001 - reported, and the test fails
             undeclared.append(f"{type(error).__name__} in run {run}: {error}")
         slowest_s = max(slowest_s, time.perf_counter() - start_s)
     gc.collect()

@@ -1,4 +1,4 @@
-"""What a client knows: the batches that it was answered with, and what their images show."""
+"""What a client knows: its acknowledged batches, and the right category of each image."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ DECIDING_BYTE = 10
 
 @dataclass(frozen=True)
 class Picture:
-    """An image, and what the model `fake` says of it."""
+    """An image, and the category that the model `fake` gives it."""
 
     name: str
     content: bytes
@@ -28,7 +28,7 @@ class Picture:
 
 
 def pictures(count: int, seed: int = 0, side_px: int = 32) -> list[Picture]:
-    """Returns so many pictures, all different."""
+    """Returns pictures that all differ."""
     random = np.random.default_rng(seed)
     made = []
     for number in range(count):
@@ -43,7 +43,7 @@ def pictures(count: int, seed: int = 0, side_px: int = 32) -> list[Picture]:
 
 @dataclass
 class Ledger:
-    """Batches that the server has acknowledged, and their number of images."""
+    """The acknowledged batches, each with its number of images."""
 
     batches: dict[str, int] = field(default_factory=dict)
     categories: dict[str, str] = field(default_factory=dict)
@@ -61,15 +61,15 @@ class Ledger:
         return sum(self.batches.values())
 
     async def check(self, database_url: str, images: Path | Settings, failures: int = 0) -> None:
-        """Checks I1 to I6, and that so many items have failed.
+        """Checks the invariants I1 to I6, and the number of failed items.
 
         Args:
-            database_url: where the batches are.
-            images: the folder with the images, or the settings of another store.
-            failures: how many.
+            database_url: the database of the batches.
+            images: the folder of the images, or the settings of another store.
+            failures: expected number of failed items.
 
         Raises:
-            AssertionError: names what does not hold.
+            AssertionError: an invariant does not hold.
         """
         settings = (
             images

@@ -1,14 +1,13 @@
-"""Object stores that speak the clouds' protocols, on this machine."""
+"""Local servers that speak the protocols of cloud object stores."""
 
 import asyncio
 import base64
 import hashlib
 import hmac
 import shutil
-import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,15 +15,16 @@ import httpx
 import pytest
 
 from tests.support.polling import eventually
+from tests.support.up import free_port
 
 BUCKET = "lab"
-# What moto reads of a signature: who signs, and for what.
+# The part of a signature that moto reads: the access key and the scope.
 UNSIGNED = (
     "AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/s3/aws4_request, "
     "SignedHeaders=host, Signature=0"
 )
 AZURE_ACCOUNT = "devstoreaccount1"
-# Azurite's, known to all: https://github.com/Azure/Azurite#default-storage-account
+# Azurite's public default: https://github.com/Azure/Azurite#default-storage-account
 AZURE_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
@@ -32,15 +32,9 @@ AZURITE = Path(__file__).resolve().parents[2] / ".build" / "azurite"
 START_S = 40
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @asynccontextmanager
 async def running(command: list[str], url: str) -> AsyncIterator[str]:
-    """Runs a server until the block ends; yields its address once it answers."""
+    """Runs a server during the block. Yields its address once it answers."""
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=quiet)
     try:
@@ -48,11 +42,10 @@ async def running(command: list[str], url: str) -> AsyncIterator[str]:
 
             async def answers() -> bool:
                 assert process.returncode is None, f"{command[0]} ended"
-                try:
+                with suppress(httpx.TransportError):
                     await client.get(url)
-                except httpx.TransportError:
-                    return False
-                return True
+                    return True
+                return False
 
             await eventually(answers, START_S, 0.1)
         yield url
@@ -64,7 +57,7 @@ async def running(command: list[str], url: str) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running_s3() -> AsyncIterator[str]:
-    """moto's S3, which serves Google's XML protocol as well."""
+    """Runs moto's S3 server, which also speaks Google's XML protocol."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     async with running(command, f"http://127.0.0.1:{port}") as url:
@@ -79,7 +72,7 @@ async def empty_s3_bucket(url: str) -> None:
 
 @asynccontextmanager
 async def running_azure(folder: Path) -> AsyncIterator[str]:
-    """Azurite, Microsoft's own; skips where it is not installed."""
+    """Runs Microsoft's Azurite. Skips the test if it is not installed."""
     program = shutil.which("azurite-blob", path=str(AZURITE / "node_modules" / ".bin"))
     program = program or shutil.which("azurite-blob")
     if not program:
@@ -92,7 +85,7 @@ async def running_azure(folder: Path) -> AsyncIterator[str]:
 
 
 async def make_azure_container(url: str, name: str) -> None:
-    """Makes a container: obstore does not."""
+    """Creates a container, which obstore cannot."""
     date = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
     blank = "\n" * 12
     signed = (
@@ -110,8 +103,8 @@ async def make_azure_container(url: str, name: str) -> None:
 
 
 async def send(request, body: bytes | None = None) -> tuple[int, bytes]:
-    """Sends a signed request as anybody would."""
-    # moto keeps nothing of a body of the type that a form has, which some clients send.
+    """Sends a signed request, as anyone who has it can."""
+    # moto drops a body with the content type of a form, the default of some clients.
     headers = {"Content-Type": "image/jpeg"} if body else {}
     async with httpx.AsyncClient() as client:
         answer = await client.request(

@@ -1,16 +1,15 @@
-"""Traffic for load tests: what became of every call, and what it cost the processes."""
+"""Traffic for load tests, and the outcome of every call."""
 
 import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import grpc
 import numpy as np
-import psutil
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
@@ -21,8 +20,7 @@ from tests.support.up import Up
 
 CONNECTIONS = 4
 SMALL = [jpeg(96, 72, seed=seed, quality=80) for seed in range(8)]
-"""JPEGs of about 3 kB: their making and sending must not take the cores from the server."""
-MEGABYTE = 1_000_000
+"""JPEGs of about 3 kB: creating and sending them must not slow down the server."""
 OK = "OK"
 
 Detail = TypeVar("Detail", bound=Message)
@@ -30,7 +28,7 @@ Detail = TypeVar("Detail", bound=Message)
 
 @dataclass(slots=True)
 class Answer:
-    """What became of one call."""
+    """The outcome of one call."""
 
     asked_s: float
     """By `time.monotonic`."""
@@ -50,7 +48,7 @@ class Answer:
 
     @property
     def retry_s(self) -> float:
-        """What `RetryInfo` says; 0 where there is none."""
+        """The delay in `RetryInfo`; 0 if there is none."""
         return float(
             self._detail(error_details_pb2.RetryInfo()).retry_delay.ToTimedelta().total_seconds()
         )
@@ -73,7 +71,7 @@ class Caller:
         self._contents = itertools.cycle(SMALL)
 
     async def ask(self, timeout_s: float | None = 20, content: bytes | None = None) -> Answer:
-        """Asks for one image; never raises for what the server says."""
+        """Classifies one image. Returns errors of the server instead of raising them."""
         image = next(self._contents) if content is None else content
         request = classify_pb2.ClassifyRequest(image=image, options=self._options)
         asked_s, code, details = time.monotonic(), OK, b""
@@ -86,9 +84,9 @@ class Caller:
         return Answer(asked_s, time.monotonic() - asked_s, code, timeout_s, details)
 
     async def stream(self, seconds: float) -> list[float]:
-        """Sends images in lane BATCH as fast as the server reads them, then leaves.
+        """Sends images in lane BATCH as fast as the server reads them, then cancels the call.
 
-        Returns when each good answer came, by `time.monotonic`.
+        Returns the time of each successful answer, by `time.monotonic`.
         """
         config = classify_pb2.ClassifyStreamConfig(
             options=self._options, lane=classify_pb2.ClassifyStreamConfig.BATCH
@@ -106,7 +104,7 @@ class Caller:
             async with asyncio.timeout(seconds):
                 async for answer in call:
                     if answer.HasField("response"):
-                        answers_s.append(time.monotonic())  # noqa: PERF401 - restarts at timeout
+                        answers_s.append(time.monotonic())  # noqa: PERF401 - kept at timeout
         call.cancel()
         return answers_s
 
@@ -114,9 +112,15 @@ class Caller:
 @asynccontextmanager
 async def calling(running: Up, model: str = "fake") -> AsyncIterator[Caller]:
     """Yields a caller of the server itself, on its socket behind Envoy."""
-    address = f"unix:{running.data}/run/server.sock"
     key = running.shown_key()
     assert key
+    async with connected(f"unix:{running.data}/run/server.sock", key, model) as caller:
+        yield caller
+
+
+@asynccontextmanager
+async def connected(address: str, key: str, model: str = "fake") -> AsyncIterator[Caller]:
+    """Yields a caller with connections of its own."""
     async with AsyncExitStack() as stack:
         options = [("grpc.use_local_subchannel_pool", 1)]
         channels = [
@@ -130,7 +134,7 @@ Ask = Callable[[], Coroutine[None, None, Answer]]
 
 
 async def closed_loop(ask: Ask, clients: int, seconds: float) -> list[Answer]:
-    """Lets each client ask, wait and ask again."""
+    """Each client sends a request, waits for the answer, and sends the next."""
     end_s = time.monotonic() + seconds
 
     async def client() -> list[Answer]:
@@ -145,61 +149,24 @@ async def closed_loop(ask: Ask, clients: int, seconds: float) -> list[Answer]:
 
 
 async def open_loop(ask: Ask, rate: float, seconds: float, seed: int = 0) -> list[Answer]:
-    """Asks at random times (Poisson), `rate` a second on average, whatever the answers are."""
+    """Sends requests at random times (Poisson), `rate` a second, without waiting for answers."""
     gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
-    tasks: list[asyncio.Task[Answer]] = []
     start_s = time.monotonic()
-    for at_s in start_s + gaps.cumsum():
-        if (wait_s := at_s - time.monotonic()) > 0:
-            await elapsed(wait_s)
-        tasks.append(asyncio.create_task(ask()))
-    return list(await asyncio.gather(*tasks))
+    async with asyncio.TaskGroup() as group:
+        tasks: list[asyncio.Task[Answer]] = []
+        for at_s in start_s + gaps.cumsum():
+            if (wait_s := at_s - time.monotonic()) > 0:
+                await elapsed(wait_s)
+            tasks.append(group.create_task(ask()))
+    return [task.result() for task in tasks]
 
 
 def percentile_ms(answers: Iterable[Answer], percent: float = 99) -> float:
-    """Returns the percentile of how long the answers took; 0 where there are none."""
+    """Returns a percentile of the response times in ms; 0 without answers."""
     values = [answer.seconds * 1000 for answer in answers]
     return float(np.percentile(values, percent)) if values else 0.0
 
 
 def good(answers: Iterable[Answer]) -> list[Answer]:
-    """Returns the answers that are no errors."""
+    """Returns the successful answers."""
     return [answer for answer in answers if answer.code == OK]
-
-
-@dataclass
-class Watch:
-    """The memory of some processes while a block runs."""
-
-    processes: dict[str, psutil.Process]
-    base: dict[str, int] = field(default_factory=dict)
-    most: dict[str, int] = field(default_factory=dict)
-
-    def grown_mb(self, name: str) -> float:
-        """Returns how much more a process held at most than at the start."""
-        return (self.most[name] - self.base[name]) / MEGABYTE
-
-    def look(self) -> None:
-        for name, process in self.processes.items():
-            size = process.memory_info().rss
-            self.base.setdefault(name, size)
-            self.most[name] = max(size, self.most.get(name, 0))
-
-
-@asynccontextmanager
-async def watching(**processes: psutil.Process) -> AsyncIterator[Watch]:
-    """Looks at the memory of processes, 10 times a second."""
-    watch = Watch(processes)
-    watch.look()
-
-    async def keep_looking() -> None:
-        while True:
-            await elapsed(0.1)
-            watch.look()
-
-    looking = asyncio.create_task(keep_looking())
-    try:
-        yield watch
-    finally:
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)

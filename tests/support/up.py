@@ -1,5 +1,6 @@
 """`image-categorizer up` and other commands, as processes."""
 
+import json
 import os
 import re
 import signal
@@ -103,6 +104,11 @@ class Up:
         """Returns the processes that it runs."""
         assert self.process is not None
         return psutil.Process(self.process.pid).children(recursive=recursive)
+
+    def process_of(self, name: str) -> psutil.Process:
+        """Returns the process of a component: server, worker, gateway, redis or postgres."""
+        processes = json.loads((self.data / "run" / "processes.json").read_text())
+        return psutil.Process(next(p["pid"] for p in processes if p["name"] == name))
 
     @property
     def url(self) -> str:

@@ -67,7 +67,7 @@ async def test_a_disk_that_fails_does_not_acknowledge(tmp_path):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-async def test_a_setting_turns_flushes_off(tmp_path, wanted):
+async def test_a_setting_disables_flushes(tmp_path, wanted):
     sync = HeldSync()
     sync.go.set()
     storage = Storage(MemoryStore(), StorageSettings(flush=wanted), Disk(tmp_path, sync))
