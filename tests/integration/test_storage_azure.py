@@ -1,4 +1,4 @@
-"""Images in Azure's blob storage: Azurite."""
+"""Images in Azure Blob Storage (the Azurite emulator)."""
 
 import itertools
 

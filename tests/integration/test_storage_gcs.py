@@ -1,8 +1,8 @@
-"""Images in Google's Cloud Storage.
+"""Images in Google Cloud Storage.
 
-obstore speaks its XML protocol, which no emulator on PyPI does; moto's S3 answers it well enough,
-given a header that looks like a signature of its own.  So everything but signing is tried here; a
-signature is made, and not sent.
+obstore uses its XML API, which no emulator on PyPI offers.  moto's S3 server accepts it, given a
+header that looks like an AWS signature.  So everything but signing is tested here; a signed URL is
+created but not used.
 """
 
 import json
@@ -48,7 +48,7 @@ class TestGoogle(StorageContract):
         return Storage(store, Settings().storage)
 
 
-async def test_a_service_account_signs_without_asking_anybody(account_key, monkeypatch, tmp_path):
+async def test_a_service_account_signs_without_a_network_call(account_key, monkeypatch, tmp_path):
     file = tmp_path / "account.json"
     file.write_text(json.dumps({**account_key, "disable_oauth": False}))
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(file))

@@ -1,4 +1,4 @@
-"""The sweep of a worker, with a real database, Redis and disk."""
+"""The sweeper of a worker, with a real database, Redis and disk."""
 
 import os
 import time

@@ -61,6 +61,13 @@ def send_to_all(process, number):
             one.send_signal(number)
 
 
+def has_ended(process):
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def client_of(running):
     headers = {"authorization": f"Bearer {running.shown_key()}"}
     return httpx.AsyncClient(base_url=running.url, headers=headers, timeout=20)
@@ -81,7 +88,7 @@ async def test_a_lost_store_is_reported_soon_and_so_is_its_return(installation, 
         if how == "gone":
             supervisor.suspend()  # it would start the store again
             store.send_signal(signal.SIGINT if name == "postgres" else signal.SIGKILL)
-            await eventually(lambda: not store.is_running() or store.status() == "zombie")
+            await eventually(lambda: has_ended(store))
         else:
             send_to_all(store, signal.SIGSTOP)
         down_s = await seconds_until(client, "/readyz", is_reported, 2 * CHANGE_S)

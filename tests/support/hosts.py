@@ -163,7 +163,7 @@ async def running_host(handler: Handler, ssl=None, address: str = ALLOWED) -> As
 
 @dataclass
 class Canary:
-    """Listens where nobody may call."""
+    """Listens where no call may arrive."""
 
     port: int = 0
     accepts: int = 0

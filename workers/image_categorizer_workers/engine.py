@@ -70,7 +70,7 @@ class Engine:
             await self._free.acquire()
             self._doorbell.clear()
             try:
-                # Cancelled half-way, a claim would leave a chunk leased to nobody.
+                # A claim that is cancelled half-way would leave a chunk leased but not run.
                 is_claimed = await uncancelled(self._claim_chunk())
                 backoff.reset()
             except Exception as error:  # must not end the process and the chunks under way

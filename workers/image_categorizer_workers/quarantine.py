@@ -1,4 +1,4 @@
-"""Isolates images that may crash whoever works on them, until it is clear which ones do.
+"""Isolates images that may crash servers or workers, until it is clear which ones do.
 
 Images that crash the server:
 

@@ -45,7 +45,7 @@ class ServerCrashed(Exception):
 
 
 class _Disconnected(Exception):
-    """Ends a stream. Those who wait for the images that the server had know already."""
+    """Ends a stream. The callers of the images that the server had know already."""
 
 
 class StreamPool:
@@ -130,7 +130,7 @@ class _Stream:
         self._open_stream = open_stream
         self._idle_s = idle_s
         self._on_end = on_end
-        # Not bounded here: whoever calls `classify` limits the images in memory.
+        # Not bounded here: the callers of `classify` limit the images in memory.
         self._sources: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._keys = itertools.count()
         self._waiting: dict[str, asyncio.Future[Classification]] = {}
@@ -164,7 +164,7 @@ class _Stream:
                     self._fail_all(CallFailed(error))
                 if self._sources.empty():
                     return
-        except Exception as error:  # a bug: nobody may wait for ever because of it
+        except Exception as error:  # a bug: it must reach those who wait
             self._fail_all(error)
             raise
         finally:
@@ -180,7 +180,7 @@ class _Stream:
                 if self._waiting:
                     continue
                 return
-            if source[0] in self._waiting:  # else the lease was lost, and nobody waits any more
+            if source[0] in self._waiting:  # otherwise the lease was lost and the caller is gone
                 yield source
 
     def _disconnected(self, keys: Sequence[str]) -> None:

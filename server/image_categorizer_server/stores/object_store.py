@@ -224,7 +224,7 @@ class Storage:
 
     @asynccontextmanager
     async def _call(self) -> AsyncIterator[None]:
-        """Limits the time of one call, and turns the store's errors into ours."""
+        """Limits the time of one call, and converts the store's errors to ours."""
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 yield

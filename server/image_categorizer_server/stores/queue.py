@@ -37,7 +37,7 @@ class Doorbell:
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
-        # JSON, because whoever can write to Redis could run code in a worker that loads pickles.
+        # Not pickle, arq's default: anyone who can write to Redis could run code in the workers.
         self.arq = ArqRedis(
             redis.pool,
             job_serializer=dump_job,

@@ -1,4 +1,4 @@
-"""Streams to the server: nobody who waits for an answer waits for ever."""
+"""Streams to the server: every image gets an answer or an error."""
 
 import asyncio
 from collections.abc import AsyncIterator
