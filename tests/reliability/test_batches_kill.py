@@ -141,3 +141,17 @@ async def test_r6_twelve_rolling_stops(cluster, ledger):
         f"12 stops, the longest {max(stops_s):.1f} s; {pending} of 300 items were pending after the"
         f" last, drained {seconds:.1f} s later"
     )
+
+
+async def test_a_worker_ends_when_one_of_its_tasks_dies(cluster, ledger):
+    """The supervisor starts it again; a worker that works only in part would go unnoticed."""
+    await cluster.start_server(CATEGORIZER_TEST__FAKE_MODEL="0,50")
+    await cluster.submit(ledger, pictures(60))
+    worker = cluster.start_worker(CATEGORIZER_WORKER__ALIVE_PATH="/nowhere/alive")
+    assert await asyncio.to_thread(worker.wait, 30) == 1
+    assert "the worker ends because of an error" in cluster.log("worker")
+    assert "/nowhere/alive" in cluster.log("worker")
+    cluster.start_worker()
+    await cluster.drained(60)
+    await ledger.check(cluster.postgres.url, cluster.images)
+    assert await cluster.value("SELECT max(worker_crashes) FROM batch_chunks") == 0
