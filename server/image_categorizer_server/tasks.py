@@ -35,7 +35,7 @@ class TaskOwner:
         """
         self._on_failure = on_failure
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._failed: list[str] = []
+        self._failed: dict[str, None] = {}  # names, in the order of their deaths
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,13 +92,13 @@ class TaskOwner:
         if error is None:
             return
         log.error("a task died", task=task.get_name(), exc_info=error)
-        self._failed.append(task.get_name())
+        self._failed[task.get_name()] = None
         if self._on_failure and isinstance(error, Exception):
             self._on_failure(error)
 
 
 async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
-    """Returns what `work` returns; cancels it, and returns None, where `stop` is set first.
+    """Returns what `work` returns; cancels it and returns None if `stop` is set first.
 
     Raises:
         Exception: whatever `work` raised.
@@ -175,9 +175,9 @@ def _taken(task: asyncio.Task[Any]) -> None:
 
 
 async def uncancelled(work: Coroutine[Any, Any, Result]) -> Result:
-    """Runs `work` to its end even where the caller is cancelled meanwhile, and then lets it be.
+    """Runs `work` to its end even if the caller is cancelled meanwhile; raises that afterwards.
 
-    For what must not be left half done, such as giving back a lease.  Bound `work` by a timeout:
+    For work that must not be left half done, such as returning a lease. Give `work` a timeout:
     nothing else ends it.
 
     Raises:

@@ -64,8 +64,8 @@ class Served:
         """Classifies on a connection of its own: the kernel chooses the process."""
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(self.address, options) as channel:
-            anew = classify_pb2.ClassifyOptions(no_cache=True)
-            request = classify_pb2.ClassifyRequest(image=PICTURE, options=anew)
+            uncached = classify_pb2.ClassifyOptions(no_cache=True)
+            request = classify_pb2.ClassifyRequest(image=PICTURE, options=uncached)
             stub = classify_pb2_grpc.ClassifyServiceStub(channel)
             answer: classify_pb2.ClassifyResponse = await stub.Classify(
                 request, metadata=self.headers, timeout=20
@@ -254,7 +254,7 @@ async def test_behind_envoy_an_answer_is_remembered_by_all_processes(two):
     headers = {"authorization": f"Bearer {two.shown_key()}"}
     async with httpx.AsyncClient(base_url=two.url, headers=headers, timeout=30) as client:
         answers = [(await client.post("/v1/classify", content=PICTURE)).json() for _ in range(6)]
-        anew = (await client.post("/v1/classify?no_cache=true", content=PICTURE)).json()
+        uncached = (await client.post("/v1/classify?no_cache=true", content=PICTURE)).json()
     assert [answer["cache"] for answer in answers] == ["MISS", *["HIT"] * 5]
-    assert anew["cache"] == "CACHE_UNSPECIFIED"
+    assert uncached["cache"] == "CACHE_UNSPECIFIED"
     assert all(answer["predictions"] == answers[0]["predictions"] for answer in answers)
