@@ -23,15 +23,16 @@ def key_of(expires_in=None, revoked=False):
 
 
 @pytest.mark.parametrize(
-    ("key", "state"),
+    ("expires_in", "revoked", "state"),
     [
-        (key_of(), "in force"),
-        (key_of(expires_in=60), "in force"),
-        (key_of(expires_in=-60), "expired"),
-        (key_of(expires_in=-60, revoked=True), "revoked"),
+        (None, False, "in force"),
+        (60, False, "in force"),
+        (-60, False, "expired"),
+        (-60, True, "revoked"),
     ],
 )
-def test_the_state_of_a_key(key, state):
+def test_the_state_of_a_key(expires_in, revoked, state):
+    key = key_of(expires_in, revoked)
     assert _state(key) == state
     assert _fields(key)["state"] == state
 
