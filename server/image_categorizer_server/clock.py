@@ -55,8 +55,3 @@ def shift(offset_s: float) -> None:
 def now() -> datetime:
     """Returns the current time, in UTC."""
     return datetime.now(UTC) + _offset
-
-
-def offset() -> timedelta:
-    """Returns how far the clock is ahead, for SQL statements that use the database's time."""
-    return _offset

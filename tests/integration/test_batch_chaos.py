@@ -5,7 +5,6 @@ import random
 
 import asyncpg
 import pytest
-from image_categorizer_server import clock
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import result as results
 from image_categorizer_server.errors import BatchNotFound, BatchRunning
@@ -13,6 +12,7 @@ from image_categorizer_server.errors import BatchNotFound, BatchRunning
 from tests.support import invariants as ledger
 from tests.support.batch_tools import (
     LEASE_S,
+    advance_clock,
     category_of,
     do_all,
     failed_outcome,
@@ -97,7 +97,7 @@ async def test_whatever_happens_at_once_the_ledger_is_right(batches, faultless, 
     await batches.remove_images(100)
     await faultless(acknowledged=[batch_id for _, batch_id in chaos.alive], must_have_ended=False)
     for _ in range(6):
-        clock.shift(clock.offset().total_seconds() + LEASE_S + 1)
+        advance_clock(LEASE_S + 1)
         await chunks.expire()
         await do_all()
     await batches.remove_images(100)

@@ -29,6 +29,7 @@ from image_categorizer_server.stores.object_store import MemoryStorage
 from tests.support import invariants as ledger
 from tests.support.batch_tools import (
     LEASE_S,
+    advance_clock,
     category_of,
     do_all,
     failed_outcome,
@@ -116,7 +117,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def all_leases_end(self):
-        clock.shift(clock.offset().total_seconds() + LEASE_S + 1)
+        advance_clock(LEASE_S + 1)
         assert self.run(chunks.expire()) == len(self.held)
         self._lose(lambda _: True)
 
@@ -158,7 +159,7 @@ class Machine(RuleBasedStateMachine):
 
     async def _end_all(self):
         for _ in range(4):
-            clock.shift(clock.offset().total_seconds() + LEASE_S + 1)
+            advance_clock(LEASE_S + 1)
             await chunks.expire()
             await do_all()
 

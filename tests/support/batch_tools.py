@@ -1,10 +1,12 @@
 """Batches of small contents, and workers that answer from the content alone."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 import grpc
 from image_categorizer.v1 import batch_pb2_grpc
+from image_categorizer_server import clock
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import result as results
 from image_categorizer_server.db.database import connected
@@ -129,3 +131,9 @@ async def count_waiting() -> int:
 async def _count(query: str) -> int:
     async with connected() as connection:
         return cast("int", await connection.fetchval(query))
+
+
+def advance_clock(seconds: float) -> None:
+    """Lets the clock that leases and expiry read jump ahead."""
+    ahead = clock.now() - datetime.now(UTC)
+    clock.shift(ahead.total_seconds() + seconds)
