@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -117,11 +118,12 @@ def test_a_single_image_where_many_are_expected_is_a_type_error(single):
         _inputs.of_batch(single, "classify_batch")
 
 
-def test_a_batch_may_be_a_folder_and_not_a_file(tmp_path):
-    file = tmp_path / "a.jpg"
+def test_a_batch_may_be_a_folder_and_not_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a short path is shown whole
+    file = Path("a.jpg")
     file.write_bytes(b"x")
-    assert _inputs.of_batch(tmp_path, "submit") == [str(file)]
-    assert _inputs.of_batch(str(tmp_path), "submit") == [str(file)]
+    assert _inputs.of_batch(tmp_path, "submit") == [str(tmp_path / file)]
+    assert _inputs.of_batch(str(tmp_path), "submit") == [str(tmp_path / file)]
     with pytest.raises(TypeError, match=r"put a single one into a list: \[.*a\.jpg"):
         _inputs.of_batch(file, "submit")
 
