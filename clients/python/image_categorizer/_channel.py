@@ -1,73 +1,83 @@
-"""Where a client connects, and with which gRPC options."""
+"""Where a client connects, and with which gRPC options and headers."""
 
-import json
+import ipaddress
+import re
+from dataclasses import dataclass
 
 MEBIBYTE = 2**20
 MAX_MESSAGE_BYTES = 128 * MEBIBYTE
-# Only UNAVAILABLE is safe to retry (AIP-194).  gRPC retries by itself and obeys the server's
-# pushback.
-SERVICE_CONFIG = {
-    "methodConfig": [
-        {
-            "name": [
-                {"service": "image_categorizer.v1.ClassifyService"},
-                {"service": "image_categorizer.v1.MetadataService"},
-                {"service": "image_categorizer.v1.BatchService"},
-            ],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.2s",
-                "maxBackoff": "5s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        },
-        # This package reopens streams itself, because it knows which images are unanswered.  gRPC
-        # would buffer in memory everything that it might have to send again.
-        {
-            "name": [
-                {"service": "image_categorizer.v1.ClassifyService", "method": "ClassifyStream"},
-                {"service": "image_categorizer.v1.BatchService", "method": "UploadBatch"},
-                {"service": "image_categorizer.v1.BatchService", "method": "ExportBatchResults"},
-                {"service": "image_categorizer.v1.BatchService", "method": "WatchBatch"},
-            ]
-        },
-    ]
-}
+MAX_SHOWN = 100
+MAX_PORT = 65535
+BASE_URL = re.compile(
+    r"((?P<scheme>https?)://)?(?P<host>\[[0-9a-f:.]+\]|[^\s\[\]:/?#@\\]+)(:(?P<port>[0-9]{1,5}))?/?",
+    re.IGNORECASE,
+)
+TOKEN = re.compile(r"[!-~]+")
 
 
-def target(base_url: str) -> tuple[str, bool]:
-    """Returns the address for gRPC, and whether to use TLS.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to connect, and how."""
+
+    address: str
+    """What gRPC calls a target."""
+    is_secure: bool
+    """Whether to use TLS."""
+    is_local: bool
+    """Whether the server is on this machine."""
+
+
+def target(base_url: str) -> Target:
+    """Returns where to connect.
+
+    A host without a scheme means TLS, because a key must not cross a network in clear text by
+    mistake; only a server on this machine is called without.
 
     Raises:
-        ValueError: `base_url` has a path, or a scheme other than http and https.
+        ValueError: `base_url` is not an address, or has more than a scheme, a host and a port.
     """
-    scheme, separator, rest = base_url.partition("://")
-    if not separator:
-        scheme, rest = "http", base_url
+    base_url = base_url.strip()
     if base_url.startswith("unix:"):
-        return base_url, False
-    address = rest.rstrip("/")
-    if scheme not in ("http", "https") or not address or "/" in address:
-        raise ValueError(f"base_url must look like localhost:8080 or https://host, is {base_url!r}")
-    if ":" not in address.rpartition("]")[2]:
-        address += ":443" if scheme == "https" else ":80"
-    return address, scheme == "https"
+        return Target(base_url, is_secure=False, is_local=True)
+    found = BASE_URL.fullmatch(base_url)
+    port = int(found["port"] or 0) if found else 0
+    if found is None or port > MAX_PORT:
+        shown = base_url if len(base_url) <= MAX_SHOWN else f"{base_url[:MAX_SHOWN]}..."
+        raise ValueError(f"base_url must look like localhost:8080 or https://host, is {shown!r}")
+    host, scheme = found["host"], (found["scheme"] or "").lower()
+    is_local = _is_loopback(host)
+    is_secure = scheme == "https" or not (scheme or is_local)
+    return Target(f"{host}:{port or (443 if is_secure else 80)}", is_secure, is_local)
 
 
-def channel_options() -> list[tuple[str, str | int]]:
-    """Returns the options of a channel: retries, and limits that fit large images."""
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def channel_options(to: Target) -> list[tuple[str, str | int]]:
+    """Returns the options of a channel: limits that fit large images."""
     return [
-        ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-        ("grpc.enable_retries", 1),
         ("grpc.max_reconnect_backoff_ms", 5000),
-        # gRPC stops retrying a call that outgrows this buffer.
-        ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        # `http_proxy` is about other machines.
+        ("grpc.enable_http_proxy", 0 if to.is_local else 1),
     ]
 
 
 def headers(api_key: str) -> tuple[tuple[str, str], ...]:
-    """Returns the headers of every call."""
-    return (("authorization", f"Bearer {api_key}"),) if api_key else ()
+    """Returns the headers of every call.
+
+    Raises:
+        ValueError: `api_key` has characters that no key has.
+    """
+    api_key = api_key.strip()  # a key that was read from a file has a line end
+    if not api_key:
+        return ()
+    if TOKEN.fullmatch(api_key) is None:
+        raise ValueError("api_key must be one word of ASCII characters, such as ic_...")
+    return (("authorization", f"Bearer {api_key}"),)

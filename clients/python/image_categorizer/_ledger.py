@@ -16,6 +16,7 @@ from pathlib import Path
 from image_categorizer import _wire
 from image_categorizer._channel import MEBIBYTE
 from image_categorizer._inputs import named_content
+from image_categorizer._retries import MAX_FAILED_CALLS, Retries, backoff_s, is_disconnect
 from image_categorizer._statuses import from_status
 from image_categorizer._values import OnDisconnect, Result, Source
 from image_categorizer.errors import CategorizerError, ImageTooLarge, Unavailable
@@ -26,65 +27,8 @@ from image_categorizer.v1 import classify_pb2
 MAX_OPEN = 128
 MAX_OPEN_BYTES = 64 * MEBIBYTE
 SMALL_BYTES = 256 * 1024
-MAX_ATTEMPTS = 5
+MAX_SENDS = 5
 """How often one image is sent to a server that is too busy for it."""
-MAX_FAILED_CALLS = 10
-"""How many calls in a row may end early without an answer."""
-MAX_UPLOADS = 4
-"""How often an upload is started if its sources can be read again."""
-FIRST_BACKOFF_S = 0.2
-MAX_BACKOFF_S = 5.0
-
-
-def backoff_s(attempt: int) -> float:
-    """Returns the wait after the given attempt, counted from 1, in seconds."""
-    return float(min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (attempt - 1)))
-
-
-def is_disconnect(error: CategorizerError) -> bool:
-    """Returns whether the connection broke before the server could answer.
-
-    gRPC reports that as INTERNAL, UNKNOWN, CANCELLED or UNAVAILABLE, without the header that the
-    server adds.  grpc.aio also reports INTERNAL if it was sending while the server's error arrived.
-    """
-    statuses = "INTERNAL", "UNKNOWN", "CANCELLED", "UNAVAILABLE"
-    return error.status in statuses and not error.request_id
-
-
-def ended_early() -> Unavailable:
-    """Returns the error of a call that ended without an error but with images unanswered."""
-    return Unavailable("the server ended the call before it had answered everything")
-
-
-class Retries:
-    """Counts failures in a row, and decides whether to try again."""
-
-    def __init__(self, max_failures: int) -> None:
-        """Starts at zero; the failure number `max_failures` is final."""
-        self._max_failures = max_failures
-        self._failures = 0
-
-    def succeeded(self) -> None:
-        """Starts counting from zero again."""
-        self._failures = 0
-
-    def failed(self, error: CategorizerError) -> float:
-        """Returns after how many seconds to try again.
-
-        Raises:
-            CategorizerError: `error`, if it is permanent or there were too many failures.
-        """
-        self._failures += 1
-        is_transient = is_disconnect(error) or isinstance(error, Unavailable)
-        if self._failures >= self._max_failures or not is_transient:
-            raise error
-        return max(error.retry_after_s or 0.0, backoff_s(self._failures))
-
-
-def uploads_of(sources: object) -> Retries:
-    """Returns the retries of an upload: none if its sources can be read only once."""
-    is_replayable = isinstance(sources, Sequence | set | frozenset)
-    return Retries(MAX_UPLOADS if is_replayable else 1)
 
 
 def total_of(sources: object) -> int | None:
@@ -234,8 +178,8 @@ class Ledger:
                 error = CategorizerError("the server sent an outcome unknown to this client")
                 error.request_id = request_id
         item.attempts += 1
-        if isinstance(error, Unavailable) and item.attempts < MAX_ATTEMPTS:
-            wait_s = error.retry_after_s or backoff_s(item.attempts)
+        if isinstance(error, Unavailable) and item.attempts < MAX_SENDS:
+            wait_s = (error.retry_after_s or 0.0) + backoff_s(item.attempts)
             self._resume_s = max(self._resume_s, time.monotonic() + wait_s)
             self._to_send.append(item)
             return None

@@ -32,6 +32,8 @@ BY_STATUS: dict[grpc.StatusCode, type[CategorizerError]] = {
     # gRPC itself refuses messages over its size limit with this status.
     grpc.StatusCode.RESOURCE_EXHAUSTED: ImageTooLarge,
 }
+NO_TLS = "WRONG_VERSION_NUMBER"
+"""What OpenSSL says when the server answers a TLS handshake in clear text."""
 CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -41,6 +43,11 @@ def from_rpc_error(error: grpc.RpcError) -> CategorizerError:
     headers = dict(error.trailing_metadata() or ())
     status = _status(headers.get(DETAILS_HEADER))
     message = error.details() or error.code().name
+    if NO_TLS in message:
+        message = (
+            "the server does not use TLS at this address: write http:// in base_url if the network "
+            "between is trusted"
+        )
     return _error(error.code(), message, status, str(headers.get("x-request-id", "")))
 
 

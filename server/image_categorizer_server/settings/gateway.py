@@ -28,7 +28,10 @@ class ClientSettings(Group):
 
     base_url: str = Field(
         "",
-        description="Address of the server, such as localhost:8080. Empty: the local installation.",
+        description=(
+            "Address of the server, such as localhost:8080 or https://host. "
+            "Empty: the local installation."
+        ),
     )
     api_key: str = Field(
         "",

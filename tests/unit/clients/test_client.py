@@ -3,7 +3,9 @@
 import asyncio
 import inspect
 import io
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import image_categorizer.aio
 import image_categorizer.client
 import numpy as np
@@ -13,12 +15,13 @@ from image_categorizer import (
     AsyncImageCategorizationClient,
     CategorizerError,
     ImageCategorizationClient,
+    Unavailable,
 )
 from image_categorizer._aio.stream import AsyncStream
 from image_categorizer._ledger import Ledger
 from image_categorizer._sync.stream import Stream
 from image_categorizer._wire import stream_config
-from image_categorizer.v1 import classify_pb2
+from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
 from tests.unit.clients.conftest import Services
 
@@ -220,6 +223,29 @@ def test_webhooks_are_managed_by_their_id(client, services):
     assert [a.status_code for a in delivery.attempts] == [204]
     assert client.webhooks.redeliver("w1", "d1").delivery_id == "d1"
     assert client.webhooks.delete("w1") is None
+
+
+@pytest.fixture
+def port(services):
+    """The TCP port of a server without TLS."""
+    server = grpc.server(ThreadPoolExecutor(2))
+    classify_pb2_grpc.add_ClassifyServiceServicer_to_server(services, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield port
+    server.stop(0).wait()
+
+
+def test_a_server_on_this_machine_is_reached_without_the_proxy(connect, port, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    client = connect(f"localhost:{port}")
+    assert client.classify_image(b"cat").category == "cat"
+
+
+def test_a_server_without_tls_is_not_sent_the_key(connect, port, services):
+    with pytest.raises(Unavailable, match="write http:// in base_url"):
+        connect(f"https://127.0.0.1:{port}").classify_image(b"cat")
+    assert services.requests == []
 
 
 def test_a_closed_client_says_so(client):

@@ -7,7 +7,7 @@ from image_categorizer import _inputs, _wire
 from image_categorizer._aio.connection import AsyncConnection
 from image_categorizer._aio.runtime import sleep
 from image_categorizer._aio.upload import upload
-from image_categorizer._ledger import MAX_FAILED_CALLS, Retries, ended_early, uploads_of
+from image_categorizer._retries import MAX_FAILED_CALLS, Retries, ended_early, uploads_of
 from image_categorizer._values import (
     AsyncSources,
     Batch,
@@ -52,7 +52,7 @@ class AsyncBatches:
         """
         images = _inputs.of_batch(sources, "batches.submit")
         config = _wire.batch_config(options)
-        retries = uploads_of(images)
+        retries = uploads_of(images, self._connection.retry_budget)
         while True:
             try:
                 return _wire.batch(await upload(self._connection, images, config))

@@ -1,13 +1,16 @@
 """How the asyncio client makes calls."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import grpc
 
 from image_categorizer import _channel, _wire
-from image_categorizer._aio.runtime import AsyncChannel
+from image_categorizer._aio.runtime import AsyncChannel, sleep
+from image_categorizer._retries import MAX_ATTEMPTS, Retries, RetryBudget
 from image_categorizer._statuses import from_rpc_error
+from image_categorizer.errors import Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
@@ -48,9 +51,10 @@ class AsyncConnection:
         """Connects on the first call.
 
         Raises:
-            ValueError: `base_url` is not an address.
+            ValueError: `base_url` is not an address, or `api_key` cannot be one.
         """
         self.headers = _channel.headers(api_key)
+        self.retry_budget = RetryBudget()
         self._channel = AsyncChannel(base_url)
         self._stubs: AsyncStubs | None = None
         self._timeout_s = timeout_s
@@ -68,13 +72,42 @@ class AsyncConnection:
         return self._stubs
 
     async def call(self, method: Callable[..., Awaitable[Response]], request: object) -> Response:
+        """Returns the answer to a request that is safe to repeat, of the first or a later attempt.
+
+        Raises:
+            CategorizerError: the last attempt failed.
+        """
+        deadline_s = time.monotonic() + self._timeout_s
+        retries = Retries(MAX_ATTEMPTS, self.retry_budget)
+        while True:
+            try:
+                response = await self._attempt(method, request, deadline_s - time.monotonic())
+            except Unavailable as error:
+                if error.status != "UNAVAILABLE":  # only that is safe to retry (AIP-194)
+                    raise
+                wait_s = retries.failed(error)
+                if time.monotonic() + wait_s >= deadline_s:
+                    raise
+            else:
+                self.retry_budget.succeeded()
+                return response
+            await sleep(wait_s)
+
+    async def call_once(
+        self, method: Callable[..., Awaitable[Response]], request: object
+    ) -> Response:
         """Returns the answer to one request.
 
         Raises:
             CategorizerError: the call failed.
         """
+        return await self._attempt(method, request, self._timeout_s)
+
+    async def _attempt(
+        self, method: Callable[..., Awaitable[Response]], request: object, timeout_s: float
+    ) -> Response:
         try:
-            return await method(request, timeout=self._timeout_s, metadata=self.headers)
+            return await method(request, timeout=timeout_s, metadata=self.headers)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 

@@ -40,7 +40,7 @@ class AsyncChannel:
         Raises:
             ValueError: `base_url` is not an address.
         """
-        self._address, self._is_secure = _channel.target(base_url)
+        self._target = _channel.target(base_url)
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
@@ -60,11 +60,11 @@ class AsyncChannel:
         return self._channel
 
     def _made(self) -> grpc.aio.Channel:
-        options = _channel.channel_options()
-        if self._is_secure:
+        options = _channel.channel_options(self._target)
+        if self._target.is_secure:
             credentials = grpc.ssl_channel_credentials()
-            return grpc.aio.secure_channel(self._address, credentials, options)
-        return grpc.aio.insecure_channel(self._address, options)
+            return grpc.aio.secure_channel(self._target.address, credentials, options)
+        return grpc.aio.insecure_channel(self._target.address, options)
 
     async def close(self) -> None:
         """Closes the channel; idempotent."""

@@ -17,7 +17,8 @@ import grpc
 
 from image_categorizer._aio.connection import AsyncConnection
 from image_categorizer._aio.tasks import Tasks
-from image_categorizer._ledger import Item, Ledger, ended_early, total_of
+from image_categorizer._ledger import Item, Ledger, total_of
+from image_categorizer._retries import ended_early
 from image_categorizer._statuses import from_rpc_error
 from image_categorizer._values import Progress, Result, Source
 from image_categorizer.errors import CategorizerError

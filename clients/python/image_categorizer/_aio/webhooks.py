@@ -37,7 +37,7 @@ class AsyncWebhooks:
         """
         request = admin_pb2.CreateWebhookRequest(url=url)
         return _wire.webhook(
-            await self._connection.call(self._connection.stubs.admin.CreateWebhook, request)
+            await self._connection.call_once(self._connection.stubs.admin.CreateWebhook, request)
         )
 
     async def get(self, webhook_id: str) -> Webhook:
@@ -80,7 +80,7 @@ class AsyncWebhooks:
         """
         request = admin_pb2.UpdateWebhookRequest(webhook_id=webhook_id, url=url, enabled=enabled)
         return _wire.webhook(
-            await self._connection.call(self._connection.stubs.admin.UpdateWebhook, request)
+            await self._connection.call_once(self._connection.stubs.admin.UpdateWebhook, request)
         )
 
     async def delete(self, webhook_id: str) -> None:
@@ -90,7 +90,7 @@ class AsyncWebhooks:
             WebhookNotFound: there is no such webhook.
         """
         request = admin_pb2.DeleteWebhookRequest(webhook_id=webhook_id)
-        await self._connection.call(self._connection.stubs.admin.DeleteWebhook, request)
+        await self._connection.call_once(self._connection.stubs.admin.DeleteWebhook, request)
 
     async def rotate_secret(self, webhook_id: str) -> Webhook:
         """Replaces the secret; for a day, messages carry the signatures of both secrets.
@@ -103,7 +103,9 @@ class AsyncWebhooks:
         """
         request = admin_pb2.RotateWebhookSecretRequest(webhook_id=webhook_id)
         return _wire.webhook(
-            await self._connection.call(self._connection.stubs.admin.RotateWebhookSecret, request)
+            await self._connection.call_once(
+                self._connection.stubs.admin.RotateWebhookSecret, request
+            )
         )
 
     async def deliveries(
@@ -138,5 +140,5 @@ class AsyncWebhooks:
         """
         request = admin_pb2.RedeliverWebhookRequest(webhook_id=webhook_id, delivery_id=delivery_id)
         return _wire.delivery(
-            await self._connection.call(self._connection.stubs.admin.RedeliverWebhook, request)
+            await self._connection.call_once(self._connection.stubs.admin.RedeliverWebhook, request)
         )

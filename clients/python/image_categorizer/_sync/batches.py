@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Unpack
 
 from image_categorizer import _inputs, _wire
-from image_categorizer._ledger import MAX_FAILED_CALLS, Retries, ended_early, uploads_of
+from image_categorizer._retries import MAX_FAILED_CALLS, Retries, ended_early, uploads_of
 from image_categorizer._sync.connection import Connection
 from image_categorizer._sync.runtime import sleep
 from image_categorizer._sync.upload import upload
@@ -53,7 +53,7 @@ class Batches:
         """
         images = _inputs.of_batch(sources, "batches.submit")
         config = _wire.batch_config(options)
-        retries = uploads_of(images)
+        retries = uploads_of(images, self._connection.retry_budget)
         while True:
             try:
                 return _wire.batch(upload(self._connection, images, config))

@@ -41,8 +41,10 @@ class ImageCategorizationClient:
 
     `batches`, `models` and `webhooks` hold the methods for batches, models and webhooks.
 
-    A call that finds the server unavailable is retried within `timeout_s`; other errors are raised
-    at once. Every method may raise the errors of `image_categorizer.errors`.
+    A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
+    the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
+    grow from 0.2 s, differ at random, and are never shorter than the server asks for. Other errors
+    are raised at once. Every method may raise the errors of `image_categorizer.errors`.
 
     Any number of threads may share a client.
     """
@@ -64,13 +66,15 @@ class ImageCategorizationClient:
         """Configures the client; it connects on the first call.
 
         Args:
-            api_key: `ic_...`.
-            base_url: `host:port` or `http://host:port`; `https://host` for TLS.
+            api_key: `ic_...`; blanks and line ends around it are ignored.
+            base_url: `https://host`, or `host` alone, for TLS; `http://host:port` for a server
+                without it. Without a scheme, servers on this machine (`localhost:8080`, loopback
+                addresses, `unix:` sockets) are called without TLS.
             timeout_s: the maximum duration of one call in seconds, retries included. Uploads,
                 exports, streams and `batches.watch` have no limit.
 
         Raises:
-            ValueError: `base_url` is not an address.
+            ValueError: `base_url` is not an address, or `api_key` is not one word.
         """
         self._connection = Connection(api_key, base_url, timeout_s)
         self.batches = Batches(self._connection)
@@ -165,7 +169,12 @@ class ImageCategorizationClient:
         """
 
         def max_image_bytes() -> int:
-            return (self.server_info()).limits.max_image_bytes
+            # Once: the stream itself asks again.
+            info = self._connection.call_once(
+                self._connection.stubs.metadata.GetServerInfo,
+                metadata_pb2.GetServerInfoRequest(),
+            )
+            return info.limits.max_image_bytes
 
         stream = Stream(
             self._connection,

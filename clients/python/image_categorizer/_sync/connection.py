@@ -1,14 +1,17 @@
 # Generated from _aio/connection.py by tools/sync_twin.py; do not edit.
 """How the client makes calls."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
 import grpc
 
 from image_categorizer import _channel, _wire
+from image_categorizer._retries import MAX_ATTEMPTS, Retries, RetryBudget
 from image_categorizer._statuses import from_rpc_error
-from image_categorizer._sync.runtime import Channel
+from image_categorizer._sync.runtime import Channel, sleep
+from image_categorizer.errors import Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
@@ -49,9 +52,10 @@ class Connection:
         """Connects on the first call.
 
         Raises:
-            ValueError: `base_url` is not an address.
+            ValueError: `base_url` is not an address, or `api_key` cannot be one.
         """
         self.headers = _channel.headers(api_key)
+        self.retry_budget = RetryBudget()
         self._channel = Channel(base_url)
         self._stubs: Stubs | None = None
         self._timeout_s = timeout_s
@@ -69,13 +73,40 @@ class Connection:
         return self._stubs
 
     def call(self, method: Callable[..., Response], request: object) -> Response:
+        """Returns the answer to a request that is safe to repeat, of the first or a later attempt.
+
+        Raises:
+            CategorizerError: the last attempt failed.
+        """
+        deadline_s = time.monotonic() + self._timeout_s
+        retries = Retries(MAX_ATTEMPTS, self.retry_budget)
+        while True:
+            try:
+                response = self._attempt(method, request, deadline_s - time.monotonic())
+            except Unavailable as error:
+                if error.status != "UNAVAILABLE":  # only that is safe to retry (AIP-194)
+                    raise
+                wait_s = retries.failed(error)
+                if time.monotonic() + wait_s >= deadline_s:
+                    raise
+            else:
+                self.retry_budget.succeeded()
+                return response
+            sleep(wait_s)
+
+    def call_once(self, method: Callable[..., Response], request: object) -> Response:
         """Returns the answer to one request.
 
         Raises:
             CategorizerError: the call failed.
         """
+        return self._attempt(method, request, self._timeout_s)
+
+    def _attempt(
+        self, method: Callable[..., Response], request: object, timeout_s: float
+    ) -> Response:
         try:
-            return method(request, timeout=self._timeout_s, metadata=self.headers)
+            return method(request, timeout=timeout_s, metadata=self.headers)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 

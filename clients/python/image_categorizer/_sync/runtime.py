@@ -36,12 +36,12 @@ class Channel:
         Raises:
             ValueError: `base_url` is not an address.
         """
-        address, is_secure = _channel.target(base_url)
-        options = _channel.channel_options()
+        target = _channel.target(base_url)
+        options = _channel.channel_options(target)
         self._channel = (
-            grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
-            if is_secure
-            else grpc.insecure_channel(address, options)
+            grpc.secure_channel(target.address, grpc.ssl_channel_credentials(), options)
+            if target.is_secure
+            else grpc.insecure_channel(target.address, options)
         )
         self._is_closed = False
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from image_categorizer._ledger import Item, Ledger, ended_early, total_of
+from image_categorizer._ledger import Item, Ledger, total_of
+from image_categorizer._retries import ended_early
 from image_categorizer._statuses import from_rpc_error
 from image_categorizer._sync.connection import Connection
 from image_categorizer._values import Progress, Result, Source

@@ -38,7 +38,7 @@ class Webhooks:
         """
         request = admin_pb2.CreateWebhookRequest(url=url)
         return _wire.webhook(
-            self._connection.call(self._connection.stubs.admin.CreateWebhook, request)
+            self._connection.call_once(self._connection.stubs.admin.CreateWebhook, request)
         )
 
     def get(self, webhook_id: str) -> Webhook:
@@ -79,7 +79,7 @@ class Webhooks:
         """
         request = admin_pb2.UpdateWebhookRequest(webhook_id=webhook_id, url=url, enabled=enabled)
         return _wire.webhook(
-            self._connection.call(self._connection.stubs.admin.UpdateWebhook, request)
+            self._connection.call_once(self._connection.stubs.admin.UpdateWebhook, request)
         )
 
     def delete(self, webhook_id: str) -> None:
@@ -89,7 +89,7 @@ class Webhooks:
             WebhookNotFound: there is no such webhook.
         """
         request = admin_pb2.DeleteWebhookRequest(webhook_id=webhook_id)
-        self._connection.call(self._connection.stubs.admin.DeleteWebhook, request)
+        self._connection.call_once(self._connection.stubs.admin.DeleteWebhook, request)
 
     def rotate_secret(self, webhook_id: str) -> Webhook:
         """Replaces the secret; for a day, messages carry the signatures of both secrets.
@@ -102,7 +102,7 @@ class Webhooks:
         """
         request = admin_pb2.RotateWebhookSecretRequest(webhook_id=webhook_id)
         return _wire.webhook(
-            self._connection.call(self._connection.stubs.admin.RotateWebhookSecret, request)
+            self._connection.call_once(self._connection.stubs.admin.RotateWebhookSecret, request)
         )
 
     def deliveries(
@@ -137,5 +137,5 @@ class Webhooks:
         """
         request = admin_pb2.RedeliverWebhookRequest(webhook_id=webhook_id, delivery_id=delivery_id)
         return _wire.delivery(
-            self._connection.call(self._connection.stubs.admin.RedeliverWebhook, request)
+            self._connection.call_once(self._connection.stubs.admin.RedeliverWebhook, request)
         )
