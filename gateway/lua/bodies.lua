@@ -15,18 +15,19 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
-  local content_type = (headers:get("content-type") or ""):lower()
+  local content_type = headers:get("content-type") or ""
   -- Envoy's own errors become JSON unless this header marks the client as a gRPC client.
-  if content_type:find("^application/grpc") then
+  if content_type == "application/grpc" or content_type:find("^application/grpc%+") then
     headers:replace("x-native-grpc", "1")
     return
   end
   headers:remove("x-native-grpc")
+  headers:remove("grpc-timeout") -- belongs to gRPC, but Envoy would apply it
   local path, query = headers:get(":path"):match("^([^?]*)(.*)$")
   local method = headers:get(":method")
   if method == "GET" then
     note_stream(handle, headers, path)
-  elseif method == "POST" and UPLOADS[path] and not content_type:find("^application/json") then
+  elseif method == "POST" and UPLOADS[path] and not content_type:lower():find("^application/json") then
     headers:replace(":path", path .. ":upload" .. query)
   end
 end

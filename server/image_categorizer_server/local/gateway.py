@@ -110,7 +110,8 @@ def render(
         "discovery": "STATIC" if all(map(_socket, servers)) else "STRICT_DNS",
         "descriptor": str(folder / "descriptor.binpb"),
         "openapi": str(folder / "openapi.yaml"),
-        "lua": str(folder / "lua" / "bodies.lua"),
+        "lua_bodies": str(folder / "lua" / "bodies.lua"),
+        "lua_upstream": str(folder / "lua" / "upstream.lua"),
         "services": contract["services"],
         "local_replies": [
             _mapper(reply, contract["codes"][reply.reason]) for reply in local_replies(settings)

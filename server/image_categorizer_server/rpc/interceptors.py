@@ -13,8 +13,9 @@ from google.protobuf.message import Message
 from image_categorizer_server.access.roles import RpcAccess, authorize
 from image_categorizer_server.backend import Backend
 from image_categorizer_server.domain.audit import Actor, current_actor
-from image_categorizer_server.errors import DeadlineExceeded, Draining
+from image_categorizer_server.errors import DeadlineExceeded, Draining, InvalidRequest
 from image_categorizer_server.rpc.call import Call, current_call
+from image_categorizer_server.rpc.messages import deserializer_of, readable, refusing_unreadable
 from image_categorizer_server.rpc.status import abort, error_for_caller
 from image_categorizer_server.tasks import detached
 from image_categorizer_server.telemetry import bind_request, get_log, request_id_of, trace_id_of
@@ -57,40 +58,47 @@ class Edge(grpc.aio.ServerInterceptor):
         if known := self._handlers.get(method):
             return known
         handler = await continuation(handler_call_details)
-        if handler is None or method.startswith(FOREIGN):
-            return handler
-        return self._handlers.setdefault(method, self._wrapped(method, handler))
+        if handler is None:
+            return None
+        wrapped = (
+            refusing_unreadable(handler)
+            if method.startswith(FOREIGN)
+            else self._wrapped(method, handler)
+        )
+        return self._handlers.setdefault(method, wrapped)
 
     def _wrapped(self, method: str, handler: "Handler") -> "Handler":
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
                 self._stream(method, cast("Stream", handler.stream_stream)),
-                request_deserializer=handler.request_deserializer,
+                request_deserializer=deserializer_of(handler),
                 response_serializer=handler.response_serializer,
             )
         if handler.stream_unary is not None:
             return grpc.stream_unary_rpc_method_handler(
                 self._upload(method, cast("Upload", handler.stream_unary)),
-                request_deserializer=handler.request_deserializer,
+                request_deserializer=deserializer_of(handler),
                 response_serializer=handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
                 self._download(method, cast("Download", handler.unary_stream)),
-                request_deserializer=handler.request_deserializer,
+                request_deserializer=deserializer_of(handler),
                 response_serializer=handler.response_serializer,
             )
         assert handler.unary_unary is not None
         return grpc.unary_unary_rpc_method_handler(
             self._unary(method, cast("Unary", handler.unary_unary)),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=deserializer_of(handler),
             response_serializer=handler.response_serializer,
         )
 
     def _unary(self, method: str, behaviour: Unary) -> Unary:
         server, access = self._backend.settings.server, self._access[method]
 
-        async def within_deadline(request: Message, context: Context, headers: Headers) -> Message:
+        async def within_deadline(
+            request: Message | InvalidRequest, context: Context, headers: Headers
+        ) -> Message:
             remaining_s: float | None = context.time_remaining()  # None if the caller set none
             given_s = server.default_deadline_s if remaining_s is None else remaining_s
             within_s = min(given_s, server.max_deadline_s)
@@ -99,13 +107,13 @@ class Edge(grpc.aio.ServerInterceptor):
                 async with asyncio.timeout(within_s) as deadline:
                     if access.required_role is not None:
                         await self._admit(access, headers)
-                    return await behaviour(request, context)
+                    return await behaviour(readable(request), context)
             except TimeoutError:
                 if not deadline.expired():
                     raise
                 raise DeadlineExceeded("the deadline passed before the answer was ready") from None
 
-        async def serve(request: Message, context: Context) -> Message:
+        async def serve(request: Message | InvalidRequest, context: Context) -> Message:
             call, headers = _begin(context)
             try:
                 response = await within_deadline(request, context, headers)
@@ -159,12 +167,14 @@ class Edge(grpc.aio.ServerInterceptor):
         return serve
 
     def _download(self, method: str, behaviour: Download) -> Download:
-        async def serve(request: Message, context: Context) -> AsyncGenerator[Message]:
+        async def serve(
+            request: Message | InvalidRequest, context: Context
+        ) -> AsyncGenerator[Message]:
             call, headers = _begin(context)
             call.readmit = partial(self._admit, self._access[method], headers)
             try:
                 await call.readmit()
-                async with aclosing(behaviour(request, context)) as responses:
+                async with aclosing(behaviour(readable(request), context)) as responses:
                     async for response in responses:
                         yield response
             except Exception as error:  # noqa: BLE001 - becomes a status

@@ -37,6 +37,8 @@ from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 MAX_STREAMS = 1000
+# More than the gateway accepts: gRPC answers with RESOURCE_EXHAUSTED, as if a quota were used up.
+MAX_METADATA_BYTES = 128 * 1024
 # When a server stops, grpc.aio cancels calls that have arrived but not started. This time lets
 # them start, so that they are refused with a status of ours.
 ACCEPT_PENDING_S = 0.2
@@ -68,6 +70,9 @@ def build_server(
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_concurrent_streams", MAX_STREAMS),
+            # Above the first, gRPC refuses some calls at random; above the second, all.
+            ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+            ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
             ("grpc.so_reuseport", int(shares_port)),
             # The gateway pings every 30 s, also while a stream is silent.
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

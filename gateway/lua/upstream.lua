@@ -1,0 +1,78 @@
+-- The last filter before the server. gRPC keeps headers in a table that all calls of a connection share, and
+-- Envoy's callers share its connections: one malformed header breaks the calls of others. So only headers that
+-- the server reads pass, and only well-formed ones.
+local FORWARDED = {
+  [":authority"] = true, [":method"] = true, [":path"] = true, [":scheme"] = true,
+  ["authorization"] = true, ["content-type"] = true, ["grpc-encoding"] = true, ["grpc-timeout"] = true,
+  ["traceparent"] = true, ["x-request-id"] = true,
+  ["x-forwarded-proto"] = true, -- set by Envoy, which finds no route without it
+  ["x-native-grpc"] = true, -- set by bodies.lua; local replies depend on it
+}
+-- Malformed ones are dropped: the server then makes its own.
+local OPTIONAL = { "traceparent", "x-request-id" }
+local ENCODINGS = { identity = true, gzip = true, deflate = true }
+local INVALID_ARGUMENT, UNIMPLEMENTED = "3", "12"
+
+-- Answers a call by gRPC or gRPC-web, whose HTTP status is always 200.
+local function refuse_grpc(handle, status, message)
+  handle:respond({ [":status"] = "200", ["content-type"] = "application/grpc", ["grpc-status"] = status, ["grpc-message"] = message }, "")
+end
+
+local function is_printable(value)
+  return not value:find("[^\32-\126]")
+end
+
+local function drop_the_rest(headers)
+  local others = {}
+  for name in pairs(headers) do
+    if not FORWARDED[name] then others[#others + 1] = name end
+  end
+  for _, name in ipairs(others) do headers:remove(name) end
+  for _, name in ipairs(OPTIONAL) do
+    local value = headers:get(name)
+    if value and not is_printable(value) then headers:remove(name) end
+  end
+end
+
+-- Returns what is wrong with a call by gRPC or gRPC-web: its status and a message; nil if nothing is.
+local function violation_of_grpc(headers)
+  if headers:get(":method") ~= "POST" then
+    return UNIMPLEMENTED, "gRPC calls use the method POST"
+  end
+  local content_type = headers:get("content-type")
+  if content_type ~= "application/grpc" and content_type ~= "application/grpc+proto" then
+    return UNIMPLEMENTED, "content-type: must be application/grpc or application/grpc+proto"
+  end
+  local path = headers:get(":path")
+  if #path > 256 or not path:find("^/[%w_.]+/[%w_]+$") then
+    return UNIMPLEMENTED, "the path of a gRPC call is /package.Service/Method"
+  end
+  local timeout = headers:get("grpc-timeout")
+  if timeout and not (#timeout <= 9 and timeout:find("^%d+[HMSmun]$")) then
+    return INVALID_ARGUMENT, "grpc-timeout: must be 1 to 8 digits and a unit, one of H M S m u n"
+  end
+  local encoding = headers:get("grpc-encoding")
+  if encoding and not ENCODINGS[encoding] then
+    return UNIMPLEMENTED, "grpc-encoding: must be identity, gzip or deflate"
+  end
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  if headers:get("x-native-grpc") then
+    local status, message = violation_of_grpc(headers)
+    if status then return refuse_grpc(handle, status, message) end
+  else
+    headers:remove("grpc-encoding")
+    headers:remove("grpc-timeout")
+  end
+  if not is_printable(headers:get("authorization") or "") then
+    local message = "authorization: must consist of printable ASCII characters"
+    if headers:get("x-native-grpc") then return refuse_grpc(handle, INVALID_ARGUMENT, message) end
+    return handle:respond({ [":status"] = "400" }, message)
+  end
+  drop_the_rest(headers)
+  headers:replace(":authority", "server")
+  headers:replace("content-type", "application/grpc")
+  headers:replace("te", "trailers")
+end
