@@ -32,8 +32,10 @@ Every setting is an environment variable. A file `.env` in the working directory
 too; the environment takes precedence over it. [`.env.example`](../.env.example) is such a file with
 all settings. `image-categorizer up` needs none of them.
 
-- A misspelt name stops the start: any unknown name that begins with `CATEGORIZER_`, and any name
-  that is almost one of the names below. The message suggests the right one.
+- A misspelt name stops the start, and the message suggests the right one. So does any other name
+  in one of the groups below, such as `CATEGORIZER_SERVER__COLOUR`.
+- Other names that begin with `CATEGORIZER_` have no effect, and a warning lists them. Kubernetes
+  sets some: `CATEGORIZER_PORT` beside a Service called `categorizer`.
 - A value out of bounds stops the start. The message lists all such values.
 - Settings are read once, at the start. Restart the process to change one.
 - Lists are written as JSON: `CATEGORIZER_GATEWAY__CORS_ORIGINS='["https://app.example"]'`.

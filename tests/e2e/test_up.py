@@ -1,10 +1,15 @@
 """`up`: starts, crashes, interruptions, refusals."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
+import stat
+import subprocess
+from pathlib import Path
 
+import asyncpg
 import httpx
 import psutil
 import pytest
@@ -149,6 +154,45 @@ def test_logs_are_readable_files_without_colours(running):
         "worker.log",
     }
     assert os.access(running.data / "logs" / "gateway.log", os.R_OK)
+
+
+def test_nobody_else_can_read_the_data_or_connect_to_a_socket(running):
+    open_to_others = [
+        path
+        for path in (running.data, *running.data.rglob("*"))
+        if not path.is_symlink() and path.lstat().st_mode & 0o077
+    ]
+    assert open_to_others == []
+    for child in running.children(recursive=True):
+        for connection in child.net_connections("unix"):
+            if connection.laddr and connection.status == psutil.CONN_LISTEN:
+                assert stat.S_IMODE(Path(connection.laddr).stat().st_mode) & 0o077 == 0
+
+
+async def test_postgresql_trusts_only_the_user_who_started_it(running):
+    addresses = json.loads((running.data / "installation.json").read_text())
+    connection = await asyncpg.connect(addresses["database_url"])
+    rules = await connection.fetch("SELECT type, user_name, auth_method FROM pg_hba_file_rules")
+    await connection.close()
+    assert [tuple(rule) for rule in rules] == [("local", ["postgres"], "peer")]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_even_the_user_that_postgresql_runs_as_is_not_its_superuser(running):
+    (pid,) = pids_of(running, "postgres")
+    owner = psutil.Process(pid)
+    refused = subprocess.run(
+        [Path(owner.exe()).with_name("psql"), "--host", "/proc/self/cwd", "--user", "postgres"],
+        user=owner.username(),
+        group=owner.gids().real,
+        extra_groups=[],
+        cwd=running.data / "postgres",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Peer authentication failed" in refused.stderr
+    assert owner.gids().real != 0
 
 
 IS_PROCESS = {

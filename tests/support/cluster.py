@@ -276,7 +276,7 @@ class Cluster:
         managed = self.managed_postgres
         with (self.folder / "postgres.log").open("ab") as log:
             self.postgres_process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
-                managed.command, stderr=log, user=managed.user
+                managed.command, stderr=log, user=managed.user, cwd=managed.folder
             )
         await self._eventually(managed.is_ready, READY_S, "postgres")
 

@@ -18,7 +18,7 @@ def command_of(parent: int, stop_signal: int, user: str | None, command: list[st
     Args:
         parent: process ID. When this process ends, the command ends.
         stop_signal: signal that the kernel then sends. Linux only.
-        user: user to run as; None for the current user.
+        user: user to run as, without our groups; None for the current user.
         command: program and arguments.
     """
     return [
@@ -37,7 +37,10 @@ def main() -> None:
     """Runs the command. Exits with 1 if the parent is gone or the command cannot be started."""
     parent, stop_signal, user, *command = sys.argv[1:]
     if user:
-        os.setuid(pwd.getpwnam(user).pw_uid)
+        entry = pwd.getpwnam(user)
+        os.setgroups([])  # before setuid, which gives up the right to change groups
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
     if sys.platform == "linux":  # after setuid, which would clear it
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(stop_signal))
     if os.getppid() != int(parent):  # the parent ended before prctl took effect

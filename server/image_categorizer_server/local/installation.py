@@ -12,6 +12,7 @@
 import fcntl
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,9 +25,20 @@ from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings import Settings, load_settings
 
 DEFAULT_DATA = Path(".data")
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # A unix socket's path has at most 104 bytes on some systems, 108 on others. This leaves room for
 # the longest socket name, PostgreSQL's.
 MAX_SOCKET_FOLDER_CHARACTERS = 80
+
+
+# What an installation writes into its data folder.
+OWN_NAMES = frozenset(
+    (
+        *("postgres", "postgres.new", "redis", "models", "images", "logs", "run"),
+        *("installation.json", "up.lock"),
+        *("client.key", "viewer.key", "operator.key", "admin.key", "worker.key"),
+    )
+)
 
 
 class Addresses(BaseModel):
@@ -70,19 +82,43 @@ class Installation:
         Raises:
             OperatorError: a folder cannot be created, or another user owns the socket folder.
         """
+        folders = self.data, self.logs, self.run, self.model_path, self.storage_path, self.sockets
         try:
-            for folder in (self.data, self.logs, self.run, self.model_path, self.sockets):
-                folder.mkdir(parents=True, exist_ok=True)
+            for folder in folders:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sockets = self.sockets.lstat()
         except OSError as error:
             raise OperatorError(
                 f"Cannot create {error.filename}: {error.strerror}. "
                 "Choose another folder with --data."
             ) from None
-        if self.sockets.stat().st_uid != os.geteuid():
+        # Anybody can make a folder, or a link, in the folder for temporary files.
+        if sockets.st_uid != os.geteuid() or not stat.S_ISDIR(sockets.st_mode):
             raise OperatorError(
                 f"{self.sockets} belongs to another user. "
                 "Remove it, or choose another folder with --data."
             )
+        self._close_to_others()
+
+    def _close_to_others(self) -> None:
+        """Takes the rights of other users away, also from what earlier releases wrote.
+
+        Raises:
+            OperatorError: the folder belongs to another user.
+        """
+        own = [path for path in self.data.iterdir() if path.name in OWN_NAMES]
+        try:
+            for path in own:
+                if path.name != "postgres":  # closed by PostgreSQL, whose user may be another
+                    _close(path)
+            # In a folder with files of others, such as /srv, only what is ours is closed.
+            if len(own) == len(list(self.data.iterdir())):
+                self.data.chmod(0o700)
+            self.sockets.chmod(0o700)
+        except PermissionError as error:
+            raise OperatorError(
+                f"{error.filename} belongs to another user. Choose another folder with --data."
+            ) from None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -91,7 +127,13 @@ class Installation:
         Raises:
             OperatorError: another `up` is running.
         """
-        with self._lock.open("a") as file:
+        try:
+            opened = os.open(self._lock, os.O_WRONLY | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise OperatorError(
+                f"Cannot write {self._lock}: {error.strerror}. Choose another folder with --data."
+            ) from None
+        with os.fdopen(opened, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -108,6 +150,7 @@ class Installation:
     def save_key(self, role: Role, secret: str) -> None:
         """Saves the installation's own key with a role, readable by the current user only."""
         file = self._key_file(role)
+        file.unlink(missing_ok=True)
         file.touch(mode=0o600)
         file.write_text(secret)
 
@@ -132,6 +175,24 @@ class Installation:
             raise OperatorError(
                 f"{self._addresses} is damaged. Start `image-categorizer up` again."
             ) from None
+
+
+def _close(path: Path) -> None:
+    """Takes other users' rights away from a file, or from a folder and all that is in it.
+
+    A folder that is closed is left as it is: nobody else gets to what is in it.
+    """
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode) or not mode & OTHERS:
+        return
+    path.chmod(stat.S_IMODE(mode) & ~OTHERS)
+    if stat.S_ISDIR(mode):
+        for folder, folders, files in os.walk(path):
+            for name in (*folders, *files):
+                inner = os.path.join(folder, name)  # noqa: PTH118 - may be millions
+                found = os.lstat(inner).st_mode
+                if found & OTHERS and not stat.S_ISLNK(found):
+                    os.chmod(inner, stat.S_IMODE(found) & ~OTHERS)  # noqa: PTH101
 
 
 def find_installation(data: Path | None) -> Installation | None:

@@ -50,7 +50,9 @@ class ManagedProcess:
     environment: dict[str, str] | None = None
     """All environment variables; None for ours."""
     user: str | None = None
-    """User to run as; None for the current user."""
+    """User to run as, without our groups; None for the current user."""
+    folder: Path | None = None
+    """Working directory, which `user` need not be able to reach by its path; None for ours."""
 
 
 @dataclass(slots=True)
@@ -237,6 +239,7 @@ class Supervisor:
             stdout=asyncio.subprocess.PIPE if self._logs else None,
             stderr=asyncio.subprocess.STDOUT if self._logs else None,
             env=managed.environment,
+            cwd=managed.folder,
             # Ctrl-C must reach only the parent, which stops its children in order.
             start_new_session=True,
         )

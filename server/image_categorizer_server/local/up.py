@@ -37,6 +37,7 @@ async def run(installation: Installation, settings: Settings, port: int, say: Sa
     Raises:
         OperatorError: a process does not start, the port is taken, or another `up` is running.
     """
+    os.umask(0o077)  # for all that we and our processes write
     refuse_taken_port(settings.gateway.host, port)
     installation.prepare()
     with installation.locked():

@@ -2,20 +2,26 @@
 
 `DATABASE_URL`, `REDIS_URL`, `CLOUD_PROVIDER`, `STORAGE_BUCKET`, `MODEL_PATH`, `MAX_IMAGE_SIZE`,
 `WORKER_COUNT` and `LOG_LEVEL` have these names. All others are `CATEGORIZER_<GROUP>__<NAME>`.  A
-file `.env` in the working directory is read, too; environment variables override it.  An unknown
-name stops the start: otherwise a misspelled setting would silently keep its default.
+file `.env` in the working directory is read, too; environment variables override it.  A misspelled
+name stops the start: otherwise the setting would silently keep its default.  Other programs, and
+Kubernetes beside a Service called `categorizer`, set variables with similar names: these are
+reported and have no effect.
 """
 
-import difflib
+import functools
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from image_categorizer_server import clock, failpoints
 from image_categorizer_server.errors import OperatorError
@@ -31,6 +37,7 @@ from image_categorizer_server.settings.gateway import ClientSettings, GatewaySet
 from image_categorizer_server.settings.group import Group
 from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.model import ModelSettings
+from image_categorizer_server.settings.names import refuse_misspelled, report_ignored
 from image_categorizer_server.settings.server import LimitSettings, ServerSettings
 from image_categorizer_server.settings.storage import StorageSettings
 from image_categorizer_server.settings.testing import TestSettings
@@ -40,8 +47,6 @@ from image_categorizer_server.settings.worker import WorkerSettings
 PREFIX = "CATEGORIZER_"
 ENV_FILE = ".env"
 MEBIBYTE = 2**20
-# Similarity from which a name without our prefix counts as a misspelled setting.
-MISSPELLED_FROM = 0.9
 # Not a setting of the server: where tests find photographs and trained models.
 TEST_DATA = "CATEGORIZER_TEST_DATA"
 
@@ -132,6 +137,23 @@ class Settings(BaseSettings):
             raise ValueError("settings CATEGORIZER_TEST__… are refused in production")
         return self
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Reads only variables that are settings; otherwise CATEGORIZER_SERVER is a whole group."""
+        for source in (env_settings, dotenv_settings):
+            assert isinstance(source, EnvSettingsSource)
+            source.env_vars = {
+                name: value for name, value in source.env_vars.items() if name.upper() in _known()
+            }
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
+
     @property
     def max_image_bytes(self) -> int:
         """Maximum size of an encoded image, in bytes."""
@@ -160,23 +182,23 @@ def variable_names() -> dict[str, str]:
     return names
 
 
-def refuse_unknown(variables: Iterable[str]) -> None:
-    """Refuses unknown names with our prefix, and names that nearly match a setting.
+@functools.cache
+def _known() -> frozenset[str]:
+    return frozenset(variable_names().values())
+
+
+def _names_in_file() -> list[str]:
+    """Returns the names in `.env`.
 
     Raises:
-        OperatorError: names the variable and the most similar setting.
+        OperatorError: the file cannot be read.
     """
-    known = set(variable_names().values())
-    for name in variables:
-        upper = name.upper()
-        if upper in known or upper == TEST_DATA:
-            continue
-        near = difflib.get_close_matches(upper, known, n=1, cutoff=MISSPELLED_FROM)
-        if upper.startswith(PREFIX) or near:
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise OperatorError(
-                f"The environment variable {name} is not a setting.{hint} See .env.example for all."
-            )
+    try:
+        return list(dotenv_values(ENV_FILE))
+    except OSError as error:
+        raise OperatorError(f"Cannot read {ENV_FILE}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise OperatorError(f"Cannot read {ENV_FILE}: it is not UTF-8.") from None
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -189,9 +211,12 @@ def load_settings(**overrides: object) -> Settings:
         overrides: settings by field name, which override the environment.
 
     Raises:
-        OperatorError: names each variable that is unknown or has an invalid value.
+        OperatorError: names a variable that is misspelled, or each that has an invalid value.
     """
-    refuse_unknown([*dotenv_values(ENV_FILE), *os.environ])
+    given = dict.fromkeys((*_names_in_file(), *os.environ))
+    given.pop(TEST_DATA, None)
+    if ignored := refuse_misspelled(given, _known(), PREFIX):
+        report_ignored(tuple(ignored))
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:

@@ -78,6 +78,48 @@ def test_a_socket_path_is_never_too_long(tmp_path):
     assert str(os.geteuid()) in deep.sockets.name
 
 
+def modes(folder):
+    """Returns the modes of a folder and of all that is in it, by name."""
+    return {p.name: stat.S_IMODE(p.lstat().st_mode) for p in (folder, *folder.rglob("*"))}
+
+
+def test_only_the_owner_reads_the_data_folder(installation):
+    assert set(modes(installation.data).values()) == {0o700}
+
+
+def test_what_an_earlier_release_left_open_is_closed_at_the_start(tmp_path):
+    data = tmp_path / "data"
+    (data / "images" / "t1").mkdir(parents=True)
+    (data / "images" / "t1" / "photo").write_bytes(b"x")
+    (data / "operator.key").write_text("ic_secret")
+    for path in (data, *data.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o664)
+    Installation(data).prepare()
+    found = modes(data)
+    assert (found.pop("photo"), found.pop("operator.key")) == (0o600, 0o600)
+    assert set(found.values()) == {0o700}
+
+
+def test_files_of_others_in_the_data_folder_are_left_as_they_are(tmp_path):
+    data = tmp_path / "data"
+    (data / "logs").mkdir(parents=True)
+    (data / "theirs.txt").write_text("hello")
+    for path, mode in ((data, 0o755), (data / "logs", 0o755), (data / "theirs.txt", 0o644)):
+        path.chmod(mode)
+    Installation(data).prepare()
+    found = modes(data)
+    assert (found["data"], found["theirs.txt"], found["logs"]) == (0o755, 0o644, 0o700)
+
+
+def test_a_link_in_place_of_the_socket_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    deep = Installation(tmp_path / ("d" * 60) / ("e" * 60))
+    (tmp_path / "elsewhere").mkdir()
+    deep.sockets.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OperatorError, match="belongs to another user"):
+        deep.prepare()
+
+
 @pytest.mark.parametrize(
     ("role", "name"),
     [(Role.CLASSIFIER, "client.key"), (Role.OPERATOR, "operator.key"), (Role.WORKER, "worker.key")],
