@@ -3,13 +3,16 @@
 services     the services, by full name
 streams      the RPCs that stream, in either direction, as `service/method`
 repeatable   the other RPCs that are safe to repeat, as `service/method`
+methods      the HTTP methods of each REST path, which is a regular expression
 codes        the number of the gRPC status code of each error reason
 """
 
 import json
+import re
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 from image_categorizer.v1 import options_pb2
+from openapi import http_rule
 from openapi_schemas import files_of_ours
 from reference import REASONS
 
@@ -20,11 +23,16 @@ def contract(files: FileDescriptorSet) -> str:
     streams: list[str] = []
     repeatable: list[str] = []
     codes: dict[str, int] = {}
+    methods: dict[str, list[str]] = {r"/openapi\.yaml": ["GET", "HEAD"]}
     for file in files_of_ours(files):
         for service in file.service:
             name = f"{file.package}.{service.name}"
             services.append(name)
             for method in service.method:
+                verb, path = http_rule(method)
+                if verb:
+                    allowed = methods.setdefault(path_pattern(path), [])
+                    allowed += ["GET", "HEAD"] if verb == "get" else [verb.upper()]
                 if method.client_streaming or method.server_streaming:
                     streams.append(f"{name}/{method.name}")
                 elif method.options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN:
@@ -37,6 +45,15 @@ def contract(files: FileDescriptorSet) -> str:
         "services": services,
         "streams": streams,
         "repeatable": repeatable,
+        "methods": methods,
         "codes": codes,
     }
     return json.dumps(found, indent=2) + "\n"
+
+
+def path_pattern(path: str) -> str:
+    """Returns a path as a regular expression. A variable ends before a custom method (`:load`)."""
+    return "".join(
+        "[^/:]+" if part.startswith("{") else re.escape(part)
+        for part in re.split(r"(\{\w+\})", path)
+    )

@@ -246,7 +246,7 @@ def openapi_document(files: FileDescriptorSet) -> str:
             "title": "Image Categorizer",
             "version": "v1",
             "summary": "Classifies photographs into categories.",
-            "description": "Unknown JSON fields are ignored. Unknown query parameters are errors.",
+            "description": "Names are snake_case or camelCase. Unknown parameters are errors.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],

@@ -6,7 +6,8 @@ local FORWARDED = {
   ["authorization"] = true, ["content-type"] = true, ["grpc-encoding"] = true, ["grpc-timeout"] = true,
   ["traceparent"] = true, ["x-request-id"] = true,
   ["x-forwarded-proto"] = true, -- set by Envoy, which finds no route without it
-  ["x-native-grpc"] = true, -- set by bodies.lua; local replies depend on it
+  ["x-native-grpc"] = true, -- set by requests.lua; local replies depend on it
+  ["x-http-method"] = true, ["x-body"] = true, ["x-body-encoding"] = true, -- set by requests.lua
 }
 -- Malformed ones are dropped: the server then makes its own.
 local OPTIONAL = { "traceparent", "x-request-id" }

@@ -135,7 +135,12 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         yield Backend(
             settings=settings,
             registry=registry,
-            classifications=Classifications(Classifier(registry), registry, results),
+            classifications=Classifications(
+                Classifier(registry),
+                registry,
+                results,
+                partial(fetcher.fetch, max_bytes=settings.max_image_bytes),
+            ),
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings),

@@ -152,19 +152,15 @@ def test_bodies_of_every_size_arrive_whole(http, size_bytes):
         assert answer.status_code == expected, answer.text
 
 
-def test_options_work_by_query_and_by_form_and_the_form_wins(http):
+def test_options_work_by_query_and_by_form(http):
     answer = http.post(
         "/v1/classify?top_k=1&include_categories=cat&include_categories=dog", content=PICTURE
     )
     assert len(answer.json()["predictions"]) == 1
     assert answer.json()["predictions"][0]["category"] in ("cat", "dog")
     form = {"files": {"image": PICTURE}, "data": {"top_k": "2"}}
-    assert len(http.post("/v1/classify?top_k=1", **form).json()["predictions"]) == 2
-
-
-def test_unknown_json_fields_are_ignored(http):
-    body = {"image": base64.b64encode(PICTURE).decode(), "flavour": "new", "options": {"x": 1}}
-    assert http.post("/v1/classify", json=body).status_code == 200
+    answer = http.post("/v1/classify?include_categories=cat", **form)
+    assert [p["category"] for p in answer.json()["predictions"]] == ["cat"]
 
 
 def test_pages_of_allowed_origins_may_call_and_read(http, up):

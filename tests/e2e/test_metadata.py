@@ -189,10 +189,11 @@ def test_every_body_kind_and_parameter_of_the_document_works(http, openapi, rece
         "no_cache": "true",
         "webhook_url": receiver.url,
     }
-    assert {parameter["name"] for parameter in operation["parameters"]} == set(values)
+    offered = {*values, "image_uri"}
+    assert {parameter["name"] for parameter in operation["parameters"]} == offered
     answer = http.post("/v1/classify", params=values, content=PICTURE)
     assert answer.status_code == 200
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
-    assert set(form) == {"image", *values}
+    assert set(form) == {"image", *offered}
     answer = http.post("/v1/classify", data=values, files={"image": PICTURE})
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""A receiver of webhooks that keeps what came, for tests without asyncio."""
+"""A host for tests without asyncio: it keeps the webhooks that come, and serves files."""
 
 import threading
 from collections.abc import Iterator
@@ -7,13 +7,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes every POST."""
+    """Takes every POST, and answers GET."""
 
     def __init__(self, port: int) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{port}/hook"
         self.messages: list[tuple[dict[str, str], bytes]] = []
         self.came = threading.Condition()
+        self.files: dict[str, bytes] = {}
+        """What GET answers, by path."""
+        self.is_silent = threading.Event()
+        """While it is set, a GET of another path gets no answer."""
 
     def wait_for(self, count: int) -> list[tuple[dict[str, str], bytes]]:
         """Returns headers and body of each message, once there are `count` of them."""
@@ -23,7 +27,7 @@ class Receiver(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Keeps one message, and says thanks."""
+    """Serves one request."""
 
     server: Receiver
 
@@ -34,6 +38,16 @@ class Handler(BaseHTTPRequestHandler):
             self.server.came.notify_all()
         self.send_response(204)
         self.end_headers()
+
+    def do_GET(self) -> None:
+        content = self.server.files.get(self.path)
+        if content is None and self.server.is_silent.is_set():
+            self.connection.recv(1)  # until the client has gone
+            return
+        self.send_response(404 if content is None else 200)
+        self.send_header("content-length", str(len(content or b"")))
+        self.end_headers()
+        self.wfile.write(content or b"")
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""

@@ -83,11 +83,17 @@ def version_text(version: object) -> str:
 
 
 def classify_request(
-    content: bytes, options: Options, webhook_url: str
+    source: bytes | str, options: Options, webhook_url: str
 ) -> classify_pb2.ClassifyRequest:
-    """Returns the request for one image."""
-    wire = classify_options(options)
-    return classify_pb2.ClassifyRequest(image=content, options=wire, webhook_url=webhook_url)
+    """Returns the request for one image, given as its bytes or its URI."""
+    request = classify_pb2.ClassifyRequest(
+        options=classify_options(options), webhook_url=webhook_url
+    )
+    if isinstance(source, str):
+        request.image_uri = source
+    else:
+        request.image = source
+    return request
 
 
 def stream_config(

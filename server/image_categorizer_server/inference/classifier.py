@@ -14,7 +14,7 @@ from image_categorizer_server.domain.classification import (
     Prediction,
     Timing,
 )
-from image_categorizer_server.errors import CategoryNotFound, ModelFailing
+from image_categorizer_server.errors import CategoryNotFound, ModelFailing, quoted
 from image_categorizer_server.inference.engine.entry import Outcome, Request
 from image_categorizer_server.inference.engine.microbatcher import BatcherStopped
 from image_categorizer_server.inference.models.loader import LoadedModel
@@ -108,7 +108,7 @@ def allowed_indices(model: LoadedModel, options: ClassifyOptions) -> NDArray[np.
 def _indices(model: LoadedModel, names: Iterable[str]) -> set[int]:
     missing = [name for name in names if name not in model.indices]
     if missing:
-        raise CategoryNotFound(f"the model '{model.ref.name}' has no category '{missing[0]}'")
+        raise CategoryNotFound(f"the model '{model.ref.name}' has no category {quoted(missing[0])}")
     return {model.indices[name] for name in names}
 
 

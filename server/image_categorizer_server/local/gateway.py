@@ -11,7 +11,6 @@ import yaml
 from image_categorizer_server.settings import Settings
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
-JSON_OVERHEAD_BYTES = 64 * 1024
 # The server gives up at the deadline. It answers first if the gateway waits a little longer.
 ROUTE_GRACE_S = 1.0
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - only ever compared with
@@ -52,7 +51,7 @@ def local_replies(settings: Settings) -> list[LocalReply]:
         "(multipart/form-data), and many URIs as several batches"
     )
     image_too_large = (
-        f"the body exceeds {max_body_bytes(settings)} bytes, the maximum for an image of "
+        f"the body exceeds {settings.max_body_bytes} bytes, the maximum for an image of "
         f"{settings.max_image_bytes} bytes in base64"
     )
     return [
@@ -110,14 +109,15 @@ def render(
         "discovery": "STATIC" if all(map(_socket, servers)) else "STRICT_DNS",
         "descriptor": str(folder / "descriptor.binpb"),
         "openapi": str(folder / "openapi.yaml"),
-        "lua_bodies": str(folder / "lua" / "bodies.lua"),
+        "lua_requests": str(folder / "lua" / "requests.lua"),
+        "lua_json": str(folder / "lua" / "json.lua"),
         "lua_upstream": str(folder / "lua" / "upstream.lua"),
         "services": contract["services"],
         "local_replies": [
             _mapper(reply, contract["codes"][reply.reason]) for reply in local_replies(settings)
         ],
         "cors": _cors(settings.gateway.cors_origins),
-        "max_body_bytes": max_body_bytes(settings),
+        "max_body_bytes": settings.max_body_bytes,
         "max_batch_body_bytes": settings.max_message_bytes,
         "request_timeout": f"{settings.server.max_deadline_s}s",
         "route_timeout": f"{settings.server.max_deadline_s + ROUTE_GRACE_S}s",
@@ -128,17 +128,16 @@ def render(
     stream, repeatable = (_filled(definitions[kind], values) for kind in ("stream", "repeatable"))
     values["stream_routes"] = _routes(contract["streams"], stream)
     values["repeatable_routes"] = _routes(contract["repeatable"], repeatable)
+    values["wrong_method_routes"] = [
+        _wrong_method_route(path, methods, _filled(definitions["no_transcoder"], values))
+        for path, methods in contract["methods"].items()
+    ]
     return yaml.dump(_filled(template, values), Dumper=_Dumper, sort_keys=False, width=math.inf)
 
 
 def reachable_host(host: str, name: str = "127.0.0.1") -> str:
     """Returns the host at which this machine reaches a port that listens on `host`."""
     return name if host in (ALL_INTERFACES, "127.0.0.1") else host
-
-
-def max_body_bytes(settings: Settings) -> int:
-    """Returns the maximum size of a JSON body: one image in base64, and its options."""
-    return math.ceil(settings.max_image_bytes / 3) * 4 + JSON_OVERHEAD_BYTES
 
 
 class _Dumper(yaml.SafeDumper):
@@ -184,6 +183,31 @@ def _routes(rpcs: list[str], route: object) -> list[object]:
     return [{"match": {"path": f"/{rpc}"}, "route": route} for rpc in rpcs]
 
 
+def _wrong_method_route(path: str, methods: list[str], filters: object) -> dict[str, object]:
+    """Returns the route that answers requests for a REST path by other methods than `methods`.
+
+    Args:
+        path: as a regular expression.
+        methods: the HTTP methods of the path.
+        filters: configuration of the filters.
+    """
+    allowed = ", ".join(methods)
+    method = {"name": ":method", "string_match": {"safe_regex": {"regex": "|".join(methods)}}}
+    # CORS's preflights are answered by its filter, which passes over routes of this kind.
+    preflight = {"name": "access-control-request-method", "present_match": True}
+    headers = [{**method, "invert_match": True}, {**preflight, "invert_match": True}]
+    header = {"header": {"key": "allow", "value": allowed}}
+    return {
+        "match": {"safe_regex": {"regex": path}, "headers": headers},
+        "direct_response": {
+            "status": 405,
+            "body": {"inline_string": f"this path takes the methods {allowed}"},
+        },
+        "response_headers_to_add": [header],
+        "typed_per_filter_config": filters,
+    }
+
+
 def _mapper(reply: LocalReply, code: int) -> dict[str, object]:
     """Returns Envoy's form of a local reply; `code` is that of google.rpc.Code."""
     status = {"op": "EQ", "value": {"default_value": reply.http_status, "runtime_key": "unused"}}
@@ -191,7 +215,7 @@ def _mapper(reply: LocalReply, code: int) -> dict[str, object]:
     if reply.path_prefix:
         header = {"name": ":path", "string_match": {"prefix": reply.path_prefix}}
         filters.append({"header_filter": {"header": header}})
-    # Set by bodies.lua. gRPC clients get Envoy's error in trailers, unchanged.
+    # Set by requests.lua. gRPC clients get Envoy's error in trailers, unchanged.
     native = {"name": "x-native-grpc", "present_match": True, "invert_match": True}
     filters.append({"header_filter": {"header": native}})
     info = {

@@ -20,6 +20,12 @@ class Call:
     """When the answer must be ready, on the clock of `time.monotonic`."""
     on_behalf_of: str = ""
     """The tenant that a worker names; empty for the caller's own."""
+    is_head: bool = False
+    """Whether a REST client asks for the headers of the answer only."""
+    body_encoding: str = ""
+    """How the body of a REST client is compressed: `gzip`, or not at all."""
+    http_status: int = 0
+    """What a REST client gets if the call fails; 0 for what follows from the gRPC status."""
     readmit: Callable[[], Awaitable[None]] | None = None
     """Repeats authentication and authorization. Only streams last long enough to need it."""
     start_s: float = field(default_factory=time.perf_counter)

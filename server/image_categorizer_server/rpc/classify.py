@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import grpc
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc, types_pb2
@@ -15,9 +16,12 @@ from image_categorizer_server.domain.classification import (
 from image_categorizer_server.errors import InvalidRequest, UndecodableImage
 from image_categorizer_server.rpc import convert
 from image_categorizer_server.rpc.call import Call, current_call
+from image_categorizer_server.rpc.classify_body import read_body
 from image_categorizer_server.rpc.classify_stream import ItemStream
-from image_categorizer_server.rpc.forms import is_form, read_image_form
-from image_categorizer_server.rpc.options import options_from_wire, options_in
+from image_categorizer_server.rpc.encoding import GZIP, unpacked
+from image_categorizer_server.rpc.json_body import is_json
+from image_categorizer_server.rpc.options import options_from_wire
+from image_categorizer_server.rpc.validation import wrong_image_uri
 from image_categorizer_server.services.classify import Classifications
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings.server import ServerSettings
@@ -27,6 +31,24 @@ UploadRequest = classify_pb2.ClassifyUploadRequest
 Response = classify_pb2.ClassifyResponse
 StreamRequest = classify_pb2.ClassifyStreamRequest
 StreamResponse = classify_pb2.ClassifyStreamResponse
+# Reading a larger body takes longer than the switch to a thread.
+THREAD_FROM_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyLimits:
+    """Limits of a request. All are inclusive."""
+
+    max_body_bytes: int
+    """Of an HTTP body after it is unpacked."""
+    max_filter_categories: int
+    max_url_characters: int
+    allow_http: bool
+    """Whether `image_uri` may be http."""
+
+    def wrong_uri(self, uri: str) -> str:
+        """Returns what is wrong with the URI of an image; empty if it is valid."""
+        return wrong_image_uri(uri, self.max_url_characters, allow_http=self.allow_http)
 
 
 class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
@@ -37,37 +59,33 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
         classifications: Classifications,
         webhooks: Webhooks,
         server: ServerSettings,
-        max_filter_categories: int,
+        limits: ClassifyLimits,
         refusing: asyncio.Event,
     ) -> None:
         self._classifications = classifications
         self._webhooks = webhooks
         self._server = server
-        self._max_filter_categories = max_filter_categories
+        self._limits = limits
         self._refusing = refusing
 
     async def Classify(
         self, request: Request, context: grpc.aio.ServicerContext[Request, Response]
     ) -> Response:
-        options = options_from_wire(request.options, self._max_filter_categories, "options.")
-        if request.WhichOneof("source") is None:
-            raise InvalidRequest.of([("image", "is required")])
-        return await self._classify_and_notify(request.image, options, request.webhook_url)
+        return await self._answer(request, "options.")
 
     async def ClassifyUpload(
         self, request: UploadRequest, context: grpc.aio.ServicerContext[UploadRequest, Response]
     ) -> Response:
         body = request.body
-        content = (
-            read_image_form(body.content_type, body.data, request)
-            if is_form(body.content_type)
-            else body.data
-        )
-        options = options_from_wire(options_in(request), self._max_filter_categories)
+        if len(body.data) < THREAD_FROM_BYTES:
+            read = self._read(request)
+        else:
+            read = await asyncio.to_thread(self._read, request)
+        prefix = "options." if is_json(body.content_type) else ""
         try:
-            return await self._classify_and_notify(content, options, request.webhook_url)
+            return await self._answer(read, prefix)
         except UndecodableImage as error:
-            if content.lstrip()[:1] == b"{":
+            if read.image.lstrip()[:1] == b"{":
                 raise UndecodableImage(
                     f"{error.message}; to send JSON set content-type: application/json"
                 ) from None
@@ -78,15 +96,28 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
         requests: AsyncIterator[StreamRequest],
         context: grpc.aio.ServicerContext[StreamRequest, StreamResponse],
     ) -> None:
-        stream = ItemStream(context, self._classify, self._server, self._max_filter_categories)
+        stream = ItemStream(
+            context, self._classify, self._server, self._limits.max_filter_categories
+        )
         await stream.serve(self._refusing)
 
-    async def _classify_and_notify(
-        self, content: bytes, options: ClassifyOptions, webhook_url: str
-    ) -> Response:
-        if webhook_url:
-            await self._webhooks.check_url(webhook_url, "webhook_url")
-        return await self._classify(content, options, webhook_url=webhook_url)
+    def _read(self, request: UploadRequest) -> Request:
+        if current_call.get().body_encoding == GZIP:
+            request.body.data = unpacked(request.body.data, self._limits.max_body_bytes)
+        return read_body(request)
+
+    async def _answer(self, request: Request, prefix: str) -> Response:
+        """Answers a request. `prefix` precedes the names of options in error messages."""
+        options = options_from_wire(request.options, self._limits.max_filter_categories, prefix)
+        source, uri, url = request.WhichOneof("source"), request.image_uri, request.webhook_url
+        if source is None:
+            raise InvalidRequest.of([("image", "is required, or image_uri")])
+        if source == "image_uri" and (text := self._limits.wrong_uri(uri)):
+            raise InvalidRequest.of([("image_uri", text)])
+        if url:
+            await self._webhooks.check_url(url, "webhook_url")
+        content = request.image if source == "image" else await self._classifications.fetch(uri)
+        return await self._classify(content, options, webhook_url=url)
 
     async def _classify(
         self,

@@ -1,12 +1,14 @@
-"""Forms (`multipart/form-data`, RFC 7578) whose text fields are fields of a protobuf message."""
+"""Forms whose text fields are fields of a protobuf message.
+
+The kind for files is `multipart/form-data` (RFC 7578).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.parse import parse_qsl
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from image_categorizer.v1 import classify_pb2
 from multipart import (
     MultipartError,
     MultipartSegment,
@@ -16,14 +18,17 @@ from multipart import (
 )
 
 from image_categorizer_server.errors import InvalidRequest
+from image_categorizer_server.rpc.fields import MAX_SHOWN_NAME_CHARACTERS, Fields
+from image_categorizer_server.rpc.json_body import (
+    BODY,
+    decoded_image,
+    image_of_text,
+    is_data_url,
+)
 
 IMAGE_FIELD = "image"
-BODY = "body"
 MAX_PARTS = 2100  # two filters of the maximum size, and the other fields
 MAX_TEXT_BYTES = 4096
-MAX_SHOWN_NAME_CHARACTERS = 64
-BOOLEANS = {"true": True, "false": False}
-NUMBERS = {FieldDescriptor.TYPE_FLOAT: float, FieldDescriptor.TYPE_INT32: int}
 
 
 def is_form(content_type: str) -> bool:
@@ -53,108 +58,106 @@ def invalid_if_malformed() -> Iterator[None]:
         raise InvalidRequest.of([(BODY, f"the form is malformed: {str(error)[:100]}")]) from None
 
 
-def read_image_form(
-    content_type: str, body: bytes, request: classify_pb2.ClassifyUploadRequest
-) -> bytes:
-    """Returns the image in a form.
+def read_image_form(content_type: str, body: bytes, request: Message) -> bytes | None:
+    """Returns the image in a form; None if there is none.
 
     Args:
         content_type: contains the boundary.
         body: the form.
-        request: receives the other fields, which replace fields of the same name.
+        request: receives the other fields.
 
     Raises:
-        InvalidRequest: the form is malformed, does not have exactly one image, or has an unknown
-            field.
+        InvalidRequest: the form is malformed, has more than one image, or an invalid field.
     """
     images = []
-    fields = FormFields(request, (IMAGE_FIELD,))
+    fields = Fields(request, (IMAGE_FIELD,))
     for part in _parts(content_type, body):
         if part.name == IMAGE_FIELD:
-            images.append(part.content)
+            images.append(part)
         else:
-            fields.set(part.name, part.content)
-    if len(images) != 1:
+            set_text(fields, part.name, part.content)
+    fields.finish()
+    if len(images) > 1:
         text = f"must be in the form exactly once, is in it {len(images)} times"
         raise InvalidRequest.of([(IMAGE_FIELD, text)])
-    return images[0]
+    return _image_in(images[0]) if images else None
 
 
-class FormFields:
-    """Sets fields of a message from text fields of a form; the descriptor gives their types."""
+def read_encoded_form(body: bytes, request: Message) -> bytes | None:
+    """Returns the image in a form of the kind `application/x-www-form-urlencoded`, in base64.
 
-    def __init__(self, request: Message, files: tuple[str, ...]) -> None:
-        """Prepares to set fields.
+    Args:
+        body: the form.
+        request: receives the other fields.
 
-        Args:
-            request: the message. The form may have all its fields except `body`.
-            files: names of the fields that hold files, for error messages.
-        """
-        self._request = request
-        self._files = files
-        self._fields: dict[str, FieldDescriptor] = {
-            field.name: field  # type: ignore[misc]  # the stubs name the C class, too
-            for field in request.DESCRIPTOR.fields
-            if field.name != BODY
-        }
-        self._cleared: set[str] = set()
+    Raises:
+        InvalidRequest: the form is malformed, has more than one image, or an invalid field.
+    """
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARTS)
+    except ValueError:
+        raise InvalidRequest.of([(BODY, "the form is malformed, or has too many fields")]) from None
+    images = [text for name, text in pairs if name == IMAGE_FIELD and text]
+    fields = Fields(request, (IMAGE_FIELD,))
+    for name, text in pairs:
+        if name != IMAGE_FIELD:
+            set_text(fields, name, text.encode())
+    fields.finish()
+    if len(images) > 1:
+        raise InvalidRequest.of([(IMAGE_FIELD, "must be in the form exactly once")])
+    # In such a form `+` is a blank, and few programs write `%2B` for it.
+    return image_of_text(images[0].replace(" ", "+"), IMAGE_FIELD) if images else None
 
-    def check_name(self, name: str) -> None:
-        """Passes the name of a text field.
 
-        Raises:
-            InvalidRequest: the message has no such field.
-        """
-        if name not in self._fields:
-            known = ", ".join([*self._files, *sorted(self._fields)])
-            text = f"is not a field of the form; fields are {known}"
-            raise InvalidRequest.of([(name[:MAX_SHOWN_NAME_CHARACTERS], text)])
+def is_encoded_form(content_type: str, body: bytes, request: Message) -> bool:
+    """Returns whether a body is a form of the kind `application/x-www-form-urlencoded`.
 
-    def set(self, name: str, content: bytes) -> None:
-        """Sets a field. The first value replaces the one in the message; more are appended.
+    curl sends this content type for everything, so the body must begin with the name of a field.
+    """
+    if not content_type.lower().startswith("application/x-www-form-urlencoded"):
+        return False
+    name = body[:MAX_SHOWN_NAME_CHARACTERS].partition(b"=")[0].decode("ascii", "replace")
+    names = {name for f in request.DESCRIPTOR.fields for name in (f.name, f.json_name)}
+    return name in names | {IMAGE_FIELD} and b"=" in body[:MAX_SHOWN_NAME_CHARACTERS]
 
-        Raises:
-            InvalidRequest: the message has no such field, or the value has the wrong type.
-        """
-        self.check_name(name)
-        if len(content) > MAX_TEXT_BYTES:
-            raise InvalidRequest.of([(name, f"must have at most {MAX_TEXT_BYTES} bytes")])
-        if name not in self._cleared:
-            self._request.ClearField(name)
-            self._cleared.add(name)
-        field = self._fields[name]
+
+def set_text(fields: Fields, name: str, content: bytes) -> None:
+    """Sets a field from the text of a form.
+
+    Raises:
+        InvalidRequest: the text is too long, no UTF-8, or no valid value of the field.
+    """
+    known = fields.find(name).name
+    if len(content) > MAX_TEXT_BYTES:
+        raise InvalidRequest.of([(known, f"must have at most {MAX_TEXT_BYTES} bytes")])
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest.of([(known, "must be UTF-8 text")]) from None
+    fields.set(name, text)
+
+
+def _image_in(part: "_Part") -> bytes:
+    """Returns the image in a part: a file, or text in base64."""
+    if is_data_url(part.content):
+        return decoded_image(part.content, IMAGE_FIELD)
+    if not part.is_file and part.content.isascii() and part.content.strip():
         try:
-            text = content.decode()
-            if field.is_repeated:
-                getattr(self._request, name).append(text)
-            else:
-                setattr(self._request, name, _value(field, text))
-        except ValueError:
-            raise InvalidRequest.of([(name, f"must be {_expected(field)}")]) from None
-
-
-def _value(field: FieldDescriptor, text: str) -> str | float | bool:
-    if field.type == FieldDescriptor.TYPE_BOOL:
-        if text not in BOOLEANS:
-            raise ValueError(text)
-        return BOOLEANS[text]
-    return NUMBERS[field.type](text) if field.type in NUMBERS else text
-
-
-def _expected(field: FieldDescriptor) -> str:
-    if field.type == FieldDescriptor.TYPE_BOOL:
-        return "true or false"
-    return "a number" if field.type in NUMBERS else "UTF-8 text"
+            return decoded_image(part.content, IMAGE_FIELD)
+        except InvalidRequest:
+            return part.content  # what it is instead is said by whoever decodes the image
+    return part.content
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
     name: str
+    is_file: bool
     content: bytes
 
 
 def _parts(content_type: str, body: bytes) -> Iterator[_Part]:
-    name, chunks = "", list[bytes]()
+    name, is_file, chunks = "", False, list[bytes]()
     with (
         invalid_if_malformed(),
         PushMultipartParser(
@@ -163,8 +166,8 @@ def _parts(content_type: str, body: bytes) -> Iterator[_Part]:
     ):
         for event in parser.parse(body):
             if isinstance(event, MultipartSegment):
-                name, chunks = event.name, []
+                name, is_file, chunks = event.name, event.filename is not None, []
             elif event is None:
-                yield _Part(name, b"".join(chunks))
+                yield _Part(name, is_file, b"".join(chunks))
             else:
                 chunks.append(bytes(event))

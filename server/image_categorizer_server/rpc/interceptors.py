@@ -124,7 +124,7 @@ class Edge(grpc.aio.ServerInterceptor):
                     log.debug("served", method=method, ms=round(call.elapsed_s * 1000, 1))
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return response
-            return await abort(context, failure, call.request_id)
+            return await abort(context, failure, call)
 
         return serve
 
@@ -141,7 +141,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 failure = error_for_caller(error, method, call)
             else:
                 return
-            await abort(context, failure, call.request_id)
+            await abort(context, failure, call)
 
         return serve
 
@@ -154,15 +154,17 @@ class Edge(grpc.aio.ServerInterceptor):
             call.readmit = partial(self._admit, self._access[method], headers)
             try:
                 await call.readmit()
-                # Shows the gateway that the call has begun. It would time the upload out.
-                await context.send_initial_metadata((("x-request-id", call.request_id),))
+                if headers.get("x-body") != "json":
+                    # Shows the gateway that the call has begun. It would time the upload out. JSON
+                    # it has received in full; without this, an error can have any HTTP status.
+                    await context.send_initial_metadata((("x-request-id", call.request_id),))
                 response = await behaviour(_never_silent(requests, silence_s), context)
             except Exception as error:  # noqa: BLE001 - becomes a status
                 failure = error_for_caller(error, method, call)
             else:
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return response
-            return await abort(context, failure, call.request_id)
+            return await abort(context, failure, call)
 
         return serve
 
@@ -177,12 +179,14 @@ class Edge(grpc.aio.ServerInterceptor):
                 async with aclosing(behaviour(readable(request), context)) as responses:
                     async for response in responses:
                         yield response
+                        if call.is_head:
+                            break
             except Exception as error:  # noqa: BLE001 - becomes a status
                 failure = error_for_caller(error, method, call)
             else:
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return
-            await abort(context, failure, call.request_id)
+            await abort(context, failure, call)
 
         return serve
 
@@ -201,7 +205,11 @@ def _begin(context: Context) -> tuple[Call, Headers]:
     headers = {
         key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
     }
-    call = Call(request_id_of(headers.get("x-request-id")))
+    call = Call(
+        request_id_of(headers.get("x-request-id")),
+        is_head=headers.get("x-http-method") == "HEAD",
+        body_encoding=headers.get("x-body-encoding", ""),
+    )
     bind_request(call.request_id, trace_id_of(headers.get("traceparent")))
     current_call.set(call)
     return call, headers

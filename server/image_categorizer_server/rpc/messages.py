@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from image_categorizer_server.errors import InvalidRequest
+from image_categorizer_server.rpc.call import Call
 from image_categorizer_server.rpc.status import abort
 from image_categorizer_server.telemetry import request_id_of
 
@@ -80,7 +81,7 @@ def _refusing_request(
 ) -> Callable[[Message | InvalidRequest, Context], Awaitable[Message | None]]:
     async def serve(request: Message | InvalidRequest, context: Context) -> Message | None:
         if isinstance(request, InvalidRequest):
-            await abort(context, request, request_id_of(None))
+            await abort(context, request, Call(request_id_of(None)))
         return await behaviour(request, context)
 
     return serve
@@ -94,6 +95,6 @@ def _refusing_messages(
             async for response in behaviour(requests, context):
                 yield response
         except InvalidRequest as error:
-            await abort(context, error, request_id_of(None))
+            await abort(context, error, Call(request_id_of(None)))
 
     return serve

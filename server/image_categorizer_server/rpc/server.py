@@ -25,7 +25,7 @@ from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits
 from image_categorizer_server.rpc.batch.servicer import BatchServicer
 from image_categorizer_server.rpc.batch.validation import BatchLimits
-from image_categorizer_server.rpc.classify import ClassifyServicer
+from image_categorizer_server.rpc.classify import ClassifyLimits, ClassifyServicer
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.interceptors import Edge
 from image_categorizer_server.rpc.model import MetadataServicer
@@ -106,7 +106,12 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
         backend.classifications,
         backend.webhooks,
         settings.server,
-        settings.limits.max_filter_categories,
+        ClassifyLimits(
+            max_body_bytes=settings.max_body_bytes,
+            max_filter_categories=settings.limits.max_filter_categories,
+            max_url_characters=settings.fetch.max_url_characters,
+            allow_http=settings.fetch.allow_http,
+        ),
         backend.refusing,
     )
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
@@ -134,7 +139,9 @@ def batch_servicer(backend: Backend) -> BatchServicer:
         max_ratio=settings.batch.max_zip_ratio,
         max_image_bytes=settings.max_image_bytes,
     )
-    return BatchServicer(backend.batches, limits, archives, backend.refusing)
+    return BatchServicer(
+        backend.batches, limits, archives, settings.max_message_bytes, backend.refusing
+    )
 
 
 async def serve(settings: Settings, *, one_of_many: bool = False) -> None:

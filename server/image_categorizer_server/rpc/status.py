@@ -64,14 +64,16 @@ def new_status(
 
 
 async def abort(
-    context: grpc.aio.ServicerContext[Message, Message], error: CategorizerError, request_id: str
+    context: grpc.aio.ServicerContext[Message, Message], error: CategorizerError, call: Call
 ) -> NoReturn:
     """Ends the call with the status of the error."""
     status = status_of(error)
     trailers: list[tuple[str, str | bytes]] = [
         ("grpc-status-details-bin", status.SerializeToString()),
-        ("x-request-id", request_id),
+        ("x-request-id", call.request_id),
     ]
+    if call.http_status:
+        trailers.append(("x-http-status", str(call.http_status)))
     if isinstance(error, Unavailable):
         # For REST clients, in whole seconds (RFC 9110, section 10.2.3).
         trailers.append(("retry-after", str(math.ceil(error.retry_after_s))))

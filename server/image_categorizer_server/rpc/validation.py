@@ -5,11 +5,13 @@ Every check appends what is wrong to a list, so that one error names all violati
 
 import re
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.inference.models.aliases import ALIAS, CANARY
 
 MAX_NAME_CHARACTERS = 256
+IMAGE_SCHEMES = ("https", "s3", "gs", "az")
 MAX_VERSION_DIGITS = 9
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Identifiers that the server creates. PostgreSQL refuses some others, such as those with NUL."""
@@ -62,6 +64,26 @@ def canary_percent(alias: str, percent: float, wrong: list[tuple[str, str]]) -> 
     elif percent and alias != CANARY:
         wrong.append(("canary_percent", f"requires the alias {CANARY}"))
     return percent
+
+
+def wrong_image_uri(uri: str, max_characters: int, *, allow_http: bool) -> str:
+    """Returns what is wrong with the URI of an image; empty if it is valid."""
+    schemes = (*IMAGE_SCHEMES, "http") if allow_http else IMAGE_SCHEMES
+    return wrong_url(uri, schemes, max_characters)
+
+
+def wrong_url(url: str, schemes: Sequence[str], max_characters: int) -> str:
+    """Returns what is wrong with a URL; empty if it is valid."""
+    if len(url) > max_characters:
+        return f"must have at most {max_characters} characters"
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname)
+    except ValueError:
+        return "is not a URL"
+    if parts.scheme not in schemes or not has_host or not url.isprintable() or " " in url:
+        return f"must be a URL that starts with {' or '.join(f'{s}://' for s in schemes)}"
+    return ""
 
 
 def raise_if_any(wrong: Sequence[tuple[str, str]], prefix: str = "") -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from image_categorizer_server.domain.classification import (
@@ -17,13 +18,18 @@ from image_categorizer_server.services.result_cache import Query, ResultCache
 
 # For larger images, hashing takes longer than the switch to a thread.
 THREAD_FROM_BYTES = 2**20
+Fetch = Callable[[str], Awaitable[bytes]]
 
 
 class Classifications:
     """Classifies images; answers from the result cache if it can."""
 
     def __init__(
-        self, classifier: Classifier, registry: Registry, results: ResultCache | None
+        self,
+        classifier: Classifier,
+        registry: Registry,
+        results: ResultCache | None,
+        fetch: Fetch,
     ) -> None:
         """Configures the service.
 
@@ -31,10 +37,20 @@ class Classifications:
             classifier: classifies the images that are not in the cache.
             registry: names the model that answers, which is part of the cache key.
             results: None disables the cache.
+            fetch: returns the image that a URI names.
         """
+        self._fetch = fetch
         self._classifier = classifier
         self._registry = registry
         self._results = results
+
+    async def fetch(self, uri: str) -> bytes:
+        """Returns the image that an https, s3, gs or az URI names.
+
+        Raises:
+            CategorizerError: see `Fetcher.fetch`.
+        """
+        return await self._fetch(uri)
 
     async def classify(
         self, content: bytes, options: ClassifyOptions, caller: Caller

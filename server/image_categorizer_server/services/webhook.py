@@ -23,6 +23,7 @@ from image_categorizer_server.errors import (
     QuotaExceeded,
     WebhookDisabled,
     WebhookNotFound,
+    quoted,
 )
 from image_categorizer_server.paging import Page, limit_of, number_of, token_of
 from image_categorizer_server.settings.webhook import WebhookSettings
@@ -185,7 +186,7 @@ class Webhooks:
     async def _delivery(self, tenant_id: str, webhook_id: str, delivery_id: str) -> Delivery:
         delivery = await delivery_rows.find_delivery(tenant_id, webhook_id, delivery_id)
         if delivery is None:
-            raise DeliveryNotFound(f"the webhook has no delivery {delivery_id!r}")
+            raise DeliveryNotFound(f"the webhook has no delivery {quoted(delivery_id)}")
         return delivery
 
     async def notify_classified(

@@ -47,6 +47,7 @@ from image_categorizer_server.settings.worker import WorkerSettings
 PREFIX = "CATEGORIZER_"
 ENV_FILE = ".env"
 MEBIBYTE = 2**20
+BODY_OVERHEAD_BYTES = 64 * 1024
 # Not a setting of the server: where tests find photographs and trained models.
 TEST_DATA = "CATEGORIZER_TEST_DATA"
 
@@ -158,6 +159,11 @@ class Settings(BaseSettings):
     def max_image_bytes(self) -> int:
         """Maximum size of an encoded image, in bytes."""
         return int(self.max_image_size_mb * MEBIBYTE)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Maximum size of the body with one image, in bytes: base64, and options."""
+        return math.ceil(self.max_image_bytes / 3) * 4 + BODY_OVERHEAD_BYTES
 
     @property
     def max_message_bytes(self) -> int:

@@ -162,7 +162,7 @@ def test_the_filter_of_bodies_knows_every_path_with_an_upload():
         for method in service.method
     ]
     uploads = {post.removesuffix(":upload") for post in posts if post.endswith(":upload")}
-    lua = (gateway_folder() / "lua" / "bodies.lua").read_text()
+    lua = (gateway_folder() / "lua" / "requests.lua").read_text()
     assert set(re.findall(r'\["([^"]+)"\] = true', lua)) == uploads
 
 

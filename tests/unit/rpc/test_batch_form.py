@@ -33,7 +33,7 @@ async def test_a_form_gives_fields_and_files_however_it_is_cut(size):
         part("images", b"", "b.jpg"),
         part("images[]", b"c" * 300),
         size=size,
-        model="query",
+        top_k=3,
         request_id="again",
     )
     config = await read.config()
@@ -62,6 +62,7 @@ async def test_the_unread_rest_of_a_file_is_skipped():
         ([part("picture", b"a", "a")], "picture: is not a field of the form; fields are images"),
         ([part("images", b"a", "a"), part("model", b"m")], "model: must stand before the first"),
         ([part("top_k", b"many"), part("images", b"a")], "top_k: must be a number"),
+        ([part("topK", b"1"), part("top_k", b"2"), part("images", b"a")], "top_k: is given twice"),
         ([part("model", b"m" * 5000), part("images", b"a")], "model: must have at most 4096"),
         ([part("images", b"a", "n" * 1025)], "images: must have at most 1024 characters"),
     ],

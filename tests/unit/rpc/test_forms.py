@@ -4,7 +4,12 @@ import pytest
 from google.api.httpbody_pb2 import HttpBody
 from image_categorizer.v1.classify_pb2 import ClassifyUploadRequest
 from image_categorizer_server.errors import InvalidRequest
-from image_categorizer_server.rpc.forms import is_form, read_image_form
+from image_categorizer_server.rpc.forms import (
+    is_encoded_form,
+    is_form,
+    read_encoded_form,
+    read_image_form,
+)
 
 ONCE = "must be in the form exactly once"
 
@@ -19,35 +24,35 @@ def form(*parts):
 
 
 def test_a_form_gives_image_and_options():
-    request = ClassifyUploadRequest(
-        body=HttpBody(), model="query", top_k=9, include_categories=["query"]
-    )
+    request = ClassifyUploadRequest(body=HttpBody(), version="7", top_k=2)
     parts = [
         (b"image", b"\xff\xd8 bytes \r\n--xy"),
-        (b"top_k", b"2"),
+        (b"model", b" starter\r\n"),
+        (b"topK", b"2"),
         (b"confidence_threshold", b"0.25"),
         (b"include_categories", b"cat, a"),
-        (b"include_categories", b"dog"),
+        (b"includeCategories", b"dog"),
         (b"bounding_boxes", b"true"),
         (b"explain", b"false"),
+        (b"webhook_url", b""),
     ]
     assert read_image_form(*form(*parts), request) == b"\xff\xd8 bytes \r\n--xy"
-    assert (request.model, request.top_k, request.confidence_threshold) == ("query", 2, 0.25)
+    assert (request.model, request.version, request.top_k) == ("starter", "7", 2)
+    assert request.confidence_threshold == 0.25
     assert list(request.include_categories) == ["cat, a", "dog"]
-    assert (request.bounding_boxes, request.explain) == (True, False)
+    assert (request.bounding_boxes, request.explain, request.webhook_url) == (True, False, "")
 
 
 @pytest.mark.parametrize(
     ("parts", "violation"),
     [
-        ([], ("image", "must be in the form exactly once, is in it 0 times")),
         (
             [(b"image", b"a"), (b"image", b"b")],
             ("image", "must be in the form exactly once, is in it 2 times"),
         ),
         ([(b"image", b"a"), (b"top_k", b"many")], ("top_k", "must be a number")),
         ([(b"image", b"a"), (b"top_k", b"99999999999")], ("top_k", "must be a number")),
-        ([(b"image", b"a"), (b"explain", b"1")], ("explain", "must be true or false")),
+        ([(b"image", b"a"), (b"explain", b"on")], ("explain", "must be true or false")),
         ([(b"image", b"a"), (b"model", b"\xff")], ("model", "must be UTF-8 text")),
         ([(b"image", b"a"), (b"model", b"m" * 5000)], ("model", "must have at most 4096 bytes")),
     ],
@@ -56,6 +61,28 @@ def test_a_wrong_form_is_refused_by_field(parts, violation):
     with pytest.raises(InvalidRequest) as caught:
         read_image_form(*form(*parts), ClassifyUploadRequest())
     assert caught.value.violations == [violation]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "expected"),
+    [
+        ("application/x-www-form-urlencoded", b"image_uri=https%3A%2F%2Fa%2Fb&topK=2", True),
+        ("application/x-www-form-urlencoded; charset=utf-8", b"image=AAAA", True),
+        ("application/x-www-form-urlencoded", b"\xff\xd8\xff\xe0=", False),
+        ("application/x-www-form-urlencoded", b'{"image": "AAAA="}', False),
+        ("application/x-www-form-urlencoded", b"", False),
+        ("image/jpeg", b"image=AAAA", False),
+    ],
+)
+def test_a_form_of_text_is_told_from_what_curl_sends(content_type, body, expected):
+    assert is_encoded_form(content_type, body, ClassifyUploadRequest()) is expected
+
+
+def test_a_form_of_text_gives_image_and_options():
+    request = ClassifyUploadRequest()
+    body = b"image=%2F9j+AA%3D%3D&top_k=2&include_categories=cat&include_categories=dog"
+    assert read_encoded_form(body, request) == b"\xff\xd8\xfe\x00"
+    assert (request.top_k, list(request.include_categories)) == (2, ["cat", "dog"])
 
 
 def test_an_unknown_field_is_refused_with_the_known_ones():

@@ -96,7 +96,12 @@ class AsyncImageCategorizationClient:
         await self._connection.close()
 
     async def classify_image(
-        self, image: Image, *, webhook_url: str = "", **options: Unpack[Options]
+        self,
+        image: "Image | None" = None,
+        *,
+        image_uri: str = "",
+        webhook_url: str = "",
+        **options: Unpack[Options],
     ) -> Classification:
         """Returns the categories of one image.
 
@@ -109,23 +114,31 @@ class AsyncImageCategorizationClient:
                 a Pillow image, or a NumPy array of uint8 RGB pixels with the shape
                 (height, width, 3). Pillow images and arrays are sent as PNG. A file is read from
                 its start.
+            image_uri: where the server fetches the image, instead of `image`: `https://`, `s3://`,
+                `gs://` or `az://`.
             webhook_url: an https address that receives the answer, too; see `verify_webhook`.
             options: how to classify; see `Options`.
 
         Raises:
             OSError: the file cannot be read.
-            TypeError: `image` is none of these, a file is in text mode, an array is not uint8, or
-                an option is unknown.
+            TypeError: `image` is none of these, a file is in text mode, an array is not uint8, an
+                option is unknown, or both `image` and `image_uri` are given, or neither.
             ValueError: the array has another shape.
             UndecodableImage: the bytes are not an image, or a damaged one.
             ImageTooLarge: the image has more bytes than `Limits.max_image_bytes`.
+            ImageUnreachable: the image cannot be fetched from `image_uri`.
             CategorizerError: see `image_categorizer.errors`.
         """
-        named = _inputs.in_memory(image)
-        if named is None:
-            named = await in_thread(_inputs.read, image)
-        filename, content = named
-        request = _wire.classify_request(content, options, webhook_url)
+        if (image is None) == (not image_uri):
+            raise TypeError("classify_image takes either an image or an image_uri")
+        filename: str = image_uri
+        source: bytes | str = image_uri
+        if image is not None:
+            named = _inputs.in_memory(image)
+            if named is None:
+                named = await in_thread(_inputs.read, image)
+            filename, source = named
+        request = _wire.classify_request(source, options, webhook_url)
         response = await self._connection.call(self._connection.stubs.classify.Classify, request)
         return _wire.classification(filename, response)
 

@@ -74,8 +74,10 @@ class BatchServiceStub:
     `images[]` and `images` becomes an item. A zip file (`application/zip`) becomes one item for each file in
     it.
 
-    Over REST, the gateway routes forms from `POST /v1/batch` to this RPC. The fields of `BatchConfig` are
-    query parameters, or form fields before the first file.
+    Over REST, the gateway routes all bodies from `POST /v1/batch` to this RPC: forms, and JSON as for
+    `CreateBatch`. The fields of `BatchConfig` are query parameters, form fields before the first file, or
+    fields of the JSON; a field that is given twice must have the same value. A body may be compressed
+    (`content-encoding: gzip`).
 
     Errors: those of `UploadBatch`.
     """
@@ -170,8 +172,10 @@ class BatchServiceAsyncStub(BatchServiceStub):
     `images[]` and `images` becomes an item. A zip file (`application/zip`) becomes one item for each file in
     it.
 
-    Over REST, the gateway routes forms from `POST /v1/batch` to this RPC. The fields of `BatchConfig` are
-    query parameters, or form fields before the first file.
+    Over REST, the gateway routes all bodies from `POST /v1/batch` to this RPC: forms, and JSON as for
+    `CreateBatch`. The fields of `BatchConfig` are query parameters, form fields before the first file, or
+    fields of the JSON; a field that is given twice must have the same value. A body may be compressed
+    (`content-encoding: gzip`).
 
     Errors: those of `UploadBatch`.
     """
@@ -281,8 +285,10 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         `images[]` and `images` becomes an item. A zip file (`application/zip`) becomes one item for each file in
         it.
 
-        Over REST, the gateway routes forms from `POST /v1/batch` to this RPC. The fields of `BatchConfig` are
-        query parameters, or form fields before the first file.
+        Over REST, the gateway routes all bodies from `POST /v1/batch` to this RPC: forms, and JSON as for
+        `CreateBatch`. The fields of `BatchConfig` are query parameters, form fields before the first file, or
+        fields of the JSON; a field that is given twice must have the same value. A body may be compressed
+        (`content-encoding: gzip`).
 
         Errors: those of `UploadBatch`.
         """

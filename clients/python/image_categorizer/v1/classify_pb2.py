@@ -29,7 +29,7 @@ from image_categorizer.v1 import options_pb2 as image__categorizer_dot_v1_dot_op
 from image_categorizer.v1 import types_pb2 as image__categorizer_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#image_categorizer/v1/classify.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x17google/rpc/status.proto\x1a\"image_categorizer/v1/options.proto\x1a image_categorizer/v1/types.proto\"y\n\x0f\x43lassifyRequest\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x36\n\x07options\x18\x04 \x01(\x0b\x32%.image_categorizer.v1.ClassifyOptions\x12\x13\n\x0bwebhook_url\x18\x05 \x01(\tB\x08\n\x06source\"\xe0\x01\n\x0f\x43lassifyOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x1c\n\x14\x63onfidence_threshold\x18\x03 \x01(\x02\x12\x12\n\x05top_k\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\x12include_categories\x18\x06 \x03(\t\x12\x1a\n\x12\x65xclude_categories\x18\x07 \x03(\t\x12\x16\n\x0e\x62ounding_boxes\x18\x05 \x01(\x08\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\x10\n\x08no_cache\x18\t \x01(\x08\x42\x08\n\x06_top_k\"\x9f\x02\n\x15\x43lassifyUploadRequest\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x1c\n\x14\x63onfidence_threshold\x18\x04 \x01(\x02\x12\x12\n\x05top_k\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\x12include_categories\x18\x07 \x03(\t\x12\x1a\n\x12\x65xclude_categories\x18\x08 \x03(\t\x12\x16\n\x0e\x62ounding_boxes\x18\x06 \x01(\x08\x12\x0f\n\x07\x65xplain\x18\t \x01(\x08\x12\x10\n\x08no_cache\x18\n \x01(\x08\x12\x13\n\x0bwebhook_url\x18\x0b \x01(\tB\x08\n\x06_top_k\"\xe6\x02\n\x10\x43lassifyResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x35\n\x0bpredictions\x18\x02 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12\x17\n\x0fprocessing_time\x18\x03 \x01(\x01\x12-\n\x05model\x18\x04 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\x12,\n\x06timing\x18\x05 \x01(\x0b\x32\x1c.image_categorizer.v1.Timing\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12;\n\x05\x63\x61\x63he\x18\x07 \x01(\x0e\x32,.image_categorizer.v1.ClassifyResponse.Cache\x12\x10\n\x08heat_map\x18\x08 \x01(\x0c\"1\n\x05\x43\x61\x63he\x12\x15\n\x11\x43\x41\x43HE_UNSPECIFIED\x10\x00\x12\x07\n\x03HIT\x10\x01\x12\x08\n\x04MISS\x10\x02\"\x9a\x01\n\x15\x43lassifyStreamRequest\x12<\n\x06\x63onfig\x18\x01 \x01(\x0b\x32*.image_categorizer.v1.ClassifyStreamConfigH\x00\x12\x38\n\x04item\x18\x02 \x01(\x0b\x32(.image_categorizer.v1.ClassifyStreamItemH\x00\x42\t\n\x07message\"\xda\x01\n\x14\x43lassifyStreamConfig\x12\x36\n\x07options\x18\x01 \x01(\x0b\x32%.image_categorizer.v1.ClassifyOptions\x12=\n\x04lane\x18\x02 \x01(\x0e\x32/.image_categorizer.v1.ClassifyStreamConfig.Lane\x12\x11\n\ttenant_id\x18\x03 \x01(\t\"8\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bINTERACTIVE\x10\x01\x12\t\n\x05\x42\x41TCH\x10\x02\"0\n\x12\x43lassifyStreamItem\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\"\x92\x01\n\x16\x43lassifyStreamResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12:\n\x08response\x18\x02 \x01(\x0b\x32&.image_categorizer.v1.ClassifyResponseH\x00\x12$\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\x99\x03\n\x0f\x43lassifyService\x12y\n\x08\x43lassify\x12%.image_categorizer.v1.ClassifyRequest\x1a&.image_categorizer.v1.ClassifyResponse\"\x1e\x90\x02\x02\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/classify:\x01*\x12\x8f\x01\n\x0e\x43lassifyUpload\x12+.image_categorizer.v1.ClassifyUploadRequest\x1a&.image_categorizer.v1.ClassifyResponse\"(\x90\x02\x02\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x1b\"\x13/v1/classify:upload:\x04\x62ody\x12y\n\x0e\x43lassifyStream\x12+.image_categorizer.v1.ClassifyStreamRequest\x1a,.image_categorizer.v1.ClassifyStreamResponse\"\x08\x88\xb5\x18\x03\x90\xb5\x18\x01(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#image_categorizer/v1/classify.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x17google/rpc/status.proto\x1a\"image_categorizer/v1/options.proto\x1a image_categorizer/v1/types.proto\"\x8e\x01\n\x0f\x43lassifyRequest\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x13\n\timage_uri\x18\x02 \x01(\tH\x00\x12\x36\n\x07options\x18\x04 \x01(\x0b\x32%.image_categorizer.v1.ClassifyOptions\x12\x13\n\x0bwebhook_url\x18\x05 \x01(\tB\x08\n\x06source\"\xe0\x01\n\x0f\x43lassifyOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x1c\n\x14\x63onfidence_threshold\x18\x03 \x01(\x02\x12\x12\n\x05top_k\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\x12include_categories\x18\x06 \x03(\t\x12\x1a\n\x12\x65xclude_categories\x18\x07 \x03(\t\x12\x16\n\x0e\x62ounding_boxes\x18\x05 \x01(\x08\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\x10\n\x08no_cache\x18\t \x01(\x08\x42\x08\n\x06_top_k\"\xb2\x02\n\x15\x43lassifyUploadRequest\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x1c\n\x14\x63onfidence_threshold\x18\x04 \x01(\x02\x12\x12\n\x05top_k\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\x12include_categories\x18\x07 \x03(\t\x12\x1a\n\x12\x65xclude_categories\x18\x08 \x03(\t\x12\x16\n\x0e\x62ounding_boxes\x18\x06 \x01(\x08\x12\x0f\n\x07\x65xplain\x18\t \x01(\x08\x12\x10\n\x08no_cache\x18\n \x01(\x08\x12\x13\n\x0bwebhook_url\x18\x0b \x01(\t\x12\x11\n\timage_uri\x18\x0c \x01(\tB\x08\n\x06_top_k\"\xe6\x02\n\x10\x43lassifyResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x35\n\x0bpredictions\x18\x02 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12\x17\n\x0fprocessing_time\x18\x03 \x01(\x01\x12-\n\x05model\x18\x04 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\x12,\n\x06timing\x18\x05 \x01(\x0b\x32\x1c.image_categorizer.v1.Timing\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12;\n\x05\x63\x61\x63he\x18\x07 \x01(\x0e\x32,.image_categorizer.v1.ClassifyResponse.Cache\x12\x10\n\x08heat_map\x18\x08 \x01(\x0c\"1\n\x05\x43\x61\x63he\x12\x15\n\x11\x43\x41\x43HE_UNSPECIFIED\x10\x00\x12\x07\n\x03HIT\x10\x01\x12\x08\n\x04MISS\x10\x02\"\x9a\x01\n\x15\x43lassifyStreamRequest\x12<\n\x06\x63onfig\x18\x01 \x01(\x0b\x32*.image_categorizer.v1.ClassifyStreamConfigH\x00\x12\x38\n\x04item\x18\x02 \x01(\x0b\x32(.image_categorizer.v1.ClassifyStreamItemH\x00\x42\t\n\x07message\"\xda\x01\n\x14\x43lassifyStreamConfig\x12\x36\n\x07options\x18\x01 \x01(\x0b\x32%.image_categorizer.v1.ClassifyOptions\x12=\n\x04lane\x18\x02 \x01(\x0e\x32/.image_categorizer.v1.ClassifyStreamConfig.Lane\x12\x11\n\ttenant_id\x18\x03 \x01(\t\"8\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bINTERACTIVE\x10\x01\x12\t\n\x05\x42\x41TCH\x10\x02\"0\n\x12\x43lassifyStreamItem\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\"\x92\x01\n\x16\x43lassifyStreamResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12:\n\x08response\x18\x02 \x01(\x0b\x32&.image_categorizer.v1.ClassifyResponseH\x00\x12$\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\x99\x03\n\x0f\x43lassifyService\x12y\n\x08\x43lassify\x12%.image_categorizer.v1.ClassifyRequest\x1a&.image_categorizer.v1.ClassifyResponse\"\x1e\x90\x02\x02\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/classify:\x01*\x12\x8f\x01\n\x0e\x43lassifyUpload\x12+.image_categorizer.v1.ClassifyUploadRequest\x1a&.image_categorizer.v1.ClassifyResponse\"(\x90\x02\x02\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x1b\"\x13/v1/classify:upload:\x04\x62ody\x12y\n\x0e\x43lassifyStream\x12+.image_categorizer.v1.ClassifyStreamRequest\x1a,.image_categorizer.v1.ClassifyStreamResponse\"\x08\x88\xb5\x18\x03\x90\xb5\x18\x01(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,26 +42,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFYSERVICE'].methods_by_name['ClassifyUpload']._serialized_options = b'\220\002\002\210\265\030\003\202\323\344\223\002\033\"\023/v1/classify:upload:\004body'
   _globals['_CLASSIFYSERVICE'].methods_by_name['ClassifyStream']._loaded_options = None
   _globals['_CLASSIFYSERVICE'].methods_by_name['ClassifyStream']._serialized_options = b'\210\265\030\003\220\265\030\001'
-  _globals['_CLASSIFYREQUEST']._serialized_start=213
-  _globals['_CLASSIFYREQUEST']._serialized_end=334
-  _globals['_CLASSIFYOPTIONS']._serialized_start=337
-  _globals['_CLASSIFYOPTIONS']._serialized_end=561
-  _globals['_CLASSIFYUPLOADREQUEST']._serialized_start=564
-  _globals['_CLASSIFYUPLOADREQUEST']._serialized_end=851
-  _globals['_CLASSIFYRESPONSE']._serialized_start=854
-  _globals['_CLASSIFYRESPONSE']._serialized_end=1212
-  _globals['_CLASSIFYRESPONSE_CACHE']._serialized_start=1163
-  _globals['_CLASSIFYRESPONSE_CACHE']._serialized_end=1212
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=1215
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=1369
-  _globals['_CLASSIFYSTREAMCONFIG']._serialized_start=1372
-  _globals['_CLASSIFYSTREAMCONFIG']._serialized_end=1590
-  _globals['_CLASSIFYSTREAMCONFIG_LANE']._serialized_start=1534
-  _globals['_CLASSIFYSTREAMCONFIG_LANE']._serialized_end=1590
-  _globals['_CLASSIFYSTREAMITEM']._serialized_start=1592
-  _globals['_CLASSIFYSTREAMITEM']._serialized_end=1640
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=1643
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1789
-  _globals['_CLASSIFYSERVICE']._serialized_start=1792
-  _globals['_CLASSIFYSERVICE']._serialized_end=2201
+  _globals['_CLASSIFYREQUEST']._serialized_start=214
+  _globals['_CLASSIFYREQUEST']._serialized_end=356
+  _globals['_CLASSIFYOPTIONS']._serialized_start=359
+  _globals['_CLASSIFYOPTIONS']._serialized_end=583
+  _globals['_CLASSIFYUPLOADREQUEST']._serialized_start=586
+  _globals['_CLASSIFYUPLOADREQUEST']._serialized_end=892
+  _globals['_CLASSIFYRESPONSE']._serialized_start=895
+  _globals['_CLASSIFYRESPONSE']._serialized_end=1253
+  _globals['_CLASSIFYRESPONSE_CACHE']._serialized_start=1204
+  _globals['_CLASSIFYRESPONSE_CACHE']._serialized_end=1253
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=1256
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=1410
+  _globals['_CLASSIFYSTREAMCONFIG']._serialized_start=1413
+  _globals['_CLASSIFYSTREAMCONFIG']._serialized_end=1631
+  _globals['_CLASSIFYSTREAMCONFIG_LANE']._serialized_start=1575
+  _globals['_CLASSIFYSTREAMCONFIG_LANE']._serialized_end=1631
+  _globals['_CLASSIFYSTREAMITEM']._serialized_start=1633
+  _globals['_CLASSIFYSTREAMITEM']._serialized_end=1681
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=1684
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1830
+  _globals['_CLASSIFYSERVICE']._serialized_start=1833
+  _globals['_CLASSIFYSERVICE']._serialized_end=2242
 # @@protoc_insertion_point(module_scope)

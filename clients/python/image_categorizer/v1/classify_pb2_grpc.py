@@ -92,6 +92,7 @@ class ClassifyServiceServicer:
         - INVALID_ARGUMENT `IMAGE_TOO_LARGE`: the image has too many bytes.
         - INVALID_ARGUMENT `IMAGE_TOO_MANY_PIXELS`: the image has too many pixels, or an extreme shape.
         - INVALID_ARGUMENT `IMAGE_UNCLASSIFIABLE`: the model fails on this image while it works for others.
+        - INVALID_ARGUMENT `IMAGE_UNREACHABLE`: the image cannot be fetched from its URI.
         - INVALID_ARGUMENT `FIELD_INVALID`: an option is out of range. `google.rpc.BadRequest` names each invalid
         field.
         - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version, or a filter names a category
@@ -104,15 +105,16 @@ class ClassifyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyUpload(self, request, context):
-        """Classifies one image that is sent as an HTTP body: the raw bytes, or a form (`multipart/form-data`) with
-        the image in the field `image`.
+        """Classifies one image that is sent as an HTTP body: the raw bytes, a form (`multipart/form-data`) with the
+        image in the field `image`, or JSON as for `Classify`.
 
-        Over REST, the gateway routes such bodies from `POST /v1/classify` to this RPC. Options are query
-        parameters or form fields with the names below. A form field overrides the query parameter of the same
-        name. Safe to retry: the call changes nothing.
+        Over REST, the gateway routes all bodies from `POST /v1/classify` to this RPC. Options are query parameters
+        with the names below, or fields of the form or of the JSON. A field that is given twice must have the same
+        value. A body may be compressed (`content-encoding: gzip`). Safe to retry: the call changes nothing.
 
-        Errors: those of `Classify`. INVALID_ARGUMENT `FIELD_INVALID` also if the form is malformed, does not have
-        exactly one field `image`, or has an unknown field.
+        Errors: those of `Classify`. INVALID_ARGUMENT `FIELD_INVALID` also if the body is malformed, has more than
+        one image, an unknown field, or a field with another value than the query. Over REST: 413 `IMAGE_TOO_LARGE`
+        if the body is too large, also after it is unpacked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

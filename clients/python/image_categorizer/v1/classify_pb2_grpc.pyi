@@ -58,6 +58,7 @@ class ClassifyServiceStub:
     - INVALID_ARGUMENT `IMAGE_TOO_LARGE`: the image has too many bytes.
     - INVALID_ARGUMENT `IMAGE_TOO_MANY_PIXELS`: the image has too many pixels, or an extreme shape.
     - INVALID_ARGUMENT `IMAGE_UNCLASSIFIABLE`: the model fails on this image while it works for others.
+    - INVALID_ARGUMENT `IMAGE_UNREACHABLE`: the image cannot be fetched from its URI.
     - INVALID_ARGUMENT `FIELD_INVALID`: an option is out of range. `google.rpc.BadRequest` names each invalid
       field.
     - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version, or a filter names a category
@@ -66,15 +67,16 @@ class ClassifyServiceStub:
       gRPC itself refuses it. Over REST: 413 `IMAGE_TOO_LARGE`.
     """
     ClassifyUpload: _grpc.UnaryUnaryMultiCallable[_classify_pb2.ClassifyUploadRequest, _classify_pb2.ClassifyResponse]
-    """Classifies one image that is sent as an HTTP body: the raw bytes, or a form (`multipart/form-data`) with
-    the image in the field `image`.
+    """Classifies one image that is sent as an HTTP body: the raw bytes, a form (`multipart/form-data`) with the
+    image in the field `image`, or JSON as for `Classify`.
 
-    Over REST, the gateway routes such bodies from `POST /v1/classify` to this RPC. Options are query
-    parameters or form fields with the names below. A form field overrides the query parameter of the same
-    name. Safe to retry: the call changes nothing.
+    Over REST, the gateway routes all bodies from `POST /v1/classify` to this RPC. Options are query parameters
+    with the names below, or fields of the form or of the JSON. A field that is given twice must have the same
+    value. A body may be compressed (`content-encoding: gzip`). Safe to retry: the call changes nothing.
 
-    Errors: those of `Classify`. INVALID_ARGUMENT `FIELD_INVALID` also if the form is malformed, does not have
-    exactly one field `image`, or has an unknown field.
+    Errors: those of `Classify`. INVALID_ARGUMENT `FIELD_INVALID` also if the body is malformed, has more than
+    one image, an unknown field, or a field with another value than the query. Over REST: 413 `IMAGE_TOO_LARGE`
+    if the body is too large, also after it is unpacked.
     """
     ClassifyStream: _grpc.StreamStreamMultiCallable[_classify_pb2.ClassifyStreamRequest, _classify_pb2.ClassifyStreamResponse]
     """Classifies many images on one call.
@@ -128,6 +130,7 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
     - INVALID_ARGUMENT `IMAGE_TOO_LARGE`: the image has too many bytes.
     - INVALID_ARGUMENT `IMAGE_TOO_MANY_PIXELS`: the image has too many pixels, or an extreme shape.
     - INVALID_ARGUMENT `IMAGE_UNCLASSIFIABLE`: the model fails on this image while it works for others.
+    - INVALID_ARGUMENT `IMAGE_UNREACHABLE`: the image cannot be fetched from its URI.
     - INVALID_ARGUMENT `FIELD_INVALID`: an option is out of range. `google.rpc.BadRequest` names each invalid
       field.
     - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version, or a filter names a category
@@ -136,15 +139,16 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
       gRPC itself refuses it. Over REST: 413 `IMAGE_TOO_LARGE`.
     """
     ClassifyUpload: _aio.UnaryUnaryMultiCallable[_classify_pb2.ClassifyUploadRequest, _classify_pb2.ClassifyResponse]  # type: ignore[assignment]
-    """Classifies one image that is sent as an HTTP body: the raw bytes, or a form (`multipart/form-data`) with
-    the image in the field `image`.
+    """Classifies one image that is sent as an HTTP body: the raw bytes, a form (`multipart/form-data`) with the
+    image in the field `image`, or JSON as for `Classify`.
 
-    Over REST, the gateway routes such bodies from `POST /v1/classify` to this RPC. Options are query
-    parameters or form fields with the names below. A form field overrides the query parameter of the same
-    name. Safe to retry: the call changes nothing.
+    Over REST, the gateway routes all bodies from `POST /v1/classify` to this RPC. Options are query parameters
+    with the names below, or fields of the form or of the JSON. A field that is given twice must have the same
+    value. A body may be compressed (`content-encoding: gzip`). Safe to retry: the call changes nothing.
 
-    Errors: those of `Classify`. INVALID_ARGUMENT `FIELD_INVALID` also if the form is malformed, does not have
-    exactly one field `image`, or has an unknown field.
+    Errors: those of `Classify`. INVALID_ARGUMENT `FIELD_INVALID` also if the body is malformed, has more than
+    one image, an unknown field, or a field with another value than the query. Over REST: 413 `IMAGE_TOO_LARGE`
+    if the body is too large, also after it is unpacked.
     """
     ClassifyStream: _aio.StreamStreamMultiCallable[_classify_pb2.ClassifyStreamRequest, _classify_pb2.ClassifyStreamResponse]  # type: ignore[assignment]
     """Classifies many images on one call.
@@ -201,6 +205,7 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
         - INVALID_ARGUMENT `IMAGE_TOO_LARGE`: the image has too many bytes.
         - INVALID_ARGUMENT `IMAGE_TOO_MANY_PIXELS`: the image has too many pixels, or an extreme shape.
         - INVALID_ARGUMENT `IMAGE_UNCLASSIFIABLE`: the model fails on this image while it works for others.
+        - INVALID_ARGUMENT `IMAGE_UNREACHABLE`: the image cannot be fetched from its URI.
         - INVALID_ARGUMENT `FIELD_INVALID`: an option is out of range. `google.rpc.BadRequest` names each invalid
           field.
         - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version, or a filter names a category
@@ -215,15 +220,16 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _classify_pb2.ClassifyUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_classify_pb2.ClassifyResponse, _abc.Awaitable[_classify_pb2.ClassifyResponse]]:
-        """Classifies one image that is sent as an HTTP body: the raw bytes, or a form (`multipart/form-data`) with
-        the image in the field `image`.
+        """Classifies one image that is sent as an HTTP body: the raw bytes, a form (`multipart/form-data`) with the
+        image in the field `image`, or JSON as for `Classify`.
 
-        Over REST, the gateway routes such bodies from `POST /v1/classify` to this RPC. Options are query
-        parameters or form fields with the names below. A form field overrides the query parameter of the same
-        name. Safe to retry: the call changes nothing.
+        Over REST, the gateway routes all bodies from `POST /v1/classify` to this RPC. Options are query parameters
+        with the names below, or fields of the form or of the JSON. A field that is given twice must have the same
+        value. A body may be compressed (`content-encoding: gzip`). Safe to retry: the call changes nothing.
 
-        Errors: those of `Classify`. INVALID_ARGUMENT `FIELD_INVALID` also if the form is malformed, does not have
-        exactly one field `image`, or has an unknown field.
+        Errors: those of `Classify`. INVALID_ARGUMENT `FIELD_INVALID` also if the body is malformed, has more than
+        one image, an unknown field, or a field with another value than the query. Over REST: 413 `IMAGE_TOO_LARGE`
+        if the body is too large, also after it is unpacked.
         """
 
     @_abc_1.abstractmethod

@@ -21,6 +21,7 @@ from image_categorizer_server.errors import (
     ModelLoading,
     ModelNotFound,
     OperatorError,
+    quoted,
 )
 from image_categorizer_server.inference.models.aliases import CANARY, Aliases
 from image_categorizer_server.inference.models.loader import LoadedModel, Loader
@@ -448,7 +449,7 @@ def _names(found: Found) -> dict[str, str | int]:
 
 def _not_found(name: str, version: int | str | None) -> ModelNotFound:
     if version is None:
-        return ModelNotFound(f"there is no model '{name}'")
+        return ModelNotFound(f"there is no model {quoted(name)}")
     if isinstance(version, int):
-        return ModelNotFound(f"there is no version {version} of model '{name}'")
-    return ModelNotFound(f"the model '{name}' has no alias '{version}'")
+        return ModelNotFound(f"there is no version {version} of model {quoted(name)}")
+    return ModelNotFound(f"the model {quoted(name)} has no alias {quoted(str(version))}")

@@ -17,13 +17,14 @@ from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits, is_archive, unpacked
 from image_categorizer_server.rpc.batch.upload import FileContent
 from image_categorizer_server.rpc.batch.validation import checked_filename
+from image_categorizer_server.rpc.fields import Fields
 from image_categorizer_server.rpc.forms import (
     MAX_PARTS,
     MAX_TEXT_BYTES,
-    FormFields,
     boundary_of,
     invalid_if_malformed,
     is_form,
+    set_text,
 )
 from image_categorizer_server.rpc.options import copy_fields
 from image_categorizer_server.services.upload import NewItem
@@ -73,13 +74,14 @@ class Form:
             self._parser = PushMultipartParser(boundary_of(content_type))
         self._parse(first.body.data)
         first.ClearField("body")
-        fields = FormFields(first, FILES)
+        fields = Fields(first, FILES)
         while (segment := await self._next_segment()) is not None and segment.name not in FILES:
-            fields.check_name(segment.name)
-            fields.set(segment.name, await self._text())
+            fields.find(segment.name)
+            set_text(fields, segment.name, await self._text())
+        fields.finish()
         if segment is None:
             raise InvalidRequest.of([(FILES[0], "must be in the form at least once")])
-        return _config(first)
+        return config_in(first)
 
     async def items(self) -> AsyncGenerator[NewItem]:
         """Yields the files, also those in zip files. Call `config` first.
@@ -155,7 +157,8 @@ class Form:
                 self._events.extend(self._parser.parse(data))
 
 
-def _config(form: Request) -> batch_pb2.BatchConfig:
+def config_in(form: Request) -> batch_pb2.BatchConfig:
+    """Returns the configuration of a message that contains its fields itself."""
     config = batch_pb2.BatchConfig()
     copy_fields(form, config)
     copy_fields(form, config.options)

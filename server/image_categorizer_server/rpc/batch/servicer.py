@@ -14,6 +14,7 @@ from image_categorizer_server.rpc.batch import convert
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits
 from image_categorizer_server.rpc.batch.export import file_format, pieces
 from image_categorizer_server.rpc.batch.form import Form
+from image_categorizer_server.rpc.batch.json_batch import JsonBatch
 from image_categorizer_server.rpc.batch.upload import FileStream
 from image_categorizer_server.rpc.batch.validation import (
     MAX_VIOLATIONS,
@@ -25,6 +26,8 @@ from image_categorizer_server.rpc.batch.validation import (
     required_id,
 )
 from image_categorizer_server.rpc.call import current_call, current_tenant, readmission
+from image_categorizer_server.rpc.encoding import GZIP, unpacked_messages
+from image_categorizer_server.rpc.json_body import is_json
 from image_categorizer_server.rpc.options import copy_fields
 from image_categorizer_server.rpc.validation import raise_if_any
 from image_categorizer_server.services.batch import Batches
@@ -44,11 +47,13 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         batches: Batches,
         limits: BatchLimits,
         archives: ArchiveLimits,
+        max_json_bytes: int,
         refusing: asyncio.Event,
     ) -> None:
         self._batches = batches
         self._limits = limits
         self._archives = archives
+        self._json = JsonBatch(max_json_bytes, limits.max_items)
         self._refusing = refusing
 
     async def CreateBatch(
@@ -56,11 +61,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         request: batch_pb2.CreateBatchRequest,
         context: Context[batch_pb2.CreateBatchRequest, batch_pb2.Batch],
     ) -> batch_pb2.Batch:
-        wire = batch_pb2.BatchConfig()
-        copy_fields(request, wire)
-        config = batch_config(wire, self._limits, options_prefix="options.")
-        self._check_items(request)
-        return await self._create(config, _items(request))
+        return await self._create_from_message(request)
 
     async def UploadBatch(
         self,
@@ -77,6 +78,16 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         requests: AsyncIterator[batch_pb2.UploadBatchFormRequest],
         context: Context[batch_pb2.UploadBatchFormRequest, batch_pb2.Batch],
     ) -> batch_pb2.Batch:
+        if current_call.get().body_encoding == GZIP:
+            requests = unpacked_messages(
+                requests, self._archives.max_ratio, self._archives.max_image_bytes
+            )
+        first = await anext(requests, None)
+        if first is None:
+            raise InvalidRequest.of([("body", "is required")])
+        requests = _with_first(first, requests)
+        if is_json(first.body.content_type):
+            return await self._create_from_message(await self._json.read(requests))
         form = Form(requests, readmission(), self._archives)
         config = batch_config(await form.config(), self._limits)
         return await self._create(config, form.items())
@@ -169,6 +180,13 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
                     batch=convert.batch(batch), done=batch.state.has_ended
                 )
 
+    async def _create_from_message(self, request: batch_pb2.CreateBatchRequest) -> batch_pb2.Batch:
+        wire = batch_pb2.BatchConfig()
+        copy_fields(request, wire)
+        config = batch_config(wire, self._limits, options_prefix="options.")
+        self._check_items(request)
+        return await self._create(config, _items(request))
+
     async def _create(self, config: BatchConfig, items: AsyncGenerator[NewItem]) -> batch_pb2.Batch:
         principal = current_call.get().principal
         assert principal is not None
@@ -221,6 +239,15 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
             reading.cancel()
             await asyncio.gather(stopping, reading, return_exceptions=True)
             await watched.aclose()
+
+
+async def _with_first(
+    first: batch_pb2.UploadBatchFormRequest,
+    others: AsyncIterator[batch_pb2.UploadBatchFormRequest],
+) -> AsyncIterator[batch_pb2.UploadBatchFormRequest]:
+    yield first
+    async for message in others:
+        yield message
 
 
 async def _next(watched: AsyncGenerator[Batch]) -> Batch | None:

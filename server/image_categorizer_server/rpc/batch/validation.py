@@ -8,12 +8,16 @@ from image_categorizer.v1 import batch_pb2
 from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.errors import BatchNotFound, InvalidRequest
 from image_categorizer_server.rpc.options import options_from_wire
-from image_categorizer_server.rpc.validation import IDENTIFIER, raise_if_any
+from image_categorizer_server.rpc.validation import (
+    IDENTIFIER,
+    raise_if_any,
+    wrong_image_uri,
+    wrong_url,
+)
 
 MAX_REQUEST_ID_CHARACTERS = 64
 MAX_FILENAME_CHARACTERS = 1024
 MAX_PRIORITY = 10
-IMAGE_SCHEMES = ("https", "s3", "gs", "az")
 # A request may have thousands of invalid items; the status holds no more violations than this.
 MAX_VIOLATIONS = 10
 
@@ -52,7 +56,8 @@ def batch_config(
     if options and options.explain:
         wrong.append((f"{options_prefix}explain", "is not supported in batches"))
     url = wire.webhook_url
-    if url and (text := _wrong_url(url, _web_schemes(limits), limits.max_url_characters)):
+    schemes = ("https", "http") if limits.allow_http else ("https",)
+    if url and (text := wrong_url(url, schemes, limits.max_url_characters)):
         wrong.append((f"{prefix}webhook_url", text))
     if len(wire.request_id) > MAX_REQUEST_ID_CHARACTERS or "\0" in wire.request_id:
         text = f"must have at most {MAX_REQUEST_ID_CHARACTERS} characters and no NUL"
@@ -67,8 +72,7 @@ def batch_config(
 
 def image_uri(uri: str, limits: BatchLimits) -> str:
     """Returns what is wrong with the URI of an image; empty if it is valid."""
-    schemes = (*IMAGE_SCHEMES, "http") if limits.allow_http else IMAGE_SCHEMES
-    return _wrong_url(uri, schemes, limits.max_url_characters)
+    return wrong_image_uri(uri, limits.max_url_characters, allow_http=limits.allow_http)
 
 
 def filename(name: str) -> str:
@@ -107,20 +111,3 @@ def required_id(batch_id: str) -> str:
     if not IDENTIFIER.fullmatch(batch_id):
         raise BatchNotFound("no such batch")
     return batch_id
-
-
-def _web_schemes(limits: BatchLimits) -> tuple[str, ...]:
-    return ("https", "http") if limits.allow_http else ("https",)
-
-
-def _wrong_url(url: str, schemes: tuple[str, ...], max_characters: int) -> str:
-    if len(url) > max_characters:
-        return f"must have at most {max_characters} characters"
-    try:
-        parts = urlsplit(url)
-        has_host = bool(parts.hostname)
-    except ValueError:
-        return "is not a URL"
-    if parts.scheme not in schemes or not has_host or not url.isprintable() or " " in url:
-        return f"must be a URL that starts with {' or '.join(f'{s}://' for s in schemes)}"
-    return ""

@@ -1,0 +1,134 @@
+-- Makes what clients send uniform, before anything else looks at it:
+--
+-- HEAD is answered as GET, without a body.  The header `x-http-method: HEAD` tells the server.
+-- A slash at the end of a path is dropped.
+-- Two paths accept several kinds of body: all go to the sibling binding `:upload`, where the server reads them.
+-- A body may be compressed by gzip, and in no other way.
+-- One path has two kinds of response: lines of JSON, or server-sent events for clients that accept them.
+local UPLOADS = { ["/v1/classify"] = true, ["/v1/batch"] = true }
+local FILTER = "requests"
+local MAX_MESSAGE_BYTES = 200
+local LONG_ERROR_BYTES = 400 -- one with a message of 200 bytes has about that
+
+local function note(handle, key, value)
+  handle:streamInfo():dynamicMetadata():set(FILTER, key, value)
+end
+
+-- Stores the content type of the response stream: the transcoder answers `application/json` for both kinds.
+local function note_stream(handle, headers, path)
+  if path:find("^/v1/batch/[^/]+:watch$") then
+    local accept = headers:get("accept") or ""
+    local kind = accept:find("text/event-stream", 1, true) and "text/event-stream" or "application/x-ndjson"
+    note(handle, "stream", kind)
+  end
+end
+
+-- Returns whether the body can be unpacked. The server unpacks uploads, Envoy all others.
+local function take_encoding(headers, is_upload)
+  local encoding = (headers:get("content-encoding") or ""):lower()
+  if encoding == "gzip" or encoding == "x-gzip" then
+    headers:replace(is_upload and "x-body-encoding" or "content-encoding", "gzip")
+    if is_upload then
+      headers:remove("content-encoding")
+    end
+    return true
+  end
+  headers:remove("content-encoding")
+  return encoding == "" or encoding == "identity"
+end
+
+-- Returns a query without blanks around values, and without empty values: as in a form, they are not given.
+local function clean_query(query)
+  local kept = {}
+  for pair in query:gmatch("[^?&]+") do
+    local name, value = pair:match("^([^=]*)=(.*)$")
+    if name then
+      value = value:gsub("%%09", "+"):gsub("%%20", "+"):match("^%+*(.-)%+*$")
+      pair = name .. "=" .. value
+    end
+    if value ~= "" then
+      kept[#kept + 1] = pair
+    end
+  end
+  return #kept > 0 and "?" .. table.concat(kept, "&") or ""
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local content_type = headers:get("content-type") or ""
+  headers:remove("x-http-method")
+  headers:remove("x-body")
+  headers:remove("x-body-encoding")
+  -- Envoy's own errors become JSON unless this header marks the client as a gRPC client.
+  if content_type == "application/grpc" or content_type:find("^application/grpc[+]") or content_type:find("^application/grpc[-]web") then
+    headers:replace("x-native-grpc", "1")
+    return
+  end
+  content_type = content_type:lower()
+  headers:remove("x-native-grpc")
+  headers:remove("grpc-timeout") -- belongs to gRPC, but Envoy would apply it
+  local method = headers:get(":method")
+  if method == "HEAD" then
+    method = "GET"
+    note(handle, "head", true)
+    headers:replace(":method", method)
+    headers:replace("x-http-method", "HEAD")
+  end
+  local path, query = headers:get(":path"):match("^([^?]*)(.*)$")
+  path = path:match("^(.+)/$") or path
+  local is_upload = method == "POST" and UPLOADS[path]
+  if not take_encoding(headers, is_upload) then
+    handle:respond({ [":status"] = "415" }, "content-encoding must be gzip, or absent")
+    return
+  end
+  if method == "GET" then
+    note_stream(handle, headers, path)
+  elseif is_upload then
+    path = path .. ":upload"
+    if content_type:find("^application/json") or content_type:find("^[^;]*%+json") then
+      headers:replace("x-body", "json") -- selects the route that limits its size
+    end
+  end
+  headers:replace(":path", path .. clean_query(query))
+end
+
+-- Shortens the message of an error that Envoy answers itself: it may repeat all that the client sent.
+local function shorten(handle)
+  local body = handle:body()
+  local text = body and body:getBytes(0, body:length()) or ""
+  local before, message, after = text:match('^(.*"message":")(.*)("}%s*)$')
+  if message and #message > MAX_MESSAGE_BYTES then
+    -- No character and no escape sequence is cut in two.
+    message = message:sub(1, MAX_MESSAGE_BYTES):gsub("[\192-\255][\128-\191]*$", ""):gsub("\\[^\\]*$", "")
+    text = before .. message .. " ..." .. after
+    body:setBytes(text)
+    handle:headers():replace("content-length", tostring(#text))
+  end
+end
+
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  local status = headers:get("x-http-status") -- from the server, where gRPC has no such code
+  if status then
+    headers:replace(":status", status)
+    headers:remove("x-http-status")
+  end
+  local size = tonumber(headers:get("content-length") or 0)
+  if size > LONG_ERROR_BYTES and headers:get(":status"):find("^[45]") then
+    shorten(handle)
+    headers = handle:headers()
+  end
+  local noted = handle:streamInfo():dynamicMetadata():get(FILTER)
+  if not noted then
+    return
+  end
+  if noted["stream"] and headers:get(":status") == "200" then
+    headers:replace("content-type", noted["stream"])
+    headers:replace("cache-control", "no-cache")
+  end
+  if noted["head"] then
+    for chunk in handle:bodyChunks() do
+      chunk:setBytes("")
+    end
+  end
+end
