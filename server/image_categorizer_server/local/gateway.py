@@ -5,9 +5,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import yaml
 
+from image_categorizer_server.local.connections import limit_by_address
 from image_categorizer_server.settings import Settings
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
@@ -122,6 +124,11 @@ def render(
         "request_timeout": f"{settings.server.max_deadline_s}s",
         "route_timeout": f"{settings.server.max_deadline_s + ROUTE_GRACE_S}s",
         "stream_idle_timeout": f"{settings.gateway.stream_idle_timeout_s}s",
+        "first_bytes_timeout": f"{settings.gateway.first_bytes_timeout_s}s",
+        "headers_timeout": f"{settings.gateway.headers_timeout_s}s",
+        "idle_timeout": f"{settings.gateway.idle_timeout_s}s",
+        "max_headers_kib": settings.gateway.max_headers_kib,
+        "max_connections": settings.gateway.max_connections,
     }
     template = yaml.safe_load((own / "envoy.yaml.in").read_text())
     definitions = template.pop("definitions")
@@ -132,7 +139,10 @@ def render(
         _wrong_method_route(path, methods, _filled(definitions["no_transcoder"], values))
         for path, methods in contract["methods"].items()
     ]
-    return yaml.dump(_filled(template, values), Dumper=_Dumper, sort_keys=False, width=math.inf)
+    config = cast("dict[str, Any]", _filled(template, values))
+    (listener,) = config["static_resources"]["listeners"]
+    limit_by_address(listener, settings.gateway)
+    return yaml.safe_dump(config, sort_keys=False, width=math.inf)
 
 
 def reachable_host(host: str, name: str = "127.0.0.1") -> str:
@@ -140,11 +150,6 @@ def reachable_host(host: str, name: str = "127.0.0.1") -> str:
     return name if host in (ALL_INTERFACES, "127.0.0.1") else host
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes equal values in full instead of as aliases."""
-
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
-        return True
 
 
 def _filled(template: object, values: dict[str, object]) -> object:

