@@ -53,8 +53,21 @@ local function clean_query(query)
   return #kept > 0 and "?" .. table.concat(kept, "&") or ""
 end
 
+-- Stores what the access log says about the request: no query, no escape that could hold one, no key, nothing
+-- that looks like another field or line, and nothing long.
+local function note_for_log(handle, headers, target)
+  local path = target:match("^[%w/._:~-]*"):gsub("ic_%w+", "ic_..."):sub(1, 200)
+  local id = (headers:get("x-request-id") or ""):match("^[%w._:-]+$")
+  note(handle, "path", path)
+  if id then
+    note(handle, "request_id", id:sub(1, 128))
+  end
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
+  local target = headers:get(":path") or "" -- CONNECT has none
+  note_for_log(handle, headers, target)
   local content_type = headers:get("content-type") or ""
   headers:remove("x-http-method")
   headers:remove("x-body")
@@ -74,7 +87,7 @@ function envoy_on_request(handle)
     headers:replace(":method", method)
     headers:replace("x-http-method", "HEAD")
   end
-  local path, query = headers:get(":path"):match("^([^?]*)(.*)$")
+  local path, query = target:match("^([^?]*)(.*)$")
   path = path:match("^(.+)/$") or path
   local is_upload = method == "POST" and UPLOADS[path]
   if not take_encoding(headers, is_upload) then

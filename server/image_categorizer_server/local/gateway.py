@@ -32,22 +32,40 @@ CORS_RESPONSE_HEADERS = (
     "retry-after",
     "x-request-id",
 )
+CEL_FILTER = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+# In messages, Envoy reads `%%` as `%`.
+BAD_PATH = (
+    "the path is malformed: percent-encode what is not a letter or digit, but do not send "
+    "%%2F, %%5C, %%00 or #"
+)
+NOT_HTTP = "the request is not valid HTTP, or its method, path or a header is not"
+NO_UPGRADE = "no connection can be upgraded, to WebSocket for instance; omit the header upgrade"
+NO_ROUTE = "there is no such path; /openapi.yaml lists all"
+NO_SERVER = "no server answers at the moment; ask again"
 
 
 @dataclass(frozen=True)
 class LocalReply:
-    """An error that Envoy answers itself, by HTTP status and path. The first match applies."""
+    """An error that Envoy answers itself. The first match applies."""
 
     http_status: int
     reason: str
     """`google.rpc.ErrorInfo.reason`."""
     message: str = "%LOCAL_REPLY_BODY%"  # Envoy replaces it with its own description
     path_prefix: str = ""
+    cause: str = ""
+    """Part of Envoy's response code details; empty for all."""
+    answered_status: int | None = None
+    """HTTP status of the answer, if not Envoy's own."""
     retry_after_s: int | None = None
 
 
 def local_replies(settings: Settings) -> list[LocalReply]:
     """Returns the errors that Envoy answers itself; `errors.proto` states their HTTP statuses."""
+    headers_too_large = (
+        f"the headers, with path and query, exceed {settings.gateway.max_headers_kib} KiB, "
+        "or are more than 100"
+    )
     batch_too_large = (
         f"the body exceeds {settings.max_message_bytes} bytes; send many images as a form "
         "(multipart/form-data), and many URIs as several batches"
@@ -57,23 +75,28 @@ def local_replies(settings: Settings) -> list[LocalReply]:
         f"{settings.max_image_bytes} bytes in base64"
     )
     return [
-        LocalReply(400, "FIELD_INVALID"),
-        LocalReply(401, "CREDENTIALS_INVALID"),
-        LocalReply(403, "ROLE_INSUFFICIENT"),
-        LocalReply(404, "ROUTE_NOT_FOUND"),
+        # Lua scripts, routes and the transcoder describe what is wrong, the codec does not.
+        LocalReply(400, "FIELD_INVALID", cause="grpc_json_transcode"),
+        LocalReply(400, "FIELD_INVALID", cause="lua_response"),
+        LocalReply(400, "FIELD_INVALID", BAD_PATH, cause="path_normalization_failed"),
+        LocalReply(400, "FIELD_INVALID", "the header host is required", cause="missing_host"),
+        LocalReply(400, "FIELD_INVALID", NOT_HTTP),
+        LocalReply(403, "FIELD_INVALID", NO_UPGRADE, cause="upgrade_failed", answered_status=400),
+        LocalReply(404, "ROUTE_NOT_FOUND", NO_ROUTE),
         LocalReply(405, "METHOD_NOT_ALLOWED"),
-        LocalReply(408, "DEADLINE_EXCEEDED"),
+        LocalReply(408, "DEADLINE_EXCEEDED", "the request did not arrive in time"),
         LocalReply(411, "FIELD_INVALID"),
         LocalReply(413, "BATCH_TOO_LARGE", batch_too_large, "/v1/batch"),
         LocalReply(413, "IMAGE_TOO_LARGE", image_too_large),
         LocalReply(415, "FIELD_INVALID"),
-        LocalReply(426, "FIELD_INVALID"),
-        LocalReply(429, "RATE_LIMITED"),
-        LocalReply(431, "FIELD_INVALID"),
-        LocalReply(500, "INTERNAL"),
-        LocalReply(502, "DEPENDENCY_DOWN"),
-        LocalReply(503, "DEPENDENCY_DOWN", retry_after_s=1),
-        LocalReply(504, "DEADLINE_EXCEEDED"),
+        LocalReply(426, "FIELD_INVALID", "use HTTP/1.0, HTTP/1.1 or HTTP/2"),
+        LocalReply(429, "RATE_LIMITED", "too many requests; ask again later"),
+        LocalReply(431, "FIELD_INVALID", headers_too_large),
+        LocalReply(500, "INTERNAL", "the answer cannot be sent"),
+        LocalReply(501, "FIELD_INVALID", NOT_HTTP, answered_status=400),
+        LocalReply(502, "DEPENDENCY_DOWN", NO_SERVER),
+        LocalReply(503, "DEPENDENCY_DOWN", NO_SERVER, retry_after_s=1),
+        LocalReply(504, "DEADLINE_EXCEEDED", "the deadline passed before the answer was ready"),
     ]
 
 
@@ -150,8 +173,6 @@ def reachable_host(host: str, name: str = "127.0.0.1") -> str:
     return name if host in (ALL_INTERFACES, "127.0.0.1") else host
 
 
-
-
 def _filled(template: object, values: dict[str, object]) -> object:
     """Returns a copy of `template` in which values replace strings such as `$name`.
 
@@ -220,6 +241,10 @@ def _mapper(reply: LocalReply, code: int) -> dict[str, object]:
     if reply.path_prefix:
         header = {"name": ":path", "string_match": {"prefix": reply.path_prefix}}
         filters.append({"header_filter": {"header": header}})
+    if reply.cause:
+        expression = f"response.code_details.contains('{reply.cause}')"
+        cel = {"@type": CEL_FILTER, "expression": expression}
+        filters.append({"extension_filter": {"name": "cause", "typed_config": cel}})
     # Set by requests.lua. gRPC clients get Envoy's error in trailers, unchanged.
     native = {"name": "x-native-grpc", "present_match": True, "invert_match": True}
     filters.append({"header_filter": {"header": native}})
@@ -234,6 +259,8 @@ def _mapper(reply: LocalReply, code: int) -> dict[str, object]:
         "filter": {"and_filter": {"filters": filters}},
         "body_format_override": {"json_format": body, "content_type": "application/json"},
     }
+    if reply.answered_status is not None:
+        mapper["status_code"] = reply.answered_status
     if reply.retry_after_s is not None:
         header = {"key": "retry-after", "value": str(reply.retry_after_s)}
         mapper["headers_to_add"] = [{"header": header, "append_action": "ADD_IF_ABSENT"}]
