@@ -198,10 +198,9 @@ class Paths:
 
 def upload_content(parameters: list[Parameter]) -> Json:
     """Returns the content types of an upload of one image: a form, or the bytes themselves."""
-    image = {**BINARY, "description": "The encoded image."}
+    image = {**BINARY, "description": "The encoded image. Required unless `image_uri` is given."}
     form = {
         "type": "object",
-        "required": ["image"],
         "properties": {"image": image, **properties(parameters)},
     }
     return {
@@ -214,13 +213,13 @@ def upload_content(parameters: list[Parameter]) -> Json:
 def form_of_many(parameters: list[Parameter]) -> Json:
     """Returns the content type of an upload of many images: a form."""
     files: Json = {"type": "array", "items": BINARY}
-    images = {**files, "description": "The encoded images, or zip files that contain images."}
+    text = "The encoded images, or zip files that contain images. The name may also be `images[]`."
+    images = {**files, "description": text}
     form = {
         "type": "object",
         "properties": {
             **properties(parameters),
-            "images[]": images,
-            "images": {**files, "description": "The same as `images[]`."},
+            "images": images,
         },
     }
     return {"multipart/form-data": {"schema": form}}
@@ -234,7 +233,7 @@ def properties(parameters: list[Parameter]) -> Json:
 def openapi_document(files: FileDescriptorSet) -> str:
     """Returns the document as YAML."""
     known = messages(files)
-    schemas = Schemas(known)
+    schemas = Schemas(known, [binding.method.input_type for binding in bindings(files)])
     tags = [
         {"name": service.name, "description": Comments(file).text(6, index)}
         for file in files_of_ours(files)

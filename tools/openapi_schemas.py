@@ -1,6 +1,7 @@
 """JSON schemas of protobuf messages, in proto3's JSON form with the field names of the protos."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from google.protobuf.descriptor_pb2 import (
@@ -117,9 +118,25 @@ def enums(known: Messages) -> dict[str, EnumDescriptorProto]:
 class Schemas:
     """The schemas of all our messages."""
 
-    def __init__(self, known: Messages) -> None:
+    def __init__(self, known: Messages, requests: Iterable[str]) -> None:
+        """Prepares the schemas.
+
+        Args:
+            known: our messages.
+            requests: full names of those that clients send.
+        """
         self._known = known
         self._enums = enums(known)
+        self._in_requests: set[str] = set()
+        for request in requests:
+            self._add_request(request)
+
+    def _add_request(self, name: str) -> None:
+        """Notes a message that clients send, and the messages in it."""
+        if name in self._known and name not in self._in_requests:
+            self._in_requests.add(name)
+            for field in self._known[name].proto.field:
+                self._add_request(field.type_name)
 
     def field(self, field: FieldDescriptorProto, text: str) -> Json:
         """Returns the schema of one field, described by `text`."""
@@ -134,19 +151,27 @@ class Schemas:
             item = {"type": "array", "items": item}
         return {**item, "description": text} if text else item
 
-    def message(self, message: Message) -> Json:
-        """Returns the schema of one message."""
+    def message(self, name: str, message: Message) -> Json:
+        """Returns the schema of one message.
+
+        In answers, the gateway prints all fields except those that may be absent: they are
+        `optional` in the proto, or part of a `oneof`.
+        """
         properties = {
             field.name: self.field(field, message.field_text(position))
             for position, field in enumerate(message.proto.field)
         }
-        return {"type": "object", "description": message.text(), "properties": properties}
+        schema: Json = {"type": "object", "description": message.text(), "properties": properties}
+        if name not in self._in_requests:
+            required = [f.name for f in message.proto.field if not f.HasField("oneof_index")]
+            schema |= {"required": required} if required else {}
+        return schema
 
     def all(self) -> Json:
         """Returns every schema by the message's name, except of messages with an HTTP body."""
         schemas = {
-            message.proto.name: self.message(message)
-            for message in self._known.values()
+            message.proto.name: self.message(name, message)
+            for name, message in self._known.items()
             if not any(field.type_name == HTTP_BODY for field in message.proto.field)
         }
         return {**schemas, "Status": STATUS}

@@ -16,8 +16,11 @@ PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 # The server gives up at the deadline. It answers first if the gateway waits a little longer.
 ROUTE_GRACE_S = 1.0
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - only ever compared with
+# Not `null`, the origin of files: pages of every web site can take it on, in a sandboxed frame.
+ORIGINS_OF_THIS_MACHINE = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?"
 CORS_REQUEST_HEADERS = (
     "authorization",
+    "content-encoding",
     "content-type",
     "grpc-timeout",
     "x-grpc-web",
@@ -141,7 +144,7 @@ def render(
         "local_replies": [
             _mapper(reply, contract["codes"][reply.reason]) for reply in local_replies(settings)
         ],
-        "cors": _cors(settings.gateway.cors_origins),
+        "cors": _cors(settings),
         "max_body_bytes": settings.max_body_bytes,
         "max_batch_body_bytes": settings.max_message_bytes,
         "request_timeout": f"{settings.server.max_deadline_s}s",
@@ -267,18 +270,22 @@ def _mapper(reply: LocalReply, code: int) -> dict[str, object]:
     return mapper
 
 
-def _cors(origins: tuple[str, ...]) -> dict[str, object]:
-    """Returns the filter configuration that lets pages of these origins call, empty for none."""
-    if not origins:
+def _cors(settings: Settings) -> dict[str, object]:
+    """Returns the filter configuration that lets web pages call, empty for none."""
+    is_set = "cors_origins" in settings.gateway.model_fields_set
+    if is_set or settings.environment == "production":
+        matches: list[object] = [
+            {"safe_regex": {"regex": ".*"}} if origin == "*" else {"exact": origin}
+            for origin in settings.gateway.cors_origins
+        ]
+    else:
+        matches = [{"safe_regex": {"regex": ORIGINS_OF_THIS_MACHINE}}]
+    if not matches:
         return {}
-    matches = [
-        {"safe_regex": {"regex": ".*"}} if origin == "*" else {"exact": origin}
-        for origin in origins
-    ]
     policy = {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
         "allow_origin_string_match": matches,
-        "allow_methods": "GET, POST, PATCH, DELETE, OPTIONS",
+        "allow_methods": "GET, HEAD, POST, PATCH, DELETE, OPTIONS",
         "allow_headers": ", ".join(CORS_REQUEST_HEADERS),
         "expose_headers": ", ".join(CORS_RESPONSE_HEADERS),
         "max_age": "600",

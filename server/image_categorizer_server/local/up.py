@@ -70,6 +70,12 @@ def refuse_taken_port(host: str, port: int) -> None:
             ) from None
 
 
+def reflects(settings: Settings) -> bool:
+    """Returns whether servers answer reflection: if it is not set, except in production."""
+    is_set = "reflection" in settings.server.model_fields_set
+    return settings.server.reflection or not (is_set or settings.environment == "production")
+
+
 @dataclass(frozen=True, slots=True)
 class _Up:
     """One run of an installation."""
@@ -129,7 +135,11 @@ class _Up:
                 name,
                 f"unix:{path}",
                 settings,
-                {**environment, "CATEGORIZER_SERVER__BIND": f"unix:{path}"},
+                {
+                    **environment,
+                    "CATEGORIZER_SERVER__BIND": f"unix:{path}",
+                    "CATEGORIZER_SERVER__REFLECTION": str(reflects(settings)).lower(),
+                },
             )
             for name, path in zip(names, sockets, strict=True)
         ]

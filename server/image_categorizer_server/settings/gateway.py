@@ -12,7 +12,9 @@ class GatewaySettings(Group):
         "127.0.0.1", description="Address that the public port listens on. 0.0.0.0: all interfaces."
     )
     cors_origins: tuple[str, ...] = Field(
-        (), description='Origins whose web pages may call (CORS), as a JSON list. ["*"]: all.'
+        (),
+        description='Origins whose web pages may call (CORS), as a JSON list. ["*"]: all. '
+        "If it is not set: pages of this machine, and in production none.",
     )
     threads: int = Field(1, ge=1, le=256, description="Number of Envoy's worker threads.")
     stream_idle_timeout_s: float = Field(

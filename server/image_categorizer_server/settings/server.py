@@ -12,7 +12,9 @@ class ServerSettings(Group):
         "127.0.0.1:50051", description="Address to listen on: host:port or unix:/path."
     )
     reflection: bool = Field(
-        False, description="Whether clients may list the services (grpc.reflection)."
+        False,
+        description="Whether clients may list the services (grpc.reflection). "
+        "If it is not set, `up` turns it on, except in production.",
     )
     default_deadline_s: float = Field(
         10.0, gt=0, le=3600, description="Deadline of a request that states none."

@@ -89,7 +89,29 @@ def test_pages_of_the_allowed_origins_may_call():
         {"exact": "https://a.example"},
         {"safe_regex": {"regex": ".*"}},
     ]
-    assert virtual_host(configuration())["typed_per_filter_config"] == {}
+    for none in ({"environment": "production"}, {"gateway": {"cors_origins": []}}):
+        assert virtual_host(configuration(**none))["typed_per_filter_config"] == {}
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://localhost:3000", True),
+        ("https://localhost", True),
+        ("http://127.0.0.1:5173", True),
+        ("http://[::1]:8000", True),
+        ("null", False),
+        ("http://localhost.evil.example", False),
+        ("http://evil.example/?http://localhost", False),
+        ("http://127.0.0.1.evil.example:80", False),
+        ("file://", False),
+    ],
+)
+def test_pages_of_this_machine_may_call_unless_origins_are_set(origin, allowed):
+    host = virtual_host(configuration())
+    policy = host["typed_per_filter_config"]["envoy.filters.http.cors"]
+    (match,) = policy["allow_origin_string_match"]
+    assert (re.fullmatch(match["safe_regex"]["regex"], origin) is not None) is allowed
 
 
 def test_each_group_of_addresses_has_the_same_chain_with_a_limit_of_its_own():

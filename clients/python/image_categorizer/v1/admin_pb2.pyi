@@ -87,11 +87,13 @@ class Webhook(_message.Message):
         previous_secret_expire_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "previous_secret_expire_time", b"previous_secret_expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_previous_secret_expire_time", b"_previous_secret_expire_time", "create_time", b"create_time", "previous_secret_expire_time", b"previous_secret_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "previous_secret_expire_time", b"previous_secret_expire_time", "secret", b"secret", "state", b"state", "url", b"url", "webhook_id", b"webhook_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_previous_secret_expire_time", b"_previous_secret_expire_time", "create_time", b"create_time", "previous_secret_expire_time", b"previous_secret_expire_time", "secret", b"secret", "state", b"state", "url", b"url", "webhook_id", b"webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__previous_secret_expire_time: _TypeAlias = _typing.Literal["previous_secret_expire_time"]  # noqa: Y015
+    _WhichOneofArgType__previous_secret_expire_time: _TypeAlias = _typing.Literal["_previous_secret_expire_time", b"_previous_secret_expire_time"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__previous_secret_expire_time) -> _WhichOneofReturnType__previous_secret_expire_time | None: ...
 
 Global___Webhook: _TypeAlias = Webhook  # noqa: Y015
 
@@ -184,11 +186,18 @@ class WebhookDelivery(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "next_attempt_time", b"next_attempt_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_next_attempt_time", b"_next_attempt_time", "create_time", b"create_time", "end_time", b"end_time", "next_attempt_time", b"next_attempt_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "attempts", b"attempts", "batch_id", b"batch_id", "create_time", b"create_time", "delivery_id", b"delivery_id", "end_time", b"end_time", "event_type", b"event_type", "next_attempt_time", b"next_attempt_time", "state", b"state", "url", b"url", "webhook_id", b"webhook_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_next_attempt_time", b"_next_attempt_time", "attempt_count", b"attempt_count", "attempts", b"attempts", "batch_id", b"batch_id", "create_time", b"create_time", "delivery_id", b"delivery_id", "end_time", b"end_time", "event_type", b"event_type", "next_attempt_time", b"next_attempt_time", "state", b"state", "url", b"url", "webhook_id", b"webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
+    _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015
+    _WhichOneofReturnType__next_attempt_time: _TypeAlias = _typing.Literal["next_attempt_time"]  # noqa: Y015
+    _WhichOneofArgType__next_attempt_time: _TypeAlias = _typing.Literal["_next_attempt_time", b"_next_attempt_time"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_time) -> _WhichOneofReturnType__end_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_attempt_time) -> _WhichOneofReturnType__next_attempt_time | None: ...
 
 Global___WebhookDelivery: _TypeAlias = WebhookDelivery  # noqa: Y015
 

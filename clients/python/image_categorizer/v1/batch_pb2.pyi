@@ -146,11 +146,22 @@ class Batch(_message.Message):
         items_per_s: _builtins.float = ...,
         remaining_time: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "options", b"options", "remaining_time", b"remaining_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_remaining_time", b"_remaining_time", "_start_time", b"_start_time", "create_time", b"create_time", "end_time", b"end_time", "options", b"options", "remaining_time", b"remaining_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "create_time", b"create_time", "end_time", b"end_time", "failed_count", b"failed_count", "failures", b"failures", "item_count", b"item_count", "items_per_s", b"items_per_s", "options", b"options", "pending_count", b"pending_count", "remaining_time", b"remaining_time", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "succeeded_count", b"succeeded_count", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_remaining_time", b"_remaining_time", "_start_time", b"_start_time", "batch_id", b"batch_id", "create_time", b"create_time", "end_time", b"end_time", "failed_count", b"failed_count", "failures", b"failures", "item_count", b"item_count", "items_per_s", b"items_per_s", "options", b"options", "pending_count", b"pending_count", "remaining_time", b"remaining_time", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "succeeded_count", b"succeeded_count", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
+    _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015
+    _WhichOneofReturnType__remaining_time: _TypeAlias = _typing.Literal["remaining_time"]  # noqa: Y015
+    _WhichOneofArgType__remaining_time: _TypeAlias = _typing.Literal["_remaining_time", b"_remaining_time"]  # noqa: Y015
+    _WhichOneofReturnType__start_time: _TypeAlias = _typing.Literal["start_time"]  # noqa: Y015
+    _WhichOneofArgType__start_time: _TypeAlias = _typing.Literal["_start_time", b"_start_time"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_time) -> _WhichOneofReturnType__end_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remaining_time) -> _WhichOneofReturnType__remaining_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start_time) -> _WhichOneofReturnType__start_time | None: ...
 
 Global___Batch: _TypeAlias = Batch  # noqa: Y015
 
@@ -696,11 +707,13 @@ class BatchResult(_message.Message):
         status: _status_pb2.Status | None = ...,
         classification: Global___BatchClassification | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["classification", b"classification", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_classification", b"_classification", "classification", b"classification", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classification", b"classification", "filename", b"filename", "item_id", b"item_id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_classification", b"_classification", "classification", b"classification", "filename", b"filename", "item_id", b"item_id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__classification: _TypeAlias = _typing.Literal["classification"]  # noqa: Y015
+    _WhichOneofArgType__classification: _TypeAlias = _typing.Literal["_classification", b"_classification"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__classification) -> _WhichOneofReturnType__classification | None: ...
 
 Global___BatchResult: _TypeAlias = BatchResult  # noqa: Y015
 

@@ -257,8 +257,8 @@ class ClassifyResponse(_message.Message):
     """Whether the result comes from the cache."""
     heat_map: _builtins.bytes
     """The upright image, at most 1024 pixels on each side, with the regions that led to the best prediction in
-    warm colors, as a PNG file. Only set if `ClassifyOptions.explain` requests it and the model supports it
-    (`Model.localization`).
+    warm colors, as a PNG file. Empty (`""` over REST) unless `ClassifyOptions.explain` requests it and the
+    model supports it (`Model.localization`).
     """
     @_builtins.property
     def predictions(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Prediction]:

@@ -43,8 +43,8 @@ class Prediction(_message.Message):
     @_builtins.property
     def bounding_box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Where the image shows the category: `[x_min, y_min, x_max, y_max]` in pixels of the upright image. The
-        right and bottom edges are exclusive. Only set if `ClassifyOptions.bounding_boxes` requests it and the
-        model supports it (`Model.localization`).
+        right and bottom edges are exclusive. Empty (`[]` over REST) unless `ClassifyOptions.bounding_boxes`
+        requests it and the model supports it (`Model.localization`).
         """
 
     @_builtins.property
