@@ -79,7 +79,7 @@ void main();
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("picture") / "a.jpg"
+    file: Path = tmp_path_factory.mktemp("picture") / "a.jpg"
     file.write_bytes(jpeg(100, 80))
     return file
 
