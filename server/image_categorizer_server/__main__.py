@@ -1,5 +1,23 @@
-"""Runs the command `image-categorizer` by `python -m image_categorizer_server`."""
+"""The entry point of the command `image-categorizer`, also by `python -m`.
 
-from image_categorizer_server.cli import main
+Imports nothing at first: until the command line is imported, which takes a second, Ctrl-C ends the
+process without a traceback.
+"""
 
-main()
+import os
+import signal
+
+
+def main() -> None:
+    """Runs the command."""
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    from image_categorizer_server.cli import main
+
+    signal.signal(signal.SIGINT, usual)
+    main()
+
+
+if __name__ == "__main__":
+    main()

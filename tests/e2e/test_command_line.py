@@ -1,8 +1,11 @@
 """The commands of a running installation, as a person types them."""
 
+import base64
 import json
+import os
 import shutil
 import stat
+import subprocess
 
 import httpx
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from tests.support.pictures import jpeg
 from tests.support.polling import wait_until
 from tests.support.tiny_model import write_tiny_model
-from tests.support.up import await_answer, command
+from tests.support.up import COMMAND, await_answer, command, environment
 
 
 @pytest.fixture
@@ -59,6 +62,88 @@ def test_classify_uses_the_address_and_the_key_of_the_environment(up, admin_key,
     variables["CATEGORIZER_CLIENT__API_KEY"] = "ic_wrong"
     done = command("classify", pictures[0], **variables)
     assert (done.returncode, "not an API key" in done.stderr) == (1, True)
+
+
+def test_names_are_printed_as_they_are_and_never_act(up, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    content = jpeg()
+    names = [b"[wedding] 001.jpg", b"[b]:smile:.jpg", b"caf\xe9.jpg", b"esc\x1b[31m.jpg"]
+    for name in names:
+        (folder / os.fsdecode(name)).write_bytes(content)
+    (folder / "notes.txt").write_text("hello")
+    broken = tmp_path / "[" / "x].jpg"  # ends in [/x].jpg
+    broken.parent.mkdir()
+    broken.write_text("no image")
+    shown = ["[wedding] 001.jpg", "[b]:smile:.jpg", "caf\\xe9.jpg", "esc\\x1b[31m.jpg"]
+    done = command("classify", folder, broken, "--data", up.data)
+    assert done.returncode == 1
+    assert all(name in done.stdout for name in shown)
+    assert f"{broken}: the bytes are not an image" in done.stderr
+    assert "1 file passed over: 1 .txt." in done.stderr
+    as_json = command("classify", folder, "--json", "--data", up.data).stdout.splitlines()
+    found = {json.loads(line)["filename"].rpartition("/")[2] for line in as_json}
+    assert found == {*shown[:3], "esc\x1b[31m.jpg"}
+    made = command("batch", "submit", folder, broken, "--data", up.data)
+    batch_id = made.stdout.strip()
+    watched = command("batch", "watch", batch_id, "--data", up.data)
+    assert (watched.returncode, "4 of 5 images were classified" in watched.stderr) == (1, True)
+    assert str(broken) in watched.stderr
+    results = command("batch", "results", batch_id, "--data", up.data).stdout
+    assert all(name in results for name in shown)
+
+
+def test_all_options_of_the_api_are_options_of_the_command(up, pictures, tmp_path):
+    options = ["--include", "cat", "--include", "dog", "--exclude", "dog", "--no-cache"]
+    options += ["--bounding-boxes", "--explain", "--top-k", "3", "--threshold", "0"]
+    options += ["--model", "starter", "--version", "1"]
+    done = command("classify", pictures[0], *options, "--json", "--data", up.data)
+    result = json.loads(done.stdout)
+    assert [p["category"] for p in result["predictions"]] == ["cat"]
+    assert len(result["predictions"][0]["bounding_box"]) == 4
+    assert base64.b64decode(result["heat_map"]).startswith(b"\x89PNG")
+    options.remove("--explain")  # which batches do not offer
+    made = command("batch", "submit", pictures[0], *options, "--json", "--data", up.data)
+    assert made.returncode == 0, made.stderr
+
+
+def test_a_dash_is_standard_input(up, pictures):
+    with pictures[0].open("rb") as content:
+        done = subprocess.run(
+            [*COMMAND, "classify", "-", "--json", "--data", up.data],
+            env=environment(),
+            stdin=content,
+            capture_output=True,
+            check=False,
+        )
+    assert json.loads(done.stdout)["filename"] == "stdin"
+
+
+def test_batches_are_listed_and_deleted(up, pictures):
+    batch_id = command("batch", "submit", pictures[0], "--data", up.data).stdout.strip()
+    assert command("batch", "watch", batch_id, "--data", up.data).returncode == 0
+
+    def listed(*words):
+        lines = command("batch", "list", *words, "--json", "--data", up.data).stdout.splitlines()
+        return {json.loads(line)["batch_id"] for line in lines}
+
+    assert batch_id in listed("--state", "COMPLETED")
+    assert batch_id not in listed("--state", "RUNNING")
+    assert batch_id in command("batch", "list", "--data", up.data).stdout
+    assert command("batch", "delete", batch_id, "--data", up.data).returncode == 0
+    assert batch_id not in listed()
+    again = command("batch", "delete", batch_id, "--data", up.data)
+    assert (again.returncode, "Traceback" in again.stderr) == (1, False)
+
+
+def test_models_of_a_server_elsewhere_are_listed_by_the_server(up, admin_key):
+    variables = {
+        "CATEGORIZER_CLIENT__BASE_URL": f"localhost:{up.port}",
+        "CATEGORIZER_CLIENT__API_KEY": admin_key,
+    }
+    done = command("models", "list", "--json", **variables)
+    assert f"Models of the server localhost:{up.port}." in done.stderr
+    assert "READY" in {model["state"] for model in json.loads(done.stdout)}
 
 
 def test_create_admin_prints_only_json(up):

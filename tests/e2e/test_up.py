@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import stat
@@ -15,7 +17,7 @@ import psutil
 import pytest
 
 from tests.support.polling import wait_until
-from tests.support.up import Up, command, free_port
+from tests.support.up import COMMAND, Up, command, environment, free_port
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -48,6 +50,9 @@ def test_the_first_start_shows_the_key_and_the_second_keeps_the_data(fresh):
     key = fresh.shown_key()
     headers = {"authorization": f"Bearer {key}"}
     assert httpx.get(f"{fresh.url}/v1/info", headers=headers).status_code == 200
+    example = next(line for line in fresh.lines if "curl" in line)
+    tried = subprocess.run(shlex.split(example), capture_output=True, text=True, check=False)
+    assert json.loads(tried.stdout)["success"]
     children = fresh.children(recursive=True)
     assert fresh.stop() == 0
     assert alive_after(children, 1) == []
@@ -88,6 +93,34 @@ def test_a_second_signal_ends_everything_at_once_unless_a_terminal_closes(
     wait_until(lambda: "Stopping." in fresh.lines)
     assert fresh.stop(second) == status
     assert alive_after(children, 20) == []
+
+
+@pytest.mark.parametrize("after", ["", "data in", "postgres ", "server "])
+def test_ctrl_c_during_the_start_ends_without_a_traceback_and_leaves_no_process(fresh, after):
+    process = subprocess.Popen(
+        [*COMMAND, "up", "--port", str(fresh.port), "--data", str(fresh.data)],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = ""
+    if after:
+        for line in process.stderr:
+            said += line
+            if after in line:
+                break
+    else:
+        catches = re.compile(r"^SigCgt:\s+\w*[2367abef]$", re.MULTILINE)  # SIGINT, bit 1
+        wait_until(lambda: catches.search(Path(f"/proc/{process.pid}/status").read_text()))
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    said += process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 130, said
+    assert "Traceback" not in said
+    assert "Error" not in said
+    assert alive_after(children, 5) == []
 
 
 def is_ready(running: Up) -> bool:

@@ -1,22 +1,23 @@
 """The command `image-categorizer`, one file per subject."""
 
+import os
 import sys
 
 import typer
-from rich.console import Console
 
 from image_categorizer_server.cli import batch, bench, classify, key, model, run, webhook
+from image_categorizer_server.cli.output import printable, say
 from image_categorizer_server.errors import CategorizerError, OperatorError
 from image_categorizer_server.version import VERSION
 
 app = typer.Typer(
     help="Classify photographs. Start with `image-categorizer up`.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (run.up, run.serve, run.migrate, run.worker, run.drained, run.failpoints):
+for command in (run.up, run.serve, run.migrate, run.worker, run.drained):
     app.command()(command)
+app.command(hidden=True)(run.failpoints)
 app.command("create-admin")(key.create_admin)
 app.command()(classify.classify)
 app.command()(bench.bench)
@@ -43,8 +44,35 @@ def _options(
 
 def main() -> None:
     """Runs the command. Exit code 1 means that it failed, 2 that it was called incorrectly."""
+    status = _run()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # a reader such as `head` has seen enough
+        _discard_output()
+        status = status or 1
+    except OSError as error:
+        _discard_output()
+        say(f"Cannot write the output: {error.strerror}.")
+        status = 1
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Returns the exit code of the command."""
     try:
         app()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else bool(ended.code)
     except (OperatorError, CategorizerError) as error:
-        Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
-        sys.exit(1)
+        say(str(error))
+    except OSError as error:
+        where = f": {printable(os.fsdecode(error.filename))}" if error.filename else ""
+        say(f"Cannot go on: {error.strerror or error}{where}.")
+    return 1
+
+
+def _discard_output() -> None:
+    """Keeps the interpreter from writing, and failing to write, what is left at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -3,49 +3,66 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
-from image_categorizer import Batch, BatchOptions
+from image_categorizer import Batch, BatchOptions, ImageCategorizationClient, Source
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from image_categorizer_server.cli.classify import expand
 from image_categorizer_server.cli.connection import Data, client_of
-from image_categorizer_server.cli.output import AsJson, note, out
+from image_categorizer_server.cli.options import (
+    BoundingBoxes,
+    Exclude,
+    Include,
+    Model,
+    NoCache,
+    Threshold,
+    TopK,
+    Version,
+    options_of,
+)
+from image_categorizer_server.cli.output import AsJson, add_row, note, out, printable, say
+from image_categorizer_server.cli.pictures import find_pictures, uploadable, uris_of
 from image_categorizer_server.errors import OperatorError
 
 app = typer.Typer(help="Classify many images in the background.", no_args_is_help=True)
+BatchState = Literal["QUEUED", "RUNNING", "COMPLETED", "CANCELLING", "CANCELLED", "FAILED"]
 BatchId = Annotated[str, typer.Argument(help="ID of the batch, as printed by `batch submit`.")]
 
 
-class CountedFiles(list[Path]):
-    """Files that report how many of them were read. The count restarts with each iteration."""
+class CountedSources(list[Source]):
+    """Sources that report how many of them were read. The count restarts with each iteration."""
 
-    def __init__(self, files: list[Path], on_progress: Callable[[int], None]) -> None:
-        super().__init__(files)
+    def __init__(self, sources: list[Source], on_progress: Callable[[int], None]) -> None:
+        super().__init__(sources)
         self._on_progress = on_progress
 
-    def __iter__(self) -> Iterator[Path]:
-        for count, file in enumerate(super().__iter__()):
+    def __iter__(self) -> Iterator[Source]:
+        for count, source in enumerate(super().__iter__()):
             self._on_progress(count)
-            yield file
+            yield uploadable(source)
         self._on_progress(len(self))
 
 
 @app.command()
 def submit(
     paths: Annotated[
-        list[Path], typer.Argument(help="Folders of images, or image files.", metavar="DIR|FILE")
+        list[str],
+        typer.Argument(
+            help="Folders of images, image files, zip files of images, or - for standard input. "
+            "Or addresses of images: https://, s3://, gs://, az://.",
+            metavar="DIR|FILE|URL|-",
+        ),
     ],
-    model: Annotated[
-        str, typer.Option(help="Model to use. The server's default model if not set.")
-    ] = "",
-    top_k: Annotated[int, typer.Option(min=1, help="Maximum number of predictions per image.")] = 5,
-    threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Minimum confidence of a prediction.")
-    ] = 0.0,
+    model: Model = "",
+    version: Version = "",
+    top_k: TopK = 5,
+    threshold: Threshold = 0.0,
+    include: Include = None,
+    exclude: Exclude = None,
+    bounding_boxes: BoundingBoxes = False,
+    no_cache: NoCache = False,
     webhook_url: Annotated[str, typer.Option(help="URL to notify when the batch ends.")] = "",
     priority: Annotated[
         int,
@@ -55,22 +72,64 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Upload images and print the ID of the batch. The batch then runs in the background."""
-    files = expand(paths)
-    options = BatchOptions(
-        model=model,
-        top_k=top_k,
-        confidence_threshold=threshold,
-        webhook_url=webhook_url,
-        priority=priority,
+    shared = options_of(
+        model, version, top_k, threshold, include, exclude, bounding_boxes, no_cache
     )
-    with client_of(data) as client, _progress() as progress:
+    options = BatchOptions(webhook_url=webhook_url, priority=priority)
+    options.update(cast(BatchOptions, shared))
+    with client_of(data) as client:
+        if uris := uris_of(paths):
+            batch = client.batches.submit_uris(uris, **options)
+        else:
+            batch = _upload(client, paths, options)
+    print(json.dumps(_fields(batch)) if as_json else batch.batch_id)
+
+
+def _upload(client: ImageCategorizationClient, paths: list[str], options: BatchOptions) -> Batch:
+    """Uploads files as a batch.
+
+    Raises:
+        OperatorError: a file cannot be read; there is no batch.
+    """
+    files = find_pictures(paths, client.server_info().image_formats).files
+    with _progress() as progress:
         task = progress.add_task("Uploading", total=len(files), rate="")
-        counted = CountedFiles(files, lambda count: progress.update(task, completed=count))
+        counted = CountedSources(files, lambda count: progress.update(task, completed=count))
         try:
-            batch = client.batches.submit(counted, **options)
+            return client.batches.submit(counted, **options)
         except OSError as error:
             raise OperatorError(f"Cannot read {error.filename}: {error.strerror}.") from None
-    print(json.dumps(_fields(batch)) if as_json else batch.batch_id)
+
+
+@app.command("list")
+def list_(
+    state: Annotated[
+        BatchState | None, typer.Option(help="Show only batches in this state.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Maximum number of batches.")] = 20,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """List your batches, the newest first. With --json, print one line for each."""
+    table = Table("batch", "state", "created", "images", "succeeded", "failed", box=None)
+    with client_of(data) as client:
+        for _, batch in zip(range(most), client.batches.list(state), strict=False):
+            if as_json:
+                print(json.dumps(_fields(batch)))
+                continue
+            counts = batch.item_count, batch.succeeded_count, batch.failed_count
+            created = f"{batch.create_time.astimezone():%Y-%m-%d %H:%M}"
+            add_row(table, batch.batch_id, batch.state, created, *map(str, counts))
+    if not as_json:
+        out().print(table)
+
+
+@app.command()
+def delete(batch_id: BatchId, data: Data = None) -> None:
+    """Delete a batch that has ended: its results, and its images unless another batch has them."""
+    with client_of(data) as client:
+        client.batches.delete(batch_id)
+    say(f"{batch_id} is deleted.")
 
 
 @app.command()
@@ -111,11 +170,11 @@ def results(
         table = Table("file", "category", "confidence", box=None)
         for result in client.batches.results(batch_id):
             if result.error is not None:
-                table.add_row(result.filename, f"- {result.error.reason}", "")
+                add_row(table, result.filename, f"- {result.error.reason}", "")
             elif result.category is None or result.confidence is None:
-                table.add_row(result.filename, "-", "")
+                add_row(table, result.filename, "-", "")
             else:
-                table.add_row(result.filename, result.category, f"{result.confidence:.1%}")
+                add_row(table, result.filename, result.category, f"{result.confidence:.1%}")
         out().print(table)
 
 
@@ -134,9 +193,10 @@ def retry(batch_id: BatchId, data: Data = None, as_json: AsJson = False) -> None
 
 
 def _progress(is_shown: bool = True) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    rate = TextColumn("{task.fields[rate]}")
-    return Progress(*columns, rate, console=note(), transient=True, disable=not is_shown)
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
+    rate = TextColumn("{task.fields[rate]}", markup=False)
+    is_disabled = not (is_shown and sys.stderr.isatty())
+    return Progress(*columns, rate, console=note(), transient=True, disable=is_disabled)
 
 
 def _update(progress: Progress, task: TaskID, batch: Batch) -> None:
@@ -156,7 +216,7 @@ def _print_state(batch: Batch, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_fields(batch)))
     else:
-        note().print(f"{batch.batch_id} is {batch.state}", markup=False)
+        say(f"{batch.batch_id} is {batch.state}")
 
 
 def _report_end(batch: Batch) -> None:
@@ -171,9 +231,9 @@ def _report_end(batch: Batch) -> None:
         raise OperatorError(f"The batch is {batch.state}{why}; {summary}.")
     if batch.failed_count:
         first = batch.failures[0] if batch.failures else None
-        why = f"; the first: {first.filename}, {first.error}" if first else ""
+        why = f"; the first: {printable(first.filename)}, {first.error}" if first else ""
         raise OperatorError(f"{summary}, {batch.failed_count} failed{why}.")
-    note().print(f"{summary}.", markup=False)
+    say(f"{summary}.")
 
 
 def _fields(batch: Batch) -> dict[str, object]:

@@ -7,7 +7,7 @@ import typer
 import uvloop
 from rich.table import Table
 
-from image_categorizer_server.cli.output import note, out
+from image_categorizer_server.cli.output import out, say
 from image_categorizer_server.settings import load_settings
 from image_categorizer_server.telemetry import configure_logging
 
@@ -31,8 +31,7 @@ def bench(
     from image_categorizer_server.bench.run import Row, as_json, run
 
     configure_logging("WARNING", "console")
-    console = note()
-    rows = uvloop.run(run(load_settings(), model, console.print))
+    rows = uvloop.run(run(load_settings(), model, say))
     table = Table(
         "way", "clients", "images/s", "of raw", "p50 ms", "p99 ms", "micro-batch", "peak MB"
     )

@@ -1,7 +1,11 @@
 """classify: images, answered at once."""
 
 import asyncio
+import base64
+import contextlib
+import itertools
 import json
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -15,14 +19,24 @@ from image_categorizer import (
     Classification,
     Options,
     Result,
-    image_files,
 )
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from image_categorizer_server.cli.connection import Data, server_of
-from image_categorizer_server.cli.output import AsJson, note, out
+from image_categorizer_server.cli.options import (
+    BoundingBoxes,
+    Exclude,
+    Include,
+    Model,
+    NoCache,
+    Threshold,
+    TopK,
+    Version,
+    options_of,
+)
+from image_categorizer_server.cli.output import AsJson, add_row, note, out, printable, say
+from image_categorizer_server.cli.pictures import find_pictures, key_of, sendable, uris_of
 from image_categorizer_server.errors import OperatorError
 
 # From this many images on, the command shows progress and asks for the batch lane.
@@ -31,15 +45,27 @@ MANY = 3
 
 def classify(
     paths: Annotated[
-        list[Path], typer.Argument(help="Image files, or folders of images.", metavar="FILE|DIR")
+        list[str],
+        typer.Argument(
+            help="Image files, folders of images, or - for standard input.", metavar="FILE|DIR|-"
+        ),
     ],
-    model: Annotated[
-        str, typer.Option(help="Model to use. The server's default model if not set.")
-    ] = "",
-    top_k: Annotated[int, typer.Option(min=1, help="Maximum number of predictions per image.")] = 1,
-    threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Minimum confidence of a prediction.")
-    ] = 0.0,
+    model: Model = "",
+    version: Version = "",
+    top_k: TopK = 1,
+    threshold: Threshold = 0.0,
+    include: Include = None,
+    exclude: Exclude = None,
+    bounding_boxes: BoundingBoxes = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Draw a heat map of what led to the best prediction: a PNG file in the current "
+            "folder, in base64 with --json.",
+        ),
+    ] = False,
+    no_cache: NoCache = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,85 +74,105 @@ def classify(
     A running `up` is found by its data folder and needs no API key. To use another server, set
     CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY.
     """
+    if uris_of(paths):
+        raise OperatorError(
+            "This command takes files. Run `image-categorizer batch submit` to classify addresses."
+        )
     base_url, api_key = server_of(data)
-    files = expand(paths)
-    options = Options(model=model, top_k=top_k, confidence_threshold=threshold)
-    failed = asyncio.run(_classify_all(files, base_url, api_key, options, as_json))
+    options = options_of(
+        model, version, top_k, threshold, include, exclude, bounding_boxes, no_cache
+    )
+    options["explain"] = explain
+    count, failed = asyncio.run(_classify_all(paths, base_url, api_key, options, as_json))
     if failed:
-        raise OperatorError(f"{failed} of {len(files)} images could not be classified.")
-
-
-def expand(paths: list[Path]) -> list[Path]:
-    """Returns the files, with each folder replaced by the images in it.
-
-    Raises:
-        OperatorError: the folders hold no images.
-    """
-    files: list[Path] = []
-    for path in paths:
-        files.extend(map(Path, image_files(path, None, True)) if path.is_dir() else [path])
-    if not files:
-        raise OperatorError("No images found in these folders.")
-    return files
+        raise OperatorError(f"{failed} of {count} images could not be classified.")
 
 
 async def _classify_all(
-    files: list[Path], base_url: str, api_key: str, options: Options, as_json: bool
-) -> int:
-    """Prints one result per file, in the order of the files. Returns how many failed."""
-    table = Table("file", "category", "confidence", box=None)
+    paths: list[str], base_url: str, api_key: str, options: Options, as_json: bool
+) -> tuple[int, int]:
+    """Prints one result per file, in the order of the files.
+
+    Returns how many files there were, and how many of them failed.
+    """
+    columns = ["file", "category", "confidence", *(["box"] if options["bounding_boxes"] else [])]
+    table = Table(*columns, box=None)
     failed = 0
-    console = note()
-    is_many = len(files) >= MANY
     async with AsyncImageCategorizationClient(api_key, base_url) as client:
-        with Progress(console=console, disable=not is_many, transient=True) as progress:
-            task = progress.add_task("Classifying", total=len(files))
-            results = client.classify_stream(
-                files,
-                lane="BATCH" if is_many else "INTERACTIVE",
-                on_progress=lambda done, _: progress.update(task, completed=done),
-                **options,
-            )
-            try:
-                async for result in _in_order(files, results):
-                    failed += _show(result, as_json, table, console)
-            except CategorizerError as error:
-                raise OperatorError(error.message) from None
-            finally:
-                if table.row_count:
-                    out().print(table)
-    return failed
+        try:
+            formats = (await client.server_info()).image_formats
+            files = find_pictures(paths, formats).files
+            is_many = len(files) >= MANY
+            is_shown = is_many and sys.stderr.isatty()
+            with Progress(console=note(), disable=not is_shown, transient=True) as progress:
+                task = progress.add_task("Classifying", total=len(files))
+                results = client.classify_stream(
+                    files,
+                    lane="BATCH" if is_many else "INTERACTIVE",
+                    on_progress=lambda done, _: progress.update(task, completed=done),
+                    **options,
+                )
+                async for result in _in_order([key_of(file) for file in files], results):
+                    failed += _show(result, as_json, table)
+        except CategorizerError as error:
+            raise OperatorError(error.message) from None
+        finally:
+            if table.row_count:
+                out().print(table)
+    return len(files), failed
 
 
-async def _in_order(files: list[Path], results: AsyncIterator[Result]) -> AsyncIterator[Result]:
+async def _in_order(keys: list[str], results: AsyncIterator[Result]) -> AsyncIterator[Result]:
     """Yields the results in the order of the files. A file given twice has two results."""
     early: defaultdict[str, list[Result]] = defaultdict(list)
-    for file in files:
-        while not early[str(file)]:
+    for key in keys:
+        while not early[key]:
             result = await anext(results)
             early[result.key].append(result)
-        yield early[str(file)].pop()
+        yield early[key].pop()
 
 
-def _show(result: Result, as_json: bool, table: Table, console: Console) -> bool:
+def _show(result: Result, as_json: bool, table: Table) -> bool:
     """Prints a result or adds it to the table. Returns whether it is a failure."""
     classification = result.classification
     if classification is None:
-        console.print(f"{result.filename}: {result.error}", markup=False, soft_wrap=True)
+        say(f"{printable(result.filename)}: {result.error}")
         return True
     if as_json:
         fields = asdict(classification)
-        del fields["heat_map"]  # the command never asks for one
+        fields["filename"] = sendable(classification.filename)
+        fields["heat_map"] = base64.b64encode(classification.heat_map).decode()
+        if not classification.heat_map:
+            del fields["heat_map"]
         best = {"category": result.category, "confidence": result.confidence}
-        print(json.dumps(fields | best))
-    else:
-        _add_rows(table, classification)
+        print(json.dumps(fields | best), flush=True)
+        return False
+    _add_rows(table, classification)
+    if classification.heat_map:
+        _save(classification)
     return False
 
 
 def _add_rows(table: Table, result: Classification) -> None:
     for position, prediction in enumerate(result.predictions):
         name = result.filename if position == 0 else ""
-        table.add_row(name, prediction.category, f"{prediction.confidence:.1%}")
+        box = prediction.bounding_box
+        boxes = [", ".join(map(str, box)) if box else "-"] if len(table.columns) > 3 else []
+        add_row(table, name, prediction.category, f"{prediction.confidence:.1%}", *boxes)
     if not result.predictions:
-        table.add_row(result.filename, "-", "")
+        add_row(table, result.filename, "-", "")
+
+
+def _save(result: Classification) -> None:
+    """Saves a heat map in the current folder, and says where. Overwrites nothing.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    stem = Path(result.filename).stem
+    for number in itertools.count(1):
+        file = Path(f"{stem}.heat-map{f'-{number}' if number > 1 else ''}.png")
+        with contextlib.suppress(FileExistsError), file.open("xb") as written:
+            written.write(result.heat_map)
+            say(f"Heat map: {printable(file)}")
+            return

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from image_categorizer_server import clock
 from image_categorizer_server.cli.connection import Data, with_database
-from image_categorizer_server.cli.output import AsJson, note, out
+from image_categorizer_server.cli.output import AsJson, add_row, out, say
 from image_categorizer_server.domain.access import ApiKey, Role
 from image_categorizer_server.services import key as keys
 
@@ -61,7 +61,8 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
         return
     table = Table("id", "name", "role", "starts with", "created", "state")
     for key in found:
-        table.add_row(
+        add_row(
+            table,
             key.key_id,
             key.name,
             key.role.name.lower(),
@@ -79,14 +80,14 @@ def revoke(
 ) -> None:
     """Revoke an API key. Servers refuse it within seconds."""
     with_database(data, keys.revoke_key(key_id))
-    note().print("The key is revoked. Servers refuse it within seconds.")
+    say("The key is revoked. Servers refuse it within seconds.")
 
 
 def _print_new(created: keys.NewKey, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"key": created.secret, **_fields(created.key)}))
         return
-    note().print("API key, shown only this once:")
+    say("API key, shown only this once:")
     print(created.secret)
 
 

@@ -2,16 +2,21 @@
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.progress import Progress, TaskID
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
 
-from image_categorizer_server.cli.connection import Data
-from image_categorizer_server.cli.output import AsJson, note, out
+from image_categorizer_server.cli.connection import Data, client_of
+from image_categorizer_server.cli.output import AsJson, add_row, note, out, printable, say
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.aliases import ALIAS, CANARY
 from image_categorizer_server.inference.models.manifest import Manifest, damage
@@ -23,17 +28,55 @@ from image_categorizer_server.inference.packaging.huggingface import (
     copy_model,
 )
 from image_categorizer_server.inference.packaging.onnx_input import Preprocessing
-from image_categorizer_server.local.installation import settings_for
+from image_categorizer_server.local.installation import find_installation, settings_for
 from image_categorizer_server.settings import Settings
 
-app = typer.Typer(help="Manage the models in the repository.", no_args_is_help=True)
+app = typer.Typer(
+    help="Manage the models in the repository of this machine, or those of a server.",
+    no_args_is_help=True,
+)
 Name = Annotated[str, typer.Argument(help="Name of the model.")]
+
+
+def repository_settings(data: Path | None) -> Settings:
+    """Returns the settings with the model repository to act on, and says which it is.
+
+    Raises:
+        OperatorError: the command is meant for a server whose repository is elsewhere.
+    """
+    settings = settings_for(data)
+    if server := remote_server(data, settings):
+        raise OperatorError(
+            f"This command changes files, and cannot reach those of the server {server}. Run it "
+            "where the server's models are, with MODEL_PATH or --data."
+        )
+    installation = find_installation(data)
+    if installation is None:
+        reader = "servers with this MODEL_PATH read it"
+    elif installation.is_running:
+        reader = "the running server reads it"
+    else:
+        reader = "no server is running"
+    say(f"Model repository: {settings.model_path}; {reader}.")
+    return settings
+
+
+def remote_server(data: Path | None, settings: Settings) -> str:
+    """Returns the address of the server that a command is meant for; "" if it is for files."""
+    is_for_files = data is not None or "MODEL_PATH" in os.environ
+    return "" if is_for_files else settings.client.base_url
 
 
 @app.command("list")
 def list_(data: Data = None, as_json: AsJson = False) -> None:
-    """List all models and their versions."""
-    repository = Repository(settings_for(data).model_path)
+    """List all models and their versions.
+
+    With CATEGORIZER_CLIENT__BASE_URL, those that the server knows, with their states.
+    """
+    if server := remote_server(data, settings_for(data)):
+        _list_served(server, as_json)
+        return
+    repository = Repository(repository_settings(data).model_path)
     found = repository.scan()
     manifests = [manifest_of(version) for version in found]
     if as_json:
@@ -44,7 +87,8 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
         "name", "version", "aliases", "precision", "categories", "input", "licence", "digest"
     )
     for manifest in manifests:
-        table.add_row(
+        add_row(
+            table,
             manifest.name,
             str(manifest.version),
             ", ".join(repository.aliases_of(manifest.name, manifest.version)),
@@ -55,6 +99,54 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
             manifest.digest[:19],
         )
     out().print(table)
+
+
+def _list_served(server: str, as_json: bool) -> None:
+    say(f"Models of the server {server}.")
+    with client_of(None) as client:
+        models = client.models.list()
+    if as_json:
+        print(json.dumps([asdict(model) for model in models], indent=1))
+        return
+    table = Table("name", "version", "state", "aliases", "categories", "licence", "digest")
+    for model in models:
+        add_row(
+            table,
+            model.name,
+            model.version,
+            model.state,
+            ", ".join(model.aliases),
+            str(model.category_count),
+            model.licence,
+            model.digest[:19],
+        )
+    out().print(table)
+
+
+@app.command()
+def load(
+    name: Name,
+    version: Annotated[
+        int | None, typer.Argument(min=1, help="Version to load. The newest by default.")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Let the server load a version that it has unloaded, or that failed."""
+    with client_of(data, Role.ADMIN) as client:
+        model = client.models.load(name, "" if version is None else version)
+    say(f"{model.name}, version {model.version}, is {model.state}.")
+
+
+@app.command()
+def unload(
+    name: Name,
+    version: Annotated[str, typer.Argument(help="Version to unload: a number or an alias.")],
+    data: Data = None,
+) -> None:
+    """Let the server unload a version. Its files stay in the repository."""
+    with client_of(data, Role.ADMIN) as client:
+        model = client.models.unload(name, version)
+    say(f"{model.name}, version {model.version}, is {model.state}.")
 
 
 def _fields(repository: Repository, found: Found, manifest: Manifest) -> dict[str, object]:
@@ -128,7 +220,7 @@ def add(
     default.
     """
     given = Preprocessing(size, resize, mean, std, activation)
-    _add(name, path, (licence, origin, taxonomy), given, settings_for(data))
+    _add(name, path, (licence, origin, taxonomy), given, repository_settings(data))
 
 
 @app.command()
@@ -144,8 +236,11 @@ def pull(
     """Download a model from the Hugging Face Hub and add it."""
     from image_categorizer_server.inference.packaging.hub import downloaded, local_name
 
-    settings = settings_for(data)
-    with note().status(f"Downloading {name}"), downloaded(name) as (folder, origin):
+    settings = repository_settings(data)
+    with (
+        note().status(Text(f"Downloading {printable(name)}")),
+        downloaded(name) as (folder, origin),
+    ):
         _add(local_name(name), folder, ("", origin, None), Preprocessing(), settings)
 
 
@@ -156,15 +251,14 @@ def _add(
     given: Preprocessing,
     settings: Settings,
 ) -> None:
-    console = note()
-    with console.status(f"Reading {path}"):
+    with note().status(Text(f"Reading {printable(path)}")):
         check_name(name)
         repository = Repository(settings.model_path)
         with repository.incoming() as incoming:
             labels = Labels(name, repository.latest(name) + 1, *described)
             manifest = _copy(path, incoming, labels, given, settings)
             repository.publish(incoming, manifest)
-    console.print(f"Added {name}, version {manifest.version}, {manifest.digest[:19]}", markup=False)
+    say(f"Added {name}, version {manifest.version}, {manifest.digest[:19]}")
 
 
 def _copy(
@@ -185,9 +279,9 @@ def _copy(
         manifest = copy_model(path, incoming, labels)
     _refuse_duplicate(Repository(settings.model_path), manifest)
     size = f"{manifest.input.width_px} x {manifest.input.height_px}"
-    note().print(f"{len(manifest.categories)} categories, input {size}")
+    say(f"{len(manifest.categories)} categories, input {size}")
     summary = summary or asyncio.run(_export(incoming, manifest, settings))
-    note().print(summary, markup=False, soft_wrap=True)
+    say(summary)
     return manifest
 
 
@@ -244,10 +338,11 @@ def quantize(
 
     If the loss of accuracy exceeds --max-loss, no version is added and the exit code is 1.
     """
-    settings = settings_for(data)
+    settings = repository_settings(data)
     models, repository = settings.models, Repository(settings.model_path)
-    console = note()
-    with Progress(console=console, transient=True) as progress:
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
+    is_disabled = not sys.stderr.isatty()
+    with Progress(*columns, console=note(), transient=True, disable=is_disabled) as progress:
         from image_categorizer_server.backend import image_limits
         from image_categorizer_server.inference.images.decode import Decoder
         from image_categorizer_server.inference.packaging.quantize import (
@@ -261,9 +356,9 @@ def quantize(
             models,
             models.quantize_max_loss_points if max_loss is None else max_loss,
             on_step=_steps(progress),
-            say=lambda sentence: console.print(sentence, markup=False, soft_wrap=True),
+            say=say,
         ).quantize(version_to_quantize(repository.scan(), name, version), calibrate, evaluate)
-    console.print(f"Added {name}, version {added.version}, int8, {added.digest[:19]}", markup=False)
+    say(f"Added {name}, version {added.version}, int8, {added.digest[:19]}")
 
 
 def _steps(progress: Progress) -> Callable[[str, int, int], None]:
@@ -310,7 +405,14 @@ def alias(
         raise typer.BadParameter("give either a version or --remove", param_hint="VERSION")
     if canary_percent and (alias != CANARY or remove):
         raise typer.BadParameter("applies to the alias canary only", param_hint="--canary-percent")
-    repository = Repository(settings_for(data).model_path)
+    if remote_server(data, settings_for(data)):
+        with client_of(data, Role.ADMIN) as client:
+            model = client.models.set_alias(
+                name, alias, version or "", canary_percent=canary_percent
+            )
+        say(f"{model.name}, version {model.version}: {', '.join(model.aliases) or 'no aliases'}")
+        return
+    repository = Repository(repository_settings(data).model_path)
     held = [found.version for found in repository.scan() if found.name == name]
     if not held or (version is not None and version not in held):
         wanted = name if version is None or not held else f"{name} version {version}"
@@ -320,17 +422,17 @@ def alias(
     aliases = repository.change_alias(name, alias, version, canary_percent)
     shown = ", ".join(f"{key} is version {number}" for key, number in aliases.versions.items())
     share = f"; canary gets {aliases.canary_percent:g} %" if aliases.canary_percent else ""
-    note().print(f"{name}: {shown or 'no aliases'}{share}", markup=False)
+    say(f"{name}: {shown or 'no aliases'}{share}")
 
 
 @app.command()
 def verify(data: Data = None) -> None:
     """Compare all files of all models with their manifests. The exit code is 1 if any differs."""
     damaged = 0
-    for found in Repository(settings_for(data).model_path).scan():
+    for found in Repository(repository_settings(data).model_path).scan():
         difference = damage(found.folder, manifest_of(found))
         damaged += bool(difference)
-        print(f"{found.name} {found.version}: {difference or 'matches its manifest'}")
+        print(printable(f"{found.name} {found.version}: {difference or 'matches its manifest'}"))
     if damaged:
         raise OperatorError(f"Damaged model versions: {damaged}. Remove them and add them again.")
 
@@ -344,5 +446,5 @@ def remove(
     data: Data = None,
 ) -> None:
     """Remove a model. A running server finishes its current requests, then unloads it."""
-    removed = Repository(settings_for(data).model_path).remove(name, version)
-    note().print(f"Removed {name}, version {', '.join(map(str, removed))}.")
+    removed = Repository(repository_settings(data).model_path).remove(name, version)
+    say(f"Removed {name}, version {', '.join(map(str, removed))}.")

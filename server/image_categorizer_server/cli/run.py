@@ -9,7 +9,7 @@ import typer
 import uvloop
 
 from image_categorizer_server.cli.connection import Data, server_of, with_database
-from image_categorizer_server.cli.output import note
+from image_categorizer_server.cli.output import say
 from image_categorizer_server.db import schema
 from image_categorizer_server.db.outbox import Pending, count_pending
 from image_categorizer_server.domain.access import Role
@@ -20,6 +20,8 @@ from image_categorizer_server.settings import load_settings
 from image_categorizer_server.telemetry import configure_logging
 
 PENDING_INTERVAL_S = 0.2
+# Exit status of a command that Ctrl-C ended before it was done.
+INTERRUPTED = 130
 
 
 def up(
@@ -44,18 +46,9 @@ def up(
     settings = load_settings()
     configure_logging("WARNING", "console")
     installation = Installation(data or DEFAULT_DATA)
-    console = note()
-    console.print(
-        f"image-categorizer up, data in {os.path.relpath(installation.data)}", markup=False
-    )
-    asyncio.run(
-        run(
-            installation,
-            settings,
-            port,
-            lambda line: console.print(line, markup=False, soft_wrap=True),
-        )
-    )
+    say(f"image-categorizer up, data in {os.path.relpath(installation.data)}")
+    if not asyncio.run(run(installation, settings, port, say)):
+        raise typer.Exit(INTERRUPTED)
 
 
 def serve(
@@ -81,7 +74,7 @@ def migrate(data: Data = None) -> None:
     """Update the database schema. Safe to repeat."""
     settings = settings_for(data)
     asyncio.run(schema.migrate(settings.database_url, settings.database))
-    note().print("The database schema is up to date.")
+    say("The database schema is up to date.")
 
 
 def worker(data: Data = None) -> None:
@@ -116,7 +109,7 @@ def drained(
     pending = with_database(data, _until_drained(timeout))
     if pending.is_any:
         raise OperatorError(f"Still pending: {pending}.")
-    note().print("Nothing is pending.")
+    say("Nothing is pending.")
 
 
 async def _until_drained(timeout_s: float | None) -> Pending:

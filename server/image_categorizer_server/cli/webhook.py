@@ -12,7 +12,7 @@ from image_categorizer import Webhook, WebhookDelivery, WebhookInvalid, verify_w
 from rich.table import Table
 
 from image_categorizer_server.cli.connection import Data, client_of
-from image_categorizer_server.cli.output import AsJson, note, out
+from image_categorizer_server.cli.output import AsJson, add_row, out, say
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 
@@ -47,7 +47,7 @@ def list_all(data: Data = None, as_json: AsJson = False) -> None:
                 print(json.dumps(_fields(webhook)))
             else:
                 url = webhook.url or "- (signs messages to the webhook_url of a request)"
-                table.add_row(webhook.webhook_id, webhook.state, url)
+                add_row(table, webhook.webhook_id, webhook.state, url)
     if not as_json:
         out().print(table)
 
@@ -57,7 +57,7 @@ def delete(webhook_id: WebhookId, data: Data = None) -> None:
     """Delete a webhook and the record of its deliveries."""
     with client_of(data, Role.OPERATOR) as client:
         client.webhooks.delete(webhook_id)
-    note().print(f"{webhook_id} is deleted", markup=False)
+    say(f"{webhook_id} is deleted")
 
 
 @app.command()
@@ -87,7 +87,7 @@ def deliveries(
             if as_json:
                 print(json.dumps(_fields(delivery)))
             else:
-                table.add_row(*_row(delivery))
+                add_row(table, *_row(delivery))
     if not as_json:
         out().print(table)
 
@@ -107,7 +107,7 @@ def redeliver(
     if as_json:
         print(json.dumps(_fields(delivery)))
     else:
-        note().print(f"{delivery_id} is {delivery.state}", markup=False)
+        say(f"{delivery_id} is {delivery.state}")
 
 
 @app.command()
@@ -135,7 +135,7 @@ def listen(
         raise OperatorError(
             f"Cannot listen on port {port}: {os.strerror(error.errno or 0)}."
         ) from None
-    note().print(f"listening on http://127.0.0.1:{port}/", markup=False)
+    say(f"listening on http://127.0.0.1:{port}/")
     with receiver:
         try:
             while not count or receiver.taken_count < count:
@@ -167,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             content = self._content(body)
         except (WebhookInvalid, ValueError) as error:
-            note().print(f"refused: {error}", markup=False)
+            say(f"refused: {error}")
             self._answer(400)
             return
         verified = {"verified": bool(self.server.secret)}

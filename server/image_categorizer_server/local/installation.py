@@ -6,6 +6,7 @@
        client.key         the command line's own key with the role classifier
        operator.key       the command line's own key with the role operator
        worker.key         the workers' key
+       example.jpg        a picture to try it with
        up.lock            held by a running `up`
 """
 
@@ -31,11 +32,17 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 MAX_SOCKET_FOLDER_CHARACTERS = 80
 
 
+PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGED_EXAMPLE = PACKAGE / "_examples" / "cat.jpg"
+# In the installed package, or beside the source.
+EXAMPLE = (
+    PACKAGED_EXAMPLE if PACKAGED_EXAMPLE.is_file() else PACKAGE.parents[1] / "examples" / "cat.jpg"
+)
 # What an installation writes into its data folder.
 OWN_NAMES = frozenset(
     (
         *("postgres", "postgres.new", "redis", "models", "images", "logs", "run"),
-        *("installation.json", "up.lock"),
+        *("installation.json", "up.lock", "example.jpg"),
         *("client.key", "viewer.key", "operator.key", "admin.key", "worker.key"),
     )
 )
@@ -142,6 +149,18 @@ class Installation:
                 ) from None
             yield
 
+    @property
+    def is_running(self) -> bool:
+        """Whether an `up` is running with this folder."""
+        try:
+            with self._lock.open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def saved_key(self, role: Role) -> str | None:
         """Returns the installation's own key with a role; None if there is none yet."""
         file = self._key_file(role)
@@ -156,6 +175,13 @@ class Installation:
 
     def _key_file(self, role: Role) -> Path:
         return self.data / ("client.key" if role is Role.CLASSIFIER else f"{role.name.lower()}.key")
+
+    def example(self) -> Path:
+        """Returns the path of a picture to try the installation with."""
+        file = self.data / "example.jpg"
+        if not file.exists():
+            file.write_bytes(EXAMPLE.read_bytes())
+        return file
 
     def write_addresses(self, addresses: Addresses) -> None:
         """Saves the addresses for the other commands."""

@@ -9,8 +9,10 @@ import json
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -33,6 +35,7 @@ HEALTHY_AFTER_S = 60.0
 STOP_S = 10.0
 ORPHAN_STOP_S, ORPHAN_KILL_S = 15.0, 5.0
 LAST_LINES = 5
+MAX_SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class _Child:
     managed: ManagedProcess
     process: asyncio.subprocess.Process
     log_task: asyncio.Task[None]
+    last_line: str = ""
+    """The last line of its log."""
     start_s: float = field(default_factory=time.monotonic)
 
 
@@ -203,6 +208,13 @@ class Supervisor:
             if child.process.returncode is None:
                 child.process.kill()
 
+    def doing(self, name: str) -> str:
+        """Returns a sentence about what processes with this name are doing, from their logs."""
+        for child in self._children.values():
+            if child.managed.name.startswith(name) and child.last_line:
+                return f"The last line of its log: {child.last_line:.{MAX_SHOWN_CHARACTERS}}"
+        return "Its log is empty so far."
+
     def _last_lines(self, name: str) -> str:
         """Returns the end of a process's log, to print below an error."""
         if self._logs is None:
@@ -256,7 +268,7 @@ class Supervisor:
         if self._logs is None:
             return
         assert process.stdout is not None
-        log = _rotating_log(managed.name, self._logs / f"{managed.name}.log")
+        log = _rotating_log(managed.name, self._logs / f"{managed.name}.log", self._report)
         rest = b""
         try:
             while chunk := await process.stdout.read(MAX_LINE_BYTES):
@@ -265,6 +277,8 @@ class Supervisor:
                     lines, rest = [*lines, rest], b""
                 for line in lines:
                     log.info(line.decode(errors="replace"))
+                if lines and (child := self._children.get(managed.name)):
+                    child.last_line = lines[-1].decode(errors="replace")
             if rest:
                 log.info(rest.decode(errors="replace"))
         finally:
@@ -287,12 +301,30 @@ class Supervisor:
                 "stop_signal": int(child.managed.stop_signal),
             }
             entries.append(entry)
-        self._pid_file.write_text(json.dumps(entries))
+        try:
+            self._pid_file.write_text(json.dumps(entries))
+        except OSError as error:  # a full disk must not end what runs
+            self._report(f"Cannot write {self._pid_file}: {error.strerror}.")
 
 
-def _rotating_log(name: str, file: Path) -> logging.Logger:
+class _LogFile(RotatingFileHandler):
+    """Reports once that it cannot be written, instead of a traceback for each line."""
+
+    def __init__(self, file: Path, report: Callable[[str], None]) -> None:
+        super().__init__(file, maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1, delay=True)
+        with suppress(OSError):  # it is opened, and the error reported, with the first line
+            file.touch()
+        self._report = report
+        self._is_reported = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's name
+        if not self._is_reported:
+            self._is_reported = True
+            self._report(f"Cannot write {self.baseFilename}: {sys.exc_info()[1]}.")
+
+
+def _rotating_log(name: str, file: Path, report: Callable[[str], None]) -> logging.Logger:
     # Not from logging.getLogger(): nothing else may write to the file of a process.
     log = logging.Logger(name)  # noqa: LOG001
-    handler = RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1)
-    log.addHandler(handler)
+    log.addHandler(_LogFile(file, report))
     return log

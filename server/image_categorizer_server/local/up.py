@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from image_categorizer_server.access.api_key import sha256_of
 from image_categorizer_server.db.database import open_database
@@ -28,11 +29,13 @@ Say = Callable[[str], None]
 SLOW_START_S = 5.0
 
 
-async def run(installation: Installation, settings: Settings, port: int, say: Say) -> None:
+async def run(installation: Installation, settings: Settings, port: int, say: Say) -> bool:
     """Starts everything, and stops it on SIGINT, SIGTERM or SIGHUP.
 
     If the environment sets `DATABASE_URL` or `REDIS_URL`, that database or Redis is used instead of
     an embedded one.
+
+    Returns whether everything had started before the end.
 
     Raises:
         OperatorError: a process does not start, the port is taken, or another `up` is running.
@@ -51,6 +54,7 @@ async def run(installation: Installation, settings: Settings, port: int, say: Sa
         up = _Up(installation, settings, port, supervisor, say)
         await supervisor.run(up.start_and_watch(), stop)
     say("Stopped.")
+    return up.is_complete.is_set()
 
 
 def refuse_taken_port(host: str, port: int) -> None:
@@ -85,6 +89,8 @@ class _Up:
     port: int
     supervisor: Supervisor
     say: Say
+    is_complete: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once everything has started."""
 
     async def start_and_watch(self) -> None:
         addresses = await self._start_stores()
@@ -99,6 +105,7 @@ class _Up:
         }
         await self._start_servers(addresses, environment)
         await self._announce(addresses)
+        self.is_complete.set()
         await self.supervisor.watch()
 
     async def _start_stores(self) -> Addresses:
@@ -143,8 +150,7 @@ class _Up:
             )
             for name, path in zip(names, sockets, strict=True)
         ]
-        note = "the first start exports models, which takes a while"
-        await self._timed("server", lambda: self.supervisor.start(*servers), note)
+        await self._timed("server", lambda: self.supervisor.start(*servers))
         envoy = EmbeddedEnvoy(installation, settings, self.port, sockets).process()
         await self._timed("gateway", lambda: self.supervisor.start(envoy))
         # With several servers, the worker goes through the gateway, which balances its calls.
@@ -193,14 +199,14 @@ class _Up:
         self.say(f"\nAdmin key, shown only this once:\n\n    {secret}\n")
         self.say(
             f"Try it:\n\n    curl -H 'Authorization: Bearer {secret}' "
-            f"-F image=@photo.jpg {url}/v1/classify\n"
+            f"-F image=@{shlex.quote(str(self.installation.example()))} {url}/v1/classify\n"
         )
 
-    async def _timed(self, name: str, start: Callable[[], Awaitable[None]], note: str = "") -> None:
-        """Runs `start` and prints how long it took. If it is slow, prints `note` meanwhile."""
+    async def _timed(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
+        """Runs `start` and prints how long it took; if it is slow, also what it is doing."""
         start_s = time.monotonic()
         explanation = asyncio.get_running_loop().call_later(
-            SLOW_START_S, lambda: self.say(f"  {name} is starting{note and f': {note}'}")
+            SLOW_START_S, lambda: self.say(f"  {name} is starting. {self.supervisor.doing(name)}")
         )
         try:
             await start()

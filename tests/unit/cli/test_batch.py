@@ -1,11 +1,10 @@
 """Progress and outcome of a batch."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from image_categorizer import Batch, BatchResult, CategorizerError
-from image_categorizer_server.cli.batch import CountedFiles, _fields, _report_end
+from image_categorizer_server.cli.batch import CountedSources, _fields, _report_end
 from image_categorizer_server.errors import OperatorError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,12 +29,12 @@ def batch_of(state="COMPLETED", succeeded=3, failed=0, failures=(), message=""):
     )
 
 
-def test_files_are_counted_as_they_are_read():
+def test_sources_are_counted_as_they_are_read():
     counts = []
-    files = CountedFiles([Path("a"), Path("b")], counts.append)
-    assert list(files) == [Path("a"), Path("b")]
+    sources = CountedSources(["a", ("stdin", b"x")], counts.append)
+    assert list(sources) == ["a", ("stdin", b"x")]
     assert counts == [0, 1, 2]
-    list(files)
+    list(sources)
     assert counts == [0, 1, 2] * 2
 
 
@@ -51,6 +50,12 @@ def test_a_failed_image_is_an_error_with_the_first_reason():
     assert str(caught.value) == (
         "2 of 3 images were classified, 1 failed; the first: a.jpg, the bytes are not an image."
     )
+
+
+def test_the_name_of_a_failed_image_does_not_reach_the_terminal_raw(capsys):
+    first = BatchResult("0", "[/x]\x1b[2J", error=CategorizerError("no image"))
+    with pytest.raises(OperatorError, match=r"the first: \[/x\]\\x1b\[2J, no image"):
+        _report_end(batch_of(succeeded=2, failed=1, failures=(first,)))
 
 
 def test_a_batch_that_did_not_complete_is_an_error_with_its_reason():

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from image_categorizer_server.local.installation import Installation
 
 from tests.support.tiny_model import write_tiny_model
 from tests.unit.conftest import add
@@ -26,7 +27,7 @@ def test_added_versions_are_listed_and_removed(models, repository, tiny, tmp_pat
     assert found["tiny", 1]["categories"] == 3
     assert found["tiny", 2]["precision"] == "fp32"
     assert "tiny" in models("list").out
-    assert models("remove", "tiny", "--version", 1).err == "Removed tiny, version 1.\n"
+    assert models("remove", "tiny", "--version", 1).err.endswith("\nRemoved tiny, version 1.\n")
     assert ("tiny", 1) not in listed(models)
 
 
@@ -43,11 +44,12 @@ def test_verify_names_a_changed_file(models, repository, tiny, tmp_path):
 
 def test_an_alias_points_to_a_version_until_removed(models, repository, tiny):
     add(repository, tiny)
-    assert models("alias", "tiny", "stable", 1).err == "tiny: stable is version 1\n"
+    assert models("alias", "tiny", "stable", 1).err.endswith("\ntiny: stable is version 1\n")
     assert listed(models)["tiny", 1]["aliases"] == ["stable"]
     canary = models("alias", "tiny", "canary", 1, "--canary-percent", 5)
     assert canary.err.endswith("; canary gets 5 %\n")
-    assert models("alias", "tiny", "canary", "--remove").err == "tiny: stable is version 1\n"
+    removed = models("alias", "tiny", "canary", "--remove")
+    assert removed.err.endswith("\ntiny: stable is version 1\n")
 
 
 @pytest.mark.parametrize(
@@ -69,3 +71,25 @@ def test_a_wrong_alias_is_refused(models, repository, tiny, words, status, messa
 def test_options_for_onnx_are_refused_for_other_models(models, tiny):
     done = models("add", "mine", tiny, "--size", 32)
     assert (done.status, "ONNX files only" in done.err) == (1, True)
+
+
+def test_commands_say_which_repository_they_act_on(models, run, tmp_path, monkeypatch):
+    said = models("list").err
+    assert said == f"Model repository: {tmp_path}/models; servers with this MODEL_PATH read it.\n"
+    monkeypatch.delenv("MODEL_PATH")
+    said = run("models", "list").err
+    assert said == f"Model repository: {tmp_path}/.data/models; no server is running.\n"
+    installation = Installation(tmp_path / ".data")
+    installation.prepare()
+    with installation.locked():
+        assert "the running server reads it" in run("models", "verify").err
+
+
+@pytest.mark.parametrize(
+    "words", [["add", "x", "folder"], ["remove", "x"], ["verify"], ["pull", "resnet50"]]
+)
+def test_files_of_a_server_elsewhere_are_out_of_reach(run, monkeypatch, words):
+    monkeypatch.setenv("CATEGORIZER_CLIENT__BASE_URL", "https://api.example")
+    done = run("models", *words)
+    assert (done.status, done.out) == (1, "")
+    assert "cannot reach those of the server https://api.example" in done.err
