@@ -82,6 +82,26 @@ def test_a_zip_file_stands_for_its_files(http):
     assert names == [*(f"photos/{n}.jpg" for n in range(5)), "photos/readme.txt"]
 
 
+def test_a_zip_file_may_hold_damaged_files_and_those_of_operating_systems(http):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("photos/a.jpg", PICTURES[0])
+        archive.writestr("photos/b.jpg", PICTURES[1])
+        for name in (".DS_Store", "._a.jpg", "Thumbs.db"):
+            archive.writestr(f"photos/{name}", "x")
+    content = bytearray(packed.getvalue())
+    content[content.index(b"PK\x01\x02") + 16] ^= 1  # the first checksum
+    files = {"images[]": ("photos.zip", bytes(content), "application/zip")}
+    batch = finished(http, http.post("/v1/batch", files=files).json()["batch_id"])
+    counts = (batch["succeeded_count"], batch["failed_count"], batch["ignored_count"])
+    assert counts == (1, 1, 3)
+    (failure,) = batch["failures"]
+    assert (failure["filename"], failure["status"]["message"]) == (
+        "photos/a.jpg",
+        "the file is damaged in the zip file",
+    )
+
+
 def test_a_failure_has_its_reason(http, done):
     assert (done["state"], done["succeeded_count"], done["failed_count"]) == ("COMPLETED", 3, 1)
     (failure,) = done["failures"]

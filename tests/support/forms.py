@@ -7,6 +7,7 @@ from google.api.httpbody_pb2 import HttpBody
 from image_categorizer.v1.batch_pb2 import UploadBatchFormRequest
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits
 from image_categorizer_server.rpc.batch.form import Form
+from image_categorizer_server.services.upload import IgnoredFile
 
 ARCHIVES = ArchiveLimits(
     max_bytes=2**20,
@@ -31,6 +32,8 @@ async def taken(items, most=None):
     """Reads items as an upload does; at most `most` bytes of each."""
     found = []
     async for item in items:
+        if isinstance(item, IgnoredFile):
+            continue
         content = b""
         async for piece in item.content:
             content += piece

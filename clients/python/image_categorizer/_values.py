@@ -250,6 +250,8 @@ class Batch:
     end_time: datetime | None
     """None until the batch has ended."""
     webhook_url: str
+    ignored_count: int
+    """Files of operating systems in zip files, such as `.DS_Store`, that became no items."""
     failures: tuple[BatchResult, ...] = field(repr=False)
     """The first failures, at most 20."""
     items_per_s: float

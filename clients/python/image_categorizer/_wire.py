@@ -196,6 +196,7 @@ def batch(wire: batch_pb2.Batch) -> Batch:
         succeeded_count=wire.succeeded_count,
         failed_count=wire.failed_count,
         pending_count=wire.pending_count,
+        ignored_count=wire.ignored_count,
         create_time=wire.create_time.ToDatetime(UTC),
         start_time=_time(wire, "start_time"),
         end_time=_time(wire, "end_time"),

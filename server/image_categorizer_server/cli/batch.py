@@ -245,6 +245,7 @@ def _fields(batch: Batch) -> dict[str, object]:
         "succeeded_count": batch.succeeded_count,
         "failed_count": batch.failed_count,
         "pending_count": batch.pending_count,
+        "ignored_count": batch.ignored_count,
         "items_per_s": batch.items_per_s,
         "remaining_s": rest.total_seconds() if rest else None,
     }

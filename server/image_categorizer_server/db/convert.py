@@ -92,6 +92,7 @@ def batch_from_row(row: BatchRow, failures: tuple[ItemResult, ...], now: datetim
         item_count=row["item_count"],
         succeeded_count=row["succeeded_count"],
         failed_count=row["failed_count"],
+        ignored_count=row["ignored_count"],
         create_time=row["create_time"],
         start_time=row["start_time"],
         end_time=row["end_time"],

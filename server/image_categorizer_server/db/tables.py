@@ -98,6 +98,7 @@ class BatchRow(TypedDict):
     item_count: int
     succeeded_count: int
     failed_count: int
+    ignored_count: int
     run_count: int
     created_by: str
     create_time: datetime

@@ -45,8 +45,8 @@ GIVEN_UP = "the upload was silent for too long"
 INSERT_BATCH = """
 INSERT INTO batches (batch_id, tenant_id, state, state_message, options, webhook_url, priority,
     request_id, request_sha256, item_count, succeeded_count, failed_count, run_count, created_by,
-    create_time, mark_count, last_mark_count)
-VALUES ($1, $2, 'QUEUED', '', $3, $4, $5, $6, $7, $8, 0, 0, 1, $9, $10, 0, 0)
+    create_time, mark_count, last_mark_count, ignored_count)
+VALUES ($1, $2, 'QUEUED', '', $3, $4, $5, $6, $7, $8, 0, 0, 1, $9, $10, 0, 0, $11)
 ON CONFLICT (tenant_id, request_id) DO NOTHING
 RETURNING batch_id
 """
@@ -195,6 +195,7 @@ class NewBatch:
     request_sha256: str
     """Equal for uploads of the same images with the same configuration."""
     item_count: int
+    ignored_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +265,7 @@ async def _insert(connection: Connection, new: NewBatch, now: datetime) -> bool:
         new.item_count,
         new.key_id,
         now,
+        new.ignored_count,
     )
     if inserted is None:
         return False

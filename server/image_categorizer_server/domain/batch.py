@@ -120,6 +120,8 @@ class Batch:
     start_time: datetime | None
     end_time: datetime | None
     config: BatchConfig
+    ignored_count: int = 0
+    """Files of operating systems in its zip files, such as `.DS_Store`, that became no items."""
     failures: tuple[ItemResult, ...] = ()
     """The first failures, by item."""
     items_per_s: float = 0.0

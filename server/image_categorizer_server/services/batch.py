@@ -20,7 +20,7 @@ from image_categorizer_server.paging import (
     number_of,
     token_of,
 )
-from image_categorizer_server.services.upload import PAGE_ITEMS, NewItem, Upload
+from image_categorizer_server.services.upload import PAGE_ITEMS, IgnoredFile, NewItem, Upload
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.object_store import Storage
 from image_categorizer_server.stores.queue import Doorbell
@@ -35,6 +35,7 @@ ROWS_PER_DELETE = 10
 NOTIFICATIONS_AT_ONCE = 500
 # Two processes must not take the same notification at once; a dead one's is free again soon.
 NOTIFICATION_LEASE_S = 5.0
+Items = AsyncIterator[NewItem | IgnoredFile]
 
 
 class Batches:
@@ -66,9 +67,7 @@ class Batches:
         self._check = check
         self._page_items = page_items
 
-    async def create(
-        self, tenant_id: str, key_id: str, config: BatchConfig, items: AsyncIterator[NewItem]
-    ) -> Batch:
+    async def create(self, tenant_id: str, key_id: str, config: BatchConfig, items: Items) -> Batch:
         """Creates a batch: its images are stored, its items are in the database.
 
         Idempotent by request id.  One image is in memory at a time.  An image that is empty or too

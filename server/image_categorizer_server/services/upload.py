@@ -53,6 +53,13 @@ class NewItem:
 
 
 @dataclass(frozen=True, slots=True)
+class IgnoredFile:
+    """A file that an operating system added to a folder, and that is no image; see `Batch`."""
+
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredImage:
     """An image on its way to the storage."""
 
@@ -86,6 +93,7 @@ class Upload:
         self._page: list[tuple[BatchItem, ItemError | None]] = []
         self._page_since_s = time.monotonic()
         self._count = 0
+        self._ignored_count = 0
         self._bytes = 0
         self._is_batch = False
         how = [asdict(config.options), config.webhook_url, config.priority]
@@ -139,13 +147,16 @@ class Upload:
             except DependencyDown as error:
                 log.warning("the lease of an upload was not extended", why=error.message)
 
-    async def add(self, item: NewItem) -> None:
-        """Adds the next image.
+    async def add(self, item: NewItem | IgnoredFile) -> None:
+        """Adds the next image, or counts a file that becomes none.
 
         Raises:
             BatchTooLarge: the batch has its maximum number of images or bytes.
             DependencyDown: the database or the storage does not answer.
         """
+        if isinstance(item, IgnoredFile):
+            self._ignored_count += 1
+            return
         if self._count >= self._settings.max_items:
             raise BatchTooLarge(f"a batch has at most {self._settings.max_items} images")
         if item.content is None:
@@ -206,6 +217,7 @@ class Upload:
             config=self._config,
             request_sha256=self.request_sha256,
             item_count=self._count,
+            ignored_count=self._ignored_count,
         )
         accepted = await rows.accept(new, self._settings.chunk_items, self._settings.request_id_s)
         self._is_batch = accepted.is_new

@@ -26,7 +26,7 @@ class BatchSettings(Group):
         100_000,
         ge=1,
         le=10_000_000,
-        description="Maximum number of files in one uploaded zip file. Each takes 1 KB of memory.",
+        description="Maximum number of files in one uploaded zip file.",
     )
     max_zip_ratio: float = Field(
         100.0,

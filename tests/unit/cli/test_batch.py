@@ -23,6 +23,7 @@ def batch_of(state="COMPLETED", succeeded=3, failed=0, failures=(), message=""):
         start_time=NOW,
         end_time=NOW,
         webhook_url="",
+        ignored_count=0,
         failures=failures,
         items_per_s=0.0,
         remaining_time=None,

@@ -1,15 +1,11 @@
 """Forms of files at the edge, and the zip files in them."""
 
-import os
-import resource
-
 import pytest
 from google.api.httpbody_pb2 import HttpBody
 from image_categorizer.v1.batch_pb2 import (
     UploadBatchFormRequest,
 )
-from image_categorizer_server.errors import BatchTooLarge, DependencyDown, InvalidRequest
-from image_categorizer_server.rpc.batch.archive import ArchiveLimits, unpacked
+from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.batch.form import Form
 
 from tests.support.forms import ARCHIVES, admitted, archive, form, part, stream, taken
@@ -103,73 +99,3 @@ async def test_zip_files_become_the_files_in_them():
         ("photos/b.jpg", b"B"),
         ("1.jpg", b"last"),
     ]
-
-
-async def unzip(content, **limits):
-    fields = {name: getattr(ARCHIVES, name) for name in ARCHIVES.__slots__}
-    return await taken(unpacked(stream(content), ArchiveLimits(**{**fields, **limits})))
-
-
-@pytest.mark.parametrize(
-    ("limits", "words"),
-    [
-        ({"max_bytes": 100}, "more than 100 bytes"),
-        ({"max_entries": 2}, "more than 2 files"),
-        ({"max_unpacked_bytes": 1000}, "would unpack to more bytes"),
-    ],
-)
-async def test_a_zip_file_that_is_or_becomes_too_large_is_refused(limits, words):
-    packed = archive(a=b"a" * 900, b=b"b" * 900, c=b"c" * 900)
-    with pytest.raises(BatchTooLarge, match=words):
-        await unzip(packed, **limits)
-
-
-async def test_a_full_disk_is_a_dependency_that_is_down():
-    packed = archive(a=os.urandom(2**17))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
-    try:
-        with pytest.raises(DependencyDown, match="cannot store"):
-            await unzip(packed)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert len(await unzip(packed)) == 1
-
-
-async def test_a_zip_bomb_is_refused_before_it_is_unpacked(monkeypatch):
-    monkeypatch.setattr("image_categorizer_server.rpc.batch.archive.ANY_RATIO_BYTES", 1000)
-    bomb = archive(a=b"\0" * 2**18)
-    with pytest.raises(BatchTooLarge, match="would unpack to more bytes"):
-        await unzip(bomb)
-
-
-@pytest.mark.parametrize("name", ["../a.jpg", "/a.jpg", "a/../../b.jpg", "C:a.jpg", "..\\a.jpg"])
-async def test_names_that_point_outside_are_refused(name):
-    with pytest.raises(InvalidRequest, match="points outside"):
-        await unzip(archive(**{name: b"a"}))
-
-
-async def test_an_encrypted_zip_file_is_refused():
-    packed = bytearray(archive(a=b"a" * 50))
-    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        packed[packed.index(mark) + offset] |= 1
-    with pytest.raises(InvalidRequest, match="encrypted"):
-        await unzip(bytes(packed))
-
-
-@pytest.mark.parametrize("cut", [0, 1, 10, 30, 60])
-async def test_a_damaged_zip_file_is_refused(cut):
-    packed = archive(a=bytes(range(256)))
-    with pytest.raises(InvalidRequest, match="a zip file is damaged"):
-        await unzip(packed[: len(packed) - cut] if cut else b"no zip file")
-
-
-async def test_every_flipped_byte_of_a_zip_file_is_survived():
-    packed = archive(**{"a.jpg": b"A" * 40, "b.jpg": b"B" * 40})
-    for position in range(len(packed)):
-        damaged = bytearray(packed)
-        damaged[position] ^= 0xFF
-        try:
-            await unzip(bytes(damaged))
-        except InvalidRequest:
-            continue

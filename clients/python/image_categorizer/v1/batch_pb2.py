@@ -32,7 +32,7 @@ from image_categorizer.v1 import options_pb2 as image__categorizer_dot_v1_dot_op
 from image_categorizer.v1 import types_pb2 as image__categorizer_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/batch.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a#image_categorizer/v1/classify.proto\x1a\"image_categorizer/v1/options.proto\x1a image_categorizer/v1/types.proto\"\xc7\x05\n\x05\x42\x61tch\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.image_categorizer.v1.Batch.State\x12\x15\n\rstate_message\x18\x03 \x01(\t\x12\x12\n\nitem_count\x18\x04 \x01(\x05\x12\x17\n\x0fsucceeded_count\x18\x05 \x01(\x05\x12\x14\n\x0c\x66\x61iled_count\x18\x06 \x01(\x05\x12\x15\n\rpending_count\x18\x07 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x31\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x36\n\x07options\x18\x0b \x01(\x0b\x32%.image_categorizer.v1.ClassifyOptions\x12\x13\n\x0bwebhook_url\x18\x0c \x01(\t\x12\x34\n\x08\x66\x61ilures\x18\r \x03(\x0b\x32\".image_categorizer.v1.BatchFailure\x12\x13\n\x0bitems_per_s\x18\x0e \x01(\x02\x12\x36\n\x0eremaining_time\x18\x0f \x01(\x0b\x32\x19.google.protobuf.DurationH\x02\x88\x01\x01\"q\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06QUEUED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tCOMPLETED\x10\x03\x12\x0e\n\nCANCELLING\x10\x04\x12\r\n\tCANCELLED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x42\r\n\x0b_start_timeB\x0b\n\t_end_timeB\x11\n\x0f_remaining_time\"U\n\x0c\x42\x61tchFailure\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"\x80\x01\n\x0b\x42\x61tchConfig\x12\x36\n\x07options\x18\x01 \x01(\x0b\x32%.image_categorizer.v1.ClassifyOptions\x12\x13\n\x0bwebhook_url\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x05\"\xb7\x01\n\x12\x43reateBatchRequest\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.image_categorizer.v1.BatchItem\x12\x36\n\x07options\x18\x02 \x01(\x0b\x32%.image_categorizer.v1.ClassifyOptions\x12\x13\n\x0bwebhook_url\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x10\n\x08priority\x18\x05 \x01(\x05\"M\n\tBatchItem\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x13\n\timage_uri\x18\x02 \x01(\tH\x00\x12\x10\n\x08\x66ilename\x18\x03 \x01(\tB\x08\n\x06source\"\x9c\x01\n\x12UploadBatchRequest\x12\x33\n\x06\x63onfig\x18\x01 \x01(\x0b\x32!.image_categorizer.v1.BatchConfigH\x00\x12\x35\n\x04\x66ile\x18\x02 \x01(\x0b\x32%.image_categorizer.v1.UploadBatchFileH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x42\t\n\x07message\"2\n\x0fUploadBatchFile\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"\xb5\x02\n\x16UploadBatchFormRequest\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x1c\n\x14\x63onfidence_threshold\x18\x04 \x01(\x02\x12\x12\n\x05top_k\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\x0e\x62ounding_boxes\x18\x06 \x01(\x08\x12\x1a\n\x12include_categories\x18\x07 \x03(\t\x12\x1a\n\x12\x65xclude_categories\x18\x08 \x03(\t\x12\x13\n\x0bwebhook_url\x18\t \x01(\t\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x10\n\x08priority\x18\x0b \x01(\x05\x12\x10\n\x08no_cache\x18\x0c \x01(\x08\x42\x08\n\x06_top_k\"#\n\x0fGetBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\"m\n\x12ListBatchesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.image_categorizer.v1.Batch.State\"\\\n\x13ListBatchesResponse\x12,\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x1b.image_categorizer.v1.Batch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12\x43\x61ncelBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\"%\n\x11RetryBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\"&\n\x12\x44\x65leteBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteBatchResponse\"R\n\x17ListBatchResultsRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x18ListBatchResultsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.image_categorizer.v1.BatchResult\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xaf\x01\n\x0b\x42\x61tchResult\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12\x46\n\x0e\x63lassification\x18\x04 \x01(\x0b\x32).image_categorizer.v1.BatchClassificationH\x00\x88\x01\x01\x42\x11\n\x0f_classification\"{\n\x13\x42\x61tchClassification\x12\x35\n\x0bpredictions\x18\x01 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12-\n\x05model\x18\x02 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\"=\n\x19\x45xportBatchResultsRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\"%\n\x11WatchBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\"N\n\x12WatchBatchResponse\x12*\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x1b.image_categorizer.v1.Batch\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\x32\xa1\x0b\n\x0c\x42\x61tchService\x12n\n\x0b\x43reateBatch\x12(.image_categorizer.v1.CreateBatchRequest\x1a\x1b.image_categorizer.v1.Batch\"\x18\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x0e\"\t/v1/batch:\x01*\x12\\\n\x0bUploadBatch\x12(.image_categorizer.v1.UploadBatchRequest\x1a\x1b.image_categorizer.v1.Batch\"\x04\x88\xb5\x18\x03(\x01\x12\x82\x01\n\x0fUploadBatchForm\x12,.image_categorizer.v1.UploadBatchFormRequest\x1a\x1b.image_categorizer.v1.Batch\"\"\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x18\"\x10/v1/batch:upload:\x04\x62ody(\x01\x12s\n\x08GetBatch\x12%.image_categorizer.v1.GetBatchRequest\x1a\x1b.image_categorizer.v1.Batch\"#\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/batch/{batch_id}\x12|\n\x0bListBatches\x12(.image_categorizer.v1.ListBatchesRequest\x1a).image_categorizer.v1.ListBatchesResponse\"\x18\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/batch\x12\x80\x01\n\x0b\x43\x61ncelBatch\x12(.image_categorizer.v1.CancelBatchRequest\x1a\x1b.image_categorizer.v1.Batch\"*\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02 \"\x1b/v1/batch/{batch_id}:cancel:\x01*\x12}\n\nRetryBatch\x12\'.image_categorizer.v1.RetryBatchRequest\x1a\x1b.image_categorizer.v1.Batch\")\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/batch/{batch_id}:retry:\x01*\x12\x84\x01\n\x0b\x44\x65leteBatch\x12(.image_categorizer.v1.DeleteBatchRequest\x1a).image_categorizer.v1.DeleteBatchResponse\" \x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x16*\x14/v1/batch/{batch_id}\x12\x9e\x01\n\x10ListBatchResults\x12-.image_categorizer.v1.ListBatchResultsRequest\x1a..image_categorizer.v1.ListBatchResultsResponse\"+\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/batch/{batch_id}/results\x12\x91\x01\n\x12\x45xportBatchResults\x12/.image_categorizer.v1.ExportBatchResultsRequest\x1a\x14.google.api.HttpBody\"2\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02%\x12#/v1/batch/{batch_id}/results:export0\x01\x12\x8c\x01\n\nWatchBatch\x12\'.image_categorizer.v1.WatchBatchRequest\x1a(.image_categorizer.v1.WatchBatchResponse\")\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/batch/{batch_id}:watch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/batch.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a#image_categorizer/v1/classify.proto\x1a\"image_categorizer/v1/options.proto\x1a image_categorizer/v1/types.proto\"\xde\x05\n\x05\x42\x61tch\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.image_categorizer.v1.Batch.State\x12\x15\n\rstate_message\x18\x03 \x01(\t\x12\x12\n\nitem_count\x18\x04 \x01(\x05\x12\x17\n\x0fsucceeded_count\x18\x05 \x01(\x05\x12\x14\n\x0c\x66\x61iled_count\x18\x06 \x01(\x05\x12\x15\n\rpending_count\x18\x07 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x31\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x36\n\x07options\x18\x0b \x01(\x0b\x32%.image_categorizer.v1.ClassifyOptions\x12\x13\n\x0bwebhook_url\x18\x0c \x01(\t\x12\x34\n\x08\x66\x61ilures\x18\r \x03(\x0b\x32\".image_categorizer.v1.BatchFailure\x12\x13\n\x0bitems_per_s\x18\x0e \x01(\x02\x12\x36\n\x0eremaining_time\x18\x0f \x01(\x0b\x32\x19.google.protobuf.DurationH\x02\x88\x01\x01\x12\x15\n\rignored_count\x18\x10 \x01(\x05\"q\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06QUEUED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tCOMPLETED\x10\x03\x12\x0e\n\nCANCELLING\x10\x04\x12\r\n\tCANCELLED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x42\r\n\x0b_start_timeB\x0b\n\t_end_timeB\x11\n\x0f_remaining_time\"U\n\x0c\x42\x61tchFailure\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"\x80\x01\n\x0b\x42\x61tchConfig\x12\x36\n\x07options\x18\x01 \x01(\x0b\x32%.image_categorizer.v1.ClassifyOptions\x12\x13\n\x0bwebhook_url\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x05\"\xb7\x01\n\x12\x43reateBatchRequest\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.image_categorizer.v1.BatchItem\x12\x36\n\x07options\x18\x02 \x01(\x0b\x32%.image_categorizer.v1.ClassifyOptions\x12\x13\n\x0bwebhook_url\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x10\n\x08priority\x18\x05 \x01(\x05\"M\n\tBatchItem\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x13\n\timage_uri\x18\x02 \x01(\tH\x00\x12\x10\n\x08\x66ilename\x18\x03 \x01(\tB\x08\n\x06source\"\x9c\x01\n\x12UploadBatchRequest\x12\x33\n\x06\x63onfig\x18\x01 \x01(\x0b\x32!.image_categorizer.v1.BatchConfigH\x00\x12\x35\n\x04\x66ile\x18\x02 \x01(\x0b\x32%.image_categorizer.v1.UploadBatchFileH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x42\t\n\x07message\"2\n\x0fUploadBatchFile\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"\xb5\x02\n\x16UploadBatchFormRequest\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x1c\n\x14\x63onfidence_threshold\x18\x04 \x01(\x02\x12\x12\n\x05top_k\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\x0e\x62ounding_boxes\x18\x06 \x01(\x08\x12\x1a\n\x12include_categories\x18\x07 \x03(\t\x12\x1a\n\x12\x65xclude_categories\x18\x08 \x03(\t\x12\x13\n\x0bwebhook_url\x18\t \x01(\t\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x10\n\x08priority\x18\x0b \x01(\x05\x12\x10\n\x08no_cache\x18\x0c \x01(\x08\x42\x08\n\x06_top_k\"#\n\x0fGetBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\"m\n\x12ListBatchesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.image_categorizer.v1.Batch.State\"\\\n\x13ListBatchesResponse\x12,\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x1b.image_categorizer.v1.Batch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12\x43\x61ncelBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\"%\n\x11RetryBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\"&\n\x12\x44\x65leteBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteBatchResponse\"R\n\x17ListBatchResultsRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x18ListBatchResultsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.image_categorizer.v1.BatchResult\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xaf\x01\n\x0b\x42\x61tchResult\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12\x46\n\x0e\x63lassification\x18\x04 \x01(\x0b\x32).image_categorizer.v1.BatchClassificationH\x00\x88\x01\x01\x42\x11\n\x0f_classification\"{\n\x13\x42\x61tchClassification\x12\x35\n\x0bpredictions\x18\x01 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12-\n\x05model\x18\x02 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\"=\n\x19\x45xportBatchResultsRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\"%\n\x11WatchBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\"N\n\x12WatchBatchResponse\x12*\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x1b.image_categorizer.v1.Batch\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\x32\xa1\x0b\n\x0c\x42\x61tchService\x12n\n\x0b\x43reateBatch\x12(.image_categorizer.v1.CreateBatchRequest\x1a\x1b.image_categorizer.v1.Batch\"\x18\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x0e\"\t/v1/batch:\x01*\x12\\\n\x0bUploadBatch\x12(.image_categorizer.v1.UploadBatchRequest\x1a\x1b.image_categorizer.v1.Batch\"\x04\x88\xb5\x18\x03(\x01\x12\x82\x01\n\x0fUploadBatchForm\x12,.image_categorizer.v1.UploadBatchFormRequest\x1a\x1b.image_categorizer.v1.Batch\"\"\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x18\"\x10/v1/batch:upload:\x04\x62ody(\x01\x12s\n\x08GetBatch\x12%.image_categorizer.v1.GetBatchRequest\x1a\x1b.image_categorizer.v1.Batch\"#\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/batch/{batch_id}\x12|\n\x0bListBatches\x12(.image_categorizer.v1.ListBatchesRequest\x1a).image_categorizer.v1.ListBatchesResponse\"\x18\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/batch\x12\x80\x01\n\x0b\x43\x61ncelBatch\x12(.image_categorizer.v1.CancelBatchRequest\x1a\x1b.image_categorizer.v1.Batch\"*\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02 \"\x1b/v1/batch/{batch_id}:cancel:\x01*\x12}\n\nRetryBatch\x12\'.image_categorizer.v1.RetryBatchRequest\x1a\x1b.image_categorizer.v1.Batch\")\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/batch/{batch_id}:retry:\x01*\x12\x84\x01\n\x0b\x44\x65leteBatch\x12(.image_categorizer.v1.DeleteBatchRequest\x1a).image_categorizer.v1.DeleteBatchResponse\" \x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\x16*\x14/v1/batch/{batch_id}\x12\x9e\x01\n\x10ListBatchResults\x12-.image_categorizer.v1.ListBatchResultsRequest\x1a..image_categorizer.v1.ListBatchResultsResponse\"+\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/batch/{batch_id}/results\x12\x91\x01\n\x12\x45xportBatchResults\x12/.image_categorizer.v1.ExportBatchResultsRequest\x1a\x14.google.api.HttpBody\"2\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02%\x12#/v1/batch/{batch_id}/results:export0\x01\x12\x8c\x01\n\nWatchBatch\x12\'.image_categorizer.v1.WatchBatchRequest\x1a(.image_categorizer.v1.WatchBatchResponse\")\x90\x02\x01\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/batch/{batch_id}:watch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,51 +62,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHSERVICE'].methods_by_name['WatchBatch']._loaded_options = None
   _globals['_BATCHSERVICE'].methods_by_name['WatchBatch']._serialized_options = b'\220\002\001\210\265\030\002\202\323\344\223\002\034\022\032/v1/batch/{batch_id}:watch'
   _globals['_BATCH']._serialized_start=313
-  _globals['_BATCH']._serialized_end=1024
-  _globals['_BATCH_STATE']._serialized_start=864
-  _globals['_BATCH_STATE']._serialized_end=977
-  _globals['_BATCHFAILURE']._serialized_start=1026
-  _globals['_BATCHFAILURE']._serialized_end=1111
-  _globals['_BATCHCONFIG']._serialized_start=1114
-  _globals['_BATCHCONFIG']._serialized_end=1242
-  _globals['_CREATEBATCHREQUEST']._serialized_start=1245
-  _globals['_CREATEBATCHREQUEST']._serialized_end=1428
-  _globals['_BATCHITEM']._serialized_start=1430
-  _globals['_BATCHITEM']._serialized_end=1507
-  _globals['_UPLOADBATCHREQUEST']._serialized_start=1510
-  _globals['_UPLOADBATCHREQUEST']._serialized_end=1666
-  _globals['_UPLOADBATCHFILE']._serialized_start=1668
-  _globals['_UPLOADBATCHFILE']._serialized_end=1718
-  _globals['_UPLOADBATCHFORMREQUEST']._serialized_start=1721
-  _globals['_UPLOADBATCHFORMREQUEST']._serialized_end=2030
-  _globals['_GETBATCHREQUEST']._serialized_start=2032
-  _globals['_GETBATCHREQUEST']._serialized_end=2067
-  _globals['_LISTBATCHESREQUEST']._serialized_start=2069
-  _globals['_LISTBATCHESREQUEST']._serialized_end=2178
-  _globals['_LISTBATCHESRESPONSE']._serialized_start=2180
-  _globals['_LISTBATCHESRESPONSE']._serialized_end=2272
-  _globals['_CANCELBATCHREQUEST']._serialized_start=2274
-  _globals['_CANCELBATCHREQUEST']._serialized_end=2312
-  _globals['_RETRYBATCHREQUEST']._serialized_start=2314
-  _globals['_RETRYBATCHREQUEST']._serialized_end=2351
-  _globals['_DELETEBATCHREQUEST']._serialized_start=2353
-  _globals['_DELETEBATCHREQUEST']._serialized_end=2391
-  _globals['_DELETEBATCHRESPONSE']._serialized_start=2393
-  _globals['_DELETEBATCHRESPONSE']._serialized_end=2414
-  _globals['_LISTBATCHRESULTSREQUEST']._serialized_start=2416
-  _globals['_LISTBATCHRESULTSREQUEST']._serialized_end=2498
-  _globals['_LISTBATCHRESULTSRESPONSE']._serialized_start=2500
-  _globals['_LISTBATCHRESULTSRESPONSE']._serialized_end=2603
-  _globals['_BATCHRESULT']._serialized_start=2606
-  _globals['_BATCHRESULT']._serialized_end=2781
-  _globals['_BATCHCLASSIFICATION']._serialized_start=2783
-  _globals['_BATCHCLASSIFICATION']._serialized_end=2906
-  _globals['_EXPORTBATCHRESULTSREQUEST']._serialized_start=2908
-  _globals['_EXPORTBATCHRESULTSREQUEST']._serialized_end=2969
-  _globals['_WATCHBATCHREQUEST']._serialized_start=2971
-  _globals['_WATCHBATCHREQUEST']._serialized_end=3008
-  _globals['_WATCHBATCHRESPONSE']._serialized_start=3010
-  _globals['_WATCHBATCHRESPONSE']._serialized_end=3088
-  _globals['_BATCHSERVICE']._serialized_start=3091
-  _globals['_BATCHSERVICE']._serialized_end=4532
+  _globals['_BATCH']._serialized_end=1047
+  _globals['_BATCH_STATE']._serialized_start=887
+  _globals['_BATCH_STATE']._serialized_end=1000
+  _globals['_BATCHFAILURE']._serialized_start=1049
+  _globals['_BATCHFAILURE']._serialized_end=1134
+  _globals['_BATCHCONFIG']._serialized_start=1137
+  _globals['_BATCHCONFIG']._serialized_end=1265
+  _globals['_CREATEBATCHREQUEST']._serialized_start=1268
+  _globals['_CREATEBATCHREQUEST']._serialized_end=1451
+  _globals['_BATCHITEM']._serialized_start=1453
+  _globals['_BATCHITEM']._serialized_end=1530
+  _globals['_UPLOADBATCHREQUEST']._serialized_start=1533
+  _globals['_UPLOADBATCHREQUEST']._serialized_end=1689
+  _globals['_UPLOADBATCHFILE']._serialized_start=1691
+  _globals['_UPLOADBATCHFILE']._serialized_end=1741
+  _globals['_UPLOADBATCHFORMREQUEST']._serialized_start=1744
+  _globals['_UPLOADBATCHFORMREQUEST']._serialized_end=2053
+  _globals['_GETBATCHREQUEST']._serialized_start=2055
+  _globals['_GETBATCHREQUEST']._serialized_end=2090
+  _globals['_LISTBATCHESREQUEST']._serialized_start=2092
+  _globals['_LISTBATCHESREQUEST']._serialized_end=2201
+  _globals['_LISTBATCHESRESPONSE']._serialized_start=2203
+  _globals['_LISTBATCHESRESPONSE']._serialized_end=2295
+  _globals['_CANCELBATCHREQUEST']._serialized_start=2297
+  _globals['_CANCELBATCHREQUEST']._serialized_end=2335
+  _globals['_RETRYBATCHREQUEST']._serialized_start=2337
+  _globals['_RETRYBATCHREQUEST']._serialized_end=2374
+  _globals['_DELETEBATCHREQUEST']._serialized_start=2376
+  _globals['_DELETEBATCHREQUEST']._serialized_end=2414
+  _globals['_DELETEBATCHRESPONSE']._serialized_start=2416
+  _globals['_DELETEBATCHRESPONSE']._serialized_end=2437
+  _globals['_LISTBATCHRESULTSREQUEST']._serialized_start=2439
+  _globals['_LISTBATCHRESULTSREQUEST']._serialized_end=2521
+  _globals['_LISTBATCHRESULTSRESPONSE']._serialized_start=2523
+  _globals['_LISTBATCHRESULTSRESPONSE']._serialized_end=2626
+  _globals['_BATCHRESULT']._serialized_start=2629
+  _globals['_BATCHRESULT']._serialized_end=2804
+  _globals['_BATCHCLASSIFICATION']._serialized_start=2806
+  _globals['_BATCHCLASSIFICATION']._serialized_end=2929
+  _globals['_EXPORTBATCHRESULTSREQUEST']._serialized_start=2931
+  _globals['_EXPORTBATCHRESULTSREQUEST']._serialized_end=2992
+  _globals['_WATCHBATCHREQUEST']._serialized_start=2994
+  _globals['_WATCHBATCHREQUEST']._serialized_end=3031
+  _globals['_WATCHBATCHRESPONSE']._serialized_start=3033
+  _globals['_WATCHBATCHRESPONSE']._serialized_end=3111
+  _globals['_BATCHSERVICE']._serialized_start=3114
+  _globals['_BATCHSERVICE']._serialized_end=4555
 # @@protoc_insertion_point(module_scope)

@@ -85,6 +85,7 @@ class Batch(_message.Message):
     FAILURES_FIELD_NUMBER: _builtins.int
     ITEMS_PER_S_FIELD_NUMBER: _builtins.int
     REMAINING_TIME_FIELD_NUMBER: _builtins.int
+    IGNORED_COUNT_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
     """Identifies the batch."""
     state: Global___Batch.State.ValueType
@@ -103,6 +104,10 @@ class Batch(_message.Message):
     """The URL that is notified when the batch ends. Empty if none."""
     items_per_s: _builtins.float
     """The current throughput, in items per second. 0 unless RUNNING."""
+    ignored_count: _builtins.int
+    """The number of files in uploaded zip files that became no items, because operating systems add them to
+    folders: `.DS_Store`, `._*`, `__MACOSX/`, `Thumbs.db`, `desktop.ini`, `@eaDir/`.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the batch was created."""
@@ -145,10 +150,11 @@ class Batch(_message.Message):
         failures: _abc.Iterable[Global___BatchFailure] | None = ...,
         items_per_s: _builtins.float = ...,
         remaining_time: _duration_pb2.Duration | None = ...,
+        ignored_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_remaining_time", b"_remaining_time", "_start_time", b"_start_time", "create_time", b"create_time", "end_time", b"end_time", "options", b"options", "remaining_time", b"remaining_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_remaining_time", b"_remaining_time", "_start_time", b"_start_time", "batch_id", b"batch_id", "create_time", b"create_time", "end_time", b"end_time", "failed_count", b"failed_count", "failures", b"failures", "item_count", b"item_count", "items_per_s", b"items_per_s", "options", b"options", "pending_count", b"pending_count", "remaining_time", b"remaining_time", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "succeeded_count", b"succeeded_count", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "_remaining_time", b"_remaining_time", "_start_time", b"_start_time", "batch_id", b"batch_id", "create_time", b"create_time", "end_time", b"end_time", "failed_count", b"failed_count", "failures", b"failures", "ignored_count", b"ignored_count", "item_count", b"item_count", "items_per_s", b"items_per_s", "options", b"options", "pending_count", b"pending_count", "remaining_time", b"remaining_time", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "succeeded_count", b"succeeded_count", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
     _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015

@@ -155,7 +155,7 @@ class BatchServiceServicer:
     def UploadBatchForm(self, request_iterator, context):
         """Creates a batch from a form (`multipart/form-data`), read as it arrives. Every file in the fields
         `images[]` and `images` becomes an item. A zip file (`application/zip`) becomes one item for each file in
-        it.
+        it; a damaged file in it fails alone. `ignored_count` counts files that operating systems added.
 
         Over REST, the gateway routes all bodies from `POST /v1/batch` to this RPC: forms, and JSON as for
         `CreateBatch`. The fields of `BatchConfig` are query parameters, form fields before the first file, or

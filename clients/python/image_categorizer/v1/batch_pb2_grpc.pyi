@@ -72,7 +72,7 @@ class BatchServiceStub:
     UploadBatchForm: _grpc.StreamUnaryMultiCallable[_batch_pb2.UploadBatchFormRequest, _batch_pb2.Batch]
     """Creates a batch from a form (`multipart/form-data`), read as it arrives. Every file in the fields
     `images[]` and `images` becomes an item. A zip file (`application/zip`) becomes one item for each file in
-    it.
+    it; a damaged file in it fails alone. `ignored_count` counts files that operating systems added.
 
     Over REST, the gateway routes all bodies from `POST /v1/batch` to this RPC: forms, and JSON as for
     `CreateBatch`. The fields of `BatchConfig` are query parameters, form fields before the first file, or
@@ -170,7 +170,7 @@ class BatchServiceAsyncStub(BatchServiceStub):
     UploadBatchForm: _aio.StreamUnaryMultiCallable[_batch_pb2.UploadBatchFormRequest, _batch_pb2.Batch]  # type: ignore[assignment]
     """Creates a batch from a form (`multipart/form-data`), read as it arrives. Every file in the fields
     `images[]` and `images` becomes an item. A zip file (`application/zip`) becomes one item for each file in
-    it.
+    it; a damaged file in it fails alone. `ignored_count` counts files that operating systems added.
 
     Over REST, the gateway routes all bodies from `POST /v1/batch` to this RPC: forms, and JSON as for
     `CreateBatch`. The fields of `BatchConfig` are query parameters, form fields before the first file, or
@@ -283,7 +283,7 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_batch_pb2.Batch, _abc.Awaitable[_batch_pb2.Batch]]:
         """Creates a batch from a form (`multipart/form-data`), read as it arrives. Every file in the fields
         `images[]` and `images` becomes an item. A zip file (`application/zip`) becomes one item for each file in
-        it.
+        it; a damaged file in it fails alone. `ignored_count` counts files that operating systems added.
 
         Over REST, the gateway routes all bodies from `POST /v1/batch` to this RPC: forms, and JSON as for
         `CreateBatch`. The fields of `BatchConfig` are query parameters, form fields before the first file, or

@@ -1,55 +1,57 @@
 """Zip files: written to disk as they arrive, then unpacked one entry at a time.
 
 The directory of a zip file is at its end, so nothing can be unpacked before the last byte arrived.
-The sizes in the directory are checked before anything is unpacked; zipfile unpacks no more than
-they say.
+The sizes in the directory are checked before anything is unpacked, and nothing is unpacked beyond
+them.  An entry that is damaged fails alone.
 """
 
 import asyncio
-import lzma
-import struct
+import os
 import tempfile
-import zipfile
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import IO, BinaryIO, Self
+from itertools import islice
+from struct import Struct
+from typing import BinaryIO, Self
 
-from image_categorizer_server.errors import BatchTooLarge, DependencyDown, InvalidRequest
+from image_categorizer_server.errors import (
+    BatchTooLarge,
+    DependencyDown,
+    InvalidRequest,
+    UndecodableImage,
+)
 from image_categorizer_server.rpc.batch.validation import checked_filename
-from image_categorizer_server.services.upload import NewItem
+from image_categorizer_server.rpc.batch.zip_directory import DamagedZip, ZipDirectory, ZipEntry
+from image_categorizer_server.services.upload import IgnoredFile, NewItem
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 ARCHIVE_TYPES = frozenset({"application/zip", "application/x-zip-compressed"})
 PIECE_BYTES = 2**18
+ENTRIES_AT_ONCE = 256
 IS_ENCRYPTED = 0x1
+STORED, DEFLATED = 0, 8
 # A zip file may unpack to this size whatever its ratio.
 ANY_RATIO_BYTES = 64 * 2**20
-# APPNOTE.TXT, 4.3.16 and 4.3.14: the end of the directory, and before it the one of ZIP64.
-END, END_BYTES = b"PK\x05\x06", 22
-END_64, END_64_BYTES, LOCATOR_BYTES = b"PK\x06\x06", 56, 20
-MAX_COMMENT_BYTES = 65_535
-# A directory entry with a long name. zipfile keeps the whole directory in memory.
-MAX_ENTRY_BYTES = 46 + 1024
-# Metadata that macOS adds for each file.
-IGNORED = "__MACOSX/"
+# Folders, and files of operating systems, for each file that becomes an item.
+ENTRIES_PER_FILE = 4
 FIELD = "images[]"
-# What zipfile raises for malicious or damaged files.
-DAMAGED = (
-    EOFError,
-    LookupError,
-    NotImplementedError,  # an unsupported compression method or version
-    OSError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-    lzma.LZMAError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
+# APPNOTE.TXT, 4.3.7: signature and, from byte 26, the sizes of the name and the extra fields.
+LOCAL_HEADER, LOCAL_HEADER_MARK = Struct("<4s22x2H"), b"PK\x03\x04"
+# What operating systems leave in folders, in lower case: macOS, Windows, Synology.
+SYSTEM_NAMES = frozenset(
+    (
+        "__macosx",
+        ".appledouble",
+        ".ds_store",
+        "@eadir",
+        "desktop.ini",
+        "ehthumbs.db",
+        "thumbs.db",
+    )
 )
+RESOURCE_FORK = "._"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class ArchiveLimits:
     max_bytes: int
     """Size of the zip file itself."""
     max_entries: int
+    """Files in it that become items."""
     max_unpacked_bytes: int
     max_ratio: float
     """Unpacked bytes divided by packed bytes."""
@@ -71,8 +74,12 @@ def is_archive(content_type: str, filename: str) -> bool:
     return content_type.lower() in ARCHIVE_TYPES or filename.lower().endswith(".zip")
 
 
-async def unpacked(content: AsyncIterator[bytes], limits: ArchiveLimits) -> AsyncGenerator[NewItem]:
+async def unpacked(
+    content: AsyncIterator[bytes], limits: ArchiveLimits
+) -> AsyncGenerator[NewItem | IgnoredFile]:
     """Yields the files in a zip file under their names in it.
+
+    Reading a damaged file raises `UndecodableImage`; the files after it can be read all the same.
 
     Raises:
         InvalidRequest: it is damaged or encrypted, or a name in it points outside.
@@ -82,12 +89,19 @@ async def unpacked(content: AsyncIterator[bytes], limits: ArchiveLimits) -> Asyn
     try:
         with tempfile.TemporaryFile() as file:
             size_bytes = await _store(content, file, limits.max_bytes)
-            archive = await asyncio.to_thread(_opened, file, size_bytes, limits)
-            with closing(archive):
-                for entry in _entries(archive, size_bytes, limits):
-                    opened = _Entry(archive, entry)
-                    yield NewItem(checked_filename(entry.filename, FIELD), opened, None)
-                    opened.close()
+            directory = await asyncio.to_thread(_checked, file.fileno(), size_bytes, limits)
+            entries = directory.entries()
+            while page := await asyncio.to_thread(_page, entries):
+                for entry in page:
+                    if entry.name.endswith("/"):
+                        continue
+                    if _is_of_a_system(entry.name):
+                        yield IgnoredFile(entry.name)
+                        continue
+                    opened = _Content(file.fileno(), entry, directory.position)
+                    yield NewItem(checked_filename(entry.name, FIELD), opened, None)
+    except DamagedZip:
+        raise InvalidRequest.of([(FIELD, "a zip file is damaged")]) from None
     except OSError as error:
         log.warning("cannot store a zip file", folder=tempfile.gettempdir(), error=str(error))
         raise DependencyDown("the server cannot store a zip file now") from error
@@ -100,69 +114,66 @@ async def _store(content: AsyncIterator[bytes], file: BinaryIO, max_bytes: int) 
         if size_bytes > max_bytes:
             raise BatchTooLarge(f"a zip file has more than {max_bytes} bytes")
         await asyncio.to_thread(file.write, chunk)
+    await asyncio.to_thread(file.flush)
     return size_bytes
 
 
-def _opened(file: BinaryIO, size_bytes: int, limits: ArchiveLimits) -> zipfile.ZipFile:
-    if _directory_bytes(file, size_bytes) > limits.max_entries * MAX_ENTRY_BYTES:
-        raise BatchTooLarge(f"a zip file contains more than {limits.max_entries} files")
-    try:
-        return zipfile.ZipFile(file)
-    except DAMAGED:
-        raise _damaged() from None
-
-
-def _directory_bytes(file: BinaryIO, size_bytes: int) -> int:
-    """Returns the size of the directory, as its end states it."""
-    file.seek(max(0, size_bytes - END_BYTES - MAX_COMMENT_BYTES))
-    tail = file.read()
-    start = tail.rfind(END)
-    if start < 0 or len(tail) - start < END_BYTES:
-        raise _damaged()
-    directory_bytes: int = struct.unpack_from("<I", tail, start + 12)[0]
-    position = size_bytes - len(tail) + start - LOCATOR_BYTES - END_64_BYTES
-    if position >= 0:
-        file.seek(position)
-        end = file.read(END_64_BYTES)
-        if end.startswith(END_64):
-            directory_bytes = struct.unpack_from("<Q", end, 40)[0]
-    return directory_bytes
-
-
-def _entries(
-    archive: zipfile.ZipFile, size_bytes: int, limits: ArchiveLimits
-) -> list[zipfile.ZipInfo]:
-    entries = [
-        entry
-        for entry in archive.infolist()
-        if not entry.is_dir() and not entry.filename.startswith(IGNORED)
-    ]
-    if len(entries) > limits.max_entries:
-        raise BatchTooLarge(f"a zip file contains more than {limits.max_entries} files")
-    unpacked_bytes = sum(min(entry.file_size, limits.max_image_bytes) for entry in entries)
+def _checked(file: int, size_bytes: int, limits: ArchiveLimits) -> ZipDirectory:
+    """Returns the directory of a zip file that may be unpacked."""
+    directory = ZipDirectory(file, size_bytes)
+    max_entries = limits.max_entries
+    if directory.has_more_than(max_entries * ENTRIES_PER_FILE):
+        raise _too_many(max_entries)
     max_bytes = max(ANY_RATIO_BYTES, limits.max_ratio * size_bytes)
-    if unpacked_bytes > min(limits.max_unpacked_bytes, max_bytes):
-        raise BatchTooLarge("a zip file would unpack to more bytes than allowed in a batch")
-    for entry in entries:
+    max_bytes = min(limits.max_unpacked_bytes, max_bytes)
+    count = unpacked_bytes = 0
+    for entry in directory.entries():
+        if entry.name.endswith("/") or _is_of_a_system(entry.name):
+            continue
         _check(entry)
-    return entries
+        count += 1
+        unpacked_bytes += min(entry.unpacked_bytes, limits.max_image_bytes)
+        if count > max_entries:
+            raise _too_many(max_entries)
+        if unpacked_bytes > max_bytes:
+            raise BatchTooLarge("a zip file would unpack to more bytes than allowed in a batch")
+    return directory
 
 
-def _check(entry: zipfile.ZipInfo) -> None:
-    name = entry.filename
-    if entry.flag_bits & IS_ENCRYPTED:
+def _too_many(max_entries: int) -> BatchTooLarge:
+    return BatchTooLarge(f"a zip file contains more than {max_entries} files")
+
+
+def _page(entries: Iterator[ZipEntry]) -> list[ZipEntry]:
+    return list(islice(entries, ENTRIES_AT_ONCE))
+
+
+def _is_of_a_system(name: str) -> bool:
+    parts = name.lower().split("/")
+    return parts[-1].startswith(RESOURCE_FORK) or not SYSTEM_NAMES.isdisjoint(parts)
+
+
+def _check(entry: ZipEntry) -> None:
+    name = entry.name
+    if entry.flags & IS_ENCRYPTED:
         raise InvalidRequest.of([(FIELD, "a zip file is encrypted")])
-    if name.startswith("/") or "\\" in name or ".." in name.split("/") or ":" in name[:2]:
+    if name.startswith("/") or ".." in name.split("/") or ":" in name[:2]:
         raise InvalidRequest.of([(FIELD, f"a name in a zip file points outside: {name[:100]}")])
 
 
-class _Entry:
+class _Content:
     """The content of one file in a zip file, piece by piece."""
 
-    def __init__(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-        self._archive = archive
+    def __init__(self, file: int, entry: ZipEntry, end: int) -> None:
+        self._file = file
         self._entry = entry
-        self._file: IO[bytes] | None = None
+        self._end = end
+        """Where the directory begins; no file reaches beyond."""
+        self._position = -1
+        self._unread_bytes = entry.packed_bytes
+        self._unpacked_bytes = 0
+        self._crc = 0
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
 
     def __aiter__(self) -> Self:
         return self
@@ -173,19 +184,52 @@ class _Entry:
         raise StopAsyncIteration
 
     def _read(self) -> bytes:
+        if self._position < 0:
+            self._open()
         try:
-            if self._file is None:
-                self._file = self._archive.open(self._entry)
-            return self._file.read(PIECE_BYTES)
-        except DAMAGED:
-            raise _damaged(self._entry.filename) from None
+            piece = self._stored() if self._entry.method == STORED else self._inflated()
+        except zlib.error:
+            raise _damaged() from None
+        self._unpacked_bytes += len(piece)
+        self._crc = zlib.crc32(piece, self._crc)
+        unpacked_bytes = self._entry.unpacked_bytes
+        if self._unpacked_bytes > unpacked_bytes:
+            raise _damaged()
+        if not piece and (self._unpacked_bytes, self._crc) != (unpacked_bytes, self._entry.crc):
+            raise _damaged()
+        return piece
 
-    def close(self) -> None:
-        """Closes the file."""
-        if self._file is not None:
-            self._file.close()
+    def _open(self) -> None:
+        entry = self._entry
+        if entry.method not in (STORED, DEFLATED):
+            raise UndecodableImage(
+                f"the file is packed by method {entry.method}, which is not supported: "
+                "use Deflate, or none"
+            )
+        if entry.position + LOCAL_HEADER.size > self._end:
+            raise _damaged()
+        header = os.pread(self._file, LOCAL_HEADER.size, entry.position)
+        mark, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
+        self._position = entry.position + len(header) + name_bytes + extra_bytes
+        if mark != LOCAL_HEADER_MARK or self._position + self._unread_bytes > self._end:
+            raise _damaged()
+
+    def _stored(self) -> bytes:
+        piece = os.pread(self._file, min(PIECE_BYTES, self._unread_bytes), self._position)
+        self._position += len(piece)
+        self._unread_bytes -= len(piece)
+        return piece
+
+    def _inflated(self) -> bytes:
+        """Returns the next bytes, at most `PIECE_BYTES`; none at the end of the packed data."""
+        while not self._inflater.eof:
+            packed = self._inflater.unconsumed_tail or self._stored()
+            if piece := self._inflater.decompress(packed, PIECE_BYTES):
+                return piece
+            if not packed:
+                raise _damaged()
+        return b""
 
 
-def _damaged(name: str = "") -> InvalidRequest:
-    where = f" at {name[:100]}" if name else ""
-    return InvalidRequest.of([(FIELD, f"a zip file is damaged{where}")])
+def _damaged() -> UndecodableImage:
+    return UndecodableImage("the file is damaged in the zip file")

@@ -22,6 +22,7 @@ def batch(value: Batch) -> batch_pb2.Batch:
         succeeded_count=value.succeeded_count,
         failed_count=value.failed_count,
         pending_count=value.pending_count,
+        ignored_count=value.ignored_count,
         create_time=timestamp(value.create_time),
         start_time=timestamp(value.start_time),
         end_time=timestamp(value.end_time),

@@ -27,7 +27,7 @@ from image_categorizer_server.rpc.forms import (
     set_text,
 )
 from image_categorizer_server.rpc.options import copy_fields
-from image_categorizer_server.services.upload import NewItem
+from image_categorizer_server.services.upload import IgnoredFile, NewItem
 
 Request = batch_pb2.UploadBatchFormRequest
 FILES = ("images[]", "images")
@@ -83,7 +83,7 @@ class Form:
             raise InvalidRequest.of([(FILES[0], "must be in the form at least once")])
         return config_in(first)
 
-    async def items(self) -> AsyncGenerator[NewItem]:
+    async def items(self) -> AsyncGenerator[NewItem | IgnoredFile]:
         """Yields the files, also those in zip files. Call `config` first.
 
         Raises:

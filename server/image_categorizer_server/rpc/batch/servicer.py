@@ -31,7 +31,7 @@ from image_categorizer_server.rpc.json_body import is_json
 from image_categorizer_server.rpc.options import copy_fields
 from image_categorizer_server.rpc.validation import raise_if_any
 from image_categorizer_server.services.batch import Batches
-from image_categorizer_server.services.upload import NewItem
+from image_categorizer_server.services.upload import IgnoredFile, NewItem
 from image_categorizer_server.tasks import detached
 
 Context = grpc.aio.ServicerContext
@@ -187,7 +187,9 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         self._check_items(request)
         return await self._create(config, _items(request))
 
-    async def _create(self, config: BatchConfig, items: AsyncGenerator[NewItem]) -> batch_pb2.Batch:
+    async def _create(
+        self, config: BatchConfig, items: AsyncGenerator[NewItem | IgnoredFile]
+    ) -> batch_pb2.Batch:
         principal = current_call.get().principal
         assert principal is not None
         async with aclosing(items):
