@@ -135,7 +135,7 @@ async def test_a_call_that_is_cancelled_while_images_are_being_stored_keeps_none
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert not storage.under_way
+    await eventually(lambda: not storage.under_way)
     await batches.remove_images(10)
     assert not await keys_of(storage)
 

@@ -55,6 +55,20 @@ async def test_retry_after_is_kept(emptied):
     assert 2.0 <= second.at_s - first.at_s < 2.0 + SLACK_S
 
 
+async def test_a_receiver_whose_retry_after_is_nonsense_is_tried_again_by_the_schedule(emptied):
+    pauses = ("Mon, 1 Jan 2020 10:00:00 +99999999999999999", "-1", "NaN", "\u0663")
+    answers = [f"503 x|Retry-After: {pause}" for pause in pauses]
+    async with (
+        receiving(*answers) as receiver,
+        open_webhooks(emptied, receiver, retry_factor=1e-5) as system,
+    ):
+        webhook, _ = await system.webhooks.create(TENANT, receiver.url)
+        await system.end_batch("b-1")
+        async with system.sending():
+            (delivery,) = await system.ended(webhook.webhook_id)
+    assert [a.status_code for a in delivery.attempts] == [204, 503, 503, 503, 503]
+
+
 async def test_410_disables_until_it_is_enabled_and_sent_again(emptied):
     async with receiving("410") as receiver, open_webhooks(emptied, receiver) as system:
         webhook, _ = await system.webhooks.create(TENANT, receiver.url)

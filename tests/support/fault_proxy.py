@@ -11,6 +11,8 @@ from pathlib import Path
 
 from image_categorizer_server.tasks import TaskOwner
 
+from tests.support.polling import elapsed
+
 CHUNK_BYTES = 65_536
 
 
@@ -24,7 +26,13 @@ class FaultProxy:
     """The first answer that contains this is dropped, and its connection is reset."""
     cut_share: float = 0.0
     """Share of the chunks from clients that are dropped, with a reset of the connection."""
+    delay_s: float = 0.0
+    """How late each chunk of an answer arrives; chunks that come together are late together."""
+    is_black_hole: bool = False
+    """Whether nothing arrives any more, in either direction, though connections are accepted."""
     seed: int = 0
+    answers: int = 0
+    """Chunks that came from upstream: about the number of round trips."""
     cuts: int = 0
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -91,6 +99,12 @@ class FaultProxy:
                 self.lost = b""
                 self.cuts += 1
                 return
+            if not is_request:
+                self.answers += 1
+                if self.delay_s:
+                    await elapsed(self.delay_s)
+            if self.is_black_hole:
+                continue
             writer.write(chunk)
             await writer.drain()
 

@@ -10,6 +10,7 @@ from tortoise.connection import get_connection
 from tortoise.context import TortoiseContext
 from tortoise.exceptions import ConfigurationError, DBConnectionError
 
+from image_categorizer_server.db import engine
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.settings.database import DatabaseSettings
 
@@ -95,7 +96,7 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> TortoiseConfig:
         raise OperatorError(
             f"DATABASE_URL is wrong: {error}. It looks like postgres://user:password@host/db."
         ) from None
-    connection["engine"] = "tortoise.backends.asyncpg"
+    connection["engine"] = engine.MODULE
     connection["credentials"] |= {
         "minsize": 1,
         "maxsize": settings.pool_size,
@@ -156,8 +157,12 @@ async def transaction() -> AsyncIterator[Connection]:
     Raises:
         DependencyDown: the database does not answer.
     """
-    async with connected() as connection, connection.transaction():
+    async with connected() as connection:
+        block = connection.transaction()
+        await block.__aenter__()
         yield connection
+        # After an error the pool rolls back, when it takes the connection: nobody waits for that.
+        await block.__aexit__(None, None, None)
 
 
 async def check_database() -> None:

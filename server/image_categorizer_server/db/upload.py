@@ -67,6 +67,10 @@ WHERE tenant_id = $1 AND request_id = $2 AND create_time < $3
 """
 
 
+UploadItem = tuple[BatchItem, ItemError | None]
+"""An item, and why it was refused."""
+
+
 async def begin_upload(tenant_id: str, batch_id: str, lease_s: float) -> None:
     """Registers an upload; until it ends no image of the tenant is removed.
 
@@ -98,9 +102,7 @@ async def extend_upload(batch_id: str, lease_s: float) -> bool:
     return done == "UPDATE 1"
 
 
-async def write_items(
-    tenant_id: str, batch_id: str, items: Sequence[tuple[BatchItem, ItemError | None]]
-) -> None:
+async def write_items(tenant_id: str, batch_id: str, items: Sequence[UploadItem]) -> None:
     """Writes items of an upload; an item with an error was refused.
 
     Raises:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -96,27 +96,18 @@ class Edge(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, behaviour: Unary) -> Unary:
         server, access = self._backend.settings.server, self._access[method]
 
-        async def within_deadline(
+        async def answer(
             request: Message | InvalidRequest, context: Context, headers: Headers
         ) -> Message:
-            remaining_s: float | None = context.time_remaining()  # None if the caller set none
-            given_s = server.default_deadline_s if remaining_s is None else remaining_s
-            within_s = min(given_s, server.max_deadline_s)
-            current_call.get().deadline_s = time.monotonic() + within_s
-            try:
-                async with asyncio.timeout(within_s) as deadline:
-                    if access.required_role is not None:
-                        await self._admit(access, headers)
-                    return await behaviour(readable(request), context)
-            except TimeoutError:
-                if not deadline.expired():
-                    raise
-                raise DeadlineExceeded("the deadline passed before the answer was ready") from None
+            async with self._deadline(context, server.default_deadline_s):
+                if access.required_role is not None:
+                    await self._admit(access, headers)
+                return await behaviour(readable(request), context)
 
         async def serve(request: Message | InvalidRequest, context: Context) -> Message:
             call, headers = _begin(context)
             try:
-                response = await within_deadline(request, context, headers)
+                response = await answer(request, context, headers)
             except Exception as error:  # noqa: BLE001 - becomes a status
                 failure = error_for_caller(error, method, call)
             else:
@@ -127,6 +118,25 @@ class Edge(grpc.aio.ServerInterceptor):
             return await abort(context, failure, call)
 
         return serve
+
+    @asynccontextmanager
+    async def _deadline(self, context: Context, default_s: float) -> AsyncIterator[None]:
+        """Ends the block at the deadline of the call; after `default_s` if it has none.
+
+        Raises:
+            DeadlineExceeded: the deadline passed.
+        """
+        remaining_s: float | None = context.time_remaining()  # None if the caller set none
+        given_s = default_s if remaining_s is None else remaining_s
+        within_s = min(given_s, self._backend.settings.server.max_deadline_s)
+        current_call.get().deadline_s = time.monotonic() + within_s
+        try:
+            async with asyncio.timeout(within_s) as deadline:
+                yield
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise DeadlineExceeded("the deadline passed before the answer was ready") from None
 
     def _stream(self, method: str, behaviour: Stream) -> Stream:
         async def serve(requests: AsyncIterator[Message], context: Context) -> None:
@@ -146,19 +156,27 @@ class Edge(grpc.aio.ServerInterceptor):
         return serve
 
     def _upload(self, method: str, behaviour: Upload) -> Upload:
-        """Wraps an upload. It may last as long as its client sends; only silence ends it."""
-        silence_s = self._backend.settings.server.upload_idle_s
+        """Wraps an upload. It may last as long as its client sends; only silence ends it.
+
+        A JSON body is not sent bit by bit, so its call has a deadline, as a unary one.
+        """
+        server = self._backend.settings.server
+        silence_s = server.upload_idle_s
 
         async def serve(requests: AsyncIterator[Message], context: Context) -> Message:
             call, headers = _begin(context)
             call.readmit = partial(self._admit, self._access[method], headers)
             try:
-                await call.readmit()
-                if headers.get("x-body") != "json":
+                if headers.get("x-body") == "json":
+                    async with self._deadline(context, server.max_deadline_s):
+                        await call.readmit()
+                        response = await behaviour(_never_silent(requests, silence_s), context)
+                else:
+                    await call.readmit()
                     # Shows the gateway that the call has begun. It would time the upload out. JSON
                     # it has received in full; without this, an error can have any HTTP status.
                     await context.send_initial_metadata((("x-request-id", call.request_id),))
-                response = await behaviour(_never_silent(requests, silence_s), context)
+                    response = await behaviour(_never_silent(requests, silence_s), context)
             except Exception as error:  # noqa: BLE001 - becomes a status
                 failure = error_for_caller(error, method, call)
             else:

@@ -33,6 +33,7 @@ log = get_log(__name__)
 PAUSES_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.2
 MAX_RETRY_AFTER_S = 86_400.0
+MAX_RETRY_AFTER_LENGTH = 64
 EVENTS_AT_ONCE = 500
 ROWS_PER_STATEMENT = 1000
 CLEANUP_INTERVAL_S = 60.0
@@ -220,6 +221,13 @@ class Deliveries:
             answer = await self._fetcher.post(url, typed, body, self._settings.timeout_s)
         except Unreachable:
             return 0, None
+        except HostBusy:
+            raise
+        # An attempt that fails because of a bug counts too: without a record of it the message
+        # would be sent again and again, after each end of the lease.
+        except Exception:
+            log.exception("a webhook failed because of a bug")
+            return 0, None
         return answer.status, answer.headers.get("retry-after")
 
 
@@ -243,13 +251,15 @@ def pause_after(
 
 def retry_after_s(header: str | None, now: datetime) -> float:
     """Returns the pause that a `Retry-After` asks for: a day at most, 0 if it is not valid."""
-    text = (header or "").strip()
+    text = (header or "").strip()[:MAX_RETRY_AFTER_LENGTH]
     if text.isascii() and text.isdecimal():
-        return min(float(text[:9]), MAX_RETRY_AFTER_S)
+        return min(float(text), MAX_RETRY_AFTER_S)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        pause_s = (moment - now).total_seconds()
+    # Text from outside: the library raises whatever its parts raise, such as OverflowError.
+    except Exception:  # noqa: BLE001
         return 0.0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max((moment - now).total_seconds(), 0.0), MAX_RETRY_AFTER_S)
+    return min(max(pause_s, 0.0), MAX_RETRY_AFTER_S)

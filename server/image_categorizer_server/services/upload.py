@@ -31,15 +31,20 @@ from image_categorizer_server.errors import (
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.image_key import image_key
 from image_categorizer_server.stores.object_store import Storage
-from image_categorizer_server.tasks import TaskOwner, uncancelled
+from image_categorizer_server.tasks import TaskOwner, detached
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 PAGE_ITEMS = 1000
+# While a page is being written, so many pages more may gather and then make the next one: on a slow
+# database a batch takes few statements, however many images it has.
+MAX_WAITING_PAGES = 10
 # An image whose item is not written is lost if this process dies, until a sweep lists the storage.
 PAGE_S = 2.0
 ID_BYTES = 24
 HEARTBEATS_PER_LEASE = 4
+# How long the end of a broken upload may delay its caller.  The rest is done in the background.
+CLEAN_UP_WAIT_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +95,11 @@ class Upload:
         self._batch_id = f"b-{secrets.token_urlsafe(ID_BYTES)}"
         self._uploads = ConcurrentUploads(storage, settings.max_concurrent_writes, max_image_bytes)
         self._tasks = TaskOwner()
-        self._page: list[tuple[BatchItem, ItemError | None]] = []
+        self._page: list[rows.UploadItem] = []
         self._page_since_s = time.monotonic()
+        self._writing: asyncio.Task[None] | None = None
+        self._unwritten: list[rows.UploadItem] = []
+        """Items that are being written, until that has succeeded."""
         self._count = 0
         self._ignored_count = 0
         self._bytes = 0
@@ -106,10 +114,12 @@ class Upload:
 
     async def __aenter__(self) -> Self:
         lease_s = self._settings.upload_lease_s
+        # To its end, even if the caller is cancelled: it may be registered all the same.
+        self._beginning = detached(rows.begin_upload(self._tenant_id, self._batch_id, lease_s))
         try:
-            await uncancelled(rows.begin_upload(self._tenant_id, self._batch_id, lease_s))
-        except BaseException:  # the upload may be registered all the same
-            await uncancelled(self._give_up())
+            await asyncio.shield(self._beginning)
+        except BaseException:
+            await self._clean_up()
             raise
         self._tasks.start(self._keep_lease(), "heartbeat of an upload")
         return self
@@ -120,17 +130,29 @@ class Upload:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # To the end, even if the caller is cancelled: what an upload leaves must not stay.
-        await uncancelled(self._close())
+        await self._clean_up()
+
+    async def _clean_up(self) -> None:
+        """Removes what a broken upload leaves; in the background if that takes long.
+
+        Its caller gets its answer by its deadline, however slow the database is.  If this process
+        ends before, the lease of the upload ends, and a sweep removes it.
+        """
+        await asyncio.wait({detached(self._close())}, timeout=CLEAN_UP_WAIT_S)
 
     async def _close(self) -> None:
         await self._tasks.close()
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait({self._writing})
         if not self._is_batch:
+            await asyncio.wait({self._beginning})
             await self._give_up()
 
     async def _give_up(self) -> None:
         await self._uploads.wait()  # an image that is stored after its removal would stay
-        keys = [item.object_key for item, _ in self._page if item.object_key is not None]
+        items = self._unwritten + self._page
+        keys = [item.object_key for item, _ in items if item.object_key is not None]
         try:
             await rows.give_up_upload(self._tenant_id, self._batch_id, keys)
         except DependencyDown as error:
@@ -185,15 +207,28 @@ class Upload:
         self._count += 1
         self._page.append((item, error))
         is_late = time.monotonic() - self._page_since_s > PAGE_S
-        if len(self._page) >= self._page_items or is_late:
+        if len(self._page) < self._page_items and not is_late:
+            return
+        is_writing = self._writing is not None and not self._writing.done()
+        if not is_writing or len(self._page) >= MAX_WAITING_PAGES * self._page_items:
             await self._flush()
 
     async def _flush(self) -> None:
-        self._tasks.check()
-        if self._page:
-            await rows.write_items(self._tenant_id, self._batch_id, self._page)
-        self._page = []
+        """Begins to write the items that wait, as soon as the page before is written."""
+        await self._written()
+        self._unwritten, self._page = self._page, []
         self._page_since_s = time.monotonic()
+        if self._unwritten:
+            write = rows.write_items(self._tenant_id, self._batch_id, self._unwritten)
+            self._writing = detached(write)
+
+    async def _written(self) -> None:
+        """Waits until no page is being written."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+            self._writing.result()
+        self._tasks.check()
+        self._unwritten = []
 
     async def accept(self, key_id: str) -> rows.Acceptance:
         """Makes the upload a batch, or finds the batch that it repeats.
@@ -208,6 +243,7 @@ class Upload:
         if not self._count:
             raise InvalidRequest.of([("items", "must hold at least one image")])
         await self._flush()
+        await self._written()
         await self._uploads.finish()
         await self._storage.flush()
         new = rows.NewBatch(

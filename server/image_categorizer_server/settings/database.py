@@ -12,7 +12,7 @@ class DatabaseSettings(Group):
         8, ge=1, le=100, description="Maximum number of connections of each process."
     )
     timeout_s: float = Field(
-        5.0, gt=0, le=60, description="Timeout of one statement or connection attempt, in seconds."
+        4.0, gt=0, le=60, description="Timeout of one statement or connection attempt, in seconds."
     )
 
 
