@@ -11,6 +11,7 @@ from pathlib import Path
 from image_categorizer_server.access.authenticator import Authenticator
 from image_categorizer_server.db.database import check_database, check_login, open_database
 from image_categorizer_server.db.key import find_key
+from image_categorizer_server.db.schema import schema_problem
 from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import (
@@ -63,6 +64,7 @@ class Backend:
     refusing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server refuses new calls."""
     _next_login_s: float = field(default=0.0, init=False)
+    _has_schema: bool = field(default=False, init=False)
 
     def check_live(self) -> None:
         """Passes a process that a restart would not help.
@@ -79,7 +81,8 @@ class Backend:
         Raises:
             Draining: the server stops.
             ModelLoading: the models are loading.
-            DependencyDown: a background task has died, or the database does not answer.
+            DependencyDown: a background task has died, or the database does not answer, or its
+                tables are not of this version.
         """
         if self.draining.is_set():
             raise Draining("the server is stopping")
@@ -87,6 +90,7 @@ class Backend:
         if not self.registry.is_ready:
             raise ModelLoading("the models are being loaded")
         await self._check_database()
+        await self._check_schema()
         try:
             await self.redis.check()
         except DependencyDown:
@@ -104,6 +108,13 @@ class Backend:
             raise
         except Exception as error:
             raise DependencyDown("the database does not answer") from error
+
+    async def _check_schema(self) -> None:
+        # Only until it passes: a newer program may migrate the database while this one serves.
+        if not self._has_schema:
+            if problem := await schema_problem():
+                raise DependencyDown(problem)
+            self._has_schema = True
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from image_categorizer import Unavailable as ServerBusy
 from image_categorizer_server.db import batch as batch_rows
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import result as results
+from image_categorizer_server.db.database import connected
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.batch import Batch, BatchConfig, BatchState
 from image_categorizer_server.domain.classification import ClassifyOptions
@@ -17,6 +19,7 @@ from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.services.upload import NewItem
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.settings.worker import WorkerSettings
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import QUEUE, Doorbell
 from image_categorizer_server.stores.redis import open_redis
@@ -25,6 +28,7 @@ from image_categorizer_workers.chunk import ChunkRunner, Components
 from image_categorizer_workers.engine import Engine
 from image_categorizer_workers.listener import listen
 from image_categorizer_workers.main import open_components
+from image_categorizer_workers.quarantine import run_isolated
 from image_categorizer_workers.streams import CallFailed, StreamPool
 
 from tests.integration.conftest import Running, running_server
@@ -276,3 +280,30 @@ async def test_a_small_batch_of_one_tenant_does_not_wait_for_a_large_one(setting
         await ended(await submit(batches, pictures(10, 3), "small"), tenant="small")
         assert (await batch_rows.find("large", large)).pending_count > 0
         await ended(large, tenant="large")
+
+
+async def test_an_isolated_image_that_hangs_is_a_crash_after_its_time(
+    stores, settings, batches, monkeypatch
+):
+    """The server accepts connections and never answers, so the child process waits for ever."""
+    silent = socket.socket(socket.AF_INET)
+    silent.bind(("127.0.0.1", 0))
+    silent.listen()
+    for name, value in {
+        "DATABASE_URL": settings.database_url,
+        "REDIS_URL": settings.redis_url,
+        "CATEGORIZER_STORAGE__PATH": str(settings.storage.path),
+        "CATEGORIZER_CLIENT__BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
+        "CATEGORIZER_CLIENT__API_KEY": "ic_none",
+        "CATEGORIZER_WORKER__PATIENCE_S": "600",
+    }.items():
+        monkeypatch.setenv(name, value)
+    await submit(batches, pictures(1))
+    chunk = await chunks.claim("w", 30)
+    with silent:
+        limits = WorkerSettings(isolated_timeout_s=3)
+        async with asyncio.timeout(30):
+            await run_isolated(chunk, limits, asyncio.Semaphore(1))
+    async with connected() as connection:
+        crashes = await connection.fetchval("SELECT max(worker_crashes) FROM batch_chunks")
+    assert crashes == 1

@@ -104,7 +104,7 @@ class Engine:
     async def _run_chunk(self, chunk: Chunk) -> None:
         try:
             if chunk.is_isolated:
-                await run_isolated(chunk, self._settings.lease_s, self._isolated)
+                await run_isolated(chunk, self._settings, self._isolated)
             else:
                 await ChunkRunner(chunk, self._components).run()
         except DependencyDown as error:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from image_categorizer import AsyncImageCategorizationClient
 from image_categorizer_server.db.database import open_database
+from image_categorizer_server.db.schema import schema_problem
 from image_categorizer_server.egress.fetcher import open_fetcher
-from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
@@ -41,7 +42,7 @@ async def run_worker(settings: Settings) -> None:
     A second signal ends the process at once.
 
     Raises:
-        OperatorError: a setting is wrong.
+        OperatorError: a setting is wrong, or the database is not of this version.
         ExceptionGroup: a task died. The supervisor starts the process again.
     """
     stop = stop_on_signals()
@@ -51,6 +52,7 @@ async def run_worker(settings: Settings) -> None:
         open_components(settings, storage) as components,
         open_redis(settings.redis_url, settings.redis) as redis,
     ):
+        await _check_schema()
         doorbell = Doorbell(redis)
         # Containers reuse process IDs, so these alone would not be unique.
         engine = Engine(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", components)
@@ -72,6 +74,20 @@ async def run_worker(settings: Settings) -> None:
             finally:  # also if one of the tasks died: the group would cancel the others only once
                 await cancel_until_ended(background)
     log.info("stopped")
+
+
+async def _check_schema() -> None:
+    """Passes a database of this version, and one that does not answer: the worker waits for it.
+
+    Raises:
+        OperatorError: the tables are older or newer than this program.
+    """
+    try:
+        problem = await schema_problem()
+    except DependencyDown:
+        return
+    if problem:
+        raise OperatorError(f"{problem}.")
 
 
 async def run_isolated_chunk(settings: Settings) -> None:

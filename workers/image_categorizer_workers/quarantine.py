@@ -10,8 +10,8 @@ All images that the server had when it crashed are sent one at a time from then 
 workers.  The chunk in the database counts the crashes for each image, for the next worker to know.
 
 Chunks that crash workers: the database splits them into chunks of one item.  Each of those runs in
-a child process, under this process's lease.  If the child dies, the item is the cause.  If this
-process dies, that says nothing about the item.
+a child process, under this process's lease.  If the child dies, or hangs until it is killed, the
+item is the cause.  If this process dies, that says nothing about the item.
 """
 
 import asyncio
@@ -106,12 +106,12 @@ class IsolatingClassifier:
             return counts
 
 
-async def run_isolated(chunk: Chunk, lease_s: float, limiter: asyncio.Semaphore) -> None:
+async def run_isolated(chunk: Chunk, settings: WorkerSettings, limiter: asyncio.Semaphore) -> None:
     """Runs a chunk of one item in a child process, and records the crash if the child dies.
 
     Args:
         chunk: one item that may crash workers.
-        lease_s: how long its lease lasts, in seconds.
+        settings: how long its lease lasts, and how long the child may take.
         limiter: limits the child processes of this process.
 
     Raises:
@@ -121,8 +121,8 @@ async def run_isolated(chunk: Chunk, lease_s: float, limiter: asyncio.Semaphore)
     status: int | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            keeping = group.create_task(keep_lease(chunk, lease_s))
-            status = await _run_child(dump_chunk(chunk), limiter)
+            keeping = group.create_task(keep_lease(chunk, settings.lease_s))
+            status = await _run_child(dump_chunk(chunk), limiter, settings.isolated_timeout_s)
             keeping.cancel()
     except* LeaseLost:
         log.warning("a lease was lost", **names)
@@ -138,8 +138,8 @@ async def run_isolated(chunk: Chunk, lease_s: float, limiter: asyncio.Semaphore)
         await chunks.record_crash(chunk)
 
 
-async def _run_child(chunk: bytes, limiter: asyncio.Semaphore) -> int:
-    """Returns the exit status of the child. Kills the child if cancelled."""
+async def _run_child(chunk: bytes, limiter: asyncio.Semaphore, timeout_s: float) -> int:
+    """Returns the exit status of the child. Kills the child if it hangs, or if cancelled."""
     async with limiter:
         try:
             child = await asyncio.create_subprocess_exec(
@@ -150,7 +150,11 @@ async def _run_child(chunk: bytes, limiter: asyncio.Semaphore) -> int:
             log.warning("cannot start a child process", error=repr(error))
             return NOT_STARTED
         try:
-            await child.communicate(chunk)
+            # The lease is extended as long as the child runs, so something must end a child.
+            async with asyncio.timeout(timeout_s):
+                await child.communicate(chunk)
+        except TimeoutError:
+            log.warning("an isolated image takes too long", timeout_s=timeout_s)
         finally:
             if child.returncode is None:
                 child.kill()

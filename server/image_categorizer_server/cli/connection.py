@@ -10,6 +10,7 @@ import typer
 from image_categorizer import CategorizerError, ImageCategorizationClient
 
 from image_categorizer_server.db.database import open_database
+from image_categorizer_server.db.schema import schema_problem
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.installation import (
@@ -85,6 +86,8 @@ def with_database(data: Path | None, work: Coroutine[None, None, Result]) -> Res
 
     async def run() -> Result:
         async with open_database(settings.database_url, settings.database):
+            if problem := await schema_problem():
+                raise OperatorError(f"{problem[0].upper()}{problem[1:]}.")
             return await work
 
     try:

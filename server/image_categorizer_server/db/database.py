@@ -8,7 +8,7 @@ import asyncpg
 from tortoise.backends.base.config_generator import expand_db_url
 from tortoise.connection import get_connection
 from tortoise.context import TortoiseContext
-from tortoise.exceptions import ConfigurationError, DBConnectionError
+from tortoise.exceptions import ConfigurationError, DBConnectionError, OperationalError
 
 from image_categorizer_server.db import engine
 from image_categorizer_server.errors import DependencyDown, OperatorError
@@ -17,6 +17,8 @@ from image_categorizer_server.settings.database import DatabaseSettings
 MODULE = "image_categorizer_server.db"
 # Longest time for a statement that touches every item of a batch.
 BULK_TIMEOUT_S = 300.0
+UNMIGRATED = "the database lacks tables of this version: run `image-categorizer migrate`"
+MISSING = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 UNREACHABLE = (
     DBConnectionError,
     OSError,
@@ -132,11 +134,20 @@ async def open_database(url: str, settings: DatabaseSettings) -> AsyncIterator[N
 
 @asynccontextmanager
 async def translated_faults() -> AsyncIterator[None]:
-    """Turns an unreachable database into `DependencyDown`; other faults pass through."""
+    """Turns a database that is unreachable, or not migrated, into `DependencyDown`.
+
+    Other faults pass through.
+    """
     try:
         yield
     except UNREACHABLE as error:
         raise DependencyDown("the database does not answer") from error
+    except MISSING as error:
+        raise DependencyDown(UNMIGRATED) from error
+    except OperationalError as error:  # of Tortoise
+        if isinstance(error.__cause__, MISSING):
+            raise DependencyDown(UNMIGRATED) from error
+        raise
 
 
 @asynccontextmanager

@@ -1,4 +1,6 @@
-"""Brings the schema of the database up to date."""
+"""Brings the schema of the database up to date, and says whether it is."""
+
+import pkgutil
 
 import asyncpg
 from tortoise.backends.base.config_generator import expand_db_url
@@ -6,10 +8,35 @@ from tortoise.context import TortoiseContext
 from tortoise.exceptions import BaseORMException
 from tortoise.migrations.api import migrate as run_migrations
 
-from image_categorizer_server.db.database import UNREACHABLE, tortoise_config
+from image_categorizer_server.db import migrations
+from image_categorizer_server.db.database import (
+    UNMIGRATED,
+    UNREACHABLE,
+    connected,
+    tortoise_config,
+)
 from image_categorizer_server.db.locks import MIGRATION_LOCK
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings.database import DatabaseSettings
+
+NEWER = "the database is of a newer version than this program: update the program"
+
+
+async def schema_problem() -> str:
+    """Returns why this program cannot work with the tables; empty if it can.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    known = {module.name for module in pkgutil.iter_modules(migrations.__path__)}
+    async with connected() as connection:
+        if not await connection.fetchval("SELECT to_regclass('tortoise_migrations') IS NOT NULL"):
+            return UNMIGRATED
+        rows = await connection.fetch("SELECT name FROM tortoise_migrations")
+    applied = {str(row["name"]) for row in rows}
+    if known - applied:
+        return UNMIGRATED
+    return NEWER if applied - known else ""
 
 
 async def migrate(url: str, settings: DatabaseSettings) -> None:

@@ -61,6 +61,13 @@ class WorkerSettings(Group):
         le=100,
         description="After this many more crashes, while the server had it alone, an image fails.",
     )
+    isolated_timeout_s: float = Field(
+        300.0,
+        ge=1,
+        le=86_400,
+        description="How long an isolated image may take, in seconds. Then its process is killed, "
+        "which counts as a crash.",
+    )
     patience_s: float = Field(
         20.0,
         gt=0,
