@@ -97,14 +97,14 @@ async def test_no_call_outlives_the_deadline_when_the_database_is_slow(stores, s
         proxy, stores, settings.model_copy(update={"server": server})
     ) as running:
         key = await running.key(Role.ADMIN)
-        proxy.delay_s = 0.7
+        proxy.slow_down(0.7)
         for name in CALLS:
             begin_s = time.monotonic()
             error = await called(running, key, name, None)
             assert time.monotonic() - begin_s < DEADLINE_S + LATE_S, name
             reason = getattr(error, "reason", None)
             assert reason in {"DEADLINE_EXCEEDED", "DEPENDENCY_DOWN", "BATCH_NOT_FOUND", None}, name
-        proxy.delay_s = 0
+        proxy.slow_down(0)
         await eventually(_no_upload_is_left)
 
 
@@ -119,7 +119,7 @@ async def test_a_database_that_is_silent_is_reported_as_down(stores, settings, n
     async with server_behind(proxy, stores, settings) as running:
         key = await running.key(Role.ADMIN)
         await called(running, key, "list", 10)  # the key is known now
-        proxy.is_black_hole = True
+        proxy.swallow()
         for _ in range(2):  # on a connection of before, and on a new one
             begin_s = time.monotonic()
             error = await called(running, key, name, 10)
@@ -143,7 +143,7 @@ async def answers_for(stores, storage, count: int, images: bool) -> int:
     async with proxied(stores, proxy) as url, open_database(url, DatabaseSettings(timeout_s=20)):
         batches = Batches(storage, BatchSettings(max_items=400_000), 1000)
         await batches.list("t1")  # connects
-        proxy.answers, proxy.delay_s = 0, 0.05
+        proxy.slow_down(0.05)
         await batches.create("t1", "key", BatchConfig(), numbered(count, images))
         return proxy.answers
 

@@ -39,6 +39,14 @@ class FaultProxy:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
 
+    def slow_down(self, delay_s: float) -> None:
+        """Delays each answer from now on, and counts them from 0."""
+        self.delay_s, self.answers = delay_s, 0
+
+    def swallow(self) -> None:
+        """Passes nothing on from now on."""
+        self.is_black_hole = True
+
     @contextlib.asynccontextmanager
     async def running(self, path: Path | None = None) -> AsyncIterator[str]:
         """Listens during the block. Yields the address: a unix socket, or a free port."""
