@@ -6,7 +6,7 @@ secret: whoever forges one reads nothing that the same call would not list anywa
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -25,8 +25,29 @@ class Page(Generic[Item]):
     """One page of a list."""
 
     items: Sequence[Item]
-    next_page_token: str
-    """Empty on the last page."""
+    has_more: bool
+    """Whether items follow the last one."""
+    token_after: Callable[[int], str]
+    """Returns the token of the page that begins after an item, given by its index in `items`."""
+
+    @property
+    def next_page_token(self) -> str:
+        """The token of the next page; empty on the last one."""
+        return self.token_after(len(self.items) - 1) if self.has_more and self.items else ""
+
+
+def page_from(
+    found: Sequence[Item], limit: int, token_of_item: Callable[[Item], str]
+) -> Page[Item]:
+    """Returns the page of the first `limit` items of those found.
+
+    Args:
+        found: one item more than `limit` if there are more.
+        limit: see `limit_of`.
+        token_of_item: returns the token of the page that begins after an item.
+    """
+    items = found[:limit]
+    return Page(items, len(found) > limit, lambda index: token_of_item(items[index]))
 
 
 def limit_of(page_size: int) -> int:
@@ -78,7 +99,7 @@ def page_of(items: Sequence[Item], page_size: int, page_token: str) -> Page[Item
     """
     start = number_of(page_token) or 0
     end = start + limit_of(page_size)
-    return Page(items[start:end], token_of(end) if end < len(items) else "")
+    return Page(items[start:end], end < len(items), lambda index: token_of(start + index + 1))
 
 
 def _position(token: str, count: int) -> list[str]:

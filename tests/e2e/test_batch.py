@@ -126,7 +126,7 @@ def test_results_are_exported_as_jsonl_and_csv(http, done):
     assert found[0]["category"] == found[0]["predictions"][0]["category"]
     assert found[3]["error_reason"].startswith("IMAGE_")
     table = http.get(path, params={"format": "csv"})
-    assert table.headers["content-type"] == "text/csv"
+    assert table.headers["content-type"].startswith("text/csv; charset=utf-8")
     rows = list(csv.DictReader(io.StringIO(table.text)))
     assert [row["filename"] for row in rows] == ["0.jpg", "1.jpg", "2.jpg", "bad.pdf"]
     assert [row["category"] for row in rows] == [line["category"] or "" for line in found]

@@ -13,6 +13,8 @@ from image_categorizer_server.local.connections import limit_by_address
 from image_categorizer_server.settings import Settings
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
+# A field of a message takes up to this many times its bytes in JSON, with its name and brackets.
+JSON_FACTOR = 40
 # The server gives up at the deadline. It answers first if the gateway waits a little longer.
 ROUTE_GRACE_S = 1.0
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - only ever compared with
@@ -146,6 +148,9 @@ def render(
         ],
         "cors": _cors(settings),
         "max_body_bytes": settings.max_body_bytes,
+        "max_response_bytes": max(
+            settings.max_body_bytes, JSON_FACTOR * settings.server.max_page_bytes
+        ),
         "max_batch_body_bytes": settings.max_message_bytes,
         "request_timeout": f"{settings.server.max_deadline_s}s",
         "route_timeout": f"{settings.server.max_deadline_s + ROUTE_GRACE_S}s",

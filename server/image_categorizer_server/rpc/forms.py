@@ -3,6 +3,7 @@
 The kind for files is `multipart/form-data` (RFC 7578).
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ from multipart import (
 
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.fields import MAX_SHOWN_NAME_CHARACTERS, Fields
+from image_categorizer_server.rpc.filenames import (
+    HEADER_CHARSET,
+    MAX_HEADER_BYTES,
+    has_file_name,
+    text_of,
+)
 from image_categorizer_server.rpc.json_body import (
     BODY,
     decoded_image,
@@ -36,9 +43,18 @@ def is_form(content_type: str) -> bool:
     return content_type.lower().startswith("multipart/form-data")
 
 
-def boundary_of(content_type: str) -> str:
-    """Returns the boundary between the fields; empty if the content type has none."""
-    return str(parse_options_header(content_type)[1].get("boundary", ""))
+def form_parser(content_type: str, max_segment_count: float = math.inf) -> PushMultipartParser:
+    """Returns a parser of a form whose content type has the boundary between its fields.
+
+    Raises:
+        MultipartError: the content type has no boundary.
+    """
+    return PushMultipartParser(
+        str(parse_options_header(content_type)[1].get("boundary", "")),
+        max_header_size=MAX_HEADER_BYTES,
+        max_segment_count=max_segment_count,
+        header_charset=HEADER_CHARSET,
+    )
 
 
 @contextmanager
@@ -160,13 +176,11 @@ def _parts(content_type: str, body: bytes) -> Iterator[_Part]:
     name, is_file, chunks = "", False, list[bytes]()
     with (
         invalid_if_malformed(),
-        PushMultipartParser(
-            boundary_of(content_type), max_segment_size=len(body), max_segment_count=MAX_PARTS
-        ) as parser,
+        form_parser(content_type, max_segment_count=MAX_PARTS) as parser,
     ):
         for event in parser.parse(body):
             if isinstance(event, MultipartSegment):
-                name, is_file, chunks = event.name, event.filename is not None, []
+                name, is_file, chunks = text_of(event.name), has_file_name(event), []
             elif event is None:
                 yield _Part(name, is_file, b"".join(chunks))
             else:

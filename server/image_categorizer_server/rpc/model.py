@@ -5,6 +5,7 @@ from image_categorizer.v1 import metadata_pb2, metadata_pb2_grpc
 
 from image_categorizer_server.domain.classification import Category
 from image_categorizer_server.domain.model import ModelStatus, ServerInfo
+from image_categorizer_server.rpc.pages import cut
 from image_categorizer_server.rpc.validation import (
     alias_name,
     canary_percent,
@@ -21,8 +22,9 @@ Context = grpc.aio.ServicerContext
 class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
     """Serves MetadataService."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, max_page_bytes: int) -> None:
         self._models = models
+        self._max_page_bytes = max_page_bytes
 
     async def ListCategories(
         self,
@@ -30,11 +32,12 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
         context: Context[metadata_pb2.ListCategoriesRequest, metadata_pb2.ListCategoriesResponse],
     ) -> metadata_pb2.ListCategoriesResponse:
         version = _version(request.version)
-        page = self._models.list_categories(
+        found = self._models.list_categories(
             request.model, version, request.page_size, request.page_token
         )
+        page = cut(found, _category, self._max_page_bytes)
         return metadata_pb2.ListCategoriesResponse(
-            categories=map(_category, page.items), next_page_token=page.next_page_token
+            categories=page.messages, next_page_token=page.next_page_token
         )
 
     async def ListModels(
@@ -42,9 +45,10 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
         request: metadata_pb2.ListModelsRequest,
         context: Context[metadata_pb2.ListModelsRequest, metadata_pb2.ListModelsResponse],
     ) -> metadata_pb2.ListModelsResponse:
-        page = self._models.list_models(request.page_size, request.page_token)
+        found = self._models.list_models(request.page_size, request.page_token)
+        page = cut(found, _model, self._max_page_bytes)
         return metadata_pb2.ListModelsResponse(
-            models=map(_model, page.items), next_page_token=page.next_page_token
+            models=page.messages, next_page_token=page.next_page_token
         )
 
     async def GetModel(

@@ -116,9 +116,11 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     )
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
     batch_pb2_grpc.add_BatchServiceServicer_to_server(batch_servicer(backend), server)
-    admin_pb2_grpc.add_AdminServiceServicer_to_server(WebhookServicer(backend.webhooks), server)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(
+        WebhookServicer(backend.webhooks, settings.server.max_page_bytes), server
+    )
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(
-        MetadataServicer(backend.models), server
+        MetadataServicer(backend.models, settings.server.max_page_bytes), server
     )
     our_health_pb2_grpc.add_HealthServiceServicer_to_server(HealthServicer(backend), server)
 
@@ -131,6 +133,7 @@ def batch_servicer(backend: Backend) -> BatchServicer:
         max_filter_categories=settings.limits.max_filter_categories,
         max_url_characters=settings.fetch.max_url_characters,
         allow_http=settings.fetch.allow_http,
+        max_page_bytes=settings.server.max_page_bytes,
     )
     archives = ArchiveLimits(
         max_bytes=settings.batch.max_zip_bytes,

@@ -10,7 +10,8 @@ from image_categorizer_server.domain.webhook import (
     Webhook,
 )
 from image_categorizer_server.errors import DeliveryNotFound, InvalidRequest, WebhookNotFound
-from image_categorizer_server.paging import page_of
+from image_categorizer_server.paging import Page, page_of
+from image_categorizer_server.rpc import pages
 from image_categorizer_server.rpc.call import current_tenant
 from image_categorizer_server.rpc.convert import timestamp
 from image_categorizer_server.rpc.validation import IDENTIFIER, raise_if_any, required
@@ -22,8 +23,9 @@ Context = grpc.aio.ServicerContext
 class WebhookServicer(admin_pb2_grpc.AdminServiceServicer):
     """Serves the webhooks of AdminService."""
 
-    def __init__(self, webhooks: Webhooks) -> None:
+    def __init__(self, webhooks: Webhooks, max_page_bytes: int) -> None:
         self._webhooks = webhooks
+        self._max_page_bytes = max_page_bytes
 
     async def CreateWebhook(
         self,
@@ -46,9 +48,10 @@ class WebhookServicer(admin_pb2_grpc.AdminServiceServicer):
         context: Context[admin_pb2.ListWebhooksRequest, admin_pb2.ListWebhooksResponse],
     ) -> admin_pb2.ListWebhooksResponse:
         everything = await self._webhooks.list_all(current_tenant())
-        page = page_of(everything, request.page_size, request.page_token)
+        found = page_of(everything, request.page_size, request.page_token)
+        page = pages.cut(found, _webhook, self._max_page_bytes)
         return admin_pb2.ListWebhooksResponse(
-            webhooks=map(_webhook, page.items), next_page_token=page.next_page_token
+            webhooks=page.messages, next_page_token=page.next_page_token
         )
 
     async def UpdateWebhook(
@@ -93,16 +96,21 @@ class WebhookServicer(admin_pb2_grpc.AdminServiceServicer):
         if request.batch_id and not IDENTIFIER.fullmatch(request.batch_id):
             wrong.append(("batch_id", "is not the id of a batch"))
         raise_if_any(wrong)
-        page = await self._webhooks.list_deliveries(
-            current_tenant(),
-            webhook_id,
-            batch_id=request.batch_id,
-            state=_state(request.state),
-            page_size=request.page_size,
-            page_token=request.page_token,
-        )
+        tenant_id, state = current_tenant(), _state(request.state)
+
+        async def deliveries(size: int, token: str) -> Page[Delivery]:
+            return await self._webhooks.list_deliveries(
+                tenant_id,
+                webhook_id,
+                batch_id=request.batch_id,
+                state=state,
+                page_size=size,
+                page_token=token,
+            )
+
+        page = await pages.read(request, deliveries, _delivery, self._max_page_bytes)
         return admin_pb2.ListWebhookDeliveriesResponse(
-            deliveries=map(_delivery, page.items), next_page_token=page.next_page_token
+            deliveries=page.messages, next_page_token=page.next_page_token
         )
 
     async def RedeliverWebhook(

@@ -13,11 +13,11 @@ from image_categorizer_server.domain.batch import Batch, BatchConfig, BatchState
 from image_categorizer_server.domain.outbox import OutboxKind
 from image_categorizer_server.errors import DependencyDown, RequestIdReused
 from image_categorizer_server.paging import (
-    MAX_PAGE_SIZE,
     Page,
     limit_of,
     number_and_text_of,
     number_of,
+    page_from,
     token_of,
 )
 from image_categorizer_server.services.upload import PAGE_ITEMS, IgnoredFile, NewItem, Upload
@@ -33,6 +33,8 @@ MICROSECOND = timedelta(microseconds=1)
 # Rows of the outbox whose images `delete` removes before it returns; a sweep removes the rest.
 ROWS_PER_DELETE = 10
 NOTIFICATIONS_AT_ONCE = 500
+# Rows that an export reads at once: one may have thousands of predictions.
+EXPORT_ROWS = 100
 # Two processes must not take the same notification at once; a dead one's is free again soon.
 NOTIFICATION_LEASE_S = 5.0
 Items = AsyncIterator[NewItem | IgnoredFile]
@@ -136,8 +138,7 @@ class Batches:
             state,
             self._settings.max_failures_shown,
         )
-        page = found[:limit]
-        return Page(page, _token_after(page[-1]) if len(found) > limit else "")
+        return page_from(found, limit, _token_after)
 
     async def cancel(self, tenant_id: str, batch_id: str) -> Batch:
         """Cancels a batch; what is being classified is finished.  Idempotent.
@@ -196,8 +197,7 @@ class Batches:
         found = await result_rows.list_results(
             tenant_id, batch_id, -1 if after is None else after, limit + 1
         )
-        page = found[:limit]
-        return Page(page, token_of(page[-1].number) if len(found) > limit else "")
+        return page_from(found, limit, lambda result: token_of(result.number))
 
     async def export(self, tenant_id: str, batch_id: str) -> AsyncGenerator[ItemResult]:
         """Yields all outcomes so far, by item; may include outcomes written meanwhile.
@@ -208,7 +208,7 @@ class Batches:
         """
         await rows.find(tenant_id, batch_id, 0)
         after = -1
-        while found := await result_rows.list_results(tenant_id, batch_id, after, MAX_PAGE_SIZE):
+        while found := await result_rows.list_results(tenant_id, batch_id, after, EXPORT_ROWS):
             for result in found:
                 yield result
             after = found[-1].number

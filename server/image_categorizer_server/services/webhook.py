@@ -25,7 +25,7 @@ from image_categorizer_server.errors import (
     WebhookNotFound,
     quoted,
 )
-from image_categorizer_server.paging import Page, limit_of, number_of, token_of
+from image_categorizer_server.paging import Page, limit_of, number_of, page_from, token_of
 from image_categorizer_server.settings.webhook import WebhookSettings
 
 ID_BYTES = 24
@@ -165,8 +165,7 @@ class Webhooks:
             state=state,
             limit=limit + 1,
         )
-        page = found[:limit]
-        return Page(page, token_of(page[-1].number) if len(found) > limit else "")
+        return page_from(found, limit, lambda delivery: token_of(delivery.number))
 
     async def redeliver(self, tenant_id: str, webhook_id: str, delivery_id: str) -> Delivery:
         """Makes a delivery due now, as if it had not been attempted, and returns it.

@@ -34,6 +34,12 @@ class ServerSettings(Group):
     upload_idle_s: float = Field(
         60.0, gt=0, le=3600, description="Time without data after which an upload is aborted."
     )
+    max_page_bytes: int = Field(
+        2**20,
+        ge=2**16,
+        le=3 * 2**20,
+        description="Maximum size of a page of a list. gRPC clients refuse more than 4 MB.",
+    )
     processes: int = Field(
         1,
         ge=1,

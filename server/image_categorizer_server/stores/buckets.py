@@ -6,6 +6,7 @@ are read only from the buckets listed in a setting, and never from the bucket th
 of all tenants.
 """
 
+import os
 import re
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,9 @@ log = get_log(__name__)
 Store = S3Store | GCSStore | AzureStore | LocalStore | MemoryStore
 SCHEMES = {"s3": "aws", "gs": "gcp", "az": "azure"}
 OBJECT_URI = re.compile(r"(s3|gs|az)://([A-Za-z0-9][A-Za-z0-9._-]{1,254})/(.{1,1024})", re.ASCII)
+ENDPOINT = "CATEGORIZER_STORAGE__ENDPOINT"
+# Variables from which obstore takes an address where none is given.
+ADDRESSES = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AZURE_ENDPOINT")
 MISSING_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 FIRST_RETRY_DELAY = timedelta(seconds=0.1)
 MAX_RETRY_DELAY = timedelta(seconds=2)
@@ -61,6 +65,9 @@ class ObjectReader:
             return await read_object(self._store(scheme, bucket), key, max_bytes)
         except ValueError as error:
             raise _unreachable(uri, "the key is malformed") from error
+        except OperatorError as error:
+            log.warning("a bucket cannot be used", bucket=bucket, why=str(error))
+            raise DependencyDown("the bucket does not answer") from None
         except (BaseError, OSError) as error:
             if is_missing(error):
                 raise _unreachable(uri, "no such object") from error
@@ -90,8 +97,11 @@ def open_bucket(
         endpoint: address to use instead of the provider's own. For gcp, set it in the key file.
 
     Raises:
-        OperatorError: the environment does not hold what the provider needs.
+        OperatorError: the environment does not hold what the provider needs, or the address uses
+            http without the setting that allows it.
     """
+    if provider != "gcp" and not settings.allow_http:
+        _refuse_http(provider, endpoint)
     options: dict[str, Any] = {
         "client_options": {
             "timeout": timedelta(seconds=settings.timeout_s),
@@ -121,6 +131,17 @@ def open_bucket(
     except (BaseError, ValueError, OSError) as error:
         summary = str(error).partition("\n")[0]
         raise OperatorError(f"The {provider} bucket {bucket} cannot be used: {summary}.") from None
+
+
+def _refuse_http(provider: str, endpoint: str) -> None:
+    """Raises OperatorError if the store's address uses http, which then fails at the first call."""
+    addresses = {ENDPOINT: endpoint} if endpoint else {n: os.environ.get(n, "") for n in ADDRESSES}
+    for name, address in addresses.items():
+        if address.lower().startswith("http://") and name.startswith((ENDPOINT, provider.upper())):
+            raise OperatorError(
+                f"{name} starts with http://, which sends images and credentials unencrypted. "
+                "Use https://, or allow it with CATEGORIZER_STORAGE__ALLOW_HTTP=true."
+            )
 
 
 async def read_object(store: Store, key: str, max_bytes: int) -> bytes:

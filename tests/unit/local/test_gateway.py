@@ -82,6 +82,12 @@ def test_bodies_are_limited_by_the_size_of_an_image():
     assert transcoder["max_request_body_size"] == 4 * 2**20 + 64 * 1024
 
 
+@pytest.mark.parametrize("overrides", [{}, {"MAX_IMAGE_SIZE": 0.01}])
+def test_a_page_of_a_list_fits_as_json_too(overrides):
+    transcoder = filters(configuration(**overrides))["grpc_json_transcoder"]
+    assert transcoder["max_response_body_size"] >= 40 * 2**20
+
+
 def test_pages_of_the_allowed_origins_may_call():
     host = virtual_host(configuration(gateway={"cors_origins": ["https://a.example", "*"]}))
     policy = host["typed_per_filter_config"]["envoy.filters.http.cors"]

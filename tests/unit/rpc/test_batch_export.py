@@ -80,3 +80,34 @@ def test_results_carry_code_0_or_the_reason():
     assert (bad.item_id, bad.status.code, bad.status.message) == ("2", 3, "it is no image")
     assert b"IMAGE_UNDECODABLE" in bad.status.details[0].value
     assert not bad.HasField("classification")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
+async def test_no_cell_of_a_csv_file_is_a_formula(start):
+    name = f'{start}HYPERLINK("http://evil","x").jpg'
+    category = Category(f"{start}cat", "", ())
+    small = Prediction(category, 1e-7, None)
+    result = ItemResult(0, name, (small,), ModelRef("starter", 1, "sha256:0"), None)
+    (row,) = csv.DictReader(io.StringIO(await exported("csv", result), newline=""))
+    assert (row["filename"], row["category"]) == (f"'{name}", f"'{start}cat")
+    assert float(row["confidence"]) == 1e-7
+    assert json.loads(await exported("jsonl", result))["filename"] == name
+
+
+async def test_a_csv_file_may_begin_with_a_byte_order_mark():
+    form = export.file_format("csv", bom=True)
+    (piece,) = [piece async for piece in export.pieces(stream(GOOD), form)]
+    assert piece.startswith(b"\xef\xbb\xbfitem_id,")
+    with pytest.raises(InvalidRequest, match="bom: is for the format csv only"):
+        export.file_format("jsonl", bom=True)
+
+
+async def test_one_long_line_comes_in_pieces_too():
+    category = Category("c" * 300, "", ())
+    long = ItemResult(
+        0, "a", (Prediction(category, 0.1, None),) * 1000, ModelRef("m", 1, "sha256:0"), None
+    )
+    form = export.file_format("jsonl")
+    found = [piece async for piece in export.pieces(stream(long), form)]
+    assert max(map(len, found)) <= export.PIECE_BYTES < len(b"".join(found))
+    assert len(json.loads(b"".join(found))["predictions"]) == 1000

@@ -12,7 +12,11 @@ from image_categorizer_server.rpc.batch.validation import (
 )
 
 LIMITS = BatchLimits(
-    max_items=10, max_filter_categories=3, max_url_characters=100, allow_http=False
+    max_page_bytes=2**20,
+    max_items=10,
+    max_filter_categories=3,
+    max_url_characters=100,
+    allow_http=False,
 )
 
 

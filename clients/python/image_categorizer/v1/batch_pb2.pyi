@@ -489,7 +489,7 @@ class ListBatchesRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The maximum number of batches to return, at least 0. Defaults to 100; values above 1000 are reduced to
-    1000.
+    1000. A page may be shorter, also where more follow: its size in bytes is limited.
     """
     page_token: _builtins.str
     """The `next_page_token` of the previous response. Empty for the first page."""
@@ -634,7 +634,7 @@ class ListBatchResultsRequest(_message.Message):
     """The batch. Required."""
     page_size: _builtins.int
     """The maximum number of results to return, at least 0. Defaults to 100; values above 1000 are reduced to
-    1000.
+    1000. A page may be shorter, also where more follow: its size in bytes is limited.
     """
     page_token: _builtins.str
     """The `next_page_token` of the previous response. Empty for the first page."""
@@ -761,21 +761,25 @@ class ExportBatchResultsRequest(_message.Message):
 
     BATCH_ID_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
+    BOM_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
     """The batch. Required."""
     format: _builtins.str
     """The file format: `jsonl`, one JSON object per line, or `csv` (RFC 4180, with a header line). Defaults to
-    `jsonl`.
+    `jsonl`. In CSV, text that a spreadsheet would take for a formula is preceded by an apostrophe.
     """
+    bom: _builtins.bool
+    """Whether the CSV file begins with a byte order mark, by which Excel recognizes UTF-8. Refused for `jsonl`."""
     def __init__(
         self,
         *,
         batch_id: _builtins.str = ...,
         format: _builtins.str = ...,
+        bom: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "format", b"format"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "bom", b"bom", "format", b"format"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,10 +18,11 @@ from image_categorizer_server.rpc.batch.archive import ArchiveLimits, is_archive
 from image_categorizer_server.rpc.batch.upload import FileContent
 from image_categorizer_server.rpc.batch.validation import checked_filename
 from image_categorizer_server.rpc.fields import Fields
+from image_categorizer_server.rpc.filenames import file_name, text_of
 from image_categorizer_server.rpc.forms import (
     MAX_PARTS,
     MAX_TEXT_BYTES,
-    boundary_of,
+    form_parser,
     invalid_if_malformed,
     is_form,
     set_text,
@@ -71,13 +72,14 @@ class Form:
             text = "must be multipart/form-data, or application/json"
             raise InvalidRequest.of([("content-type", text)])
         with invalid_if_malformed():
-            self._parser = PushMultipartParser(boundary_of(content_type))
+            self._parser = form_parser(content_type)
         self._parse(first.body.data)
         first.ClearField("body")
         fields = Fields(first, FILES)
         while (segment := await self._next_segment()) is not None and segment.name not in FILES:
-            fields.find(segment.name)
-            set_text(fields, segment.name, await self._text())
+            name = text_of(segment.name)
+            fields.find(name)
+            set_text(fields, name, await self._text())
         fields.finish()
         if segment is None:
             raise InvalidRequest.of([(FILES[0], "must be in the form at least once")])
@@ -93,9 +95,9 @@ class Form:
         while (segment := self._segment) is not None:
             if segment.name not in FILES:
                 text = "must stand before the first file, and be a field of the form"
-                raise InvalidRequest.of([(segment.name[:64], text)])
+                raise InvalidRequest.of([(text_of(segment.name)[:64], text)])
             await self._readmit()
-            name = checked_filename(segment.filename or str(self._file_count), segment.name)
+            name = checked_filename(file_name(segment) or str(self._file_count), segment.name)
             self._file_count += 1
             content = FileContent(self.read)
             if is_archive(segment.content_type or "", name):

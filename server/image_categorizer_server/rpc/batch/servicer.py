@@ -8,8 +8,10 @@ import grpc
 from google.api import httpbody_pb2
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
 
-from image_categorizer_server.domain.batch import Batch, BatchConfig, BatchState
+from image_categorizer_server.domain.batch import Batch, BatchConfig, BatchState, ItemResult
 from image_categorizer_server.errors import Draining, InvalidRequest
+from image_categorizer_server.paging import Page
+from image_categorizer_server.rpc import pages
 from image_categorizer_server.rpc.batch import convert
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits
 from image_categorizer_server.rpc.batch.export import file_format, pieces
@@ -106,11 +108,14 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         request: batch_pb2.ListBatchesRequest,
         context: Context[batch_pb2.ListBatchesRequest, batch_pb2.ListBatchesResponse],
     ) -> batch_pb2.ListBatchesResponse:
-        page = await self._batches.list(
-            current_tenant(), request.page_size, request.page_token, _state(request.state)
-        )
+        tenant_id, state = current_tenant(), _state(request.state)
+
+        async def batches(size: int, token: str) -> Page[Batch]:
+            return await self._batches.list(tenant_id, size, token, state)
+
+        page = await pages.read(request, batches, convert.batch, self._limits.max_page_bytes)
         return batch_pb2.ListBatchesResponse(
-            batches=map(convert.batch, page.items), next_page_token=page.next_page_token
+            batches=page.messages, next_page_token=page.next_page_token
         )
 
     async def CancelBatch(
@@ -144,11 +149,14 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         request: batch_pb2.ListBatchResultsRequest,
         context: Context[batch_pb2.ListBatchResultsRequest, batch_pb2.ListBatchResultsResponse],
     ) -> batch_pb2.ListBatchResultsResponse:
-        page = await self._batches.results(
-            current_tenant(), required_id(request.batch_id), request.page_size, request.page_token
-        )
+        tenant_id, batch_id = current_tenant(), required_id(request.batch_id)
+
+        async def results(size: int, token: str) -> Page[ItemResult]:
+            return await self._batches.results(tenant_id, batch_id, size, token)
+
+        page = await pages.read(request, results, convert.result, self._limits.max_page_bytes)
         return batch_pb2.ListBatchResultsResponse(
-            results=map(convert.result, page.items), next_page_token=page.next_page_token
+            results=page.messages, next_page_token=page.next_page_token
         )
 
     async def ExportBatchResults(
@@ -156,7 +164,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         request: batch_pb2.ExportBatchResultsRequest,
         context: Context[batch_pb2.ExportBatchResultsRequest, httpbody_pb2.HttpBody],
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        form = file_format(request.format)
+        form = file_format(request.format, bom=request.bom)
         batch = await self._batches.get(current_tenant(), required_id(request.batch_id))
         name = f"{batch.batch_id}.{form.suffix}"
         await context.send_initial_metadata(

@@ -31,6 +31,7 @@ class BatchLimits:
     max_url_characters: int
     allow_http: bool
     """Whether URLs may be http."""
+    max_page_bytes: int
 
 
 def batch_config(
