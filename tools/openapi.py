@@ -233,7 +233,7 @@ def properties(parameters: list[Parameter]) -> Json:
 def openapi_document(files: FileDescriptorSet) -> str:
     """Returns the document as YAML."""
     known = messages(files)
-    schemas = Schemas(known, [binding.method.input_type for binding in bindings(files)])
+    schemas = Schemas(files, [binding.method.input_type for binding in bindings(files)])
     tags = [
         {"name": service.name, "description": Comments(file).text(6, index)}
         for file in files_of_ours(files)

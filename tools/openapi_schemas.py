@@ -106,27 +106,30 @@ def messages(files: FileDescriptorSet) -> Messages:
     }
 
 
-def enums(known: Messages) -> dict[str, EnumDescriptorProto]:
-    """Returns the enums inside our messages by full name (`.package.Message.Name`)."""
-    return {
-        f"{name}.{enum.name}": enum
-        for name, message in known.items()
-        for enum in message.proto.enum_type
+def enums(files: FileDescriptorSet) -> dict[str, EnumDescriptorProto]:
+    """Returns our enums by full name (`.package.Name` or `.package.Message.Name`)."""
+    found = {
+        f".{file.package}.{enum.name}": enum
+        for file in files_of_ours(files)
+        for enum in file.enum_type
     }
+    for name, message in messages(files).items():
+        found |= {f"{name}.{enum.name}": enum for enum in message.proto.enum_type}
+    return found
 
 
 class Schemas:
     """The schemas of all our messages."""
 
-    def __init__(self, known: Messages, requests: Iterable[str]) -> None:
+    def __init__(self, files: FileDescriptorSet, requests: Iterable[str]) -> None:
         """Prepares the schemas.
 
         Args:
             known: our messages.
             requests: full names of those that clients send.
         """
-        self._known = known
-        self._enums = enums(known)
+        self._known = messages(files)
+        self._enums = enums(files)
         self._in_requests: set[str] = set()
         for request in requests:
             self._add_request(request)

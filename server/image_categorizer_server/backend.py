@@ -213,4 +213,6 @@ def image_limits(settings: Settings) -> ImageLimits:
         max_side_px=limits.max_side_px,
         max_aspect_ratio=limits.max_aspect_ratio,
         max_jpeg_scans=limits.max_jpeg_scans,
+        max_tags=limits.max_image_tags,
+        min_rows_share=limits.min_rows_share,
     )

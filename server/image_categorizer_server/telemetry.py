@@ -8,6 +8,8 @@ import logging
 import re
 import secrets
 import sys
+import threading
+import time
 from contextvars import ContextVar
 from typing import Literal
 
@@ -17,11 +19,21 @@ Log = structlog.stdlib.BoundLogger
 # W3C Trace Context, section 3.2: version, trace id, parent id, flags.
 TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _request: ContextVar[tuple[str, str]] = ContextVar("request", default=("", ""))
+OWN = ("image_categorizer", "image_categorizer_server", "image_categorizer_workers", "__main__")
+# A library may log once for each request, or for each tag of an image.
+FOREIGN_LINES, FOREIGN_WINDOW_S = 10, 60.0
+MAX_FOREIGN_CHARACTERS = 500
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def configure_logging(level: str, log_format: Literal["auto", "console", "json"]) -> None:
-    """Sends all logs of the process to standard error. Called once, by an entry point."""
+    """Sends all logs of the process to standard error. Called once, by an entry point.
+
+    Args:
+        level: of our own lines. Libraries log at WARNING and above: below that, they show contents
+            of messages and files.
+        log_format: text, JSON, or by what standard error is.
+    """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         _add_request,
@@ -42,8 +54,12 @@ def configure_logging(level: str, log_format: Literal["auto", "console", "json"]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("tortoise").setLevel(logging.WARNING)
+    handler.addFilter(ForeignLines())
+    own_level = logging.getLevelNamesMapping()[level]
+    logging.basicConfig(level=max(own_level, logging.WARNING), handlers=[handler], force=True)
+    for name in OWN:
+        logging.getLogger(name).setLevel(own_level)
+    logging.captureWarnings(True)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,  # first, so that suppressed lines cost nothing more
@@ -54,6 +70,37 @@ def configure_logging(level: str, log_format: Literal["auto", "console", "json"]
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+class ForeignLines(logging.Filter):
+    """Lets a few lines a minute of each library pass, shortened; says how many it held back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._counts: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Returns whether the line may be written."""
+        library = record.name.partition(".")[0]
+        if library in OWN:
+            return True
+        now = time.monotonic()
+        with self._lock:
+            start, count = self._counts.get(library, (now, 0))
+            held_back = 0
+            if now - start >= FOREIGN_WINDOW_S:
+                held_back, start, count = max(0, count - FOREIGN_LINES), now, 0
+            self._counts[library] = start, count + 1
+        if count >= FOREIGN_LINES:
+            return False
+        message = record.getMessage()
+        if len(message) > MAX_FOREIGN_CHARACTERS:
+            message = f"{message[:MAX_FOREIGN_CHARACTERS]}…"
+        if held_back:
+            message += f" ({held_back} earlier lines of this library were held back)"
+        record.msg, record.args = message, ()
+        return True
 
 
 def get_log(name: str) -> Log:

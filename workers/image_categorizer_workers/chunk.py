@@ -22,6 +22,7 @@ from image_categorizer_server.domain.classification import (
     BatchCloseReason,
     Category,
     Classification,
+    ImageWarning,
     ModelRef,
     Prediction,
     Timing,
@@ -240,4 +241,5 @@ def _classification_of(answer: Answer) -> Classification:
             timing.batch_size,
             BatchCloseReason.IDLE,
         ),
+        warnings=ImageWarning.known(answer.warnings),
     )

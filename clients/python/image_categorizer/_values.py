@@ -160,6 +160,8 @@ class Classification:
     """A PNG file; empty unless requested and supported by the model."""
     cache: str = ""
     """HIT if the answer came from the cache, MISS if it was stored there; otherwise empty."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the image: TRUNCATED if the end of the file is missing."""
 
     @property
     def category(self) -> str | None:
@@ -216,6 +218,8 @@ class BatchResult:
     """The model version that answered; None if the item failed."""
     error: CategorizerError | None = None
     """The error that `classify_image` would have raised."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the image: TRUNCATED if the end of the file is missing."""
 
     @property
     def category(self) -> str | None:

@@ -183,6 +183,7 @@ def classification(filename: str, wire: classify_pb2.ClassifyResponse) -> Classi
         request_id=wire.request_id,
         heat_map=wire.heat_map,
         cache=name_of(classify_pb2.ClassifyResponse.Cache.Name, wire.cache) if wire.cache else "",
+        warnings=_warnings(wire.warnings),
     )
 
 
@@ -221,7 +222,12 @@ def batch_result(wire: batch_pb2.BatchResult) -> BatchResult:
         wire.filename,
         predictions=tuple(map(_prediction, wire.classification.predictions)),
         model=_model_ref(wire.classification.model),
+        warnings=_warnings(wire.classification.warnings),
     )
+
+
+def _warnings(numbers: Iterable[types_pb2.ImageWarning.ValueType]) -> tuple[str, ...]:
+    return tuple(name_of(types_pb2.ImageWarning.Name, number) for number in numbers)
 
 
 def webhook(wire: admin_pb2.Webhook) -> Webhook:

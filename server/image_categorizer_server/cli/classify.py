@@ -147,6 +147,8 @@ def _show(result: Result, as_json: bool, table: Table) -> bool:
         best = {"category": result.category, "confidence": result.confidence}
         print(json.dumps(fields | best), flush=True)
         return False
+    for warning in classification.warnings:
+        say(f"{printable(result.filename)}: {warning.lower().replace('_', ' ')}")
     _add_rows(table, classification)
     if classification.heat_map:
         _save(classification)

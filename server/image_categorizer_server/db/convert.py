@@ -17,6 +17,7 @@ from image_categorizer_server.domain.batch import (
 from image_categorizer_server.domain.classification import (
     Category,
     ClassifyOptions,
+    ImageWarning,
     ModelRef,
     Prediction,
 )
@@ -147,4 +148,5 @@ def result_from_row(row: ResultRow) -> ItemResult:
         predictions=predictions_from_json(row["predictions"]),
         model=ModelRef(row["model_name"], row["model_version"], row["model_digest"]),
         error=None,
+        warnings=ImageWarning.known(row["warnings"]),
     )

@@ -128,6 +128,7 @@ async def add_classification(
             }
             for p in classification.predictions[:MAX_PREDICTIONS]
         ],
+        "warnings": classification.warnings,
     }
     async with connected() as connection:
         await add(connection, OutboxKind.WEBHOOK, tenant_id, "", now, payload)

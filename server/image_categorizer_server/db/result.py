@@ -21,13 +21,14 @@ from image_categorizer_server.errors import ItemKilledServers
 
 INSERT = """
 INSERT INTO batch_results (batch_id, number, tenant_id, status, reason, message, predictions,
-    model_name, model_version, model_digest, create_time)
+    model_name, model_version, model_digest, warnings, create_time)
 SELECT $1::text, o.number, $2::text, o.status, o.reason, o.message, o.predictions::jsonb,
-    o.model_name, o.model_version, o.model_digest, $3::timestamptz
+    o.model_name, o.model_version, o.model_digest, string_to_array(o.warnings, ','),
+    $3::timestamptz
 FROM unnest($4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::int[],
-    $11::text[]) AS o (number, status, reason, message, predictions, model_name, model_version,
-    model_digest)
-WHERE o.number >= $12 AND o.number < $13
+    $11::text[], $12::text[]) AS o (number, status, reason, message, predictions, model_name,
+    model_version, model_digest, warnings)
+WHERE o.number >= $13 AND o.number < $14
 ON CONFLICT DO NOTHING
 RETURNING number, status, reason
 """
@@ -112,16 +113,16 @@ def _columns(outcomes: Sequence[ItemOutcome]) -> list[list[object]]:
         if outcome.error is not None:
             error = outcome.error
             rows.append(
-                (outcome.number, error.status, error.reason, error.message, None, "", 0, "")
+                (outcome.number, error.status, error.reason, error.message, None, "", 0, "", "")
             )
         else:
             assert outcome.classification is not None
             model = outcome.classification.model
             predictions = predictions_to_json(outcome.classification.predictions)
-            rows.append(
-                (outcome.number, OK, "", "", predictions, model.name, model.version, model.digest)
-            )
-    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(8)]
+            warnings = ",".join(outcome.classification.warnings)
+            answer = predictions, model.name, model.version, model.digest, warnings
+            rows.append((outcome.number, OK, "", "", *answer))
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(9)]
 
 
 async def list_results(tenant_id: str, batch_id: str, after: int, limit: int) -> list[ItemResult]:

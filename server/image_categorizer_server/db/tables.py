@@ -155,6 +155,7 @@ class ResultRow(TypedDict):
     model_name: str
     model_version: int
     model_digest: str
+    warnings: list[str]
     create_time: datetime
     filename: str
 

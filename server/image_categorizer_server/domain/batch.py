@@ -7,6 +7,7 @@ from enum import Enum
 from image_categorizer_server.domain.classification import (
     Classification,
     ClassifyOptions,
+    ImageWarning,
     ModelRef,
     Prediction,
 )
@@ -103,6 +104,7 @@ class ItemResult:
     """None if the item failed."""
     error: ItemError | None
     """None if the item was classified."""
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

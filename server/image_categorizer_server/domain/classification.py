@@ -1,5 +1,6 @@
 """Values about the classification of one image."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -60,6 +61,17 @@ class Caller:
     """The time after which the answer is useless, on the clock of `time.monotonic`."""
 
 
+class ImageWarning(StrEnum):
+    """What is wrong with an image that is classified; see `ImageWarning` in types.proto."""
+
+    TRUNCATED = "TRUNCATED"
+
+    @classmethod
+    def known(cls, names: Iterable[str]) -> tuple["ImageWarning", ...]:
+        """Returns the warnings with these names, without those of a newer release."""
+        return tuple(cls[name] for name in names if name in cls.__members__)
+
+
 class CacheStatus(Enum):
     """Whether an answer comes from the cache; see `ClassifyResponse.Cache` in classify.proto."""
 
@@ -89,6 +101,7 @@ class Classification:
     heat_map: bytes = b""
     """A PNG file; empty unless requested."""
     cache: CacheStatus = CacheStatus.OFF
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

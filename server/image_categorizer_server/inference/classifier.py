@@ -61,7 +61,13 @@ class Classifier:
                 predictions, heat_map = await model.localizer.locate(
                     content, outcome.features, outcome.input, predictions, model.indices, options
                 )
-            return Classification(predictions, model.ref, timing_of(outcome), heat_map)
+            return Classification(
+                predictions,
+                model.ref,
+                timing_of(outcome),
+                heat_map,
+                warnings=outcome.input.warnings,
+            )
 
     @staticmethod
     async def _outcome(

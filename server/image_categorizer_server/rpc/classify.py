@@ -155,4 +155,5 @@ def _response(classification: Classification, call: Call) -> Response:
         request_id=call.request_id,
         cache=Response.Cache.Value(classification.cache.value),
         heat_map=classification.heat_map,
+        warnings=map(types_pb2.ImageWarning.Value, classification.warnings),
     )

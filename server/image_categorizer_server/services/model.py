@@ -2,7 +2,7 @@
 
 from image_categorizer_server.domain.classification import Category
 from image_categorizer_server.domain.model import ModelStatus, ServerInfo
-from image_categorizer_server.inference.images.formats import FORMATS
+from image_categorizer_server.inference.images.decode import readable_formats
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.paging import Page, page_of
 from image_categorizer_server.settings import Settings
@@ -68,7 +68,7 @@ class Models:
         limits, server = self._settings.limits, self._settings.server
         return ServerInfo(
             version=VERSION,
-            image_formats=FORMATS,
+            image_formats=readable_formats(),
             default_model=self._registry.default,
             max_image_bytes=self._settings.max_image_bytes,
             max_image_pixels=limits.max_image_pixels,

@@ -24,6 +24,7 @@ from image_categorizer_server.domain.classification import (
     Category,
     Classification,
     ClassifyOptions,
+    ImageWarning,
     ModelRef,
     Prediction,
     Timing,
@@ -35,7 +36,7 @@ from image_categorizer_server.version import VERSION
 
 log = get_log(__name__)
 # Increase it when the same query may get another answer within one release.
-FORMAT = 1
+FORMAT = 2
 
 
 class Store(Protocol):
@@ -98,6 +99,7 @@ class _Entry(BaseModel):
     fingerprint: str
     predictions: list[_Prediction]
     timing: Timing
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 class ResultCache:
@@ -127,7 +129,13 @@ class ResultCache:
         except (ValidationError, IndexError):
             log.warning("a cached answer cannot be read", key=self._key(query))
             return None
-        return Classification(predictions, query.model, entry.timing, cache=CacheStatus.HIT)
+        return Classification(
+            predictions,
+            query.model,
+            entry.timing,
+            cache=CacheStatus.HIT,
+            warnings=entry.warnings,
+        )
 
     async def put(self, query: Query, answer: Classification) -> bool:
         """Stores an answer; returns False if it is too large or the store does not answer."""
@@ -142,6 +150,7 @@ class ResultCache:
                 for p in answer.predictions
             ],
             timing=answer.timing,
+            warnings=answer.warnings,
         )
         value = entry.model_dump_json(exclude_defaults=True).encode()
         if len(value) > self._settings.max_value_bytes:

@@ -76,6 +76,18 @@ class LimitSettings(Group):
     max_jpeg_scans: int = Field(
         100, ge=1, description="Maximum scans of a progressive JPEG. Each costs a pass."
     )
+    max_image_tags: int = Field(
+        4096,
+        ge=1,
+        le=65_535,
+        description="Maximum tags, chunks or segments of metadata in an image.",
+    )
+    min_rows_share: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="Minimum share of a truncated image's rows. Below it the image is refused.",
+    )
     max_filter_categories: int = Field(
         1000, ge=1, description="Maximum names in an include or exclude filter."
     )

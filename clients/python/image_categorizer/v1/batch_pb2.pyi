@@ -731,6 +731,7 @@ class BatchClassification(_message.Message):
 
     PREDICTIONS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def predictions(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Prediction]:
         """The predictions, most confident first."""
@@ -739,15 +740,20 @@ class BatchClassification(_message.Message):
     def model(self) -> _types_pb2.ModelRef:
         """The model version that produced the result."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.ImageWarning.ValueType]:
+        """What is wrong with the image. Empty for nearly all images."""
+
     def __init__(
         self,
         *,
         predictions: _abc.Iterable[_types_pb2.Prediction] | None = ...,
         model: _types_pb2.ModelRef | None = ...,
+        warnings: _abc.Iterable[_types_pb2.ImageWarning.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "predictions", b"predictions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "predictions", b"predictions", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -247,6 +247,7 @@ class ClassifyResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
     HEAT_MAP_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     """Always true. Failures are errors, not responses."""
     processing_time: _builtins.float
@@ -272,6 +273,10 @@ class ClassifyResponse(_message.Message):
     def timing(self) -> _types_pb2.Timing:
         """How long each stage took. If `cache` is HIT, of the request that was cached."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.ImageWarning.ValueType]:
+        """What is wrong with the image. Empty for nearly all images."""
+
     def __init__(
         self,
         *,
@@ -283,10 +288,11 @@ class ClassifyResponse(_message.Message):
         request_id: _builtins.str = ...,
         cache: Global___ClassifyResponse.Cache.ValueType = ...,
         heat_map: _builtins.bytes = ...,
+        warnings: _abc.Iterable[_types_pb2.ImageWarning.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "heat_map", b"heat_map", "model", b"model", "predictions", b"predictions", "processing_time", b"processing_time", "request_id", b"request_id", "success", b"success", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "heat_map", b"heat_map", "model", b"model", "predictions", b"predictions", "processing_time", b"processing_time", "request_id", b"request_id", "success", b"success", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ if _version_not_supported:
 class ClassifyServiceStub:
     """Classifies images and returns the result at once.
 
-    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP and TIFF (first page), in any color mode. The
+    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (first page), AVIF and HEIC. The
     EXIF orientation is applied first. `MetadataService.GetServerInfo` returns the limits.
 
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
@@ -67,7 +67,7 @@ class ClassifyServiceStub:
 class ClassifyServiceServicer:
     """Classifies images and returns the result at once.
 
-    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP and TIFF (first page), in any color mode. The
+    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (first page), AVIF and HEIC. The
     EXIF orientation is applied first. `MetadataService.GetServerInfo` returns the limits.
 
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
@@ -174,7 +174,7 @@ def add_ClassifyServiceServicer_to_server(servicer, server):
 class ClassifyService:
     """Classifies images and returns the result at once.
 
-    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP and TIFF (first page), in any color mode. The
+    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (first page), AVIF and HEIC. The
     EXIF orientation is applied first. `MetadataService.GetServerInfo` returns the limits.
 
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.

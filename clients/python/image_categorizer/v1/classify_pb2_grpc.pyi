@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class ClassifyServiceStub:
     """Classifies images and returns the result at once.
 
-    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP and TIFF (first page), in any color mode. The
+    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (first page), AVIF and HEIC. The
     EXIF orientation is applied first. `MetadataService.GetServerInfo` returns the limits.
 
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
@@ -104,7 +104,7 @@ class ClassifyServiceStub:
 class ClassifyServiceAsyncStub(ClassifyServiceStub):
     """Classifies images and returns the result at once.
 
-    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP and TIFF (first page), in any color mode. The
+    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (first page), AVIF and HEIC. The
     EXIF orientation is applied first. `MetadataService.GetServerInfo` returns the limits.
 
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
@@ -175,7 +175,7 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
 class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Classifies images and returns the result at once.
 
-    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP and TIFF (first page), in any color mode. The
+    Supported formats are JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (first page), AVIF and HEIC. The
     EXIF orientation is applied first. `MetadataService.GetServerInfo` returns the limits.
 
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.

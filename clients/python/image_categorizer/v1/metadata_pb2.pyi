@@ -294,7 +294,9 @@ class ServerInfo(_message.Message):
     """The model that serves requests that name none."""
     @_builtins.property
     def image_formats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The supported image formats: `JPEG`, `PNG`, `WEBP`, `GIF`, `BMP`, `TIFF`."""
+        """The supported image formats: `JPEG`, `PNG`, `WEBP`, `GIF`, `BMP`, `TIFF`, and, where the
+        installation reads them, `AVIF` and `HEIF`.
+        """
 
     @_builtins.property
     def limits(self) -> Global___Limits:

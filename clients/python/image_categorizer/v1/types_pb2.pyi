@@ -19,6 +19,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ImageWarning:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ImageWarningEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageWarning.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    IMAGE_WARNING_UNSPECIFIED: _ImageWarning.ValueType  # 0
+    """Never sent."""
+    TRUNCATED: _ImageWarning.ValueType  # 1
+    """The end of the file is missing, but at most a tenth of the rows (a setting of the server). The missing rows
+    count as grey or black.
+    """
+
+class ImageWarning(_ImageWarning, metaclass=_ImageWarningEnumTypeWrapper):
+    """What is wrong with an image that is classified all the same."""
+
+IMAGE_WARNING_UNSPECIFIED: ImageWarning.ValueType  # 0
+"""Never sent."""
+TRUNCATED: ImageWarning.ValueType  # 1
+"""The end of the file is missing, but at most a tenth of the rows (a setting of the server). The missing rows
+count as grey or black.
+"""
+Global___ImageWarning: _TypeAlias = ImageWarning  # noqa: Y015
+
 @_typing.final
 class Prediction(_message.Message):
     """A category assigned to an image, with its confidence."""

@@ -7,31 +7,50 @@ Uses Pillow, or pillow-simd.  How each colour mode becomes RGB:
     any mode with alpha      over white (LA, PA, RGBA, and P, L, RGB with a transparent colour)
     P                        by its palette
     CMYK, YCCK               Pillow's conversion; Adobe's inversion is undone, profiles are ignored
-    I;16, I                  from 16 bits to 8, divided by 257
+    I;16, I                  from 16 bits to 8: white is 65,535, or what the file says
     YCbCr, LAB, HSV          Pillow's conversion
     F and all others         refused
 """
 
+import importlib
 import io
+import logging
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
 
 from image_categorizer_server import failpoints
+from image_categorizer_server.domain.classification import ImageWarning
 from image_categorizer_server.errors import (
     ImageTooLarge,
     TooManyPixels,
     UndecodableImage,
     UnsupportedFormat,
 )
-from image_categorizer_server.inference.images.formats import format_of, webp_size
+from image_categorizer_server.inference.images.container import (
+    Container,
+    exif_orientation,
+    read_bmp,
+    read_gif,
+    read_heif,
+)
+from image_categorizer_server.inference.images.formats import (
+    CONVERT,
+    KNOWN,
+    format_of,
+    webp_size,
+)
+from image_categorizer_server.inference.images.jpeg import Jpeg, read_jpeg
+from image_categorizer_server.inference.images.png import Png, read_png
+from image_categorizer_server.inference.images.tiff import read_tiff
 
 CONVERTED_BY_PILLOW = frozenset({"1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
-ORIENTATION_TAG = 0x0112
+MISSING_GREY = frozenset({127, 128})  # what a JPEG decoder shows where data is missing
 PNG_COMPRESSION = 1  # of 0 to 9
 UPRIGHT: dict[int, Image.Transpose] = {  # EXIF 2.32, section 4.6.4 A, tag Orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -81,6 +100,8 @@ class ImageLimits:
     max_side_px: int
     max_aspect_ratio: float
     max_jpeg_scans: int
+    max_tags: int = 4096
+    min_rows_share: float = 0.9
 
 
 class Pixels:
@@ -89,7 +110,11 @@ class Pixels:
     _RESAMPLING: ClassVar = {name: Image.Resampling[name.upper()] for name in get_args(Resample)}
 
     def __init__(
-        self, image: Image.Image, size_px: tuple[int, int] | None = None, box: Box = None
+        self,
+        image: Image.Image,
+        size_px: tuple[int, int] | None = None,
+        box: Box = None,
+        warnings: tuple[ImageWarning, ...] = (),
     ) -> None:
         """Wraps a decoded image.
 
@@ -97,8 +122,10 @@ class Pixels:
             image: mode RGB, upright.
             size_px: width and height of the full image, if `image` was decoded smaller.
             box: the part of `image` with content; a JPEG decoded smaller has padded blocks.
+            warnings: what is wrong with the image, though it is shown.
         """
         self._image = image
+        self.warnings = warnings
         self._box = box or (0.0, 0.0, float(image.width), float(image.height))
         self.width_px, self.height_px = size_px or image.size
 
@@ -134,6 +161,21 @@ class Pixels:
         return np.asarray(self._image)
 
 
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Returns the formats that this installation reads."""
+    missing = set()
+    if not features.check("avif"):
+        missing.add("AVIF")
+    try:
+        pillow_heif = importlib.import_module("pillow_heif")  # the extra `heif`
+    except ImportError:
+        missing.add("HEIF")
+    else:
+        pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+    return tuple(name for name in KNOWN if name not in missing)
+
+
 class Decoder:
     """Decodes untrusted bytes within limits; thread-safe."""
 
@@ -141,6 +183,9 @@ class Decoder:
         """Sets the limits, and Pillow's own limit for the whole process as a second check."""
         self._limits = limits
         Image.MAX_IMAGE_PIXELS = 2 * limits.max_pixels
+        # Pillow's lines quote the file, and there can be as many as it has tags.
+        logging.getLogger("PIL").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
 
     def decode(self, content: bytes, min_px: tuple[int, int] | None = None) -> Pixels:
@@ -154,7 +199,8 @@ class Decoder:
         Raises:
             ImageTooLarge: the image has too many bytes.
             TooManyPixels: it has too many pixels, or its sides differ too much.
-            UnsupportedFormat: its format is not one of `FORMATS`, or its colour mode is refused.
+            UnsupportedFormat: its format is not one of `readable_formats`, or its colour mode is
+                refused.
             UndecodableImage: it is not an image, or damaged.
         """
         if len(content) > self._limits.max_bytes:
@@ -163,21 +209,48 @@ class Decoder:
             )
         failpoints.hit("image.decoding", content)
         image_format = format_of(content)
+        if image_format not in (*readable_formats(), "DIB"):
+            extra = " (or install the extra `heif` on the server)" if image_format == "HEIF" else ""
+            name = "HEIC" if image_format == "HEIF" else image_format
+            raise UnsupportedFormat(f"{name} is not supported here; {CONVERT}{extra}")
         if image_format == "WEBP":
             # Pillow allocates the canvas when it opens a WebP file: 34 bytes can need 1 GB.
             self._check_shape(*webp_size(content))
-        if image_format == "JPEG" and content.count(b"\xff\xda") > self._limits.max_jpeg_scans:
-            raise UndecodableImage(f"the JPEG has more than {self._limits.max_jpeg_scans} scans")
         try:
-            return self._read(content, image_format, min_px)
+            return self._read(self._contained(content, image_format), image_format, min_px)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise self._too_many_pixels() from error
-        except (TooManyPixels, UnsupportedFormat):
+        except (TooManyPixels, UnsupportedFormat, UndecodableImage):
             raise
         except Exception as error:
             raise UndecodableImage(f"the {image_format} image is damaged or truncated") from error
 
-    def _read(self, content: bytes, image_format: str, min_px: tuple[int, int] | None) -> Pixels:
+    def _contained(self, content: bytes, image_format: str) -> Container:
+        """Returns what the decoder gets, and what the bytes around the pixels say."""
+        limits = self._limits
+        match image_format:
+            case "JPEG":
+                return read_jpeg(content, limits.max_tags, limits.max_jpeg_scans)
+            case "PNG":
+                return read_png(content, limits.max_tags)
+            case "TIFF":
+                return read_tiff(content, limits.max_tags)
+            case "GIF":
+                return read_gif(content, limits.max_tags)
+            case "BMP":
+                return read_bmp(content, limits.min_rows_share)
+            case "AVIF" | "HEIF":
+                return read_heif(content)
+        return Container(content)
+
+    def _read(
+        self, container: Container, image_format: str, min_px: tuple[int, int] | None
+    ) -> Pixels:
+        content, is_truncated = container.content, container.is_truncated
+        if isinstance(container, Png) and is_truncated and container.header is not None:
+            self._check_shape(container.header.width_px, container.header.height_px)
+            content, share = container.mended()
+            self._check_rows(share)
         with Image.open(io.BytesIO(content), formats=(image_format,)) as image:
             self._check_shape(image.width, image.height)
             size_px = image.size
@@ -186,10 +259,39 @@ class Decoder:
                 drafted = image.draft(None, min_px)
                 box = drafted and drafted[1]
             image.load()
+            if isinstance(container, Jpeg):
+                is_truncated = self._is_cut(container, image)
             if box is None:
                 size_px = image.size  # Pillow itself rotates TIFF images when it loads them
                 self._check_shape(*size_px)
-            return upright(rgb(image), orientation_of(image), size_px, box)
+            turn = UPRIGHT.get(container.orientation or orientation_of(image, image_format) or 1)
+            found = (ImageWarning.TRUNCATED,) if is_truncated else ()
+            return upright(rgb(image, container.max_sample), turn, size_px, box, found)
+
+    def _is_cut(self, jpeg: Jpeg, image: Image.Image) -> bool:
+        """Returns whether a JPEG lacks its end or its last rows.
+
+        Raises:
+            UndecodableImage: it lacks too many.
+        """
+        corner = image.getpixel((image.width - 1, image.height - 1))
+        looks_missing = MISSING_GREY.issuperset(corner if isinstance(corner, tuple) else (corner,))
+        if not jpeg.is_truncated and jpeg.covers(closed_only=True) and not looks_missing:
+            return False
+        if not jpeg.covers(closed_only=False):
+            self._check_rows(0.0)
+        share = 1.0
+        if looks_missing or not jpeg.covers(closed_only=True):
+            share = rows_share(jpeg)
+        self._check_rows(share)
+        return jpeg.is_truncated or share < 1.0
+
+    def _check_rows(self, share: float) -> None:
+        if share < self._limits.min_rows_share:
+            raise UndecodableImage(
+                f"the image is truncated: {share:.0%} of its rows are there; "
+                f"at least {self._limits.min_rows_share:.0%} are needed"
+            )
 
     def _check_shape(self, width_px: int, height_px: int) -> None:
         if width_px < 1 or height_px < 1:
@@ -226,26 +328,46 @@ def encode_jpeg(array: NDArray[np.uint8], quality: int) -> bytes:
     return file.getvalue()
 
 
-def orientation_of(image: Image.Image) -> Image.Transpose | None:
-    """Returns the transposition that makes the image upright by its EXIF; None if it is upright."""
-    try:
-        orientation = image.getexif().get(ORIENTATION_TAG)
-    except Exception:  # noqa: BLE001 - EXIF is untrusted too; it is not needed
-        return None
-    return UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+def orientation_of(image: Image.Image, image_format: str) -> int | None:
+    """Returns the EXIF orientation that is still to be applied; None if there is none."""
+    # AVIF has it in properties, of which Pillow makes EXIF. libheif has applied that of HEIC.
+    exif = image.info.get("exif", b"") if image_format in ("WEBP", "AVIF") else b""
+    return exif_orientation(exif)
+
+
+def rows_share(jpeg: Jpeg) -> float:
+    """Returns the share of the rows of a JPEG for which it has data.
+
+    A decoder that runs out of data invents the rest. It invents something else if other bits follow
+    the data, and rows that depend on them are missing.
+    """
+    first, second = (eighth(content) for content in (jpeg.content, jpeg.padded()))
+    differs = np.flatnonzero((first != second).reshape(len(first), -1).any(axis=1))
+    return float(differs[0]) / len(first) if len(differs) else 1.0
+
+
+def eighth(content: bytes) -> NDArray[np.uint8]:
+    """Returns a JPEG, decoded at an eighth of its size."""
+    with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+        image.draft(None, (1, 1))
+        return np.asarray(image)
 
 
 def upright(
-    image: Image.Image, turn: Image.Transpose | None, size_px: tuple[int, int], box: Box
+    image: Image.Image,
+    turn: Image.Transpose | None,
+    size_px: tuple[int, int],
+    box: Box,
+    found: tuple[ImageWarning, ...],
 ) -> Pixels:
     """Returns the image, its size and its box after the transposition."""
     if turn is None:
-        return Pixels(image, size_px, box)
+        return Pixels(image, size_px, box, found)
     if turn in SWAPS_SIDES:
         size_px = size_px[1], size_px[0]
     if box is not None:
         box = transposed_box(box, image.size, turn)
-    return Pixels(image.transpose(turn), size_px, box)
+    return Pixels(image.transpose(turn), size_px, box, found)
 
 
 def transposed_box(
@@ -264,12 +386,18 @@ def transposed_box(
     return left, top, right, bottom
 
 
-def rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image, max_sample: int | None = None) -> Image.Image:
     """Returns the image as RGB, by the table in the module's docstring.
+
+    Args:
+        image: the decoded image.
+        max_sample: the value that is white, if the file says that not all of 16 bits are used.
 
     Raises:
         UnsupportedFormat: the colour mode is refused.
     """
+    if image.format == "BMP" and has_empty_alpha(image):
+        image = image.convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         over = Image.new("RGB", image.size, (255, 255, 255))
@@ -278,8 +406,15 @@ def rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode == "I" or image.mode.startswith("I;16"):
-        grey = np.clip(np.asarray(image), 0, 65_535) / 257
-        image = Image.fromarray(np.rint(grey).astype(np.uint8), "L")
+        samples = np.clip(np.asarray(image), 0, 65_535)
+        # A file that is scaled to 16 bits all the same, as PNG demands, has larger samples.
+        white = max_sample if max_sample and samples.max() <= max_sample else 65_535
+        image = Image.fromarray(np.rint(samples / (white / 255)).astype(np.uint8), "L")
     if image.mode in CONVERTED_BY_PILLOW:
         return image.convert("RGB")
     raise UnsupportedFormat(f"images of colour mode {image.mode} are not supported")
+
+
+def has_empty_alpha(image: Image.Image) -> bool:
+    """Returns whether alpha is 0 everywhere: Windows leaves it so in pictures without alpha."""
+    return "A" in image.getbands() and image.getchannel("A").getextrema() == (0, 0)

@@ -1,11 +1,14 @@
 """Image formats, detected from the first bytes of a file without a decoder."""
 
 import contextlib
+import re
 import struct
 
 from image_categorizer_server.errors import UndecodableImage, UnsupportedFormat
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+KNOWN = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+ALLOWED = "JPEG, PNG, WebP, GIF, BMP or TIFF"  # what every installation reads
+CONVERT = f"send {ALLOWED}"
 MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -14,12 +17,22 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"BM", "BMP"),
     (b"II*\x00", "TIFF"),
     (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),  # BigTIFF
+    (b"MM\x00+", "TIFF"),
 )
-# Only for the message about a refused image.
+DIB_HEADER_BYTES = frozenset({40, 52, 56, 108, 124})
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
+HEIF_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+)
+VIDEO_BRANDS = (b"isom", b"iso", b"mp4", b"avc1", b"qt  ", b"M4V", b"3gp", b"MSNV", b"dash", b"f4v")
+MAX_BRANDS = 32
+# Only for the message about a refused file.
+RAW = "camera RAW"
 FOREIGN_MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "PDF"),
     (b"%!PS", "PostScript"),
-    (b"8BPS", "Photoshop"),
+    (b"8BPS", "Photoshop (PSD)"),
     (b"\x00\x00\x01\x00", "ICO"),
     (b"\x00\x00\x00\x0cjP", "JPEG 2000"),
     (b"\xff\x4f\xff\x51", "JPEG 2000"),
@@ -28,15 +41,39 @@ FOREIGN_MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"qoif", "QOI"),
     (b"DDS ", "DDS"),
     (b"icns", "ICNS"),
-    (b"<svg", "SVG"),
+    (b"FUJIFILMCCD-RAW", RAW),
+    (b"IIRO", RAW),
+    (b"IIRS", RAW),
+    (b"MMOR", RAW),
+    (b"IIU\x00", RAW),
+    (b"FOVb", RAW),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"PK\x05\x06", "a zip archive"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"\x1aE\xdf\xa3", "a video (Matroska or WebM)"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file that it stands for,"),
 )
+TEXT_MAGIC = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+|\?xml[^>]*>.*?<)?(html|svg)\b",
+    re.DOTALL | re.IGNORECASE,
+)
+MAX_PROLOGUE_BYTES = 2048
+# What to do about a format, where it is not to convert the picture.
+REMEDY = {
+    RAW: "send the JPEG that the camera makes, or convert it",
+    "HTML": "the address answered with a page, not with a picture",
+    "PDF": "convert each page to an image",
+    "a Git LFS pointer, not the file that it stands for,": "run `git lfs pull`",
+}
 
 
 def format_of(content: bytes) -> str:
-    """Returns the format of an image, one of `FORMATS`.
+    """Returns the format of an image: one of `KNOWN`, or DIB for a BMP without its file header.
 
     Raises:
-        UnsupportedFormat: it is an image of another format.
+        UnsupportedFormat: it is of another format, which the message names.
         UndecodableImage: it is not an image.
     """
     if not content:
@@ -46,15 +83,48 @@ def format_of(content: bytes) -> str:
     for magic, name in MAGIC:
         if content.startswith(magic):
             return name
-    allowed = ", ".join(FORMATS)
-    if content[4:8] == b"ftyp":
-        raise UnsupportedFormat(
-            f"{content[8:12].decode('ascii', 'replace')} images are not supported; send {allowed}"
-        )
+    if is_dib(content):
+        return "DIB"
+    foreign = _media_format(content) if content[4:8] == b"ftyp" else _foreign_format(content)
+    if foreign in KNOWN:
+        return foreign
+    if foreign:
+        raise UnsupportedFormat(f"{foreign} is not supported; {REMEDY.get(foreign, CONVERT)}")
+    raise UndecodableImage(f"the bytes are not an image; send {ALLOWED}")
+
+
+def is_dib(content: bytes) -> bool:
+    """Returns whether this is a BMP without its file header, as the clipboard of Windows has it."""
+    if len(content) < 40:
+        return False
+    header_bytes, width_px, height_px, planes, bits = struct.unpack_from("<IiiHH", content)
+    is_sized = width_px > 0 and height_px != 0
+    depths = (1, 4, 8, 16, 24, 32)
+    return header_bytes in DIB_HEADER_BYTES and planes == 1 and bits in depths and is_sized
+
+
+def _media_format(content: bytes) -> str:
+    """Returns the name of a format that builds on ISO/IEC 14496-12, by its brands."""
+    size_bytes = min(int.from_bytes(content[:4]), 16 + 4 * MAX_BRANDS)
+    major = content[8:12]
+    brands = {major, *(content[at : at + 4] for at in range(16, size_bytes - 3, 4))}
+    if major == b"crx ":
+        return RAW
+    if brands & AVIF_BRANDS:
+        return "AVIF"
+    if brands & HEIF_BRANDS:
+        return "HEIF"
+    if major.startswith(VIDEO_BRANDS):
+        return "a video (MP4 or QuickTime)"
+    return f"a file of the kind {major.decode('ascii', 'replace')!a}"
+
+
+def _foreign_format(content: bytes) -> str:
     for magic, name in FOREIGN_MAGIC:
         if content.startswith(magic):
-            raise UnsupportedFormat(f"{name} is not supported; send {allowed}")
-    raise UndecodableImage(f"the bytes are not an image; send {allowed}")
+            return name
+    found = TEXT_MAGIC.match(content[:MAX_PROLOGUE_BYTES])
+    return found[1].decode().upper() if found else ""
 
 
 def webp_size(content: bytes) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from image_categorizer_server.domain.classification import ImageWarning
 from image_categorizer_server.inference.images.decode import Decoder, Pixels, Resample
 
 Channels = Annotated[tuple[float, float, float], Field()]
@@ -56,6 +57,7 @@ class Input:
     width_px: int
     """Width of the upright image."""
     height_px: int
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 class Preprocessor:
@@ -82,7 +84,7 @@ class Preprocessor:
         pixels = self._decoder.decode(content, self._min_px)
         array = reduce(pixels, self._spec)
         decode_ms = (time.perf_counter() - start) * 1000
-        return Input(array, decode_ms, pixels.width_px, pixels.height_px)
+        return Input(array, decode_ms, pixels.width_px, pixels.height_px, pixels.warnings)
 
 
 def reduce(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:

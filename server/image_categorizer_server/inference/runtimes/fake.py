@@ -67,13 +67,14 @@ class FakePreprocessor:
     def prepare(self, content: bytes) -> Input:
         """Returns the input for one encoded image; see `Preprocessor.prepare`."""
         start_s = time.perf_counter()
-        pixels = None if self._raw else self._decoder.decode(content).array()
+        decoded = None if self._raw else self._decoder.decode(content)
+        pixels = decoded and decoded.array()
         digest = hashlib.sha256(content if pixels is None else pixels.tobytes()).digest()
         array = np.zeros(SHAPE, np.uint8)
         array.flat[: len(digest)] = np.frombuffer(digest, np.uint8)
         height_px, width_px = SHAPE[:2] if pixels is None else pixels.shape[:2]
         decode_ms = (time.perf_counter() - start_s) * 1000
-        return Input(array, decode_ms, width_px, height_px)
+        return Input(array, decode_ms, width_px, height_px, decoded.warnings if decoded else ())
 
 
 class FakeRuntime:

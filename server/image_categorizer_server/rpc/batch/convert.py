@@ -1,7 +1,7 @@
 """Domain → wire: batches and their results."""
 
 from google.rpc import status_pb2
-from image_categorizer.v1 import batch_pb2
+from image_categorizer.v1 import batch_pb2, types_pb2
 
 from image_categorizer_server.domain.batch import Batch, ItemError, ItemResult
 from image_categorizer_server.rpc import convert
@@ -51,6 +51,7 @@ def result(value: ItemResult) -> batch_pb2.BatchResult:
     if value.model is not None:
         wire.classification.model.CopyFrom(convert.model_ref(value.model))
         wire.classification.predictions.extend(map(convert.prediction, value.predictions))
+        wire.classification.warnings.extend(map(types_pb2.ImageWarning.Value, value.warnings))
     return wire
 
 

@@ -14,7 +14,15 @@ from image_categorizer_server.domain.batch import ItemResult
 from image_categorizer_server.domain.classification import Prediction
 from image_categorizer_server.errors import InvalidRequest
 
-COLUMNS = ("item_id", "filename", "category", "confidence", "predictions", "error_reason")
+COLUMNS = (
+    "item_id",
+    "filename",
+    "category",
+    "confidence",
+    "predictions",
+    "error_reason",
+    "warnings",
+)
 PIECE_BYTES = 65_536
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 BYTE_ORDER_MARK = "\ufeff"
@@ -74,6 +82,7 @@ def _fields(result: ItemResult) -> dict[str, object]:
         "confidence": best.confidence if best else None,
         "predictions": [_prediction(p) for p in result.predictions],
         "error_reason": result.error.reason if result.error else None,
+        "warnings": list(result.warnings),
     }
 
 
@@ -94,6 +103,7 @@ def _json_line(result: ItemResult) -> str:
 def _csv_line(result: ItemResult) -> str:
     fields = _fields(result)
     fields["predictions"] = json.dumps(fields["predictions"], ensure_ascii=False)
+    fields["warnings"] = " ".join(result.warnings)
     return _csv_row([fields[column] for column in COLUMNS])
 
 

@@ -1,0 +1,13 @@
+from tortoise import migrations
+from tortoise.migrations import operations as ops
+
+
+class Migration(migrations.Migration):
+    dependencies = [("models", "0009_table_descriptions")]
+
+    operations = [
+        ops.RunSQL(
+            "ALTER TABLE batch_results ADD COLUMN warnings text[] NOT NULL DEFAULT '{}'",
+            reverse_sql="ALTER TABLE batch_results DROP COLUMN warnings",
+        ),
+    ]
