@@ -125,7 +125,7 @@ class Schemas:
         """Prepares the schemas.
 
         Args:
-            known: our messages.
+            files: the protos.
             requests: full names of those that clients send.
         """
         self._known = messages(files)

@@ -108,6 +108,7 @@ def test_the_answer_has_the_form_of_the_contract(up, admin_key, http):
         "request_id",
         "cache",
         "heat_map",
+        "warnings",
     ]
     shown = set(answer["predictions"][0])
     assert shown == {"category", "confidence", "bounding_box", "category_id", "ancestors"}
@@ -131,8 +132,14 @@ def test_a_request_id_is_kept_and_given_back(http):
     assert len(http.post("/v1/classify", content=PICTURE).headers["x-request-id"]) >= 32
 
 
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize(
+    "image_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"]
+)
 def test_every_format_of_the_contract_is_read(http, image_format):
+    if image_format not in http.get("/v1/info").json()["image_formats"]:
+        pytest.skip(f"this installation does not read {image_format}")
+    if image_format == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
     content = encoded(scene(64, 48), image_format)
     answer = http.post("/v1/classify", files={"image": content})
     assert (answer.status_code, answer.json()["success"]) == (200, True)

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
-from PIL import Image
+from PIL import Image, features
 
 from tests.support.pictures import encoded, scene
 
@@ -32,6 +32,7 @@ FORMATS: dict[str, dict[str, list[dict[str, Any]]]] = {
     "WEBP": {mode: [{}, {"lossless": True}] for mode in ("RGB", "RGBA")},
     "GIF": {mode: [{}] for mode in ("L", "P", "1")},
     "BMP": {mode: [{}] for mode in ("1", "L", "P", "RGB", "RGBA")},
+    "AVIF": {mode: [{}] for mode in ("RGB", "RGBA")} if features.check("avif") else {},
     "TIFF": {
         mode: [{}, {"compression": "tiff_lzw"}, {"compression": "tiff_deflate"}]
         for mode in ("L", "RGB", "CMYK", "P")

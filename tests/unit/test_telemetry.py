@@ -1,7 +1,12 @@
 """Logs, request ids and trace ids."""
 
+import logging
+import warnings
+
 import pytest
 from image_categorizer_server.telemetry import (
+    FOREIGN_LINES,
+    OWN,
     configure_logging,
     get_log,
     request_id_of,
@@ -54,3 +59,45 @@ def test_a_logged_exception_shows_no_local_variables(capfd, log_format):
     logged = capfd.readouterr().err
     assert "9 characters" in logged
     assert "ic_secret" not in logged
+
+
+@pytest.fixture
+def restored():
+    """Gives the logging of the process back as it was."""
+    root = logging.getLogger()
+    before = root.level, root.handlers[:]
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = before[1]
+    root.setLevel(before[0])
+    for name in OWN:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("restored")
+def test_libraries_log_at_warning_at_the_least_also_when_we_log_more(capfd):
+    configure_logging("DEBUG", "json")
+    get_log("image_categorizer_server.part").debug("ours")
+    logging.getLogger("library.part").info("theirs")
+    logging.getLogger("library.part").warning("their warning")
+    logged = capfd.readouterr().err
+    assert "ours" in logged
+    assert "their warning" in logged
+    assert "theirs" not in logged
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_library_that_logs_much_is_held_back_and_its_lines_are_short(capfd):
+    configure_logging("INFO", "json")
+    for number in range(1000):
+        logging.getLogger("library.part").error("line %d %s", number, "x" * 10_000)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn(f"{number}", stacklevel=1)
+    logging.getLogger("other").error("another library")
+    get_log("image_categorizer_workers.part").info("ours")
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 2 * FOREIGN_LINES + 2
+    assert max(map(len, lines)) < 1000
+    assert "another library" in lines[-2]
+    assert "ours" in lines[-1]

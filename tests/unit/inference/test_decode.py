@@ -218,7 +218,7 @@ def test_webp_headers_of_all_kinds_are_read(options):
         (b"RIFF\xff\xff\xff\xffWEBP", UndecodableImage, "damaged"),
         (b"%PDF-1.7", UnsupportedFormat, "PDF"),
         (b"<svg xmlns='x'/>", UnsupportedFormat, "SVG"),
-        (b"\0\0\0\x1cftypheic\0\0\0\0", UnsupportedFormat, "heic"),
+        (b"\0\0\0\x1cftypmp42\0\0\0\0", UnsupportedFormat, "MP4"),
     ],
 )
 def test_files_that_are_not_images_are_refused_with_a_reason(decoder, content, error, words):

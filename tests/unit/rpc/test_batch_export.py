@@ -6,7 +6,12 @@ import json
 
 import pytest
 from image_categorizer_server.domain.batch import ItemError, ItemResult
-from image_categorizer_server.domain.classification import Category, ModelRef, Prediction
+from image_categorizer_server.domain.classification import (
+    Category,
+    ImageWarning,
+    ModelRef,
+    Prediction,
+)
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.batch import convert as convert_batch
 from image_categorizer_server.rpc.batch import export
@@ -19,6 +24,7 @@ GOOD = ItemResult(
     (Prediction(Category("cat", "n02121620", ("mammal",)), 0.75, (1, 2, 3, 4)),),
     ModelRef("starter", 1, "sha256:0"),
     None,
+    (ImageWarning.TRUNCATED,),
 )
 EMPTY = ItemResult(1, "=1+1.jpg", (), ModelRef("starter", 1, "sha256:0"), None)
 BAD = ItemResult(
@@ -38,6 +44,7 @@ async def test_results_as_json_lines(name):
     assert set(good) == set(export.COLUMNS)
     assert (good["item_id"], good["filename"], good["category"]) == ("0", 'a "b", c.jpg', "cat")
     assert good["predictions"][0]["bounding_box"] == [1, 2, 3, 4]
+    assert (good["warnings"], empty["warnings"]) == (["TRUNCATED"], [])
     assert (empty["category"], empty["predictions"], empty["error_reason"]) == (None, [], None)
     assert (bad["filename"], bad["error_reason"]) == ("zürich.jpg", "IMAGE_UNDECODABLE")
 
@@ -52,8 +59,11 @@ async def test_results_as_csv():
     )
     assert json.loads(good["predictions"])[0]["category_id"] == "n02121620"
     assert (empty["category"], empty["error_reason"]) == ("", "")
+    assert (good["warnings"], empty["warnings"]) == ("TRUNCATED", "")
     assert bad["error_reason"] == "IMAGE_UNDECODABLE"
-    assert text.startswith("item_id,filename,category,confidence,predictions,error_reason\r\n")
+    assert text.startswith(
+        "item_id,filename,category,confidence,predictions,error_reason,warnings\r\n"
+    )
 
 
 async def test_an_export_of_nothing_is_an_empty_file_all_the_same():

@@ -396,7 +396,7 @@ def rgb(image: Image.Image, max_sample: int | None = None) -> Image.Image:
     Raises:
         UnsupportedFormat: the colour mode is refused.
     """
-    if image.format == "BMP" and has_empty_alpha(image):
+    if image.format in ("BMP", "DIB") and has_empty_alpha(image):
         image = image.convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -13,7 +13,7 @@ from image_categorizer_server.inference.images.container import (
 
 EOI = b"\xff\xd9"
 SOS, COMMENT, APP0, APP1, APP14, APP15 = 0xDA, 0xFE, 0xE0, 0xE1, 0xEE, 0xEF
-ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
+WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 # Bits for a decoder that runs out of data: a picture that changes with them is not complete.
@@ -109,7 +109,7 @@ def _segment_at(content: bytes, at: int) -> tuple[int, int, int] | None:
     if at < 0 or at + 2 > len(content):
         return None
     marker = content[at + 1]
-    if marker == EOI[1] or marker == 0 or marker in ALONE:
+    if marker == EOI[1] or marker == 0 or marker in WITHOUT_LENGTH:
         return marker, at, at + 2
     if at + 4 > len(content):
         return None

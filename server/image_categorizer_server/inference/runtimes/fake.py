@@ -68,7 +68,7 @@ class FakePreprocessor:
         """Returns the input for one encoded image; see `Preprocessor.prepare`."""
         start_s = time.perf_counter()
         decoded = None if self._raw else self._decoder.decode(content)
-        pixels = decoded and decoded.array()
+        pixels = None if decoded is None else decoded.array()
         digest = hashlib.sha256(content if pixels is None else pixels.tobytes()).digest()
         array = np.zeros(SHAPE, np.uint8)
         array.flat[: len(digest)] = np.frombuffer(digest, np.uint8)
