@@ -14,7 +14,11 @@ from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from tests.support.pictures import encoded, jpeg, scene
 
 PICTURE = jpeg()
-ALLOWED_AFTER_ALL = {"disguised_tiff.jpg", "disguised_bmp.jpg"}  # formats of the contract
+ALLOWED_AFTER_ALL = {  # formats of the contract
+    "disguised_tiff.jpg",
+    "disguised_bmp.jpg",
+    "disguised_avif.jpg",
+}
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str, str]:

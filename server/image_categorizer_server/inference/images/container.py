@@ -14,7 +14,7 @@ from image_categorizer_server.errors import UndecodableImage
 ORIENTATION_TAG = 0x0112
 SHORT = 3
 # An entry of the item list of HEIF (ISO/IEC 23008-12): its size, `infe`, version, flags, number.
-HEIF_EXIF_ITEM = re.compile(rb"(infe\x02.{3}.{4})Exif", re.DOTALL)
+HEIF_EXIF_ITEM = re.compile(rb"(infe[\x02\x03].{3}.{4,6})Exif", re.DOTALL)
 GIF_IMAGE, GIF_EXTENSION, GIF_GRAPHIC_CONTROL = 0x2C, 0x21, 0xF9
 BMP_UNCOMPRESSED = frozenset({0, 3, 6})  # BI_RGB, BI_BITFIELDS, BI_ALPHABITFIELDS
 
@@ -84,9 +84,7 @@ def read_heif(content: bytes) -> Container:
     The orientation of these formats is a property of the image; that in EXIF data is to be ignored
     (ISO/IEC 23008-12, annex A).
     """
-    end = content.find(b"mdat")
-    head = content if end < 0 else content[:end]
-    return Container(HEIF_EXIF_ITEM.sub(rb"\1skip", head) + content[len(head) :])
+    return Container(HEIF_EXIF_ITEM.sub(rb"\1skip", content))
 
 
 def read_bmp(content: bytes, min_rows_share: float) -> Container:
