@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.images.preprocess import sample_inputs
 from image_categorizer_server.inference.models.loader import open_torch
 from image_categorizer_server.inference.models.manifest import read_manifest
@@ -24,7 +23,6 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here"),
     pytest.mark.timeout(300),
 ]
-DECODER = Decoder(ImageLimits(10_000_000, 50_000_000, 16_384, 100, 100))
 
 
 @pytest.fixture
@@ -43,7 +41,7 @@ def added(repository, source, name):
 
 def opened(model, device, **settings):
     folder, manifest = model
-    return open_torch(folder, manifest, device, DECODER, InferenceSettings(**settings))
+    return open_torch(folder, manifest, device, InferenceSettings(**settings))
 
 
 def test_a_gpu_answers_like_a_cpu_in_every_size(tiny):

@@ -3,10 +3,16 @@
 import asyncio
 import io
 import json
+from collections import defaultdict
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2, status_pb2
+from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
+from image_categorizer_server.domain.access import Role
+from image_categorizer_server.inference.images.preprocess import MAX_PICTURE_BYTES
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from PIL import Image
@@ -139,6 +145,72 @@ def check_warmest(heat_map, square):
     row, column = np.unravel_index((drawn[..., 0] - drawn[..., 2]).argmax(), drawn.shape[:2])
     assert left <= column < right
     assert top <= row < bottom
+
+
+def large_webp():
+    """Returns a WebP of 6 megapixels, which takes longest to decode."""
+    cells = np.random.default_rng(3).integers(0, 256, (30, 20, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(cells).resize((2000, 3000)).save(file, "WEBP", quality=60)
+    return file.getvalue()
+
+
+def events_of(trace):
+    """Returns the events of each image, in their order."""
+    events = defaultdict(list)
+    for line in trace.read_text().splitlines():
+        entry = json.loads(line)
+        for number in entry.get("ids", [entry.get("id")]):
+            events[number].append(entry["event"])
+    return events
+
+
+def with_test(settings, trace, **inference):
+    changed = {
+        "test": settings.test.model_copy(update={"trace": str(trace)}),
+        "inference": settings.inference.model_copy(update=inference),
+    }
+    return settings.model_copy(update=changed)
+
+
+async def test_boxes_and_heat_maps_need_one_decoding_and_are_scheduled_work(settings, tmp_path):
+    trace, content = tmp_path / "trace", large_webp()
+    wanted = {"bounding_boxes": True, "explain": True}
+    plain, done = ["admit", "decode", "batch"], ["locate", "result"]
+    traced = with_test(settings, trace)
+    async with running_server(traced) as server, await server.client() as client:
+        await client.classify_image(content)
+        await asyncio.gather(*(client.classify_image(content, **wanted) for _ in range(3)))
+    assert list(events_of(trace).values()) == [[*plain, "result"]] + [plain + done] * 3
+
+
+def reason_of(error):
+    """Returns the reason of a refusal; empty if it has none."""
+    packed = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
+    info = error_details_pb2.ErrorInfo()
+    any(detail.Unpack(info) for detail in status_pb2.Status.FromString(packed).details)
+    return info.reason
+
+
+async def test_too_many_heat_maps_at_once_are_refused(settings, tmp_path):
+    trace, content = tmp_path / "trace", large_webp()
+    # Two pictures for heat maps have room.
+    bound = {"max_queued_bytes": 2 * (MAX_PICTURE_BYTES + len(content))}
+    async with running_server(with_test(settings, trace, **bound)) as server:
+        metadata = (("authorization", f"Bearer {await server.key(Role.CLASSIFIER)}"),)
+        request = classify_pb2.ClassifyRequest(image=content)
+        request.options.explain = True
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            classify = classify_pb2_grpc.ClassifyServiceStub(channel).Classify
+            await classify(request, metadata=metadata)
+            answers = await asyncio.gather(
+                *(classify(request, metadata=metadata) for _ in range(12)), return_exceptions=True
+            )
+    refused = [answer for answer in answers if isinstance(answer, Exception)]
+    assert {reason_of(error) for error in refused} <= {"QUEUE_FULL", "DEADLINE_UNREACHABLE"}
+    assert 12 > len(refused) >= 4
+    assert all(answer.heat_map for answer in answers if answer not in refused)
+    assert sum("locate" in events for events in events_of(trace).values()) == 13 - len(refused)
 
 
 async def test_the_starter_locates_categories_in_the_upright_image(server):

@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from image_categorizer import (
@@ -32,6 +33,7 @@ from image_categorizer_server.services import key as admin
 from image_categorizer_server.settings.testing import TestSettings
 
 from tests.integration.conftest import running_server
+from tests.support.memory import watching_memory
 from tests.support.pictures import jpeg
 from tests.support.polling import elapsed, eventually
 
@@ -217,6 +219,36 @@ async def test_cancelled_calls_free_their_place_in_the_queue(server):
         model = server.backend.registry.get("", None)
         await asyncio.wait_for(model.batcher.drained(), 5)
         assert (await client.classify_image(PICTURE)).predictions
+
+
+async def test_cancelled_calls_leave_no_images_in_memory(settings):
+    """While the model is busy, 100 callers of 1 MB leave one after the other; 2 MB may wait."""
+    update = {
+        "test": TestSettings(fake_model="6000,0,raw"),
+        "inference": settings.inference.model_copy(
+            update={"max_queued_bytes": 2 * 2**20, "runners": 1}
+        ),
+    }
+    async with (
+        running_server(settings.model_copy(update=update)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        classify = classify_pb2_grpc.ClassifyServiceStub(channel).Classify
+        metadata = (("authorization", f"Bearer {await server.key(Role.CLASSIFIER)}"),)
+        options = classify_pb2.ClassifyOptions(model="fake")
+        small = classify_pb2.ClassifyRequest(image=b"small", options=options)
+        large = classify_pb2.ClassifyRequest(image=bytes(2**20), options=options)
+        batcher = server.backend.registry.get("fake", None).batcher
+        busy = classify(small, metadata=metadata)
+        await eventually(lambda: batcher.longest_busy_s() > 0)
+        with watching_memory(server=psutil.Process()) as watch:
+            for _ in range(100):
+                call = classify(large, metadata=metadata)
+                await eventually(lambda: batcher.depth == 2, interval_s=0.001)
+                call.cancel()
+                await eventually(lambda: batcher.depth == 1, interval_s=0.001)
+        assert (await busy).predictions
+    assert watch.grown_mb("server") < 50
 
 
 async def readiness(address):

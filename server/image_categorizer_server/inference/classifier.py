@@ -1,6 +1,6 @@
 """Classifies one image: model, decoding, micro-batch, predictions."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,8 @@ from image_categorizer_server.domain.classification import (
 from image_categorizer_server.errors import CategoryNotFound, ModelFailing, quoted
 from image_categorizer_server.inference.engine.entry import Outcome, Request
 from image_categorizer_server.inference.engine.microbatcher import BatcherStopped
+from image_categorizer_server.inference.images.localize import Located
+from image_categorizer_server.inference.images.preprocess import MAX_PICTURE_BYTES
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
 
@@ -48,43 +50,74 @@ class Classifier:
         """
         with self._registry.using(options.model, options.version, content) as model:
             allowed = allowed_indices(model, options)
-            outcome = await self._outcome(model, content, options, caller)
-            predictions = top_predictions(
-                outcome.confidences,
-                model.categories,
-                options.top_k,
-                options.confidence_threshold,
-                allowed,
-            )
-            heat_map = b""
-            if model.localizer is not None and outcome.features is not None:
-                predictions, heat_map = await model.localizer.locate(
-                    content, outcome.features, outcome.input, predictions, model.indices, options
-                )
+            predicting = partial(predicted, model, options, allowed)
+            request = request_for(model, content, options, caller, predicting)
+            try:
+                outcome = await model.batcher.submit(request)
+            except BatcherStopped:
+                raise ModelFailing("the model failed and is being reloaded") from None
+            located = outcome.located or Located(predicting(outcome), b"")
             return Classification(
-                predictions,
+                located.predictions,
                 model.ref,
                 timing_of(outcome),
-                heat_map,
+                located.heat_map,
                 warnings=outcome.input.warnings,
             )
 
-    @staticmethod
-    async def _outcome(
-        model: LoadedModel, content: bytes, options: ClassifyOptions, caller: Caller
-    ) -> Outcome:
-        request = Request(
-            partial(model.preprocessor.prepare, content),
-            len(content),
-            caller.deadline_s,
-            caller.lane,
-            caller.tenant_id,
-            options.bounding_boxes or options.explain,
+
+def request_for(
+    model: LoadedModel,
+    content: bytes,
+    options: ClassifyOptions,
+    caller: Caller,
+    predicting: Callable[[Outcome], list[Prediction]],
+) -> Request:
+    """Returns what the micro-batcher does for one image.
+
+    Args:
+        model: the model that answers.
+        content: the encoded image.
+        options: whether to make boxes or a heat map.
+        caller: tenant, lane and deadline.
+        predicting: returns the predictions to locate.
+    """
+    localizer = model.localizer
+    is_located = localizer is not None and (options.bounding_boxes or options.explain)
+    is_drawn = is_located and options.explain
+
+    def locate(outcome: Outcome) -> Located:
+        assert localizer is not None
+        assert outcome.features is not None
+        return localizer.locate(
+            outcome.features, outcome.input, predicting(outcome), model.indices, options
         )
-        try:
-            return await model.batcher.submit(request)
-        except BatcherStopped:
-            raise ModelFailing("the model failed and is being reloaded") from None
+
+    return Request(
+        partial(model.preprocessor.prepare, content, with_picture=is_drawn),
+        len(content) + (MAX_PICTURE_BYTES if is_drawn else 0),
+        caller.deadline_s,
+        caller.lane,
+        caller.tenant_id,
+        with_features=is_located,
+        locate=locate if is_located else None,
+    )
+
+
+def predicted(
+    model: LoadedModel,
+    options: ClassifyOptions,
+    allowed: NDArray[np.intp] | None,
+    outcome: Outcome,
+) -> list[Prediction]:
+    """Returns the predictions that the options ask for; see `top_predictions`."""
+    return top_predictions(
+        outcome.confidences,
+        model.categories,
+        options.top_k,
+        options.confidence_threshold,
+        allowed,
+    )
 
 
 def timing_of(outcome: Outcome) -> Timing:

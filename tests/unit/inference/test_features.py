@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from image_categorizer_server.domain.model import Localization
-from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.preprocess import sample_inputs
 from image_categorizer_server.inference.models.export import WEIGHTS_FILE, ensure_export
 from image_categorizer_server.inference.models.loader import open_torch
@@ -13,7 +12,7 @@ from image_categorizer_server.settings.inference import InferenceSettings
 
 from tests.conftest import EXPORTS
 from tests.support.tiny_model import write_tiny_model
-from tests.unit.conftest import CATEGORIES, LIMITS, add
+from tests.unit.conftest import CATEGORIES, add
 
 
 def configuration(kind):
@@ -75,7 +74,7 @@ async def test_the_features_of_an_export_are_those_of_torch(
     manifest = read_manifest(folder)
     file, report = await ensure_export(folder, manifest, EXPORTS, 60)
     assert (report.accepted, report.localization) == (True, localization), report.reason
-    by_torch, found = open_torch(folder, manifest, "cpu", Decoder(LIMITS), InferenceSettings())
+    by_torch, found = open_torch(folder, manifest, "cpu", InferenceSettings())
     by_onnx = OnnxRuntime(file, 1, 1)
     inputs = sample_inputs(manifest.input)
     expected, answer = (
@@ -104,7 +103,7 @@ def test_tokens_with_a_mean_are_a_feature_map_too(repository, tmp_path):
     write_model("swin", tmp_path / "source")
     folder = add(repository, tmp_path / "source", "swin")
     manifest = read_manifest(folder)
-    runtime, found = open_torch(folder, manifest, "cpu", Decoder(LIMITS), InferenceSettings())
+    runtime, found = open_torch(folder, manifest, "cpu", InferenceSettings())
     answer = runtime.predict(sample_inputs(manifest.input), with_features=True)
     assert found.localization is Localization.CLASS_ACTIVATION
     assert answer.features.shape[1:] == (16, 4, 4)

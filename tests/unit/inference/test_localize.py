@@ -8,12 +8,15 @@ from image_categorizer_server.domain.classification import Category, ClassifyOpt
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.localize import (
-    HEAT_MAP_PX,
     Localizer,
     largest_part,
     spread,
 )
-from image_categorizer_server.inference.images.preprocess import Input, InputSpec, Preprocessor
+from image_categorizer_server.inference.images.preprocess import (
+    PICTURE_PX,
+    InputSpec,
+    Preprocessor,
+)
 from PIL import Image
 
 from tests.unit.conftest import LIMITS
@@ -36,7 +39,7 @@ def spec(side_px, resize_px=0):
 
 def localizer(side_px=224, resize_px=0, weights=None):
     kind = Localization.ATTENTION_ROLLOUT if weights is None else Localization.CLASS_ACTIVATION
-    return Localizer(kind, weights, spec(side_px, resize_px), DECODER)
+    return Localizer(kind, weights, spec(side_px, resize_px))
 
 
 def one_hot(row, column, side=7):
@@ -163,8 +166,19 @@ def png(width_px, height_px, orientation=1):
     return file.getvalue()
 
 
+def picture(width_px, height_px):
+    return np.full((height_px, width_px, 3), 90, np.uint8)
+
+
+def test_the_picture_for_a_heat_map_is_made_only_on_request_and_within_its_size():
+    prepare = Preprocessor(DECODER, spec(32)).prepare
+    assert prepare(png(2048, 1024)).picture is None
+    assert prepare(png(2048, 1024), with_picture=True).picture.shape == (512, PICTURE_PX, 3)
+    assert prepare(png(20, 10), with_picture=True).picture.shape == (10, 20, 3)
+
+
 def test_a_heat_map_is_warm_where_the_category_is():
-    content = localizer().heat_map(png(280, 140), one_hot(1, 5)[0])
+    content = localizer().heat_map(picture(280, 140), one_hot(1, 5)[0])
     drawn = np.asarray(Image.open(io.BytesIO(content))).astype(int)
     assert drawn.shape == (140, 280, 3)
     red, _, blue = drawn[30, 220]
@@ -172,22 +186,21 @@ def test_a_heat_map_is_warm_where_the_category_is():
     assert np.ptp(drawn[100, 50]) == 0
 
 
-def test_a_heat_map_stays_grey_outside_the_crop_and_within_its_size():
-    content = localizer(224, 256).heat_map(png(2048, 1024), np.ones((7, 7), np.float32))
+def test_a_heat_map_stays_grey_outside_the_crop():
+    content = localizer(224, 256).heat_map(picture(1024, 512), np.ones((7, 7), np.float32))
     drawn = np.asarray(Image.open(io.BytesIO(content))).astype(int)
-    assert drawn.shape == (HEAT_MAP_PX // 2, HEAT_MAP_PX, 3)
+    assert drawn.shape == (512, 1024, 3)
     assert np.ptp(drawn[256, 280]) == 0
     assert drawn[256, 300, 0] - drawn[256, 300, 2] > 100
 
 
-async def test_boxes_and_heat_maps_are_of_the_upright_image():
+def test_boxes_and_heat_maps_are_of_the_upright_image():
     content = png(60, 30, orientation=6)  # upright, it is 30 x 60
-    seen = Preprocessor(DECODER, spec(32)).prepare(content)
+    seen = Preprocessor(DECODER, spec(32)).prepare(content, with_picture=True)
     assert (seen.width_px, seen.height_px) == (30, 60)
     predictions = [Prediction(Category(name), 0.5) for name in ("bee", "ant")]
     wanted = ClassifyOptions(bounding_boxes=True, explain=True)
-    located = await localizer(32, weights=np.eye(2, dtype=np.float32)).locate(
-        content,
+    located = localizer(32, weights=np.eye(2, dtype=np.float32)).locate(
         np.stack([one_hot(0, 0)[0], one_hot(6, 6)[0]]),
         seen,
         predictions,
@@ -201,14 +214,13 @@ async def test_boxes_and_heat_maps_are_of_the_upright_image():
 
 
 @pytest.mark.parametrize("option", ["bounding_boxes", "explain"])
-async def test_only_requested_boxes_and_heat_maps_are_made(option):
-    content = png(64, 64)
+def test_only_requested_boxes_and_heat_maps_are_made(option):
     given = [Prediction(Category("ant"), 1.0)]
     options = ClassifyOptions(**{option: True})
-    seen = Input(np.zeros((32, 32, 3), np.uint8), 0, 64, 64)
+    seen = Preprocessor(DECODER, spec(32)).prepare(png(64, 64), with_picture=True)
     where = localizer(32)
-    located = await where.locate(content, one_hot(3, 3), seen, given, {"ant": 0}, options)
+    located = where.locate(one_hot(3, 3), seen, given, {"ant": 0}, options)
     assert (located.predictions[0].bounding_box is not None) == options.bounding_boxes
     assert bool(located.heat_map) == options.explain
-    nothing = await where.locate(content, one_hot(3, 3), seen, [], {"ant": 0}, options)
+    nothing = where.locate(one_hot(3, 3), seen, [], {"ant": 0}, options)
     assert nothing == ([], b"")

@@ -1,19 +1,25 @@
 """Close reasons, order, and callers that are cancelled."""
 
 import asyncio
+import gc
 import itertools
 import os
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 from image_categorizer_server.domain.classification import BatchCloseReason, Lane
 from image_categorizer_server.errors import (
+    DeadlineExceeded,
+    DeadlineUnreachable,
+    Overloaded,
     UndecodableImage,
 )
 from image_categorizer_server.inference.engine.entry import Request
 from image_categorizer_server.inference.engine.microbatcher import BatcherStopped
+from image_categorizer_server.inference.images.localize import Located
 
 from tests.conftest import SLACK_S
 from tests.support.batching import behind_a_held_device, image, values
@@ -172,6 +178,120 @@ async def test_features_are_returned_only_on_request(make):
     batcher = make()
     assert (await batcher.submit(image(1))).features is None
     assert (await batcher.submit(image(1, with_features=True))).features.shape == (1, 1, 1)
+
+
+def located(value, *, on_locate=lambda: None, **fields):
+    """Returns a request for one image whose boxes are made in the thread."""
+
+    def locate(outcome):
+        on_locate()
+        return Located([], bytes([int(outcome.confidences[0])]))
+
+    return image(value, with_features=True, locate=locate, **fields)
+
+
+@pytest.mark.parametrize("decoders", [0, 1])
+async def test_boxes_are_made_by_the_threads_that_make_inputs(make, decoders):
+    names = []
+    request = located(7, on_locate=lambda: names.append(threading.current_thread().name))
+    outcome = await make(decoders=decoders).submit(request)
+    assert outcome.located.heat_map == b"\x07"
+    assert outcome.features is None
+    assert names == ["decoder-0" if decoders else "runner-0"]
+
+
+@pytest.mark.parametrize("decoders", [0, 1])
+async def test_an_image_without_boxes_is_answered_beside_one_with_boxes(make, device, decoders):
+    batcher = make(decoders=decoders)
+    mixed = [located(value) if value % 2 else image(value) for value in range(1, 8)]
+    outcomes = await asyncio.gather(*map(batcher.submit, mixed))
+    assert values(outcomes) == list(range(1, 8))
+    assert [o.located.heat_map[0] for o in outcomes if o.located] == [1, 3, 5, 7]
+
+
+async def test_boxes_that_cannot_be_made_fail_no_other(make):
+    def fail():
+        raise UndecodableImage("no boxes")
+
+    batcher = make()
+    bad, good = await asyncio.gather(
+        batcher.submit(located(1, on_locate=fail)),
+        batcher.submit(located(2)),
+        return_exceptions=True,
+    )
+    assert isinstance(bad, UndecodableImage)
+    assert good.located.heat_map == b"\x02"
+
+
+async def test_no_boxes_are_made_after_the_deadline(make):
+    made = []
+    free = threading.Event()
+    batcher = make(decoders=0)
+    first = asyncio.create_task(batcher.submit(located(1, on_locate=lambda: free.wait(5))))
+    await eventually(lambda: batcher.longest_busy_s() > 0)
+    late = located(2, in_s=0.2, on_locate=lambda: made.append(2))
+    late_task = asyncio.create_task(batcher.submit(late))
+    await elapsed(0.3)
+    free.set()
+    await first
+    with pytest.raises(DeadlineExceeded):
+        await late_task
+    assert made == []
+
+
+async def test_the_time_of_boxes_is_counted_at_admission(make):
+    batcher = make()
+    await batcher.submit(located(1, on_locate=lambda: threading.Event().wait(0.5)))
+    await batcher.submit(image(2, in_s=0.4))
+    with pytest.raises(DeadlineUnreachable):
+        await batcher.submit(located(3, in_s=0.4))
+
+
+async def test_what_cancelled_callers_leave_is_dropped_at_once(make, device):
+    batcher = make(max_queued=100, max_queued_bytes=2000)
+    kept = [Payload() for _ in range(200)]
+    alive = weakref.WeakSet(kept)
+    tasks = await behind_a_held_device(batcher, device, [])
+    while kept:  # ten at a time are all that the bound of bytes permits
+        batch = [payload_of(kept.pop()) for _ in range(10)]
+        leaving = [asyncio.create_task(batcher.submit(request)) for request in batch]
+        await elapsed(0.001)
+        for task in leaving:
+            task.cancel()
+        await asyncio.wait(leaving)
+        del batch, leaving, task
+    await eventually(lambda: batcher.depth == 1)
+    gc.collect()
+    assert len(alive) == 0
+    device.free.set()
+    assert values(await asyncio.gather(*tasks)) == [0]
+    assert batcher.depth == 0
+
+
+class Payload:
+    """Stands for the content of an image."""
+
+
+def payload_of(payload):
+    def prepare(payload=payload):
+        return image(1).prepare()
+
+    return Request(prepare, 100, time.monotonic() + 10)
+
+
+@pytest.mark.parametrize("decoders", [0, 1])
+async def test_what_a_thread_still_holds_is_counted_after_its_caller_has_left(make, decoders):
+    free = threading.Event()
+    batcher = make(decoders=decoders, max_queued_bytes=150)
+    held = asyncio.create_task(batcher.submit(image(1, on_prepare=lambda: free.wait(5))))
+    await eventually(lambda: batcher.longest_busy_s() > 0)
+    held.cancel()
+    await asyncio.wait([held])
+    with pytest.raises(Overloaded):
+        await batcher.submit(image(2))
+    free.set()
+    await eventually(lambda: batcher.depth == 0)
+    assert values([await batcher.submit(image(3))]) == [3]
 
 
 async def test_stopping_waits_for_the_last_caller(make, device):

@@ -12,6 +12,9 @@ it.
 Images of lane BATCH alone make a micro-batch of the smallest efficient size, in decoding too.  An
 image that arrives in lane INTERACTIVE meanwhile waits no longer than that.
 
+Images that the model has answered, but whose boxes or heat maps are still to be made, go first in
+either lane: they have had their lane's turn when they were decoded, and they hold the most memory.
+
 The dispatcher has no threads and no locks; `MicroBatcher` guards it.
 """
 
@@ -46,7 +49,7 @@ class Policy:
 
 
 class Dispatcher:
-    """The images that wait for one model, before and after decoding."""
+    """The images that wait for one model: to be decoded, classified or located."""
 
     def __init__(
         self, guard: Guard, table: LatencyTable, policy: Policy, drop: Callable[[Entry, str], None]
@@ -65,30 +68,49 @@ class Dispatcher:
         self._drop = drop
         self.undecoded: LaneQueue[Entry] = LaneQueue(policy.lane_share)
         self.decoded: LaneQueue[Entry] = LaneQueue(policy.lane_share)
+        self.answered: LaneQueue[Entry] = LaneQueue(policy.lane_share)
         self.idle_runners = 0
 
     def next(self, *, is_runner: bool) -> tuple[Entry | MicroBatch | None, float | None]:
-        """Returns an image to decode or a micro-batch to run, if there is any.
+        """Returns an image to locate or to decode, or a micro-batch to run, if there is any.
 
         Returns:
             The work and None; or None and the seconds to wait before the next call; or None twice:
             there is no work until an image arrives.
         """
         wait_s: float | None = None
+        prepares = not is_runner or not self._policy.decoders
+        if prepares and (entry := self._next_of(self.answered)):
+            return entry, None
         if is_runner:
             enough = 1 if self._policy.decoders else self._full_size(self.undecoded)
             if len(self.decoded) >= enough or not self.undecoded:
                 micro_batch, wait_s = self._close()
                 if micro_batch:
                     return micro_batch, None
-        if not is_runner or not self._policy.decoders:
-            while self.undecoded:
-                entry = self.undecoded.pop()
-                if self._is_useful(entry):
-                    return entry, None
+        if prepares and (entry := self._next_of(self.undecoded)):
+            return entry, None
         if is_runner and self.decoded and wait_s is None:  # all undecoded ones were dropped
             return self._close()
         return None, wait_s
+
+    def put(self, queue: LaneQueue[Entry], entry: Entry) -> None:
+        """Adds an image to one of the queues."""
+        queue.push(entry)
+        entry.queue = queue
+
+    def _pop(self, queue: LaneQueue[Entry]) -> Entry:
+        entry = queue.pop()
+        entry.queue = None
+        return entry
+
+    def _next_of(self, queue: LaneQueue[Entry]) -> Entry | None:
+        """Removes and returns the next image that is not useless; None if there is none."""
+        while queue:
+            entry = self._pop(queue)
+            if self._is_useful(entry):
+                return entry
+        return None
 
     @property
     def waiting(self) -> int:
@@ -108,8 +130,8 @@ class Dispatcher:
         return count
 
     def clear(self) -> list[Entry]:
-        """Removes and returns all images."""
-        return [queue.pop() for queue in (self.undecoded, self.decoded) for _ in [*queue]]
+        """Removes and returns all images that the model has not answered."""
+        return [self._pop(queue) for queue in (self.undecoded, self.decoded) for _ in [*queue]]
 
     def _close(self) -> tuple[MicroBatch | None, float | None]:
         """Returns the micro-batch that closes now, or how long it waits for more images."""
@@ -140,7 +162,7 @@ class Dispatcher:
         if fitting == len(entries) or self._table.estimate_s(1) > slack_s:
             return MicroBatch(entries, reason), None
         for entry in entries[fitting:]:
-            self.decoded.push(entry)
+            self.put(self.decoded, entry)
         return MicroBatch(entries[:fitting], BatchCloseReason.DEADLINE), None
 
     def _full_size(self, queue: LaneQueue[Entry]) -> int:
@@ -162,7 +184,7 @@ class Dispatcher:
         # The full size is computed for each image: once the images of INTERACTIVE are taken, those
         # of BATCH stop at the efficient size.
         while self.decoded and len(entries) < min(count, self._full_size(self.decoded)):
-            entry = self.decoded.pop()
+            entry = self._pop(self.decoded)
             if self._is_useful(entry, min_call_s):
                 entries.append(entry)
         return entries

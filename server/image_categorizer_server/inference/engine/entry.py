@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from image_categorizer_server.domain.classification import BatchCloseReason, Lane
+from image_categorizer_server.inference.engine.queues import LaneQueue
+from image_categorizer_server.inference.images.localize import Located
 from image_categorizer_server.inference.images.preprocess import Input
 
 Prepare = Callable[[], Input]
+Locate = Callable[["Outcome"], Located]
 MAX_HELD = 16
 """Maximum number of outcomes that wait for delivery."""
 
@@ -23,12 +26,15 @@ class Request:
     prepare: Prepare
     """Makes the input; called in a thread."""
     size_bytes: int
-    """Size of the encoded image."""
+    """Memory to count while it is in the micro-batcher: the encoded image, and what is kept of it
+    for `locate`."""
     deadline_s: float
     """On the clock of `time.monotonic`."""
     lane: Lane = Lane.INTERACTIVE
     tenant_id: str = ""
     with_features: bool = False
+    locate: Locate | None = None
+    """Makes boxes and the heat map of the answer; called in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class Outcome:
     batch_size: int
     """Number of images in the micro-batch."""
     close_reason: BatchCloseReason
+    located: Located | None = None
+    """What `Request.locate` has made."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +69,14 @@ class Entry:
     arrival_s: float = field(default_factory=time.monotonic)
     input: Input | None = None
     """Set once the image is decoded."""
+    answer: Outcome | None = None
+    """Set once the model has answered, if the request asks for more."""
+    queue: "LaneQueue[Entry] | None" = None
+    """Where it waits; None while a thread works on it. The micro-batcher's lock guards it."""
+    is_over: bool = False
+    """Whether no thread works on it any more, and none will."""
+    when_over: Callable[[], None] | None = None
+    """Called on the event loop when it is over, if its caller has left before."""
 
     @property
     def is_abandoned(self) -> bool:
@@ -82,7 +98,10 @@ Result = tuple[Entry, Outcome | Exception]
 def deliver(results: Sequence[Result]) -> None:
     """Passes results to the callers that still wait; call it on the event loop."""
     for entry, outcome in results:
+        entry.is_over = True
         if entry.is_abandoned:
+            if entry.when_over:
+                entry.when_over()
             continue
         if isinstance(outcome, Outcome):
             entry.outcome.set_result(outcome)

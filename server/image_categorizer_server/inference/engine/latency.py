@@ -65,6 +65,18 @@ class LatencyTable:
         return seconds[right - 1] + share * (seconds[right] - seconds[right - 1])
 
 
+class Average:
+    """The average of recent times, in seconds; 0 before the first."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Learns from one time."""
+        weight = SMOOTHING if self.seconds else 1.0
+        self.seconds += weight * (seconds - self.seconds)
+
+
 class ServiceRate:
     """Seconds between two answers while images wait."""
 

@@ -1,15 +1,20 @@
 """The micro-batcher: turns many single requests into few large model calls.
 
     submit ─▶ undecoded ─▶ decode ─▶ decoded ─▶ micro-batch ─▶ predict ─▶ outcome
-    └ event loop    └──────────── runners, decoders ─────────────┘     event loop ┘
+    └ event loop    └──────────── runners, decoders ─────────┐   │     event loop ┘
+                                     answered ─▶ locate ─────┴───┘
 
 Runners are threads that call the model; their number is the number of calls that may run at once.
 A runner without a micro-batch decodes the next image itself, so on a CPU an image rarely changes
 threads.  On a GPU that would leave the device idle, so decoders work ahead of the runners.
 
+Boxes and heat maps are made like inputs: by decoders, or by runners where these decode.
+
 `admission` refuses requests, `dispatcher` decides what runs next and when a micro-batch closes,
-`guard` isolates failures.  Requests that are late or abandoned are dropped before decoding and
-before the model call.  Only outcomes pass back to the event loop, by `Delivery`.
+`guard` isolates failures.  Requests that are late or abandoned are dropped before decoding,
+before the model call and before boxes are made.  An image is counted until no queue and no thread
+holds it: one whose caller leaves is removed from its queue at once, or counted until its thread is
+done.  Only outcomes pass back to the event loop, by `Delivery`.
 """
 
 import asyncio
@@ -19,6 +24,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 
 from image_categorizer_server.domain.classification import Lane
 from image_categorizer_server.errors import DeadlineExceeded, ModelFailing
@@ -34,7 +41,12 @@ from image_categorizer_server.inference.engine.entry import (
     deliver,
 )
 from image_categorizer_server.inference.engine.guard import Guard, Row
-from image_categorizer_server.inference.engine.latency import LatencyTable, ServiceRate
+from image_categorizer_server.inference.engine.latency import (
+    Average,
+    LatencyTable,
+    ServiceRate,
+)
+from image_categorizer_server.inference.engine.queues import LaneQueue
 from image_categorizer_server.inference.engine.trace import Trace
 
 # Part of the first guess of the service rate; later the rate is measured.
@@ -62,6 +74,7 @@ class MicroBatcher:
         size = guard.max_size
         guess_s = table.estimate_s(size) / size / policy.runners
         self._rate = ServiceRate(guess_s + DECODE_GUESS_S / (policy.decoders or policy.runners))
+        self._locating = Average()
         self._numbers = itertools.count()
         self._callers: dict[Lane, int] = dict.fromkeys(Lane, 0)
         self._tenants: Counter[tuple[Lane, str]] = Counter()
@@ -100,7 +113,9 @@ class MicroBatcher:
         return max((now_s - since_s for since_s in list(self._busy_since_s.values())), default=0.0)
 
     async def submit(self, request: Request) -> Outcome:
-        """Returns the outcome for one image; a cancelled caller causes no further work.
+        """Returns the outcome for one image.
+
+        A cancelled caller causes no further work: what waits is forgotten at once.
 
         Raises:
             BatcherStopped: the model is no longer served here.
@@ -124,20 +139,39 @@ class MicroBatcher:
         self._all_gone.clear()
         try:
             with self._for_decoders:
-                self._dispatcher.undecoded.push(entry)
+                self._dispatcher.put(self._dispatcher.undecoded, entry)
                 self._for_decoders.notify()
             return await future
         finally:
-            self._callers[lane] -= 1
-            self._tenants[lane, request.tenant_id] -= 1
-            if not self._tenants[lane, request.tenant_id]:
-                del self._tenants[lane, request.tenant_id]
-            self._content_bytes -= request.size_bytes
-            if self.depth == 0:
-                self._all_gone.set()
+            # After an outcome there is nothing to remove, so no thread's lock to wait for.
+            if entry.is_over or self._is_removed(entry):
+                self._forget(entry)
+            else:
+                entry.when_over = partial(self._forget, entry)
+
+    def _is_removed(self, entry: Entry) -> bool:
+        """Removes an image from its queue; returns False if a thread works on it."""
+        with self._for_runners:
+            if entry.queue is None:
+                return False
+            entry.queue.remove(entry)
+            entry.queue = None
+        if self._trace:
+            self._trace.write("drop", id=entry.number, reason="CANCELLED")
+        return True
+
+    def _forget(self, entry: Entry) -> None:
+        """Stops counting an image that nothing holds any more."""
+        self._callers[entry.lane] -= 1
+        self._tenants[entry.lane, entry.tenant_id] -= 1
+        if not self._tenants[entry.lane, entry.tenant_id]:
+            del self._tenants[entry.lane, entry.tenant_id]
+        self._content_bytes -= entry.request.size_bytes
+        if self.depth == 0:
+            self._all_gone.set()
 
     async def drained(self) -> None:
-        """Returns once no caller waits."""
+        """Returns once no caller waits, and no thread works for one that has left."""
         await self._all_gone.wait()
 
     async def stop(self) -> None:
@@ -163,7 +197,9 @@ class MicroBatcher:
         max_size = self._guard.max_size
         # In a backlog no micro-batch closes smaller for one image.
         is_backlog = self.depth >= max_size
+        located_s = self._locating.seconds if request.locate else 0.0
         needed_s = ahead * interval_s + self._table.estimate_s(max_size if is_backlog else 1)
+        needed_s += located_s
         if needed_s > remaining_s:
             # A rough estimate refuses too many: now count the images that really go first.
             with self._for_runners:
@@ -171,11 +207,11 @@ class MicroBatcher:
             running_s = self._table.estimate_s(max_size) if self.depth else 0.0
             min_size = self._table.smallest_efficient(max_size) if is_backlog else 1
             call_s = self._table.estimate_s(max(min_size, min(before + 1, max_size)))
-            needed_s = min(needed_s, running_s + before * interval_s + call_s)
+            needed_s = min(needed_s, running_s + before * interval_s + call_s + located_s)
         check_deadline(remaining_s, needed_s)
 
     def _work(self, is_runner: bool) -> None:
-        """The loop of a thread: decodes and, in a runner, calls the model, until stopped."""
+        """The loop of a thread: decodes, locates and, in a runner, calls the model."""
         give_way(self._policy.niceness)
         condition = self._for_runners if is_runner else self._for_decoders
         dispatcher, me = self._dispatcher, threading.get_ident()
@@ -190,11 +226,14 @@ class MicroBatcher:
                     condition.wait(wait_s)
                     dispatcher.idle_runners -= is_runner
                     work, wait_s = dispatcher.next(is_runner=is_runner)
-                if is_runner and dispatcher.decoded and dispatcher.idle_runners:
+                is_more = dispatcher.decoded or (dispatcher.answered and not self._policy.decoders)
+                if is_runner and is_more and dispatcher.idle_runners:
                     condition.notify()
             self._busy_since_s[me] = time.monotonic()
             if isinstance(work, MicroBatch):
                 self._run(work)
+            elif work.answer:
+                self._locate(work, work.answer)
             else:
                 self._decode(work, is_runner)
             del self._busy_since_s[me]
@@ -202,9 +241,7 @@ class MicroBatcher:
     def _drop(self, entry: Entry, reason: str) -> None:
         if self._trace:
             self._trace.write("drop", id=entry.number, reason=reason)
-        if not entry.is_abandoned:
-            late = DeadlineExceeded("the deadline passed before the answer was ready")
-            self._fail(entry, late)
+        self._fail(entry, DeadlineExceeded("the deadline passed before the answer was ready"))
 
     def _fail(self, entry: Entry, error: Exception) -> None:
         self._loop.call_soon_threadsafe(deliver, [(entry, error)])
@@ -221,9 +258,32 @@ class MicroBatcher:
         if self._trace:
             self._trace.write("decode", id=entry.number, ms=entry.input.decode_ms)
         with self._for_runners:
-            self._dispatcher.decoded.push(entry)
+            self._wait_in(self._dispatcher.decoded, entry)
             if not is_runner:
                 self._for_runners.notify()
+
+    def _wait_in(self, queue: LaneQueue[Entry], entry: Entry) -> None:
+        if entry.is_abandoned:
+            self._drop(entry, "CANCELLED")
+        else:
+            self._dispatcher.put(queue, entry)
+
+    def _locate(self, entry: Entry, answer: Outcome) -> None:
+        start_s = time.monotonic()
+        outcome: Outcome | Exception
+        try:
+            assert entry.request.locate is not None
+            located = entry.request.locate(answer)
+            outcome = replace(answer, located=located, features=None)
+        except Exception as error:  # noqa: BLE001 - passed on to the caller
+            outcome = error
+        seconds = time.monotonic() - start_s
+        if self._trace:
+            self._trace.write("locate", id=entry.number, ms=seconds * 1000)
+            self._trace.write("result", id=entry.number, ok=isinstance(outcome, Outcome))
+        with self._for_runners:
+            self._locating.observe(seconds)
+            self._delivery.add([(entry, outcome)], is_busy=False, next_s=0)
 
     def _run(self, micro_batch: MicroBatch) -> None:
         entries = micro_batch.entries
@@ -239,10 +299,17 @@ class MicroBatcher:
             (entry, _outcome(entry, result, micro_batch, start_s, end_s))
             for entry, result in zip(entries, results, strict=True)
         ]
+        unfinished = [result for result in outcomes if _is_unfinished(*result)]
+        outcomes = [result for result in outcomes if not _is_unfinished(*result)]
         if self._trace:
             for entry, outcome in outcomes:
                 self._trace.write("result", id=entry.number, ok=isinstance(outcome, Outcome))
         with self._for_runners:
+            for entry, outcome in unfinished:
+                entry.answer = outcome if isinstance(outcome, Outcome) else None
+                self._wait_in(self._dispatcher.answered, entry)
+            if unfinished and self._policy.decoders:
+                self._for_decoders.notify(len(unfinished))
             self._table.observe(len(inputs), end_s - start_s)
             self._rate.observe(len(inputs), end_s, more_wait=self.depth > len(inputs))
             if self._guard.is_broken:
@@ -250,7 +317,8 @@ class MicroBatcher:
                 outcomes += [(entry, error) for entry in self._dispatcher.clear()]
             is_busy = self._dispatcher.waiting >= self._guard.max_size * self._policy.runners
             next_s = self._rate.interval_s * self._guard.max_size
-            self._delivery.add(outcomes, is_busy=is_busy, next_s=next_s)
+            if outcomes:
+                self._delivery.add(outcomes, is_busy=is_busy, next_s=next_s)
 
 
 def give_way(niceness: int) -> None:
@@ -267,6 +335,11 @@ def give_way(niceness: int) -> None:
         os.setpriority(os.PRIO_PROCESS, me, max(niceness, current))
 
 
+def _is_unfinished(entry: Entry, outcome: Outcome | Exception) -> bool:
+    is_wanted = entry.request.locate is not None
+    return is_wanted and isinstance(outcome, Outcome) and outcome.features is not None
+
+
 def _outcome(
     entry: Entry, result: Row | Exception, micro_batch: MicroBatch, start_s: float, end_s: float
 ) -> Outcome | Exception:
@@ -274,9 +347,11 @@ def _outcome(
         return result
     assert entry.input is not None
     queue_ms = (start_s - entry.arrival_s) * 1000 - entry.input.decode_ms
+    is_asked = entry.request.with_features
     return Outcome(
         confidences=result.confidences,
-        features=result.features,
+        # A copy, so that the features of the whole micro-batch do not wait for one image.
+        features=None if result.features is None or not is_asked else result.features.copy(),
         input=entry.input,
         queue_ms=max(0.0, queue_ms),
         inference_ms=(end_s - start_s) * 1000,

@@ -95,11 +95,35 @@ class FairQueue(Generic[T]):
             heapq.heappush(self._starts, (end, next(self._numbers), tenant_id))
         else:
             del self._by_tenant[tenant_id]
-            self._ends[tenant_id] = end
-            if len(self._ends) > MAX_REMEMBERED:
-                # Ends that have passed no longer delay their tenants.
-                self._ends = {t: e for t, e in self._ends.items() if e > self._virtual_time}
+            self._remember(tenant_id, end)
         return entry
+
+    def remove(self, entry: T) -> None:
+        """Removes an image that waits.
+
+        Raises:
+            KeyError: its tenant has no waiting images.
+            StopIteration: it does not wait.
+        """
+        heap = self._by_tenant[entry.tenant_id]
+        at = next(index for index, (_, _, other) in enumerate(heap) if other is entry)
+        heap[at] = heap[-1]
+        heap.pop()
+        self._length -= 1
+        if heap:
+            heapq.heapify(heap)
+            return
+        del self._by_tenant[entry.tenant_id]
+        start = next(start for start in self._starts if start[2] == entry.tenant_id)
+        self._starts.remove(start)
+        heapq.heapify(self._starts)
+        self._remember(entry.tenant_id, start[0])  # the image was not served
+
+    def _remember(self, tenant_id: str, end: float) -> None:
+        self._ends[tenant_id] = end
+        if len(self._ends) > MAX_REMEMBERED:
+            # Ends that have passed no longer delay their tenants.
+            self._ends = {t: e for t, e in self._ends.items() if e > self._virtual_time}
 
 
 class LaneQueue(Generic[T]):
@@ -128,6 +152,10 @@ class LaneQueue(Generic[T]):
     def push(self, entry: T) -> None:
         """Adds an image."""
         self._lanes[entry.lane].push(entry)
+
+    def remove(self, entry: T) -> None:
+        """Removes an image that waits; see `FairQueue.remove`."""
+        self._lanes[entry.lane].remove(entry)
 
     def pop(self) -> T:
         """Removes and returns the next image.

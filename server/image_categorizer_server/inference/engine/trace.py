@@ -3,6 +3,7 @@
     {"event": "admit", "id": 7, "time_s": 12.5, "lane": "BATCH", "deadline_s": 22.5}
     {"event": "decode", "id": 7, …}
     {"event": "batch", "ids": [7, 8], "size": 2, "reason": "FULL", …}
+    {"event": "locate", "id": 7, "ms": 31.5, …}
     {"event": "result", "id": 7, …}
     {"event": "drop", "id": 9, "reason": "DEADLINE_EXCEEDED", …}
 

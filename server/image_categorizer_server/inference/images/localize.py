@@ -7,7 +7,6 @@ Boxes follow Zhou et al. 2016 (arXiv:1512.04150, section 3.2).  Networks see res
 images; boxes are in pixels of the upright image.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from image_categorizer_server.domain.classification import ClassifyOptions, Prediction
 from image_categorizer_server.domain.model import Localization
-from image_categorizer_server.inference.images.decode import Decoder, encode_png
+from image_categorizer_server.inference.images.decode import encode_png
 from image_categorizer_server.inference.images.preprocess import (
     Input,
     InputSpec,
@@ -33,7 +32,6 @@ from image_categorizer_server.inference.images.preprocess import (
 # at 0.5.
 THRESHOLD = 0.35
 SEARCH_CELLS = 56  # side of the grid for boxes: a resolution of 1.8 % of the image
-HEAT_MAP_PX = 1024
 OPACITY = 0.6
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -56,7 +54,6 @@ class Localizer:
         localization: Localization,
         category_weights: NDArray[np.float32] | None,
         spec: InputSpec,
-        decoder: Decoder,
     ) -> None:
         """Configures the localizer.
 
@@ -65,24 +62,19 @@ class Localizer:
             category_weights: float32 (C, K), the weight of each feature for each category; None if
                 the features are one map for all categories.
             spec: how images become inputs.
-            decoder: decodes the image again for its heat map.
         """
         self.localization = localization
         self._weights = category_weights
         self._spec = spec
-        self._decoder = decoder
 
     @classmethod
-    def read(
-        cls, localization: Localization, weights: Path, spec: InputSpec, decoder: Decoder
-    ) -> "Localizer | None":
+    def read(cls, localization: Localization, weights: Path, spec: InputSpec) -> "Localizer | None":
         """Returns the localizer of an exported network; None if it has no features; blocks.
 
         Args:
             localization: the kind of features.
             weights: the file with `category_weights`, for class activation.
             spec: how images become inputs.
-            decoder: decodes images again for heat maps.
 
         Raises:
             OSError: the file is missing.
@@ -91,48 +83,33 @@ class Localizer:
             return None
         is_one_map = localization is Localization.ATTENTION_ROLLOUT
         by_category = None if is_one_map else np.load(weights, allow_pickle=False)
-        return cls(localization, by_category, spec, decoder)
+        return cls(localization, by_category, spec)
 
-    async def locate(
+    def locate(
         self,
-        content: bytes,
         features: NDArray[np.float32],
         seen: Input,
         predictions: list[Prediction],
         indices: Mapping[str, int],
         options: ClassifyOptions,
     ) -> Located:
-        """Returns the predictions with boxes, and the heat map, as `options` request.
+        """Returns the predictions with boxes, and the heat map, as `options` request; blocks.
 
         Args:
-            content: the encoded image.
             features: float32 (K, h, w), the network's for this image.
-            seen: the network's input.
+            seen: the network's input, with the picture for a heat map.
             predictions: by descending confidence.
             indices: position of each category among the network's outputs.
             options: `bounding_boxes` and `explain`.
         """
-        size_px = seen.width_px, seen.height_px
-        chosen = [indices[prediction.category.name] for prediction in predictions]
-        return await asyncio.to_thread(
-            self._locate, content, features, size_px, predictions, chosen, options
-        )
-
-    def _locate(
-        self,
-        content: bytes,
-        features: NDArray[np.float32],
-        size_px: tuple[int, int],
-        predictions: list[Prediction],
-        chosen: Sequence[int],
-        options: ClassifyOptions,
-    ) -> Located:
         if not predictions:
             return Located(predictions, b"")
-        maps = self.maps(features, chosen)
-        heat_map = self.heat_map(content, maps[0]) if options.explain else b""
+        maps = self.maps(features, [indices[p.category.name] for p in predictions])
+        heat_map = b""
+        if options.explain and seen.picture is not None:
+            heat_map = self.heat_map(seen.picture, maps[0])
         if options.bounding_boxes:
-            boxes = self.boxes(maps, size_px)
+            boxes = self.boxes(maps, (seen.width_px, seen.height_px))
             predictions = [
                 replace(prediction, bounding_box=box)
                 for prediction, box in zip(predictions, boxes, strict=True)
@@ -176,18 +153,14 @@ class Localizer:
         right, bottom = (min(max(edges[axis], 1), size_px[axis % 2]) for axis in (2, 3))
         return left, top, max(right, left + 1), max(bottom, top + 1)
 
-    def heat_map(self, content: bytes, values: Map) -> bytes:
+    def heat_map(self, picture: NDArray[np.uint8], values: Map) -> bytes:
         """Returns a PNG of the upright image in grey with the map in colour.
 
-        Its longer side is at most `HEAT_MAP_PX`.
-
         Args:
-            content: the encoded image.
+            picture: uint8 (H, W, 3), the upright image.
             values: float32 (h, w) in [0, 1], one of `maps`.
         """
-        pixels = self._decoder.decode(content, (HEAT_MAP_PX, HEAT_MAP_PX))
-        image = pixels.fitted(HEAT_MAP_PX)
-        return encode_png(warmed(image, self._over_image(values, image.shape[:2])))
+        return encode_png(warmed(picture, self._over_image(values, picture.shape[:2])))
 
     def _over_image(self, values: Map, shape: tuple[int, ...]) -> Map:
         """Returns the map in the shape (H, W) of the image; 0 outside the crop."""

@@ -26,6 +26,8 @@ Channels = Annotated[tuple[float, float, float], Field()]
 # 4.  With a network of 32 pixels: 0.10, 0.026, 0.021, 0.013, and 0 at 8, hence the second bound.
 DRAFT_FACTOR = 4
 MIN_DRAFT_PX = 256
+PICTURE_PX = 1024
+MAX_PICTURE_BYTES = 3 * PICTURE_PX**2
 
 
 class InputSpec(BaseModel):
@@ -58,6 +60,8 @@ class Input:
     """Width of the upright image."""
     height_px: int
     warnings: tuple[ImageWarning, ...] = ()
+    picture: NDArray[np.uint8] | None = None
+    """uint8 (H, W, 3): the upright image, its longer side at most `PICTURE_PX`; if requested."""
 
 
 class Preprocessor:
@@ -74,17 +78,27 @@ class Preprocessor:
             max(height_px * DRAFT_FACTOR, MIN_DRAFT_PX),
         )
 
-    def prepare(self, content: bytes) -> Input:
+    def prepare(self, content: bytes, *, with_picture: bool = False) -> Input:
         """Returns the input for one encoded image; blocks for milliseconds.
+
+        Args:
+            content: the encoded image.
+            with_picture: whether to keep a small copy of the image too, for its heat map.
 
         Raises:
             InvalidRequest: see `Decoder.decode`.
         """
         start = time.perf_counter()
-        pixels = self._decoder.decode(content, self._min_px)
+        width_px, height_px = self._min_px
+        if with_picture:
+            width_px, height_px = max(width_px, PICTURE_PX), max(height_px, PICTURE_PX)
+        pixels = self._decoder.decode(content, (width_px, height_px))
         array = reduce(pixels, self._spec)
+        picture = pixels.fitted(PICTURE_PX) if with_picture else None
         decode_ms = (time.perf_counter() - start) * 1000
-        return Input(array, decode_ms, pixels.width_px, pixels.height_px, pixels.warnings)
+        return Input(
+            array, decode_ms, pixels.width_px, pixels.height_px, pixels.warnings, picture
+        )
 
 
 def reduce(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:

@@ -41,8 +41,8 @@ NVIDIA_DEVICE = Path("/dev/nvidiactl")
 class Preparing(Protocol):
     """Makes inputs for a model; see `Preprocessor`."""
 
-    def prepare(self, content: bytes) -> Input:
-        """Returns the input for an encoded image."""
+    def prepare(self, content: bytes, *, with_picture: bool = False) -> Input:
+        """Returns the input for an encoded image, and a small copy if requested."""
         ...
 
 
@@ -146,18 +146,14 @@ class Loader:
                     open_onnx, file, threads, runners, manifest.precision
                 )
                 weights = file.parent / WEIGHTS_FILE
-                localizer = Localizer.read(
-                    report.localization, weights, manifest.input, self._decoder
-                )
+                localizer = Localizer.read(report.localization, weights, manifest.input)
                 return runtime, localizer
             log.warning(
                 "torch runs a model instead of ONNX Runtime",
                 name=manifest.name,
                 reason=report.reason,
             )
-        return await asyncio.to_thread(
-            open_torch, folder, manifest, device, self._decoder, self._inference
-        )
+        return await asyncio.to_thread(open_torch, folder, manifest, device, self._inference)
 
 
 def policy(inference: InferenceSettings, runtime: Runtime) -> Policy:
@@ -209,7 +205,7 @@ def open_onnx(file: Path, threads: int, runners: int, precision: Precision) -> R
 
 
 def open_torch(
-    folder: Path, manifest: Manifest, device: str, decoder: Decoder, inference: InferenceSettings
+    folder: Path, manifest: Manifest, device: str, inference: InferenceSettings
 ) -> tuple[Runtime, Localizer | None]:
     """Returns a torch runtime, and a localizer if the network has features for it; blocks."""
     from image_categorizer_server.inference.runtimes import torch
@@ -229,4 +225,4 @@ def open_torch(
         return runtime, None
     weights = runtime.located.category_weights
     by_category = None if weights is None else weights.numpy()
-    return runtime, Localizer(runtime.located.localization, by_category, spec, decoder)
+    return runtime, Localizer(runtime.located.localization, by_category, spec)

@@ -64,8 +64,9 @@ class FakePreprocessor:
         self._decoder = decoder
         self._raw = raw
 
-    def prepare(self, content: bytes) -> Input:
-        """Returns the input for one encoded image; see `Preprocessor.prepare`."""
+    def prepare(self, content: bytes, *, with_picture: bool = False) -> Input:
+        """Returns the input for one encoded image, never a picture; see `Preprocessor`."""
+        del with_picture
         start_s = time.perf_counter()
         decoded = None if self._raw else self._decoder.decode(content)
         pixels = None if decoded is None else decoded.array()
