@@ -198,8 +198,7 @@ async def test_too_many_heat_maps_at_once_are_refused(settings, tmp_path):
     bound = {"max_queued_bytes": 2 * (MAX_PICTURE_BYTES + len(content))}
     async with running_server(with_test(settings, trace, **bound)) as server:
         metadata = (("authorization", f"Bearer {await server.key(Role.CLASSIFIER)}"),)
-        request = classify_pb2.ClassifyRequest(image=content)
-        request.options.explain = True
+        request = classify_pb2.ClassifyRequest(image=content, options={"explain": True})
         async with grpc.aio.insecure_channel(server.address) as channel:
             classify = classify_pb2_grpc.ClassifyServiceStub(channel).Classify
             await classify(request, metadata=metadata)
