@@ -13,6 +13,10 @@ from tests.support.up import Up, await_answer, command, free_port
 
 @pytest.fixture(scope="session")
 def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
+    """An installation with ordinary deadlines. Tests may kill its server if they wait for the next.
+
+    An image has ten seconds: a slow machine answers in time.
+    """
     receiver_port = free_port()
     variables = {
         "CATEGORIZER_FETCH__ALLOW_HTTP": "true",
@@ -31,7 +35,7 @@ def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
 
 @pytest.fixture(scope="session")
 def hasty(clean_environment, tmp_path_factory) -> Iterator[Up]:
-    """An installation with short deadlines and few connections. Tests may kill its server."""
+    """An installation with short deadlines and few connections."""
     variables = {
         "CATEGORIZER_SERVER__DEFAULT_DEADLINE_S": "1",
         "CATEGORIZER_SERVER__MAX_DEADLINE_S": "1.5",

@@ -44,11 +44,3 @@ def test_the_sdk_refuses_too_many_uris_likewise(up, admin_key):
         pytest.raises(BatchTooLarge, match="several batches"),
     ):
         client.batches.submit_uris([uri] * (LIMIT_BYTES // 900))
-
-
-@pytest.mark.slow
-def test_100_000_uris_in_one_body_are_accepted(http):
-    items = [{"image_uri": f"https://a.invalid/{number}"} for number in range(100_000)]
-    answer = http.post("/v1/batch", json={"items": items}, timeout=120)
-    assert (answer.status_code, answer.json().get("item_count")) == (200, len(items)), answer.text
-    assert http.post(f"/v1/batch/{answer.json()['batch_id']}:cancel", json={}).status_code == 200

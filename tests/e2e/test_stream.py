@@ -129,18 +129,17 @@ def server_of(running: Up) -> psutil.Process:
         pytest.param("asyncio", signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
-def test_a_restart_of_the_server_loses_and_repeats_nothing(hasty, folder, how, kind):
-    key, url = hasty.shown_key(), hasty.url
+def test_a_restart_of_the_server_loses_and_repeats_nothing(up, admin_key, folder, how, kind):
     results = []
     signalled = []
 
     def progress(done, total):
         if done == 300:
-            signalled.append(server_of(hasty))
+            signalled.append(server_of(up))
             signalled[0].send_signal(how)
 
     async def awaited():
-        async with AsyncImageCategorizationClient(key, url) as client:
+        async with AsyncImageCategorizationClient(admin_key, up.url) as client:
             async for result in client.classify_dir(folder, on_progress=progress):
                 results.append(result)
                 await elapsed(0.001)
@@ -148,11 +147,11 @@ def test_a_restart_of_the_server_loses_and_repeats_nothing(hasty, folder, how, k
     if kind == "asyncio":
         asyncio.run(awaited())
     else:
-        with ImageCategorizationClient(key, url) as client:
+        with ImageCategorizationClient(admin_key, up.url) as client:
             results.extend(client.classify_dir(folder, on_progress=progress))
     check(folder, results)
     assert not signalled[0].is_running()
-    assert httpx.get(f"{url}/readyz").status_code == 200
+    assert httpx.get(f"{up.url}/readyz").status_code == 200
 
 
 def test_a_caller_may_stop_half_way_and_go_on_with_other_calls(up, admin_key, folder):

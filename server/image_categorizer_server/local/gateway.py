@@ -47,6 +47,10 @@ NOT_HTTP = "the request is not valid HTTP, or its method, path or a header is no
 NO_UPGRADE = "no connection can be upgraded, to WebSocket for instance; omit the header upgrade"
 NO_ROUTE = "there is no such path; /openapi.yaml lists all"
 NO_SERVER = "no server answers at the moment; ask again"
+JSON_BATCH = "/image_categorizer.v1.BatchService/UploadBatchForm"  # as the transcoder rewrites it
+BATCH_TOO_SLOW = (
+    "the batch was not created in time, and nothing of it remains; submit smaller batches"
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ def local_replies(settings: Settings) -> list[LocalReply]:
         LocalReply(501, "FIELD_INVALID", NOT_HTTP, answered_status=400),
         LocalReply(502, "DEPENDENCY_DOWN", NO_SERVER),
         LocalReply(503, "DEPENDENCY_DOWN", NO_SERVER, retry_after_s=1),
+        # Only a JSON body creates a batch without data in either direction.
+        LocalReply(504, "DEADLINE_EXCEEDED", BATCH_TOO_SLOW, JSON_BATCH),
         LocalReply(504, "DEADLINE_EXCEEDED", "the deadline passed before the answer was ready"),
     ]
 
