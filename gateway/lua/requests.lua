@@ -75,6 +75,7 @@ function envoy_on_request(handle)
   -- Envoy's own errors become JSON unless this header marks the client as a gRPC client.
   if content_type == "application/grpc" or content_type:find("^application/grpc[+]") or content_type:find("^application/grpc[-]web") then
     headers:replace("x-native-grpc", "1")
+    headers:remove("content-encoding") -- gRPC says in `grpc-encoding` how messages are compressed
     return
   end
   content_type = content_type:lower()

@@ -148,6 +148,13 @@ def test_what_the_server_does_not_speak_of_grpc_is_unimplemented(up, headers, wo
     assert words in answer["grpc-message"]
 
 
+@pytest.mark.parametrize("encoding", [b"gzip", b"GZIP", b"gzip, gzip", b"deflate"])
+def test_an_encoding_of_rest_means_nothing_to_grpc(up, encoding):
+    header = b"content-encoding", encoding
+    assert grpc_web(up.port, [header])
+    assert native(up.port, [header])
+
+
 def test_headers_of_grpc_mean_nothing_to_rest(up):
     for name in (b"grpc-timeout", b"grpc-encoding", b"x-envoy-upstream-rq-timeout-ms"):
         status, _, body = raw_http.http1(up.port, b"/healthz", [(name, b"1n")])
