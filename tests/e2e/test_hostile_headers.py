@@ -13,7 +13,7 @@ from tests.support import raw_http
 from tests.support.polling import pause
 
 CASES = 150
-SLOW_CASES = 2000
+SLOW_CASES = 1000  # many take a second: Envoy closes the connection late
 PAUSE_S = 0.01
 METHOD = b"/image_categorizer.v1.HealthService/GetLiveness"
 ANSWERS = range(200, 500)
