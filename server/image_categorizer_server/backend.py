@@ -19,7 +19,6 @@ from image_categorizer_server.errors import (
     DependencyDown,
     Draining,
     ModelFailing,
-    ModelLoading,
     OperatorError,
 )
 from image_categorizer_server.inference.classifier import Classifier, allowed_indices
@@ -80,15 +79,15 @@ class Backend:
 
         Raises:
             Draining: the server stops.
-            ModelLoading: the models are loading.
+            ModelLoading: the default model is loading.
+            ModelFailing: the default model cannot answer; the message says what to do.
             DependencyDown: a background task has died, or the database does not answer, or its
                 tables are not of this version.
         """
         if self.draining.is_set():
             raise Draining("the server is stopping")
         self.tasks.check()
-        if not self.registry.is_ready:
-            raise ModelLoading("the models are being loaded")
+        self.registry.check_ready()
         await self._check_database()
         await self._check_schema()
         try:
@@ -171,6 +170,7 @@ def _registry(settings: Settings, stack: AsyncExitStack) -> Registry:
         Loader(decoder, settings.inference, settings.models, fake, trace),
         settings.models.default,
         settings.models.scan_interval_s,
+        settings.models.max_concurrent_loads,
     )
     stack.push_async_callback(registry.close)
     return registry

@@ -38,7 +38,8 @@ class ModelStatus:
     categories: tuple[Category, ...] = field(repr=False)
     input_width_px: int
     input_height_px: int
-    activation: Activation
+    activation: Activation | Literal[""]
+    """Empty if the manifest is malformed."""
     runtime: str
     device: str
     licence: str

@@ -14,7 +14,7 @@ from image_categorizer.v1 import health_pb2 as our_health_pb2
 from image_categorizer.v1 import health_pb2_grpc
 
 from image_categorizer_server.backend import Backend
-from image_categorizer_server.errors import CategorizerError, ModelLoading
+from image_categorizer_server.errors import CategorizerError, ModelFailing, ModelLoading
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -75,7 +75,7 @@ async def report_health(
                 now = f"ready, without {', '.join(degraded)}" if degraded else "ready"
             except CategorizerError as error:
                 now = f"not ready: {error.message}"
-                takes_requests = isinstance(error, ModelLoading)
+                takes_requests = isinstance(error, ModelLoading | ModelFailing)
                 cause = error.__cause__
             if now != before:
                 log.info(now, cause=repr(cause) if cause else None)

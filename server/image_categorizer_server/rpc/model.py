@@ -131,7 +131,9 @@ def _model(status: ModelStatus) -> metadata_pb2.Model:
         category_count=len(status.categories),
         input_width_px=status.input_width_px,
         input_height_px=status.input_height_px,
-        activation=metadata_pb2.Model.Activation.Value(status.activation.upper()),
+        activation=metadata_pb2.Model.Activation.Value(
+            status.activation.upper() or "ACTIVATION_UNSPECIFIED"
+        ),
         runtime=status.runtime,
         device=status.device,
         licence=status.licence,

@@ -153,10 +153,10 @@ async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
     Args:
         settings: of this process.
         one_of_many: whether other processes answer while this one loads its models. It then shares
-            its port, and listens only once it is ready.
+            its port, and listens only once its default model answers, or cannot.
 
     Raises:
-        OperatorError: the address is in use, or a model cannot be loaded.
+        OperatorError: the address is in use, or the model repository cannot be read.
     """
     stop = stop_on_signals()
     async with open_backend(settings) as backend:
@@ -164,13 +164,14 @@ async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
         try:
             if not one_of_many:
                 await _listen(server, settings.server.bind)
+            # What lives now stays alive: the garbage collector need not look at it again.  Not so
+            # the models.
+            gc.freeze()
+            gc.set_threshold(COLLECT_AFTER)
             backend.tasks.start(report_health(backend, health_servicer), "health reporter")
             await run_until(stop, backend.registry.load_all())
             if one_of_many and not stop.is_set():
                 await _listen(server, settings.server.bind)
-            # What lives now stays alive: the garbage collector need not look at it again.
-            gc.freeze()
-            gc.set_threshold(COLLECT_AFTER)
             backend.tasks.start(backend.registry.watch(), "model watcher")
             await stop.wait()
             await _drain(backend, server)

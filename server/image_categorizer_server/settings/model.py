@@ -23,6 +23,9 @@ class ModelSettings(Group):
         Path("~/.cache/image-categorizer"),
         description="Folder for ONNX exports of models. It may be deleted.",
     )
+    max_concurrent_loads: int = Field(
+        2, ge=1, le=64, description="Maximum number of models that are loaded at a time."
+    )
     export_timeout_s: float = Field(
         600.0, gt=0, le=86_400, description="Maximum time of one export to ONNX, in seconds."
     )

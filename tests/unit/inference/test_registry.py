@@ -1,7 +1,6 @@
 """Loading, unloading and reloading versions, aliases, and which version answers."""
 
 import asyncio
-import gc
 import weakref
 
 import pytest
@@ -9,6 +8,7 @@ from image_categorizer_server.domain.model import ModelState
 from image_categorizer_server.errors import (
     DependencyDown,
     ModelFailed,
+    ModelFailing,
     ModelInUse,
     ModelLoading,
     ModelNotFound,
@@ -37,7 +37,7 @@ async def test_a_running_registry_loads_new_models_and_drops_removed_ones(reposi
             registry.get("tiny", 1)
 
 
-async def test_a_damaged_model_does_not_affect_a_running_registry_but_prevents_a_start(
+async def test_a_damaged_model_affects_no_other_while_running_or_at_a_start(
     repository, tiny, loader
 ):
     async with running(repository, loader) as registry:
@@ -53,8 +53,13 @@ async def test_a_damaged_model_does_not_affect_a_running_registry_but_prevents_a
                 registry.get("tiny", version)
         with pytest.raises(ModelFailed, match="does not answer: it is FAILED"):
             await registry.set_alias("tiny", "stable", 1, 0)
-    with pytest.raises(OperatorError, match="models remove tiny --version 1"):
-        await Registry(repository, loader, "starter", 60).load_all()
+    async with running(repository, loader) as registry:
+        await until(lambda: state(registry, "tiny", 1) is ModelState.FAILED)
+        registry.check_ready()
+    async with running(repository, loader, "tiny") as registry:
+        with pytest.raises(ModelFailing, match="of the default model 'tiny' cannot answer: Its f"):
+            registry.check_ready()
+        assert registry.get("starter", None).ref.name == "starter"
 
 
 async def test_load_retries_a_failed_version(repository, tiny, loader):
@@ -72,21 +77,60 @@ async def test_load_retries_a_failed_version(repository, tiny, loader):
         assert registry.get("tiny", None).ref.version == broken
 
 
-async def test_a_malformed_manifest_is_not_loaded_and_the_error_has_no_path(
-    repository, tiny, loader, tmp_path
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"no JSON", b"\xff\xfe{}", b""])
+async def test_a_malformed_manifest_is_a_failed_version_and_the_error_has_no_path(
+    repository, tiny, loader, tmp_path, content
 ):
     async with running(repository, loader) as registry:
-        (add(repository, tiny) / "manifest.json").write_text("{}")
+        manifest = add(repository, tiny) / "manifest.json"
+        good = manifest.read_bytes()
+        manifest.write_bytes(content)
         with pytest.raises(ModelFailed, match="manifest of version 1") as caught:
             await registry.load("tiny", None)
         assert str(tmp_path) not in caught.value.message
+        status = registry.status("tiny", 1)
+        assert (status.state, status.state_message) == (ModelState.FAILED, caught.value.message)
+        manifest.write_bytes(good)
+        assert (await registry.load("tiny", None)).state is ModelState.READY
         with pytest.raises(ModelNotFound):
             await registry.load("tiny", 7)
 
 
-async def test_a_missing_default_model_prevents_the_start(repository, loader):
-    with pytest.raises(OperatorError, match="CATEGORIZER_MODELS__DEFAULT"):
-        await Registry(repository, loader, "nope", 60).load_all()
+async def test_without_its_default_model_the_server_is_not_ready_until_that_is_added(
+    repository, tiny, loader
+):
+    async with running(repository, loader, "tiny", scan_interval_s=0.05) as registry:
+        with pytest.raises(ModelFailing, match="or change CATEGORIZER_MODELS__DEFAULT"):
+            registry.check_ready()
+        assert registry.get("starter", None).ref.name == "starter"
+        add(repository, tiny)
+        await until(lambda: registry.is_ready)
+        registry.check_ready()
+
+
+def make_file(model):
+    (model / "2").write_text("no folder")
+
+
+def make_loop(model):
+    (model / "2").symlink_to(model / "2")
+
+
+def make_dangling_link(model):
+    (model / "2").symlink_to(model / "nowhere")
+
+
+def make_empty_folder(model):
+    (model / "2").mkdir()
+
+
+@pytest.mark.parametrize("make", [make_file, make_loop, make_dangling_link, make_empty_folder])
+async def test_whatever_stands_in_a_model_folder_the_model_answers(repository, tiny, loader, make):
+    make(add(repository, tiny).parent)
+    async with running(repository, loader, "tiny") as registry:
+        assert registry.get("tiny", None).ref.version == 1
+        others = [s.state for s in registry.statuses() if s.ref.version == 2]
+        assert others in ([], [ModelState.FAILED])
 
 
 async def test_a_model_that_is_still_loading_does_not_answer(repository, loader):
@@ -160,14 +204,15 @@ async def test_a_server_moves_an_alias_only_once_the_version_is_ready_there(
             registry.status("tiny", 1)
 
 
-async def test_a_default_model_without_its_stable_prevents_the_start(repository, tiny, loader):
+async def test_a_default_model_without_its_stable_is_not_ready(repository, tiny, loader):
     add(repository, tiny)
     repository.change_alias("tiny", "stable", 9, 0)
-    with pytest.raises(OperatorError, match="models alias tiny stable"):
-        await Registry(repository, loader, "tiny", 60).load_all()
+    async with running(repository, loader, "tiny") as registry:
+        with pytest.raises(ModelFailing, match="models alias tiny stable"):
+            registry.check_ready()
 
 
-async def test_malformed_aliases_prevent_a_start_and_change_nothing_while_running(
+async def test_malformed_aliases_change_nothing_while_running_and_stop_guesses_at_a_start(
     repository, tiny, loader
 ):
     folder = add(repository, tiny).parent
@@ -179,8 +224,15 @@ async def test_malformed_aliases_prevent_a_start_and_change_nothing_while_runnin
         assert registry.get("tiny", None).ref.version == 1
         with pytest.raises(DependencyDown):
             await registry.set_alias("tiny", "stable", 2, 0)
-    with pytest.raises(OperatorError, match="malformed"):
-        await Registry(repository, loader, "starter", 60).load_all()
+    async with running(repository, loader, "tiny") as registry:
+        with pytest.raises(ModelFailing, match="default model 'tiny' cannot be read"):
+            registry.check_ready()
+        with pytest.raises(ModelNotFound, match="aliases of model 'tiny' cannot be read"):
+            registry.get("tiny", None)
+        assert registry.get("tiny", 2).ref.version == 2
+        (folder / ALIASES_FILE).unlink()
+        await registry.refresh()
+        assert registry.get("tiny", None).ref.version == 2
 
 
 async def test_unloading_frees_memory_and_loading_brings_the_version_back(repository, tiny, loader):
@@ -189,7 +241,6 @@ async def test_unloading_frees_memory_and_loading_brings_the_version_back(reposi
     async with running(repository, loader) as registry:
         runtime = weakref.ref(registry.get("tiny", 2).runtime)
         assert (await registry.unload("tiny", 2)).state is ModelState.UNLOADED
-        gc.collect()
         assert runtime() is None
         assert registry.get("tiny", None).ref.version == 1
         with pytest.raises(ModelNotFound, match="it is UNLOADED"):

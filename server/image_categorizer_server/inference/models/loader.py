@@ -30,6 +30,7 @@ from image_categorizer_server.inference.runtimes.fake import (
     FakeRuntime,
     FakeTimes,
 )
+from image_categorizer_server.inference.runtimes.heap import trim_heap
 from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.telemetry import get_log
@@ -93,7 +94,11 @@ class Loader:
         Raises:
             OperatorError: its files are damaged, transformers cannot load it, or its warm-up fails.
         """
-        if wrong := await asyncio.to_thread(damage, folder, manifest):
+        try:
+            wrong = await asyncio.to_thread(damage, folder, manifest)
+        except OSError as error:
+            raise OperatorError(f"Its files cannot be read: {error.strerror}.") from None
+        if wrong:
             raise OperatorError(f"Its files are damaged: {wrong}.")
         localizer: Localizer | None = None
         preprocessor: Preparing
@@ -109,7 +114,11 @@ class Loader:
             runtime, localizer = await self._open_runtime(folder, manifest)
             preprocessor = Preprocessor(self._decoder, manifest.input)
             limit = self._inference.micro_batch_limit(runtime.device)
-            size, table = await asyncio.to_thread(warm_up, runtime, manifest, limit)
+            try:
+                size, table = await asyncio.to_thread(warm_up, runtime, manifest, limit)
+            finally:
+                # The largest size is often not the best one.
+                await asyncio.to_thread(trim_heap)
             log.info(
                 "warm", name=manifest.name, version=manifest.version, max_micro_batch_size=size
             )
@@ -139,7 +148,14 @@ class Loader:
             device = "cpu"
         if device == "cpu":
             cache, timeout_s = self._models.cache_path, self._models.export_timeout_s
-            file, report = await ensure_export(folder, manifest, cache, timeout_s)
+            try:
+                file, report = await ensure_export(folder, manifest, cache, timeout_s)
+            except OperatorError as error:
+                # Clients see the message of a failed load, so it omits the path.
+                log.warning("a model cannot be exported", name=manifest.name, reason=str(error))
+                raise OperatorError(
+                    "transformers cannot load it, or its export took too long; the log says why."
+                ) from None
             if report.accepted:
                 threads, runners = self._inference.threads_and_runners()
                 runtime = await asyncio.to_thread(

@@ -3,8 +3,8 @@
 LOADING ─▶ READY ─▶ UNLOADED, or removed from disk; requests in flight finish first
     └────▶ FAILED   until its manifest changes, or `load` is called
 
-The repository holds the aliases and the list of unloaded versions, so all servers agree.  Models
-load one after the other, while READY ones answer.
+The repository holds the aliases and the list of unloaded versions, so all servers agree.  A few
+models load at a time, while READY ones answer.  A model that cannot be loaded concerns no other.
 """
 
 import asyncio
@@ -17,17 +17,19 @@ from image_categorizer_server.domain.model import Localization, ModelState, Mode
 from image_categorizer_server.errors import (
     DependencyDown,
     ModelFailed,
+    ModelFailing,
     ModelInUse,
     ModelLoading,
     ModelNotFound,
     OperatorError,
     quoted,
 )
-from image_categorizer_server.inference.models.aliases import CANARY, Aliases
+from image_categorizer_server.inference.models.aliases import ALIASES_FILE, CANARY, Aliases
 from image_categorizer_server.inference.models.loader import LoadedModel, Loader
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
 from image_categorizer_server.inference.models.routing import Routing
 from image_categorizer_server.inference.models.version import ModelVersion, Serving
+from image_categorizer_server.inference.runtimes.heap import trim_heap
 from image_categorizer_server.tasks import TaskOwner
 from image_categorizer_server.telemetry import get_log
 
@@ -40,7 +42,12 @@ class Registry:
     """Every version of every model, and which of them answers a request."""
 
     def __init__(
-        self, repository: Repository, loader: Loader, default: str, scan_interval_s: float
+        self,
+        repository: Repository,
+        loader: Loader,
+        default: str,
+        scan_interval_s: float,
+        max_concurrent_loads: int = 1,
     ) -> None:
         """Starts without models; see `load_all`.
 
@@ -50,6 +57,7 @@ class Registry:
             default: the model that answers requests without a model.
             scan_interval_s: seconds between two looks into the repository; also the retry delay for
                 callers of a model that is LOADING.
+            max_concurrent_loads: how many models load at a time.
         """
         self._repository = repository
         self._loader = loader
@@ -57,10 +65,11 @@ class Registry:
         self._scan_interval_s = scan_interval_s
         self._versions: dict[Key, ModelVersion] = {}
         self._routing = Routing()
-        self._malformed: dict[Key, tuple[int, str]] = {}
-        """Stamp and error of manifests that cannot be used."""
-        self._refreshing, self._loading = asyncio.Lock(), asyncio.Lock()
+        self._refreshing = asyncio.Lock()
+        self._loading = asyncio.Semaphore(max_concurrent_loads)
         self._tasks = TaskOwner()
+        self._has_looked = False
+        """Whether the repository was read once."""
 
     # Which version answers.
 
@@ -73,6 +82,42 @@ class Registry:
     def is_ready(self) -> bool:
         """Whether the default model answers."""
         return self.answers(self._default)
+
+    def check_ready(self) -> None:
+        """Passes if the default model answers.
+
+        Raises:
+            ModelLoading: it is being loaded, or looked for.
+            ModelFailing: it cannot answer; the message says what to do.
+        """
+        if self.is_ready:
+            return
+        name = self._default
+        versions = self._of(name)
+        if not self._has_looked or any(v.state is ModelState.LOADING for v in versions):
+            raise ModelLoading("the models are being loaded", retry_after_s=self._scan_interval_s)
+        if not versions:
+            raise ModelFailing(
+                f"the default model {quoted(name)} is not in the repository: add it with "
+                "`image-categorizer models add`, or change CATEGORIZER_MODELS__DEFAULT"
+            )
+        if name in self._routing.unreadable:
+            raise ModelFailing(
+                f"the aliases of the default model {quoted(name)} cannot be read: delete its "
+                f"{ALIASES_FILE}, and set them again with `image-categorizer models alias`"
+            )
+        failed = [version for version in versions if version.state is ModelState.FAILED]
+        if failed:
+            newest = max(failed, key=lambda version: version.number)
+            raise ModelFailing(
+                f"version {newest.number} of the default model {quoted(name)} cannot answer: "
+                f"{newest.message}"
+            )
+        raise ModelFailing(
+            f"the default model {quoted(name)} cannot answer: its `stable` version is not in the "
+            "repository, or unloaded. Choose another with "
+            f"`image-categorizer models alias {name} stable VERSION`"
+        )
 
     def answers(self, name: str) -> bool:
         """Returns whether the model answers requests without a version."""
@@ -123,6 +168,8 @@ class Registry:
             raise ModelNotFound(
                 f"version {number} of model '{name}' does not answer: it is {found.state.value}"
             )
+        if version is None and candidates and name in self._routing.unreadable:
+            raise ModelNotFound(f"the aliases of model '{name}' cannot be read")
         raise _not_found(name, version)
 
     def _of(self, name: str) -> list[ModelVersion]:
@@ -159,18 +206,18 @@ class Registry:
         aliases = self._routing.in_force(name)
         names = aliases.pointing_to(number)
         return ModelStatus(
-            ref=ModelRef(name, number, manifest.digest),
+            ref=ModelRef(name, number, manifest.digest if manifest else ""),
             state=version.state,
             state_message=version.message,
             is_default=name == self._default and self._routing.main_version(name) == number,
-            categories=manifest.domain_categories(),
-            input_width_px=manifest.input.width_px,
-            input_height_px=manifest.input.height_px,
-            activation=manifest.activation,
+            categories=manifest.domain_categories() if manifest else (),
+            input_width_px=manifest.input.width_px if manifest else 0,
+            input_height_px=manifest.input.height_px if manifest else 0,
+            activation=manifest.activation if manifest else "",
             runtime=runtime.name if runtime else "",
             device=runtime.device if runtime else "",
-            licence=manifest.licence,
-            origin=manifest.origin,
+            licence=manifest.licence if manifest else "",
+            origin=manifest.origin if manifest else "",
             aliases=names,
             canary_percent=aliases.canary_percent if CANARY in names else 0.0,
             precision=runtime.precision if runtime else "",
@@ -180,11 +227,10 @@ class Registry:
     # Starting, watching, stopping.
 
     async def load_all(self) -> None:
-        """Loads every model in the repository.
+        """Starts to load every model; returns once the default model answers, or cannot.
 
         Raises:
-            OperatorError: the repository cannot be read, a model cannot be loaded or warmed up, or
-                the default model is missing.
+            OperatorError: the repository cannot be read.
         """
         try:
             await self._refresh()
@@ -192,29 +238,11 @@ class Registry:
             raise OperatorError(
                 f"Cannot read the model repository: {error.strerror}: {error.filename}."
             ) from None
-        malformed = [reason for _, reason in self._malformed.values()]
-        for reason in (*malformed, *self._routing.unreadable.values()):
-            raise OperatorError(reason)
-        versions = list(self._versions.values())
-        await asyncio.gather(*(version.loading for version in versions if version.loading))
-        for version in versions:
-            if version.state is ModelState.FAILED:
-                raise OperatorError(
-                    f"The model {version.name} version {version.number} cannot serve: "
-                    f"{version.message} Remove it with "
-                    f"`image-categorizer models remove {version.name} --version {version.number}`."
-                )
-        if not self._of(self._default):
-            raise OperatorError(
-                f"The default model {self._default} is not in the repository; "
-                "add it with `image-categorizer models add`, or change CATEGORIZER_MODELS__DEFAULT."
-            )
-        if not self.is_ready:
-            raise OperatorError(
-                f"The default model {self._default} cannot answer: its `stable` version is not in "
-                "the repository, or unloaded. Choose another version with "
-                f"`image-categorizer models alias {self._default} stable VERSION`."
-            )
+        while not self.is_ready:
+            loading = [version.loading for version in self._of(self._default) if version.loading]
+            if not (unfinished := [task for task in loading if not task.done()]):
+                return
+            await asyncio.wait(unfinished, return_when=asyncio.FIRST_COMPLETED)
 
     async def watch(self) -> None:
         """Follows changes of the repository and reloads broken models, until cancelled.
@@ -256,13 +284,13 @@ class Registry:
             DependencyDown: the repository cannot be read or written.
         """
         await self.refresh()
-        held = [v for n, v in (*self._versions, *self._malformed) if n == name]
+        held = [v for n, v in self._versions if n == name]
         number = max(held, default=0) if version is None else version
-        if (name, number) in self._malformed:
-            raise ModelFailed(f"the manifest of version {number} of model '{name}' is malformed")
         if number not in held:
             raise _not_found(name, version)
         found = self._versions[name, number]
+        if found.manifest is None:
+            raise ModelFailed(found.message)
         if found.state is ModelState.UNLOADED:
             await self._write(name, lambda: self._repository.mark_unloaded(name, number, False))
         if found.state in (ModelState.FAILED, ModelState.UNLOADED):
@@ -364,6 +392,7 @@ class Registry:
                 lambda: (self._repository.scan(), self._repository.aliases())
             )
             self._routing.read(aliases)
+            self._has_looked = True
             self._follow({(f.name, f.version): f for f in found})
             self._update_routing()
 
@@ -372,16 +401,16 @@ class Registry:
         for key, new in found.items():
             if key in versions and versions[key].found.stamp != new.stamp:
                 self._release(versions.pop(key))
-            if key not in versions and self._malformed.get(key, (0, ""))[0] != new.stamp:
+            if key not in versions:
                 self._add(key, new)
-        for key in [key for key in self._malformed if key not in found]:
-            del self._malformed[key]
         for key in [key for key in versions if key not in found]:
             successors = [versions.get(other) for other in found if other[0] == key[0]]
             # A removed version answers until its successor does.
             if not any(other and other.state is ModelState.LOADING for other in successors):
                 self._release(versions.pop(key))
         for (name, number), version in versions.items():
+            if version.manifest is None:
+                continue
             is_wanted = number not in self._routing.wanted(name).unloaded
             if is_wanted and version.state is ModelState.UNLOADED:
                 self._start_loading(version)
@@ -392,10 +421,11 @@ class Registry:
         try:
             manifest = manifest_of(found)
         except OperatorError as error:
-            self._malformed[key] = found.stamp, str(error)
             log.warning("a model has no usable manifest", reason=str(error), **_names(found))
+            # Clients see this message, so it omits the path.
+            reason = f"The manifest of version {found.version} cannot be used; the log says why."
+            self._versions[key] = ModelVersion(found, None, ModelState.FAILED, reason)
             return
-        self._malformed.pop(key, None)
         version = self._versions[key] = ModelVersion(found, manifest)
         if version.number in self._routing.wanted(version.name).unloaded:
             version.state = ModelState.UNLOADED
@@ -407,11 +437,12 @@ class Registry:
         version.loading = self._tasks.start(self._load(version), "model load")
 
     async def _load(self, version: ModelVersion) -> None:
-        names = _names(version.found)
+        names, manifest = _names(version.found), version.manifest
+        assert manifest is not None
         async with self._loading:
-            log.info("loading a model", digest=version.manifest.digest, **names)
+            log.info("loading a model", digest=manifest.digest, **names)
             try:
-                model = await self._loader.load(version.found.folder, version.manifest)
+                model = await self._loader.load(version.found.folder, manifest)
             except OperatorError as error:
                 version.state, version.message = ModelState.FAILED, str(error)
                 log.warning("a model cannot be loaded", reason=str(error), **names)
@@ -434,13 +465,20 @@ class Registry:
         serving, version.serving, version.loading = version.serving, None, None
         version.state, version.message = state, ""
         self._update_routing()
-        return self._tasks.start(serving.end(), "model release") if serving else None
+        return self._tasks.start(_end(serving), "model release") if serving else None
 
     def _update_routing(self) -> None:
         ready: dict[str, set[int]] = defaultdict(set)
         for (name, number), version in self._versions.items():
             ready[name] |= {number} if version.serving else set()
         self._routing.update(ready)
+
+
+async def _end(serving: Serving) -> None:
+    """Ends a model that nobody will use any more, and gives its memory back to the system."""
+    await serving.end()
+    del serving
+    await asyncio.to_thread(trim_heap)
 
 
 def _names(found: Found) -> dict[str, str | int]:

@@ -5,6 +5,7 @@ never sees half of it.
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from image_categorizer_server.inference.models.manifest import (
 
 PACKAGED = Path(__file__).resolve().parent.parent / "data" / "packaged_models"
 HIDDEN = "."
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +198,24 @@ class Repository:
         if not root.is_dir():
             return
         for model in root.iterdir():
-            if not NAME.fullmatch(model.name) or not model.is_dir():
+            if NAME.fullmatch(model.name):
+                yield from self._versions_of(model, root != self._root)
+
+    def _versions_of(self, model: Path, is_packaged: bool) -> Iterator[Found]:
+        try:
+            folders = list(model.iterdir())
+        except OSError:  # no folder, or one that this user may not read
+            return
+        for folder in folders:
+            if not VERSION.fullmatch(folder.name):
                 continue
-            for folder in model.iterdir():
-                manifest = folder / MANIFEST_FILE
-                if folder.name.isdecimal() and manifest.is_file():
-                    stamp = manifest.stat().st_mtime_ns
-                    yield Found(model.name, int(folder.name), folder, root != self._root, stamp)
+            try:
+                stamp = (folder / MANIFEST_FILE).stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+            except OSError:
+                stamp = 0  # reading it fails, too, and says why
+            yield Found(model.name, int(folder.name), folder, is_packaged, stamp)
 
 
 def manifest_of(found: Found) -> Manifest:

@@ -47,6 +47,7 @@ class Routing:
         self._in_force: dict[str, Aliases] = {}
         self._routes: dict[str, Route] = {}
         self._unreadable: dict[str, str] = {}
+        self._ever_read: set[str] = set()
 
     @property
     def unreadable(self) -> Mapping[str, str]:
@@ -66,6 +67,7 @@ class Routing:
                     log.warning("aliases cannot be read", name=name, reason=unreadable[name])
             else:
                 wanted[name] = found
+                self._ever_read.add(name)
         self._wanted, self._unreadable = wanted, unreadable
 
     def replace(self, name: str, aliases: Aliases) -> None:
@@ -84,7 +86,9 @@ class Routing:
             current = before.get(name, Aliases())
             aliases = in_force(self.wanted(name), current, versions)
             self._in_force[name] = aliases
-            self._routes[name] = route_of(aliases, versions)
+            # Which version answers is unknown until the aliases of the model were read once.
+            is_known = name not in self._unreadable or name in self._ever_read
+            self._routes[name] = route_of(aliases, versions) if is_known else NO_ROUTE
             if aliases != current:
                 log.info("aliases", name=name, percent=aliases.canary_percent, **aliases.versions)
 

@@ -43,7 +43,8 @@ class ModelVersion:
     """A version in the repository, and what the server does with it."""
 
     found: Found
-    manifest: Manifest
+    manifest: Manifest | None
+    """None if it is malformed; the state is FAILED then."""
     state: ModelState = ModelState.LOADING
     message: str = ""
     """Why the state is FAILED."""
@@ -55,9 +56,9 @@ class ModelVersion:
     @property
     def name(self) -> str:
         """The name of the model."""
-        return self.manifest.name
+        return self.found.name
 
     @property
     def number(self) -> int:
         """The version number."""
-        return self.manifest.version
+        return self.found.version

@@ -1,4 +1,4 @@
-"""Warms up a model with every micro-batch size, and finds the size with the highest throughput."""
+"""Warms up a model with micro-batches of growing size, and finds the size of the highest rate."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from image_categorizer_server.inference.models.manifest import Manifest
 from image_categorizer_server.inference.runtimes import Runtime
 
 MEASURE_S = 0.05
-MIN_ROUNDS = 3
+MIN_ROUNDS = 2
 # Sizes that reach this share of the best rate count as equal; the largest wins: it needs the
 # fewest calls and wake-ups.
 EQUAL_RATE = 0.98
@@ -22,7 +22,7 @@ ROUNDING = 1e-3
 
 
 def warm_up(runtime: Runtime, manifest: Manifest, max_size: int) -> tuple[int, LatencyTable]:
-    """Calls the runtime with every micro-batch size; returns the best size and the call times.
+    """Calls the runtime with micro-batches; returns the best size and the call times.
 
     The best size has the highest rate.  On a GPU that is the largest; on a CPU often a small one,
     whose activations stay in the caches.
@@ -32,12 +32,13 @@ def warm_up(runtime: Runtime, manifest: Manifest, max_size: int) -> tuple[int, L
     """
     samples = sample_inputs(manifest.input)
     micro_batches = {
-        size: [samples[i % len(samples)] for i in range(size)] for size in range(1, max_size + 1)
+        size: [samples[i % len(samples)] for i in range(size)]
+        for size in range(1, max_size + 1)
+        if _is_timed(size) or size == max_size
     }
     for inputs in micro_batches.values():
         _check_answer(runtime, manifest, inputs)
-    timed = {size: inputs for size, inputs in micro_batches.items() if _is_timed(size)}
-    calls_s = _fastest_calls_s(runtime, timed)
+    calls_s = _fastest_calls_s(runtime, micro_batches)
     best = max(size / call_s for size, call_s in calls_s.items())
     good = [size for size, call_s in calls_s.items() if size / call_s >= best * EQUAL_RATE]
     return max(good), LatencyTable(calls_s)

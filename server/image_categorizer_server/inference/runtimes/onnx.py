@@ -9,6 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from image_categorizer_server.inference.runtimes import Answer, Precision
+from image_categorizer_server.inference.runtimes.heap import share_heap
 
 INPUT = "input"
 OUTPUT = "confidences"
@@ -38,6 +39,9 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = ERRORS_ONLY
+        share_heap()
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False  # plans one arena block for each size of micro-batch
         # Threads that spin between calls would take cores from decoding.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(

@@ -1,0 +1,79 @@
+"""What models cost in memory, and what unloading them gives back, in a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+from image_categorizer_server.inference.models.repository import Repository
+
+from tests.conftest import EXPORTS
+from tests.unit.conftest import add
+
+MODELS = 8
+MAX_COST_MB = 120
+MIN_GIVEN_BACK = 0.9
+# Calls no gc.collect().
+MEASURE = """
+import asyncio, sys, time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.models.loader import Loader
+from image_categorizer_server.inference.models.registry import Registry
+from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.settings.inference import InferenceSettings
+from image_categorizer_server.settings.model import ModelSettings
+from tests.unit.conftest import LIMITS
+
+def megabytes():
+    return psutil.Process().memory_info().rss / 1e6
+
+async def main(root, cache, count):
+    repository = Repository(Path(root))
+    loader = Loader(Decoder(LIMITS), InferenceSettings(), ModelSettings(cache_path=Path(cache)))
+    registry = Registry(repository, loader, "starter", 60.0, 2)
+    await registry.load_all()
+    before = megabytes()
+    begun = time.monotonic()
+    for number in range(count):
+        (Path(root) / f".m{number}").rename(Path(root) / f"m{number}")
+    await asyncio.gather(*(registry.load(f"m{number}", None) for number in range(count)))
+    took = time.monotonic() - begun
+    for number in range(count):
+        registry.get(f"m{number}", None).runtime.predict([np.zeros((224, 224, 3), np.uint8)] * 4)
+    loaded = megabytes()
+    for number in range(count):
+        await registry.unload(f"m{number}", 1)
+    print(before, loaded, megabytes(), took)
+    await registry.close()
+
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+"""
+
+
+@pytest.fixture
+def root(tmp_path, test_data):
+    """A repository whose models are hidden until they are measured."""
+    repository = Repository(tmp_path / "models")
+    for number in range(MODELS):
+        add(repository, test_data / "models" / "mobilenet_v2", f"m{number}")
+        (tmp_path / "models" / f"m{number}").rename(tmp_path / "models" / f".m{number}")
+    return tmp_path / "models"
+
+
+def test_models_cost_little_and_unloading_gives_it_back(root):
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, root, EXPORTS, str(MODELS)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    before_mb, loaded_mb, unloaded_mb, seconds = map(float, done.stdout.splitlines()[-1].split())
+    print(f"{before_mb:.0f} MB, {loaded_mb:.0f} MB with {MODELS} more models, {seconds:.1f} s,")
+    print(f"{unloaded_mb:.0f} MB after unloading them")
+    taken_mb = loaded_mb - before_mb
+    assert taken_mb / MODELS <= MAX_COST_MB
+    assert loaded_mb - unloaded_mb >= MIN_GIVEN_BACK * taken_mb
