@@ -96,9 +96,7 @@ class Preprocessor:
         array = reduce(pixels, self._spec)
         picture = pixels.fitted(PICTURE_PX) if with_picture else None
         decode_ms = (time.perf_counter() - start) * 1000
-        return Input(
-            array, decode_ms, pixels.width_px, pixels.height_px, pixels.warnings, picture
-        )
+        return Input(array, decode_ms, pixels.width_px, pixels.height_px, pixels.warnings, picture)
 
 
 def reduce(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
