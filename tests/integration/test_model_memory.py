@@ -46,7 +46,7 @@ async def main(root, cache, count):
     loaded = megabytes()
     for number in range(count):
         await registry.unload(f"m{number}", 1)
-    print(before, loaded, megabytes(), took)
+    print("measured", before, loaded, megabytes(), took)
     await registry.close()
 
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
@@ -71,7 +71,8 @@ def test_models_cost_little_and_unloading_gives_it_back(root):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    before_mb, loaded_mb, unloaded_mb, seconds = map(float, done.stdout.splitlines()[-1].split())
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("measured "))
+    before_mb, loaded_mb, unloaded_mb, seconds = map(float, line.split()[1:])
     print(f"{before_mb:.0f} MB, {loaded_mb:.0f} MB with {MODELS} more models, {seconds:.1f} s,")
     print(f"{unloaded_mb:.0f} MB after unloading them")
     taken_mb = loaded_mb - before_mb

@@ -2,6 +2,7 @@
 
 from contextlib import asynccontextmanager
 
+from image_categorizer_server.domain.model import ModelState
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.tasks import TaskOwner
 
@@ -15,6 +16,7 @@ async def running(repository, loader, default="starter", scan_interval_s=60.0):
     """Yields a registry with all models loaded, which watches its repository."""
     registry = Registry(repository, loader, default, scan_interval_s)
     await registry.load_all()
+    await until(lambda: all(s.state is not ModelState.LOADING for s in registry.statuses()))
     async with TaskOwner() as tasks:
         tasks.start(registry.watch(), "model watcher")
         yield registry

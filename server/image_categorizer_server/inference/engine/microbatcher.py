@@ -181,8 +181,12 @@ class MicroBatcher:
         with self._for_runners:
             self._for_runners.notify_all()
             self._for_decoders.notify_all()
-        for thread in self._threads:
+        threads, self._threads = self._threads, []
+        for thread in threads:
             await asyncio.to_thread(thread.join)
+        if threads:
+            # Refers to us, and we to it: the model's memory would wait for the garbage collector.
+            del self._dispatcher
 
     def _admit(self, request: Request) -> None:
         """Passes a request that has capacity and can be answered in time; see `admission`."""

@@ -33,13 +33,11 @@ class Container:
     """Whether the end of the file is missing."""
 
 
-class TooManyTags(UndecodableImage):
-    """The image has more metadata than is read."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"the image has more than {limit} tags, chunks or segments; remove its metadata"
-        )
+def too_many_tags(max_tags: int) -> UndecodableImage:
+    """Returns the error for an image with more metadata than is read."""
+    return UndecodableImage(
+        f"the image has more than {max_tags} tags, chunks or segments; remove its metadata"
+    )
 
 
 def exif_orientation(exif: bytes) -> int | None:
@@ -68,7 +66,7 @@ def read_gif(content: bytes, max_tags: int) -> Container:
     while content[at : at + 1] == bytes([GIF_EXTENSION]):
         extensions += 1
         if extensions > max_tags:
-            raise TooManyTags(max_tags)
+            raise too_many_tags(max_tags)
         start, at = at, at + 2
         while at < len(content) and content[at]:
             at += 1 + content[at]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from image_categorizer_server.errors import UndecodableImage
 from image_categorizer_server.inference.images.container import (
     Container,
-    TooManyTags,
     exif_orientation,
+    too_many_tags,
 )
 
 EOI = b"\xff\xd9"
@@ -85,7 +85,7 @@ def read_jpeg(content: bytes, max_tags: int, max_scans: int) -> Jpeg:
             break
         walk.segments += 1
         if walk.segments > max_tags:
-            raise TooManyTags(max_tags)
+            raise too_many_tags(max_tags)
         walk.at = end
         _take(content, walk, marker, start, end)
         if len(walk.scans) > max_scans:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from image_categorizer_server.errors import UndecodableImage
 from image_categorizer_server.inference.images.container import (
     Container,
-    TooManyTags,
     exif_orientation,
+    too_many_tags,
 )
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -87,7 +87,7 @@ def read_png(content: bytes, max_tags: int) -> Png:
         end = at + 12 + length
         count += 1
         if count > limit:
-            raise TooManyTags(max_tags)
+            raise too_many_tags(max_tags)
         if kind[0] & ANCILLARY:
             body = _checked(content, at, end)
             if kind == b"tRNS" and body is not None:

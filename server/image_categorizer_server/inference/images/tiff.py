@@ -5,7 +5,7 @@ import struct
 from dataclasses import dataclass
 
 from image_categorizer_server.errors import UndecodableImage, UnsupportedFormat
-from image_categorizer_server.inference.images.container import Container, TooManyTags
+from image_categorizer_server.inference.images.container import Container, too_many_tags
 
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 TYPE_BYTES |= {16: 8, 17: 8, 18: 8}
@@ -75,7 +75,7 @@ def _tags(content: bytes, layout: Layout, max_tags: int) -> dict[int, Tag]:
     (at,) = struct.unpack_from(layout.offset, content, 8 if layout.is_big else 4)
     (count,) = struct.unpack_from(layout.count, content, _within(at))
     if count > max_tags:
-        raise TooManyTags(max_tags)
+        raise too_many_tags(max_tags)
     at += struct.calcsize(layout.count)
     header_bytes, inline_bytes = struct.calcsize(layout.entry), struct.calcsize(layout.offset)
     tags: dict[int, Tag] = {}

@@ -3,7 +3,7 @@ from tortoise.migrations import operations as ops
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0009_table_descriptions")]
+    dependencies = [("models", "0010_ignored_count")]
 
     operations = [
         ops.RunSQL(
