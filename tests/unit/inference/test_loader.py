@@ -47,25 +47,18 @@ async def test_an_export_that_takes_too_long_is_stopped(repository, tiny, tmp_pa
         await ensure_export(folder, read_manifest(folder), tmp_path / "cache", 0.1)
 
 
-@pytest.fixture
-def loader():
-    models = ModelSettings(cache_path=EXPORTS)
-    return Loader(Decoder(LIMITS), InferenceSettings(max_micro_batch_size=2), models)
-
-
-async def test_torch_serves_a_model_with_a_rejected_export(repository, tiny, loader, tmp_path):
+async def test_torch_serves_a_model_with_a_rejected_export(repository, tiny, tmp_path):
     folder = add(repository, tiny)
     manifest = read_manifest(folder)
-    refused = export_folder(EXPORTS, manifest.digest)
     file, report = await ensure_export(folder, manifest, EXPORTS, 60)
     by_onnx = OnnxRuntime(file, 1, 1)
-    original = (refused / "report.json").read_text()
-    try:
-        rejected = report.model_copy(update={"accepted": False, "reason": "confidences differ"})
-        (refused / "report.json").write_text(rejected.model_dump_json())
-        model = await loader.load(folder, manifest)
-    finally:
-        (refused / "report.json").write_text(original)
+    refused = export_folder(tmp_path / "cache", manifest.digest)
+    refused.mkdir(parents=True)
+    rejected = report.model_copy(update={"accepted": False, "reason": "confidences differ"})
+    (refused / "report.json").write_text(rejected.model_dump_json())
+    models = ModelSettings(cache_path=tmp_path / "cache")
+    loader = Loader(Decoder(LIMITS), InferenceSettings(max_micro_batch_size=2), models)
+    model = await loader.load(folder, manifest)
     assert (model.runtime.name, model.runtime.device) == ("torch", "cpu")
     inputs = [np.full((32, 32, 3), value, np.uint8) for value in (0, 99)]
     assert model.runtime.predict(inputs).confidences == pytest.approx(
