@@ -33,9 +33,9 @@ too; the environment takes precedence over it. [`.env.example`](../.env.example)
 all settings. `image-categorizer up` needs none of them.
 
 - A misspelt name stops the start, and the message suggests the right one. So does any other name
-  in one of the groups below, such as `CATEGORIZER_SERVER__COLOUR`.
+  in one of the groups below.
 - Other names that begin with `CATEGORIZER_` have no effect, and a warning lists them. Kubernetes
-  sets some: `CATEGORIZER_PORT` beside a Service called `categorizer`.
+  sets some beside a Service called `categorizer`.
 - A value out of bounds stops the start. The message lists all such values.
 - Settings are read once, at the start. Restart the process to change one.
 - Lists are written as JSON: `CATEGORIZER_GATEWAY__CORS_ORIGINS='["https://app.example"]'`.
