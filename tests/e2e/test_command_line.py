@@ -98,6 +98,7 @@ def test_all_options_of_the_api_are_options_of_the_command(up, pictures, tmp_pat
     options += ["--bounding-boxes", "--explain", "--top-k", "3", "--threshold", "0"]
     options += ["--model", "starter", "--version", "1"]
     done = command("classify", pictures[0], *options, "--json", "--data", up.data)
+    assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert [p["category"] for p in result["predictions"]] == ["cat"]
     assert len(result["predictions"][0]["bounding_box"]) == 4

@@ -67,7 +67,7 @@ def test_wrong_page_requests_name_the_field(http, query, field):
 
 def test_info_contains_limits_and_formats(http):
     info = http.get("/v1/info").json()
-    assert info["image_formats"] == ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
+    assert info["image_formats"] == ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"]
     assert info["limits"]["max_image_bytes"] == 2 << 20
     assert info["default_model"] == "starter"
 

@@ -8,9 +8,7 @@ from image_categorizer import Options
 Model = Annotated[str, typer.Option(help="Model to use. The server's default model if not set.")]
 Version = Annotated[
     str,
-    typer.Option(
-        help="Version of the model: a number, or an alias such as stable.", metavar="VERSION"
-    ),
+    typer.Option("--version", help="Version of the model: a number, or an alias such as stable."),
 ]
 TopK = Annotated[int, typer.Option(min=1, help="Maximum number of predictions per image.")]
 Threshold = Annotated[float, typer.Option(min=0, max=1, help="Minimum confidence of a prediction.")]
