@@ -159,12 +159,19 @@ def test_only_the_public_port_listens(running):
     assert {(address.ip, address.port) for address in listening} == {("127.0.0.1", running.port)}
 
 
-def test_a_model_that_cannot_serve_stops_the_start_and_is_named(fresh):
+def test_a_model_that_cannot_serve_is_listed_as_failed_and_stops_nothing(fresh):
     broken = fresh.data / "models" / "broken" / "1"
     broken.mkdir(parents=True)
     (broken / "manifest.json").write_text("{}")
-    with pytest.raises(AssertionError, match=r"manifest\.json is malformed"):
-        fresh.start()
+    fresh.start()
+    assert httpx.get(f"{fresh.url}/readyz").status_code == 200
+    headers = {"authorization": f"Bearer {fresh.shown_key()}"}
+    models = httpx.get(f"{fresh.url}/v1/models", headers=headers).json()["models"]
+    states = {model["name"]: (model["state"], model["state_message"]) for model in models}
+    assert states == {
+        "broken": ("FAILED", "The manifest of version 1 cannot be used; the log says why."),
+        "starter": ("READY", ""),
+    }
 
 
 def test_a_long_data_path_works(running):
