@@ -30,8 +30,11 @@ NAMES = {
     "sweep.expired": "chunks of dead workers are released; no worker is notified",
     "batch.cancelled": "a cancellation is committed",
     "batch.retried": "a retry is committed",
-    "batch.deleting": "a batch is deleted from the database; its images are still stored",
+    "batch.deleting": "a batch is deleted for its callers; its rows and images are still there",
+    "rows.removing": "rows of a deleted batch are removed, but not committed",
+    "rows.removed": "the removal of some rows is committed",
     "blobs.removing": "images without a batch are about to be deleted from the store",
+    "blobs.removed": "images are deleted from the store; the outbox still holds them",
     "webhook.sending": "a delivery is about to be sent",
     "webhook.sent": "a delivery is sent; its outcome is not written",
 }

@@ -18,6 +18,7 @@ from tests.support.batch_tools import (
     failed_outcome,
     make_batch,
     right_outcome,
+    sweep,
 )
 from tests.support.polling import elapsed
 
@@ -79,6 +80,7 @@ class Chaos:
         while not self.is_over:
             await elapsed(0.05)
             await chunks.expire()
+            await sweep(self.batches)
 
     async def run(self):
         others = [asyncio.create_task(self.worker(f"w{n}")) for n in range(6)]
@@ -94,13 +96,13 @@ class Chaos:
 async def test_whatever_happens_at_once_the_ledger_is_right(batches, faultless, seed):
     chaos = Chaos(batches, seed)
     await chaos.run()
-    await batches.remove_images(100)
+    await sweep(batches)
     await faultless(acknowledged=[batch_id for _, batch_id in chaos.alive], must_have_ended=False)
     for _ in range(6):
         advance_clock(LEASE_S + 1)
         await chunks.expire()
         await do_all()
-    await batches.remove_images(100)
+    await sweep(batches)
     await faultless(acknowledged=[batch_id for _, batch_id in chaos.alive])
 
 

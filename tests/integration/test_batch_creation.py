@@ -17,7 +17,7 @@ from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.object_store import MemoryStorage
 
-from tests.support.batch_tools import do_all, do_chunk, files, keys_of, links, numbered
+from tests.support.batch_tools import do_all, do_chunk, files, keys_of, links, numbered, sweep
 from tests.support.polling import elapsed
 
 DAY_S = 86_400
@@ -105,7 +105,7 @@ async def test_the_same_request_id_answers_with_the_same_batch(batches, faultles
     other_tenant = await batches.create("t2", "key", config, numbered(6))
     assert other_tenant.batch_id != first.batch_id
     await do_all()
-    await batches.remove_images(100)
+    await sweep(batches)
     await faultless(acknowledged=[first.batch_id, other_tenant.batch_id])
 
 
@@ -128,7 +128,7 @@ async def test_of_equal_requests_at_once_one_becomes_the_batch(batches, faultles
     assert len({batch.batch_id for batch in made}) == 1
     assert len((await batches.list("t1")).items) == 1
     await do_all()
-    await batches.remove_images(100)
+    await sweep(batches)
     await faultless(acknowledged=[made[0].batch_id])
 
 

@@ -16,6 +16,7 @@ from tests.support.batch_tools import (
     failed_outcome,
     make_batch,
     right_outcome,
+    sweep,
 )
 
 
@@ -119,4 +120,5 @@ async def test_a_batch_that_was_failed_and_deleted_is_no_trouble(batches, faultl
     assert not await do_chunk(second)
     assert not await chunks.extend(second, LEASE_S)
     assert not await chunks.give_back(second)
+    await sweep(batches)
     await faultless()

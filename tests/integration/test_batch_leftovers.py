@@ -20,7 +20,7 @@ from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.services.upload import NewItem
 from image_categorizer_server.settings.batch import BatchSettings
 
-from tests.support.batch_tools import do_all, files, keys_of, links, numbered, pieces
+from tests.support.batch_tools import do_all, files, keys_of, links, numbered, pieces, sweep
 from tests.support.polling import eventually
 from tests.support.storage_contract import store_image
 
@@ -40,7 +40,7 @@ async def test_a_batch_has_limits(database, storage, empty_database):
             await batches.create("t1", "key", BatchConfig(), wrong)
     with pytest.raises(InvalidRequest, match="at least one"):
         await batches.create("t1", "key", BatchConfig(), links(0))
-    await batches.remove_images(100)
+    await sweep(batches)
     assert await remains(empty_database) == {}
     assert await keys_of(storage) == []
 
@@ -58,7 +58,7 @@ async def test_a_call_that_fails_leaves_nothing(batches, storage, empty_database
     with pytest.raises(ConnectionResetError):
         await batches.create("t1", "key", BatchConfig(), breaking())
     assert len(await keys_of(storage)) == 5
-    assert await batches.remove_images(10) == 5
+    assert await sweep(batches) == 5
     assert await remains(empty_database) == {}
     assert await keys_of(storage) == []
 
@@ -77,7 +77,7 @@ async def test_a_cancelled_call_leaves_nothing(batches, storage, empty_database)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await batches.remove_images(10)
+    await sweep(batches)
     assert await remains(empty_database) == {}
     assert await keys_of(storage) == []
 
@@ -93,6 +93,7 @@ async def test_a_call_that_is_cancelled_as_its_upload_begins_leaves_nothing(
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await call
+    await sweep(batches)
     assert await remains(empty_database) == {}
 
 
@@ -116,7 +117,7 @@ async def test_what_a_dead_server_left_is_swept(batches, storage, faultless):
     clock.shift(122)
     assert await batches.give_up_silent_uploads() == 1
     assert not await uploads.extend_upload("b-dead", 60)
-    assert await batches.remove_images(10) == 2
+    assert await sweep(batches) == 2
     assert len(await keys_of(storage)) == 1
     await do_all()
     await faultless()
@@ -149,7 +150,7 @@ async def test_what_comes_after_an_upload_was_given_up_leaves_nothing(
 
     with pytest.raises(DependencyDown, match="silent"):
         await batches.create("t1", "key", BatchConfig(), goes_on())
-    await batches.remove_images(10)
+    await sweep(batches)
     assert await remains(empty_database) == {}
     assert await keys_of(storage) == []
 
@@ -175,9 +176,11 @@ async def test_a_removed_batch_takes_its_images_with_it(
     await batches.delete("t1", first.batch_id)
     with pytest.raises(BatchNotFound):
         await batches.get("t1", first.batch_id)
+    assert await sweep(batches) == 1
     assert len(await keys_of(storage)) == 2
     await faultless(acknowledged=[second.batch_id])
     await batches.delete("t1", second.batch_id)
+    await sweep(batches)
     assert await keys_of(storage) == []
     assert set(await remains(empty_database)) == {"outbox"}  # two messages that they completed
 
@@ -189,11 +192,12 @@ async def test_no_image_goes_while_an_upload_may_rely_on_it(batches, storage, fa
     async def meanwhile():
         yield NewItem("a.jpg", pieces(b"shared"), None)
         await batches.delete("t1", first.batch_id)
+        assert await sweep(batches) == 0
         assert len(await keys_of(storage)) == 1
 
     second = await batches.create("t1", "key", BatchConfig(), meanwhile())
     await do_all()
-    assert await batches.remove_images(10) == 0
+    assert await sweep(batches) == 0
     await faultless(acknowledged=[second.batch_id])
 
 
@@ -208,9 +212,10 @@ async def test_uploads_and_removals_at_once_lose_no_image(batches, storage, faul
             await batches.cancel("t1", made.batch_id)
             if number < 3:
                 await batches.delete("t1", made.batch_id)
+                await sweep(batches)
             else:
                 alive.append(made.batch_id)
 
     await asyncio.gather(*(user(n) for n in range(5)))
-    await batches.remove_images(1000)
+    await sweep(batches)
     await faultless(acknowledged=alive)

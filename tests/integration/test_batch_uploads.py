@@ -13,7 +13,7 @@ from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.object_store import MemoryStorage
 
 from tests.support import invariants as ledger
-from tests.support.batch_tools import do_all, keys_of, numbered, pieces
+from tests.support.batch_tools import do_all, keys_of, numbered, pieces, sweep
 from tests.support.polling import elapsed, eventually
 
 MAX_IMAGE_BYTES = 1000
@@ -102,7 +102,7 @@ async def test_one_that_cannot_be_stored_makes_it_no_batch(empty_database, datab
     with pytest.raises(DependencyDown):
         await batches.create("t1", "key", BatchConfig(), numbered(10))
     assert not storage.under_way
-    await batches.remove_images(10)
+    await sweep(batches)
     assert not await keys_of(storage)
     assert not await ledger.find_faults(empty_database, (), storage)
 
@@ -136,7 +136,7 @@ async def test_a_call_that_is_cancelled_while_images_are_being_stored_keeps_none
     with pytest.raises(asyncio.CancelledError):
         await call
     await eventually(lambda: not storage.under_way)
-    await batches.remove_images(10)
+    await sweep(batches)
     assert not await keys_of(storage)
 
 
@@ -144,5 +144,5 @@ async def test_too_many_bytes_are_refused_before_they_are_stored(database, stora
     batches = batches_on(storage, max_bytes=1500)
     with pytest.raises(BatchTooLarge):
         await batches.create("t1", "key", BatchConfig(), sized([900, 900]))
-    await batches.remove_images(10)
+    await sweep(batches)
     assert not await keys_of(storage)

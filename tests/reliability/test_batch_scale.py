@@ -9,7 +9,7 @@ from image_categorizer_server import clock
 from image_categorizer_server.clock import jittered
 from image_categorizer_server.db import batch as batches
 from image_categorizer_server.db import chunk as chunks
-from image_categorizer_server.db import outbox
+from image_categorizer_server.db import outbox, removal
 from image_categorizer_server.db import result as results
 from image_categorizer_server.db.database import connected, open_database
 from image_categorizer_server.settings.database import DatabaseSettings
@@ -126,7 +126,11 @@ async def test_every_frequent_statement_uses_an_index(million):
         "failures": await plan_of(batches.FAILURES, [batch_id], "t1", 20),
         "list": await plan_of(batches.LIST, "t1", None, now, "b", 100),
         "take": await plan_of(outbox.TAKE, ["doorbell"], now, now, 100, None),
-        "blobs": await plan_of(outbox.UNREFERENCED, ["a", "b", "c"]),
+        "blobs": await plan_of(removal.UNREFERENCED, ["a", "b", "c"]),
+        "first item": await plan_of(removal.FIRST_ITEM, batch_id, 0),
+        "remove results": await plan_of(removal.REMOVE_RESULTS, batch_id, 0, 1000),
+        "remove items": await plan_of(removal.REMOVE_ITEMS, batch_id, 0, 1000),
+        "remove chunks": await plan_of(removal.REMOVE_CHUNKS, batch_id, 1000),
     }
     for name, plan in plans.items():
         scanned = [line for line in plan.splitlines() if "Seq Scan on batch_" in line]

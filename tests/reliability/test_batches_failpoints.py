@@ -23,6 +23,7 @@ WORKER_POINTS = (
 )
 STOP_POINTS = ("chunk.returning",)
 SWEEP_POINTS = ("sweep.begun", "sweep.expired", "relay.taken", "relay.sent")
+REMOVAL_POINTS = ("rows.removing", "rows.removed", "blobs.removing", "blobs.removed")
 SERVER_POINTS = (
     "blob.stored",
     "batch.accepting",
@@ -124,6 +125,18 @@ async def test_a_sweeper_dies(cluster, ledger, point):
     await cluster.start_server()
     await sweeper_dies(cluster, ledger, point)
     await finish(cluster, ledger)
+
+
+@pytest.mark.parametrize("point", points(*REMOVAL_POINTS))
+async def test_a_worker_dies_while_it_removes_a_batch(cluster, ledger, point):
+    await cluster.start_server()
+    batch = await cluster.submit(ledger, pictures(ITEMS))
+    await cluster.call("CancelBatch", batch_pb2.CancelBatchRequest(batch_id=batch.batch_id))
+    await cluster.call("DeleteBatch", batch_pb2.DeleteBatchRequest(batch_id=batch.batch_id))
+    ledger.batches.clear()
+    await crashed(cluster, cluster.start_worker(**{FAILPOINT: f"{point}:1"}))
+    await finish(cluster, ledger, 100)  # the lease of a removal is a minute
+    assert await cluster.value("SELECT count(*) FROM batch_items") == 0
 
 
 @pytest.mark.parametrize("point", points(*SERVER_POINTS))

@@ -100,6 +100,12 @@ async def do_all(bad: frozenset[int] = frozenset()) -> int:
     return count
 
 
+async def sweep(batches: Batches) -> int:
+    """Removes all that may be removed, as a worker's sweeper does; returns the number of images."""
+    await batches.remove_rows(1000)
+    return await batches.remove_images(1000)
+
+
 async def keys_of(storage: Storage) -> list[str]:
     return sorted([found.key async for found in storage.list()])
 

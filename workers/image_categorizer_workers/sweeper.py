@@ -1,4 +1,4 @@
-"""Cleans up after processes that died: leases, notifications, uploads, images."""
+"""Cleans up after processes that died, and removes rows and images that nobody needs."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 JITTER = 0.2
-# Pages of images that one sweep removes.
+# Pages of rows and of images that one sweep removes: leases of dead processes wait meanwhile.
 MAX_PAGES = 100
 # It looks at every file on disk: about one second for a million files.
 UNFINISHED_INTERVAL_S = 3600.0
@@ -30,7 +30,7 @@ class Sweeper:
 
         Args:
             doorbell: wakes workers for batches that wait in the outbox.
-            batches: gives up uploads and removes images.
+            batches: gives up uploads, and removes rows and images.
             wake: makes this process look for chunks that can be claimed again.
             lease_s: how long a lease lasts. A lease that ends within this time after the database
                 was down could not be extended, so its end does not count as a crash.
@@ -53,6 +53,7 @@ class Sweeper:
                 self.free_chunks,
                 self._notify_workers,
                 self._give_up_uploads,
+                self._remove_rows,
                 self._remove_images,
                 self._remove_unfinished_images,
             ):
@@ -85,6 +86,9 @@ class Sweeper:
     async def _give_up_uploads(self) -> None:
         if given_up := await self._batches.give_up_silent_uploads():
             log.info("gave up uploads of dead processes", uploads=given_up)
+
+    async def _remove_rows(self) -> None:
+        await self._batches.remove_rows(MAX_PAGES)
 
     async def _remove_images(self) -> None:
         await self._batches.remove_images(MAX_PAGES)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import cast
 
 from image_categorizer_server import clock, failpoints
-from image_categorizer_server.db import audit, outbox
+from image_categorizer_server.db import audit, outbox, removal
 from image_categorizer_server.db.convert import batch_from_row, result_from_row
 from image_categorizer_server.db.database import (
     BULK_TIMEOUT_S,
@@ -188,7 +188,10 @@ async def retry(tenant_id: str, batch_id: str, chunk_items: int) -> bool:
 
 
 async def delete(tenant_id: str, batch_id: str) -> None:
-    """Removes an ended batch and its rows; the outbox removes its images.
+    """Removes an ended batch for every caller; sweeps remove its other rows and its images.
+
+    All reading begins with the row of the batch, so nobody can see what is left of it.  The time
+    this takes does not depend on the number of items.
 
     Raises:
         BatchNotFound: the tenant has no such batch.
@@ -198,13 +201,8 @@ async def delete(tenant_id: str, batch_id: str) -> None:
     now = clock.now()
     async with transaction() as connection:
         batch = await _locked(connection, tenant_id, batch_id, must_have_ended=True)
-        await outbox.add_all_images(connection, tenant_id, batch_id, now)
-        for table in ("batch_results", "batch_chunks", "batch_items", "batches"):
-            await connection.execute(
-                f"DELETE FROM {table} WHERE batch_id = $1",  # noqa: S608
-                batch_id,
-                timeout=BULK_TIMEOUT_S,
-            )
+        await connection.execute("DELETE FROM batches WHERE batch_id = $1", batch_id)
+        await removal.add_rows(connection, tenant_id, batch_id, now)
         await connection.execute(
             "DELETE FROM outbox WHERE batch_id = $1 AND kind = 'doorbell' AND done_time IS NULL",
             batch_id,

@@ -49,7 +49,10 @@ async def lock_webhook_quota(connection: Connection, tenant_id: str) -> None:
 
 
 async def lock_tenant_images(connection: Connection, tenant_id: str) -> None:
-    """Waits until no other transaction removes images of the tenant, or begins to rely on them."""
+    """Waits until no other transaction marks images of the tenant, or registers an upload.
+
+    Like every lock it is never held during a call to the storage.
+    """
     await connection.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", tenant_id, TENANT_IMAGES_LOCK
     )

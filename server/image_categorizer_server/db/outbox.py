@@ -1,20 +1,13 @@
 """The outbox: work that a transaction leaves to be done after its commit."""
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
 from image_categorizer_server import clock
-from image_categorizer_server.db.database import (
-    BULK_TIMEOUT_S,
-    Connection,
-    connected,
-    transaction,
-)
-from image_categorizer_server.db.locks import lock_tenant_images
+from image_categorizer_server.db.database import Connection, connected, transaction
 from image_categorizer_server.db.tables import OutboxTableRow
 from image_categorizer_server.domain.classification import Classification
 from image_categorizer_server.domain.outbox import OutboxKind, OutboxRow
@@ -33,26 +26,6 @@ DELETE FROM outbox WHERE outbox_id IN (
     FOR UPDATE SKIP LOCKED)
 RETURNING outbox_id
 """
-ADD_IMAGES = """
-INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after)
-SELECT $2::text, 'blobs', $1, jsonb_build_object('keys', jsonb_agg(object_key)),
-    $3::timestamptz, $3::timestamptz
-FROM (SELECT object_key, row_number() OVER () / $4::int AS page
-      FROM (SELECT DISTINCT object_key FROM batch_items
-            WHERE batch_id = $1 AND object_key IS NOT NULL) k) pages
-GROUP BY page
-"""
-# The oldest images to remove, of a tenant that uploads nothing at the moment.
-NEXT_IMAGES = """
-SELECT outbox_id, tenant_id, payload FROM outbox o
-WHERE kind = 'blobs' AND done_time IS NULL AND NOT EXISTS (
-    SELECT FROM batch_uploads u WHERE u.tenant_id = o.tenant_id)
-ORDER BY outbox_id LIMIT 1 FOR UPDATE SKIP LOCKED
-"""
-UNREFERENCED = """
-SELECT k.key FROM unnest($1::text[]) AS k (key)
-WHERE NOT EXISTS (SELECT FROM batch_items i WHERE i.object_key = k.key)
-"""
 COUNT_PENDING = """
 SELECT
     (SELECT count(*) FROM batch_chunks WHERE state IN ('READY', 'LEASED')) AS chunks,
@@ -61,8 +34,6 @@ SELECT
 """
 # Predictions in one message.  Standard Webhooks asks for payloads below 20 KB.
 MAX_PREDICTIONS = 20
-# Keys of images in one row.
-KEYS_PER_ROW = 1000
 
 
 async def add(
@@ -82,24 +53,6 @@ async def add(
         batch_id,
         json.dumps(payload or {}),
         now,
-    )
-
-
-async def add_images(
-    connection: Connection, tenant_id: str, batch_id: str, now: datetime, keys: Sequence[str]
-) -> None:
-    """Adds images of a batch, to be removed unless a batch refers to them."""
-    for start in range(0, len(keys), KEYS_PER_ROW):
-        page = {"keys": list(keys[start : start + KEYS_PER_ROW])}
-        await add(connection, OutboxKind.BLOBS, tenant_id, batch_id, now, page)
-
-
-async def add_all_images(
-    connection: Connection, tenant_id: str, batch_id: str, now: datetime
-) -> None:
-    """Adds all images of a batch, to be removed unless another batch refers to them."""
-    await connection.execute(
-        ADD_IMAGES, batch_id, tenant_id, now, KEYS_PER_ROW, timeout=BULK_TIMEOUT_S
     )
 
 
@@ -170,6 +123,7 @@ async def take(
             batch_id=row["batch_id"],
             payload=json.loads(row["payload"]),
             create_time=row["create_time"],
+            take_after=row["take_after"],
         )
         for row in sorted(rows, key=lambda row: row["outbox_id"])
     ]
@@ -204,48 +158,6 @@ async def forget(done_before: datetime, limit: int) -> int:
         return len(await connection.fetch(FORGET, done_before, limit))
 
 
-@asynccontextmanager
-async def unreferenced_images() -> AsyncIterator[list[str] | None]:
-    """Yields keys of images to remove, and removes their row when the block succeeds.
-
-    The images belong to batches that were removed and to uploads that broke off.  While a tenant
-    uploads, its images stay: an upload may rely on an image to which no row refers yet.  While the
-    block runs, no upload of the tenant begins.  Yields None if there is nothing to remove.
-
-    Raises:
-        DependencyDown: the database does not answer.
-    """
-    async with transaction() as connection:
-        found = await connection.fetchrow(NEXT_IMAGES)
-        if found is None:
-            yield None
-            return
-        row = cast("OutboxTableRow", found)
-        await lock_tenant_images(connection, row["tenant_id"])
-        # An upload may have begun between the query and the lock.
-        if await connection.fetchval(
-            "SELECT EXISTS (SELECT FROM batch_uploads WHERE tenant_id = $1)", row["tenant_id"]
-        ):
-            yield None
-            return
-        yield await _unreferenced(connection, json.loads(row["payload"])["keys"])
-        await connection.execute("DELETE FROM outbox WHERE outbox_id = $1", row["outbox_id"])
-
-
-async def find_unreferenced(keys: Sequence[str]) -> list[str]:
-    """Returns those of the keys to which no item refers now.
-
-    Raises:
-        DependencyDown: the database does not answer.
-    """
-    async with connected() as connection:
-        return await _unreferenced(connection, keys)
-
-
-async def _unreferenced(connection: Connection, keys: Sequence[str]) -> list[str]:
-    return [str(row["key"]) for row in await connection.fetch(UNREFERENCED, list(keys))]
-
-
 @dataclass(frozen=True, slots=True)
 class Pending:
     """How much work is not finished, over all tenants."""
@@ -253,7 +165,7 @@ class Pending:
     chunks: int
     """Chunks of running batches: ready or leased."""
     messages: int
-    """Rows of the outbox: workers to notify, webhooks to send, images to remove."""
+    """Rows of the outbox: workers to notify, webhooks to send, rows and images to remove."""
     deliveries: int
     """Deliveries of webhooks, to be attempted now or later."""
 

@@ -17,7 +17,7 @@ from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.locks import lock_batch
 from image_categorizer_server.db.tables import ResultRow
 from image_categorizer_server.domain.batch import Chunk, ItemOutcome, ItemResult
-from image_categorizer_server.errors import ItemKilledServers
+from image_categorizer_server.errors import BatchNotFound, ItemKilledServers
 
 INSERT = """
 INSERT INTO batch_results (batch_id, number, tenant_id, status, reason, message, predictions,
@@ -55,6 +55,7 @@ JOIN batch_items i ON i.batch_id = r.batch_id AND i.number = r.number
 WHERE r.batch_id = $1 AND r.tenant_id = $2 AND r.number > $3::bigint
 ORDER BY r.number LIMIT $4
 """
+EXISTS = "SELECT EXISTS (SELECT FROM batches WHERE batch_id = $1 AND tenant_id = $2)"
 
 
 async def record(chunk: Chunk, outcomes: Sequence[ItemOutcome]) -> bool:
@@ -128,15 +129,22 @@ def _columns(outcomes: Sequence[ItemOutcome]) -> list[list[object]]:
 async def list_results(tenant_id: str, batch_id: str, after: int, limit: int) -> list[ItemResult]:
     """Returns outcomes of items with a number greater than `after`, by number.
 
+    A batch that is deleted meanwhile is not found: its reader must not take what is left of it for
+    all of it.
+
     Args:
-        tenant_id: the tenant; a batch of another one has no results.
+        tenant_id: the tenant.
         batch_id: the batch.
         after: -1 for the first page.
         limit: the maximum number of results.
 
     Raises:
+        BatchNotFound: the tenant has no such batch.
         DependencyDown: the database does not answer.
     """
     async with connected() as connection:
         rows = await connection.fetch(LIST, batch_id, tenant_id, after, limit)
+        # Afterwards: a deletion removes the row of the batch first.
+        if not await connection.fetchval(EXISTS, batch_id, tenant_id):
+            raise BatchNotFound("no such batch")
     return [result_from_row(row) for row in cast("Sequence[ResultRow]", rows)]

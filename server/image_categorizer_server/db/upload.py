@@ -2,7 +2,7 @@
 
     begin_upload ─▶ write_items ─▶ … ─▶ accept ─▶ a batch
           │  extend_upload, meanwhile
-          └─▶ give_up_upload: the items are removed, the images go to the outbox
+          └─▶ give_up_upload: sweeps remove the items and the images
 
 An upload has a lease.  Once its server is dead the lease ends, and a sweep gives the upload up.
 """
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from image_categorizer_server import clock, failpoints
-from image_categorizer_server.db import audit, outbox
+from image_categorizer_server.db import audit, outbox, removal
 from image_categorizer_server.db.batch import create_chunks, finish_if_done
 from image_categorizer_server.db.convert import options_to_json
 from image_categorizer_server.db.database import (
@@ -71,8 +71,12 @@ UploadItem = tuple[BatchItem, ItemError | None]
 """An item, and why it was refused."""
 
 
-async def begin_upload(tenant_id: str, batch_id: str, lease_s: float) -> None:
-    """Registers an upload; until it ends no image of the tenant is removed.
+async def begin_upload(tenant_id: str, batch_id: str, lease_s: float) -> frozenset[str]:
+    """Registers an upload; until it ends no more images of the tenant are removed.
+
+    Returns:
+        The keys of images that are being removed.  The upload may store such an image only once
+        `removal.is_removing` says that it is gone.
 
     Raises:
         DependencyDown: the database does not answer.
@@ -85,6 +89,7 @@ async def begin_upload(tenant_id: str, batch_id: str, lease_s: float) -> None:
             tenant_id,
             clock.now() + timedelta(seconds=lease_s),
         )
+        return await removal.find_removing(connection, tenant_id)
 
 
 async def extend_upload(batch_id: str, lease_s: float) -> bool:
@@ -136,7 +141,7 @@ async def write_items(tenant_id: str, batch_id: str, items: Sequence[UploadItem]
 
 
 async def give_up_upload(tenant_id: str, batch_id: str, keys: Sequence[str] = ()) -> None:
-    """Removes an upload and its items; the outbox removes its images.
+    """Removes an upload; sweeps remove its items and its images.
 
     Does nothing but for `keys` if the upload became a batch.
 
@@ -156,13 +161,9 @@ async def give_up_upload(tenant_id: str, batch_id: str, keys: Sequence[str] = ()
             tenant_id,
         )
         now = clock.now()
-        await outbox.add_images(connection, tenant_id, batch_id, now, keys)
-        if not given_up:
-            return
-        await outbox.add_all_images(connection, tenant_id, batch_id, now)
-        await connection.execute(
-            "DELETE FROM batch_items WHERE batch_id = $1", batch_id, timeout=BULK_TIMEOUT_S
-        )
+        await removal.add_images(connection, tenant_id, batch_id, now, keys)
+        if given_up:
+            await removal.add_rows(connection, tenant_id, batch_id, now)
 
 
 async def take_silent_uploads(lease_s: float) -> list[tuple[str, str]]:

@@ -12,8 +12,12 @@ class OutboxKind(Enum):
     """Notify a worker that a batch waits."""
     WEBHOOK = "webhook"
     """Send a webhook: a batch ended, or an image was classified."""
+    ROWS = "rows"
+    """Remove the rows of a batch that was deleted, or of an upload that was given up."""
     BLOBS = "blobs"
-    """Remove images to which no batch refers."""
+    """Remove images, unless something refers to them."""
+    REMOVING = "removing"
+    """Images to which nothing refers: a process removes them now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +30,5 @@ class OutboxRow:
     batch_id: str
     payload: dict[str, object]
     create_time: datetime
+    take_after: datetime
+    """When the lease ends that offered the row."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from image_categorizer_server import failpoints
 from image_categorizer_server.db import batch as rows
-from image_categorizer_server.db import outbox
+from image_categorizer_server.db import outbox, removal
 from image_categorizer_server.db import result as result_rows
 from image_categorizer_server.db import upload as upload_rows
 from image_categorizer_server.domain.batch import Batch, BatchConfig, BatchState, ItemResult
@@ -30,11 +30,14 @@ log = get_log(__name__)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST = datetime.max.replace(tzinfo=UTC) - EPOCH
 MICROSECOND = timedelta(microseconds=1)
-# Rows of the outbox whose images `delete` removes before it returns; a sweep removes the rest.
-ROWS_PER_DELETE = 10
 NOTIFICATIONS_AT_ONCE = 500
 # Rows that an export reads at once: one may have thousands of predictions.
 EXPORT_ROWS = 100
+# Keys of a storage that are compared with the database at once.
+KEYS_AT_ONCE = 1000
+# A removal that takes longer is cut off, well before another process takes it over.
+REMOVAL_S = 30.0
+REMOVAL_LEASE_S = 2 * REMOVAL_S
 # Two processes must not take the same notification at once; a dead one's is free again soon.
 NOTIFICATION_LEASE_S = 5.0
 Items = AsyncIterator[NewItem | IgnoredFile]
@@ -163,7 +166,9 @@ class Batches:
         return await self.get(tenant_id, batch_id)
 
     async def delete(self, tenant_id: str, batch_id: str) -> None:
-        """Removes an ended batch, its results, and its images that no other batch has.
+        """Removes an ended batch for every caller, at once, however large it is.
+
+        Sweeps remove its results, and its images that nothing else refers to.
 
         Raises:
             BatchNotFound: the tenant has no such batch.
@@ -171,10 +176,6 @@ class Batches:
             DependencyDown: the database does not answer.
         """
         await rows.delete(tenant_id, batch_id)
-        try:
-            await self.remove_images(ROWS_PER_DELETE)
-        except DependencyDown as error:
-            log.warning("images will be removed later", batch_id=batch_id, why=error.message)
 
     async def results(
         self, tenant_id: str, batch_id: str, page_size: int = 0, page_token: str = ""
@@ -193,7 +194,6 @@ class Batches:
             DependencyDown: the database does not answer.
         """
         limit, after = limit_of(page_size), number_of(page_token)
-        await rows.find(tenant_id, batch_id, 0)
         found = await result_rows.list_results(
             tenant_id, batch_id, -1 if after is None else after, limit + 1
         )
@@ -203,10 +203,9 @@ class Batches:
         """Yields all outcomes so far, by item; may include outcomes written meanwhile.
 
         Raises:
-            BatchNotFound: the tenant has no such batch.
+            BatchNotFound: the tenant has no such batch, or it was deleted meanwhile.
             DependencyDown: the database does not answer.
         """
-        await rows.find(tenant_id, batch_id, 0)
         after = -1
         while found := await result_rows.list_results(tenant_id, batch_id, after, EXPORT_ROWS):
             for result in found:
@@ -231,23 +230,46 @@ class Batches:
                 return
             await asyncio.sleep(self._settings.watch_interval_s)
 
+    async def remove_rows(self, max_pages: int) -> int:
+        """Removes rows of deleted batches and of uploads that were given up.
+
+        Args:
+            max_pages: the maximum number of pages, each of which is one short transaction.
+
+        Returns:
+            The number of pages.
+
+        Raises:
+            DependencyDown: the database does not answer.
+        """
+        count = 0
+        while count < max_pages and await removal.remove_rows():
+            count += 1
+        return count
+
     async def remove_images(self, max_rows: int) -> int:
-        """Removes images to which no batch refers any more; returns how many.
+        """Removes images to which nothing refers any more; returns how many.
 
         Args:
             max_rows: the maximum number of rows of the outbox to process.
 
         Raises:
-            DependencyDown: the database or the storage does not answer.
+            DependencyDown: the database or the storage does not answer, or the storage is slow.
         """
         count = 0
         for _ in range(max_rows):
-            async with outbox.unreferenced_images() as keys:
-                if keys is None:
-                    break
-                failpoints.hit("blobs.removing")
-                await self._storage.delete(keys)
-                count += len(keys)
+            claimed = await removal.claim_images(REMOVAL_LEASE_S)
+            if claimed is None:
+                break
+            failpoints.hit("blobs.removing")
+            try:
+                async with asyncio.timeout(REMOVAL_S):
+                    await self._storage.delete(claimed.keys)
+            except TimeoutError as error:
+                raise DependencyDown("the image storage removes images too slowly") from error
+            failpoints.hit("blobs.removed")
+            await removal.end_removal(claimed)
+            count += len(claimed.keys)
         return count
 
     async def give_up_silent_uploads(self) -> int:
@@ -261,15 +283,14 @@ class Batches:
         """
         silent = await upload_rows.take_silent_uploads(self._settings.upload_lease_s)
         for tenant_id, batch_id in silent:
-            keys: list[str] = []
             page: list[str] = []
             async for found in self._storage.list(f"{tenant_id}/images"):
                 page.append(found.key)
-                if len(page) == outbox.KEYS_PER_ROW:
-                    keys += await outbox.find_unreferenced(page)
+                if len(page) == KEYS_AT_ONCE:
+                    await removal.add_unreferenced(tenant_id, batch_id, page)
                     page = []
-            keys += await outbox.find_unreferenced(page)
-            await upload_rows.give_up_upload(tenant_id, batch_id, keys)
+            await removal.add_unreferenced(tenant_id, batch_id, page)
+            await upload_rows.give_up_upload(tenant_id, batch_id)
         return len(silent)
 
     async def remove_unfinished_images(self) -> int:

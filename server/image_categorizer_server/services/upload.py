@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from image_categorizer_server import failpoints
+from image_categorizer_server.db import removal
 from image_categorizer_server.db import upload as rows
 from image_categorizer_server.domain.batch import BatchConfig, BatchItem, ItemError
 from image_categorizer_server.errors import (
@@ -45,6 +46,10 @@ ID_BYTES = 24
 HEARTBEATS_PER_LEASE = 4
 # How long the end of a broken upload may delay its caller.  The rest is done in the background.
 CLEAN_UP_WAIT_S = 0.2
+# How long an upload waits for the removal of an image of the same content: longer than the removal
+# takes if its process dies and another one does it again.
+MAX_REMOVAL_WAIT_S = 120.0
+REMOVAL_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,8 @@ class Upload:
         self._ignored_count = 0
         self._bytes = 0
         self._is_batch = False
+        self._removing: frozenset[str] = frozenset()
+        """Keys of images that were being removed when the upload began."""
         how = [asdict(config.options), config.webhook_url, config.priority]
         self._hash = hashlib.sha256(json.dumps(how, sort_keys=True).encode())
 
@@ -117,7 +124,7 @@ class Upload:
         # To its end, even if the caller is cancelled: it may be registered all the same.
         self._beginning = detached(rows.begin_upload(self._tenant_id, self._batch_id, lease_s))
         try:
-            await asyncio.shield(self._beginning)
+            self._removing = await asyncio.shield(self._beginning)
         except BaseException:
             await self._clean_up()
             raise
@@ -200,7 +207,20 @@ class Upload:
             raise BatchTooLarge(f"a batch has at most {self._settings.max_bytes} bytes")
         row = BatchItem(self._count, filename, image.key, None, len(image.content))
         await self._append(row, None, image.sha256)
+        await self._until_removed(image.key)
         await self._uploads.put(image)
+
+    async def _until_removed(self, key: str) -> None:
+        """Waits while an image of the same content is being removed: ours would go with it."""
+        if key not in self._removing:
+            return
+        try:
+            async with asyncio.timeout(MAX_REMOVAL_WAIT_S):
+                while await removal.is_removing(self._tenant_id, key):  # noqa: ASYNC110 - a row
+                    await asyncio.sleep(REMOVAL_POLL_S)
+        except TimeoutError:
+            raise DependencyDown("an earlier copy of an image is still being removed") from None
+        self._removing -= {key}
 
     async def _append(self, item: BatchItem, error: ItemError | None, content: str) -> None:
         self._hash.update(json.dumps([item.filename, content]).encode())

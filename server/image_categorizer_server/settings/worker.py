@@ -32,7 +32,11 @@ class WorkerSettings(Group):
         description="How often an idle process looks for work without a notification.",
     )
     sweep_interval_s: float = Field(
-        10.0, gt=0, le=600, description="How often a process cleans up after processes that died."
+        10.0,
+        gt=0,
+        le=600,
+        description="How often a process cleans up after processes that died, and removes data "
+        "of deleted batches.",
     )
     record_items: int = Field(
         32, ge=1, le=1000, description="Maximum number of outcomes written in one transaction."

@@ -208,6 +208,8 @@ class BatchServiceServicer:
     def DeleteBatch(self, request, context):
         """Deletes an ended batch, its items, its results, and its images if no other batch uses them.
 
+        After the answer no call finds the batch, and its request ID is free. Its data is removed in the background.
+
         Errors, in addition to those of the service: FAILED_PRECONDITION `BATCH_RUNNING`: the batch has not ended.
         Cancel it first.
         """

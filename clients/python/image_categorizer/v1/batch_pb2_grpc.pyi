@@ -105,6 +105,8 @@ class BatchServiceStub:
     DeleteBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.DeleteBatchRequest, _batch_pb2.DeleteBatchResponse]
     """Deletes an ended batch, its items, its results, and its images if no other batch uses them.
 
+    After the answer no call finds the batch, and its request ID is free. Its data is removed in the background.
+
     Errors, in addition to those of the service: FAILED_PRECONDITION `BATCH_RUNNING`: the batch has not ended.
     Cancel it first.
     """
@@ -202,6 +204,8 @@ class BatchServiceAsyncStub(BatchServiceStub):
     """
     DeleteBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.DeleteBatchRequest, _batch_pb2.DeleteBatchResponse]  # type: ignore[assignment]
     """Deletes an ended batch, its items, its results, and its images if no other batch uses them.
+
+    After the answer no call finds the batch, and its request ID is free. Its data is removed in the background.
 
     Errors, in addition to those of the service: FAILED_PRECONDITION `BATCH_RUNNING`: the batch has not ended.
     Cancel it first.
@@ -345,6 +349,8 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_batch_pb2.DeleteBatchResponse, _abc.Awaitable[_batch_pb2.DeleteBatchResponse]]:
         """Deletes an ended batch, its items, its results, and its images if no other batch uses them.
+
+        After the answer no call finds the batch, and its request ID is free. Its data is removed in the background.
 
         Errors, in addition to those of the service: FAILED_PRECONDITION `BATCH_RUNNING`: the batch has not ended.
         Cancel it first.

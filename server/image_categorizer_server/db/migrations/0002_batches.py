@@ -2,8 +2,8 @@ from tortoise import migrations
 from tortoise.migrations import operations as ops
 
 # Plain SQL: the keys have two columns, which Tortoise does not know, and no row of these tables is
-# ever read through it.  No foreign keys: whoever removes a batch removes what belongs to it, in one
-# transaction, and every key begins with the column that a large installation partitions by.
+# ever read through it.  No foreign keys: `db/removal.py` removes what belongs to a batch after the
+# batch, and every key begins with the column that a large installation partitions by.
 TABLES = [
     """
     CREATE TABLE batches (
