@@ -12,7 +12,7 @@ from image_categorizer_server.stores.redis import open_redis
 from image_categorizer_server.tasks import TaskOwner
 from image_categorizer_workers.sweeper import Sweeper
 
-from tests.support.batch_tools import keys_of
+from tests.support.batch_tools import count_undone, do_all, keys_of, make_batch
 from tests.support.polling import eventually
 from tests.support.storage_contract import store_image
 
@@ -42,3 +42,24 @@ async def test_it_removes_what_crashed_processes_left(settings, database, empty_
             tasks.start(sweeper.run(interval_s=0.05), "sweeper")
             await eventually(is_swept)
             tasks.check()
+
+
+async def test_it_removes_deleted_batches(settings, batches, storage):
+    deleted = [await make_batch(batches, 5) for _ in range(2)]
+    await do_all()
+    for batch_id in deleted:
+        await batches.delete("t1", batch_id)
+    assert len(await keys_of(storage)) == 5
+
+    async def is_swept() -> bool:
+        return not await keys_of(storage) and await count_undone() == 2  # that they completed
+
+    async with (
+        open_redis(settings.redis_url, settings.redis) as redis,
+        TaskOwner() as tasks,
+    ):
+        for _ in range(2):
+            sweeper = Sweeper(Doorbell(redis), batches, print, lease_s=30)
+            tasks.start(sweeper.run(interval_s=0.05), "sweeper")
+        await eventually(is_swept)
+        tasks.check()
