@@ -35,6 +35,7 @@ from tests.support.batch_tools import (
     failed_outcome,
     numbered,
     right_outcome,
+    sweep,
 )
 
 TABLES = "batches, batch_items, batch_chunks, batch_results, batch_uploads, outbox"
@@ -133,6 +134,7 @@ class Machine(RuleBasedStateMachine):
     def delete(self, batch_id):
         if self._on(batch_id, self.use.delete):
             del self.alive[batch_id]
+            self.run(sweep(self.use))
 
     def _on(self, batch_id, do):
         try:
