@@ -5,12 +5,13 @@ local FORWARDED = {
   [":authority"] = true, [":method"] = true, [":path"] = true, [":scheme"] = true,
   ["authorization"] = true, ["content-type"] = true, ["grpc-encoding"] = true, ["grpc-timeout"] = true,
   ["traceparent"] = true, ["x-request-id"] = true,
+  ["x-attempt"] = true, -- of the SDK; the gateway counts its own attempts in another header
   ["x-forwarded-proto"] = true, -- set by Envoy, which finds no route without it
   ["x-native-grpc"] = true, -- set by requests.lua; local replies depend on it
   ["x-http-method"] = true, ["x-body"] = true, ["x-body-encoding"] = true, -- set by requests.lua
 }
 -- Malformed ones are dropped: the server then makes its own.
-local OPTIONAL = { "traceparent", "x-request-id" }
+local OPTIONAL = { "traceparent", "x-attempt", "x-request-id" }
 local ENCODINGS = { identity = true, gzip = true, deflate = true }
 local INVALID_ARGUMENT, UNIMPLEMENTED = "3", "12"
 

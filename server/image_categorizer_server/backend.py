@@ -24,17 +24,20 @@ from image_categorizer_server.errors import (
 from image_categorizer_server.inference.classifier import Classifier, allowed_indices
 from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.images.trial import Trial
 from image_categorizer_server.inference.models.loader import Loader
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
 from image_categorizer_server.services.batch import Batches, notify_workers
 from image_categorizer_server.services.classify import Classifications
+from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
+from image_categorizer_server.stores.expiring_set import RedisExpiringSet
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import RedisCache, RedisClient, open_redis
@@ -42,6 +45,7 @@ from image_categorizer_server.tasks import TaskOwner
 
 # Pause between two logins to the database that readiness makes.
 LOGIN_INTERVAL_S = 10.0
+CRASHING_IMAGES_KEY = "crashing-images"
 
 
 @dataclass(slots=True)
@@ -127,6 +131,11 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         redis = await stack.enter_async_context(open_redis(settings.redis_url, settings.redis))
         cache = RedisCache(redis, settings.cache.timeout_s)
         results = ResultCache(cache, settings.cache) if settings.cache.ttl_s else None
+        crashing = CrashingImages(
+            Trial(image_limits(settings), settings.test.failpoint),
+            RedisExpiringSet(redis, CRASHING_IMAGES_KEY, settings.redis.timeout_s),
+            settings.server.crash_memory_s,
+        )
         registry = _registry(settings, stack)
         storage = await stack.enter_async_context(open_storage(settings))
         fetcher = await stack.enter_async_context(
@@ -142,6 +151,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         )
         # Entered last: tasks end before what they use is closed.
         tasks = await stack.enter_async_context(TaskOwner())
+        tasks.start(crashing.watch(), "reader of crashing images")
         yield Backend(
             settings=settings,
             registry=registry,
@@ -150,6 +160,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
                 registry,
                 results,
                 partial(fetcher.fetch, max_bytes=settings.max_image_bytes),
+                crashing,
             ),
             batches=batches,
             webhooks=webhooks,

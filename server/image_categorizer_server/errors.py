@@ -11,6 +11,7 @@
     │   ├─ ImageTooLarge           IMAGE_TOO_LARGE
     │   ├─ TooManyPixels           IMAGE_TOO_MANY_PIXELS
     │   ├─ UnclassifiableImage     IMAGE_UNCLASSIFIABLE
+    │   ├─ CrashingImage           IMAGE_CRASHES_SERVER
     │   ├─ ImageUnreachable        IMAGE_UNREACHABLE
     │   └─ BatchTooLarge           BATCH_TOO_LARGE
     ├─ NotFound                NOT_FOUND
@@ -136,6 +137,12 @@ class TooManyPixels(InvalidRequest):
     """The image has too many pixels, or an extreme shape."""
 
     reason = "IMAGE_TOO_MANY_PIXELS"
+
+
+class CrashingImage(InvalidRequest):
+    """Decoding the image crashes the process."""
+
+    reason = "IMAGE_CRASHES_SERVER"
 
 
 class UnclassifiableImage(InvalidRequest):

@@ -1,6 +1,7 @@
 """Several server processes on one port, as `serve` starts them, and behind Envoy, as `up` does."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import grpc
 import httpx
 import psutil
 import pytest
+from image_categorizer import AsyncImageCategorizationClient, CrashingImage
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.domain.access import Role
@@ -29,6 +31,10 @@ from tests.support.up import Up, free_port
 
 pytestmark = pytest.mark.timeout(180)
 PICTURE = jpeg()
+# Decoding one of them kills the process.
+KILLERS = [jpeg(64, 48, seed) for seed in range(900, 903)]
+FAILPOINT = ",".join(f"image.decoding@{hashlib.sha256(image).hexdigest()}:1" for image in KILLERS)
+CUT_OFF = "the server process ended while it served the request"
 COMMAND = [sys.executable, "-m", "image_categorizer_server", "serve"]
 READY_S = 60
 # CANCELLED is how gRPC itself ends what arrives at the moment of stopping.
@@ -210,15 +216,38 @@ async def test_no_server_is_not_ready(tmp_path):
 
 @pytest.fixture(scope="module")
 def two(clean_environment, tmp_path_factory):
-    variables = {"CATEGORIZER_SERVER__PROCESSES": "2"}
+    variables = {
+        "CATEGORIZER_SERVER__PROCESSES": "2",
+        "CATEGORIZER_TEST__FAILPOINT": FAILPOINT,
+    }
     running = Up(tmp_path_factory.mktemp("two"), free_port(), variables)
     running.start()
     yield running
     assert running.stop() == 0
 
 
+def servers_of(up: Up) -> list[psutil.Process]:
+    return [child for child in up.children() if child.cmdline()[-1:] == ["--one-of-many"]]
+
+
+def deaths(up: Up) -> int:
+    """Returns how many server processes have died since the start."""
+    return sum("server-" in line and "starting it again" in line for line in up.lines)
+
+
+async def all_serving(up: Up) -> None:
+    """Waits until each process that died has been replaced."""
+    logs = up.data / "logs"
+
+    def are_listening() -> bool:
+        starts = sum(log.read_text().count("listening") for log in logs.glob("server-*.log"))
+        return starts == 2 + deaths(up)
+
+    await eventually(are_listening, READY_S, interval_s=0.2)
+
+
 async def test_behind_envoy_no_request_fails_when_a_process_is_killed(two):
-    servers = [child for child in two.children() if child.cmdline()[-1] == "--one-of-many"]
+    servers = servers_of(two)
     assert len(servers) == 2
     headers = {"authorization": f"Bearer {two.shown_key()}"}
     answered, failed = 0, []
@@ -258,3 +287,90 @@ async def test_behind_envoy_an_answer_is_remembered_by_all_processes(two):
     assert [answer["cache"] for answer in answers] == ["MISS", *["HIT"] * 5]
     assert uncached["cache"] == "CACHE_UNSPECIFIED"
     assert all(answer["predictions"] == answers[0]["predictions"] for answer in answers)
+
+
+async def test_behind_envoy_an_image_that_crashes_the_decoder_kills_one_process_and_is_refused(two):
+    await all_serving(two)
+    before = deaths(two)
+    headers = {"authorization": f"Bearer {two.shown_key()}"}
+    path = "/v1/classify?no_cache=true"
+    async with httpx.AsyncClient(base_url=two.url, headers=headers, timeout=30) as client:
+        killing, *beside = await asyncio.gather(
+            client.post(path, content=KILLERS[0]),
+            *(client.post(path, content=PICTURE) for _ in range(12)),
+        )
+        again = [await client.post(path, content=KILLERS[0]) for _ in range(4)]
+        await all_serving(two)
+        # Also by the process that has started since.
+        again += [await client.post("/v1/classify", content=KILLERS[0]) for _ in range(4)]
+    assert [answer.status_code for answer in beside] == [200] * 12
+    for answer in (killing, *again):
+        assert answer.status_code == 400
+        assert answer.json()["details"][0]["reason"] == "IMAGE_CRASHES_SERVER"
+    assert deaths(two) - before == 1
+
+
+async def test_the_sdk_through_envoy_gets_a_permanent_error_for_the_image_that_crashes(two):
+    await all_serving(two)
+    before = deaths(two)
+    async with AsyncImageCategorizationClient(two.shown_key(), two.url) as client:
+        with pytest.raises(CrashingImage, match="do not send it again"):
+            await client.classify_image(KILLERS[1])
+    await all_serving(two)
+    assert deaths(two) - before == 1
+
+
+async def test_a_stream_with_an_image_that_crashes_the_decoder_answers_all_others(two):
+    await all_serving(two)
+    before = deaths(two)
+    sources = [(str(n), KILLERS[2] if n == 7 else PICTURE) for n in range(20)]
+    async with AsyncImageCategorizationClient(two.shown_key(), two.url) as client:
+        results = {r.key: r.error async for r in client.classify_stream(sources, no_cache=True)}
+    await all_serving(two)
+    assert isinstance(results.pop("7"), CrashingImage)
+    assert list(results.values()) == [None] * 19
+    assert deaths(two) - before == 1
+
+
+async def test_a_call_that_ends_two_processes_is_not_asked_for_again(two):
+    await all_serving(two)
+    servers, host = servers_of(two), two.url.removeprefix("http://")
+    headers = {"authorization": f"Bearer {two.shown_key()}"}
+    request = classify_pb2.ClassifyRequest(image=PICTURE)
+    async with (
+        httpx.AsyncClient(base_url=two.url, headers=headers, timeout=30) as client,
+        grpc.aio.insecure_channel(host) as channel,
+    ):
+        stub = classify_pb2_grpc.ClassifyServiceStub(channel)
+        for server in servers:
+            server.suspend()
+        rest = [asyncio.create_task(client.post("/v1/classify", content=PICTURE)) for _ in "abcd"]
+        calls = [stub.Classify(request, metadata=tuple(headers.items())) for _ in "abcd"]
+        await elapsed(1)
+        servers[0].kill()
+        await elapsed(1)  # what it had is with the other now
+        servers[1].kill()
+        answers = await asyncio.gather(*rest)
+        details = [(await call.details(), await call.trailing_metadata()) for call in calls]
+    assert {answer.status_code for answer in answers} == {503}
+    cut = [answer.headers for answer in answers if CUT_OFF in answer.text]
+    assert cut
+    for sent in cut:
+        assert (sent["grpc-retry-pushback-ms"], "retry-after" in sent) == ("-1", False)
+    # An application sees the header; so does gRPC's own retrying.
+    pushed = [dict(metadata).get("grpc-retry-pushback-ms") for _, metadata in details]
+    assert "-1" in pushed, details
+    await all_serving(two)
+
+
+async def test_without_envoy_the_sdk_repeats_a_call_once_and_the_image_is_found(serve):
+    served = serve(CATEGORIZER_TEST__FAILPOINT=FAILPOINT)
+    await served.ready(2)
+    api_key = served.headers[0][1].removeprefix("Bearer ")
+    async with AsyncImageCategorizationClient(api_key, served.address) as client:
+        with pytest.raises(CrashingImage):
+            await client.classify_image(KILLERS[0])
+        with pytest.raises(CrashingImage):
+            await client.classify_image(KILLERS[0])
+    assert served.log.read_text().count("starting it again") == 1
+    assert await asyncio.to_thread(served.end) == 0

@@ -16,7 +16,13 @@ from pathlib import Path
 from image_categorizer import _wire
 from image_categorizer._channel import MEBIBYTE
 from image_categorizer._inputs import named_content
-from image_categorizer._retries import MAX_FAILED_CALLS, Retries, backoff_s, is_disconnect
+from image_categorizer._retries import (
+    MAX_FAILED_CALLS,
+    MAX_LOSSES,
+    Retries,
+    backoff_s,
+    is_disconnect,
+)
 from image_categorizer._statuses import from_status
 from image_categorizer._values import OnDisconnect, Result, Source
 from image_categorizer.errors import CategorizerError, ImageTooLarge, Unavailable
@@ -46,6 +52,8 @@ class Item:
     """None: in the file `key`, which is read each time it is sent."""
     size_bytes: int = 0
     attempts: int = 0
+    losses: int = 0
+    """On how many calls it was sent that broke before its answer."""
     has_result: bool = False
 
     @property
@@ -69,7 +77,9 @@ class Item:
             error.status = "INVALID_ARGUMENT"
             raise error
         self.size_bytes = len(content)
-        item = classify_pb2.ClassifyStreamItem(key=self.wire_key, image=content)
+        item = classify_pb2.ClassifyStreamItem(
+            key=self.wire_key, image=content, attempt=self.losses + 1
+        )
         return classify_pb2.ClassifyStreamRequest(item=item)
 
 
@@ -102,6 +112,7 @@ class Ledger:
         self._resume_s = 0.0
         self._retries = Retries(MAX_FAILED_CALLS)
         self._is_accepted = False
+        self._given_up: list[Result] = []
 
     @property
     def can_take(self) -> bool:
@@ -203,6 +214,19 @@ class Ledger:
         if self._on_disconnect and is_lost and self._unanswered:
             self._on_disconnect([item.key for item in self._unanswered.values()])
         wait_s = self._retries.failed(error)
+        if is_lost or error.is_final:
+            self._count_losses(error)
         self._to_send.extendleft(reversed(self._unanswered.values()))
         self._unanswered.clear()
         return wait_s
+
+    def given_up(self) -> list[Result]:
+        """Returns the results of the images that broke too many calls; each of them once."""
+        results, self._given_up = self._given_up, []
+        return results
+
+    def _count_losses(self, error: CategorizerError) -> None:
+        for item in list(self._unanswered.values()):
+            item.losses += 1
+            if item.losses >= MAX_LOSSES and (result := self.failed(item, error)):
+                self._given_up.append(result)

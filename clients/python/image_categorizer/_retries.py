@@ -11,6 +11,12 @@ from image_categorizer.errors import CategorizerError, Unavailable
 
 MAX_ATTEMPTS = 4
 """How often a call is made that a server is too busy for, or an upload is started."""
+MAX_CUTS = 2
+"""How often a call is made that is cut off."""
+MAX_LOSSES = 3
+"""How often a stream sends an image on calls that break."""
+NOT_SENT = "failed to connect", "DNS resolution failed"
+"""Parts of gRPC's message when no server had the call."""
 MAX_FAILED_CALLS = 10
 """How many calls of one stream may end early in a row without an answer."""
 FIRST_BACKOFF_S = 0.2
@@ -37,6 +43,13 @@ def is_disconnect(error: CategorizerError) -> bool:
     """
     statuses = "INTERNAL", "UNKNOWN", "CANCELLED", "UNAVAILABLE"
     return error.status in statuses and not error.request_id
+
+
+def was_cut_off(error: CategorizerError) -> bool:
+    """Returns whether a call was cut off that a server may have been serving."""
+    is_answer = error.retry_after_s is not None
+    was_sent = not any(words in error.message for words in NOT_SENT)
+    return is_disconnect(error) and was_sent and not is_answer
 
 
 def ended_early() -> Unavailable:
@@ -72,21 +85,29 @@ class RetryBudget:
 class Retries:
     """Counts failures in a row, and decides whether to try again."""
 
-    def __init__(self, max_failures: int, budget: RetryBudget | None = None) -> None:
+    def __init__(
+        self, max_failures: int, budget: RetryBudget | None = None, max_cuts: int | None = None
+    ) -> None:
         """Starts at zero.
 
         Args:
             max_failures: the number of the failure that is final.
             budget: what each retry is taken from; None for streams, of which each calls again only
                 every few seconds.
+            max_cuts: the number of the call that is final if it is cut off: it may be what crashes
+                the server. None if it cannot be, or if someone else counts.
         """
         self._max_failures = max_failures
         self._budget = budget
+        self._max_cuts = max_cuts
         self._failures = 0
+        self._cuts = 0
+        self.may_crash = False
+        """Whether an earlier call may have crashed its server; the next one says so."""
 
     def succeeded(self) -> None:
         """Starts counting from zero again."""
-        self._failures = 0
+        self._failures = self._cuts = 0
 
     def failed(self, error: CategorizerError) -> float:
         """Returns after how many seconds to try again.
@@ -96,11 +117,16 @@ class Retries:
                 is spent, or the server asks for too long a wait.
         """
         self._failures += 1
+        is_cut = was_cut_off(error)
+        self._cuts += is_cut
+        # A gateway without another server says only that it is unavailable.
+        self.may_crash = self.may_crash or is_cut or type(error) is Unavailable
         asked_s = error.retry_after_s or 0.0
         is_transient = is_disconnect(error) or isinstance(error, Unavailable)
         if (
             not is_transient
             or self._failures >= self._max_failures
+            or (is_cut and self._cuts == self._max_cuts)
             or asked_s > MAX_RETRY_AFTER_S
             or (self._budget is not None and not self._budget.take())
         ):

@@ -19,6 +19,8 @@ from image_categorizer.errors import (
 )
 
 DETAILS_HEADER = "grpc-status-details-bin"
+PUSHBACK_HEADER = "grpc-retry-pushback-ms"
+"""Negative if the call must not be made again (gRPC proposal A6)."""
 BY_STATUS: dict[grpc.StatusCode, type[CategorizerError]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: RoleInsufficient,
@@ -48,7 +50,9 @@ def from_rpc_error(error: grpc.RpcError) -> CategorizerError:
             "the server does not use TLS at this address: write http:// in base_url if the network "
             "between is trusted"
         )
-    return _error(error.code(), message, status, str(headers.get("x-request-id", "")))
+    ours = _error(error.code(), message, status, str(headers.get("x-request-id", "")))
+    ours.is_final = str(headers.get(PUSHBACK_HEADER, "")).startswith("-")
+    return ours
 
 
 def from_status(status: status_pb2.Status, request_id: str) -> CategorizerError:

@@ -11,6 +11,7 @@ CategorizerError
 │   ├─ ImageTooLarge           too many bytes
 │   ├─ TooManyPixels           too many pixels, or an extreme shape
 │   ├─ UnclassifiableImage     the model fails on this image
+│   ├─ CrashingImage           decoding this image crashes the server
 │   ├─ ImageUnreachable        the image cannot be fetched from its URI
 │   └─ BatchTooLarge           too many images or bytes for one batch
 ├─ NotFound                the request names something that does not exist
@@ -59,6 +60,8 @@ class CategorizerError(Exception):
         """(field, description) of each invalid field."""
         self.retry_after_s: float | None = None
         """Seconds after which the server suggests a retry."""
+        self.is_final = False
+        """Whether the gateway has repeated the call already, in vain; the client does not."""
 
 
 class Unauthenticated(CategorizerError):
@@ -119,6 +122,12 @@ class UnclassifiableImage(InvalidRequest):
     """The image was decoded, but the model fails on it."""
 
     reason = "IMAGE_UNCLASSIFIABLE"
+
+
+class CrashingImage(InvalidRequest):
+    """Decoding the image crashes the server's process; servers refuse the image for some time."""
+
+    reason = "IMAGE_CRASHES_SERVER"
 
 
 class ImageUnreachable(InvalidRequest):

@@ -59,6 +59,8 @@ class Caller:
     lane: Lane
     deadline_s: float
     """The time after which the answer is useless, on the clock of `time.monotonic`."""
+    is_repeated: bool = False
+    """Whether an earlier call with the image was cut off, so that the image may crash processes."""
 
 
 class ImageWarning(StrEnum):

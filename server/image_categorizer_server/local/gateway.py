@@ -32,11 +32,14 @@ CORS_REQUEST_HEADERS = (
 CORS_RESPONSE_HEADERS = (
     "content-disposition",
     "grpc-message",
+    "grpc-retry-pushback-ms",
     "grpc-status",
     "grpc-status-details-bin",
     "retry-after",
     "x-request-id",
 )
+# Set by requests.lua.
+NATIVE_GRPC = {"name": "x-native-grpc", "present_match": True}
 CEL_FILTER = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 # In messages, Envoy reads `%%` as `%`.
 BAD_PATH = (
@@ -47,6 +50,11 @@ NOT_HTTP = "the request is not valid HTTP, or its method, path or a header is no
 NO_UPGRADE = "no connection can be upgraded, to WebSocket for instance; omit the header upgrade"
 NO_ROUTE = "there is no such path; /openapi.yaml lists all"
 NO_SERVER = "no server answers at the moment; ask again"
+CUT_OFF = "the server process ended while it served the request; it may be what ended it"
+# Envoy's response code details when a process died, or closed the call, after it had the request.
+CUTS = "{connection_termination", "{remote_reset"
+# gRPC proposal A6: negative means that the client must not retry.
+NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 JSON_BATCH = "/image_categorizer.v1.BatchService/UploadBatchForm"  # as the transcoder rewrites it
 BATCH_TOO_SLOW = (
     "the batch was not created in time, and nothing of it remains; submit smaller batches"
@@ -66,7 +74,7 @@ class LocalReply:
     """Part of Envoy's response code details; empty for all."""
     answered_status: int | None = None
     """HTTP status of the answer, if not Envoy's own."""
-    retry_after_s: int | None = None
+    header: tuple[str, str] | None = None
 
 
 def local_replies(settings: Settings) -> list[LocalReply]:
@@ -104,7 +112,8 @@ def local_replies(settings: Settings) -> list[LocalReply]:
         LocalReply(500, "INTERNAL", "the answer cannot be sent"),
         LocalReply(501, "FIELD_INVALID", NOT_HTTP, answered_status=400),
         LocalReply(502, "DEPENDENCY_DOWN", NO_SERVER),
-        LocalReply(503, "DEPENDENCY_DOWN", NO_SERVER, retry_after_s=1),
+        *(LocalReply(503, "DEPENDENCY_DOWN", CUT_OFF, cause=cut, header=NO_RETRY) for cut in CUTS),
+        LocalReply(503, "DEPENDENCY_DOWN", NO_SERVER, header=("retry-after", "1")),
         # Only a JSON body creates a batch without data in either direction.
         LocalReply(504, "DEADLINE_EXCEEDED", BATCH_TOO_SLOW, JSON_BATCH),
         LocalReply(504, "DEADLINE_EXCEEDED", "the deadline passed before the answer was ready"),
@@ -150,7 +159,8 @@ def render(
         "lua_upstream": str(folder / "lua" / "upstream.lua"),
         "services": contract["services"],
         "local_replies": [
-            _mapper(reply, contract["codes"][reply.reason]) for reply in local_replies(settings)
+            *(_native_cut(cut) for cut in CUTS),
+            *(_mapper(reply, contract["codes"][reply.reason]) for reply in local_replies(settings)),
         ],
         "cors": _cors(settings),
         "max_body_bytes": settings.max_body_bytes,
@@ -250,18 +260,14 @@ def _wrong_method_route(path: str, methods: list[str], filters: object) -> dict[
 
 def _mapper(reply: LocalReply, code: int) -> dict[str, object]:
     """Returns Envoy's form of a local reply; `code` is that of google.rpc.Code."""
-    status = {"op": "EQ", "value": {"default_value": reply.http_status, "runtime_key": "unused"}}
-    filters: list[object] = [{"status_code_filter": {"comparison": status}}]
+    filters: list[object] = [_has_status(reply.http_status)]
     if reply.path_prefix:
         header = {"name": ":path", "string_match": {"prefix": reply.path_prefix}}
         filters.append({"header_filter": {"header": header}})
     if reply.cause:
-        expression = f"response.code_details.contains('{reply.cause}')"
-        cel = {"@type": CEL_FILTER, "expression": expression}
-        filters.append({"extension_filter": {"name": "cause", "typed_config": cel}})
-    # Set by requests.lua. gRPC clients get Envoy's error in trailers, unchanged.
-    native = {"name": "x-native-grpc", "present_match": True, "invert_match": True}
-    filters.append({"header_filter": {"header": native}})
+        filters.append(_has_cause(reply.cause))
+    # gRPC clients get Envoy's error in trailers, unchanged.
+    filters.append({"header_filter": {"header": {**NATIVE_GRPC, "invert_match": True}}})
     info = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "reason": reply.reason,
@@ -275,10 +281,36 @@ def _mapper(reply: LocalReply, code: int) -> dict[str, object]:
     }
     if reply.answered_status is not None:
         mapper["status_code"] = reply.answered_status
-    if reply.retry_after_s is not None:
-        header = {"key": "retry-after", "value": str(reply.retry_after_s)}
-        mapper["headers_to_add"] = [{"header": header, "append_action": "ADD_IF_ABSENT"}]
+    if reply.header is not None:
+        mapper["headers_to_add"] = [_added(*reply.header)]
     return mapper
+
+
+def _native_cut(cause: str) -> dict[str, object]:
+    """Returns what tells gRPC clients not to retry; the error itself stays as it is."""
+    filters = [_has_status(503), _has_cause(cause), {"header_filter": {"header": NATIVE_GRPC}}]
+    return {
+        "filter": {"and_filter": {"filters": filters}},
+        "headers_to_add": [_added(*NO_RETRY)],
+    }
+
+
+def _has_status(http_status: int) -> dict[str, object]:
+    comparison = {
+        "op": "EQ",
+        "value": {"default_value": http_status, "runtime_key": "unused"},
+    }
+    return {"status_code_filter": {"comparison": comparison}}
+
+
+def _has_cause(cause: str) -> dict[str, object]:
+    expression = f"response.code_details.contains('{cause}')"
+    cel = {"@type": CEL_FILTER, "expression": expression}
+    return {"extension_filter": {"name": "cause", "typed_config": cel}}
+
+
+def _added(key: str, value: str) -> dict[str, object]:
+    return {"header": {"key": key, "value": value}, "append_action": "ADD_IF_ABSENT"}
 
 
 def _cors(settings: Settings) -> dict[str, object]:

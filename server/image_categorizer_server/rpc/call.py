@@ -24,6 +24,8 @@ class Call:
     """Whether a REST client asks for the headers of the answer only."""
     body_encoding: str = ""
     """How the body of a REST client is compressed: `gzip`, or not at all."""
+    is_repeated: bool = False
+    """Whether an earlier call with the same content was cut off."""
     http_status: int = 0
     """What a REST client gets if the call fails; 0 for what follows from the gRPC status."""
     readmit: Callable[[], Awaitable[None]] | None = None

@@ -127,7 +127,7 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
         webhook_url: str = "",
     ) -> Response:
         call = current_call.get()
-        caller = Caller(call.tenant_id, lane, call.deadline_s)
+        caller = Caller(call.tenant_id, lane, call.deadline_s, call.is_repeated)
         classification = await self._classifications.classify(content, options, caller)
         if webhook_url:
             await self._webhooks.notify_classified(

@@ -142,7 +142,7 @@ class ItemStream:
             content = item.image
             self._unanswered.add(item.key)
             self._limiter.add(len(content))
-            items.create_task(self._answer(item.key, content))
+            items.create_task(self._answer(item.key, content, is_repeated=item.attempt > 1))
             # Frees the message, which holds the image a second time.
             del message, item, content
 
@@ -179,11 +179,12 @@ class ItemStream:
             raise InvalidRequest.of([("item.key", f"'{key}' is still unanswered")])
         return message.item
 
-    async def _answer(self, key: str, content: bytes) -> None:
+    async def _answer(self, key: str, content: bytes, *, is_repeated: bool) -> None:
         call = replace(
             self._call,
             start_s=time.perf_counter(),
             deadline_s=time.monotonic() + self._item_s,
+            is_repeated=is_repeated,
         )
         current_call.set(call)
         try:

@@ -27,6 +27,8 @@ Unary = Callable[[Message, Context], Awaitable[Message]]
 Stream = Callable[[AsyncIterator[Message], Context], Awaitable[None]]
 Upload = Callable[[AsyncIterator[Message], Context], Awaitable[Message]]
 Download = Callable[[Message, Context], AsyncGenerator[Message]]
+# The number of the attempt, counted from 1: the gateway's, and the SDK's.
+ATTEMPT_HEADERS = "x-envoy-attempt-count", "x-attempt"
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # not subscriptable at run time
 # Services of libraries. Some of their methods are streams that last for ever.
@@ -227,6 +229,7 @@ def _begin(context: Context) -> tuple[Call, Headers]:
         request_id_of(headers.get("x-request-id")),
         is_head=headers.get("x-http-method") == "HEAD",
         body_encoding=headers.get("x-body-encoding", ""),
+        is_repeated=any(headers.get(name, "1") != "1" for name in ATTEMPT_HEADERS),
     )
     bind_request(call.request_id, trace_id_of(headers.get("traceparent")))
     current_call.set(call)

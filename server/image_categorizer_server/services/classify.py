@@ -1,7 +1,5 @@
 """Classification of one image, from the result cache or by a model."""
 
-import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -14,10 +12,9 @@ from image_categorizer_server.domain.classification import (
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.inference.classifier import Classifier
 from image_categorizer_server.inference.models.registry import Registry
+from image_categorizer_server.services.crashing_images import CrashingImages, digest_of
 from image_categorizer_server.services.result_cache import Query, ResultCache
 
-# For larger images, hashing takes longer than the switch to a thread.
-THREAD_FROM_BYTES = 2**20
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
@@ -30,6 +27,7 @@ class Classifications:
         registry: Registry,
         results: ResultCache | None,
         fetch: Fetch,
+        crashing: CrashingImages,
     ) -> None:
         """Configures the service.
 
@@ -38,8 +36,10 @@ class Classifications:
             registry: names the model that answers, which is part of the cache key.
             results: None disables the cache.
             fetch: returns the image that a URI names.
+            crashing: refuses images that crash processes.
         """
         self._fetch = fetch
+        self._crashing = crashing
         self._classifier = classifier
         self._registry = registry
         self._results = results
@@ -61,8 +61,10 @@ class Classifications:
         is classified.
 
         Raises:
+            CrashingImage: the image crashes the process that decodes it.
             CategorizerError: see `Classifier.classify`.
         """
+        await self._crashing.check(content, is_repeated=caller.is_repeated)
         results = self._results
         if results is None or options.no_cache or options.explain:
             return await self._classifier.classify(content, options, caller)
@@ -80,13 +82,9 @@ class Classifications:
 
     async def _query(self, content: bytes, options: ClassifyOptions, tenant_id: str) -> Query:
         model = self._registry.get(options.model, options.version, content)
-        if len(content) < THREAD_FROM_BYTES:
-            sha256 = hashlib.sha256(content).hexdigest()
-        else:
-            sha256 = (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()
         return Query(
             tenant_id=tenant_id,
-            image_sha256=sha256,
+            image_sha256=await digest_of(content),
             model=model.ref,
             categories=model.categories,
             positions=model.indices,

@@ -40,6 +40,12 @@ class ServerSettings(Group):
         le=3 * 2**20,
         description="Maximum size of a page of a list. gRPC clients refuse more than 4 MB.",
     )
+    crash_memory_s: float = Field(
+        3600.0,
+        gt=0,
+        le=30 * 86_400,
+        description="How long an image that crashes the decoder is refused by all servers.",
+    )
     processes: int = Field(
         1,
         ge=1,

@@ -11,7 +11,7 @@ from image_categorizer._ledger import (
     MAX_SENDS,
     Ledger,
 )
-from image_categorizer._retries import MAX_FAILED_CALLS, ended_early
+from image_categorizer._retries import MAX_FAILED_CALLS, MAX_LOSSES, ended_early
 from image_categorizer._statuses import from_status
 from image_categorizer._wire import stream_config
 from image_categorizer.v1.classify_pb2 import ClassifyResponse, ClassifyStreamResponse
@@ -212,3 +212,19 @@ def test_an_exception_of_on_disconnect_ends_the_stream():
     ledger.accepted()
     with pytest.raises(ZeroDivisionError):
         ledger.ended(lost())
+
+
+def test_images_that_break_call_after_call_fail_and_those_that_wait_do_not():
+    ledger = new_ledger()
+    for key in ("a", "b", "c"):
+        ledger.take((key, b"x"))
+    for attempt in range(1, MAX_LOSSES + 1):
+        items = [ledger.next_item() for _ in range(2)]
+        assert [item.request(MAX_BYTES).item.attempt for item in items] == [attempt] * 2
+        ledger.accepted()
+        assert ledger.given_up() == []
+        ledger.ended(lost())
+    assert [(r.key, str(r.error)) for r in ledger.given_up()] == [("a", "gone"), ("b", "gone")]
+    assert ledger.given_up() == []
+    assert ledger.next_item().key == "c"
+    assert ledger.next_item() is None

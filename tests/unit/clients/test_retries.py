@@ -21,6 +21,7 @@ from image_categorizer import (
 from image_categorizer._retries import (
     BUDGET,
     MAX_ATTEMPTS,
+    MAX_CUTS,
     MAX_FAILED_CALLS,
     MAX_RETRY_AFTER_S,
     Retries,
@@ -43,6 +44,10 @@ def asked_to_wait(seconds):
 
 def busy(retry_after_s=0):
     return from_status(asked_to_wait(retry_after_s), "r1")
+
+
+def cut_off(message="Socket closed"):
+    return from_status(Status(code=14, message=message), "")
 
 
 def test_waits_grow_to_five_seconds_and_differ_at_random():
@@ -73,6 +78,24 @@ def test_a_success_restarts_the_count_of_failures():
         retries.failed(busy())
     with pytest.raises(Unavailable):
         retries.failed(busy())
+
+
+def test_a_call_that_is_cut_off_is_made_again_once():
+    retries = Retries(MAX_ATTEMPTS, max_cuts=MAX_CUTS)
+    assert not retries.may_crash
+    assert retries.failed(cut_off()) > 0
+    assert retries.may_crash
+    with pytest.raises(Unavailable, match="closed"):
+        retries.failed(cut_off())
+
+
+def test_a_server_that_cannot_be_reached_was_not_crashed_by_the_call():
+    retries = Retries(MAX_ATTEMPTS, max_cuts=MAX_CUTS)
+    for _ in range(MAX_ATTEMPTS - 1):
+        retries.failed(cut_off("failed to connect to all addresses; last error: ..."))
+    retries = Retries(MAX_ATTEMPTS, max_cuts=MAX_CUTS)
+    retries.failed(Overloaded("full"))
+    assert not retries.may_crash
 
 
 def test_an_error_that_is_not_transient_is_raised():
@@ -135,6 +158,38 @@ def test_a_call_that_is_refused_is_made_again_when_the_server_asks_for_it(connec
     first, second, third = services.times
     assert second - first >= 0.5
     assert third - second >= 0.5
+
+
+class CuttingOff(Services):
+    """Answers as a gateway that has repeated the call in vain."""
+
+    def __init__(self, pushback: str) -> None:
+        super().__init__()
+        self.attempts: list[str] = []
+        self._pushback = pushback
+
+    def Classify(self, request, context):
+        self.attempts.append(dict(context.invocation_metadata()).get("x-attempt", "1"))
+        if len(self.attempts) > 1:
+            return response("cat")
+        context.set_trailing_metadata((("grpc-retry-pushback-ms", self._pushback),))
+        return context.abort(grpc.StatusCode.UNAVAILABLE, "connection termination")
+
+
+def test_a_call_is_not_made_again_if_the_gateway_says_so(connect, serve):
+    services = CuttingOff("-1")
+    with pytest.raises(Unavailable) as refused:
+        connect(serve(services)).classify_image(b"cat")
+    assert refused.value.is_final
+    assert services.attempts == ["1"]
+
+
+def test_a_call_that_is_made_again_says_that_it_may_crash_the_server(connect, serve):
+    services = CuttingOff("0")
+    client = connect(serve(services))
+    assert client.classify_image(b"cat").category == "cat"
+    assert client.classify_image(b"cat").category == "cat"
+    assert services.attempts == ["1", "2", "1"]
 
 
 def test_a_wait_beyond_the_deadline_is_not_waited_for(connect, serve):

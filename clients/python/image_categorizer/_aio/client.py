@@ -42,8 +42,9 @@ class AsyncImageCategorizationClient:
 
     A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
     the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
-    grow from 0.2 s, differ at random, and are never shorter than the server asks for. Other errors
-    are raised at once. Every method may raise the errors of `image_categorizer.errors`.
+    grow from 0.2 s, differ at random, and are never shorter than the server asks for. A call that
+    is cut off is made again once: it may be what crashes the server. Other errors are raised at
+    once. Every method may raise the errors of `image_categorizer.errors`.
 
     Any number of tasks of one event loop may share a client; another loop may use it afterwards.
     """
@@ -176,7 +177,8 @@ class AsyncImageCategorizationClient:
             TypeError: at once: `sources` is a single image, or an option is unknown. While
                 iterating: a source is neither a path nor (name, bytes).
             CategorizerError: while iterating: the call cannot be made, or broke ten times in a row
-                without an answer. The error of a single image is its result's `error`.
+                without an answer. The error of a single image is its result's `error`, also if it
+                was sent on three calls that broke.
             Exception: while iterating: what `sources` raised, after the results of those before.
         """
 

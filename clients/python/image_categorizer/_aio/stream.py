@@ -78,6 +78,8 @@ class AsyncStream:
                     break
                 except CategorizerError as error:
                     wait_s = self._ledger.ended(error)
+                    for lost in self._ledger.given_up():
+                        self._results.put_nowait(lost)
                 finally:
                     if call is not None:
                         call.cancel()

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import grpc
 
 from image_categorizer import _channel, _wire
-from image_categorizer._retries import MAX_ATTEMPTS, Retries, RetryBudget
+from image_categorizer._retries import MAX_ATTEMPTS, MAX_CUTS, Retries, RetryBudget
 from image_categorizer._statuses import from_rpc_error
 from image_categorizer._sync.runtime import Channel, sleep
 from image_categorizer.errors import Unavailable
@@ -19,6 +19,9 @@ from image_categorizer.v1 import (
     metadata_pb2_grpc,
 )
 
+REPEATED = ("x-attempt", "2")
+"""Says that an earlier call was cut off: the server makes sure that the image does not crash it."""
+Headers = tuple[tuple[str, str], ...]
 Response = TypeVar("Response")
 Page = TypeVar("Page", bound=_wire.Page)
 Message_co = TypeVar("Message_co", covariant=True)
@@ -79,16 +82,20 @@ class Connection:
             CategorizerError: the last attempt failed.
         """
         deadline_s = time.monotonic() + self._timeout_s
-        retries = Retries(MAX_ATTEMPTS, self.retry_budget)
+        retries = Retries(MAX_ATTEMPTS, self.retry_budget, MAX_CUTS)
+        headers = self.headers
         while True:
             try:
-                response = self._attempt(method, request, deadline_s - time.monotonic())
+                response = self._attempt(method, request, deadline_s - time.monotonic(), headers)
             except Unavailable as error:
-                if error.status != "UNAVAILABLE":  # only that is safe to retry (AIP-194)
+                # Only that status is safe to retry (AIP-194).
+                if error.status != "UNAVAILABLE" or error.is_final:
                     raise
                 wait_s = retries.failed(error)
                 if time.monotonic() + wait_s >= deadline_s:
                     raise
+                if retries.may_crash:
+                    headers = (*self.headers, REPEATED)
             else:
                 self.retry_budget.succeeded()
                 return response
@@ -100,13 +107,17 @@ class Connection:
         Raises:
             CategorizerError: the call failed.
         """
-        return self._attempt(method, request, self._timeout_s)
+        return self._attempt(method, request, self._timeout_s, self.headers)
 
     def _attempt(
-        self, method: Callable[..., Response], request: object, timeout_s: float
+        self,
+        method: Callable[..., Response],
+        request: object,
+        timeout_s: float,
+        headers: Headers,
     ) -> Response:
         try:
-            return method(request, timeout=timeout_s, metadata=self.headers)
+            return method(request, timeout=timeout_s, metadata=headers)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 

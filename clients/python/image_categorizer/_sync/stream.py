@@ -66,6 +66,8 @@ class Stream:
                 except CategorizerError as error:
                     with self._changed:
                         wait_s = self._ledger.ended(error)
+                        for lost in self._ledger.given_up():
+                            self._results.put(lost)
                 time.sleep(wait_s)
             if self._ledger.source_error is not None:
                 raise self._ledger.source_error

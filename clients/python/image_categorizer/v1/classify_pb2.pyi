@@ -399,21 +399,27 @@ class ClassifyStreamItem(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Identifies the item in its response, 1 to 256 characters. No two unanswered items may have the same key.
     Required.
     """
     image: _builtins.bytes
     """The encoded image. Required."""
+    attempt: _builtins.int
+    """The number of times that the item is sent, this one included; 0 means 1. Above 1 an earlier call broke
+    before the item was answered: the server makes sure that the image does not crash it.
+    """
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
         image: _builtins.bytes = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "image", b"image", "key", b"key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -135,6 +135,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Only from the gateway: the path exists, but does not support the HTTP method."""
     RATE_LIMITED: _ErrorReason.ValueType  # 38
     """Only from the gateway: too many requests. Retry after the delay in the header `retry-after`."""
+    IMAGE_CRASHES_SERVER: _ErrorReason.ValueType  # 39
+    """Decoding the image crashes the process that does it. All servers refuse the image for some time. Do not
+    retry; save the image with another program.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -259,4 +263,8 @@ METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 37
 """Only from the gateway: the path exists, but does not support the HTTP method."""
 RATE_LIMITED: ErrorReason.ValueType  # 38
 """Only from the gateway: too many requests. Retry after the delay in the header `retry-after`."""
+IMAGE_CRASHES_SERVER: ErrorReason.ValueType  # 39
+"""Decoding the image crashes the process that does it. All servers refuse the image for some time. Do not
+retry; save the image with another program.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

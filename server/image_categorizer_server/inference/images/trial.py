@@ -1,0 +1,108 @@
+"""Decodes an image in a child process, which may crash in place of the server.
+
+    server ── size, bytes of the image ──▶ child: decodes it
+           ◀── one byte: has not crashed ──
+
+The child ends when its standard input does, so none outlives the server.
+"""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
+from dataclasses import asdict
+
+from image_categorizer_server import failpoints
+from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
+from image_categorizer_server.telemetry import get_log
+
+log = get_log(__name__)
+SIZE_BYTES = 8
+SURVIVED = b"\1"
+# JPEGs may be decoded at a smaller size, by other code.
+SMALLER_PX = 224, 224
+
+
+class Trial:
+    """Tries one image at a time; keeps its child process for the next one."""
+
+    def __init__(self, limits: ImageLimits, failpoint: str = "") -> None:
+        """Starts no process yet.
+
+        Args:
+            limits: of the images.
+            failpoint: as for `failpoints.arm`.
+        """
+        self._arguments = json.dumps(asdict(limits)), failpoint
+        self._child: Process | None = None
+
+    async def kills(self, content: bytes) -> bool:
+        """Returns whether an image kills the process that decodes it, twice in a row.
+
+        A single death may have another cause, such as that the machine's memory is full.  If no
+        process can be started, returns False.
+        """
+        try:
+            return await self._kills_once(content) and await self._kills_once(content)
+        except OSError as error:
+            log.warning("cannot start a child process", error=repr(error))
+            return False
+
+    async def close(self) -> None:
+        """Ends the child process; idempotent."""
+        child, self._child = self._child, None
+        if child is not None:
+            await _end(child)
+
+    async def _kills_once(self, content: bytes) -> bool:
+        child, self._child = self._child, None
+        if child is None or child.returncode is not None:
+            child = await self._start()
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(len(content).to_bytes(SIZE_BYTES))
+            child.stdin.write(content)
+            await child.stdin.drain()
+            await child.stdout.readexactly(len(SURVIVED))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            status = await child.wait()
+            log.warning("a child process died with an image", status=status)
+            return status < 0  # by a signal; otherwise its own error is in the log
+        except asyncio.CancelledError:
+            await _end(child)
+            raise
+        self._child = child
+        return False
+
+    async def _start(self) -> Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", __name__, *self._arguments),
+            stdin=PIPE,
+            stdout=PIPE,
+            start_new_session=True,  # Ctrl-C in a terminal is no crash
+        )
+
+
+async def _end(child: Process) -> None:
+    with suppress(ProcessLookupError):
+        child.kill()
+    await child.wait()
+
+
+def serve_trials(limits: ImageLimits) -> None:
+    """Decodes images from the standard input until it ends."""
+    decoder = Decoder(limits)
+    while len(head := sys.stdin.buffer.read(SIZE_BYTES)) == SIZE_BYTES:
+        content = sys.stdin.buffer.read(int.from_bytes(head))
+        for min_px in (SMALLER_PX, None):
+            with suppress(Exception):  # an image that is refused crashes nothing
+                decoder.decode(content, min_px)
+        sys.stdout.buffer.write(SURVIVED)
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    failpoints.arm(sys.argv[2])
+    serve_trials(ImageLimits(**json.loads(sys.argv[1])))
