@@ -38,6 +38,7 @@ from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.expiring_set import RedisExpiringSet
+from image_categorizer_server.stores.in_flight import InFlight
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import RedisCache, RedisClient, open_redis
@@ -135,6 +136,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             Trial(image_limits(settings), settings.test.failpoint),
             RedisExpiringSet(redis, CRASHING_IMAGES_KEY, settings.redis.timeout_s),
             settings.server.crash_memory_s,
+            _in_flight(settings.server.in_flight_path, stack),
         )
         registry = _registry(settings, stack)
         storage = await stack.enter_async_context(open_storage(settings))
@@ -169,6 +171,23 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             redis=redis,
             tasks=tasks,
         )
+
+
+def _in_flight(path: str, stack: AsyncExitStack) -> InFlight | None:
+    """Returns the record of the images in hand, which the stack closes; None without a path.
+
+    Raises:
+        OperatorError: the folder cannot be written.
+    """
+    if not path:
+        return None
+    try:
+        in_flight = InFlight(Path(path))
+    except OSError as error:
+        name = "CATEGORIZER_SERVER__IN_FLIGHT_PATH"
+        raise OperatorError(f"{name}: cannot write to {path}: {error.strerror}.") from None
+    stack.callback(in_flight.close)
+    return in_flight
 
 
 def _registry(settings: Settings, stack: AsyncExitStack) -> Registry:

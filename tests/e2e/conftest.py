@@ -1,14 +1,19 @@
 """One installation, shared by the end-to-end tests."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from tests.support.pictures import jpeg
 from tests.support.threaded_receiver import Receiver, receiving
 from tests.support.tiny_model import write_tiny_model
 from tests.support.up import Up, await_answer, command, free_port
+
+KILLER = jpeg(64, 48, 900)
+"""Decoding it kills the server of `up`."""
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +30,7 @@ def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
         "CATEGORIZER_GATEWAY__CORS_ORIGINS": '["https://app.example"]',
         "CATEGORIZER_MODELS__SCAN_INTERVAL_S": "0.5",
         "CATEGORIZER_SECURITY__KEY_CACHE_S": "1",
+        "CATEGORIZER_TEST__FAILPOINT": f"image.decoding@{hashlib.sha256(KILLER).hexdigest()}:1",
         "MAX_IMAGE_SIZE": "2",
     }
     running = Up(tmp_path_factory.mktemp("up"), free_port(), variables, receiver_port)

@@ -6,10 +6,12 @@ import struct
 import grpc
 import httpx
 import pytest
-from image_categorizer import ImageCategorizationClient
+from image_categorizer import CrashingImage, ImageCategorizationClient
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
+from tests.e2e.conftest import KILLER
 from tests.support.pictures import encoded, jpeg, scene
+from tests.support.polling import wait_until
 
 PICTURE = jpeg(500, 375)
 TO_GRPC_WEB = "/image_categorizer.v1.ClassifyService/Classify"
@@ -184,3 +186,26 @@ def test_pages_of_allowed_origins_may_call_and_read(http, up):
     assert "x-request-id" in answer.headers["access-control-expose-headers"]
     other = http.post("/v1/classify", content=PICTURE, headers={"origin": "https://evil.example"})
     assert "access-control-allow-origin" not in other.headers
+
+
+def test_an_image_that_crashes_the_only_server_does_so_once(up, http, admin_key):
+    def deaths() -> int:
+        return sum("server ended" in line for line in up.lines)
+
+    def is_back() -> bool:
+        assert deaths() == before + 1
+        return bool(http.get("/readyz").status_code == 200)
+
+    before = deaths()
+    # No other process can take the call over, and the next one may come too late.
+    assert http.post("/v1/classify", content=KILLER).status_code in (400, 503)
+    wait_until(lambda: deaths() > before, 30, 0.1)
+    wait_until(is_back, 60, 0.2)
+    refused = http.post("/v1/classify", content=KILLER)
+    assert refused.status_code == 400
+    assert refused.json()["details"][0]["reason"] == "IMAGE_CRASHES_SERVER"
+    with ImageCategorizationClient(admin_key, up.url) as client:
+        with pytest.raises(CrashingImage):
+            client.classify_image(KILLER)
+        assert client.classify_image(jpeg()).predictions
+    assert deaths() == before + 1

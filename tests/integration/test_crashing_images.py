@@ -1,6 +1,9 @@
 """Images that crash processes: which are refused, by whom, and for how long."""
 
 import hashlib
+import signal
+import subprocess
+import sys
 
 import pytest
 from image_categorizer_server.errors import CrashingImage
@@ -9,6 +12,7 @@ from image_categorizer_server.inference.images.trial import Trial
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.settings.database import RedisSettings
 from image_categorizer_server.stores.expiring_set import MAX_MEMBERS, RedisExpiringSet
+from image_categorizer_server.stores.in_flight import InFlight
 from image_categorizer_server.stores.redis import open_redis
 from image_categorizer_server.tasks import TaskOwner
 
@@ -18,6 +22,15 @@ from tests.support.polling import eventually
 LIMITS = ImageLimits(2**20, 10**6, 10**4, 100, 100)
 HEALTHY, KILLER = jpeg(64, 48, 1), jpeg(64, 48, 2)
 FAILPOINT = f"image.decoding@{hashlib.sha256(KILLER).hexdigest()}:1"
+# A process that has two images when it is killed.
+DIES = """
+import os, pathlib, signal, sys
+from image_categorizer_server.stores.in_flight import InFlight
+from tests.support.pictures import jpeg
+record = InFlight(pathlib.Path(sys.argv[1]))
+with record.holding(jpeg(64, 48, 1)), record.holding(sys.stdin.buffer.read()):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 NOWHERE = "unix:///nowhere/redis.sock?db=0"
 
 
@@ -28,18 +41,18 @@ async def redis(stores):
         yield redis
 
 
-def images(redis, memory_s=60.0) -> CrashingImages:
+def images(redis, memory_s=60.0, in_flight=None) -> CrashingImages:
     """What one server process knows."""
     shared = RedisExpiringSet(redis, "crashing-images", 1.0)
-    return CrashingImages(Trial(LIMITS, FAILPOINT), shared, memory_s)
+    return CrashingImages(Trial(LIMITS, FAILPOINT), shared, memory_s, in_flight)
 
 
 async def refuses(known: CrashingImages, content: bytes, *, is_repeated: bool = False) -> bool:
     try:
-        await known.check(content, is_repeated=is_repeated)
+        async with known.guarding(content, is_repeated=is_repeated):
+            return False
     except CrashingImage:
         return True
-    return False
 
 
 async def test_a_repeated_image_that_crashes_is_refused_by_all_for_a_while(redis):
@@ -71,6 +84,26 @@ async def test_a_process_that_starts_later_knows_too(redis):
             return await refuses(later, KILLER)
 
         await eventually(is_known, 10)
+
+
+@pytest.fixture
+def folder_of_dead(tmp_path):
+    """The folder in which a process noted two images before it was killed."""
+    left = subprocess.run([sys.executable, "-c", DIES, tmp_path], input=KILLER, check=False)
+    assert left.returncode == -signal.SIGKILL
+    return tmp_path
+
+
+async def test_of_what_a_dead_process_had_only_the_image_that_crashes_is_refused(
+    redis, folder_of_dead
+):
+    in_flight = InFlight(folder_of_dead)
+    successor = images(redis, in_flight=in_flight)
+    assert len(in_flight.left_behind) == 2
+    assert not await refuses(successor, HEALTHY)
+    assert await refuses(successor, KILLER)
+    assert await refuses(successor, KILLER)
+    in_flight.close()
 
 
 async def test_without_redis_the_process_that_found_it_refuses():

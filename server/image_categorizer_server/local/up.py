@@ -145,6 +145,7 @@ class _Up:
                 {
                     **environment,
                     "CATEGORIZER_SERVER__BIND": f"unix:{path}",
+                    "CATEGORIZER_SERVER__IN_FLIGHT_PATH": str(installation.run),
                     "CATEGORIZER_SERVER__REFLECTION": str(reflects(settings)).lower(),
                 },
             )

@@ -64,7 +64,12 @@ class Classifications:
             CrashingImage: the image crashes the process that decodes it.
             CategorizerError: see `Classifier.classify`.
         """
-        await self._crashing.check(content, is_repeated=caller.is_repeated)
+        async with self._crashing.guarding(content, is_repeated=caller.is_repeated):
+            return await self._answer(content, options, caller)
+
+    async def _answer(
+        self, content: bytes, options: ClassifyOptions, caller: Caller
+    ) -> Classification:
         results = self._results
         if results is None or options.no_cache or options.explain:
             return await self._classifier.classify(content, options, caller)

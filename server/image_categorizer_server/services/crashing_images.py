@@ -1,10 +1,11 @@
 """Images that crash processes: found by a trial, then refused by every server process for a while.
 
     a process dies ─▶ gateway or SDK repeats its calls, once, and says so
-        ─▶ another process tries their images in a child, one at a time ─▶ survives: classified
-                                                                      └─▶ dies twice: refused
+                   └▶ the process that takes its place finds which images it had in hand
+        ─▶ these images are tried in a child process, one at a time ─▶ survives: classified
+                                                                  └─▶ dies twice: refused
 
-Only a repeated call can cause a trial, so an image is never blamed for the company that it was in.
+Nothing but a trial gets an image refused, so none is blamed for the company that it was in.
 The refused images are in Redis, by their digests.  Every process reads them several times a second,
 so that ordinary calls need not ask; as long as there are none, their images are not even hashed.
 """
@@ -12,9 +13,12 @@ so that ordinary calls need not ask; as long as there are none, their images are
 import asyncio
 import hashlib
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from typing import NoReturn, Protocol
 
 from image_categorizer_server.errors import CrashingImage, DependencyDown
+from image_categorizer_server.stores.in_flight import InFlight, fingerprint_of
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -50,23 +54,33 @@ class ImageTrial(Protocol):
 class CrashingImages:
     """Refuses images that crash processes."""
 
-    def __init__(self, trial: ImageTrial, shared: ExpiringSet, memory_s: float) -> None:
+    def __init__(
+        self,
+        trial: ImageTrial,
+        shared: ExpiringSet,
+        memory_s: float,
+        in_flight: InFlight | None = None,
+    ) -> None:
         """Knows no image yet.
 
         Args:
             trial: tells whether an image crashes.
             shared: the digests of the images that all processes refuse.
             memory_s: how long an image is refused, in seconds.
+            in_flight: what dead processes had in hand; None if that is not known.
         """
         self._trial = trial
         self._shared = shared
         self._memory_s = memory_s
+        self._in_flight = in_flight
+        self._suspects = set() if in_flight is None else in_flight.left_behind
         self._refused_until_s: dict[str, float] = {}  # on the clock of `time.monotonic`
         self._turn = asyncio.Lock()
         self._waiting = 0
 
-    async def check(self, content: bytes, *, is_repeated: bool) -> None:
-        """Passes an image that is not known to crash.
+    @asynccontextmanager
+    async def guarding(self, content: bytes, *, is_repeated: bool) -> AsyncIterator[None]:
+        """Runs the block, which may decode an image, unless the image crashes processes.
 
         Args:
             content: the encoded image.
@@ -75,12 +89,19 @@ class CrashingImages:
         Raises:
             CrashingImage: the image crashes its process.
         """
-        if not is_repeated and not self._refused_until_s:
+        fingerprint = fingerprint_of(content) if self._suspects else b""
+        await self._check(content, is_suspect=is_repeated or fingerprint in self._suspects)
+        self._suspects.discard(fingerprint)
+        with self._in_flight.holding(content) if self._in_flight else nullcontext():
+            yield
+
+    async def _check(self, content: bytes, *, is_suspect: bool) -> None:
+        if not is_suspect and not self._refused_until_s:
             return
         sha256 = await digest_of(content)
         if self._is_refused(sha256):
             raise _refusal()
-        if is_repeated and await self._is_found_guilty(content, sha256):
+        if is_suspect and await self._is_found_guilty(content, sha256):
             await self._remember(sha256)
             raise _refusal()
 

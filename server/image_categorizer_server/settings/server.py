@@ -46,6 +46,11 @@ class ServerSettings(Group):
         le=30 * 86_400,
         description="How long an image that crashes the decoder is refused by all servers.",
     )
+    in_flight_path: str = Field(
+        "",
+        description="Folder in which a process notes the images in hand, for the process that is "
+        "started when it dies. Empty for none; `up` has its own.",
+    )
     processes: int = Field(
         1,
         ge=1,
