@@ -138,6 +138,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             settings.server.crash_memory_s,
             _in_flight(settings.server.in_flight_path, stack),
         )
+        stack.push_async_callback(crashing.close)
         registry = _registry(settings, stack)
         storage = await stack.enter_async_context(open_storage(settings))
         fetcher = await stack.enter_async_context(

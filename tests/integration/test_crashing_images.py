@@ -4,6 +4,7 @@ import hashlib
 import signal
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 
 import pytest
 from image_categorizer_server.errors import CrashingImage
@@ -41,10 +42,18 @@ async def redis(stores):
         yield redis
 
 
-def images(redis, memory_s=60.0, in_flight=None) -> CrashingImages:
-    """What one server process knows."""
-    shared = RedisExpiringSet(redis, "crashing-images", 1.0)
-    return CrashingImages(Trial(LIMITS, FAILPOINT), shared, memory_s, in_flight)
+@pytest.fixture
+async def images():
+    """Makes what one server process knows."""
+    async with AsyncExitStack() as stack:
+
+        def make(redis, memory_s=60.0, in_flight=None) -> CrashingImages:
+            shared = RedisExpiringSet(redis, "crashing-images", 1.0)
+            made = CrashingImages(Trial(LIMITS, FAILPOINT), shared, memory_s, in_flight)
+            stack.push_async_callback(made.close)
+            return made
+
+        yield make
 
 
 async def refuses(known: CrashingImages, content: bytes, *, is_repeated: bool = False) -> bool:
@@ -55,7 +64,7 @@ async def refuses(known: CrashingImages, content: bytes, *, is_repeated: bool = 
         return True
 
 
-async def test_a_repeated_image_that_crashes_is_refused_by_all_for_a_while(redis):
+async def test_a_repeated_image_that_crashes_is_refused_by_all_for_a_while(redis, images):
     first, second = images(redis, memory_s=4), images(redis)
     async with TaskOwner() as tasks:
         tasks.start(second.watch(), "reader")
@@ -74,7 +83,7 @@ async def test_a_repeated_image_that_crashes_is_refused_by_all_for_a_while(redis
         tasks.check()
 
 
-async def test_a_process_that_starts_later_knows_too(redis):
+async def test_a_process_that_starts_later_knows_too(redis, images):
     assert await refuses(images(redis), KILLER, is_repeated=True)
     later = images(redis)
     async with TaskOwner() as tasks:
@@ -95,7 +104,7 @@ def folder_of_dead(tmp_path):
 
 
 async def test_of_what_a_dead_process_had_only_the_image_that_crashes_is_refused(
-    redis, folder_of_dead
+    redis, images, folder_of_dead
 ):
     in_flight = InFlight(folder_of_dead)
     successor = images(redis, in_flight=in_flight)
@@ -106,7 +115,7 @@ async def test_of_what_a_dead_process_had_only_the_image_that_crashes_is_refused
     in_flight.close()
 
 
-async def test_without_redis_the_process_that_found_it_refuses():
+async def test_without_redis_the_process_that_found_it_refuses(images):
     async with open_redis(NOWHERE, RedisSettings()) as redis, TaskOwner() as tasks:
         known = images(redis)
         tasks.start(known.watch(), "reader")

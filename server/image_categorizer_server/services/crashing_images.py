@@ -23,6 +23,8 @@ from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 READ_INTERVAL_S = 0.5
+# Starting the child costs a hundred times as much as the trial of an image.
+KEEP_CHILD_S = 10.0
 # For larger images, hashing takes longer than the switch to a thread.
 THREAD_FROM_BYTES = 2**20
 
@@ -76,7 +78,7 @@ class CrashingImages:
         self._suspects = set() if in_flight is None else in_flight.left_behind
         self._refused_until_s: dict[str, float] = {}  # on the clock of `time.monotonic`
         self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._idle_since_s = 0.0
 
     @asynccontextmanager
     async def guarding(self, content: bytes, *, is_repeated: bool) -> AsyncIterator[None]:
@@ -117,7 +119,15 @@ class CrashingImages:
                 for sha256, ttl_s in members.items():
                     self._refused_until_s[sha256] = now_s + ttl_s
             self._forget()
+            is_idle = time.monotonic() > self._idle_since_s + KEEP_CHILD_S
+            if is_idle and not self._turn.locked():
+                await self.close()
             await asyncio.sleep(READ_INTERVAL_S)
+
+    async def close(self) -> None:
+        """Ends the child process, after a trial that is under way."""
+        async with self._turn:
+            await self._trial.close()
 
     def _is_refused(self, sha256: str) -> bool:
         return self._refused_until_s.get(sha256, 0.0) > time.monotonic()
@@ -129,23 +139,18 @@ class CrashingImages:
                 del self._refused_until_s[sha256]
 
     async def _is_found_guilty(self, content: bytes, sha256: str) -> bool:
-        """Tries an image, after those that wait already; the last one ends the child."""
-        self._waiting += 1
-        try:
-            async with self._turn:
-                try:
-                    # Another call may have brought the same image.
-                    if self._is_refused(sha256):
-                        return True
-                    if not await self._trial.kills(content):
-                        return False
-                    self._refused_until_s[sha256] = time.monotonic() + self._memory_s
-                    return True
-                finally:
-                    if self._waiting == 1:
-                        await self._trial.close()
-        finally:
-            self._waiting -= 1
+        """Tries an image, after those that wait already."""
+        async with self._turn:
+            # Another call may have brought the same image.
+            if self._is_refused(sha256):
+                return True
+            try:
+                is_guilty = await self._trial.kills(content)
+            finally:
+                self._idle_since_s = time.monotonic()
+            if is_guilty:
+                self._refused_until_s[sha256] = time.monotonic() + self._memory_s
+            return is_guilty
 
     async def _remember(self, sha256: str) -> None:
         log.error("an image crashes its process; it is refused", image_sha256=sha256)

@@ -50,7 +50,9 @@ class RedisExpiringSet:
                 return {}
             now_s = await self._now_s()
             return {
-                member.decode(): until_s - now_s for member, until_s in found if until_s > now_s
+                member.decode(errors="replace"): until_s - now_s
+                for member, until_s in found
+                if until_s > now_s
             }
 
         return await self._redis.run(read, self._timeout_s)

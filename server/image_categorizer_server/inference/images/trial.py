@@ -18,6 +18,7 @@ from image_categorizer_server.inference.images.decode import Decoder, ImageLimit
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
+MAX_TRIAL_S = 20.0
 SIZE_BYTES = 8
 SURVIVED = b"\1"
 # JPEGs may be decoded at a smaller size, by other code.
@@ -41,10 +42,14 @@ class Trial:
         """Returns whether an image kills the process that decodes it, twice in a row.
 
         A single death may have another cause, such as that the machine's memory is full.  If no
-        process can be started, returns False.
+        process can be started, or if it takes too long, returns False.
         """
         try:
-            return await self._kills_once(content) and await self._kills_once(content)
+            async with asyncio.timeout(MAX_TRIAL_S):
+                return await self._kills_once(content) and await self._kills_once(content)
+        except TimeoutError:
+            log.warning("the trial of an image takes too long")
+            return False
         except OSError as error:
             log.warning("cannot start a child process", error=repr(error))
             return False
