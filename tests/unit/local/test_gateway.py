@@ -10,6 +10,7 @@ from google.api import annotations_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from image_categorizer.v1 import errors_pb2, options_pb2
 from image_categorizer_server.local.gateway import (
+    CUTS,
     gateway_folder,
     local_replies,
     reachable_host,
@@ -189,11 +190,20 @@ def test_each_local_reply_has_a_declared_reason_with_its_http_status():
 
 def test_local_replies_are_statuses_with_the_code_of_their_reason():
     mappers = manager(configuration())["local_reply_config"]["mappers"]
-    bodies = [mapper["body_format_override"]["json_format"] for mapper in mappers]
+    for_grpc = [mapper for mapper in mappers if "body_format_override" not in mapper]
+    assert len(for_grpc) == len(CUTS)  # only a header is added to Envoy's own error
+    bodies = [mapper["body_format_override"]["json_format"] for mapper in mappers[len(for_grpc) :]]
     assert len(bodies) == len(local_replies(Settings()))
     for body in bodies:
         (detail,) = body["details"]
         assert body["code"] == REASONS[detail["reason"]].code
+
+
+def test_a_call_that_a_process_had_is_repeated_once():
+    config = configuration()
+    route = route_of("/image_categorizer.v1.ClassifyService/Classify")
+    assert route["retry_policy"]["num_retries"] == 1
+    assert virtual_host(config)["include_request_attempt_count"] is True
 
 
 def test_the_filter_of_bodies_knows_every_path_with_an_upload():
