@@ -75,7 +75,7 @@ class CrashingImages:
         self._shared = shared
         self._memory_s = memory_s
         self._in_flight = in_flight
-        self._suspects = set() if in_flight is None else in_flight.left_behind
+        self._left_behind = set() if in_flight is None else in_flight.left_behind
         self._refused_until_s: dict[str, float] = {}  # on the clock of `time.monotonic`
         self._turn = asyncio.Lock()
         self._idle_since_s = 0.0
@@ -91,19 +91,19 @@ class CrashingImages:
         Raises:
             CrashingImage: the image crashes its process.
         """
-        fingerprint = fingerprint_of(content) if self._suspects else b""
-        await self._check(content, is_suspect=is_repeated or fingerprint in self._suspects)
-        self._suspects.discard(fingerprint)
+        fingerprint = fingerprint_of(content) if self._left_behind else b""
+        await self._check(content, needs_trial=is_repeated or fingerprint in self._left_behind)
+        self._left_behind.discard(fingerprint)
         with self._in_flight.holding(content) if self._in_flight else nullcontext():
             yield
 
-    async def _check(self, content: bytes, *, is_suspect: bool) -> None:
-        if not is_suspect and not self._refused_until_s:
+    async def _check(self, content: bytes, *, needs_trial: bool) -> None:
+        if not needs_trial and not self._refused_until_s:
             return
         sha256 = await digest_of(content)
         if self._is_refused(sha256):
             raise _refusal()
-        if is_suspect and await self._is_found_guilty(content, sha256):
+        if needs_trial and await self._is_found_guilty(content, sha256):
             await self._remember(sha256)
             raise _refusal()
 
