@@ -29,6 +29,7 @@ from tests.conftest import EXPORTS
 from tests.support import invariants as ledger
 from tests.support.batch_tools import category_of
 from tests.support.hosts import ALLOWED, PRIVATE, Canary, DnsServer, running_canary
+from tests.support.registries import load_every_model
 
 
 class Store:
@@ -154,7 +155,7 @@ async def running_server(
         await server.start()
         stack.push_async_callback(server.stop, 0)
         if load:
-            await backend.registry.load_all()
+            await load_every_model(backend.registry)
 
         async def key(role: Role) -> str:
             return (await admin.create_key(f"test {role.name}", role)).secret

@@ -63,6 +63,8 @@ def root(tmp_path, test_data):
     return tmp_path / "models"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_models_cost_little_and_unloading_gives_it_back(root):
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, root, EXPORTS, str(MODELS)],

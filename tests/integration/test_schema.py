@@ -75,6 +75,7 @@ async def test_a_newer_database_stops_new_servers_and_not_those_that_serve(setti
             await running.backend.check_ready()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [("image_categorizer_server", "create-admin"), ("image_categorizer_workers",)],

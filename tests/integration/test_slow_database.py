@@ -113,6 +113,7 @@ async def _no_upload_is_left() -> bool:
         return not await connection.fetchval("SELECT count(*) FROM batch_uploads")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_database_that_is_silent_is_reported_as_down(stores, settings, name):
     proxy = proxy_of(stores)
@@ -157,6 +158,7 @@ async def test_the_round_trips_of_a_batch_do_not_grow_with_its_images(
     assert many <= few + 30, (few, many)
 
 
+@pytest.mark.slow
 async def test_hundreds_of_thousands_of_uris_are_written_in_seconds(database, storage):
     batches = Batches(storage, BatchSettings(max_items=400_000), 1000)
     begin_s = time.monotonic()

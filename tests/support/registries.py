@@ -15,13 +15,18 @@ LOADED_WITHIN_S = 60.0  # the first load of a model exports it
 async def running(repository, loader, default="starter", scan_interval_s=60.0):
     """Yields a registry with all models loaded, which watches its repository."""
     registry = Registry(repository, loader, default, scan_interval_s)
-    await registry.load_all()
-    await until(lambda: all(s.state is not ModelState.LOADING for s in registry.statuses()))
+    await load_every_model(registry)
     async with TaskOwner() as tasks:
         tasks.start(registry.watch(), "model watcher")
         yield registry
         tasks.check()
     await registry.close()
+
+
+async def load_every_model(registry):
+    """Loads all models, and returns once each answers or has failed."""
+    await registry.load_all()
+    await until(lambda: all(s.state is not ModelState.LOADING for s in registry.statuses()))
 
 
 async def until(condition):
