@@ -305,24 +305,21 @@ async def test_a_lost_database_makes_not_ready_and_comes_back(server, stores):
 
 
 @pytest.fixture
-async def own_login(stores, settings):
-    """Settings with a database user of their own, and SQL that changes that user."""
+async def login(stores):
+    """Runs SQL that changes the login of the database's user, on a connection that stays open."""
     connection = await asyncpg.connect(stores.postgres.url)
-    await connection.execute("CREATE ROLE rotated LOGIN SUPERUSER")
-    url = f"postgres://rotated@{stores.postgres.url.partition('@')[2]}"
-    yield settings.model_copy(update={"database_url": url}), connection.execute
-    await connection.execute("DROP ROLE rotated")
+    yield connection.execute
+    await connection.execute("ALTER ROLE CURRENT_USER LOGIN")
     await connection.close()
 
 
-async def test_a_changed_login_makes_not_ready_though_open_connections_still_work(own_login):
-    settings, execute = own_login
-    async with running_server(settings) as server, await server.client() as client:
+async def test_a_changed_login_makes_not_ready_though_open_connections_still_work(server, login):
+    async with await server.client() as client:
         assert (await client.classify_image(PICTURE)).predictions
-        await execute("ALTER ROLE rotated NOLOGIN")
+        await login("ALTER ROLE CURRENT_USER NOLOGIN")
         assert await readiness(server.address) == "the database does not answer"
         assert (await client.classify_image(PICTURE)).predictions
-        await execute("ALTER ROLE rotated LOGIN")
+        await login("ALTER ROLE CURRENT_USER LOGIN")
         assert await readiness(server.address) == []
 
 
