@@ -311,6 +311,7 @@ async def test_behind_envoy_an_image_that_crashes_the_decoder_kills_one_process_
     assert deaths(two) - before == 1
 
 
+@pytest.mark.slow
 async def test_the_sdk_through_envoy_gets_a_permanent_error_for_the_image_that_crashes(two):
     await all_serving(two)
     before = deaths(two)
@@ -321,6 +322,7 @@ async def test_the_sdk_through_envoy_gets_a_permanent_error_for_the_image_that_c
     assert deaths(two) - before == 1
 
 
+@pytest.mark.slow
 async def test_a_stream_with_an_image_that_crashes_the_decoder_answers_all_others(two):
     await all_serving(two)
     before = deaths(two)
@@ -333,6 +335,7 @@ async def test_a_stream_with_an_image_that_crashes_the_decoder_answers_all_other
     assert deaths(two) - before == 1
 
 
+@pytest.mark.slow
 async def test_a_call_that_ends_two_processes_is_not_asked_for_again(two):
     await all_serving(two)
     servers, host = servers_of(two), two.url.removeprefix("http://")
@@ -364,6 +367,7 @@ async def test_a_call_that_ends_two_processes_is_not_asked_for_again(two):
     await all_serving(two)
 
 
+@pytest.mark.slow
 async def test_without_envoy_the_sdk_repeats_a_call_once_and_the_image_is_found(serve):
     served = serve(CATEGORIZER_TEST__FAILPOINT=FAILPOINT)
     await served.ready(2)
