@@ -16,8 +16,8 @@ from image_categorizer import (
     ModelInUse,
     ModelNotFound,
     RoleInsufficient,
-    _channel,
 )
+from image_categorizer._aio import connection
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.inference.models.repository import Repository
@@ -54,7 +54,7 @@ async def server(settings, sources):
 @pytest.fixture
 def no_retries(monkeypatch):
     """Turns off the retries of the SDK, which would hide failures."""
-    monkeypatch.setattr(_channel, "SERVICE_CONFIG", {})
+    monkeypatch.setattr(connection, "MAX_ATTEMPTS", 1)
 
 
 @asynccontextmanager
@@ -250,7 +250,7 @@ async def test_a_server_without_its_model_watcher_is_not_ready(server):
     async def watch():
         raise RuntimeError("a bug")
 
-    server.backend.tasks.start(watch(), "model watcher")
-    await server.backend.tasks.wait()
+    task = server.backend.tasks.start(watch(), "model watcher")
+    await asyncio.wait([task])
     with pytest.raises(DependencyDown, match="the model watcher stopped working"):
         await server.backend.check_ready()
