@@ -6,6 +6,7 @@ process without a traceback.
 
 import os
 import signal
+import sys
 
 
 def main() -> None:
@@ -15,7 +16,8 @@ def main() -> None:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     from image_categorizer_server.cli import main
 
-    signal.signal(signal.SIGINT, usual)
+    if sys.argv[1:2] != ["up"]:  # which has its own handler before it starts anything
+        signal.signal(signal.SIGINT, usual)
     main()
 
 
