@@ -111,6 +111,7 @@ def test_a_python_client_classifies_and_uploads(up, admin_key, tmp_path, picture
     assert said[2] == "2 5"
 
 
+# Packages of npm are no dependency of this project; CONTRIBUTING.md says how to install them.
 @pytest.mark.skipif(not TYPESCRIPT.exists(), reason=f"openapi-typescript is not installed: {HINT}")
 def test_a_typescript_client_classifies_and_uploads(up, admin_key, tmp_path, picture):
     (tmp_path / "node_modules").symlink_to(TYPESCRIPT)

@@ -217,6 +217,7 @@ async def test_postgresql_trusts_only_the_user_who_started_it(running):
     assert [tuple(rule) for rule in rules] == [("local", ["postgres"], "peer")]
 
 
+# Another user has no rights to give away: there is nothing to test.
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_even_the_user_that_postgresql_runs_as_is_not_its_superuser(running):
     (pid,) = pids_of(running, "postgres")

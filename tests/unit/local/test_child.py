@@ -31,6 +31,7 @@ def test_a_missing_command_is_named():
     assert shown.stderr == "/nowhere/redis-server: No such file or directory\n"
 
 
+# Another user has no rights to give away: there is nothing to test.
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_child_of_root_keeps_no_group_of_root():
     entry = pwd.getpwnam("nobody")
