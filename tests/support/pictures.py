@@ -35,3 +35,12 @@ def encoded(
 def jpeg(width_px: int = 320, height_px: int = 240, seed: int = 0, **options: Any) -> bytes:
     """Returns a JPEG of a scene."""
     return encoded(scene(width_px, height_px, seed), "JPEG", **({"quality": 90} | options))
+
+
+def randomly_damaged(content, random, count):
+    """Yields copies of a file, each with four bytes changed."""
+    for _ in range(count):
+        damaged = bytearray(content)
+        for at in random.integers(0, len(damaged), 4):
+            damaged[at] = random.integers(0, 256)
+        yield bytes(damaged)

@@ -16,7 +16,7 @@ from image_categorizer_server.inference.images.decode import Decoder, ImageLimit
 from image_categorizer_server.inference.images.formats import webp_size
 from PIL import Image
 
-from tests.support.pictures import encoded, jpeg, scene
+from tests.support.pictures import encoded, jpeg, randomly_damaged, scene
 
 LIMITS = ImageLimits(
     max_bytes=2_000_000,
@@ -244,12 +244,9 @@ def test_randomly_damaged_images_are_decoded_or_refused(decoder):
     random = np.random.default_rng(7)
     for image_format in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
         good = encoded(scene(50, 40), image_format)
-        for _ in range(60):
-            content = bytearray(good)
-            for at in random.integers(0, len(content), 4):
-                content[at] = random.integers(0, 256)
+        for content in randomly_damaged(good, random, 60):
             try:
-                pixels = decoder.decode(bytes(content))
+                pixels = decoder.decode(content)
             except InvalidRequest:
                 continue
             assert pixels.array().dtype == np.uint8

@@ -18,7 +18,7 @@ from image_categorizer_server.inference.images.decode import (
 )
 from PIL import Image
 
-from tests.support.pictures import encoded, scene
+from tests.support.pictures import encoded, randomly_damaged, scene
 
 LIMITS = ImageLimits(20_000_000, 4_000_000, 16_384, 100, 10, max_tags=1000, min_rows_share=0.9)
 PICTURE = scene(200, 160)
@@ -351,12 +351,9 @@ def test_pictures_of_telephones_are_measured_and_damage_is_refused(decoder, imag
         decoder.decode(encoded(Image.new("RGB", (2100, 2000)), image_format, quality=10))
     good = encoded(scene(64, 48), image_format)
     random = np.random.default_rng(3)
-    for _ in range(20):
-        content = bytearray(good)
-        for at in random.integers(0, len(content), 4):
-            content[at] = random.integers(0, 256)
+    for content in randomly_damaged(good, random, 20):
         try:
-            pixels = decoder.decode(bytes(content))
+            pixels = decoder.decode(content)
         except InvalidRequest:
             continue
         assert pixels.array().dtype == np.uint8
