@@ -16,7 +16,7 @@ def uri(receiver):
     receiver.files["/a.jpg"] = PICTURE
     receiver.files["/large.jpg"] = PICTURE + bytes(3 << 20)
     receiver.files["/text"] = b"hello"
-    return receiver.url.replace("/hook", "/a.jpg")
+    return receiver.address + "/a.jpg"
 
 
 def refusal(answer):

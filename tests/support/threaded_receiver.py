@@ -1,17 +1,23 @@
 """A host for tests without asyncio: it keeps the webhooks that come, and serves files."""
 
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes every POST, and answers GET."""
+    """Takes what is posted to its URL, and answers GET.
+
+    Each receiver has a path of its own: a message of an earlier test may still come to the port.
+    """
 
     def __init__(self, port: int) -> None:
         super().__init__(("127.0.0.1", port), Handler)
-        self.url = f"http://127.0.0.1:{port}/hook"
+        self.address = f"http://127.0.0.1:{port}"
+        self.path = f"/{uuid.uuid4()}"
+        self.url = self.address + self.path
         self.messages: list[tuple[dict[str, str], bytes]] = []
         self.came = threading.Condition()
         self.files: dict[str, bytes] = {}
@@ -33,10 +39,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        with self.server.came:
-            self.server.messages.append((dict(self.headers), body))
-            self.server.came.notify_all()
-        self.send_response(204)
+        is_own = self.path == self.server.path
+        if is_own:
+            with self.server.came:
+                self.server.messages.append((dict(self.headers), body))
+                self.server.came.notify_all()
+        self.send_response(204 if is_own else 404)
         self.end_headers()
 
     def do_GET(self) -> None:

@@ -22,6 +22,7 @@ import httpcore
 from image_categorizer_server.clock import Backoff
 from image_categorizer_server.egress.guard import Guard, Refused, Target
 from image_categorizer_server.egress.network import GuardedNetwork, ReadBudget, read_budget
+from image_categorizer_server.egress.pool import ConnectionPool
 from image_categorizer_server.errors import (
     DependencyDown,
     ImageTooLarge,
@@ -119,7 +120,7 @@ class Fetcher:
     def __init__(
         self,
         settings: FetchSettings,
-        pool: httpcore.AsyncConnectionPool,
+        pool: ConnectionPool,
         network: GuardedNetwork,
         read_object: ReadObject,
     ) -> None:
@@ -290,12 +291,7 @@ async def open_fetcher(settings: FetchSettings, read_object: ReadObject) -> Asyn
             f"CATEGORIZER_FETCH__CA_FILE cannot be read: {error.strerror or error}."
         ) from None
     network = GuardedNetwork(settings)
-    async with httpcore.AsyncConnectionPool(
-        ssl_context=trusted,
-        max_connections=settings.max_connections,
-        keepalive_expiry=settings.keep_alive_s,
-        network_backend=network,
-    ) as pool:
+    async with ConnectionPool(settings, trusted, network) as pool:
         yield Fetcher(settings, pool, network, read_object)
 
 
