@@ -1,6 +1,7 @@
 """Shared by all tests: a clean environment, and the folder of photographs and models."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,16 @@ def clean_environment() -> Iterator[None]:
         for name in variable_names().values():
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible_children() -> None:
+    """Lets Ctrl-C reach child processes.
+
+    A shell script ignores SIGINT in what it runs in the background, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
