@@ -159,11 +159,11 @@ async def test_a_call_cancelled_at_any_moment_frees_its_turn(names):
         open_fetcher(fetch_settings(names, host.port, max_connections=4), no_objects) as fetcher,
     ):
         url = f"http://photos.test:{host.port}/"
-        for turns in range(60):
+        for steps in range(60):
             async with asyncio.TaskGroup() as group:
                 calls = [group.create_task(fetcher.fetch(url, MAX_BYTES)) for _ in range(4)]
                 await eventually(lambda: host.connections, interval_s=0)
-                for _ in range(turns % 12):
+                for _ in range(steps % 12):
                     await elapsed(0)
                 for call in calls:
                     call.cancel()
