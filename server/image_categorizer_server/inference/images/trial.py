@@ -67,6 +67,8 @@ class Trial:
         assert child.stdin is not None
         assert child.stdout is not None
         try:
+            if child.stdin.is_closing():  # it has ended already; uvloop would raise RuntimeError
+                raise BrokenPipeError
             child.stdin.write(len(content).to_bytes(SIZE_BYTES))
             child.stdin.write(content)
             await child.stdin.drain()
