@@ -120,7 +120,7 @@ class Fetcher:
     def __init__(
         self,
         settings: FetchSettings,
-        pool: ConnectionPool,
+        pool: httpcore.AsyncConnectionPool,
         network: GuardedNetwork,
         read_object: ReadObject,
     ) -> None:
