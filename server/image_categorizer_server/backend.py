@@ -26,6 +26,7 @@ from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.images.trial import Trial
 from image_categorizer_server.inference.models.loader import Loader
+from image_categorizer_server.inference.models.packaged import ensure_packaged, packaged_models
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
@@ -43,9 +44,11 @@ from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import RedisCache, RedisClient, open_redis
 from image_categorizer_server.tasks import TaskOwner
+from image_categorizer_server.telemetry import get_log
 
 # Pause between two logins to the database that readiness makes.
 LOGIN_INTERVAL_S = 10.0
+log = get_log(__name__)
 CRASHING_IMAGES_KEY = "crashing-images"
 
 
@@ -69,6 +72,18 @@ class Backend:
     """Set when the server refuses new calls."""
     _next_login_s: float = field(default=0.0, init=False)
     _has_schema: bool = field(default=False, init=False)
+
+    async def load_models(self) -> None:
+        """Starts to load every model; returns once the default model answers, or cannot.
+
+        Raises:
+            OperatorError: the repository cannot be read.
+        """
+        try:
+            await ensure_packaged(self.settings.models)
+        except OperatorError as error:  # the other models answer all the same
+            log.warning("the packaged model is missing", reason=str(error))
+        await self.registry.load_all()
 
     def check_live(self) -> None:
         """Passes a process that a restart would not help.
@@ -197,7 +212,10 @@ def _registry(settings: Settings, stack: AsyncExitStack) -> Registry:
     trace = stack.enter_context(Trace(Path(settings.test.trace))) if settings.test.trace else None
     decoder = Decoder(image_limits(settings))
     registry = Registry(
-        Repository(settings.model_path, [FAKE_MODELS] if fake else []),
+        Repository(
+            settings.model_path,
+            [*packaged_models(settings.models), *([FAKE_MODELS] if fake else [])],
+        ),
         Loader(decoder, settings.inference, settings.models, fake, trace),
         settings.models.default,
         settings.models.scan_interval_s,

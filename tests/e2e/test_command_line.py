@@ -96,7 +96,7 @@ def test_names_are_printed_as_they_are_and_never_act(up, tmp_path):
 def test_all_options_of_the_api_are_options_of_the_command(up, pictures, tmp_path):
     options = ["--include", "cat", "--include", "dog", "--exclude", "dog", "--no-cache"]
     options += ["--bounding-boxes", "--explain", "--top-k", "3", "--threshold", "0"]
-    options += ["--model", "starter", "--version", "1"]
+    options += ["--model", "efficientnet_lite0", "--version", "1"]
     done = command("classify", pictures[0], *options, "--json", "--data", up.data)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -215,7 +215,7 @@ def test_verify_finds_a_damaged_model(tmp_path):
     [
         (["models", "add", "x", "/nowhere"], "/nowhere is not a folder."),
         (["models", "remove", "nope"], "models list"),
-        (["models", "remove", "starter"], "ships with the program"),
+        (["models", "remove", "efficientnet_lite0"], "ships with the program"),
         (["models", "pull", "nope"], "owner/name"),
         (["keys", "list"], "the database does not answer"),
         (["classify", "x.jpg"], "image-categorizer up"),

@@ -107,7 +107,10 @@ def test_a_python_client_classifies_and_uploads(up, admin_key, tmp_path, picture
     (tmp_path / "program.py").write_text(PYTHON_PROGRAM)
     said = run(tmp_path, sys.executable, "program.py", up.url, admin_key, picture).splitlines()
     assert [line.split()[0] for line in said] == ["2", "2", "2"]
-    assert [line.split()[2:] for line in said[:2]] == [["starter"], ["starter"]]
+    assert [line.split()[2:] for line in said[:2]] == [
+        ["efficientnet_lite0"],
+        ["efficientnet_lite0"],
+    ]
     assert said[2] == "2 5"
 
 
@@ -125,4 +128,4 @@ def test_a_typescript_client_classifies_and_uploads(up, admin_key, tmp_path, pic
     run(tmp_path, bins / "tsc", *options, "--types", "node", "program.ts")
     said = run(tmp_path, node, "out/program.js", up.url, admin_key, picture).splitlines()
     assert said == [said[0], "1 5"]
-    assert said[0].split()[0::2] == ["2", "starter"]
+    assert said[0].split()[0::2] == ["2", "efficientnet_lite0"]

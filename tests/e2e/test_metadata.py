@@ -23,14 +23,18 @@ def openapi(up):
 
 
 def test_models_are_listed_and_described(http):
-    (starter,) = http.get("/v1/models").json()["models"]
-    assert (starter["name"], starter["version"], starter["state"]) == ("starter", "1", "READY")
-    assert (starter["default"], starter["category_count"]) == (True, 10)
-    assert (starter["runtime"], starter["device"]) == ("onnx", "cpu")
-    assert http.get("/v1/models/starter").json() == starter
-    assert http.get("/v1/models/starter?version=1").json() == starter
-    assert http.get("/v1/models/starter?version=2").status_code == 404
-    assert http.get("/v1/models/starter?version=stable").status_code == 404
+    (efficientnet_lite0,) = http.get("/v1/models").json()["models"]
+    assert (
+        efficientnet_lite0["name"],
+        efficientnet_lite0["version"],
+        efficientnet_lite0["state"],
+    ) == ("efficientnet_lite0", "1", "READY")
+    assert (efficientnet_lite0["default"], efficientnet_lite0["category_count"]) == (True, 10)
+    assert (efficientnet_lite0["runtime"], efficientnet_lite0["device"]) == ("onnx", "cpu")
+    assert http.get("/v1/models/efficientnet_lite0").json() == efficientnet_lite0
+    assert http.get("/v1/models/efficientnet_lite0?version=1").json() == efficientnet_lite0
+    assert http.get("/v1/models/efficientnet_lite0?version=2").status_code == 404
+    assert http.get("/v1/models/efficientnet_lite0?version=stable").status_code == 404
 
 
 def test_categories_are_paged(http):
@@ -43,7 +47,7 @@ def test_categories_are_paged(http):
     }
     paged, token = [], ""
     while True:
-        query = {"page_size": 3, "page_token": token, "model": "starter"}
+        query = {"page_size": 3, "page_token": token, "model": "efficientnet_lite0"}
         page = http.get("/v1/categories", params=query).json()
         paged += page["categories"]
         if not (token := page["next_page_token"]):
@@ -69,12 +73,12 @@ def test_info_contains_limits_and_formats(http):
     info = http.get("/v1/info").json()
     assert info["image_formats"] == ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"]
     assert info["limits"]["max_image_bytes"] == 2 << 20
-    assert info["default_model"] == "starter"
+    assert info["default_model"] == "efficientnet_lite0"
 
 
 def test_the_sdk_discovers_the_same(up, admin_key, http):
     with ImageCategorizationClient(admin_key, up.url) as client:
-        assert [m.name for m in client.models.list()] == ["starter"]
+        assert [m.name for m in client.models.list()] == ["efficientnet_lite0"]
         assert [c.category for c in client.models.categories()][:2] == ["airplane", "automobile"]
         assert client.server_info().limits.max_image_bytes == 2 << 20
 
@@ -90,7 +94,7 @@ def answers(http, model, receiver):
     yield "/v1/classify", "post", http.post("/v1/classify", json={"image": image})
     yield "/v1/categories", "get", http.get("/v1/categories?page_size=2")
     yield "/v1/models", "get", http.get("/v1/models")
-    yield "/v1/models/{model}", "get", http.get("/v1/models/starter")
+    yield "/v1/models/{model}", "get", http.get("/v1/models/efficientnet_lite0")
     for verb in ("unload", "load", "setAlias"):
         body = {"version": "1"} | ({"alias": "stable"} if verb == "setAlias" else {})
         answer = http.post(f"/v1/models/{model}:{verb}", json=body)
@@ -189,7 +193,7 @@ def test_every_body_kind_and_parameter_of_the_document_works(http, openapi, rece
         "image/*",
     }
     values = {
-        "model": "starter",
+        "model": "efficientnet_lite0",
         "version": "1",
         "confidence_threshold": "0.1",
         "top_k": "2",

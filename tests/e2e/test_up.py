@@ -170,7 +170,7 @@ def test_a_model_that_cannot_serve_is_listed_as_failed_and_stops_nothing(fresh):
     states = {model["name"]: (model["state"], model["state_message"]) for model in models}
     assert states == {
         "broken": ("FAILED", "The manifest of version 1 cannot be used; the log says why."),
-        "starter": ("READY", ""),
+        "efficientnet_lite0": ("READY", ""),
     }
 
 

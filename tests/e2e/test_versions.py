@@ -42,12 +42,16 @@ def test_the_command_line_points_an_alias_and_the_server_follows(up, http, roses
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
-        (["starter", "stable", "9"], 1, "There is no model starter version 9"),
-        (["nope", "stable", "1"], 1, "There is no model nope."),
-        (["starter", "Stable", "1"], 2, "lower-case letters"),
-        (["starter", "stable"], 2, "give either a version or --remove"),
         (
-            ["starter", "stable", "1", "--canary-percent", "5"],
+            ["efficientnet_lite0", "stable", "9"],
+            1,
+            "There is no model efficientnet_lite0 version 9",
+        ),
+        (["nope", "stable", "1"], 1, "There is no model nope."),
+        (["efficientnet_lite0", "Stable", "1"], 2, "lower-case letters"),
+        (["efficientnet_lite0", "stable"], 2, "give either a version or --remove"),
+        (
+            ["efficientnet_lite0", "stable", "1", "--canary-percent", "5"],
             2,
             "applies to the alias canary",
         ),
@@ -56,7 +60,7 @@ def test_the_command_line_points_an_alias_and_the_server_follows(up, http, roses
 def test_an_alias_that_cannot_be_is_refused(tmp_path, words, status, sentence):
     done = command("models", "alias", *words, "--data", tmp_path)
     assert (done.returncode, sentence in done.stderr) == (status, True)
-    assert not (tmp_path / "models" / "starter").exists()
+    assert not (tmp_path / "models" / "efficientnet_lite0").exists()
 
 
 def test_rest_loads_unloads_and_points(http, roses):

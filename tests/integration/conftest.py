@@ -14,6 +14,7 @@ from image_categorizer_server.backend import Backend, open_backend
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.schema import migrate
 from image_categorizer_server.domain.access import Role
+from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.local.embedded import EmbeddedPostgres, EmbeddedRedis
 from image_categorizer_server.local.installation import Installation
 from image_categorizer_server.local.supervisor import ManagedProcess, Supervisor
@@ -30,6 +31,8 @@ from tests.support import invariants as ledger
 from tests.support.batch_tools import category_of
 from tests.support.hosts import ALLOWED, PRIVATE, Canary, DnsServer, running_canary
 from tests.support.registries import load_every_model
+from tests.support.tiny_model import write_tiny_model
+from tests.unit.conftest import add
 
 
 class Store:
@@ -104,15 +107,27 @@ async def empty_database(stores) -> str:
     return str(stores.postgres.url)
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """The files of the default model: untrained, of four categories."""
+    return write_tiny_model(tmp_path_factory.mktemp("small"), ["ant", "bee", "cat", "dog"])
+
+
 @pytest.fixture
-def settings(stores, empty_database, tmp_path) -> Settings:
+def settings(stores, empty_database, small, tmp_path) -> Settings:
+    add(Repository(tmp_path / "models"), small, "small")
     return Settings(
         DATABASE_URL=empty_database,
         REDIS_URL=stores.redis.url,
         MODEL_PATH=tmp_path / "models",
         storage={"path": tmp_path / "images"},
         server={"bind": f"unix:{stores.installation.sockets}/test.sock", "drain_s": 5},
-        models={"cache_path": EXPORTS, "scan_interval_s": 0.1},
+        models={
+            "cache_path": EXPORTS,
+            "default": "small",
+            "packaged": False,
+            "scan_interval_s": 0.1,
+        },
         security={"key_cache_s": 0.2},
         database={"timeout_s": 20},
         cache={"ttl_s": 0},  # repeated requests are classified again

@@ -219,7 +219,7 @@ async def test_the_starter_locates_categories_in_the_upright_image(server):
     async with await server.client() as client:
         result = await client.classify_image(content, bounding_boxes=True, explain=True)
     boxes = [prediction.bounding_box for prediction in result.predictions]
-    assert len(boxes) == 5
+    assert len(boxes) == 4
     for left, top, right, bottom in boxes:
         assert 0 <= left < right <= width_px
         assert 0 <= top < bottom <= height_px

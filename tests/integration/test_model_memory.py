@@ -33,7 +33,7 @@ def megabytes():
 async def main(root, cache, count):
     repository = Repository(Path(root))
     loader = Loader(Decoder(LIMITS), InferenceSettings(), ModelSettings(cache_path=Path(cache)))
-    registry = Registry(repository, loader, "starter", 60.0, 2)
+    registry = Registry(repository, loader, "small", 60.0, 2)
     await registry.load_all()
     before = megabytes()
     begun = time.monotonic()

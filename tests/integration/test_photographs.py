@@ -8,7 +8,7 @@ import pytest
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.images.preprocess import InputSpec, Preprocessor, reduce
 from image_categorizer_server.inference.models import export
-from image_categorizer_server.inference.models.repository import PACKAGED, Repository
+from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
@@ -35,13 +35,13 @@ def add(repository, source, name):
 
 
 @pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["mobilenet_v2", "deit_tiny", "inat_bird", "starter"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "deit_tiny", "inat_bird"])
 async def test_inputs_equal_those_of_the_models_own_processor(
     test_data, photographs, name, every, tmp_path
 ):
     from transformers import AutoImageProcessor
 
-    source = PACKAGED / "starter" / "1" if name == "starter" else test_data / "models" / name
+    source = test_data / "models" / name
     folder, manifest = add(Repository(tmp_path), source, name)
     file, report = await export.ensure_export(folder, manifest, EXPORTS, 300)
     assert report.accepted, report.reason

@@ -92,7 +92,7 @@ async def test_the_response_says_whether_it_comes_from_the_cache(redis, server):
         {"confidence_threshold": 0.01},
         {"include_categories": ("cat", "dog")},
         {"exclude_categories": ("cat",)},
-        {"model": "starter", "bounding_boxes": True},
+        {"model": "small", "bounding_boxes": True},
     ],
     ids=["top_k", "threshold", "include", "exclude", "boxes"],
 )
@@ -105,7 +105,7 @@ async def test_other_options_miss_the_cache(ask, options):
 
 async def test_naming_the_default_model_hits_the_same_entry(ask):
     await ask()
-    assert (await ask(model="starter", version=1)).cache is HIT
+    assert (await ask(model="small", version=1)).cache is HIT
 
 
 async def test_another_tenant_misses_the_cache(ask, redis):

@@ -47,7 +47,7 @@ async def test_a_picture_gets_predictions_timings_and_the_model(server):
     confidences = [p.confidence for p in result.predictions]
     assert confidences == sorted(confidences, reverse=True)
     assert (result.category, result.confidence) == (result.predictions[0].category, confidences[0])
-    assert (result.model.name, result.model.version) == ("starter", "1")
+    assert (result.model.name, result.model.version) == ("small", "1")
     assert result.timing.decode_ms > 0 < result.timing.inference_ms
     assert (result.timing.batch_size, result.timing.batch_close_reason) == (1, "IDLE")
     assert 0 < result.processing_time_s < 5
@@ -68,8 +68,8 @@ async def test_both_clients_give_the_same_answer(server, tmp_path):
     result, models, info = await asyncio.to_thread(ordinary)
     assert result.predictions == awaited.predictions
     assert result.filename == str(file) == awaited.filename
-    assert [m.name for m in models] == ["starter"]
-    assert info.default_model == "starter"
+    assert [m.name for m in models] == ["small"]
+    assert info.default_model == "small"
 
 
 async def test_images_of_pillow_and_arrays_get_the_answer_of_their_file(server, tmp_path):
@@ -101,8 +101,8 @@ async def test_many_at_once_share_micro_batches(settings):
 
 async def test_filters_and_threshold(server):
     async with await server.client() as client:
-        all_ten = await client.classify_image(PICTURE, top_k=100)
-        assert len(all_ten.predictions) == 10
+        every = await client.classify_image(PICTURE, top_k=100)
+        assert len(every.predictions) == 4
         only = await client.classify_image(PICTURE, include_categories=["cat", "dog"])
         assert {p.category for p in only.predictions} == {"cat", "dog"}
         but = await client.classify_image(PICTURE, top_k=100, exclude_categories=["cat"])
@@ -120,7 +120,7 @@ async def test_wrong_requests_name_the_field(server):
         with pytest.raises(ModelNotFound, match="no model 'nope'"):
             await client.classify_image(PICTURE, model="nope")
         with pytest.raises(ModelNotFound, match="no version 9"):
-            await client.classify_image(PICTURE, model="starter", version="9")
+            await client.classify_image(PICTURE, model="small", version="9")
         assert (await client.classify_image(PICTURE)).predictions
 
 
@@ -138,7 +138,7 @@ async def test_a_request_without_an_image_is_refused(server):
 
 async def test_roles_are_kept(server):
     async with await server.client(Role.VIEWER) as client:
-        assert [m.name for m in await client.models.list()] == ["starter"]
+        assert [m.name for m in await client.models.list()] == ["small"]
         with pytest.raises(RoleInsufficient, match="requires 'classifier'"):
             await client.classify_image(PICTURE)
 

@@ -177,7 +177,7 @@ async def test_refused_changes_say_why(server, settings):
         with pytest.raises(ModelNotFound):
             await admin.models.set_alias("tiny", "stable", "9")
         with pytest.raises(ModelInUse, match="all that the default model"):
-            await admin.models.unload("starter", "1")
+            await admin.models.unload("small", "1")
         await admin.models.set_alias("tiny", "stable", "1")
         with pytest.raises(ModelInUse, match="'stable' points to version 1"):
             await admin.models.unload("tiny", "stable")

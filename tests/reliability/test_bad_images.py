@@ -93,7 +93,7 @@ async def test_difficult_images_do_not_delay_healthy_traffic(installation, bad_i
     running = installation()
     headers = {"authorization": f"Bearer {running.shown_key()}"}
     async with (
-        calling(running, "starter") as caller,
+        calling(running, "efficientnet_lite0") as caller,
         httpx.AsyncClient(base_url=running.url, headers=headers, timeout=30) as client,
         grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
     ):

@@ -46,7 +46,7 @@ def test_no_request_made_from_the_openapi_document_is_a_server_error(installatio
     files = [("images[]", (f"{seed}.jpg", jpeg(seed=seed))) for seed in range(2)]
     batch = httpx.post(f"{running.url}/v1/batch", files=files, headers=headers).json()
     # With names that exist, and without what would make the others fail.
-    config = f'[parameters]\nmodel = "starter"\nbatch_id = "{batch["batch_id"]}"\n'
+    config = f'[parameters]\nmodel = "efficientnet_lite0"\nbatch_id = "{batch["batch_id"]}"\n'
     cases += fuzzed(
         running,
         tmp_path,

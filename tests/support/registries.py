@@ -12,7 +12,7 @@ LOADED_WITHIN_S = 60.0  # the first load of a model exports it
 
 
 @asynccontextmanager
-async def running(repository, loader, default="starter", scan_interval_s=60.0):
+async def running(repository, loader, default="small", scan_interval_s=60.0):
     """Yields a registry with all models loaded, which watches its repository."""
     registry = Registry(repository, loader, default, scan_interval_s)
     await load_every_model(registry)

@@ -19,7 +19,7 @@ import psutil
 from tests.conftest import EXPORTS
 from tests.support.polling import wait_until
 
-START_S = 120  # the first start may export the starter model
+START_S = 120  # the first start may export the small model
 COMMAND = [sys.executable, "-m", "image_categorizer_server"]
 # What `up` prints last: an example with a new key, or that there is a key already.
 LAST_LINES = ("/v1/classify", "create-admin")

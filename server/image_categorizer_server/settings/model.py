@@ -11,7 +11,12 @@ class ModelSettings(Group):
     """The model repository."""
 
     default: str = Field(
-        "starter", min_length=1, description="Model that answers requests without a model."
+        "efficientnet_lite0",
+        min_length=1,
+        description="Model that answers requests without a model.",
+    )
+    packaged: bool = Field(
+        True, description="Whether the repository holds the packaged model `efficientnet_lite0`."
     )
     scan_interval_s: float = Field(
         2.0,
@@ -21,7 +26,7 @@ class ModelSettings(Group):
     )
     cache_path: Path = Field(
         Path("~/.cache/image-categorizer"),
-        description="Folder for ONNX exports of models. It may be deleted.",
+        description="Folder for the packaged model and ONNX exports. It may be deleted.",
     )
     max_concurrent_loads: int = Field(
         2, ge=1, le=64, description="Maximum number of models that are loaded at a time."

@@ -30,7 +30,7 @@ async def test_a_running_registry_loads_new_models_and_drops_removed_ones(reposi
         add(repository, tiny)
         await until(lambda: registry.answers("tiny"))
         assert registry.get("tiny", None).ref.version == 1
-        assert registry.get("", None).ref.name == "starter"
+        assert registry.get("", None).ref.name == "small"
         repository.remove("tiny", None)
         await until(lambda: "tiny" not in registry.names())
         with pytest.raises(ModelNotFound):
@@ -47,7 +47,7 @@ async def test_a_damaged_model_affects_no_other_while_running_or_at_a_start(
             await registry.load("tiny", None)
         broken = registry.status("tiny", None)
         assert (broken.state, "damaged" in broken.state_message) == (ModelState.FAILED, True)
-        assert registry.get("", None).ref.name == "starter"
+        assert registry.get("", None).ref.name == "small"
         for version in (None, 1):
             with pytest.raises(ModelNotFound):
                 registry.get("tiny", version)
@@ -59,7 +59,7 @@ async def test_a_damaged_model_affects_no_other_while_running_or_at_a_start(
     async with running(repository, loader, "tiny") as registry:
         with pytest.raises(ModelFailing, match="of the default model 'tiny' cannot answer: Its f"):
             registry.check_ready()
-        assert registry.get("starter", None).ref.name == "starter"
+        assert registry.get("small", None).ref.name == "small"
 
 
 async def test_load_retries_a_failed_version(repository, tiny, loader):
@@ -102,7 +102,7 @@ async def test_without_its_default_model_the_server_is_not_ready_until_that_is_a
     async with running(repository, loader, "tiny", scan_interval_s=0.05) as registry:
         with pytest.raises(ModelFailing, match="or change CATEGORIZER_MODELS__DEFAULT"):
             registry.check_ready()
-        assert registry.get("starter", None).ref.name == "starter"
+        assert registry.get("small", None).ref.name == "small"
         add(repository, tiny)
         await until(lambda: registry.is_ready)
         registry.check_ready()
@@ -134,7 +134,7 @@ async def test_whatever_stands_in_a_model_folder_the_model_answers(repository, t
 
 
 async def test_a_model_that_is_still_loading_does_not_answer(repository, loader):
-    registry = Registry(repository, loader, "starter", 60)
+    registry = Registry(repository, loader, "small", 60)
     loading = asyncio.create_task(registry.load_all())
     await until(registry.statuses)
     with pytest.raises(ModelLoading):
@@ -329,8 +329,8 @@ async def test_a_cancelled_caller_does_not_cancel_the_load(repository, tiny, loa
 class Unreadable(Repository):
     """A repository whose scans raise an error while `error` returns one."""
 
-    def __init__(self, root, error):
-        super().__init__(root)
+    def __init__(self, root, shipped, error):
+        super().__init__(root, [shipped])
         self._error = error
 
     def scan(self):
@@ -347,7 +347,9 @@ class Unreadable(Repository):
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
     ],
 )
-async def test_the_watch_goes_on_when_the_repository_cannot_be_read(tmp_path, tiny, loader, error):
+async def test_the_watch_goes_on_when_the_repository_cannot_be_read(
+    tmp_path, shipped, tiny, loader, error
+):
     raised = []
 
     def next_error():
@@ -355,10 +357,10 @@ async def test_the_watch_goes_on_when_the_repository_cannot_be_read(tmp_path, ti
         raised.append(error)
         return error if 1 < len(raised) < 5 else None
 
-    repository = Unreadable(tmp_path / "models", next_error)
+    repository = Unreadable(tmp_path / "models", shipped, next_error)
     async with running(repository, loader, scan_interval_s=0.02) as registry:
         await until(lambda: len(raised) > 5)
-        assert registry.get("", None).ref.name == "starter"
+        assert registry.get("", None).ref.name == "small"
         add(Repository(tmp_path / "models"), tiny)
         await until(lambda: registry.answers("tiny"))
 
@@ -372,17 +374,17 @@ async def test_the_watch_goes_on_beside_a_manifest_that_is_not_utf_8(repository,
             await registry.load("tiny", None)
 
 
-async def test_an_unreadable_repository_fails_a_load_but_no_request(tmp_path, loader):
+async def test_an_unreadable_repository_fails_a_load_but_no_request(tmp_path, shipped, loader):
     errors = [None, OSError(5, "Input/output error")]
-    repository = Unreadable(tmp_path / "models", lambda: errors.pop(0))
+    repository = Unreadable(tmp_path / "models", shipped, lambda: errors.pop(0))
     async with running(repository, loader) as registry:
         with pytest.raises(DependencyDown, match="cannot be read"):
-            await registry.load("starter", None)
-        assert registry.get("", None).ref.name == "starter"
+            await registry.load("small", None)
+        assert registry.get("", None).ref.name == "small"
 
 
-async def test_an_unreadable_repository_prevents_the_start(tmp_path, loader):
+async def test_an_unreadable_repository_prevents_the_start(tmp_path, shipped, loader):
     error = OSError(5, "Input/output error", "/models")
-    repository = Unreadable(tmp_path / "models", lambda: error)
+    repository = Unreadable(tmp_path / "models", shipped, lambda: error)
     with pytest.raises(OperatorError, match="Input/output error: /models"):
-        await Registry(repository, loader, "starter", 60).load_all()
+        await Registry(repository, loader, "small", 60).load_all()

@@ -18,9 +18,9 @@ def test_versions_count_up_and_equal_files_have_equal_digests(repository, tiny):
 
 
 def test_the_starter_ships_with_the_program_and_cannot_be_removed(repository):
-    assert [(f.name, f.is_packaged) for f in repository.scan()] == [("starter", True)]
+    assert [(f.name, f.is_packaged) for f in repository.scan()] == [("small", True)]
     with pytest.raises(OperatorError, match="ships with the program"):
-        repository.remove("starter", None)
+        repository.remove("small", None)
     with pytest.raises(OperatorError, match="models list"):
         repository.remove("nope", 1)
 
@@ -30,7 +30,7 @@ def test_remove_takes_one_version_or_all(repository, tiny):
         add(repository, tiny)
     assert repository.remove("tiny", 2) == [2]
     assert repository.remove("tiny", None) == [1, 3]
-    assert [f.name for f in repository.scan()] == ["starter"]
+    assert [f.name for f in repository.scan()] == ["small"]
 
 
 def test_an_aliased_version_is_removed_only_with_its_model(repository, tiny):

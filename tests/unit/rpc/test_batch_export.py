@@ -22,11 +22,11 @@ GOOD = ItemResult(
     0,
     'a "b", c.jpg',
     (Prediction(Category("cat", "n02121620", ("mammal",)), 0.75, (1, 2, 3, 4)),),
-    ModelRef("starter", 1, "sha256:0"),
+    ModelRef("small", 1, "sha256:0"),
     None,
     (ImageWarning.TRUNCATED,),
 )
-EMPTY = ItemResult(1, "=1+1.jpg", (), ModelRef("starter", 1, "sha256:0"), None)
+EMPTY = ItemResult(1, "=1+1.jpg", (), ModelRef("small", 1, "sha256:0"), None)
 BAD = ItemResult(
     2, "zürich.jpg", (), None, ItemError("INVALID_ARGUMENT", "IMAGE_UNDECODABLE", "it is no image")
 )
@@ -97,7 +97,7 @@ async def test_no_cell_of_a_csv_file_is_a_formula(start):
     name = f'{start}HYPERLINK("http://evil","x").jpg'
     category = Category(f"{start}cat", "", ())
     small = Prediction(category, 1e-7, None)
-    result = ItemResult(0, name, (small,), ModelRef("starter", 1, "sha256:0"), None)
+    result = ItemResult(0, name, (small,), ModelRef("small", 1, "sha256:0"), None)
     (row,) = csv.DictReader(io.StringIO(await exported("csv", result), newline=""))
     assert (row["filename"], row["category"]) == (f"'{name}", f"'{start}cat")
     assert float(row["confidence"]) == 1e-7

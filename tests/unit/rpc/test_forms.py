@@ -27,7 +27,7 @@ def test_a_form_gives_image_and_options():
     request = ClassifyUploadRequest(body=HttpBody(), version="7", top_k=2)
     parts = [
         (b"image", b"\xff\xd8 bytes \r\n--xy"),
-        (b"model", b" starter\r\n"),
+        (b"model", b" small\r\n"),
         (b"topK", b"2"),
         (b"confidence_threshold", b"0.25"),
         (b"include_categories", b"cat, a"),
@@ -37,7 +37,7 @@ def test_a_form_gives_image_and_options():
         (b"webhook_url", b""),
     ]
     assert read_image_form(*form(*parts), request) == b"\xff\xd8 bytes \r\n--xy"
-    assert (request.model, request.version, request.top_k) == ("starter", "7", 2)
+    assert (request.model, request.version, request.top_k) == ("small", "7", 2)
     assert request.confidence_threshold == 0.25
     assert list(request.include_categories) == ["cat, a", "dog"]
     assert (request.bounding_boxes, request.explain, request.webhook_url) == (True, False, "")

@@ -14,7 +14,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 class Registry:
     def names(self):
-        return {"starter"}
+        return {"small"}
 
     def answers(self, name):
         return True
@@ -74,7 +74,7 @@ async def test_a_lost_database_is_not_serving_until_it_is_back(servicer):
 
     async def reported(*expected):
         async def matches():
-            return await statuses(servicer, LIVE, READY, "model/starter") == list(expected)
+            return await statuses(servicer, LIVE, READY, "model/small") == list(expected)
 
         await eventually(matches)
 

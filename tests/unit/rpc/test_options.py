@@ -17,7 +17,7 @@ from image_categorizer_server.rpc.options import (
 MAX_CATEGORIES = 3
 WRONG_VERSION = "must be a number from 1 up, an alias such as stable, or empty"
 ALL = Domain(
-    model="starter",
+    model="small",
     version=3,
     confidence_threshold=0.25,
     top_k=2,

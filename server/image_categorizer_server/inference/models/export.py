@@ -9,11 +9,7 @@ process of its own:
     python -m image_categorizer_server.inference.models.export MODEL_FOLDER OUT_FOLDER
 """
 
-import asyncio
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +21,10 @@ from pydantic import BaseModel, ConfigDict
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import sample_inputs
+from image_categorizer_server.inference.models.conversion import (
+    ConversionFailed,
+    ensure_converted,
+)
 from image_categorizer_server.inference.models.manifest import Manifest, read_manifest
 from image_categorizer_server.inference.runtimes import Answer
 
@@ -73,44 +73,11 @@ async def ensure_export(
         report = ExportReport(accepted=True, reason="no export", localization=manifest.localization)
         return model / ONNX_FILE, report
     folder = export_folder(cache, manifest.digest)
-    if not (folder / REPORT_FILE).exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=folder.parent))
-        try:
-            await _run_exporter(model, incoming, timeout_s)
-            _publish(incoming, folder)
-        finally:
-            shutil.rmtree(incoming, ignore_errors=True)
+    try:
+        await ensure_converted(folder, REPORT_FILE, __name__, [str(model)], timeout_s)
+    except ConversionFailed as error:
+        raise OperatorError(f"The model in {model} cannot be loaded: {error}") from None
     return folder / ONNX_FILE, ExportReport.model_validate_json((folder / REPORT_FILE).read_text())
-
-
-async def _run_exporter(model: Path, out: Path, timeout_s: float) -> None:
-    command = [sys.executable, "-m", __name__, str(model), str(out)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    process = await asyncio.create_subprocess_exec(
-        *command, env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            _, errors = await process.communicate()
-    except TimeoutError:
-        raise OperatorError(f"The export of {model} took longer than {timeout_s:g} s.") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        lines = errors.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise OperatorError(f"The model in {model} cannot be loaded: {lines[-1]}")
-
-
-def _publish(incoming: Path, folder: Path) -> None:
-    try:
-        incoming.rename(folder)
-    except OSError:
-        # Another process exported the same model first.
-        if not (folder / REPORT_FILE).exists():
-            raise
 
 
 def export(model: Path, out: Path) -> ExportReport:

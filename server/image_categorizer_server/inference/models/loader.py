@@ -143,7 +143,7 @@ class Loader:
     ) -> tuple[Runtime, Localizer | None]:
         """Opens ONNX Runtime on a CPU and torch on a GPU; torch also if the export is rejected."""
         device = await asyncio.to_thread(choose_device, self._inference.device)
-        if manifest.format == "onnx" and device != "cpu":
+        if manifest.format == "onnx" and not manifest.architecture and device != "cpu":
             log.warning("an ONNX model runs on the CPU", name=manifest.name)
             device = "cpu"
         if device == "cpu":
@@ -229,7 +229,7 @@ def open_torch(
 
     spec = manifest.input
     runtime = torch.open_runtime(
-        partial(load_network, folder, spec, manifest.activation),
+        partial(load_network, folder, spec, manifest.activation, manifest.architecture),
         device,
         torch.precisions_for(inference.precision, device),
         sample_inputs(spec),

@@ -52,6 +52,8 @@ class Manifest(BaseModel):
     format: Literal["fake", "transformers", "onnx"] = "transformers"
     """`onnx`: `model.onnx` maps bytes to confidences, as an export does."""
     precision: Literal["fp32", "int8"] = "fp32"
+    architecture: Literal["", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"] = ""
+    """Of an `onnx` version: the network of ours that `model.safetensors` fills, for GPUs."""
     localization: Localization = Localization.NONE
     """How the second output of an `onnx` version locates categories; NONE for other formats."""
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")

@@ -27,7 +27,6 @@ from image_categorizer_server.inference.models.manifest import (
     read_manifest,
 )
 
-PACKAGED = Path(__file__).resolve().parent.parent / "data" / "packaged_models"
 HIDDEN = "."
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -48,15 +47,15 @@ class Found:
 class Repository:
     """The folder `MODEL_PATH`, and the models that ship with the program."""
 
-    def __init__(self, root: Path, also: Sequence[Path] = ()) -> None:
+    def __init__(self, root: Path, shipped: Sequence[Path] = ()) -> None:
         """Configures the repository.
 
         Args:
             root: the folder that models are added to.
-            also: more folders of models that ship with the program.
+            shipped: folders of models that ship with the program.
         """
         self._root = root
-        self._shipped = (PACKAGED, *also)
+        self._shipped = tuple(shipped)
 
     def scan(self) -> list[Found]:
         """Returns all versions, by name and number; skips folders without a manifest.

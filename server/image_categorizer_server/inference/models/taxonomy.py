@@ -1,6 +1,5 @@
 """Taxonomies: identifiers and ancestors of categories, from a file or the packaged ImageNet one."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
@@ -28,7 +27,15 @@ def with_taxonomy(names: Sequence[str], file: Path | None) -> tuple[CategoryEntr
     Raises:
         OperatorError: the file cannot be read, is malformed or lacks a category.
     """
-    entries = _from_file(names, file) if file else _as_imagenet(names)
+    return _with_unique_names(_from_file(names, file) if file else _as_imagenet(names))
+
+
+def imagenet_categories() -> tuple[CategoryEntry, ...]:
+    """Returns ImageNet's 1,000 categories in their usual order, with unique names."""
+    return _with_unique_names(_imagenet())
+
+
+def _with_unique_names(entries: Sequence[CategoryEntry]) -> tuple[CategoryEntry, ...]:
     taken = Counter(entry.name for entry in entries)
     return tuple(
         entry.model_copy(update={"name": f"{entry.name} ({entry.id or index})"})
@@ -56,13 +63,13 @@ def _from_file(names: Sequence[str], file: Path) -> list[CategoryEntry]:
     return [known[name] for name in names]
 
 
+def _imagenet() -> list[CategoryEntry]:
+    folder = resources.files("image_categorizer_server") / "inference/data/taxonomies"
+    return ENTRIES.validate_json((folder / IMAGENET_FILE).read_bytes())
+
+
 def _as_imagenet(names: Sequence[str]) -> list[CategoryEntry]:
-    table = (
-        resources.files("image_categorizer_server")
-        .joinpath("inference/data/taxonomies", IMAGENET_FILE)
-        .read_text()
-    )
-    imagenet = ENTRIES.validate_python(json.loads(table))
+    imagenet = _imagenet()
     background = len(names) == len(imagenet) + 1  # networks from TensorFlow have one more in front
     rows = [CategoryEntry(name=names[0]), *imagenet] if background else imagenet
     equal = sum(name == row.name for name, row in zip(names, rows, strict=False))

@@ -146,7 +146,7 @@ def write_companions(
     (target / LABELS_FILE).write_text(json.dumps(names, indent=1) + "\n")
     (target / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n")
     files = [ONNX_FILE, LABELS_FILE, SPEC_FILE]
-    files += [WEIGHTS_FILE] if (target / WEIGHTS_FILE).is_file() else []
+    files += [name for name in (WEIGHTS_FILE, WEIGHTS) if (target / name).is_file()]
     return {name: describe_file(target / name) for name in files}
 
 

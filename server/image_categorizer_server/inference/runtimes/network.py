@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from transformers import AutoModelForImageClassification
 
 from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.inference.images.preprocess import InputSpec
@@ -53,15 +52,32 @@ class Network(torch.nn.Module):
         return logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
 
 
-def load_network(folder: Path, spec: InputSpec, activation: Activation) -> Network:
-    """Returns the network of a Hugging Face folder, in float32 on the CPU; blocks.
+def load_network(
+    folder: Path, spec: InputSpec, activation: Activation, architecture: str = ""
+) -> Network:
+    """Returns the network of a folder, in float32 on the CPU; blocks.
 
     Reads only safetensors, and runs no code from the folder.
+
+    Args:
+        folder: the files of the version.
+        spec: how images become inputs.
+        activation: makes confidences from logits.
+        architecture: one of ours; empty for a Hugging Face folder.
 
     Raises:
         OSError: the folder is incomplete.
         ValueError: transformers has no image classifier of this kind.
     """
+    if architecture:
+        from image_categorizer_server.inference.runtimes.efficientnet_lite_torch import (
+            load_efficientnet_lite,
+        )
+
+        network = load_efficientnet_lite(folder / "model.safetensors", architecture)
+        return Network(network, spec, activation).eval()
+    from transformers import AutoModelForImageClassification
+
     body = AutoModelForImageClassification.from_pretrained(
         folder,
         use_safetensors=True,
