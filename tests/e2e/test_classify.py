@@ -124,7 +124,7 @@ def test_the_answer_has_the_form_of_the_contract(up, admin_key, http):
     }
     assert answer["timing"]["batch_close_reason"] == "IDLE"
     assert answer["predictions"][0]["category_id"].startswith("n")
-    assert answer["predictions"][0]["ancestors"][-1] in ("animal", "vehicle")
+    assert all(prediction["ancestors"] for prediction in answer["predictions"])
 
 
 def test_a_request_id_is_kept_and_given_back(http):
@@ -163,13 +163,13 @@ def test_bodies_of_every_size_arrive_whole(http, size_bytes):
 
 def test_options_work_by_query_and_by_form(http):
     answer = http.post(
-        "/v1/classify?top_k=1&include_categories=cat&include_categories=dog", content=PICTURE
+        "/v1/classify?top_k=1&include_categories=tabby&include_categories=beagle", content=PICTURE
     )
     assert len(answer.json()["predictions"]) == 1
-    assert answer.json()["predictions"][0]["category"] in ("cat", "dog")
+    assert answer.json()["predictions"][0]["category"] in ("tabby", "beagle")
     form = {"files": {"image": PICTURE}, "data": {"top_k": "2"}}
-    answer = http.post("/v1/classify?include_categories=cat", **form)
-    assert [p["category"] for p in answer.json()["predictions"]] == ["cat"]
+    answer = http.post("/v1/classify?include_categories=tabby", **form)
+    assert [p["category"] for p in answer.json()["predictions"]] == ["tabby"]
 
 
 def test_pages_of_allowed_origins_may_call_and_read(http, up):

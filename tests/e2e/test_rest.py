@@ -15,6 +15,7 @@ PICTURE = jpeg(300, 200)
 B64 = base64.b64encode(PICTURE).decode()
 OCTETS = {"content-type": "application/octet-stream"}
 JSON = {"content-type": "application/json"}
+MODEL = "/v1/models/efficientnet_lite0"
 MAX_REPEATED_CHARACTERS = 200
 
 
@@ -113,7 +114,7 @@ def test_head_needs_credentials_as_get_does(up):
         ("OPTIONS", "/v1/classify", "POST"),
         ("DELETE", "/v1/batch", "GET, HEAD, POST"),
         ("PATCH", "/v1/batch/b-1", "DELETE, GET, HEAD"),
-        ("GET", "/v1/models/efficientnet_lite0:load", "POST"),
+        ("GET", f"{MODEL}:load", "POST"),
         ("PUT", "/v1/webhooks/w", "DELETE, GET, HEAD, PATCH"),
     ],
 )
@@ -128,9 +129,7 @@ def test_a_wrong_method_is_told_the_right_ones(http, method, path, allowed):
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
-@pytest.mark.parametrize(
-    "path", ["/v1/nope", "/v1", "/v1/batch/b/c/d", "/v1/models/efficientnet_lite0:a/b"]
-)
+@pytest.mark.parametrize("path", ["/v1/nope", "/v1", "/v1/batch/b/c/d", f"{MODEL}:a/b"])
 def test_an_unknown_path_is_not_found_by_any_method(http, method, path):
     assert refusal(http.request(method, path))[:2] == (404, "ROUTE_NOT_FOUND")
 
@@ -145,7 +144,7 @@ def test_a_slash_at_the_end_of_a_path_changes_nothing(http, batch, expected):
         assert predictions(http.post(path, files={"image": PICTURE})) == expected
         assert predictions(http.post(path, json={"image": B64})) == expected
     assert http.post("/v1/batch/", files={"images": PICTURE}).status_code == 200
-    assert http.post("/v1/models/efficientnet_lite0:load/", json={}).status_code == 200
+    assert http.post(f"{MODEL}:load/", json={}).status_code == 200
 
 
 def zipped(http, path, content, kind, encoding="gzip"):
@@ -176,18 +175,13 @@ def test_bodies_may_be_compressed_by_gzip(http, expected):
         answer = zipped(http, "/v1/batch", gzip.compress(content), kind)
         assert answer.json()["item_count"] == 1, answer.text
     packed = gzip.compress(b'{"version": "1"}')
-    assert (
-        zipped(http, "/v1/models/efficientnet_lite0:load", packed, "application/json").status_code
-        == 200
-    )
+    assert zipped(http, f"{MODEL}:load", packed, "application/json").status_code == 200
     # Compresses by a factor of several hundred.
     flat = encoded(Image.new("RGB", (600, 400)), "BMP")
     assert zipped(http, "/v1/classify", gzip.compress(flat), "image/bmp").status_code == 200
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/classify", "/v1/batch", "/v1/models/efficientnet_lite0:load"]
-)
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/batch", f"{MODEL}:load"])
 def test_a_body_that_becomes_too_large_is_refused(up, http, path):
     gateway, server = up.process_of("gateway"), up.process_of("server")
     bomb = gzip.compress(bytes(200 << 20))
@@ -211,7 +205,7 @@ def test_a_damaged_gzip_body_is_refused(http):
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "compress"])
 def test_other_encodings_are_refused(http, encoding):
-    for path in ("/v1/classify", "/v1/batch", "/v1/models/efficientnet_lite0:load"):
+    for path in ("/v1/classify", "/v1/batch", f"{MODEL}:load"):
         answer = zipped(http, path, PICTURE, "application/json", encoding)
         assert refusal(answer) == (415, "FIELD_INVALID", "content-encoding must be gzip, or absent")
     assert zipped(http, "/v1/classify", PICTURE, "image/jpeg", "identity").status_code == 200
@@ -225,11 +219,8 @@ def test_json_may_begin_with_a_byte_order_mark(http, expected):
         == expected
     )
     body = mark + b'{"version": "1"}'
-    assert (
-        http.post("/v1/models/efficientnet_lite0:load", content=body, headers=JSON).status_code
-        == 200
-    )
-    for path in ("/v1/classify", "/v1/batch", "/v1/models/efficientnet_lite0:load"):
+    assert http.post(f"{MODEL}:load", content=body, headers=JSON).status_code == 200
+    for path in ("/v1/classify", "/v1/batch", f"{MODEL}:load"):
         content = json.dumps({"version": "1"}).encode("utf-16")
         answer = http.post(path, content=content, headers=JSON)
         assert refusal(answer)[:2] == (400, "FIELD_INVALID")
@@ -373,16 +364,14 @@ def errors_with_long_input(http):
     for text in (LONG + "!", f"data:text/plain,{LONG}"):
         yield http.post("/v1/classify", json={"image": text})
         yield http.post("/v1/batch", json={"items": [{"image": text}]})
-    for path in ("/v1/classify", "/v1/batch", "/v1/webhooks", "/v1/models/efficientnet_lite0:load"):
+    for path in ("/v1/classify", "/v1/batch", "/v1/webhooks", f"{MODEL}:load"):
         for body in (LONG, f'{{"a": {LONG}', f'{{"{LONG}', f'{{"{LONG}": [}}', f'["{LONG}"]'):
             yield http.post(path, content=body, headers=JSON)
     yield http.post("/v1/webhooks", json={"url": LONG})
     yield http.post("/v1/webhooks", json={"url": {LONG: 1}})
     yield http.post("/v1/webhooks", json={"webhook_id": LONG, "url": "https://a.example"})
-    yield http.post("/v1/models/efficientnet_lite0:setAlias", json={"alias": LONG, "version": LONG})
-    yield http.post(
-        "/v1/models/efficientnet_lite0:setAlias", json={"alias": "canary", "canary_percent": LONG}
-    )
+    yield http.post(f"{MODEL}:setAlias", json={"alias": LONG, "version": LONG})
+    yield http.post(f"{MODEL}:setAlias", json={"alias": "canary", "canary_percent": LONG})
 
 
 def test_no_error_repeats_input_at_length(http):

@@ -38,13 +38,18 @@ async def ensure_converted(
     incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=folder.parent))
     try:
         await _run([sys.executable, "-m", module, *words, str(incoming)], timeout_s)
-        try:
-            incoming.rename(folder)
-        except OSError:
-            if not (folder / last_file).exists():  # no other process was first
-                raise
+        _publish(incoming, folder, last_file)
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _publish(incoming: Path, folder: Path, last_file: str) -> None:
+    try:
+        incoming.rename(folder)
+    except OSError:
+        # Another process may have been first.
+        if not (folder / last_file).exists():
+            raise
 
 
 async def _run(command: Sequence[str], timeout_s: float) -> None:

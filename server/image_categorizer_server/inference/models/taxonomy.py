@@ -31,8 +31,24 @@ def with_taxonomy(names: Sequence[str], file: Path | None) -> tuple[CategoryEntr
 
 
 def imagenet_categories() -> tuple[CategoryEntry, ...]:
-    """Returns ImageNet's 1,000 categories in their usual order, with unique names."""
-    return _with_unique_names(_imagenet())
+    """Returns ImageNet's 1,000 categories in their usual order, with short unique names.
+
+    A short name is the first of a synset's words: "tabby" of "tabby, tabby cat".
+    """
+    imagenet = _imagenet()
+    taken = Counter(_first_word(entry) for entry in imagenet)
+    return _with_unique_names(
+        [
+            entry.model_copy(update={"name": _first_word(entry)})
+            if taken[_first_word(entry)] == 1
+            else entry
+            for entry in imagenet
+        ]
+    )
+
+
+def _first_word(entry: CategoryEntry) -> str:
+    return entry.name.split(",")[0]
 
 
 def _with_unique_names(entries: Sequence[CategoryEntry]) -> tuple[CategoryEntry, ...]:
