@@ -91,10 +91,12 @@ async def test_the_features_of_an_export_are_those_of_torch(
     if localization is Localization.CLASS_ACTIVATION:
         logits_but_bias = answer.features.mean((2, 3)) @ np.load(file.parent / WEIGHTS_FILE).T
         log_confidences = np.log(answer.confidences)
+        assert found.grid.offset == pytest.approx(report.cell_offset, abs=1e-3)
         bias = log_confidences - logits_but_bias
         bias -= bias.mean(1, keepdims=True)  # softmax ignores what all logits have in common
         assert np.ptp(bias, axis=0).max() < 1e-3
     else:
+        assert (found.grid.offset, report.cell_offset) == (0, 0)
         assert (answer.features >= 0).all()
         assert (answer.features.sum((2, 3)) < 1).all()
 

@@ -8,6 +8,7 @@ from image_categorizer_server.domain.classification import Category, ClassifyOpt
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.localize import (
+    Grid,
     Localizer,
     largest_part,
     spread,
@@ -155,6 +156,49 @@ def test_spreading_is_pillows_bilinear():
     ours = spread(4, 40, 0, 1) @ values @ spread(6, 60, 0, 1).T
     theirs = np.asarray(Image.fromarray(values).resize((60, 40), Image.Resampling.BILINEAR))
     assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+@pytest.mark.parametrize("offset", [-0.25, 0.0, 0.25])
+def test_cells_are_where_their_centres_are(offset):
+    centres = (np.arange(7) + 0.5 + offset) / 7
+    pixels = (np.arange(700) + 0.5) / 700
+    line = spread(7, 700, 0, 1, Grid(offset)) @ centres
+    assert line == pytest.approx(pixels.clip(centres[0], centres[-1]), abs=1e-5)
+    extended = spread(7, 700, 0, 1, Grid(offset, is_extended=True)) @ centres
+    assert extended == pytest.approx(pixels, abs=1e-5)
+    assert spread(1, 9, 0, 1, Grid(offset, is_extended=True)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("cell_offset", [-0.25, 0.25])
+def test_boxes_and_heat_maps_move_with_the_cells(cell_offset):
+    moved, regular = (
+        Localizer(Localization.CLASS_ACTIVATION, np.eye(1, dtype=np.float32), spec(224), offset)
+        for offset in (cell_offset, 0.0)
+    )
+    (here,), (there,) = (which.boxes(one_hot(3, 2), (700, 700)) for which in (moved, regular))
+    assert np.subtract(here, there) == pytest.approx(100 * cell_offset, abs=13)  # cells of the grid
+    heats = (
+        Image.open(io.BytesIO(which.heat_map(picture(700, 700), one_hot(3, 2)[0])))
+        for which in (moved, regular)
+    )
+    columns, others = ((np.asarray(heat)[..., 0] - 90.0).sum(0) for heat in heats)
+    assert np.roll(others, round(100 * cell_offset)) == pytest.approx(columns, abs=200)
+
+
+def red_across(lowest, highest):
+    """Returns a row of the heat map of a slope from left to right."""
+    slope = np.linspace(lowest, highest, 7, dtype=np.float32)[None].repeat(7, axis=0)
+    content = localizer(weights=np.eye(1, dtype=np.float32)).heat_map(picture(700, 700), slope)
+    return np.asarray(Image.open(io.BytesIO(content)))[350, :, 0].astype(int)
+
+
+def test_a_map_keeps_its_slope_up_to_the_edges_but_stays_within_0_and_1():
+    red = red_across(0.2, 0.8)
+    assert red[0] < red[40] < red[50]
+    assert red[-50] < red[-40] < red[-1]
+    red = red_across(0, 1)
+    assert (red[:50] == red.min()).all()
+    assert (red[-50:] == red.max()).all()
 
 
 def png(width_px, height_px, orientation=1):

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.models.export import ensure_export
 from image_categorizer_server.inference.models.loader import Loader
 from image_categorizer_server.inference.models.manifest import CategoryEntry, damage, read_manifest
 from image_categorizer_server.inference.packaging.evaluate import (
@@ -120,6 +121,8 @@ async def test_a_transformers_model_is_quantized_and_served_as_int8(
     model = await loader.load(folder.parent / "2", made)
     assert (model.runtime.name, model.runtime.precision) == ("onnx", "int8")
     assert (model.ref.version, made.licence) == (2, read_manifest(folder).licence)
+    _, report = await ensure_export(folder, read_manifest(folder), EXPORTS, 60)
+    assert model.localizer.grid.offset == report.cell_offset != 0
     await model.batcher.stop()
 
 

@@ -27,8 +27,8 @@ from image_categorizer_server.inference.images.preprocess import (
 )
 
 # Position between the smallest and the largest value of a map.  Zhou et al. use 0.2 of the largest.
-# Mean IoU of boxes on 328 photographs pasted into backgrounds, with MobileNetV2 and DeiT-tiny: 0.55
-# and 0.62 at 0.2, 0.59 and 0.75 at 0.3, 0.60 and 0.78 at 0.35, 0.61 and 0.77 at 0.4, 0.60 and 0.71
+# Mean IoU of boxes on 164 photographs pasted into backgrounds, with MobileNetV2 and DeiT-tiny: 0.56
+# and 0.61 at 0.2, 0.61 and 0.74 at 0.3, 0.62 and 0.77 at 0.35, 0.63 and 0.77 at 0.4, 0.61 and 0.68
 # at 0.5.
 THRESHOLD = 0.35
 SEARCH_CELLS = 56  # side of the grid for boxes: a resolution of 1.8 % of the image
@@ -46,6 +46,18 @@ class Located(NamedTuple):
     heat_map: bytes
 
 
+class Grid(NamedTuple):
+    """Where the cells of a map are in the network's input."""
+
+    offset: float = 0.0
+    """How far right of and below a regular grid their centres are, in cells."""
+    is_extended: bool = False
+    """Whether the map keeps its slope beyond the centres of the outermost cells; else its value."""
+
+
+REGULAR = Grid()
+
+
 class Localizer:
     """Locates the categories of one model; thread-safe."""
 
@@ -54,6 +66,7 @@ class Localizer:
         localization: Localization,
         category_weights: NDArray[np.float32] | None,
         spec: InputSpec,
+        cell_offset: float = 0.0,
     ) -> None:
         """Configures the localizer.
 
@@ -62,19 +75,28 @@ class Localizer:
             category_weights: float32 (C, K), the weight of each feature for each category; None if
                 the features are one map for all categories.
             spec: how images become inputs.
+            cell_offset: how far right of and below a regular grid the cells are, in cells; see
+                `centres`.
         """
         self.localization = localization
         self._weights = category_weights
         self._spec = spec
+        # Patches of a transformer end where their neighbours begin.  The cells of convolutions
+        # overlap, and a map that keeps its slope up to the edges gives better boxes: mean IoU of
+        # 0.625 instead of 0.617 for MobileNetV2, 0.545 instead of 0.519 for the starter.
+        self.grid = Grid(cell_offset, is_extended=category_weights is not None)
 
     @classmethod
-    def read(cls, localization: Localization, weights: Path, spec: InputSpec) -> "Localizer | None":
+    def read(
+        cls, localization: Localization, weights: Path, spec: InputSpec, cell_offset: float
+    ) -> "Localizer | None":
         """Returns the localizer of an exported network; None if it has no features; blocks.
 
         Args:
             localization: the kind of features.
             weights: the file with `category_weights`, for class activation.
             spec: how images become inputs.
+            cell_offset: as in the constructor.
 
         Raises:
             OSError: the file is missing.
@@ -83,7 +105,7 @@ class Localizer:
             return None
         is_one_map = localization is Localization.ATTENTION_ROLLOUT
         by_category = None if is_one_map else np.load(weights, allow_pickle=False)
-        return cls(localization, by_category, spec)
+        return cls(localization, by_category, spec, cell_offset)
 
     def locate(
         self,
@@ -138,8 +160,14 @@ class Localizer:
             size_px: width and height of the upright image.
         """
         cells = max(SEARCH_CELLS, maps.shape[1]), max(SEARCH_CELLS, maps.shape[2])
-        parts = (largest_part(enlarged(values, *cells) >= THRESHOLD) for values in maps)
+        parts = (largest_part(self._enlarged(values, cells) >= THRESHOLD) for values in maps)
         return [self._box(part, cells, size_px) for part in parts]
+
+    def _enlarged(self, values: Map, cells: tuple[int, int]) -> Map:
+        down, across = (
+            _whole(*counts, self.grid) for counts in zip(values.shape, cells, strict=True)
+        )
+        return interpolated(values, down, across)
 
     def _box(self, part: Box, cells: tuple[int, ...], size_px: tuple[int, int]) -> Box:
         resized = resized_size(*size_px, self._spec)
@@ -167,25 +195,31 @@ class Localizer:
         height_px, width_px = shape
         resized = resized_size(width_px, height_px, self._spec)
         crop = crop_of(resized, self._spec)
-        across = spread(values.shape[1], width_px, crop[0] / resized[0], crop[2] / resized[0])
-        down = spread(values.shape[0], height_px, crop[1] / resized[1], crop[3] / resized[1])
-        over: Map = np.matmul(np.matmul(down, values), across.T)
-        return over
+        across, down = (
+            spread(
+                values.shape[1 - axis],
+                shape[1 - axis],
+                crop[axis] / resized[axis],
+                crop[axis + 2] / resized[axis],
+                self.grid,
+            )
+            for axis in (0, 1)
+        )
+        return interpolated(values, down, across)
 
 
-def enlarged(values: Map, rows: int, columns: int) -> Map:
-    """Returns the map (h, w) interpolated bilinearly to (rows, columns)."""
-    down, across = _whole(values.shape[0], rows), _whole(values.shape[1], columns)
+def interpolated(values: Map, down: Map, across: Map) -> Map:
+    """Returns the map in [0, 1], interpolated with a matrix of `spread` for each axis."""
     large: Map = np.matmul(np.matmul(down, values), across.T)
-    return large
+    return large.clip(0, 1)
 
 
 @lru_cache(maxsize=64)
-def _whole(source: int, target: int) -> Map:
-    return spread(source, target, 0, 1)
+def _whole(source: int, target: int, grid: Grid) -> Map:
+    return spread(source, target, 0, 1, grid)
 
 
-def spread(source: int, target: int, start: float, end: float) -> Map:
+def spread(source: int, target: int, start: float, end: float, grid: Grid = REGULAR) -> Map:
     """Returns a matrix float32 (target, source) for linear interpolation of cell centres.
 
     Args:
@@ -193,12 +227,18 @@ def spread(source: int, target: int, start: float, end: float) -> Map:
         target: number of cells after it.
         start: position of the start of the source in the target, as a share; rows before it are 0.
         end: position of its end; rows after it are 0.
+        grid: where the centres of the source's cells are between start and end.
     """
     centres = (np.arange(target) + 0.5) / target
-    at = (centres - start) / (end - start) * source - 0.5
+    at = (centres - start) / (end - start) * source - 0.5 - grid.offset
     is_outside = (centres < start) | (centres > end)
-    near = 1 - abs(at.clip(0, source - 1)[:, None] - np.arange(source))
-    return np.where(is_outside[:, None], 0, near.clip(0)).astype(np.float32)
+    within = at.clip(0, source - 1)
+    near = (1 - abs(within[:, None] - np.arange(source))).clip(0)
+    if grid.is_extended and source > 1:
+        beyond = (at - within)[:, None]
+        near[:, :2] += beyond.clip(max=0) * (-1, 1)
+        near[:, -2:] += beyond.clip(min=0) * (-1, 1)
+    return np.where(is_outside[:, None], 0, near).astype(np.float32)
 
 
 def largest_part(mask: NDArray[np.bool_]) -> Box:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import sample_inputs
+from image_categorizer_server.inference.models.centres import measure_offset
 from image_categorizer_server.inference.models.conversion import (
     ConversionFailed,
     ensure_converted,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from image_categorizer_server.inference.runtimes.features import WithFeatures
     from image_categorizer_server.inference.runtimes.network import Network
 
-EXPORT_FORMAT = 3
+EXPORT_FORMAT = 4
 MAX_DIFFERENCE = 1e-3
 ONNX_FILE = "model.onnx"
 REPORT_FILE = "report.json"
@@ -52,6 +53,9 @@ class ExportReport(BaseModel):
     """Largest difference between confidences of the two networks, over the samples."""
     localization: Localization = Localization.NONE
     """How its second output, the features, locates categories; NONE without such an output."""
+    cell_offset: float = 0.0
+    """How far right of and below a regular grid the cells of a class activation map are, in cells;
+    see `centres`."""
 
 
 def export_folder(cache: Path, digest: str) -> Path:
@@ -70,7 +74,12 @@ async def ensure_export(
         OperatorError: the model cannot be loaded, or the export takes longer than `timeout_s`.
     """
     if manifest.format == "onnx":
-        report = ExportReport(accepted=True, reason="no export", localization=manifest.localization)
+        report = ExportReport(
+            accepted=True,
+            reason="no export",
+            localization=manifest.localization,
+            cell_offset=manifest.cell_offset,
+        )
         return model / ONNX_FILE, report
     folder = export_folder(cache, manifest.digest)
     try:
@@ -91,6 +100,7 @@ def export(model: Path, out: Path) -> ExportReport:
     """
     from image_categorizer_server.inference.runtimes.features import find_features
     from image_categorizer_server.inference.runtimes.network import load_network
+    from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
     manifest = read_manifest(model)
     network = load_network(model, manifest.input, manifest.activation)
@@ -99,9 +109,12 @@ def export(model: Path, out: Path) -> ExportReport:
     if located is not None:
         report = _export(located, samples, out)
         if report.accepted:
+            found: dict[str, object] = {"localization": located.localization}
             if located.category_weights is not None:
                 np.save(out / WEIGHTS_FILE, located.category_weights.numpy())
-            return report.model_copy(update={"localization": located.localization})
+                runtime = OnnxRuntime(out / ONNX_FILE, threads=0, runners=1)
+                found["cell_offset"] = measure_offset(runtime, manifest.input)
+            return report.model_copy(update=found)
     return _export(network, samples, out)
 
 

@@ -21,6 +21,7 @@ from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.localize import Localizer
 from image_categorizer_server.inference.images.preprocess import Input, Preprocessor, sample_inputs
+from image_categorizer_server.inference.models.centres import measure_offset
 from image_categorizer_server.inference.models.export import WEIGHTS_FILE, ensure_export
 from image_categorizer_server.inference.models.manifest import Manifest, damage
 from image_categorizer_server.inference.models.warmup import warm_up
@@ -162,7 +163,9 @@ class Loader:
                     open_onnx, file, threads, runners, manifest.precision
                 )
                 weights = file.parent / WEIGHTS_FILE
-                localizer = Localizer.read(report.localization, weights, manifest.input)
+                localizer = Localizer.read(
+                    report.localization, weights, manifest.input, report.cell_offset
+                )
                 return runtime, localizer
             log.warning(
                 "torch runs a model instead of ONNX Runtime",
@@ -239,6 +242,8 @@ def open_torch(
         runtime.use_buckets(torch.buckets_up_to(inference.micro_batch_limit(device)), spec)
     if runtime.located is None:
         return runtime, None
-    weights = runtime.located.category_weights
-    by_category = None if weights is None else weights.numpy()
-    return runtime, Localizer(runtime.located.localization, by_category, spec)
+    located = runtime.located
+    if located.category_weights is None:
+        return runtime, Localizer(located.localization, None, spec)
+    weights = located.category_weights.numpy()
+    return runtime, Localizer(located.localization, weights, spec, measure_offset(runtime, spec))

@@ -56,6 +56,8 @@ class Manifest(BaseModel):
     """Of an `onnx` version: the network of ours that `model.safetensors` fills, for GPUs."""
     localization: Localization = Localization.NONE
     """How the second output of an `onnx` version locates categories; NONE for other formats."""
+    cell_offset: float = 0.0
+    """As in `ExportReport`, of an `onnx` version."""
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     files: dict[FileName, FileEntry] = Field(min_length=1)
     categories: tuple[CategoryEntry, ...] = Field(min_length=1)

@@ -28,6 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec, sample_inputs
+from image_categorizer_server.inference.models.centres import measure_offset
 from image_categorizer_server.inference.models.export import (
     MAX_DIFFERENCE,
     ONNX_FILE,
@@ -41,6 +42,7 @@ from image_categorizer_server.inference.models.manifest import (
 from image_categorizer_server.inference.models.taxonomy import imagenet_categories
 from image_categorizer_server.inference.packaging.huggingface import WEIGHTS
 from image_categorizer_server.inference.packaging.onnx import write_companions
+from image_categorizer_server.inference.runtimes import Runtime
 from image_categorizer_server.inference.runtimes.efficientnet_lite import (
     EPSILON,
     HEAD,
@@ -260,12 +262,14 @@ def write_version(name: str, version: int, file: Path, folder: Path) -> Manifest
     onnx.save_model(graph_of(weights, variant, spec), folder / ONNX_FILE)
     np.save(folder / WEIGHTS_FILE, weights["_fc.weight"])
     files = write_companions(folder, categories, spec)
+    runtime = OnnxRuntime(folder / ONNX_FILE, threads=0, runners=1)
     manifest = Manifest(
         name=name,
         version=version,
         format="onnx",
         architecture=name,
         localization=Localization.CLASS_ACTIVATION,
+        cell_offset=measure_offset(runtime, spec),
         digest=digest_of(files),
         files=files,
         categories=categories,
@@ -274,13 +278,18 @@ def write_version(name: str, version: int, file: Path, folder: Path) -> Manifest
         licence="Apache-2.0",
         origin=distribution_of(name),
     )
-    check_graph(folder, manifest)
+    check_graph(runtime, folder, manifest)
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n")
     return manifest
 
 
-def check_graph(folder: Path, manifest: Manifest) -> None:
+def check_graph(runtime: Runtime, folder: Path, manifest: Manifest) -> None:
     """Passes a graph that answers as the network in torch does.
+
+    Args:
+        runtime: of the graph.
+        folder: with the weights.
+        manifest: of the version.
 
     Raises:
         OperatorError: it answers differently.
@@ -294,7 +303,7 @@ def check_graph(folder: Path, manifest: Manifest) -> None:
     network = load_network(folder, spec, manifest.activation, manifest.architecture)
     with torch.inference_mode():
         expected = network(torch.from_numpy(np.stack(samples))).numpy()
-    answer = OnnxRuntime(folder / ONNX_FILE, threads=0, runners=1).predict(samples)
+    answer = runtime.predict(samples)
     if not np.abs(answer.confidences - expected).max() <= MAX_DIFFERENCE:
         raise OperatorError(f"The graph of {manifest.name} differs from the network in torch.")
 

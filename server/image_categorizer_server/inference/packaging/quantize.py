@@ -29,7 +29,6 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.preprocess import Preprocessor
@@ -177,7 +176,7 @@ def nodes_only_for_features(model: onnx.ModelProto) -> list[str]:
 
 
 def write_version(
-    folder: Path, fp32: Path, manifest: Manifest, version: int, localization: Localization
+    folder: Path, fp32: Path, manifest: Manifest, version: int, report: ExportReport
 ) -> Manifest:
     """Completes the int8 version in `folder`; returns its manifest.
 
@@ -186,7 +185,7 @@ def write_version(
         fp32: the fp32 graph; category weights are in the same folder if there are any.
         manifest: of the fp32 version.
         version: the number of the int8 version.
-        localization: how the features of `fp32` locate categories.
+        report: on `fp32`; the features locate categories in the same way.
     """
     weights = fp32.parent / WEIGHTS_FILE
     if weights.is_file():
@@ -201,7 +200,8 @@ def write_version(
             "version": version,
             "format": "onnx",
             "precision": "int8",
-            "localization": localization,
+            "localization": report.localization,
+            "cell_offset": report.cell_offset,
             "origin": f"{made_from}; {manifest.origin}".rstrip("; "),
         }
     )
@@ -264,7 +264,7 @@ class Quantizer:
             before, after = (OnnxRuntime(file, ONE_CORE, runners=1) for file in (fp32, int8))
             self.say(f"{speeds(before, after, calibration.inputs[:BATCH_SIZE], self.on_step)}.")
             number = self.repository.latest(manifest.name) + 1
-            made = write_version(incoming, fp32, manifest, number, report.localization)
+            made = write_version(incoming, fp32, manifest, number, report)
             self.repository.publish(incoming, made)
         return made
 
