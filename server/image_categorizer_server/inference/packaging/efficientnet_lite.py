@@ -28,7 +28,6 @@ from onnx import TensorProto, helper, numpy_helper
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec, sample_inputs
-from image_categorizer_server.inference.models.centres import measure_offset
 from image_categorizer_server.inference.models.export import (
     MAX_DIFFERENCE,
     ONNX_FILE,
@@ -269,7 +268,7 @@ def write_version(name: str, version: int, file: Path, folder: Path) -> Manifest
         format="onnx",
         architecture=name,
         localization=Localization.CLASS_ACTIVATION,
-        cell_offset=measure_offset(runtime, spec),
+        cell_offset=variant.cell_offset,
         digest=digest_of(files),
         files=files,
         categories=categories,

@@ -33,12 +33,15 @@ class Variant:
     depth: float
     size_px: int
     """Side of its input."""
+    cell_offset: float
+    """How far right of and below a regular grid the cells of its features are, in cells: with it,
+    heat maps of photographs agree with those of their mirror images."""
 
 
 VARIANTS = {
-    "efficientnet_lite0": Variant(1.0, 1.0, 224),
-    "efficientnet_lite1": Variant(1.0, 1.1, 240),
-    "efficientnet_lite2": Variant(1.1, 1.2, 260),
+    "efficientnet_lite0": Variant(1.0, 1.0, 224, 0.052),
+    "efficientnet_lite1": Variant(1.0, 1.1, 240, -0.16),
+    "efficientnet_lite2": Variant(1.1, 1.2, 260, -0.19),
 }
 
 
