@@ -6,6 +6,8 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
+import zipfile
 
 import httpx
 import pytest
@@ -14,6 +16,13 @@ from tests.support.pictures import jpeg
 from tests.support.polling import wait_until
 from tests.support.tiny_model import write_tiny_model
 from tests.support.up import COMMAND, await_answer, command, environment
+
+# Prints the memory that a command takes at its peak, in KiB.
+MEASURE = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 @pytest.fixture
@@ -118,6 +127,125 @@ def test_a_dash_is_standard_input(up, pictures):
             check=False,
         )
     assert json.loads(done.stdout)["filename"] == "stdin"
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """A zip file of two images, a damaged one, one that is none, and others to pass over."""
+    file = tmp_path / "[b]photos.zip"
+    with zipfile.ZipFile(file, "w") as written:
+        for name, content in {
+            "damaged.jpg": jpeg(seed=1),
+            "trip/deep/[b]a.jpg": jpeg(seed=2),
+            "trip/.DS_Store": b"x",
+            "trip/._a.jpg": b"x",
+            "no image.jpg": b"x",
+            "esc\x1b[31m.jpg": jpeg(seed=3),
+        }.items():
+            written.writestr(name, content)
+    content = bytearray(file.read_bytes())
+    content[content.index(b"PK\1\2") + 16] ^= 1  # the first checksum
+    file.write_bytes(content)
+    return file
+
+
+def test_all_kinds_of_images_are_classified_in_their_order(up, pictures, packed, receiver):
+    receiver.files["/x.jpg"] = jpeg(seed=9)
+    folder = pictures[4].parent / "folder"
+    folder.mkdir()
+    pictures[4].rename(folder / "4.jpg")
+    good, bad = receiver.address + "/x.jpg", receiver.address + "/none.jpg"
+    words = [pictures[0], good, packed, "-", folder, bad, pictures[0], pictures[1], "--json"]
+    with pictures[2].open("rb") as content:
+        done = subprocess.run(
+            [*COMMAND, "classify", *map(str, words), "--data", up.data],
+            env=environment(),
+            stdin=content,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert [json.loads(line)["filename"] for line in done.stdout.splitlines()] == [
+        str(pictures[0]),
+        good,
+        f"{packed}/trip/deep/[b]a.jpg",
+        f"{packed}/esc\x1b[31m.jpg",
+        "stdin",
+        str(folder / "4.jpg"),
+        str(pictures[0]),
+        str(pictures[1]),
+    ]
+    assert done.returncode == 1
+    said = done.stderr.splitlines()
+    assert said[:2] == [
+        "2 files passed over: 2 of operating systems.",
+        f"{packed}/damaged.jpg: the file is damaged in the zip file",
+    ]
+    assert said[2].startswith(f"{packed}/no image.jpg: the bytes are not an image")
+    assert said[3:] == [
+        f"{bad}: the image cannot be fetched from its URI",
+        "3 of 11 images could not be classified.",
+    ]
+    table = command("classify", packed, good, "--data", up.data).stdout
+    assert f"{packed}/trip/deep/[b]a.jpg" in table
+    assert f"{packed}/esc\\x1b[31m.jpg" in table
+    assert good in table
+
+
+def test_heat_maps_have_tame_names(up, packed, receiver, tmp_path, monkeypatch):
+    path = f"/p%2F{'long' * 70}.jpg?x=a.b"
+    receiver.files[path] = jpeg(seed=9)
+    receiver.files["/"] = jpeg(seed=8)
+    made = tmp_path / "made"
+    made.mkdir()
+    monkeypatch.chdir(made)
+    uris = receiver.address + path, receiver.address + "/"
+    command("classify", packed, *uris, "--explain", "--data", up.data)
+    names = {f"{'long' * 70}"[:50], "[b]a", "esc\\x1b[31m", "image"}
+    assert {file.name for file in made.iterdir()} == {f"{name}.heat-map.png" for name in names}
+
+
+def test_a_zip_file_takes_no_more_memory_than_some_of_its_images(up, pictures, tmp_path):
+    file = tmp_path / "large.zip"
+    content = jpeg(seed=1) + bytes(1_900_000)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as written:
+        for number in range(200):
+            written.writestr(f"{number}.jpg", content)
+
+    def peak_of(path):
+        words = [*COMMAND, "classify", str(path), "--json", "--data", str(up.data)]
+        measure = [sys.executable, "-c", MEASURE, *words]
+        return int(subprocess.check_output(measure, env=environment())) * 1024
+
+    assert peak_of(file) - peak_of(pictures[0]) < 150_000_000  # of 380 MB
+
+
+def test_a_batch_takes_zip_files(up, packed, pictures):
+    made = command("batch", "submit", pictures[0], packed, "--json", "--data", up.data)
+    assert made.returncode == 0, made.stderr
+    batch = json.loads(made.stdout)
+    assert (batch["item_count"], batch["ignored_count"]) == (5, 2)
+    watched = command("batch", "watch", batch["batch_id"], "--data", up.data)
+    assert "3 of 5 images were classified, 2 failed" in watched.stderr
+    shown = command("batch", "results", batch["batch_id"], "--json", "--data", up.data).stdout
+    results = [json.loads(line) for line in shown.splitlines()]
+    assert [result["filename"] for result in results] == [
+        str(pictures[0]),
+        "damaged.jpg",
+        "trip/deep/[b]a.jpg",
+        "no image.jpg",
+        "esc\x1b[31m.jpg",
+    ]
+
+
+def test_a_batch_refuses_what_it_cannot_take_before_it_uploads(up, pictures, tmp_path):
+    bad = tmp_path / "bad.zip"
+    bad.write_bytes(b"no zip")
+    done = command("batch", "submit", pictures[0], bad, "--data", up.data)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{bad}: the zip file is damaged.\n"
+    done = command("batch", "submit", pictures[0], "https://a.example/b.jpg", "--data", up.data)
+    assert (done.returncode, "not both at once" in done.stderr) == (1, True)
 
 
 def test_batches_are_listed_and_deleted(up, pictures):

@@ -14,6 +14,7 @@ from image_categorizer_server.cli.connection import Data, client_of
 from image_categorizer_server.cli.options import (
     BoundingBoxes,
     Exclude,
+    Images,
     Include,
     Model,
     NoCache,
@@ -22,8 +23,24 @@ from image_categorizer_server.cli.options import (
     Version,
     options_of,
 )
-from image_categorizer_server.cli.output import AsJson, add_row, note, out, printable, say
-from image_categorizer_server.cli.pictures import find_pictures, uploadable, uris_of
+from image_categorizer_server.cli.output import (
+    AsJson,
+    add_row,
+    note,
+    out,
+    printable,
+    reason_of,
+    say,
+)
+from image_categorizer_server.cli.pictures import (
+    Address,
+    Pictures,
+    Zip,
+    count_of,
+    find_pictures,
+    report_found,
+    uploadable,
+)
 from image_categorizer_server.errors import OperatorError
 
 app = typer.Typer(help="Classify many images in the background.", no_args_is_help=True)
@@ -47,14 +64,7 @@ class CountedSources(list[Source]):
 
 @app.command()
 def submit(
-    paths: Annotated[
-        list[str],
-        typer.Argument(
-            help="Folders of images, image files, zip files of images, or - for standard input. "
-            "Or addresses of images: https://, s3://, gs://, az://.",
-            metavar="DIR|FILE|URL|-",
-        ),
-    ],
+    images: Images,
     model: Model = "",
     version: Version = "",
     top_k: TopK = 5,
@@ -71,27 +81,42 @@ def submit(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload images and print the ID of the batch. The batch then runs in the background."""
+    """Upload images and print the ID of the batch. The batch then runs in the background.
+
+    Addresses are a batch of their own, without files.
+    """
     shared = options_of(
         model, version, top_k, threshold, include, exclude, bounding_boxes, no_cache
     )
     options = BatchOptions(webhook_url=webhook_url, priority=priority)
     options.update(cast(BatchOptions, shared))
     with client_of(data) as client:
-        if uris := uris_of(paths):
+        found = find_pictures(images, client.server_info().image_formats)
+        report_found(found, len(found.sources))
+        count_of(found)
+        for path, error in found.unreadable.items():
+            raise OperatorError(f"{printable(path)}: {reason_of(error)}.")
+        uris = [source.uri for source in found.sources if isinstance(source, Address)]
+        if uris and len(uris) < len(found.sources):
+            raise OperatorError("Give either files or addresses, not both at once.")
+        if uris:
             batch = client.batches.submit_uris(uris, **options)
         else:
-            batch = _upload(client, paths, options)
+            batch = _upload(client, found, options)
     print(json.dumps(_fields(batch)) if as_json else batch.batch_id)
 
 
-def _upload(client: ImageCategorizationClient, paths: list[str], options: BatchOptions) -> Batch:
-    """Uploads files as a batch.
+def _upload(client: ImageCategorizationClient, found: Pictures, options: BatchOptions) -> Batch:
+    """Uploads files as a batch. The server unpacks zip files.
 
     Raises:
         OperatorError: a file cannot be read; there is no batch.
     """
-    files = find_pictures(paths, client.server_info().image_formats).files
+    files = [
+        source.path if isinstance(source, Zip) else source
+        for source in found.sources
+        if not isinstance(source, Address)
+    ]
     with _progress() as progress:
         task = progress.add_task("Uploading", total=len(files), rate="")
         counted = CountedSources(files, lambda count: progress.update(task, completed=count))

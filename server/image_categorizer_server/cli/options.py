@@ -5,6 +5,14 @@ from typing import Annotated
 import typer
 from image_categorizer import Options
 
+Images = Annotated[
+    list[str],
+    typer.Argument(
+        help="Image files, folders and zip files of images, addresses of images (https://, s3://, "
+        "gs://, az://), or - for standard input.",
+        metavar="FILE|DIR|ZIP|URL|-",
+    ),
+]
 Model = Annotated[str, typer.Option(help="Model to use. The server's default model if not set.")]
 Version = Annotated[
     str,

@@ -50,6 +50,11 @@ def say(sentence: str) -> None:
     note().print(lines, soft_wrap=True)
 
 
+def reason_of(error: Exception | None) -> str:
+    """Returns what an error says, without the number and the path of an `OSError`."""
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
 def add_row(table: Table, *cells: str) -> None:
     """Adds a row of texts from outside to a table."""
     table.add_row(*map(printable, cells))

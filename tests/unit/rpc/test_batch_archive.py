@@ -31,7 +31,7 @@ def limits_of(**limits):
 
 
 async def unzip(content, **limits):
-    return await taken(unpacked(stream(content), limits_of(**limits)))
+    return await taken(unpacked("images[]", stream(content), limits_of(**limits)))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_every_flipped_byte_of_a_zip_file_is_survived():
 async def outcomes(content, **limits):
     """What becomes of each file: its content, the words of its error, or None if it is ignored."""
     found = {}
-    async for item in unpacked(stream(content), limits_of(**limits)):
+    async for item in unpacked("images[]", stream(content), limits_of(**limits)):
         if isinstance(item, IgnoredFile):
             found[item.filename] = None
             continue
@@ -239,7 +239,7 @@ async def main():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     count = 0
     try:
-        async for item in unpacked(content(), limits):
+        async for item in unpacked("images[]", content(), limits):
             count += 1
         outcome = str(count)
     except (BatchTooLarge, InvalidRequest) as error:

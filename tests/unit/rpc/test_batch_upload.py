@@ -5,7 +5,7 @@ from image_categorizer.v1.batch_pb2 import BatchConfig, UploadBatchFile, UploadB
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.batch.upload import FileStream
 
-from tests.support.forms import admitted, stream, taken
+from tests.support.forms import ARCHIVES, admitted, archive, stream, taken
 
 
 def begin(name, chunk=b""):
@@ -17,7 +17,7 @@ def more(chunk):
 
 
 async def uploaded(*messages):
-    files = FileStream(stream(*messages), admitted)
+    files = FileStream(stream(*messages), admitted, ARCHIVES)
     config = await files.config()
     return config, await taken(files.items())
 
@@ -33,6 +33,13 @@ async def test_an_upload_is_files_in_pieces():
     )
     assert config.priority == 3
     assert files == [("a", b"123"), ("b", b""), ("c", b"4")]
+
+
+async def test_a_zip_file_stands_for_the_files_in_it():
+    packed = archive(**{"a.jpg": b"A" * 1000, "photos/b.jpg": b"B", "__MACOSX/._a.jpg": b"x"})
+    pieces = [more(packed[start : start + 50]) for start in range(0, len(packed), 50)]
+    _, files = await uploaded(begin("first", b"1"), begin("photos.ZIP"), *pieces, begin("z", b"2"))
+    assert files == [("first", b"1"), ("a.jpg", b"A" * 1000), ("photos/b.jpg", b"B"), ("z", b"2")]
 
 
 async def test_the_configuration_may_be_left_out():
@@ -53,6 +60,7 @@ async def test_an_upload_without_files_has_none():
         ([begin("")], "file.filename: is required"),
         ([begin("n" * 1025)], "file.filename: must have at most 1024"),
         ([begin("a\0b")], "file.filename: .*NUL"),
+        ([begin("a.zip", b"no zip")], "file: a zip file is damaged"),
         ([begin("a"), UploadBatchRequest(config=BatchConfig())], "config: is for the first"),
     ],
 )

@@ -40,7 +40,8 @@ class AsyncBatches:
         creates a second batch.
 
         Args:
-            sources: a folder; or an iterable of file paths and of (name, encoded bytes).
+            sources: a folder; or an iterable of file paths and of (name, encoded bytes). A zip file
+                stands for the images in it.
             options: how to classify, and `webhook_url`, `request_id`, `priority`; see
                 `BatchOptions`.
 

@@ -246,7 +246,8 @@ class AsyncImageCategorizationClient:
         `batch_id`.
 
         Args:
-            sources: a folder; or an iterable of file paths and of (name, encoded bytes).
+            sources: a folder; or an iterable of file paths and of (name, encoded bytes). A zip file
+                stands for the images in it.
             on_progress: called with the batch each time it changes.
             options: as for `batches.submit`.
 

@@ -363,7 +363,9 @@ class UploadBatchFile(_message.Message):
     FILENAME_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
-    """The name in the results, at most 1024 characters. Required."""
+    """The name in the results, at most 1024 characters. Required. If it ends in `.zip`, the files in the zip file
+    are in the results instead, under their names in it.
+    """
     chunk: _builtins.bytes
     """The first bytes of the file, or all of them."""
     def __init__(

@@ -143,7 +143,8 @@ class BatchServiceServicer:
 
         The server holds few images in memory at a time; `Limits.max_batch_items` and `max_batch_bytes` limit the
         whole batch. A file that is not an image or is too large becomes a failed item; the others are processed. A
-        call that breaks off creates no batch.
+        zip file (`.zip`) becomes one item for each file in it; a damaged file in it fails alone. `ignored_count`
+        counts files that operating systems added. A call that breaks off creates no batch.
 
         Errors: those of `CreateBatch`, where RESOURCE_EXHAUSTED means that one chunk is larger than the maximum
         message; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
@@ -154,8 +155,8 @@ class BatchServiceServicer:
 
     def UploadBatchForm(self, request_iterator, context):
         """Creates a batch from a form (`multipart/form-data`), read as it arrives. Every file in the fields
-        `images[]` and `images` becomes an item. A zip file (`application/zip`) becomes one item for each file in
-        it; a damaged file in it fails alone. `ignored_count` counts files that operating systems added.
+        `images[]` and `images` becomes an item. A zip file (`application/zip`, or `.zip`) is unpacked as by
+        `UploadBatch`.
 
         Over REST, the gateway routes all bodies from `POST /v1/batch` to this RPC: forms, and JSON as for
         `CreateBatch`. The fields of `BatchConfig` are query parameters, form fields before the first file, or

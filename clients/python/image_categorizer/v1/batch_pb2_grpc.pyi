@@ -64,15 +64,16 @@ class BatchServiceStub:
 
     The server holds few images in memory at a time; `Limits.max_batch_items` and `max_batch_bytes` limit the
     whole batch. A file that is not an image or is too large becomes a failed item; the others are processed. A
-    call that breaks off creates no batch.
+    zip file (`.zip`) becomes one item for each file in it; a damaged file in it fails alone. `ignored_count`
+    counts files that operating systems added. A call that breaks off creates no batch.
 
     Errors: those of `CreateBatch`, where RESOURCE_EXHAUSTED means that one chunk is larger than the maximum
     message; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
     """
     UploadBatchForm: _grpc.StreamUnaryMultiCallable[_batch_pb2.UploadBatchFormRequest, _batch_pb2.Batch]
     """Creates a batch from a form (`multipart/form-data`), read as it arrives. Every file in the fields
-    `images[]` and `images` becomes an item. A zip file (`application/zip`) becomes one item for each file in
-    it; a damaged file in it fails alone. `ignored_count` counts files that operating systems added.
+    `images[]` and `images` becomes an item. A zip file (`application/zip`, or `.zip`) is unpacked as by
+    `UploadBatch`.
 
     Over REST, the gateway routes all bodies from `POST /v1/batch` to this RPC: forms, and JSON as for
     `CreateBatch`. The fields of `BatchConfig` are query parameters, form fields before the first file, or
@@ -164,15 +165,16 @@ class BatchServiceAsyncStub(BatchServiceStub):
 
     The server holds few images in memory at a time; `Limits.max_batch_items` and `max_batch_bytes` limit the
     whole batch. A file that is not an image or is too large becomes a failed item; the others are processed. A
-    call that breaks off creates no batch.
+    zip file (`.zip`) becomes one item for each file in it; a damaged file in it fails alone. `ignored_count`
+    counts files that operating systems added. A call that breaks off creates no batch.
 
     Errors: those of `CreateBatch`, where RESOURCE_EXHAUSTED means that one chunk is larger than the maximum
     message; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
     """
     UploadBatchForm: _aio.StreamUnaryMultiCallable[_batch_pb2.UploadBatchFormRequest, _batch_pb2.Batch]  # type: ignore[assignment]
     """Creates a batch from a form (`multipart/form-data`), read as it arrives. Every file in the fields
-    `images[]` and `images` becomes an item. A zip file (`application/zip`) becomes one item for each file in
-    it; a damaged file in it fails alone. `ignored_count` counts files that operating systems added.
+    `images[]` and `images` becomes an item. A zip file (`application/zip`, or `.zip`) is unpacked as by
+    `UploadBatch`.
 
     Over REST, the gateway routes all bodies from `POST /v1/batch` to this RPC: forms, and JSON as for
     `CreateBatch`. The fields of `BatchConfig` are query parameters, form fields before the first file, or
@@ -273,7 +275,8 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The server holds few images in memory at a time; `Limits.max_batch_items` and `max_batch_bytes` limit the
         whole batch. A file that is not an image or is too large becomes a failed item; the others are processed. A
-        call that breaks off creates no batch.
+        zip file (`.zip`) becomes one item for each file in it; a damaged file in it fails alone. `ignored_count`
+        counts files that operating systems added. A call that breaks off creates no batch.
 
         Errors: those of `CreateBatch`, where RESOURCE_EXHAUSTED means that one chunk is larger than the maximum
         message; INVALID_ARGUMENT `BATCH_TOO_LARGE`.
@@ -286,8 +289,8 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_batch_pb2.Batch, _abc.Awaitable[_batch_pb2.Batch]]:
         """Creates a batch from a form (`multipart/form-data`), read as it arrives. Every file in the fields
-        `images[]` and `images` becomes an item. A zip file (`application/zip`) becomes one item for each file in
-        it; a damaged file in it fails alone. `ignored_count` counts files that operating systems added.
+        `images[]` and `images` becomes an item. A zip file (`application/zip`, or `.zip`) is unpacked as by
+        `UploadBatch`.
 
         Over REST, the gateway routes all bodies from `POST /v1/batch` to this RPC: forms, and JSON as for
         `CreateBatch`. The fields of `BatchConfig` are query parameters, form fields before the first file, or

@@ -14,7 +14,7 @@ from image_categorizer.v1 import batch_pb2
 from multipart import MultipartSegment, PushMultipartParser
 
 from image_categorizer_server.errors import InvalidRequest
-from image_categorizer_server.rpc.batch.archive import ArchiveLimits, is_archive, unpacked
+from image_categorizer_server.rpc.batch.archive import ArchiveLimits, items_of
 from image_categorizer_server.rpc.batch.upload import FileContent
 from image_categorizer_server.rpc.batch.validation import checked_filename
 from image_categorizer_server.rpc.fields import Fields
@@ -98,14 +98,13 @@ class Form:
                 raise InvalidRequest.of([(text_of(segment.name)[:64], text)])
             await self._readmit()
             name = checked_filename(file_name(segment) or str(self._file_count), segment.name)
+            kind = segment.content_type or ""
             self._file_count += 1
             content = FileContent(self.read)
-            if is_archive(segment.content_type or "", name):
-                async with aclosing(unpacked(content, self._limits)) as items:
-                    async for item in items:
-                        yield item
-            else:
-                yield NewItem(name, content, None)
+            opened = items_of(segment.name, name, kind, content, self._limits)
+            async with aclosing(opened) as items:
+                async for item in items:
+                    yield item
             async for _ in content:
                 pass  # skips the rest
             await self._next_segment()

@@ -70,7 +70,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         requests: AsyncIterator[batch_pb2.UploadBatchRequest],
         context: Context[batch_pb2.UploadBatchRequest, batch_pb2.Batch],
     ) -> batch_pb2.Batch:
-        files = FileStream(requests, readmission())
+        files = FileStream(requests, readmission(), self._archives)
         wire = await files.config()
         config = batch_config(wire, self._limits, "config.", "config.options.")
         return await self._create(config, files.items())

@@ -6,13 +6,15 @@ The consumer of the items may stop reading a file at any point; the rest of it i
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Self
 
 from image_categorizer.v1 import batch_pb2
 
 from image_categorizer_server.errors import InvalidRequest
+from image_categorizer_server.rpc.batch.archive import ArchiveLimits, items_of
 from image_categorizer_server.rpc.batch.validation import checked_filename
-from image_categorizer_server.services.upload import NewItem
+from image_categorizer_server.services.upload import IgnoredFile, NewItem
 
 Request = batch_pb2.UploadBatchRequest
 
@@ -21,16 +23,21 @@ class FileStream:
     """Reads the messages of one call as a configuration and files."""
 
     def __init__(
-        self, requests: AsyncIterator[Request], readmit: Callable[[], Awaitable[None]]
+        self,
+        requests: AsyncIterator[Request],
+        readmit: Callable[[], Awaitable[None]],
+        limits: ArchiveLimits,
     ) -> None:
         """Prepares to read.
 
         Args:
             requests: what the client sends.
             readmit: is awaited before each file; raises if the caller is no longer admitted.
+            limits: of a zip file.
         """
         self._requests = requests
         self._readmit = readmit
+        self._limits = limits
         self._next: Request | None = None
 
     async def config(self) -> batch_pb2.BatchConfig:
@@ -48,11 +55,13 @@ class FileStream:
         self._next = await anext(self._requests, None)
         return first.config
 
-    async def items(self) -> AsyncGenerator[NewItem]:
-        """Yields the files. Call `config` first.
+    async def items(self) -> AsyncGenerator[NewItem | IgnoredFile]:
+        """Yields the files, also those in zip files. Call `config` first.
 
         Raises:
-            InvalidRequest: a message has the wrong kind, or a file has no name.
+            InvalidRequest: a message has the wrong kind, a file has no name, or a zip file is
+                invalid.
+            BatchTooLarge: a zip file is too large.
         """
         while (message := self._next) is not None:
             if message.WhichOneof("message") != "file":
@@ -63,7 +72,9 @@ class FileStream:
             name = checked_filename(message.file.filename, "file.filename")
             content = FileContent(self._chunk, message.file.chunk)
             del message
-            yield NewItem(name, content, None)
+            async with aclosing(items_of("file", name, "", content, self._limits)) as items:
+                async for item in items:
+                    yield item
             async for _ in content:
                 pass  # skips the rest
 

@@ -31,8 +31,15 @@ IS_UTF_8 = 0x800
 PIECE_BYTES = 2**18
 
 
-class DamagedZip(ValueError):
+class UnreadableZip(ValueError):
+    """A zip file cannot be read: `a zip file {error}` is the sentence that says why."""
+
+
+class DamagedZip(UnreadableZip):
     """The file is not a zip file, or is damaged."""
+
+    def __init__(self) -> None:
+        super().__init__("is damaged")
 
 
 @dataclass(frozen=True, slots=True)
