@@ -37,6 +37,13 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
     assert str(tmp_path / "data") in done.stderr.replace("\n", "")
 
 
+def test_nothing_is_imported_before_ctrl_c_has_its_handler():
+    code = "import sys; before = set(sys.modules); import image_categorizer_server.__main__;"
+    code += "print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["image_categorizer_server", "image_categorizer_server.__main__"]
+
+
 def test_help_hides_what_only_tests_need():
     shown = command("--help").stdout
     assert "failpoints" not in shown
