@@ -279,7 +279,7 @@ def _fails(error: OSError | UndecodableImage) -> Callable[[int], bytes]:
 
 
 def _unreadable(error: UnreadableZip) -> UndecodableImage:
-    return UndecodableImage(f"the zip file {error}")
+    return UndecodableImage(f"the zip file {printable(str(error))}")
 
 
 def _sentence_of(passed_over: Counter[str]) -> str:

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from struct import Struct
 
-from image_categorizer_server.errors import UndecodableImage
+from image_categorizer_server.errors import UndecodableImage, quoted
 from image_categorizer_server.stores.zip_directory import (
     UnreadableZip,
     ZipDirectory,
@@ -18,7 +18,6 @@ from image_categorizer_server.stores.zip_directory import (
 PIECE_BYTES = 2**18
 IS_ENCRYPTED = 0x1
 STORED, DEFLATED = 0, 8
-MAX_QUOTED_CHARACTERS = 100
 # APPNOTE.TXT, 4.3.7: signature and, from byte 26, the sizes of the name and the extra fields.
 LOCAL_HEADER, LOCAL_HEADER_MARK = Struct("<4s22x2H"), b"PK\x03\x04"
 # What operating systems leave in folders, in lower case: macOS, Windows, Synology.
@@ -164,7 +163,7 @@ def _check(entry: ZipEntry) -> None:
     if entry.flags & IS_ENCRYPTED:
         raise UnreadableZip("is encrypted")
     if name.startswith("/") or ".." in name.split("/") or ":" in name[:2]:
-        raise UnreadableZip(f"has a name that points outside: {name[:MAX_QUOTED_CHARACTERS]}")
+        raise UnreadableZip(f"has a name that points outside: {quoted(name)}")
 
 
 def _damaged() -> UndecodableImage:
