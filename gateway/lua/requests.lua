@@ -9,6 +9,7 @@ local UPLOADS = { ["/v1/classify"] = true, ["/v1/batch"] = true }
 local FILTER = "requests"
 local MAX_MESSAGE_BYTES = 200
 local LONG_ERROR_BYTES = 400 -- one with a message of 200 bytes has about that
+local GZIP_HEAD_BYTES, GZIP_TAIL_BYTES = 10, 8
 
 local function note(handle, key, value)
   handle:streamInfo():dynamicMetadata():set(FILTER, key, value)
@@ -35,6 +36,27 @@ local function take_encoding(headers, is_upload)
   end
   headers:remove("content-encoding")
   return encoding == "" or encoding == "identity"
+end
+
+local function number_at(bytes, at)
+  local first, second, third, fourth = bytes:byte(at, at + 3)
+  return first + second * 256 + third * 65536 + fourth * 16777216
+end
+
+-- Stores what the end of gzip data says about the body: json.lua compares it with what Envoy has unpacked.
+local function note_gzip_tail(handle)
+  local body = handle:body()
+  local size = body and body:length() or 0
+  if size == 0 then
+    return
+  end
+  local crc32, unpacked_bytes = -1, -1
+  if size > GZIP_HEAD_BYTES + GZIP_TAIL_BYTES then
+    local tail = body:getBytes(size - GZIP_TAIL_BYTES, GZIP_TAIL_BYTES)
+    crc32, unpacked_bytes = number_at(tail, 1), number_at(tail, 5)
+  end
+  note(handle, "unpacked_crc32", crc32)
+  note(handle, "unpacked_bytes", unpacked_bytes)
 end
 
 -- Returns a query without blanks around values, and without empty values: as in a form, they are not given.
@@ -90,7 +112,8 @@ function envoy_on_request(handle)
   end
   local path, query = target:match("^([^?]*)(.*)$")
   path = path:match("^(.+)/$") or path
-  local is_upload = method == "POST" and UPLOADS[path]
+  local upload = path:gsub(":upload$", "")
+  local is_upload = method == "POST" and UPLOADS[upload]
   if not take_encoding(headers, is_upload) then
     handle:respond({ [":status"] = "415" }, "content-encoding must be gzip, or absent")
     return
@@ -98,12 +121,15 @@ function envoy_on_request(handle)
   if method == "GET" then
     note_stream(handle, headers, path)
   elseif is_upload then
-    path = path .. ":upload"
+    path = upload .. ":upload"
     if content_type:find("^application/json") or content_type:find("^[^;]*%+json") then
       headers:replace("x-body", "json") -- selects the route that limits its size
     end
   end
   headers:replace(":path", path .. clean_query(query))
+  if headers:get("content-encoding") then
+    note_gzip_tail(handle)
+  end
 end
 
 -- Shortens the message of an error that Envoy answers itself: it may repeat all that the client sent.

@@ -7,6 +7,7 @@ import socket
 
 import httpx
 import pytest
+from image_categorizer_server.local.gateway import gateway_folder
 from PIL import Image
 
 from tests.support.pictures import encoded, jpeg
@@ -17,6 +18,26 @@ OCTETS = {"content-type": "application/octet-stream"}
 JSON = {"content-type": "application/json"}
 MODEL = "/v1/models/efficientnet_lite0"
 MAX_REPEATED_CHARACTERS = 200
+ANSWER_S = 5.0
+"""Longer than a slow machine takes for any answer here."""
+METHODS = json.loads((gateway_folder() / "contract.json").read_text())["methods"]
+WITH_BODY = [
+    (method, path.replace("[^/:]+", "any"))
+    for path, methods in METHODS.items()
+    for method in {"POST", "PATCH"}.intersection(methods)
+]
+"""Methods and paths of all operations that take a body."""
+PACKED = gzip.compress(b'{"url": "https://example.com/", "version": "1"}')
+DAMAGES = {
+    "not gzip": b'{"url": "https://example.com/"}',
+    "one byte": PACKED[:1],
+    "truncated head": PACKED[:8],
+    "truncated data": PACKED[:-20],
+    "truncated checksum": PACKED[:-6],
+    "truncated length": PACKED[:-1],
+    "wrong checksum": PACKED[:-8] + b"sum!" + PACKED[-4:],
+    "garbage behind": PACKED + b"garbage",
+}
 
 
 def refusal(answer):
@@ -147,9 +168,9 @@ def test_a_slash_at_the_end_of_a_path_changes_nothing(http, batch, expected):
     assert http.post(f"{MODEL}:load/", json={}).status_code == 200
 
 
-def zipped(http, path, content, kind, encoding="gzip"):
+def zipped(http, path, content, kind="application/json", encoding="gzip", method="POST"):
     headers = {"content-encoding": encoding, "content-type": kind}
-    return http.post(path, content=content, headers=headers)
+    return http.request(method, path, content=content, headers=headers, timeout=ANSWER_S)
 
 
 def multipart(name):
@@ -195,12 +216,28 @@ def test_a_body_that_becomes_too_large_is_refused(up, http, path):
     assert max(b - a for a, b in zip(before, after, strict=True)) < 100 << 20
 
 
-def test_a_damaged_gzip_body_is_refused(http):
-    packed = gzip.compress(PICTURE)
-    for content in (packed[:-9], packed[:-8] + b"checksum", PICTURE):
-        answer = zipped(http, "/v1/classify", content, "image/jpeg")
-        assert refusal(answer)[:2] == (400, "FIELD_INVALID")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_gzip_body_is_refused_at_once_by_every_path(http, damage):
+    for method, path in WITH_BODY:
+        answer = zipped(http, path, DAMAGES[damage], method=method)
+        assert refusal(answer)[:2] == (400, "FIELD_INVALID"), path
         assert "gzip" in refusal(answer)[2]
+
+
+def test_a_damaged_gzip_body_changes_nothing(http):
+    before = http.post("/v1/webhooks/default:rotateSecret", json={}).json()
+    for content in DAMAGES.values():
+        zipped(http, "/v1/webhooks/default:rotateSecret", content)
+    after = http.get("/v1/webhooks/default").json()
+    assert after["previous_secret_expire_time"] == before["previous_secret_expire_time"]
+
+
+def test_incomplete_json_is_refused_at_once_by_every_path_compressed_or_not(http):
+    incomplete = b'{"url": "https:'
+    for method, path in WITH_BODY:
+        for content, encoding in ((incomplete, "identity"), (gzip.compress(incomplete), "gzip")):
+            answer = zipped(http, path, content, encoding=encoding, method=method)
+            assert refusal(answer)[:2] == (400, "FIELD_INVALID"), path
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "compress"])

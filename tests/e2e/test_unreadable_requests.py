@@ -1,5 +1,7 @@
 """Bytes that are no message are the caller's fault, and say nothing about the inside."""
 
+import base64
+
 import grpc
 import httpx
 import pytest
@@ -18,6 +20,16 @@ UNARY = [
 ]
 DOWNLOADS = ["BatchService/WatchBatch", "BatchService/ExportBatchResults"]
 UPLOADS = ["BatchService/UploadBatch", "BatchService/UploadBatchForm"]
+WEB = "application/grpc-web"
+WEB_BODIES = {
+    "nothing": b"",
+    "half a prefix": bytes(3),
+    "no byte of a message": b"\0\0\0\0\x09",
+    "half a message": b"\0\0\0\0\x09\x0a\x07half",
+    "two messages": bytes(10),
+    "a message and garbage": bytes(5) + b"garbage",
+}
+INVALID_ARGUMENT = str(grpc.StatusCode.INVALID_ARGUMENT.value[0])
 TEXT_PATHS = [
     *("/v1/batch/%ff", "/v1/batch/%ff/results", "/v1/batch/%ff:watch", "/v1/batch?page_token=%ff"),
     *("/v1/models/%ff", "/v1/categories?model=%ff", "/v1/webhooks/%c3%28"),
@@ -65,6 +77,24 @@ def test_an_unreadable_message_is_refused_by_every_kind_of_rpc(channel, refused,
         refused(channel.stream_stream(OURS + rpc), message)
     for rpc in ("Check", "Watch"):
         refused(channel.stream_stream(f"/grpc.health.v1.Health/{rpc}"), message)
+
+
+@pytest.mark.parametrize("messages", [[], [b"", b""]], ids=["none", "two"])
+def test_a_call_with_one_message_is_refused_without_it_or_with_more(channel, refused, messages):
+    for rpc in (*UNARY, *DOWNLOADS):
+        refused(channel.stream_stream(OURS + rpc), *messages)
+    for rpc in ("Check", "Watch"):
+        refused(channel.stream_stream(f"/grpc.health.v1.Health/{rpc}"), *messages)
+
+
+@pytest.mark.parametrize("body", WEB_BODIES.values(), ids=WEB_BODIES)
+@pytest.mark.parametrize("rpc", ["BatchService/GetBatch", "BatchService/WatchBatch"])
+def test_a_grpc_web_call_without_one_whole_message_is_refused(http, rpc, body):
+    for content_type, sent in ((WEB, body), (f"{WEB}-text", base64.b64encode(body))):
+        headers = {"content-type": content_type}
+        answer = http.post(OURS + rpc, content=sent, headers=headers)
+        assert answer.headers["grpc-status"] == INVALID_ARGUMENT
+        assert "cannot be read" in answer.headers["grpc-message"]
 
 
 def test_text_that_is_not_utf8_is_refused(channel, refused):

@@ -15,7 +15,12 @@ from image_categorizer_server.backend import Backend
 from image_categorizer_server.domain.audit import Actor, current_actor
 from image_categorizer_server.errors import DeadlineExceeded, Draining, InvalidRequest
 from image_categorizer_server.rpc.call import Call, current_call
-from image_categorizer_server.rpc.messages import deserializer_of, readable, refusing_unreadable
+from image_categorizer_server.rpc.messages import (
+    deserializer_of,
+    only_request,
+    readable,
+    refusing_unreadable,
+)
 from image_categorizer_server.rpc.status import abort, error_for_caller
 from image_categorizer_server.tasks import detached
 from image_categorizer_server.telemetry import bind_request, get_log, request_id_of, trace_id_of
@@ -27,6 +32,7 @@ Unary = Callable[[Message, Context], Awaitable[Message]]
 Stream = Callable[[AsyncIterator[Message], Context], Awaitable[None]]
 Upload = Callable[[AsyncIterator[Message], Context], Awaitable[Message]]
 Download = Callable[[Message, Context], AsyncGenerator[Message]]
+Answers = Callable[[AsyncIterator[Message], Context], AsyncGenerator[Message]]
 # The number of the attempt, counted from 1: the gateway's, and the SDK's.
 ATTEMPT_HEADERS = "x-envoy-attempt-count", "x-attempt"
 if TYPE_CHECKING:
@@ -83,19 +89,19 @@ class Edge(grpc.aio.ServerInterceptor):
                 response_serializer=handler.response_serializer,
             )
         if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(
+            return grpc.stream_stream_rpc_method_handler(
                 self._download(method, cast("Download", handler.unary_stream)),
                 request_deserializer=deserializer_of(handler),
                 response_serializer=handler.response_serializer,
             )
         assert handler.unary_unary is not None
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             self._unary(method, cast("Unary", handler.unary_unary)),
             request_deserializer=deserializer_of(handler),
             response_serializer=handler.response_serializer,
         )
 
-    def _unary(self, method: str, behaviour: Unary) -> Unary:
+    def _unary(self, method: str, behaviour: Unary) -> Upload:
         server, access = self._backend.settings.server, self._access[method]
 
         async def answer(
@@ -106,8 +112,9 @@ class Edge(grpc.aio.ServerInterceptor):
                     await self._admit(access, headers)
                 return await behaviour(readable(request), context)
 
-        async def serve(request: Message | InvalidRequest, context: Context) -> Message:
+        async def serve(_: AsyncIterator[Message], context: Context) -> Message:
             call, headers = _begin(context)
+            request = await only_request(context)
             try:
                 response = await answer(request, context, headers)
             except Exception as error:  # noqa: BLE001 - becomes a status
@@ -188,11 +195,10 @@ class Edge(grpc.aio.ServerInterceptor):
 
         return serve
 
-    def _download(self, method: str, behaviour: Download) -> Download:
-        async def serve(
-            request: Message | InvalidRequest, context: Context
-        ) -> AsyncGenerator[Message]:
+    def _download(self, method: str, behaviour: Download) -> Answers:
+        async def serve(_: AsyncIterator[Message], context: Context) -> AsyncGenerator[Message]:
             call, headers = _begin(context)
+            request = await only_request(context)
             call.readmit = partial(self._admit, self._access[method], headers)
             try:
                 await call.readmit()

@@ -1,9 +1,9 @@
 """Deserialization of requests.
 
 grpc.aio answers bytes that are no message with UNKNOWN and the exception's text, and logs a
-traceback. Here they become an `InvalidRequest`. If an RPC has one request, grpc.aio deserializes it
-before it calls us, so the error takes the place of the request. Messages of streams are
-deserialized while we read, so the error is raised.
+traceback. It never answers a unary call that ends before its message is complete, and ignores all
+messages but the first. Here these become an `InvalidRequest`: so grpc.aio takes RPCs with one
+request for streams, and we read their request.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -23,22 +23,42 @@ if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # not subscriptable at run time
 
 
+async def only_request(context: Context) -> Message | InvalidRequest:
+    """Returns the request of an RPC that has one; in its place, what is wrong with it.
+
+    An error is returned because others take precedence over it, that of a missing key for instance.
+    """
+    read: Callable[[], Awaitable[Any]] = context.read  # its type omits the end of the stream
+    try:
+        request = await read()
+        if request is grpc.aio.EOF:
+            return InvalidRequest(
+                "the request cannot be read: it ends before its message does, or has none; "
+                "a JSON body must be complete"
+            )
+        if await read() is not grpc.aio.EOF:
+            return InvalidRequest("the request cannot be read: it has more than one message")
+    except InvalidRequest as error:
+        return error
+    return cast("Message", request)
+
+
 def readable(request: Message | InvalidRequest) -> Message:
-    """Returns the only request of an RPC.
+    """Returns the request that `only_request` has read.
 
     Raises:
-        InvalidRequest: its bytes are not a message.
+        InvalidRequest: it cannot be read.
     """
     if isinstance(request, InvalidRequest):
         raise request
     return request
 
 
-def deserializer_of(handler: "Handler") -> Callable[[bytes], Message | InvalidRequest]:
-    """Returns the deserializer of an RPC, whose errors are `InvalidRequest`."""
+def deserializer_of(handler: "Handler") -> Deserializer:
+    """Returns the deserializer of an RPC, which raises `InvalidRequest`."""
     deserialize: Deserializer = handler.request_deserializer  # type: ignore[assignment]
 
-    def raising(content: bytes) -> Message:
+    def checked(content: bytes) -> Message:
         try:
             return deserialize(content)
         except DecodeError:
@@ -47,13 +67,7 @@ def deserializer_of(handler: "Handler") -> Callable[[bytes], Message | InvalidRe
                 "and its bytes a message of the RPC's request type"
             ) from None
 
-    def returning(content: bytes) -> Message | InvalidRequest:
-        try:
-            return raising(content)
-        except InvalidRequest as error:
-            return error
-
-    return raising if handler.request_streaming else returning
+    return checked
 
 
 def refusing_unreadable(handler: "Handler") -> "Handler":
@@ -63,10 +77,10 @@ def refusing_unreadable(handler: "Handler") -> "Handler":
         make: Any = grpc.stream_stream_rpc_method_handler
         behaviour: Any = _refusing_messages(cast("Any", handler.stream_stream))
     elif handler.unary_stream is not None:
-        make = grpc.unary_stream_rpc_method_handler
+        make = grpc.stream_stream_rpc_method_handler
         behaviour = _refusing_request(cast("Any", handler.unary_stream))
     else:
-        make = grpc.unary_unary_rpc_method_handler
+        make = grpc.stream_unary_rpc_method_handler
         behaviour = _refusing_request(cast("Any", handler.unary_unary))
     wrapped: Handler = make(
         behaviour,
@@ -78,8 +92,9 @@ def refusing_unreadable(handler: "Handler") -> "Handler":
 
 def _refusing_request(
     behaviour: Callable[[Message, Context], Awaitable[Message | None]],
-) -> Callable[[Message | InvalidRequest, Context], Awaitable[Message | None]]:
-    async def serve(request: Message | InvalidRequest, context: Context) -> Message | None:
+) -> Callable[[AsyncIterator[Message], Context], Awaitable[Message | None]]:
+    async def serve(_: AsyncIterator[Message], context: Context) -> Message | None:
+        request = await only_request(context)
         if isinstance(request, InvalidRequest):
             await abort(context, request, Call(request_id_of(None)))
         return await behaviour(request, context)
