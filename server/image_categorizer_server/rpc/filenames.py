@@ -30,7 +30,7 @@ EXTENDED = re.compile(r"([A-Za-z0-9_-]{1,20})'[A-Za-z0-9-]*'(.*)", re.ASCII | re
 ENCODED_WORDS = re.compile(r"(?:=\?[\w-]{1,20}\?[BbQq]\?[^?\s]*\?=\s*)+", re.ASCII)
 ESCAPED = re.compile(r'\\(["\\])')
 WHATWG = (("%0D", "\r"), ("%0A", "\n"), ("%22", '"'))
-WINDOWS_FOLDER = re.compile(r"(?:[A-Za-z]:[\\/]|\\\\).*[\\/]", re.DOTALL)
+WINDOWS_FOLDER = re.compile(r"\A(?:[A-Za-z]:[\\/]|\\\\).*[\\/]", re.DOTALL)
 CHARSETS = {"ascii", "utf-8", "iso8859-1", "iso8859-15", "cp1252", "shift_jis", "gb18030", "big5"}
 
 

@@ -52,6 +52,7 @@ def named(parameters: bytes) -> str:
         (b'filename="photos/a.jpg"', "photos/a.jpg"),
         (b'filename="tab\tbell\x07.jpg"', "tab\tbell\x07.jpg"),
         (b'filename="open.jpg', '"open.jpg'),
+        (b'filename="https://a.example/b.jpg"', "https://a.example/b.jpg"),
     ],
 )
 def test_a_name_is_what_the_sender_meant(sent, name):
