@@ -27,7 +27,7 @@ from tests.integration.conftest import running_server
 from tests.support.pictures import jpeg
 from tests.support.polling import eventually
 from tests.support.tiny_model import write_tiny_model
-from tests.unit.conftest import CATEGORIES, add
+from tests.unit.conftest import add
 
 CLIENTS = 8
 SWAPS = 100
@@ -39,7 +39,7 @@ MAX_GROWTH_BYTES_PER_CYCLE = 64_000  # a leaked tiny model has at least 600 KB
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sources")
-    return [write_tiny_model(folder / str(seed), CATEGORIES, seed=seed) for seed in (1, 2)]
+    return [write_tiny_model(folder / str(seed), ["rose", "tulip"], seed=seed) for seed in (1, 2)]
 
 
 @pytest.fixture

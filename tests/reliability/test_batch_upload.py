@@ -63,7 +63,7 @@ def finished(up: Up, key: str, batch_id: str) -> Batch:
 
 
 @pytest.mark.parametrize(
-    "count", [2_000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+    "count", [1_000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.timeout(180)

@@ -120,6 +120,7 @@ class Cluster:
             "CATEGORIZER_STORAGE__PATH": str(self.images),
             "CATEGORIZER_MODELS__CACHE_PATH": str(EXPORTS),
             "CATEGORIZER_MODELS__DEFAULT": "fake",
+            "CATEGORIZER_MODELS__PACKAGED": "false",
             "CATEGORIZER_SERVER__BIND": self.address,
             "CATEGORIZER_TEST__FAKE_MODEL": "0,0",
             "CATEGORIZER_CLIENT__BASE_URL": self.address,

@@ -32,8 +32,14 @@ def free_port() -> int:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Returns our environment with `variables`, and one cache of exports for all tests."""
-    return {**os.environ, "CATEGORIZER_MODELS__CACHE_PATH": str(EXPORTS), **variables}
+    """Returns our environment with `variables`, and one cache of exports for all tests.
+
+    Beside the fake model, none is loaded: that takes a second of a core.
+    """
+    is_fake = "CATEGORIZER_TEST__FAKE_MODEL" in variables
+    only_fake = {"CATEGORIZER_MODELS__DEFAULT": "fake", "CATEGORIZER_MODELS__PACKAGED": "false"}
+    cache = {"CATEGORIZER_MODELS__CACHE_PATH": str(EXPORTS)}
+    return {**os.environ, **cache, **(only_fake if is_fake else {}), **variables}
 
 
 def command(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:

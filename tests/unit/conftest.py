@@ -36,7 +36,7 @@ def shipped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shipped")
     add(
         Repository(folder),
-        write_tiny_model(tmp_path_factory.mktemp("small"), CATEGORIES, 7),
+        write_tiny_model(tmp_path_factory.mktemp("small"), [*CATEGORIES, "dog"]),
         "small",
     )
     return folder

@@ -22,7 +22,7 @@ def listed(models):
 
 def test_added_versions_are_listed_and_removed(models, repository, tiny, tmp_path):
     add(repository, tiny)
-    add(repository, write_tiny_model(tmp_path / "other", ["a", "b"], seed=1))
+    add(repository, write_tiny_model(tmp_path / "other", ["rose", "tulip"], seed=1))
     found = listed(models)
     assert found["tiny", 1]["categories"] == 3
     assert found["tiny", 2]["precision"] == "fp32"

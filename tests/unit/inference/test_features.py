@@ -61,9 +61,11 @@ def write_model(kind, folder):
     ("kind", "localization", "shape"),
     [
         ("resnet", Localization.CLASS_ACTIVATION, (16, 4, 4)),
-        ("convnext", Localization.CLASS_ACTIVATION, (8, 4, 4)),
+        pytest.param(
+            *("convnext", Localization.CLASS_ACTIVATION, (8, 4, 4)), marks=pytest.mark.slow
+        ),
         ("vit", Localization.ATTENTION_ROLLOUT, (1, 4, 4)),
-        ("beit", Localization.NONE, None),
+        pytest.param(*("beit", Localization.NONE, None), marks=pytest.mark.slow),
     ],
 )
 async def test_the_features_of_an_export_are_those_of_torch(
