@@ -1,6 +1,7 @@
 """How deleted batches disappear, and images with them, on a real PostgreSQL."""
 
 import asyncio
+import time
 
 import asyncpg
 import pytest
@@ -19,6 +20,7 @@ from tests.support.polling import elapsed, eventually
 from tests.support.storage_contract import store_image
 
 TABLES = ("batches", "batch_items", "batch_results", "batch_chunks")
+MILLION = 1_000_000
 COLUMNS = """
 SELECT c.table_name, c.column_name FROM information_schema.columns c
 WHERE c.table_schema = 'public' AND c.column_name LIKE '%object_key%'
@@ -133,6 +135,53 @@ async def test_sweepers_at_once_remove_everything(batches, storage, faultless):
     await sweep(batches)
     assert await counts() == [1, 3, 3, 1]
     await faultless(acknowledged=[stays.batch_id])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_a_million_items_are_deleted_in_one_call_and_swept_beside_others(batches, storage):
+    batch_id = await make_batch(batches, 1)
+    await do_all()
+    async with connected() as connection:
+        for table, change in (
+            ("batch_items", "'number', n, 'object_key', 't1/' || n"),
+            ("batch_results", "'number', n"),
+        ):
+            await connection.execute(
+                f"INSERT INTO {table}"
+                f" SELECT made.* FROM generate_series(1, {MILLION - 1}) n,"
+                f" LATERAL (SELECT to_jsonb(t) AS row FROM {table} t WHERE number = 0) one,"
+                f" jsonb_populate_record(NULL::{table}, row || jsonb_build_object({change})) made",
+                timeout=600,
+            )
+    assert (await counts())[1:3] == [MILLION, MILLION]
+    start_s = time.monotonic()
+    await batches.delete("t1", batch_id)
+    call_s = time.monotonic() - start_s
+    sweeping = asyncio.create_task(sweep_all(batches))
+    waits_s = []
+    while not sweeping.done():
+        start_s = time.monotonic()
+        await make_batch(batches, 1, "t2")
+        waits_s.append(time.monotonic() - start_s)
+        await elapsed(0.05)
+    print(
+        f"\na million items: deleted in {call_s:.3f} s, swept in {sweeping.result():.0f} s;"
+        f" {len(waits_s)} batches made meanwhile, the slowest in {max(waits_s):.2f} s"
+    )
+    assert call_s < 1
+    assert max(waits_s) < 2
+    assert (await counts())[1:3] == [len(waits_s), 0]
+
+
+async def sweep_all(batches):
+    """Sweeps until nothing is left; returns how many seconds that took."""
+    start_s = time.monotonic()
+    while await removal.remove_rows():
+        pass
+    while await batches.remove_images(100):
+        pass
+    return time.monotonic() - start_s
 
 
 async def test_a_page_that_fails_half_way_is_removed_later(batches, storage):
