@@ -51,6 +51,7 @@ def hasty(clean_environment, tmp_path_factory) -> Iterator[Up]:
         "CATEGORIZER_GATEWAY__HEADERS_TIMEOUT_S": "2",
         "CATEGORIZER_GATEWAY__IDLE_TIMEOUT_S": "2",
         "CATEGORIZER_GATEWAY__MAX_CONNECTIONS_PER_ADDRESS": "100",
+        "CATEGORIZER_GATEWAY__MAX_NEW_CONNECTIONS_PER_ADDRESS_PER_S": "150",
     }
     running = Up(tmp_path_factory.mktemp("hasty"), free_port(), variables)
     running.start()

@@ -1,9 +1,11 @@
 """Connections that ask nothing are closed, and one address cannot keep the others out."""
 
+import multiprocessing
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import grpc
 import pytest
@@ -15,7 +17,14 @@ from tests.support.polling import pause, wait_until
 
 LIMIT = 100
 """Connections of one address, in the installation `hasty`."""
+DROPPED = 9000
+"""Connections that one address opens and drops within about a second."""
+LAST_DROPPED = 900
+NEW_PER_S = 150
+"""Connections that one address may open in a second, in the installation `hasty`."""
 ATTACKER, OTHERS = "127.0.0.2", ("127.0.0.1", "127.0.0.3")
+FLOODER, SILENT = "127.0.0.4", "127.0.0.5"
+"""Each of these addresses is in a group of its own: none uses up what another may open."""
 HTTP2 = raw_http.PREFACE + raw_http.frame(raw_http.SETTINGS, 0, 0)
 # Without the flag END_HEADERS more would have to follow.
 HALF_HEADERS = raw_http.frame(raw_http.HEADERS, raw_http.END_STREAM, 1, b"\x82")
@@ -92,9 +101,44 @@ def test_one_address_that_holds_all_it_can_leaves_room_for_the_others(hasty, fir
             assert seconds_to_answer(hasty.port, source) < 1
 
 
+def test_an_address_opens_only_so_many_connections_in_a_second(hasty):
+    begun_s, answered = time.monotonic(), 0
+    for _ in range(5 * NEW_PER_S):
+        with raw_http.connected(hasty.port, source=FLOODER) as connection:
+            connection.sendall(REQUEST)
+            with suppress(ConnectionError):
+                answered += connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert 0 < answered <= NEW_PER_S * (1 + time.monotonic() - begun_s)
+
+
+def flood(port: int, count: int) -> None:
+    """Opens connections from one address, holds some of them for a moment, and drops them."""
+    last = deque[socket.socket]()
+    for _ in range(count):
+        connection = raw_http.connected(port, source=FLOODER)
+        connection.sendall(REQUEST)
+        last.append(connection)
+        if len(last) > LAST_DROPPED:
+            last.popleft().close()
+    for connection in last:
+        connection.close()
+
+
+def test_one_address_that_opens_and_drops_connections_leaves_room_for_the_others(up):
+    spawning = multiprocessing.get_context("spawn")
+    floods = [spawning.Process(target=flood, args=(up.port, DROPPED // 2)) for _ in range(2)]
+    for process in floods:
+        process.start()
+    while any(process.is_alive() for process in floods):
+        pause(0.05)  # callers that flood, too, are not healthy
+        for source in OTHERS:
+            assert seconds_to_answer(up.port, source) < 1
+    assert [process.exitcode for process in floods] == [0, 0]
+
+
 def test_connections_without_a_byte_leave_room_even_for_their_own_address(hasty):
-    with held(hasty.port, 10 * LIMIT, b"", ATTACKER):
-        for source in (ATTACKER, *OTHERS):
+    with held(hasty.port, 10 * LIMIT, b"", SILENT):
+        for source in (SILENT, *OTHERS):
             assert seconds_to_answer(hasty.port, source) < 1
 
 

@@ -1,7 +1,8 @@
 """Limits of the gateway's connections, so that one address cannot keep the others out.
 
-Envoy counts connections for each filter chain. So there are several equal chains, and a hash of a
-client's address selects one: an address takes at most the connections of its own chain.
+Envoy counts connections, held and new ones, for each filter chain. So there are several equal
+chains, and a hash of a client's address selects one: an address takes at most the connections of
+its own chain.
 """
 
 from typing import Any
@@ -14,12 +15,22 @@ HASH = (
     "envoy.extensions.matching.input_matchers.consistent_hashing.v3.ConsistentHashing"
 )
 LIMIT = "type.googleapis.com/envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit"
+RATE = "type.googleapis.com/envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit"
 TEXT = "type.googleapis.com/google.protobuf.StringValue"
 
 
 def limit_by_address(listener: dict[str, Any], settings: GatewaySettings) -> None:
     """Replaces the only filter chain of a listener by one for each group of addresses."""
     (chain,) = listener["filter_chains"]
+    new = settings.max_new_connections_per_address_per_s
+    rate = {
+        "name": "envoy.filters.network.local_ratelimit",
+        "typed_config": {
+            "@type": RATE,
+            "stat_prefix": "addresses",
+            "token_bucket": {"max_tokens": new, "tokens_per_fill": new, "fill_interval": "1s"},
+        },
+    }
     limit = {
         "name": "envoy.filters.network.connection_limit",
         "typed_config": {
@@ -29,8 +40,9 @@ def limit_by_address(listener: dict[str, Any], settings: GatewaySettings) -> Non
         },
     }
     groups = range(settings.address_groups)
+    filters = [rate, limit, *chain["filters"]]
     listener["filter_chains"] = [
-        {**chain, "name": _name(group), "filters": [limit, *chain["filters"]]} for group in groups
+        {**chain, "name": _name(group), "filters": filters} for group in groups
     ]
     # The hash, modulo the number of groups, is at least that of the first group that matches.
     listener["filter_chain_matcher"] = {

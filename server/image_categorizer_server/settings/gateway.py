@@ -35,18 +35,29 @@ class GatewaySettings(Group):
         le=1_000_000,
         description="Maximum connections of one client address that have sent something.",
     )
+    max_new_connections_per_address_per_s: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Maximum connections that one client address opens in a second. Others are "
+        "closed once they send something.",
+    )
     address_groups: int = Field(
         16,
         ge=2,
         le=256,
         description="Groups that client addresses are spread over. A group shares "
-        "max_connections_per_address; each takes about 3 MB.",
+        "the limits of an address; each takes about 3 MB.",
     )
     first_bytes_timeout_s: float = Field(
         5.0, gt=0, le=3600, description="Time until a connection has sent its first bytes."
     )
     headers_timeout_s: float = Field(
-        10.0, gt=0, le=3600, description="Time until the headers of a request have arrived."
+        10.0,
+        gt=0,
+        le=3600,
+        description="Time until the headers of a request have arrived. HTTP/2 connections are "
+        "closed idle_timeout_s later.",
     )
     idle_timeout_s: float = Field(
         60.0,

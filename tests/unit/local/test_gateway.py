@@ -121,12 +121,14 @@ def test_pages_of_this_machine_may_call_unless_origins_are_set(origin, allowed):
     assert (re.fullmatch(match["safe_regex"]["regex"], origin) is not None) is allowed
 
 
-def test_each_group_of_addresses_has_the_same_chain_with_a_limit_of_its_own():
-    config = configuration(gateway={"address_groups": 3, "max_connections_per_address": 7})
+def test_each_group_of_addresses_has_the_same_chain_with_limits_of_its_own():
+    limits = {"max_connections_per_address": 7, "max_new_connections_per_address_per_s": 5}
+    config = configuration(gateway={"address_groups": 3, **limits})
     (listener,) = config["static_resources"]["listeners"]
     chains = {chain["name"]: chain["filters"] for chain in listener["filter_chains"]}
     assert len(chains) == 3
-    for limit, rest in chains.values():
+    for rate, limit, rest in chains.values():
+        assert rate["typed_config"]["token_bucket"]["max_tokens"] == 5
         assert limit["typed_config"]["max_connections"] == 7
         assert rest["typed_config"] == manager(config)
     matcher = listener["filter_chain_matcher"]
