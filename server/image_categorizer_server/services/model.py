@@ -2,7 +2,7 @@
 
 from image_categorizer_server.domain.classification import Category
 from image_categorizer_server.domain.model import ModelStatus, ServerInfo
-from image_categorizer_server.inference.images.decode import readable_formats
+from image_categorizer_server.inference.images.formats import readable_formats
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.paging import Page, page_of
 from image_categorizer_server.settings import Settings

@@ -3,6 +3,8 @@
 import io
 import logging
 import struct
+import subprocess
+import sys
 import time
 import warnings
 import zlib
@@ -11,11 +13,8 @@ import numpy as np
 import pytest
 from image_categorizer_server.domain.classification import ImageWarning
 from image_categorizer_server.errors import InvalidRequest, UndecodableImage, UnsupportedFormat
-from image_categorizer_server.inference.images.decode import (
-    Decoder,
-    ImageLimits,
-    readable_formats,
-)
+from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.images.formats import readable_formats
 from PIL import Image
 
 from tests.support.pictures import encoded, randomly_damaged, scene
@@ -321,6 +320,33 @@ def test_other_formats_are_named_with_what_to_do(decoder, content, words):
         decoder.decode(content)
     assert len(str(caught.value)) < 200
     assert str(caught.value).isascii()
+
+
+def test_errors_list_what_this_installation_reads(decoder):
+    with pytest.raises(UndecodableImage) as caught:
+        decoder.decode(b"no image")
+    listed = str(caught.value).partition("; send ")[2].replace(" or ", ", ").split(", ")
+    assert [name.upper().replace("HEIC", "HEIF") for name in listed] == list(readable_formats())
+
+
+WITHOUT_HEIF = r"""
+import sys
+sys.modules["pillow_heif"] = None  # what the interpreter then takes for a missing module
+from image_categorizer_server.errors import UnsupportedFormat
+from image_categorizer_server.inference.images.formats import check_readable, format_of
+try:
+    check_readable(format_of(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"))
+except UnsupportedFormat as error:
+    print(error)
+"""
+
+
+def test_without_the_extra_the_error_about_heic_names_it():
+    command = [sys.executable, "-c", WITHOUT_HEIF]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("HEIC is not supported here; send JPEG, ")
+    assert "install `image-categorizer-server[heif]`" in printed
+    assert printed.count("HEIC") == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

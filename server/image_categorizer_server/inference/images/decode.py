@@ -12,17 +12,15 @@ Uses Pillow, or pillow-simd.  How each colour mode becomes RGB:
     F and all others         refused
 """
 
-import importlib
 import io
 import logging
 import warnings
 from dataclasses import dataclass
-from functools import cache
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import Image
 
 from image_categorizer_server import failpoints
 from image_categorizer_server.domain.classification import ImageWarning
@@ -40,8 +38,7 @@ from image_categorizer_server.inference.images.container import (
     read_heif,
 )
 from image_categorizer_server.inference.images.formats import (
-    CONVERT,
-    KNOWN,
+    check_readable,
     format_of,
     webp_size,
 )
@@ -161,21 +158,6 @@ class Pixels:
         return np.asarray(self._image)
 
 
-@cache
-def readable_formats() -> tuple[str, ...]:
-    """Returns the formats that this installation reads."""
-    missing = set()
-    if not features.check("avif"):
-        missing.add("AVIF")
-    try:
-        pillow_heif = importlib.import_module("pillow_heif")  # the extra `heif`
-    except ImportError:
-        missing.add("HEIF")
-    else:
-        pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
-    return tuple(name for name in KNOWN if name not in missing)
-
-
 class Decoder:
     """Decodes untrusted bytes within limits; thread-safe."""
 
@@ -209,10 +191,7 @@ class Decoder:
             )
         failpoints.hit("image.decoding", content)
         image_format = format_of(content)
-        if image_format not in (*readable_formats(), "DIB"):
-            extra = " (or install the extra `heif` on the server)" if image_format == "HEIF" else ""
-            name = "HEIC" if image_format == "HEIF" else image_format
-            raise UnsupportedFormat(f"{name} is not supported here; {CONVERT}{extra}")
+        check_readable(image_format)
         if image_format == "WEBP":
             # Pillow allocates the canvas when it opens a WebP file: 34 bytes can need 1 GB.
             self._check_shape(*webp_size(content))

@@ -1,14 +1,20 @@
-"""Image formats, detected from the first bytes of a file without a decoder."""
+"""Image formats: which this installation reads, and which a file has.
+
+They are detected from the first bytes of a file without a decoder.
+"""
 
 import contextlib
+import importlib
 import re
 import struct
+from functools import cache
+
+from PIL import features
 
 from image_categorizer_server.errors import UndecodableImage, UnsupportedFormat
 
 KNOWN = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-ALLOWED = "JPEG, PNG, WebP, GIF, BMP or TIFF"  # what every installation reads
-CONVERT = f"send {ALLOWED}"
+WRITTEN = {"WEBP": "WebP", "HEIF": "HEIC"}  # where people write a name in another way
 MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -69,6 +75,35 @@ REMEDY = {
 }
 
 
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Returns the formats that this installation reads."""
+    missing = set()
+    if not features.check("avif"):
+        missing.add("AVIF")
+    try:
+        pillow_heif = importlib.import_module("pillow_heif")  # the extra `heif`
+    except ImportError:
+        missing.add("HEIF")
+    else:
+        pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+    return tuple(name for name in KNOWN if name not in missing)
+
+
+def check_readable(image_format: str) -> None:
+    """Checks a format that `format_of` has returned.
+
+    Raises:
+        UnsupportedFormat: this installation does not read it.
+    """
+    if image_format not in (*readable_formats(), "DIB"):
+        remedy = ", or install `image-categorizer-server[heif]` on the server"
+        raise UnsupportedFormat(
+            f"{_written(image_format)} is not supported here; {_convert()}"
+            f"{remedy if image_format == 'HEIF' else ''}"
+        )
+
+
 def format_of(content: bytes) -> str:
     """Returns the format of an image: one of `KNOWN`, or DIB for a BMP without its file header.
 
@@ -89,8 +124,8 @@ def format_of(content: bytes) -> str:
     if foreign in KNOWN:
         return foreign
     if foreign:
-        raise UnsupportedFormat(f"{foreign} is not supported; {REMEDY.get(foreign, CONVERT)}")
-    raise UndecodableImage(f"the bytes are not an image; send {ALLOWED}")
+        raise UnsupportedFormat(f"{foreign} is not supported; {REMEDY.get(foreign) or _convert()}")
+    raise UndecodableImage(f"the bytes are not an image; {_convert()}")
 
 
 def is_dib(content: bytes) -> bool:
@@ -101,6 +136,15 @@ def is_dib(content: bytes) -> bool:
     is_sized = width_px > 0 and height_px != 0
     depths = (1, 4, 8, 16, 24, 32)
     return header_bytes in DIB_HEADER_BYTES and planes == 1 and bits in depths and is_sized
+
+
+def _written(image_format: str) -> str:
+    return WRITTEN.get(image_format, image_format)
+
+
+def _convert() -> str:
+    *others, last = map(_written, readable_formats())
+    return f"send {', '.join(others)} or {last}"
 
 
 def _media_format(content: bytes) -> str:
