@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -88,16 +88,14 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
         _list_served(server, as_json)
         return
     repository = open_repository(repository_settings(data))
-    found = repository.scan()
-    manifests = [manifest_of(version) for version in found]
+    usable = list(_usable(repository))
     if as_json:
-        fields = [_fields(repository, f, m) for f, m in zip(found, manifests, strict=True)]
-        print(json.dumps(fields, indent=1))
+        print(json.dumps([_fields(repository, *version) for version in usable], indent=1))
         return
     table = Table(
         "name", "version", "aliases", "precision", "categories", "input", "licence", "digest"
     )
-    for manifest in manifests:
+    for _, manifest in usable:
         add_row(
             table,
             manifest.name,
@@ -110,6 +108,17 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
             manifest.digest[:19],
         )
     out().print(table)
+
+
+def _usable(repository: Repository) -> Iterator[tuple[Found, Manifest]]:
+    """Yields the versions with their manifests. Says which have none, and what is no model."""
+    for found in repository.scan():
+        try:
+            yield found, manifest_of(found)
+        except OperatorError as error:
+            say(f"{found.name} version {found.version} cannot be used: {error}")
+    for path, reason in repository.passed_over.items():
+        say(f"Passed over: {path}: {reason}.")
 
 
 def _list_served(server: str, as_json: bool) -> None:
@@ -329,8 +338,8 @@ async def _export(folder: Path, manifest: Manifest, settings: Settings) -> str:
 
 
 def _refuse_duplicate(repository: Repository, manifest: Manifest) -> None:
-    for found in repository.scan():
-        if found.name == manifest.name and manifest_of(found).digest == manifest.digest:
+    for found, held in _usable(repository):
+        if (held.name, held.digest) == (manifest.name, manifest.digest):
             raise OperatorError(
                 f"{manifest.name} version {found.version} has the same files already."
             )
@@ -463,7 +472,10 @@ def verify(data: Data = None) -> None:
     """Compare all files of all models with their manifests. The exit code is 1 if any differs."""
     damaged = 0
     for found in open_repository(repository_settings(data)).scan():
-        difference = damage(found.folder, manifest_of(found))
+        try:
+            difference = damage(found.folder, manifest_of(found))
+        except OperatorError as error:
+            difference = str(error)
         damaged += bool(difference)
         print(printable(f"{found.name} {found.version}: {difference or 'matches its manifest'}"))
     if damaged:

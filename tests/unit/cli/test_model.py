@@ -42,6 +42,25 @@ def test_verify_names_a_changed_file(models, repository, tiny, tmp_path):
     assert "Damaged model versions: 1" in done.err
 
 
+def test_damaged_versions_and_what_is_no_model_are_said_and_hide_no_others(
+    models, repository, tiny, tmp_path
+):
+    add(repository, tiny)
+    (add(repository, tiny) / "manifest.json").write_bytes(b"\xff")
+    (tmp_path / "models" / "looped").symlink_to(tmp_path / "models" / "looped")
+    done = models("list", "--json")
+    assert [(m["name"], m["version"]) for m in json.loads(done.out)] == [
+        ("starter", 1),
+        ("tiny", 1),
+    ]
+    assert "tiny version 2 cannot be used: " in done.err
+    assert "models/looped: it cannot be read: Too many levels of symbolic links." in done.err
+    verified = models("verify")
+    assert verified.status == 1
+    assert "tiny 1: matches its manifest" in verified.out
+    assert "tiny 2: " in verified.out
+
+
 def test_an_alias_points_to_a_version_until_removed(models, repository, tiny):
     add(repository, tiny)
     assert models("alias", "tiny", "stable", 1).err.endswith("\ntiny: stable is version 1\n")

@@ -1,6 +1,7 @@
 """Loading, unloading and reloading versions, aliases, and which version answers."""
 
 import asyncio
+import os
 import weakref
 
 import pytest
@@ -17,6 +18,7 @@ from image_categorizer_server.errors import (
 from image_categorizer_server.inference.models.aliases import ALIASES_FILE
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.inference.models.repository import Repository
+from structlog.testing import capture_logs
 
 from tests.support.polling import stays
 from tests.support.registries import running, state, until
@@ -131,6 +133,59 @@ async def test_whatever_stands_in_a_model_folder_the_model_answers(repository, t
         assert registry.get("tiny", None).ref.version == 1
         others = [s.state for s in registry.statuses() if s.ref.version == 2]
         assert others in ([], [ModelState.FAILED])
+
+
+def make_model_loop(models):
+    (models / "tiny").symlink_to(models / "tiny")
+
+
+def make_model_file(models):
+    (models / "tiny").write_text("no folder")
+
+
+def make_name_in_latin_1(models):
+    (models / os.fsdecode(b"m\xe9t\xe9o")).mkdir()
+
+
+def make_version_without_manifest(models):
+    (models / "tiny" / "2").mkdir(parents=True)
+
+
+def make_version_without_number(models):
+    (models / "tiny" / "v2").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "reason"),
+    [
+        (make_model_loop, "tiny", "it cannot be read: Too many levels of symbolic links"),
+        (make_model_file, "tiny", "it cannot be read: Not a directory"),
+        (make_name_in_latin_1, "m\\udce9t\\udce9o", "its name is not one of a model"),
+        (make_version_without_manifest, "tiny/2", "it has no manifest.json"),
+        (make_version_without_number, "tiny/v2", "its name is not a version number"),
+    ],
+)
+async def test_what_is_passed_over_in_the_repository_is_logged_once(
+    tmp_path, repository, loader, make, name, reason
+):
+    models = tmp_path / "models"
+    models.mkdir()
+    make(models)
+    with capture_logs() as logs:
+        async with running(repository, loader) as registry:
+            for _ in range(3):
+                await registry.refresh()
+            assert registry.get("", None).ref.name == "starter"
+    warnings = [(line["path"], line["reason"]) for line in logs if line["log_level"] == "warning"]
+    assert warnings == [(f"'{models}/{name}'", reason)]
+
+
+async def test_a_repository_that_is_not_a_folder_is_logged(tmp_path, repository, loader):
+    (tmp_path / "models").write_text("no folder")
+    with capture_logs() as logs:
+        async with running(repository, loader):
+            pass
+    assert "it is not a folder" in [line.get("reason") for line in logs]
 
 
 async def test_a_model_that_is_still_loading_does_not_answer(repository, loader):

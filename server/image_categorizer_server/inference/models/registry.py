@@ -11,6 +11,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from image_categorizer_server.domain.classification import ModelRef
 from image_categorizer_server.domain.model import Localization, ModelState, ModelStatus
@@ -68,6 +69,7 @@ class Registry:
         self._refreshing = asyncio.Lock()
         self._loading = asyncio.Semaphore(max_concurrent_loads)
         self._tasks = TaskOwner()
+        self._passed_over: dict[Path, str] = {}
         self._has_looked = False
         """Whether the repository was read once."""
 
@@ -392,9 +394,20 @@ class Registry:
                 lambda: (self._repository.scan(), self._repository.aliases())
             )
             self._routing.read(aliases)
+            self._log_passed_over()
             self._has_looked = True
             self._follow({(f.name, f.version): f for f in found})
             self._update_routing()
+
+    def _log_passed_over(self) -> None:
+        """Logs what is new among the things that are no models, not all of them at each scan."""
+        passed_over = dict(self._repository.passed_over)
+        for path, reason in passed_over.items():
+            if self._passed_over.get(path) != reason:
+                log.warning(
+                    "passed over in the model repository", path=ascii(str(path)), reason=reason
+                )
+        self._passed_over = passed_over
 
     def _follow(self, found: dict[Key, Found]) -> None:
         versions = self._versions

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +56,20 @@ class Repository:
         """
         self._root = root
         self._shipped = tuple(shipped)
+        self._passed_over: dict[Path, str] = {}
+
+    @property
+    def passed_over(self) -> Mapping[Path, str]:
+        """What the latest scan took for no model, although it is where models are; and why."""
+        return self._passed_over
 
     def scan(self) -> list[Found]:
-        """Returns all versions, by name and number; skips folders without a manifest.
+        """Returns all versions, by name and number; see `passed_over` for what it leaves out.
 
         Raises:
-            OSError: a folder cannot be read.
+            OSError: the root cannot be read.
         """
+        self._passed_over = {}
         found = {
             (f.name, f.version): f
             for root in (*self._shipped, self._root)
@@ -195,22 +202,30 @@ class Repository:
 
     def _versions(self, root: Path) -> Iterator[Found]:
         if not root.is_dir():
+            if os.path.lexists(root):
+                self._passed_over[root] = "it is not a folder"
             return
         for model in root.iterdir():
             if NAME.fullmatch(model.name):
                 yield from self._versions_of(model, root != self._root)
+            elif not model.name.startswith(HIDDEN) and model.is_dir():
+                self._passed_over[model] = "its name is not one of a model"
 
     def _versions_of(self, model: Path, is_packaged: bool) -> Iterator[Found]:
         try:
-            folders = list(model.iterdir())
-        except OSError:  # no folder, or one that this user may not read
+            entries = [(entry, entry.is_dir()) for entry in model.iterdir()]
+        except OSError as error:
+            self._passed_over[model] = f"it cannot be read: {error.strerror}"
             return
-        for folder in folders:
+        for folder, is_folder in entries:
             if not VERSION.fullmatch(folder.name):
+                if is_folder and not folder.name.startswith(HIDDEN):
+                    self._passed_over[folder] = "its name is not a version number"
                 continue
             try:
                 stamp = (folder / MANIFEST_FILE).stat().st_mtime_ns
             except FileNotFoundError:
+                self._passed_over[folder] = f"it has no {MANIFEST_FILE}"
                 continue
             except OSError:
                 stamp = 0  # reading it fails, too, and says why
