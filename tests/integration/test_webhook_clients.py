@@ -1,7 +1,10 @@
 """Webhooks by the SDK, against a real server, a real sender and a real receiver."""
 
 import asyncio
+import json
+import re
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -30,7 +33,24 @@ from tests.support.pictures import jpeg
 from tests.support.receiver import receiving
 
 PICTURE = jpeg()
+EXAMPLES = re.findall(
+    r"```json\n(.*?)```",
+    (Path(__file__).resolve().parents[2] / "docs" / "webhooks.md").read_text(),
+    re.DOTALL,
+)
+DOCUMENTED = {message["type"]: message for message in map(json.loads, EXAMPLES)}
+"""Messages in the documentation, by their type."""
 FAST = WebhookSettings(retry_factor=0.01, poll_interval_s=0.05, timeout_s=1, lease_s=2)
+
+
+def fields(content):
+    """Returns what fields a value has, at every depth; for a list, those of its first item."""
+    match content:
+        case dict():
+            return {name: fields(value) for name, value in content.items()}
+        case [dict() as first, *_]:
+            return [fields(first)]
+    return None
 
 
 async def unused(uri, max_bytes):
@@ -69,7 +89,8 @@ async def test_the_asyncio_client_manages_webhooks(cluster):
         await do_all()
         await sender.send_due()
         (message,) = receiver.messages
-        assert verify_webhook(made.secret, message.headers, message.body)["data"]["state"]
+        content = verify_webhook(made.secret, message.headers, message.body)
+        assert fields(content) == fields(DOCUMENTED["batch.completed"])
         ask = {"batch_id": batch.batch_id, "state": "DELIVERED"}
         (delivery,) = [d async for d in client.webhooks.deliveries(made.webhook_id, **ask)]
         assert delivery.delivery_id == message.headers["webhook-id"]
@@ -136,12 +157,14 @@ async def test_the_webhook_url_of_a_classification_receives_its_answer(cluster):
     async with await server.client(Role.OPERATOR) as client:
         secret = (await client.webhooks.rotate_secret("default")).secret
         other = await client.webhooks.create(f"{receiver.url}/batches-only")
-        answer = await client.classify_image(PICTURE, webhook_url=receiver.url, top_k=3)
+        without_end = PICTURE[:-2]
+        answer = await client.classify_image(without_end, webhook_url=receiver.url, top_k=3)
         assert await count_undone() == 1
         await sender.send_due()
         (message,) = receiver.messages
         content = verify_webhook(secret, message.headers, message.body)
-        assert content["type"] == "classification.done"
+        assert fields(content) == fields(DOCUMENTED["classification.done"])
+        assert content["data"]["warnings"] == ["TRUNCATED"]
         assert content["data"]["request_id"] == answer.request_id
         sent = content["data"]["predictions"]
         assert [p["category"] for p in sent] == [p.category for p in answer.predictions]

@@ -39,7 +39,7 @@ class AdminServiceStub:
 
     The body is `{"type", "timestamp", "data"}`. The types `batch.completed`, `batch.failed` and
     `batch.cancelled` contain the batch's counts. The type `classification.done`, for `Classify` calls with a
-    `webhook_url`, contains `request_id`, `model` and at most 20 `predictions`.
+    `webhook_url`, contains `request_id`, `model`, at most 20 `predictions`, and `warnings`.
 
     The webhook `default` always exists and has no URL. It signs messages to the `webhook_url` of batches and
     classifications. `RotateWebhookSecret` returns its secret. It can be disabled but not deleted.
@@ -126,7 +126,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     The body is `{"type", "timestamp", "data"}`. The types `batch.completed`, `batch.failed` and
     `batch.cancelled` contain the batch's counts. The type `classification.done`, for `Classify` calls with a
-    `webhook_url`, contains `request_id`, `model` and at most 20 `predictions`.
+    `webhook_url`, contains `request_id`, `model`, at most 20 `predictions`, and `warnings`.
 
     The webhook `default` always exists and has no URL. It signs messages to the `webhook_url` of batches and
     classifications. `RotateWebhookSecret` returns its secret. It can be disabled but not deleted.
@@ -209,7 +209,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
     The body is `{"type", "timestamp", "data"}`. The types `batch.completed`, `batch.failed` and
     `batch.cancelled` contain the batch's counts. The type `classification.done`, for `Classify` calls with a
-    `webhook_url`, contains `request_id`, `model` and at most 20 `predictions`.
+    `webhook_url`, contains `request_id`, `model`, at most 20 `predictions`, and `warnings`.
 
     The webhook `default` always exists and has no URL. It signs messages to the `webhook_url` of batches and
     classifications. `RotateWebhookSecret` returns its secret. It can be disabled but not deleted.
