@@ -98,6 +98,9 @@ function envoy_on_request(handle)
   if content_type == "application/grpc" or content_type:find("^application/grpc[+]") or content_type:find("^application/grpc[-]web") then
     headers:replace("x-native-grpc", "1")
     headers:remove("content-encoding") -- gRPC says in `grpc-encoding` how messages are compressed
+    if content_type:find("^application/grpc[-]web") then
+      note(handle, "grpc_web", true)
+    end
     return
   end
   content_type = content_type:lower()

@@ -13,6 +13,7 @@ local FORWARDED = {
 -- Malformed ones are dropped: the server then makes its own.
 local OPTIONAL = { "traceparent", "x-attempt", "x-request-id" }
 local ENCODINGS = { identity = true, gzip = true, deflate = true }
+local COMPRESSED = 1 -- the only flag that gRPC defines for messages
 local INVALID_ARGUMENT, UNIMPLEMENTED = "3", "12"
 
 -- Answers a call by gRPC or gRPC-web, whose HTTP status is always 200.
@@ -59,6 +60,18 @@ local function violation_of_grpc(headers)
   end
 end
 
+-- Drops the body of a gRPC-web call whose first frame is no message, such as trailers. The server would take that for
+-- an empty message; without a message it refuses the call.
+local function drop_other_frames(handle)
+  local is_other
+  for chunk in handle:bodyChunks() do
+    if is_other == nil and chunk:length() > 0 then
+      is_other = chunk:getBytes(0, 1):byte() > COMPRESSED
+    end
+    if is_other then chunk:setBytes("") end
+  end
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   if headers:get("x-native-grpc") then
@@ -77,4 +90,6 @@ function envoy_on_request(handle)
   headers:replace(":authority", "server")
   headers:replace("content-type", "application/grpc")
   headers:replace("te", "trailers")
+  local noted = handle:streamInfo():dynamicMetadata():get("requests")
+  if noted and noted["grpc_web"] then drop_other_frames(handle) end
 end

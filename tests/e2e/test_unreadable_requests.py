@@ -27,6 +27,8 @@ WEB_BODIES = {
     "no byte of a message": b"\0\0\0\0\x09",
     "half a message": b"\0\0\0\0\x09\x0a\x07half",
     "two messages": bytes(10),
+    "trailers": b"\x80\0\0\0\x04a:b\n",
+    "an unknown flag": b"\x02\0\0\0\x05\x0a\x03abc",
     "a message and garbage": bytes(5) + b"garbage",
 }
 INVALID_ARGUMENT = str(grpc.StatusCode.INVALID_ARGUMENT.value[0])
