@@ -50,7 +50,7 @@ def test_damaged_versions_and_what_is_no_model_are_said_and_hide_no_others(
     (tmp_path / "models" / "looped").symlink_to(tmp_path / "models" / "looped")
     done = models("list", "--json")
     assert [(m["name"], m["version"]) for m in json.loads(done.out)] == [
-        ("starter", 1),
+        ("efficientnet_lite0", 1),
         ("tiny", 1),
     ]
     assert "tiny version 2 cannot be used: " in done.err

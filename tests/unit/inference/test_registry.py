@@ -175,7 +175,7 @@ async def test_what_is_passed_over_in_the_repository_is_logged_once(
         async with running(repository, loader) as registry:
             for _ in range(3):
                 await registry.refresh()
-            assert registry.get("", None).ref.name == "starter"
+            assert registry.get("", None).ref.name == "small"
     warnings = [(line["path"], line["reason"]) for line in logs if line["log_level"] == "warning"]
     assert warnings == [(f"'{models}/{name}'", reason)]
 

@@ -17,7 +17,7 @@ def test_versions_count_up_and_equal_files_have_equal_digests(repository, tiny):
     ]
 
 
-def test_the_starter_ships_with_the_program_and_cannot_be_removed(repository):
+def test_a_model_that_ships_with_the_program_cannot_be_removed(repository):
     assert [(f.name, f.is_packaged) for f in repository.scan()] == [("small", True)]
     with pytest.raises(OperatorError, match="ships with the program"):
         repository.remove("small", None)
