@@ -8,6 +8,7 @@ If this process dies, the next one that leases the chunk repeats what was not wr
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -64,7 +65,8 @@ class MemoryLimiter:
         self._max_bytes = max_bytes
         self._images = 0
         self._bytes = 0
-        self._freed = asyncio.Condition()
+        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        """Who waits, in order, and the bytes of their images."""
 
     @asynccontextmanager
     async def hold(self, size_bytes: int) -> AsyncIterator[None]:
@@ -72,19 +74,39 @@ class MemoryLimiter:
 
         The last image may exceed the limit of bytes, so that no image is too large to pass.
         """
-        async with self._freed:
-            await self._freed.wait_for(
-                lambda: self._images < self._max_images and self._bytes < self._max_bytes
-            )
-            self._images += 1
-            self._bytes += size_bytes
+        await self._take(size_bytes)
         try:
             yield
         finally:
-            self._images -= 1
-            self._bytes -= size_bytes
-            async with self._freed:
-                self._freed.notify()
+            self._free(size_bytes)
+
+    async def _take(self, size_bytes: int) -> None:
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((admitted, size_bytes))
+        self._admit()
+        try:
+            await admitted
+        except asyncio.CancelledError:
+            if not admitted.cancelled():  # it was admitted at the same moment
+                self._free(size_bytes)
+            raise
+
+    def _free(self, size_bytes: int) -> None:
+        self._images -= 1
+        self._bytes -= size_bytes
+        self._admit()
+
+    def _admit(self) -> None:
+        """Admits as many as fit: one large image that goes makes space for many small ones.
+
+        Whoever frees the memory counts it for those who get it, so no wake-up can be lost.
+        """
+        while self._waiting and self._images < self._max_images and self._bytes < self._max_bytes:
+            admitted, size_bytes = self._waiting.popleft()
+            if not admitted.done():  # otherwise its waiter was cancelled
+                self._images += 1
+                self._bytes += size_bytes
+                admitted.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)
