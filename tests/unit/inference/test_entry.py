@@ -1,6 +1,7 @@
 """Outcomes are delivered at once on an idle machine, and together under load."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from image_categorizer_server.errors import ModelFailing
 from image_categorizer_server.inference.engine.entry import MAX_HELD, Delivery, Entry
 
 from tests.conftest import SLACK_S
-from tests.support.batching import Device, batcher_of, image, values
+from tests.support.batching import Device, batcher_of, behind_a_held_device, image, values
 from tests.support.polling import elapsed
 
 
@@ -62,4 +63,35 @@ async def test_held_results_are_delivered_once_the_runners_are_idle():
     outcomes = await asyncio.gather(*(batcher.submit(image(value)) for value in range(20, 120)))
     assert values(outcomes) == list(range(20, 120))
     assert time.monotonic() - start_s < SLACK_S
+    await batcher.stop()
+
+
+class HangingDevice(Device):
+    """A device whose second call hangs until `repair`."""
+
+    def __init__(self):
+        super().__init__()
+        self._repaired = threading.Event()
+
+    def predict(self, inputs, with_features):
+        answer = super().predict(inputs, with_features)
+        if len(self.batches) == 2:
+            assert self._repaired.wait(2 * SLACK_S)
+        return answer
+
+    def repair(self):
+        self._repaired.set()
+
+
+async def test_no_result_is_held_while_the_next_call_hangs():
+    device = HangingDevice()
+    batcher = batcher_of(device, max_size=1, hold_s=0.5)
+    first, *others = await behind_a_held_device(batcher, device, map(image, [21, 22, 23]))
+    device.free.set()
+    async with asyncio.timeout(SLACK_S):
+        assert values([await first]) == [0]
+    assert len(device.batches) == 2
+    assert not any(task.done() for task in others)
+    device.repair()
+    assert values(await asyncio.gather(*others)) == [21, 22, 23]
     await batcher.stop()

@@ -150,6 +150,18 @@ class Delivery:
         if is_late or not is_busy or len(self._held) >= MAX_HELD:
             self.flush()
 
+    def flush_late(self) -> float:
+        """Delivers results that are held as long as they may be; returns when to look again.
+
+        Returns:
+            Seconds.
+        """
+        remaining_s = self._since_s + self._hold_s - time.monotonic() if self._held else 0.0
+        if remaining_s > 0:
+            return remaining_s
+        self.flush()
+        return self._hold_s
+
     def flush(self) -> None:
         """Delivers all held results."""
         if self._held:

@@ -24,6 +24,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -87,15 +88,30 @@ class MicroBatcher:
         self._for_decoders = threading.Condition(lock) if policy.decoders else self._for_runners
         self._dispatcher = Dispatcher(guard, table, policy, self._drop)
         self._delivery = Delivery(self._loop, policy.hold_s)
+        self._late_timer: asyncio.TimerHandle | None = None
         self._is_stopped = False
         self._busy_since_s: dict[int, float] = {}
+        self._running_threads = policy.runners + policy.decoders
+        self._threads_ended = asyncio.Event()
         self._threads = [self._started(f"runner-{i}", True) for i in range(policy.runners)]
         self._threads += [self._started(f"decoder-{i}", False) for i in range(policy.decoders)]
 
     def _started(self, name: str, is_runner: bool) -> threading.Thread:
-        thread = threading.Thread(target=self._work, args=[is_runner], name=name, daemon=True)
+        thread = threading.Thread(target=self._run_thread, args=[is_runner], name=name, daemon=True)
         thread.start()
         return thread
+
+    def _run_thread(self, is_runner: bool) -> None:
+        try:
+            self._work(is_runner)
+        finally:
+            with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._count_ended_thread)
+
+    def _count_ended_thread(self) -> None:
+        self._running_threads -= 1
+        if not self._running_threads:
+            self._threads_ended.set()
 
     @property
     def depth(self) -> int:
@@ -137,6 +153,8 @@ class MicroBatcher:
         self._tenants[lane, request.tenant_id] += 1
         self._content_bytes += request.size_bytes
         self._all_gone.clear()
+        if self._late_timer is None and self._policy.hold_s:
+            self._late_timer = self._loop.call_later(self._policy.hold_s, self._flush_late)
         try:
             with self._for_decoders:
                 self._dispatcher.put(self._dispatcher.undecoded, entry)
@@ -160,6 +178,16 @@ class MicroBatcher:
             self._trace.write("drop", id=entry.number, reason="CANCELLED")
         return True
 
+    def _flush_late(self) -> None:
+        """Delivers results that wait too long, while there are callers.
+
+        The runner that holds them may be in a call that hangs, or that fails and is repeated for
+        each half of its micro-batch.
+        """
+        with self._for_runners:
+            wait_s = self._delivery.flush_late()
+        self._late_timer = self._loop.call_later(wait_s, self._flush_late) if self.depth else None
+
     def _forget(self, entry: Entry) -> None:
         """Stops counting an image that nothing holds any more."""
         self._callers[entry.lane] -= 1
@@ -178,12 +206,17 @@ class MicroBatcher:
         """Refuses new requests, waits for all callers, then ends the threads."""
         self._is_stopped = True
         await self.drained()
+        if self._late_timer:  # it refers to us
+            self._late_timer.cancel()
+            self._late_timer = None
         with self._for_runners:
             self._for_runners.notify_all()
             self._for_decoders.notify_all()
         threads, self._threads = self._threads, []
+        # Not `join` in a thread of the event loop: a process cannot end before those do.
+        await self._threads_ended.wait()
         for thread in threads:
-            await asyncio.to_thread(thread.join)
+            thread.join()  # it has nothing left to do
         if threads:
             # Refers to us, and we to it: the model's memory would wait for the garbage collector.
             del self._dispatcher
