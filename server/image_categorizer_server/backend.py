@@ -43,7 +43,7 @@ from image_categorizer_server.stores.in_flight import InFlight
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import RedisCache, RedisClient, open_redis
-from image_categorizer_server.tasks import TaskOwner
+from image_categorizer_server.tasks import CANCEL_AGAIN_AFTER_S, TaskOwner
 from image_categorizer_server.telemetry import get_log
 
 # Pause between two logins to the database that readiness makes.
@@ -168,7 +168,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             partial(check_batch, registry, webhooks),
         )
         # Entered last: tasks end before what they use is closed.
-        tasks = await stack.enter_async_context(TaskOwner())
+        owner = TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S)  # none cleans up, some ask Redis
+        tasks = await stack.enter_async_context(owner)
         tasks.start(crashing.watch(), "reader of crashing images")
         yield Backend(
             settings=settings,

@@ -4,13 +4,23 @@ The exception of an asyncio task is lost unless something awaits the task. So ev
 owner. A `TaskOwner` holds background tasks, logs those that fail, and raises an error in `check`.
 `run_until` and `uncancelled` await what they start; the caller of `detached` takes the outcome. If
 the failure of one task should cancel the others, use an `asyncio.TaskGroup`.
+
+Nothing that stops waits for a task without a limit.  A library can swallow a cancellation, for
+example by `asyncio.wait_for`, which in Python 3.11 returns as if nothing had happened if what it
+waits for has just ended.  So tasks are cancelled again, and one that does not end even then is
+named in the log and left.  `end_within` ends a process that still waits for something.
 """
 
 import asyncio
 import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Collection, Coroutine
-from types import TracebackType
+from contextlib import suppress
+from pathlib import Path
+from types import CoroutineType, TracebackType
 from typing import Any, Self, TypeVar
 
 from image_categorizer_server.errors import DependencyDown
@@ -18,22 +28,37 @@ from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 Result = TypeVar("Result")
+CLEAN_UP_S = 2.0
+"""How long a cancelled task may clean up before it is cancelled again."""
 CANCEL_AGAIN_AFTER_S = 0.1
+GIVE_UP_AFTER_S = 2.0
+"""For how long a task is cancelled again and again."""
+END_S = 8.0
+"""How long a process may take to end after it has waited as long as its settings allow. Supervisors
+kill it after ten seconds, and cannot say what it waited for."""
+MAX_SHOWN = 10
 
 
 class TaskOwner:
     """Owns background tasks for as long as its block runs.
 
-    Leaving the block cancels the tasks and waits until they have ended.
+    Leaving the block ends the tasks; see `close`.
     """
 
-    def __init__(self, on_failure: Callable[[Exception], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_failure: Callable[[Exception], None] | None = None,
+        clean_up_s: float = CLEAN_UP_S,
+    ) -> None:
         """Makes an owner without tasks.
 
         Args:
             on_failure: is called with the exception of each task that dies, in the event loop.
+            clean_up_s: how long a task may take to end once it is cancelled. Then it is cancelled
+                again, which interrupts its clean-up.
         """
         self._on_failure = on_failure
+        self._clean_up_s = clean_up_s
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failed: dict[str, None] = {}  # names, in the order of their deaths
 
@@ -50,6 +75,11 @@ class TaskOwner:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the tasks that have not ended."""
+        return sorted(task.get_name() for task in self._tasks)
 
     def start(self, work: Coroutine[Any, Any, Result], name: str) -> asyncio.Task[Result]:
         """Starts a task and keeps it until it ends.
@@ -72,17 +102,25 @@ class TaskOwner:
         if self._failed:
             raise DependencyDown(f"the {', '.join(self._failed)} stopped working")
 
-    async def wait(self) -> None:
-        """Waits until every task has ended, also those that start meanwhile."""
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+    async def wait(self, within_s: float | None = None) -> None:
+        """Waits until every task has ended, also those that start meanwhile.
+
+        Args:
+            within_s: how long to wait, in seconds; None for as long as the tasks need.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._tasks:
+                    await asyncio.wait(set(self._tasks))
 
     async def close(self) -> None:
-        """Cancels every task and waits until all have ended; idempotent."""
-        while self._tasks:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(set(self._tasks))
+        """Cancels every task, also those that start meanwhile; idempotent.
+
+        Returns once all have ended, or have been given up; see `cancel_until_ended`.
+        """
+        given_up: set[asyncio.Task[Any]] = set()
+        while running := self._tasks - given_up:
+            given_up |= await cancel_until_ended(running, self._clean_up_s)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -97,8 +135,15 @@ class TaskOwner:
             self._on_failure(error)
 
 
-async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
+async def run_until(
+    stop: asyncio.Event, work: Coroutine[Any, Any, Result], clean_up_s: float = CLEAN_UP_S
+) -> Result | None:
     """Returns what `work` returns; cancels it and returns None if `stop` is set first.
+
+    Args:
+        stop: ends the work.
+        work: what to do.
+        clean_up_s: how long it may take to end once it is cancelled; see `TaskOwner`.
 
     Raises:
         Exception: whatever `work` raised.
@@ -111,9 +156,7 @@ async def run_until(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> R
             return working.result()
         return None
     finally:
-        for task in (working, stopping):
-            task.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)
+        await cancel_until_ended({working, stopping}, clean_up_s)
 
 
 def stop_on_signals(before_exit: Callable[[], None] | None = None) -> asyncio.Event:
@@ -136,20 +179,73 @@ def stop_on_signals(before_exit: Callable[[], None] | None = None) -> asyncio.Ev
     return stop
 
 
-async def cancel_until_ended(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancels tasks, and cancels them again, until all have ended. Their exceptions are discarded.
+def end_within(seconds: float) -> None:
+    """Ends the process, with status 1, if it has not ended by itself after `seconds`.
 
-    For tasks that run arq or redis-py: both can swallow a cancellation. Do not use it for tasks
-    that clean up when cancelled: the second cancellation interrupts the clean-up.
+    For a process that stops, whatever it waits for: a thread that hangs on a dead disk would keep
+    it alive for ever.
+    """
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        try:
+            tasks = sorted(task.get_name() for task in asyncio.all_tasks(loop))
+            threads = sorted(thread.name for thread in threading.enumerate() if not thread.daemon)
+            log.error(
+                "the process does not end, so it is ended",
+                after_s=seconds,
+                tasks=tasks[:MAX_SHOWN],
+                threads=threads[:MAX_SHOWN],
+            )
+            sys.stderr.flush()
+        finally:
+            os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True  # does not keep alive a process that ends by itself
+    timer.start()
+
+
+async def cancel_until_ended(
+    tasks: Collection[asyncio.Task[Any]], clean_up_s: float = CANCEL_AGAIN_AFTER_S
+) -> set[asyncio.Task[Any]]:
+    """Cancels tasks, and cancels them again, until all have ended. Discards their exceptions.
+
+    Args:
+        tasks: any, but not the current one.
+        clean_up_s: how long they may take to end before they are cancelled a second time, which
+            interrupts their clean-up. By default no time: arq and redis-py can swallow a
+            cancellation.
+
+    Returns:
+        The tasks that do not end however often they are cancelled. The log names them.
     """
     running = set(tasks)
+    pause_s, give_up_s = clean_up_s, time.monotonic() + clean_up_s + GIVE_UP_AFTER_S
     while running:
         for task in running:
             task.cancel()
-        done, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_AFTER_S)
+        done, running = await asyncio.wait(running, timeout=pause_s)
         for task in done:
             if not task.cancelled():
                 task.exception()  # marks it as retrieved
+        pause_s = CANCEL_AGAIN_AFTER_S
+        if time.monotonic() > give_up_s:
+            break
+    for task in running:
+        log.error("a task does not end, so it is left", task=task.get_name(), place=_place_of(task))
+    return running
+
+
+def _place_of(task: asyncio.Task[Any]) -> str:
+    """Returns where a task waits, such as `redis.py:61`."""
+    waiting: object = task.get_coro()
+    place = ""
+    while isinstance(waiting, CoroutineType) and waiting.cr_frame:
+        frame = waiting.cr_frame
+        place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        waiting = waiting.cr_await
+    return place
 
 
 def detached(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:

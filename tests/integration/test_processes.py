@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,11 +67,11 @@ class Served:
 
         await eventually(is_logged, READY_S)
 
-    async def ask(self) -> classify_pb2.ClassifyResponse:
+    async def ask(self, model: str = "") -> classify_pb2.ClassifyResponse:
         """Classifies on a connection of its own: the kernel chooses the process."""
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(self.address, options) as channel:
-            uncached = classify_pb2.ClassifyOptions(no_cache=True)
+            uncached = classify_pb2.ClassifyOptions(no_cache=True, model=model)
             request = classify_pb2.ClassifyRequest(image=PICTURE, options=uncached)
             stub = classify_pb2_grpc.ClassifyServiceStub(channel)
             answer: classify_pb2.ClassifyResponse = await stub.Classify(
@@ -114,6 +115,25 @@ async def serve(stores, empty_database, tmp_path):
         if process.poll() is None:
             process.kill()
             process.wait(10)
+
+
+async def test_a_model_call_that_hangs_does_not_hold_up_the_end(serve):
+    served = serve(
+        CATEGORIZER_SERVER__PROCESSES="1",
+        CATEGORIZER_SERVER__DRAIN_S="0.2",
+        CATEGORIZER_MODELS__DEFAULT="fake",
+        CATEGORIZER_TEST__FAKE_MODEL="15000,0",
+    )
+    await served.logged('"ready', 1)
+    asking = asyncio.create_task(served.ask())
+    await elapsed(1)
+    start_s = time.monotonic()
+    status = await asyncio.to_thread(served.end)
+    assert time.monotonic() - start_s < 12
+    await asyncio.gather(asking, return_exceptions=True)
+    log = served.log.read_text()
+    assert status == 0, log
+    assert "models do not stop, so they are left" in log
 
 
 async def test_both_processes_answer_on_one_port_and_drain_on_sigterm(serve):

@@ -1,5 +1,6 @@
 """Redis: the client, its circuit breaker, and the doorbell of the workers."""
 
+import asyncio
 import json
 import pickle
 import time
@@ -62,3 +63,21 @@ async def test_a_ring_that_redis_does_not_take_fails_at_once():
         with pytest.raises(DependencyDown):
             await Doorbell(redis).ring("b-1")
         assert time.monotonic() - start_s < SLACK_S
+
+
+async def test_one_cancellation_ends_a_command_at_any_moment(stores):
+    async with open_redis(stores.redis.url, RedisSettings()) as redis:
+
+        async def read():
+            while True:
+                await redis.run(lambda: redis.commands.get("key"), 1.0)
+
+        await redis.check()
+        for moment in range(100):
+            reading = asyncio.create_task(read())
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            reading.cancel()
+            async with asyncio.timeout(SLACK_S):
+                with pytest.raises(asyncio.CancelledError):
+                    await reading

@@ -1,14 +1,19 @@
 """Owned tasks: what dies is logged and heard of, what is left is ended."""
 
 import asyncio
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.tasks import (
+    CANCEL_AGAIN_AFTER_S,
+    GIVE_UP_AFTER_S,
     TaskOwner,
     cancel_until_ended,
     detached,
@@ -17,6 +22,9 @@ from image_categorizer_server.tasks import (
     uncancelled,
 )
 from image_categorizer_server.telemetry import configure_logging
+
+from tests.conftest import SLACK_S
+from tests.support.polling import elapsed
 
 
 async def forever():
@@ -147,18 +155,115 @@ asyncio.run(main())
     assert (done.returncode, done.stdout) == (1, "killed\n")
 
 
+async def swallowing(times):
+    """Waits for ever, and swallows so many cancellations, as redis-py can."""
+    for _ in range(times):
+        with suppress(asyncio.CancelledError):
+            await forever()
+    await forever()
+
+
 async def test_a_task_that_swallows_a_cancellation_is_cancelled_again():
+    async with asyncio.TaskGroup() as group, asyncio.timeout(SLACK_S):
+        tasks = {group.create_task(swallowing(1)), group.create_task(forever())}
+        await asyncio.sleep(0)
+        assert await cancel_until_ended(tasks) == set()
+        assert all(task.cancelled() for task in tasks)
+
+
+async def test_an_owner_cancels_again_what_swallows_its_cancellation():
+    owner = TaskOwner(clean_up_s=0.01)
+    task = owner.start(swallowing(2), "reader of Redis")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(SLACK_S):
+        await owner.close()
+    assert task.cancelled()
+
+
+async def test_run_until_cancels_again_what_swallows_its_cancellation():
+    stop = asyncio.Event()
+    running = asyncio.create_task(run_until(stop, swallowing(1), clean_up_s=0.01))
+    await asyncio.sleep(0)
+    stop.set()
+    async with asyncio.timeout(SLACK_S):
+        assert await running is None
+
+
+async def test_an_owner_leaves_a_task_that_never_ends_and_says_which_and_where(capfd):
+    configure_logging("INFO", "json")
+    released = asyncio.Event()
+
     async def stubborn():
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+
+    owner = TaskOwner(clean_up_s=0.01)
+    task = owner.start(stubborn(), "reader of Redis")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(GIVE_UP_AFTER_S + SLACK_S):
+        await owner.close()
+    assert not task.done()
+    (line,) = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert (line["level"], line["task"]) == ("error", "reader of Redis")
+    assert re.fullmatch(r"locks\.py:[0-9]+", line["place"])
+    released.set()
+    await task
+
+
+async def test_a_clean_up_is_not_interrupted_in_its_time():
+    cleaned = []
+
+    async def work():
         try:
             await forever()
-        except asyncio.CancelledError:
-            await forever()
+        finally:
+            await elapsed(2 * CANCEL_AGAIN_AFTER_S)
+            cleaned.append(True)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = {group.create_task(stubborn()), group.create_task(forever())}
+    async with TaskOwner() as tasks:
+        tasks.start(work(), "x")
         await asyncio.sleep(0)
-        await cancel_until_ended(tasks)
-        assert all(task.cancelled() for task in tasks)
+    assert cleaned
+
+
+@pytest.mark.parametrize("waits_for", ["task", "thread"])
+def test_a_process_that_does_not_end_is_ended_and_says_what_it_waited_for(waits_for):
+    code = """
+import asyncio, sys, threading
+from image_categorizer_server.tasks import end_within
+from image_categorizer_server.telemetry import configure_logging
+
+async def stubborn():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+async def main():
+    loop = asyncio.get_running_loop()
+    if sys.argv[1] == "task":
+        owned = loop.create_task(stubborn(), name="stubborn task")
+    else:
+        loop.run_in_executor(None, threading.Event().wait)
+    await asyncio.sleep(0)
+    end_within(0.5)
+
+configure_logging("INFO", "json")
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, waits_for],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    (line,) = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == 1
+    assert line["event"] == "the process does not end, so it is ended"
+    assert "stubborn task" in line["tasks"] or "asyncio_0" in line["threads"]
 
 
 async def test_the_outcome_of_detached_work_is_the_caller_s_or_nobody_s():

@@ -16,6 +16,9 @@ from image_categorizer_workers.quarantine import run_isolated
 log = get_log(__name__)
 # A child process takes a second to start.  Several at once would only slow each other down.
 MAX_ISOLATED_CHUNKS = 1
+# How long the database may take to record that chunks are claimed or given back, when the process
+# stops.
+CLEAN_UP_S = 5.0
 
 
 class Engine:
@@ -35,7 +38,7 @@ class Engine:
         self._stopping = asyncio.Event()
         self._free = asyncio.Semaphore(self._settings.chunks)
         self._isolated = asyncio.Semaphore(MAX_ISOLATED_CHUNKS)
-        self._tasks = TaskOwner()
+        self._tasks = TaskOwner(clean_up_s=CLEAN_UP_S)
         self._lease_tokens: set[int] = set()
         """Of the chunks under way."""
         self._may_have_lost_claims = False
@@ -54,14 +57,12 @@ class Engine:
         Chunks that are not finished are given back, also if `run` is cancelled.
         """
         async with self._tasks:
-            await run_until(self._stopping, self._claim_chunks())
+            await run_until(self._stopping, self._claim_chunks(), CLEAN_UP_S)
             if len(self._tasks):
                 grace_s = self._settings.grace_s
                 log.info("stopping", chunks=len(self._tasks), grace_s=grace_s)
-                try:
-                    async with asyncio.timeout(grace_s):
-                        await self._tasks.wait()
-                except TimeoutError:
+                await self._tasks.wait(grace_s)
+                if len(self._tasks):
                     log.info("giving chunks back", chunks=len(self._tasks))
 
     async def _claim_chunks(self) -> None:

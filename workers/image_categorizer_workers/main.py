@@ -20,7 +20,12 @@ from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.object_store import Storage, open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import open_redis
-from image_categorizer_server.tasks import cancel_until_ended, stop_on_signals
+from image_categorizer_server.tasks import (
+    END_S,
+    cancel_until_ended,
+    end_within,
+    stop_on_signals,
+)
 from image_categorizer_server.telemetry import get_log
 
 from image_categorizer_workers.chunk import ChunkRunner, Components, MemoryLimiter
@@ -60,15 +65,18 @@ async def run_worker(settings: Settings) -> None:
         sweeper = Sweeper(doorbell, batches, engine.wake, settings.worker.lease_s)
         async with asyncio.TaskGroup() as group:
             background = {
-                group.create_task(listen(doorbell, engine.wake)),
-                group.create_task(sweeper.run(settings.worker.sweep_interval_s)),
-                group.create_task(_show_alive(settings.worker.alive_path)),
+                group.create_task(listen(doorbell, engine.wake), name="listener"),
+                group.create_task(sweeper.run(settings.worker.sweep_interval_s), name="sweeper"),
+                group.create_task(_show_alive(settings.worker.alive_path), name="sign of life"),
             }
-            group.create_task(send_webhooks(settings, stop))
-            working = group.create_task(engine.run())
+            group.create_task(send_webhooks(settings, stop), name="webhooks")
+            working = group.create_task(engine.run(), name="engine")
             log.info("working", pid=os.getpid())
             try:
-                await stop.wait()
+                try:
+                    await stop.wait()
+                finally:
+                    end_within(settings.worker.grace_s + END_S)
                 engine.stop()
                 await working
             finally:  # also if one of the tasks died: the group would cancel the others only once

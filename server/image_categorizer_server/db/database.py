@@ -196,20 +196,20 @@ async def check_login(url: str, timeout_s: float) -> None:
     """
     try:
         connection = await asyncpg.connect(url, timeout=timeout_s)
+        await connection.close(timeout=timeout_s)
     except asyncpg.TooManyConnectionsError:
         return
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DependencyDown("the database does not answer") from error
-    await connection.close()
 
 
 async def answers(url: str, timeout_s: float) -> bool:
     """Returns whether the database accepts connections. Needs no `open_database`."""
     try:
         connection = await asyncpg.connect(url, timeout=timeout_s)
+        await connection.close(timeout=timeout_s)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return False
-    await connection.close()
     return True
 
 
@@ -230,4 +230,4 @@ async def create_database(url: str, name: str, timeout_s: float) -> None:
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
                 await connection.execute(f'CREATE DATABASE "{name}"')
         finally:
-            await connection.close()
+            await connection.close(timeout=timeout_s)

@@ -32,6 +32,7 @@ POSTGRES_USER = "pgserver"
 # The working directory, by a name that needs no permission for the folders above it. Linux only.
 OWN_FOLDER = "/proc/self/cwd"
 PROBE_TIMEOUT_S = 5.0
+PROBE = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 LAST_LINES = 5
 
 
@@ -236,11 +237,12 @@ class EmbeddedEnvoy:
     async def _is_ready(self) -> bool:
         host = reachable_host(self._settings.gateway.host)
         try:
-            reader, writer = await asyncio.open_connection(host, self._port)
-            writer.write(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-            status = await asyncio.wait_for(reader.readline(), PROBE_TIMEOUT_S)
-            writer.close()
-            await writer.wait_closed()
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                reader, writer = await asyncio.open_connection(host, self._port)
+                writer.write(PROBE)
+                status = await reader.readline()
+                writer.close()
+                await writer.wait_closed()
         except (OSError, TimeoutError):
             return False
         return b" 200 " in status

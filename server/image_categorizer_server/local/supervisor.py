@@ -11,11 +11,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -33,6 +34,7 @@ FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.5, 10.0
 HEALTHY_AFTER_S = 60.0
 # Time to stop, in addition to whatever the process waits for.
 STOP_S = 10.0
+LOG_ENDS_WITHIN_S = 2.0
 ORPHAN_STOP_S, ORPHAN_KILL_S = 15.0, 5.0
 LAST_LINES = 5
 MAX_SHOWN_CHARACTERS = 200
@@ -139,7 +141,7 @@ class Supervisor:
         deadline_s = time.monotonic() + managed.ready_within_s
         while not await managed.is_ready():
             if child.process.returncode is not None:
-                await child.log_task
+                await self._log_ended(child)
                 raise OperatorError(
                     f"{managed.name} ended with status {child.process.returncode}."
                     f"{self._last_lines(managed.name)}"
@@ -200,7 +202,14 @@ class Supervisor:
                 )
                 process.kill()
                 await process.wait()
-        await child.log_task
+        await self._log_ended(child)
+
+    async def _log_ended(self, child: _Child) -> None:
+        """Waits until all that a process has printed is in its log.
+
+        Not for ever: a process that it started, and that outlives it, keeps the output open.
+        """
+        await asyncio.wait({child.log_task}, timeout=LOG_ENDS_WITHIN_S)
 
     def kill(self) -> None:
         """Kills all processes without waiting."""
@@ -237,7 +246,7 @@ class Supervisor:
                 backoff.reset()
             delay_s = backoff.next_s()
             self._report(f"{name} ended with status {status}; starting it again in {delay_s:g} s")
-            await child.log_task
+            await self._log_ended(child)
             await asyncio.sleep(delay_s)
             if not self._is_stopping:
                 await self._spawn(child.managed)
@@ -245,33 +254,35 @@ class Supervisor:
     async def _spawn(self, managed: ManagedProcess) -> _Child:
         if self._is_stopping:
             raise OperatorError(f"{managed.name} was not started: everything is stopping.")
-        process = await asyncio.create_subprocess_exec(
-            *command_of(os.getpid(), managed.stop_signal, managed.user, managed.command),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE if self._logs else None,
-            stderr=asyncio.subprocess.STDOUT if self._logs else None,
-            env=managed.environment,
-            cwd=managed.folder,
-            # Ctrl-C must reach only the parent, which stops its children in order.
-            start_new_session=True,
-        )
-        log_task = self._tasks.start(self._log_output(managed, process), f"log of {managed.name}")
+        with _output_pipe() if self._logs else nullcontext((None, None)) as (output, printed):
+            process = await asyncio.create_subprocess_exec(
+                *command_of(os.getpid(), managed.stop_signal, managed.user, managed.command),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
+                env=managed.environment,
+                cwd=managed.folder,
+                # Ctrl-C must reach only the parent, which stops its children in order.
+                start_new_session=True,
+            )
+        log_task = self._tasks.start(self._log_output(managed, output), f"log of {managed.name}")
         child = _Child(managed, process, log_task)
         self._children[managed.name] = child
         self._record()
         return child
 
-    async def _log_output(
-        self, managed: ManagedProcess, process: asyncio.subprocess.Process
-    ) -> None:
+    async def _log_output(self, managed: ManagedProcess, output: IO[bytes] | None) -> None:
         """Writes what the process prints to its log, until it ends."""
-        if self._logs is None:
+        if self._logs is None or output is None:
             return
-        assert process.stdout is not None
+        printed = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(printed), output
+        )
         log = _rotating_log(managed.name, self._logs / f"{managed.name}.log", self._report)
         rest = b""
         try:
-            while chunk := await process.stdout.read(MAX_LINE_BYTES):
+            while chunk := await printed.read(MAX_LINE_BYTES):
                 *lines, rest = (rest + chunk).split(b"\n")
                 if len(rest) > MAX_LINE_BYTES:
                     lines, rest = [*lines, rest], b""
@@ -282,6 +293,7 @@ class Supervisor:
             if rest:
                 log.info(rest.decode(errors="replace"))
         finally:
+            transport.close()
             for handler in log.handlers:
                 handler.close()
 
@@ -305,6 +317,24 @@ class Supervisor:
             self._pid_file.write_text(json.dumps(entries))
         except OSError as error:  # a full disk must not end what runs
             self._report(f"Cannot write {self._pid_file}: {error.strerror}.")
+
+
+@contextmanager
+def _output_pipe() -> Iterator[tuple[IO[bytes], int]]:
+    """Yields both ends of a pipe: where to read, and what a process started in the block writes to.
+
+    With a pipe of asyncio, the wait for a process would last until all that it has started, and
+    that outlives it, has closed its output too.
+    """
+    read_end, write_end = os.pipe()
+    output = os.fdopen(read_end, "rb", buffering=0)
+    try:
+        yield output, write_end
+    except BaseException:
+        output.close()
+        raise
+    finally:
+        os.close(write_end)
 
 
 class _LogFile(RotatingFileHandler):

@@ -32,7 +32,7 @@ from image_categorizer_server.rpc.model import MetadataServicer
 from image_categorizer_server.rpc.services import access_by_method, our_services
 from image_categorizer_server.rpc.webhook import WebhookServicer
 from image_categorizer_server.settings import Settings
-from image_categorizer_server.tasks import run_until, stop_on_signals
+from image_categorizer_server.tasks import END_S, end_within, run_until, stop_on_signals
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -176,6 +176,7 @@ async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
             await stop.wait()
             await _drain(backend, server)
         finally:
+            end_within(END_S)
             await server.stop(0)
     log.info("stopped")
 

@@ -109,11 +109,7 @@ class CrashingImages:
 
     async def watch(self) -> NoReturn:
         """Reads again and again which images other processes refuse, until cancelled."""
-        own = asyncio.current_task()
-        assert own is not None
         while True:
-            if own.cancelling():  # redis-py can swallow a cancellation
-                raise asyncio.CancelledError
             try:
                 members = await self._shared.members()
             except DependencyDown:

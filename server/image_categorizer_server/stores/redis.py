@@ -15,8 +15,10 @@ from redis.exceptions import RedisError, ResponseError
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.settings.database import RedisSettings
 from image_categorizer_server.stores.circuit_breaker import CircuitBreaker
-from image_categorizer_server.tasks import TaskOwner
+from image_categorizer_server.tasks import CANCEL_AGAIN_AFTER_S, TaskOwner
+from image_categorizer_server.telemetry import get_log
 
+log = get_log(__name__)
 Answer = TypeVar("Answer")
 # Readiness probes wait for this check, and many of them time out after one second.
 CHECK_TIMEOUT_S = 0.5
@@ -44,7 +46,7 @@ class RedisClient:
         """
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
-                await self.commands.ping()
+                await _cancellable(self.commands.ping)
         except (RedisError, OSError) as error:
             raise DependencyDown("Redis does not answer") from error
 
@@ -58,7 +60,7 @@ class RedisClient:
         self._breaker.check()
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await command()
+                answer = await _cancellable(command)
         except ResponseError as error:  # an answer, such as that the memory is full
             self._breaker.record_success()
             raise DependencyDown("Redis refuses the command") from error
@@ -67,6 +69,22 @@ class RedisClient:
             raise DependencyDown("Redis does not answer in time") from error
         self._breaker.record_success()
         return answer
+
+
+async def _cancellable(command: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Returns the answer to a command; raises the cancellation that redis-py swallows.
+
+    It sends with `asyncio.wait_for`, which in Python 3.11 returns as if nothing had happened if it
+    is cancelled when the command has just been sent.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    try:
+        return await command()
+    finally:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 class RedisCache:
@@ -122,7 +140,10 @@ async def open_redis(url: str, settings: RedisSettings) -> AsyncIterator[RedisCl
     except ValueError as error:
         raise OperatorError(f"REDIS_URL is wrong: {error}") from None
     try:
-        async with TaskOwner() as tasks:
+        async with TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S) as tasks:
             yield RedisClient(pool, tasks)
     finally:
-        await pool.aclose()
+        try:
+            await pool.aclose()
+        except (RedisError, OSError) as error:  # it does not answer: nothing is lost
+            log.info("connections to Redis were cut", error=repr(error))

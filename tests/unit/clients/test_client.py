@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import io
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import grpc
 import image_categorizer.aio
@@ -23,6 +24,7 @@ from image_categorizer._sync.stream import Stream
 from image_categorizer._wire import stream_config
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
+from tests.conftest import SLACK_S
 from tests.unit.clients.conftest import Services
 
 MANY = 300
@@ -276,6 +278,25 @@ def test_a_client_that_no_loop_used_can_be_closed():
             pass
 
     asyncio.run(close())
+
+
+def test_a_source_that_swallows_a_cancellation_does_not_hold_up_the_end_of_a_stream(
+    serve, services
+):
+    async def sources():
+        yield "a", b"cat"
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async def classify():
+        async with AsyncImageCategorizationClient("", serve(services)) as client:
+            results = client.classify_stream(sources())
+            assert (await anext(results)).key == "a"
+            async with asyncio.timeout(SLACK_S):
+                await results.aclose()
+
+    asyncio.run(classify())
 
 
 @pytest.mark.parametrize("name", image_categorizer.client.__all__)

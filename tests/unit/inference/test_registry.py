@@ -1,6 +1,7 @@
 """Loading, unloading and reloading versions, aliases, and which version answers."""
 
 import asyncio
+import json
 import os
 import weakref
 
@@ -15,14 +16,22 @@ from image_categorizer_server.errors import (
     ModelNotFound,
     OperatorError,
 )
+from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.models.aliases import ALIASES_FILE
+from image_categorizer_server.inference.models.loader import Loader
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
+from image_categorizer_server.settings.inference import InferenceSettings
+from image_categorizer_server.settings.model import ModelSettings
+from image_categorizer_server.telemetry import configure_logging
 from structlog.testing import capture_logs
 
+from tests.conftest import SLACK_S
+from tests.support.batching import image
 from tests.support.polling import stays
-from tests.support.registries import running, state, until
-from tests.unit.conftest import add
+from tests.support.registries import load_every_model, running, state, until
+from tests.unit.conftest import LIMITS, add
 
 
 async def test_a_running_registry_loads_new_models_and_drops_removed_ones(repository, tiny, loader):
@@ -443,3 +452,20 @@ async def test_an_unreadable_repository_prevents_the_start(tmp_path, shipped, lo
     repository = Unreadable(tmp_path / "models", shipped, lambda: error)
     with pytest.raises(OperatorError, match="Input/output error: /models"):
         await Registry(repository, loader, "small", 60).load_all()
+
+
+async def test_a_model_whose_call_hangs_does_not_hold_up_the_close(tmp_path, capfd):
+    configure_logging("INFO", "json")
+    times = FakeTimes(call_ms=60_000, image_ms=0, raw=True)
+    loader = Loader(Decoder(LIMITS), InferenceSettings(), ModelSettings(), times)
+    repository = Repository(tmp_path / "models", [FAKE_MODELS])
+    registry = Registry(repository, loader, "fake", 60, close_within_s=0.1)
+    await load_every_model(registry)
+    with registry.using("fake", None) as model:
+        asking = asyncio.create_task(model.batcher.submit(image(1, in_s=600)))
+        await until(lambda: model.batcher.longest_busy_s() > 0)
+        asking.cancel()
+    async with asyncio.timeout(SLACK_S):
+        await registry.close()
+    (line,) = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "left" in line]
+    assert (line["level"], line["tasks"]) == ("error", ["end of fake 1"])

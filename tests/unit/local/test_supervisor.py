@@ -12,9 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.local.supervisor import LAST_LINES, ManagedProcess, Supervisor
+from image_categorizer_server.local.supervisor import (
+    LAST_LINES,
+    LOG_ENDS_WITHIN_S,
+    ManagedProcess,
+    Supervisor,
+)
 from image_categorizer_server.tasks import run_until
 
+from tests.conftest import SLACK_S
 from tests.support.polling import eventually
 
 READY = "import pathlib, signal, sys, time; print('up', flush=True); pathlib.Path({!r}).touch(); "
@@ -108,6 +114,13 @@ async def test_a_process_that_ignores_its_signal_is_killed(supervisor, python, t
     await supervisor.stop()
     assert not child.is_running()
     assert said == ["child did not stop within 0.3 s and was killed."]
+
+
+async def test_a_grandchild_that_keeps_the_output_open_delays_no_stop(supervisor, python):
+    start = "import subprocess; subprocess.Popen(['sleep', '30']); "
+    await supervisor.start(python("child", before=start))
+    async with asyncio.timeout(LOG_ENDS_WITHIN_S + SLACK_S):
+        await supervisor.stop()
 
 
 async def test_kill_ends_all_at_once(supervisor, python, tmp_path):

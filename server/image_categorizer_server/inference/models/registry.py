@@ -35,6 +35,8 @@ from image_categorizer_server.tasks import TaskOwner
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
+# When a server closes, its calls have been cancelled: what a model still does ends with its call.
+CLOSE_WITHIN_S = 4.0
 Key = tuple[str, int]
 """Name and version number."""
 
@@ -49,6 +51,7 @@ class Registry:
         default: str,
         scan_interval_s: float,
         max_concurrent_loads: int = 1,
+        close_within_s: float = CLOSE_WITHIN_S,
     ) -> None:
         """Starts without models; see `load_all`.
 
@@ -59,6 +62,7 @@ class Registry:
             scan_interval_s: seconds between two looks into the repository; also the retry delay for
                 callers of a model that is LOADING.
             max_concurrent_loads: how many models load at a time.
+            close_within_s: how long `close` waits for models to stop.
         """
         self._repository = repository
         self._loader = loader
@@ -67,6 +71,7 @@ class Registry:
         self._versions: dict[Key, ModelVersion] = {}
         self._routing = Routing()
         self._refreshing = asyncio.Lock()
+        self._close_within_s = close_within_s
         self._loading = asyncio.Semaphore(max_concurrent_loads)
         self._tasks = TaskOwner()
         self._passed_over: dict[Path, str] = {}
@@ -268,10 +273,17 @@ class Registry:
                     self.reload(version.name, version.number)
 
     async def close(self) -> None:
-        """Waits for requests in flight and stops every model."""
+        """Waits for requests in flight and stops every model.
+
+        A model whose call hangs is left after `close_within_s`; its threads do not keep the process
+        alive.
+        """
         for version in self._versions.values():
             self._release(version)
-        await self._tasks.wait()
+        await self._tasks.wait(self._close_within_s)
+        if self._tasks.names:
+            log.error("models do not stop, so they are left", tasks=self._tasks.names)
+        await self._tasks.close()
 
     # Orders.
 
@@ -447,7 +459,9 @@ class Registry:
 
     def _start_loading(self, version: ModelVersion) -> None:
         version.state, version.message = ModelState.LOADING, ""
-        version.loading = self._tasks.start(self._load(version), "model load")
+        version.loading = self._tasks.start(
+            self._load(version), f"load of {version.name} {version.number}"
+        )
 
     async def _load(self, version: ModelVersion) -> None:
         names, manifest = _names(version.found), version.manifest
@@ -478,7 +492,9 @@ class Registry:
         serving, version.serving, version.loading = version.serving, None, None
         version.state, version.message = state, ""
         self._update_routing()
-        return self._tasks.start(_end(serving), "model release") if serving else None
+        if serving is None:
+            return None
+        return self._tasks.start(_end(serving), f"end of {version.name} {version.number}")
 
     def _update_routing(self) -> None:
         ready: dict[str, set[int]] = defaultdict(set)

@@ -34,7 +34,7 @@ from image_categorizer_server.rpc.options import copy_fields
 from image_categorizer_server.rpc.validation import raise_if_any
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.services.upload import IgnoredFile, NewItem
-from image_categorizer_server.tasks import detached
+from image_categorizer_server.tasks import CLEAN_UP_S, cancel_until_ended, detached
 
 Context = grpc.aio.ServicerContext
 # A watcher receives the batch again after this time: gateways close silent connections.
@@ -245,9 +245,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
                 if last is not None:
                     yield last
         finally:
-            stopping.cancel()
-            reading.cancel()
-            await asyncio.gather(stopping, reading, return_exceptions=True)
+            await cancel_until_ended({stopping, reading}, CLEAN_UP_S)
             await watched.aclose()
 
 
