@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections import Counter
+from contextlib import aclosing
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -11,6 +13,7 @@ from image_categorizer import (
     BatchRunning,
     CategorizerError,
     CredentialsInvalid,
+    DeadlineExceeded,
     ImageCategorizationClient,
     InvalidRequest,
     RoleInsufficient,
@@ -20,8 +23,9 @@ from image_categorizer.v1 import batch_pb2
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.services import key as admin
 
+from tests.integration.conftest import running_server
 from tests.support.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_all
-from tests.support.polling import elapsed
+from tests.support.polling import elapsed, eventually
 
 
 async def test_results_come_by_item_and_name_what_failed(client):
@@ -149,6 +153,54 @@ async def test_exports_have_a_line_for_each_item(client):
         await all_of(client.batches.export(batch.batch_id, "xlsx"))
     with pytest.raises(BatchNotFound):
         await all_of(client.batches.export("b-none"))
+
+
+class Endless:
+    """Exports the first result of a batch for ever."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self.create, self.get = inner.create, inner.get
+        self.exports = 0
+        """How many have not ended."""
+
+    async def export(self, tenant_id, batch_id):
+        self.exports += 1
+        try:
+            async with aclosing(self._inner.export(tenant_id, batch_id)) as results:
+                result = await anext(results)
+            while True:
+                yield result
+        finally:
+            self.exports -= 1
+
+
+async def rest_of(call):
+    while await call.read():
+        pass
+
+
+async def test_an_export_that_nobody_takes_is_ended(settings):
+    short = settings.model_copy(
+        update={"server": settings.server.model_copy(update={"send_timeout_s": 0.5})}
+    )
+    async with (
+        running_server(
+            short, change=lambda backend: replace(backend, batches=Endless(backend.batches))
+        ) as server,
+        await server.client() as client,
+    ):
+        batch = await client.batches.submit(SOURCES)
+        await do_all()
+        stub, headers = await batch_stub(server)
+        request = batch_pb2.ExportBatchResultsRequest(batch_id=batch.batch_id)
+        call = stub.ExportBatchResults(request, metadata=headers)
+        await call.read()
+        assert server.backend.batches.exports == 1
+        await eventually(lambda: not server.backend.batches.exports)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await rest_of(call)
+    assert isinstance(from_rpc_error(caught.value), DeadlineExceeded)
 
 
 async def test_viewers_may_look_only(server, client):

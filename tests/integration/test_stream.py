@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2
 from image_categorizer import (
     AsyncImageCategorizationClient,
     CredentialsInvalid,
+    DeadlineExceeded,
     Draining,
     InvalidRequest,
     RoleInsufficient,
@@ -25,7 +26,7 @@ from image_categorizer_server.services import key as admin
 
 from tests.integration.conftest import collected, running_server
 from tests.support.pictures import jpeg
-from tests.support.polling import elapsed
+from tests.support.polling import elapsed, eventually
 
 PICTURE = jpeg(64, 48)
 Request = classify_pb2.ClassifyStreamRequest
@@ -258,6 +259,60 @@ async def test_an_item_has_a_deadline_and_the_call_has_none(settings):
         await call.write(item("quick"))
         assert (await call.read()).response.success
         call.cancel()
+
+
+def unfinished(*names):
+    """Returns which of these coroutines still run, in this process."""
+    running = {getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()}
+    return running & set(names)
+
+
+READ, ANSWER = "ItemStream._read_all", "ItemStream._answer"
+
+
+async def test_nothing_is_left_of_a_call_that_is_cancelled_when_no_more_may_be_read(settings):
+    one = with_limit(settings, max_stream_in_flight=1)
+    async with (
+        running_server(one, change=classifying(Slow)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        call = await opened(server, channel)
+        await call.write(config())
+        await call.write(item("slow", b"slow"))
+        await eventually(lambda: unfinished(READ, ANSWER) == {READ, ANSWER})
+        call.cancel()
+        await eventually(lambda: not unfinished(READ, ANSWER))
+
+
+class Drawing:
+    """Answers with heat maps of a megabyte."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    async def classify(self, content, options, caller):
+        answer = await self._inner.classify(content, options, caller)
+        return replace(answer, heat_map=b"\0" * 2**20)
+
+
+async def test_the_call_of_a_client_that_takes_no_answers_is_ended(settings):
+    short = with_limit(settings, send_timeout_s=0.5)
+    async with (
+        running_server(short, change=classifying(Drawing)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        call = await opened(server, channel)
+        await call.write(config())
+        for number in range(60):
+            await call.write(item(f"k{number}"))
+        await eventually(lambda: unfinished(ANSWER))
+        await eventually(lambda: not unfinished(ANSWER))
+        answers = []
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await collected(call, answers)
+        assert isinstance(from_rpc_error(caught.value), DeadlineExceeded)
+        assert 0 < len(answers) < 60
+        await eventually(lambda: not unfinished(READ))
 
 
 class Busy:

@@ -126,7 +126,9 @@ async def open_components(settings: Settings, storage: Storage) -> AsyncIterator
         open_fetcher(settings.fetch, ObjectReader(settings).read) as fetcher,
         AsyncImageCategorizationClient(client_settings.api_key, client_settings.base_url) as client,
     ):
-        streams = StreamPool(client, worker_settings.stream_idle_s)
+        streams = StreamPool(
+            client, worker_settings.stream_idle_s, worker_settings.answer_timeout_s
+        )
         try:
             yield Components(
                 settings=worker_settings,

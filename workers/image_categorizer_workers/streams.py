@@ -21,7 +21,7 @@ from image_categorizer import (
     Unavailable,
 )
 from image_categorizer_server.domain.classification import ClassifyOptions
-from image_categorizer_server.tasks import TaskOwner
+from image_categorizer_server.tasks import CLEAN_UP_S, TaskOwner, cancel_until_ended
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -51,15 +51,22 @@ class _Disconnected(Exception):
 class StreamPool:
     """The open streams of one process."""
 
-    def __init__(self, client: AsyncImageCategorizationClient, idle_s: float) -> None:
+    def __init__(
+        self,
+        client: AsyncImageCategorizationClient,
+        idle_s: float,
+        answer_timeout_s: float,
+    ) -> None:
         """Configures the streams.
 
         Args:
             client: makes the calls.
             idle_s: how long a stream stays open without images, in seconds.
+            answer_timeout_s: how long an image waits for its answer, in seconds.
         """
         self._client = client
         self._idle_s = idle_s
+        self._answer_timeout_s = answer_timeout_s
         self._tasks = TaskOwner()
         self._streams: dict[StreamKind, _Stream] = {}
         self.isolation_lock = asyncio.Lock()
@@ -70,18 +77,19 @@ class StreamPool:
     ) -> Classification:
         """Classifies an image, together with others.
 
-        Waits as long as the server needs. A server that is busy is asked again.
+        A server that is busy is asked again.
 
         Raises:
             CategorizerError: the server's error for this image.
-            CallFailed: the server cannot be reached, or refuses the whole stream.
+            CallFailed: the server cannot be reached, does not answer in time, or refuses the whole
+                stream.
             ServerCrashed: the connection broke while the server had the image.
         """
         kind = tenant_id, options
         stream = self._streams.get(kind)
         if stream is None:
             stream = self._streams[kind] = self._open(kind, lambda: self._streams.pop(kind))
-        return await stream.classify(content)
+        return await self._answer_over(stream, content)
 
     async def classify_isolated(
         self, tenant_id: str, options: ClassifyOptions, content: bytes
@@ -93,9 +101,19 @@ class StreamPool:
         """
         stream = self._open((tenant_id, options), lambda: None)
         try:
-            return await stream.classify(content)
+            return await self._answer_over(stream, content)
         finally:
             await stream.close()
+
+    async def _answer_over(self, stream: "_Stream", content: bytes) -> Classification:
+        try:
+            async with asyncio.timeout(self._answer_timeout_s):
+                return await stream.classify(content)
+        except TimeoutError:
+            # Its connection lives, or gRPC would have noticed; but nobody answers over it.
+            log.warning("the server does not answer an image", after_s=self._answer_timeout_s)
+            await stream.close()
+            raise CallFailed(Unavailable("the server does not answer in time")) from None
 
     async def close(self) -> None:
         """Closes all streams. Calls that still wait fail."""
@@ -147,8 +165,7 @@ class _Stream:
             del self._waiting[key]
 
     async def close(self) -> None:
-        self._running.cancel()
-        await asyncio.wait({self._running})
+        await cancel_until_ended({self._running}, CLEAN_UP_S)
 
     async def _run(self) -> None:
         try:

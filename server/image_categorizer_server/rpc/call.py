@@ -1,12 +1,19 @@
 """The call that the current task serves."""
 
+import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import grpc
 
 from image_categorizer_server.domain.access import Principal
+from image_categorizer_server.errors import DeadlineExceeded
+
+Sent = TypeVar("Sent")
 
 
 @dataclass(slots=True)
@@ -57,3 +64,19 @@ def readmission() -> Callable[[], Awaitable[None]]:
     readmit = current_call.get().readmit
     assert readmit is not None, "only streams are readmitted"
     return readmit
+
+
+async def send(
+    context: grpc.aio.ServicerContext[Any, Sent], message: Sent, within_s: float
+) -> None:
+    """Sends one message of a stream.
+
+    Raises:
+        DeadlineExceeded: the client took nothing for `within_s` seconds. HTTP/2 flow control lets
+            it keep us waiting for as long as it likes.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            await context.write(message)
+    except TimeoutError:
+        raise DeadlineExceeded(f"no message was received for {within_s:g} seconds") from None

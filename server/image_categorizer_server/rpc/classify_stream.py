@@ -3,7 +3,8 @@
     limiter ─▶ read ─▶ one task per item: classify ─▶ write, one at a time
 
 An item counts against the limiter from its read until its answer is written.  So a client that
-reads slowly is read slowly: HTTP/2 flow control holds it back, and nothing accumulates here.
+reads slowly is read slowly: HTTP/2 flow control holds it back, and nothing accumulates here.  The
+call of a client that does not read at all is ended.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from image_categorizer_server.errors import (
     Overloaded,
     RoleInsufficient,
 )
-from image_categorizer_server.rpc.call import current_call, readmission
+from image_categorizer_server.rpc.call import current_call, readmission, send
 from image_categorizer_server.rpc.options import options_from_wire
 from image_categorizer_server.rpc.status import error_for_caller, status_of
 from image_categorizer_server.settings.server import ServerSettings
@@ -58,12 +59,25 @@ class InFlightLimiter:
         self._items = 0
         self._bytes = 0
         self._removed = asyncio.Event()
+        self._is_closed = False
 
-    async def wait(self) -> None:
-        """Returns when another item may be read. That item may exceed the limit of bytes."""
-        while self._items >= self._max_items or self._bytes >= self._max_bytes:
+    async def wait(self) -> bool:
+        """Waits until another item may be read. That item may exceed the limit of bytes.
+
+        Returns:
+            Whether it may; False once the limiter is closed.
+        """
+        while not self._is_closed and (
+            self._items >= self._max_items or self._bytes >= self._max_bytes
+        ):
             self._removed.clear()
             await self._removed.wait()
+        return not self._is_closed
+
+    def close(self) -> None:
+        """Ends the wait: nothing will be answered any more."""
+        self._is_closed = True
+        self._removed.set()
 
     def add(self, size_bytes: int) -> None:
         """Counts an item that was read."""
@@ -93,6 +107,7 @@ class ItemStream:
         self._options = ClassifyOptions()
         self._lane = Lane.INTERACTIVE
         self._item_s = server.default_deadline_s
+        self._send_timeout_s = server.send_timeout_s
         self._call = current_call.get()
         self._limiter = InFlightLimiter(
             server.max_stream_in_flight, server.max_stream_in_flight_bytes
@@ -125,13 +140,13 @@ class ItemStream:
             raise group.exceptions[0] from None
         finally:
             self._is_over = True
+            self._limiter.close()
 
     async def _read_all(self, items: asyncio.TaskGroup, refusing: asyncio.Event) -> bool:
         """Reads until the client closes its side; returns False if the call ends before."""
         readmit = readmission()
         self._configure(await self._context.read())
-        while True:
-            await self._limiter.wait()
+        while await self._limiter.wait():
             message: object = await self._context.read()
             if not isinstance(message, Request):
                 return True
@@ -145,6 +160,7 @@ class ItemStream:
             items.create_task(self._answer(item.key, content, is_repeated=item.attempt > 1))
             # Frees the message, which holds the image a second time.
             del message, item, content
+        return False
 
     def _configure(self, message: object) -> None:
         if not isinstance(message, Request) or message.WhichOneof("message") != "config":
@@ -197,7 +213,7 @@ class ItemStream:
             self._unanswered.discard(key)
             # The client may have gone. gRPC then cancels the call by itself.
             with suppress(grpc.aio.InternalError):
-                await self._context.write(response)
+                await send(self._context, response, self._send_timeout_s)
         self._limiter.remove(len(content))
 
     async def _classify_in_time(self, content: bytes) -> classify_pb2.ClassifyResponse:

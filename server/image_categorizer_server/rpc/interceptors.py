@@ -14,14 +14,14 @@ from image_categorizer_server.access.roles import RpcAccess, authorize
 from image_categorizer_server.backend import Backend
 from image_categorizer_server.domain.audit import Actor, current_actor
 from image_categorizer_server.errors import DeadlineExceeded, Draining, InvalidRequest
-from image_categorizer_server.rpc.call import Call, current_call
+from image_categorizer_server.rpc.call import Call, current_call, send
 from image_categorizer_server.rpc.messages import (
     deserializer_of,
     only_request,
     readable,
     refusing_unreadable,
 )
-from image_categorizer_server.rpc.status import abort, error_for_caller
+from image_categorizer_server.rpc.status import abort, abort_stream, error_for_caller
 from image_categorizer_server.tasks import detached
 from image_categorizer_server.telemetry import bind_request, get_log, request_id_of, trace_id_of
 
@@ -32,7 +32,7 @@ Unary = Callable[[Message, Context], Awaitable[Message]]
 Stream = Callable[[AsyncIterator[Message], Context], Awaitable[None]]
 Upload = Callable[[AsyncIterator[Message], Context], Awaitable[Message]]
 Download = Callable[[Message, Context], AsyncGenerator[Message]]
-Answers = Callable[[AsyncIterator[Message], Context], AsyncGenerator[Message]]
+Sending = Callable[[AsyncIterator[Message], Context], Awaitable[None]]
 # The number of the attempt, counted from 1: the gateway's, and the SDK's.
 ATTEMPT_HEADERS = "x-envoy-attempt-count", "x-attempt"
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 failure = error_for_caller(error, method, call)
             else:
                 return
-            await abort(context, failure, call)
+            await abort_stream(context, failure, call)
 
         return serve
 
@@ -195,8 +195,10 @@ class Edge(grpc.aio.ServerInterceptor):
 
         return serve
 
-    def _download(self, method: str, behaviour: Download) -> Answers:
-        async def serve(_: AsyncIterator[Message], context: Context) -> AsyncGenerator[Message]:
+    def _download(self, method: str, behaviour: Download) -> Sending:
+        within_s = self._backend.settings.server.send_timeout_s
+
+        async def serve(_: AsyncIterator[Message], context: Context) -> None:
             call, headers = _begin(context)
             request = await only_request(context)
             call.readmit = partial(self._admit, self._access[method], headers)
@@ -204,15 +206,17 @@ class Edge(grpc.aio.ServerInterceptor):
                 await call.readmit()
                 async with aclosing(behaviour(readable(request), context)) as responses:
                     async for response in responses:
-                        yield response
+                        await send(context, response, within_s)
                         if call.is_head:
                             break
+            except grpc.aio.BaseError:  # the client has gone, or the server stops
+                raise
             except Exception as error:  # noqa: BLE001 - becomes a status
                 failure = error_for_caller(error, method, call)
             else:
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return
-            await abort(context, failure, call)
+            await abort_stream(context, failure, call)
 
         return serve
 

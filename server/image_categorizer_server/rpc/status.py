@@ -1,5 +1,6 @@
 """Converts exceptions to `google.rpc.Status`. Only this module decides what callers see."""
 
+import asyncio
 import math
 from typing import NoReturn
 
@@ -10,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from image_categorizer_server.errors import CategorizerError, InvalidRequest, Unavailable
 from image_categorizer_server.rpc.call import Call
+from image_categorizer_server.tasks import detached
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -17,6 +19,8 @@ DOMAIN = "image-categorizer"
 # Statuses travel as HTTP/2 headers, which gRPC limits to 8 KB by default.
 MAX_MESSAGE_CHARACTERS = 500
 MAX_VIOLATIONS = 10
+# How long the end of a stream waits for its status to be sent.
+STATUS_S = 1.0
 
 
 def error_for_caller(error: Exception, method: str, call: Call) -> CategorizerError:
@@ -78,6 +82,21 @@ async def abort(
         # For REST clients, in whole seconds (RFC 9110, section 10.2.3).
         trailers.append(("retry-after", str(math.ceil(error.retry_after_s))))
     await context.abort(grpc.StatusCode[error.status], status.message, tuple(trailers))
+
+
+async def abort_stream(
+    context: grpc.aio.ServicerContext[Message, Message], error: CategorizerError, call: Call
+) -> NoReturn:
+    """Ends a call that may have a message on its way, with the status of the error.
+
+    The status follows the message.  If the client does not take that, gRPC keeps both, but nothing
+    of ours waits for it.
+    """
+    aborting = detached(abort(context, error, call))
+    await asyncio.wait({aborting}, timeout=STATUS_S)
+    if aborting.done():
+        aborting.result()
+    raise asyncio.CancelledError
 
 
 def _packed(detail: Message) -> any_pb2.Any:

@@ -34,6 +34,13 @@ class ServerSettings(Group):
     upload_idle_s: float = Field(
         60.0, gt=0, le=3600, description="Time without data after which an upload is aborted."
     )
+    send_timeout_s: float = Field(
+        300.0,
+        gt=0,
+        le=3600,
+        description="Time without reading after which the call of a client that receives a stream "
+        "is ended.",
+    )
     max_page_bytes: int = Field(
         2**20,
         ge=2**16,

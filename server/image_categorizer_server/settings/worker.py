@@ -72,6 +72,13 @@ class WorkerSettings(Group):
         description="How long an isolated image may take, in seconds. Then its process is killed, "
         "which counts as a crash.",
     )
+    answer_timeout_s: float = Field(
+        600.0,
+        ge=1,
+        le=86_400,
+        description="How long the server may take to answer an image, with all attempts. Then the "
+        "stream is closed, and the image is sent over another one.",
+    )
     patience_s: float = Field(
         20.0,
         gt=0,

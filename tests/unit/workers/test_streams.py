@@ -34,7 +34,7 @@ def result_of(key, content, on_disconnect) -> Result:
 
 async def test_images_of_one_kind_share_a_stream():
     client = Client(result_of)
-    streams = StreamPool(client, idle_s=60)
+    streams = StreamPool(client, idle_s=60, answer_timeout_s=60)
     await asyncio.gather(*(streams.classify("t", OPTIONS, b"x") for _ in range(5)))
     assert client.calls == 1
     await streams.classify("other", OPTIONS, b"x")
@@ -47,7 +47,7 @@ async def test_a_call_that_fails_fails_everyone_who_waits():
     def refuse(key, content, on_disconnect):
         raise Unavailable("busy")
 
-    streams = StreamPool(Client(refuse), idle_s=60)
+    streams = StreamPool(Client(refuse), idle_s=60, answer_timeout_s=60)
     answers = await asyncio.gather(
         *(streams.classify("t", OPTIONS, b"x") for _ in range(3)), return_exceptions=True
     )
@@ -59,7 +59,7 @@ async def test_a_bug_in_a_stream_reaches_everyone_who_waits():
     def fail(key, content, on_disconnect):
         raise ZeroDivisionError
 
-    streams = StreamPool(Client(fail), idle_s=60)
+    streams = StreamPool(Client(fail), idle_s=60, answer_timeout_s=60)
     for _ in range(2):  # the next image gets a new stream
         with pytest.raises(ZeroDivisionError):
             await streams.classify("t", OPTIONS, b"x")
@@ -70,7 +70,7 @@ async def test_a_broken_connection_is_a_crash_only_for_images_that_the_server_ha
     def break_off(key, content, on_disconnect):
         return on_disconnect([key])
 
-    streams = StreamPool(Client(break_off), idle_s=60)
+    streams = StreamPool(Client(break_off), idle_s=60, answer_timeout_s=60)
     answers = await asyncio.gather(
         *(streams.classify("t", OPTIONS, b"x") for _ in range(2)), return_exceptions=True
     )
@@ -93,7 +93,7 @@ class Silent:
 
 async def test_closing_fails_those_who_still_wait():
     client = Silent()
-    streams = StreamPool(client, idle_s=60)
+    streams = StreamPool(client, idle_s=60, answer_timeout_s=60)
 
     async def wait_for_an_answer():
         with pytest.raises(CallFailed):
@@ -103,3 +103,23 @@ async def test_closing_fails_those_who_still_wait():
         group.create_task(wait_for_an_answer())
         await eventually(lambda: client.has_image)
         await streams.close()
+
+
+async def test_a_server_that_does_not_answer_is_called_again():
+    class Silent(Client):
+        async def classify_stream(self, sources, **options):
+            if self.calls:
+                async for result in super().classify_stream(sources, **options):
+                    yield result
+            self.calls += 1
+            async for _ in sources:
+                pass
+
+    client = Silent(result_of)
+    streams = StreamPool(client, idle_s=60, answer_timeout_s=0.1)
+    answers = await asyncio.gather(
+        *(streams.classify("t", OPTIONS, b"x") for _ in range(3)), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [CallFailed] * 3
+    assert isinstance(await streams.classify("t", OPTIONS, b"x"), Classification)
+    await streams.close()
