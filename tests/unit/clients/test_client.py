@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -12,6 +13,7 @@ import image_categorizer.client
 import numpy as np
 import PIL.Image
 import pytest
+from google.rpc.status_pb2 import Status
 from image_categorizer import (
     AsyncImageCategorizationClient,
     CategorizerError,
@@ -25,7 +27,7 @@ from image_categorizer._wire import stream_config
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
 from tests.conftest import SLACK_S
-from tests.unit.clients.conftest import Services
+from tests.unit.clients.conftest import Services, classified
 
 MANY = 300
 
@@ -278,6 +280,41 @@ def test_a_client_that_no_loop_used_can_be_closed():
             pass
 
     asyncio.run(close())
+
+
+class BusyAtFirst(Services):
+    """Is too busy for the first image, but says so only when the source of the next one waits."""
+
+    def __init__(self):
+        super().__init__()
+        self.source_waits = threading.Event()
+
+    def ClassifyStream(self, requests, context):  # noqa: N802 - gRPC's name
+        context.send_initial_metadata((("x-request-id", "mine"),))
+        next(requests)
+        first = next(requests)
+        assert self.source_waits.wait(SLACK_S)
+        status = Status(code=grpc.StatusCode.UNAVAILABLE.value[0])
+        yield classify_pb2.ClassifyStreamResponse(key=first.item.key, status=status)
+        yield from (classified(request.item) for request in requests)
+
+
+def test_an_image_is_sent_again_while_the_source_of_the_next_one_waits(serve):
+    services, has_result = BusyAtFirst(), threading.Event()
+    waited = []
+
+    def sources():
+        yield "a", b"cat"
+        services.source_waits.set()
+        waited.append(has_result.wait(SLACK_S))
+        yield "b", b"dog"
+
+    with ImageCategorizationClient("", serve(services)) as client:
+        keys = []
+        for result in client.classify_stream(sources()):
+            keys.append(result.key)
+            has_result.set()
+    assert (keys, waited) == (["a", "b"], [True])
 
 
 def test_a_source_that_swallows_a_cancellation_does_not_hold_up_the_end_of_a_stream(

@@ -1,7 +1,8 @@
-"""A stream by threads: one sends, one receives, the caller takes the results.
+"""A stream by threads: one takes the sources, one sends, one receives, the caller has the results.
 
-gRPC runs the sender, `_requests`, in a thread of its own for each call.  Its twin in `_aio` is
-written by hand.
+gRPC runs the sender, `_requests`, in a thread of its own for each call.  The sources have theirs:
+while they wait, perhaps for a result, images are sent again.  Its twin in `_aio` is written by
+hand.
 """
 
 import queue
@@ -42,13 +43,14 @@ class Stream:
         self._sources = iter(sources)
         self._total = total_of(sources)
         self._on_progress = on_progress
-        self._pulling = threading.Lock()
         # None: the call ended without an error.  An exception ends the call or the stream.
         self._results: queue.SimpleQueue[Result | Exception | None] = queue.SimpleQueue()
         # The threads share what follows; the condition guards it.
         self._changed = threading.Condition()
         self._ledger = ledger
         self._call_number = 0
+        self._is_source_wanted = False
+        self._is_over = False
 
     def results(self) -> Iterator[Result]:
         """Yields one result for each source, in the order in which they become ready.
@@ -57,6 +59,7 @@ class Stream:
             CategorizerError: the call cannot be made, or ended early too often.
             Exception: what the sources raised, after the results of those before.
         """
+        threading.Thread(target=self._pull, daemon=True).start()
         try:
             while True:
                 try:
@@ -72,6 +75,8 @@ class Stream:
             if self._ledger.source_error is not None:
                 raise self._ledger.source_error
         finally:
+            with self._changed:
+                self._is_over = True
             self._end_call()
 
     def _one_call(self) -> Iterator[Result]:
@@ -140,24 +145,20 @@ class Stream:
 
     def _next_item(self, number: int) -> Item | None:
         """Waits for something to send; returns None when the call has nothing more."""
-        while True:
-            with self._changed:
-                if self._call_number != number or self._ledger.is_finished:
-                    return None
+        with self._changed:
+            while self._call_number == number and not self._ledger.is_finished:
                 pause_s = self._ledger.pause_s()
-                if not pause_s and (item := self._ledger.next_item()):
-                    return item
-                if pause_s or not self._ledger.can_take:
-                    self._changed.wait(pause_s or None)
-                    continue
-            self._pull()
+                if not pause_s:
+                    if item := self._ledger.next_item():
+                        return item
+                    self._is_source_wanted = True
+                    self._changed.notify_all()
+                self._changed.wait(pause_s or None)
+        return None
 
     def _pull(self) -> None:
-        """Takes one source; one thread at a time, for an earlier call's may still wait for it."""
-        with self._pulling:
-            with self._changed:
-                if not self._ledger.can_take:
-                    return
+        """Takes the sources, each when the sender has nothing else to send."""
+        while self._waits_for_source():
             try:
                 source = next(self._sources)
                 with self._changed:
@@ -165,8 +166,18 @@ class Stream:
                     self._changed.notify_all()
             except StopIteration:
                 self._exhaust(None)
+                return
             except Exception as error:  # noqa: BLE001 - the caller's own; raised after the results
                 self._exhaust(error)
+                return
+
+    def _waits_for_source(self) -> bool:
+        """Waits until another source is wanted; returns False if the stream is over."""
+        with self._changed:
+            while not self._is_over and not (self._is_source_wanted and self._ledger.can_take):
+                self._changed.wait()
+            self._is_source_wanted = False
+            return not self._is_over
 
     def _exhaust(self, error: Exception | None) -> None:
         with self._changed:
