@@ -456,7 +456,7 @@ async def test_an_unreadable_repository_prevents_the_start(tmp_path, shipped, lo
 
 async def test_a_model_whose_call_hangs_does_not_hold_up_the_close(tmp_path, capfd):
     configure_logging("INFO", "json")
-    times = FakeTimes(call_ms=60_000, image_ms=0, raw=True)
+    times = FakeTimes(call_ms=3000, image_ms=0, raw=True)
     loader = Loader(Decoder(LIMITS), InferenceSettings(), ModelSettings(), times)
     repository = Repository(tmp_path / "models", [FAKE_MODELS])
     registry = Registry(repository, loader, "fake", 60, close_within_s=0.1)
@@ -467,5 +467,6 @@ async def test_a_model_whose_call_hangs_does_not_hold_up_the_close(tmp_path, cap
         asking.cancel()
     async with asyncio.timeout(SLACK_S):
         await registry.close()
+    assert model.batcher.longest_busy_s() > 0
     (line,) = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "left" in line]
     assert (line["level"], line["tasks"]) == ("error", ["end of fake 1"])

@@ -104,8 +104,11 @@ class MicroBatcher:
     def _run_thread(self, is_runner: bool) -> None:
         try:
             self._work(is_runner)
+        except RuntimeError:
+            if not self._loop.is_closed():  # otherwise nobody waits any more
+                raise
         finally:
-            with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
+            with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._count_ended_thread)
 
     def _count_ended_thread(self) -> None:
