@@ -36,6 +36,8 @@ GIVE_UP_AFTER_S = 2.0
 END_S = 8.0
 """How long a process may take to end after it has waited as long as its settings allow. Supervisors
 kill it after ten seconds, and cannot say what it waited for."""
+KILL_S = 5.0
+"""How long a process that was killed may take to end."""
 MAX_SHOWN = 10
 
 
@@ -246,6 +248,22 @@ def _place_of(task: asyncio.Task[Any]) -> str:
         place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         waiting = waiting.cr_await
     return place
+
+
+async def kill_process(process: asyncio.subprocess.Process) -> int:
+    """Kills a child process, waits until it has ended, and returns its exit status.
+
+    One that the kernel holds, on a dead disk, is named in the log and left.  So is one whose output
+    a process that it started keeps open: asyncio waits for that too.
+    """
+    with suppress(ProcessLookupError):
+        process.kill()
+    try:
+        async with asyncio.timeout(KILL_S):
+            return await process.wait()
+    except TimeoutError:
+        log.warning("a killed process does not end, so it is left", pid=process.pid)
+        return -signal.SIGKILL if process.returncode is None else process.returncode
 
 
 def detached(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:

@@ -21,6 +21,8 @@ RETIRED = frozenset(
 )
 # Modules that may create tasks, because they also own them.
 TASK_MAKERS = {"tasks.py"}
+# Modules whose conditions wake threads: all that wait for one of them can do the same work.
+THREADED = {"microbatcher.py"}
 
 
 def sources(*roots: Path) -> list[Path]:
@@ -138,6 +140,25 @@ def test_functions_have_few_parameters():
     """The command line is exempt: its parameters are its options."""
     paths = [path for path in (*CODE, *TESTS) if SERVER / "cli" not in path.parents]
     assert [function for path in paths for function in long_signatures(path)] == []
+
+
+def test_no_wait_swallows_a_cancellation_or_a_wake_up():
+    """In Python 3.11, `asyncio.wait_for` and `Condition.notify` can.
+
+    `Condition.notify` wakes one waiter, who may be the wrong one, or cancelled; threads are not.
+    """
+    found = [
+        f"{relative(path)}:{node.lineno} {ast.unparse(node.func)}"
+        for path in CODE
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (
+            ast.unparse(node.func) == "asyncio.wait_for"
+            or (node.func.attr == "notify" and path.name not in THREADED)
+        )
+    ]
+    assert found == []
 
 
 def test_tests_change_no_attribute_of_a_built_object():

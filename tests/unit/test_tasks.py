@@ -14,9 +14,11 @@ from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.tasks import (
     CANCEL_AGAIN_AFTER_S,
     GIVE_UP_AFTER_S,
+    KILL_S,
     TaskOwner,
     cancel_until_ended,
     detached,
+    kill_process,
     run_until,
     stop_on_signals,
     uncancelled,
@@ -272,3 +274,17 @@ async def test_the_outcome_of_detached_work_is_the_caller_s_or_nobody_s():
         await detached(failing())
     left = detached(failing())  # a warning about an exception nobody retrieved would fail the test
     await asyncio.wait({left})
+
+
+async def test_a_killed_process_whose_output_stays_open_is_left(capfd):
+    configure_logging("INFO", "json")
+    code = "import subprocess, time; subprocess.Popen(['sleep', '30']); print(); time.sleep(60)"
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code), stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    assert child.stdout is not None
+    assert await child.stdout.readline()
+    async with asyncio.timeout(KILL_S + SLACK_S):
+        assert await kill_process(child) == -signal.SIGKILL
+    os.killpg(child.pid, signal.SIGKILL)
+    await child.wait()

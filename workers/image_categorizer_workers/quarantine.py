@@ -28,6 +28,7 @@ from image_categorizer_server.domain.batch import BatchItem, Chunk
 from image_categorizer_server.domain.classification import ClassifyOptions
 from image_categorizer_server.errors import DependencyDown, ItemKilledServers
 from image_categorizer_server.settings.worker import WorkerSettings
+from image_categorizer_server.tasks import kill_process
 from image_categorizer_server.telemetry import get_log
 
 from image_categorizer_workers.leases import LeaseLost, keep_lease, retry_backoff
@@ -157,10 +158,10 @@ async def _run_child(chunk: bytes, limiter: asyncio.Semaphore, timeout_s: float)
             log.warning("an isolated image takes too long", timeout_s=timeout_s)
         finally:
             if child.returncode is None:
-                child.kill()
-                await child.wait()
-        assert child.returncode is not None
-        return child.returncode
+                status = await kill_process(child)
+            else:
+                status = child.returncode
+        return status
 
 
 def dump_chunk(chunk: Chunk) -> bytes:

@@ -23,7 +23,7 @@ import psutil
 from image_categorizer_server.clock import Backoff
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.child import command_of
-from image_categorizer_server.tasks import TaskOwner, run_until
+from image_categorizer_server.tasks import TaskOwner, kill_process, run_until
 
 LOG_BYTES = 10_000_000
 LOG_FILES = 3
@@ -200,8 +200,7 @@ class Supervisor:
                     f"{managed.name} did not stop within {managed.stop_within_s:g} s "
                     "and was killed."
                 )
-                process.kill()
-                await process.wait()
+                await kill_process(process)
         await self._log_ended(child)
 
     async def _log_ended(self, child: _Child) -> None:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 
 from image_categorizer_server import failpoints
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
+from image_categorizer_server.tasks import kill_process
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -58,7 +59,7 @@ class Trial:
         """Ends the child process; idempotent."""
         child, self._child = self._child, None
         if child is not None:
-            await _end(child)
+            await kill_process(child)
 
     async def _kills_once(self, content: bytes) -> bool:
         child, self._child = self._child, None
@@ -78,7 +79,7 @@ class Trial:
             log.warning("a child process died with an image", status=status)
             return status < 0  # by a signal; otherwise its own error is in the log
         except asyncio.CancelledError:
-            await _end(child)
+            await kill_process(child)
             raise
         self._child = child
         return False
@@ -90,12 +91,6 @@ class Trial:
             stdout=PIPE,
             start_new_session=True,  # Ctrl-C in a terminal is no crash
         )
-
-
-async def _end(child: Process) -> None:
-    with suppress(ProcessLookupError):
-        child.kill()
-    await child.wait()
 
 
 def serve_trials(limits: ImageLimits) -> None:

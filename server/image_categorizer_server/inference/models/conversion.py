@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from image_categorizer_server.tasks import kill_process
+
 
 class ConversionFailed(Exception):
     """There is no result. The text is the last line that the process wrote."""
@@ -64,8 +66,7 @@ async def _run(command: Sequence[str], timeout_s: float) -> None:
         raise ConversionFailed(f"it took longer than {timeout_s:g} s") from None
     finally:
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            await kill_process(process)
     if process.returncode != 0:
         lines = errors.decode(errors="replace").strip().splitlines() or ["no message"]
         raise ConversionFailed(lines[-1])
