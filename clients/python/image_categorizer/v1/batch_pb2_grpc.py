@@ -230,7 +230,8 @@ class BatchServiceServicer:
     def ExportBatchResults(self, request, context):
         """Exports the results that exist as a file with one line per item: JSON lines, or CSV with a header line.
 
-        Errors: those of the service.
+        Errors: those of the service. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for 300 s, by
+        default.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

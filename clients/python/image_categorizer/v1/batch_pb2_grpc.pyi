@@ -119,7 +119,8 @@ class BatchServiceStub:
     ExportBatchResults: _grpc.UnaryStreamMultiCallable[_batch_pb2.ExportBatchResultsRequest, _httpbody_pb2.HttpBody]
     """Exports the results that exist as a file with one line per item: JSON lines, or CSV with a header line.
 
-    Errors: those of the service.
+    Errors: those of the service. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for 300 s, by
+    default.
     """
     WatchBatch: _grpc.UnaryStreamMultiCallable[_batch_pb2.WatchBatchRequest, _batch_pb2.WatchBatchResponse]
     """Streams the batch each time it changes, at most once per second. In the last message `done` is true. If the
@@ -220,7 +221,8 @@ class BatchServiceAsyncStub(BatchServiceStub):
     ExportBatchResults: _aio.UnaryStreamMultiCallable[_batch_pb2.ExportBatchResultsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Exports the results that exist as a file with one line per item: JSON lines, or CSV with a header line.
 
-    Errors: those of the service.
+    Errors: those of the service. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for 300 s, by
+    default.
     """
     WatchBatch: _aio.UnaryStreamMultiCallable[_batch_pb2.WatchBatchRequest, _batch_pb2.WatchBatchResponse]  # type: ignore[assignment]
     """Streams the batch each time it changes, at most once per second. In the last message `done` is true. If the
@@ -378,7 +380,8 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """Exports the results that exist as a file with one line per item: JSON lines, or CSV with a header line.
 
-        Errors: those of the service.
+        Errors: those of the service. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for 300 s, by
+        default.
         """
 
     @_abc_1.abstractmethod

@@ -139,6 +139,7 @@ class ClassifyServiceServicer:
         - INVALID_ARGUMENT `FIELD_INVALID`: the first message is not a `config`, a later one is, or an item has no
         key or the key of an unanswered item.
         - RESOURCE_EXHAUSTED, without details: a message is more than 2.8 times as large as the maximum image.
+        - DEADLINE_EXCEEDED `DEADLINE_EXCEEDED`: the client has read no answer for 300 s, by default.
         - UNAVAILABLE `DRAINING`: the server shuts down. Call again and resend the unanswered items.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

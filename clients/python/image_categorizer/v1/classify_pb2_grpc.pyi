@@ -97,6 +97,7 @@ class ClassifyServiceStub:
     - INVALID_ARGUMENT `FIELD_INVALID`: the first message is not a `config`, a later one is, or an item has no
       key or the key of an unanswered item.
     - RESOURCE_EXHAUSTED, without details: a message is more than 2.8 times as large as the maximum image.
+    - DEADLINE_EXCEEDED `DEADLINE_EXCEEDED`: the client has read no answer for 300 s, by default.
     - UNAVAILABLE `DRAINING`: the server shuts down. Call again and resend the unanswered items.
     """
 
@@ -169,6 +170,7 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
     - INVALID_ARGUMENT `FIELD_INVALID`: the first message is not a `config`, a later one is, or an item has no
       key or the key of an unanswered item.
     - RESOURCE_EXHAUSTED, without details: a message is more than 2.8 times as large as the maximum image.
+    - DEADLINE_EXCEEDED `DEADLINE_EXCEEDED`: the client has read no answer for 300 s, by default.
     - UNAVAILABLE `DRAINING`: the server shuts down. Call again and resend the unanswered items.
     """
 
@@ -256,6 +258,7 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
         - INVALID_ARGUMENT `FIELD_INVALID`: the first message is not a `config`, a later one is, or an item has no
           key or the key of an unanswered item.
         - RESOURCE_EXHAUSTED, without details: a message is more than 2.8 times as large as the maximum image.
+        - DEADLINE_EXCEEDED `DEADLINE_EXCEEDED`: the client has read no answer for 300 s, by default.
         - UNAVAILABLE `DRAINING`: the server shuts down. Call again and resend the unanswered items.
         """
 

@@ -117,7 +117,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 32
     """The deadline of the caller, or the server's own, passed before the answer was ready. Retry with a longer
-    deadline. The gateway answers 408 when the request body does not arrive in time.
+    deadline. The gateway answers 408 when the request body does not arrive in time. A stream ends with it
+    if its client sends, or reads, nothing for too long.
     """
     ITEM_KILLED_WORKERS: _ErrorReason.ValueType  # 33
     """Only for items of a batch: the worker process crashed repeatedly while it processed the image. Do not
@@ -245,7 +246,8 @@ DEPENDENCY_DOWN: ErrorReason.ValueType  # 31
 """
 DEADLINE_EXCEEDED: ErrorReason.ValueType  # 32
 """The deadline of the caller, or the server's own, passed before the answer was ready. Retry with a longer
-deadline. The gateway answers 408 when the request body does not arrive in time.
+deadline. The gateway answers 408 when the request body does not arrive in time. A stream ends with it
+if its client sends, or reads, nothing for too long.
 """
 ITEM_KILLED_WORKERS: ErrorReason.ValueType  # 33
 """Only for items of a batch: the worker process crashed repeatedly while it processed the image. Do not
