@@ -16,6 +16,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from image_categorizer_server.tasks import detached
+
+# A flush covers all files of the file system, also those of other programs.
+FLUSH_WITHIN_S = 120.0
 UNFINISHED = re.compile(r".+#[0-9]+")
 
 
@@ -40,35 +44,45 @@ def sync_file_system(folder: Path) -> None:
 class Disk:
     """The file system that holds a folder."""
 
-    def __init__(self, folder: Path, sync: Callable[[Path], None] = sync_file_system) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sync: Callable[[Path], None] = sync_file_system,
+        flush_within_s: float = FLUSH_WITHIN_S,
+    ) -> None:
         """Configures the disk.
 
         Args:
             folder: any folder on it.
             sync: flushes the file system of a folder; blocks.
+            flush_within_s: how long a caller waits for a flush.
         """
         self._folder = folder
         self._sync = sync
-        self._flushing = asyncio.Lock()
+        self._flush_within_s = flush_within_s
+        self._flushing: asyncio.Task[None] | None = None
         self._begun = 0
-        self._done = 0
 
     async def flush(self) -> None:
         """Returns once everything written before the call is on the disk.
 
         Raises:
+            TimeoutError: the disk does not answer.
             OSError: the disk fails, or the folder is gone.
         """
         # A flush that has already begun may have missed our file.  The next one covers it, and
         # everyone else who waits now.
         wanted = self._begun + 1
-        async with self._flushing:
-            if self._done >= wanted:
-                return
-            self._begun += 1
-            number = self._begun
-            await asyncio.to_thread(self._sync, self._folder)
-            self._done = number
+        async with asyncio.timeout(self._flush_within_s):
+            while self._begun < wanted:
+                if self._flushing is not None and not self._flushing.done():
+                    await asyncio.wait({self._flushing})
+                    continue
+                self._begun += 1
+                # One thread at a time, whoever gives up: a disk that hangs must not take them all.
+                self._flushing = detached(asyncio.to_thread(self._sync, self._folder))
+            assert self._flushing is not None
+            await asyncio.shield(self._flushing)
 
     async def remove_unfinished(self, older_than_s: float) -> int:
         """Removes the files of interrupted writes, and returns their number.

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from image_categorizer_server.stores.disk import Disk, sync_file_system
 from image_categorizer_server.stores.object_store import MemoryStorage, Storage, open_storage
 from obstore.store import LocalStore, MemoryStore
 
+from tests.conftest import SLACK_S
 from tests.support.polling import eventually, stays
 
 
@@ -56,6 +58,25 @@ async def test_a_caller_that_is_cancelled_does_not_cost_others_their_flush(tmp_p
     assert cancelled.cancelled()
     assert patient.done()
     assert sync.begun == 2
+
+
+async def test_a_disk_that_hangs_is_given_up_and_takes_one_thread(tmp_path):
+    sync = HeldSync()
+    disk = Disk(tmp_path, sync, flush_within_s=0.1)
+    storage = Storage(MemoryStore(), StorageSettings(), disk)
+    async with asyncio.timeout(SLACK_S):
+        for _ in range(3):
+            with pytest.raises(DependencyDown):
+                await storage.flush()
+        assert sync.begun == 1
+        sync.go.set()
+        await eventually(lambda: can_flush(disk))
+
+
+async def can_flush(disk):
+    with suppress(TimeoutError):
+        await disk.flush()
+        return True
 
 
 async def test_a_disk_that_fails_does_not_acknowledge(tmp_path):
