@@ -44,3 +44,13 @@ async def test_a_waiting_reader_goes_on_when_an_item_is_answered():
         await asyncio.sleep(0)
         assert not waiting.done()
         limiter.remove(1)
+
+
+async def test_a_waiting_reader_ends_when_the_limiter_is_closed():
+    limiter = InFlightLimiter(max_items=1, max_bytes=1000)
+    limiter.add(1)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(limiter.wait())
+        await asyncio.sleep(0)
+        limiter.close()
+    assert waiting.result() is False
