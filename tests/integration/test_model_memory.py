@@ -4,7 +4,12 @@ import subprocess
 import sys
 
 import pytest
+from image_categorizer_server.inference.models.packaged import NAME
 from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.inference.packaging.efficientnet_lite import (
+    installed_weights,
+    write_version,
+)
 
 from tests.conftest import EXPORTS
 from tests.unit.conftest import add
@@ -33,7 +38,7 @@ def megabytes():
 async def main(root, cache, count):
     repository = Repository(Path(root))
     loader = Loader(Decoder(LIMITS), InferenceSettings(), ModelSettings(cache_path=Path(cache)))
-    registry = Registry(repository, loader, "small", 60.0, 2)
+    registry = Registry(repository, loader, "efficientnet_lite0", 60.0, 2)
     await registry.load_all()
     before = megabytes()
     begun = time.monotonic()
@@ -55,8 +60,11 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 
 @pytest.fixture
 def root(tmp_path, test_data):
-    """A repository whose models are hidden until they are measured."""
+    """A repository with the packaged model, and others that are hidden until they are measured."""
     repository = Repository(tmp_path / "models")
+    # The first model loads libraries and starts threads.
+    with repository.incoming() as incoming:
+        repository.publish(incoming, write_version(NAME, 1, installed_weights(NAME), incoming))
     for number in range(MODELS):
         add(repository, test_data / "models" / "mobilenet_v2", f"m{number}")
         (tmp_path / "models" / f"m{number}").rename(tmp_path / "models" / f".m{number}")

@@ -120,6 +120,6 @@ async def test_difficult_images_do_not_delay_healthy_traffic(installation, bad_i
     assert {answer.code for answer in answers} == {"OK"}
     assert slowest[0] <= MAX_RESPONSE_S
     assert watch.grown_mb("server") <= MEMORY_MB
-    assert len(beside) >= 100
+    assert len(beside) >= 40
     # The largest allowed image occupies a decoder's thread for that long.
     assert beside_ms <= max(2 * calm_ms, 1000) * TIME_FACTOR
