@@ -13,3 +13,10 @@ Each folder is a room on one floor. A room imports only from floors below; impor
     paging · tasks
     errors · telemetry · clock · failpoints · version
 """
+
+import os
+
+# gRPC's handlers of fork crash the child, before it becomes another program, if another thread
+# calls into gRPC at that moment: 6 % of the children of a busy server.  We only start programs, for
+# which the handlers do nothing.  Read when gRPC starts.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

@@ -21,6 +21,7 @@ NAMES = {
     "chunk.extended": "a lease is extended",
     "image.read": "an image is read or fetched, but not classified",
     "image.decoding": "the server is about to decode an image",
+    "trial.started": "a child process that tries images has started; it is not ready",
     "image.classified": "an image is classified; its outcome is not written",
     "results.writing": "outcomes are written, but not committed",
     "results.written": "outcomes are committed",

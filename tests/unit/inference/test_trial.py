@@ -47,6 +47,12 @@ async def test_a_single_death_is_not_blamed_on_the_image():
     await trial.close()
 
 
+async def test_a_process_that_ends_at_its_start_is_not_blamed_on_the_image():
+    trial = Trial(LIMITS, "trial.started:1")
+    assert not await trial.kills(HEALTHY)
+    await trial.close()
+
+
 async def test_a_caller_that_gives_up_leaves_no_process(trial):
     before = len(children())
     with pytest.raises(TimeoutError):

@@ -1,7 +1,10 @@
 """Decodes an image in a child process, which may crash in place of the server.
 
-    server ── size, bytes of the image ──▶ child: decodes it
-           ◀── one byte: has not crashed ──
+    server ◀───────── one byte: ready ─────── child
+           ── size, bytes of the image ────▶  decodes it
+           ◀── one byte: has not crashed ───
+
+A child that ends before it is ready says nothing about an image.
 
 The child ends when its standard input does, so none outlives the server.
 """
@@ -21,7 +24,7 @@ from image_categorizer_server.telemetry import get_log
 log = get_log(__name__)
 MAX_TRIAL_S = 20.0
 SIZE_BYTES = 8
-SURVIVED = b"\1"
+READY, SURVIVED = b"\0", b"\1"
 # JPEGs may be decoded at a smaller size, by other code.
 SMALLER_PX = 224, 224
 
@@ -85,24 +88,39 @@ class Trial:
         return False
 
     async def _start(self) -> Process:
-        return await asyncio.create_subprocess_exec(
+        child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", __name__, *self._arguments),
             stdin=PIPE,
             stdout=PIPE,
             start_new_session=True,  # Ctrl-C in a terminal is no crash
         )
+        assert child.stdout is not None
+        try:
+            await child.stdout.readexactly(len(READY))
+        except asyncio.IncompleteReadError:
+            raise ChildProcessError(f"it ends with {await child.wait()} at its start") from None
+        except asyncio.CancelledError:
+            await kill_process(child)
+            raise
+        return child
 
 
 def serve_trials(limits: ImageLimits) -> None:
     """Decodes images from the standard input until it ends."""
     decoder = Decoder(limits)
+    failpoints.hit("trial.started")
+    _answer(READY)
     while len(head := sys.stdin.buffer.read(SIZE_BYTES)) == SIZE_BYTES:
         content = sys.stdin.buffer.read(int.from_bytes(head))
         for min_px in (SMALLER_PX, None):
             with suppress(Exception):  # an image that is refused crashes nothing
                 decoder.decode(content, min_px)
-        sys.stdout.buffer.write(SURVIVED)
-        sys.stdout.buffer.flush()
+        _answer(SURVIVED)
+
+
+def _answer(byte: bytes) -> None:
+    sys.stdout.buffer.write(byte)
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
