@@ -39,7 +39,7 @@ def test_categories_are_paged(http):
     assert (len(everything["categories"]), everything["next_page_token"]) == (1000, "")
     tabby = everything["categories"][281]
     assert (tabby["category"], tabby["category_id"]) == ("tabby", "n02123045")
-    assert tabby["ancestors"][:2] == ["domestic cat", "cat"]
+    assert tabby["ancestors"] == ["cat", "mammal", "animal"]
     paged, token = [], ""
     while True:
         query = {"page_size": 300, "page_token": token, "model": "efficientnet_lite0"}

@@ -8,9 +8,9 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from image_categorizer_server.domain.classification import Category
 from image_categorizer_server.domain.model import Activation, Localization
@@ -39,6 +39,15 @@ class CategoryEntry(BaseModel):
     name: str = Field(min_length=1)
     id: str = ""
     ancestors: tuple[str, ...] = ()
+    """Broader categories, nearest first. With two parents, those above both."""
+    ancestor_ids: tuple[str, ...] = ()
+    """The identifiers of `ancestors`, each of which may be empty; or none."""
+
+    @model_validator(mode="after")
+    def _ids_match(self) -> Self:
+        if self.ancestor_ids and len(self.ancestor_ids) != len(self.ancestors):
+            raise ValueError("ancestor_ids must have an identifier for each of ancestors, or none")
+        return self
 
 
 class Manifest(BaseModel):

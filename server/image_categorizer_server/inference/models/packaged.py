@@ -16,7 +16,7 @@ from image_categorizer_server.inference.models.manifest import MANIFEST_FILE
 from image_categorizer_server.settings.model import ModelSettings
 
 NAME = "efficientnet_lite0"
-FORMAT = 1
+FORMAT = 2
 """Higher for other contents of the folder."""
 MODULE = "image_categorizer_server.inference.packaging.efficientnet_lite"
 

@@ -21,8 +21,8 @@ def with_taxonomy(names: Sequence[str], file: Path | None) -> tuple[CategoryEntr
 
     Args:
         names: the network's categories, in the order of its outputs.
-        file: a JSON list of `{"name", "id", "ancestors"}` with every name; None for the packaged
-            ImageNet taxonomy, if the names are those of ImageNet, or else for no taxonomy.
+        file: a JSON list of `CategoryEntry` with every name; None for the packaged ImageNet
+            taxonomy, if the names are those of ImageNet, or else for no taxonomy.
 
     Raises:
         OperatorError: the file cannot be read, is malformed or lacks a category.
