@@ -21,7 +21,7 @@ from image_categorizer_server.errors import (
     ModelFailing,
     OperatorError,
 )
-from image_categorizer_server.inference.classifier import Classifier, allowed_indices
+from image_categorizer_server.inference.classifier import Classifier, filters_of
 from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.images.trial import Trial
@@ -237,7 +237,7 @@ async def check_batch(registry: Registry, webhooks: Webhooks, config: BatchConfi
         InvalidRequest: the server may not call `webhook_url`.
     """
     options = config.options
-    allowed_indices(registry.get(options.model, options.version, b""), options)
+    filters_of(registry.get(options.model, options.version, b""), options)
     if config.webhook_url:
         await webhooks.check_url(config.webhook_url, "webhook_url")
 

@@ -197,6 +197,7 @@ def test_every_body_kind_and_parameter_of_the_document_works(http, openapi, rece
         "bounding_boxes": "true",
         "explain": "true",
         "no_cache": "true",
+        "roll_up": "false",
         "webhook_url": receiver.url,
     }
     offered = {*values, "image_uri"}

@@ -226,7 +226,7 @@ class _Stream:
 
 
 def _wire_options(options: ClassifyOptions) -> Options:
-    return Options(
+    wire = Options(
         model=options.model,
         version="" if options.version is None else str(options.version),
         confidence_threshold=options.confidence_threshold,
@@ -236,3 +236,6 @@ def _wire_options(options: ClassifyOptions) -> Options:
         bounding_boxes=options.bounding_boxes,
         no_cache=options.no_cache,
     )
+    if options.roll_up is not None:
+        wire["roll_up"] = options.roll_up
+    return wire

@@ -76,7 +76,7 @@ class Options(TypedDict, total=False):
     top_k: int
     """The maximum number of predictions, at least 1. Default: 5."""
     include_categories: Sequence[str]
-    """Only these categories may be predicted. Default: all."""
+    """Only these categories may be predicted; broader ones mean all below them. Default: all."""
     exclude_categories: Sequence[str]
     """These categories may not be predicted; applied after `include_categories`."""
     bounding_boxes: bool
@@ -85,6 +85,12 @@ class Options(TypedDict, total=False):
     """Whether to draw a heat map of the best prediction (`Classification.heat_map`)."""
     no_cache: bool
     """Whether to run the model even if the server has a cached answer."""
+    roll_up: bool
+    """Whether to answer with the deepest category that reaches the threshold, such as `cat`.
+
+    The threshold then defaults to 0.8. If no category reaches it, the answer is `UNKNOWN`. The
+    other predictions are the model's categories below the answer. Default: the model's setting.
+    """
 
 
 class BatchOptions(Options, total=False):

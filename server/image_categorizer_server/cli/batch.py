@@ -18,6 +18,7 @@ from image_categorizer_server.cli.options import (
     Include,
     Model,
     NoCache,
+    RollUp,
     Threshold,
     TopK,
     Version,
@@ -73,6 +74,7 @@ def submit(
     exclude: Exclude = None,
     bounding_boxes: BoundingBoxes = False,
     no_cache: NoCache = False,
+    roll_up: RollUp = None,
     webhook_url: Annotated[str, typer.Option(help="URL to notify when the batch ends.")] = "",
     priority: Annotated[
         int,
@@ -86,7 +88,7 @@ def submit(
     Addresses are a batch of their own, without files.
     """
     shared = options_of(
-        model, version, top_k, threshold, include, exclude, bounding_boxes, no_cache
+        model, version, top_k, threshold, include, exclude, bounding_boxes, no_cache, roll_up
     )
     options = BatchOptions(webhook_url=webhook_url, priority=priority)
     options.update(cast(BatchOptions, shared))

@@ -32,6 +32,7 @@ from image_categorizer_server.cli.options import (
     Include,
     Model,
     NoCache,
+    RollUp,
     Threshold,
     TopK,
     Version,
@@ -85,6 +86,7 @@ def classify(
         ),
     ] = False,
     no_cache: NoCache = False,
+    roll_up: RollUp = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
@@ -95,7 +97,7 @@ def classify(
     """
     base_url, api_key = server_of(data)
     options = options_of(
-        model, version, top_k, threshold, include, exclude, bounding_boxes, no_cache
+        model, version, top_k, threshold, include, exclude, bounding_boxes, no_cache, roll_up
     )
     options["explain"] = explain
     count, failed = asyncio.run(_classify_all(images, base_url, api_key, options, as_json))

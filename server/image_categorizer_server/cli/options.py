@@ -22,17 +22,29 @@ TopK = Annotated[int, typer.Option(min=1, help="Maximum number of predictions pe
 Threshold = Annotated[float, typer.Option(min=0, max=1, help="Minimum confidence of a prediction.")]
 Include = Annotated[
     list[str] | None,
-    typer.Option(help="Predict only this category. Repeat the option for several."),
+    typer.Option(
+        help="Predict only this category, or those below it. Repeat the option for several."
+    ),
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(help="Do not predict this category. Repeat the option for several."),
+    typer.Option(
+        help="Do not predict this category, nor those below it. Repeat the option for several."
+    ),
 ]
 BoundingBoxes = Annotated[
     bool, typer.Option("--bounding-boxes", help="Show where the image has each category.")
 ]
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Run the model even if the answer is known.")
+]
+RollUp = Annotated[
+    bool | None,
+    typer.Option(
+        "--roll-up/--no-roll-up",
+        help="Answer with the deepest category that reaches the threshold, by default 0.8: cat "
+        "rather than tabby. The model's own setting if not set.",
+    ),
 ]
 
 
@@ -45,9 +57,10 @@ def options_of(
     exclude: list[str] | None,
     bounding_boxes: bool,
     no_cache: bool,
+    roll_up: bool | None,
 ) -> Options:
     """Returns the options as the SDK takes them."""
-    return Options(
+    options = Options(
         model=model,
         version=version,
         top_k=top_k,
@@ -57,3 +70,6 @@ def options_of(
         bounding_boxes=bounding_boxes,
         no_cache=no_cache,
     )
+    if roll_up is not None:
+        options["roll_up"] = roll_up
+    return options

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 DEFAULT_TOP_K = 5
+NO_CATEGORY = "UNKNOWN"
+"""Name of the answer if no category, however broad, reaches the threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +122,5 @@ class ClassifyOptions:
     bounding_boxes: bool = False
     explain: bool = False
     no_cache: bool = False
+    roll_up: bool | None = None
+    """None for the model's default."""

@@ -1,12 +1,14 @@
 """Classifies one image: model, decoding, micro-batch, predictions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from image_categorizer_server.domain.classification import (
+    NO_CATEGORY,
     Caller,
     Category,
     Classification,
@@ -19,6 +21,7 @@ from image_categorizer_server.inference.engine.entry import Outcome, Request
 from image_categorizer_server.inference.engine.microbatcher import BatcherStopped
 from image_categorizer_server.inference.images.localize import Located
 from image_categorizer_server.inference.images.preprocess import MAX_PICTURE_BYTES
+from image_categorizer_server.inference.models.category_tree import Filters
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
 
@@ -49,8 +52,8 @@ class Classifier:
             ModelFailing: the model fails on every image.
         """
         with self._registry.using(options.model, options.version, content) as model:
-            allowed = allowed_indices(model, options)
-            predicting = partial(predicted, model, options, allowed)
+            options = with_defaults(model, options)
+            predicting = partial(predicted, model, options, filters_of(model, options))
             request = request_for(model, content, options, caller, predicting)
             try:
                 outcome = await model.batcher.submit(request)
@@ -89,9 +92,11 @@ def request_for(
     def locate(outcome: Outcome) -> Located:
         assert localizer is not None
         assert outcome.features is not None
-        return localizer.locate(
-            outcome.features, outcome.input, predicting(outcome), model.indices, options
-        )
+        predictions = predicting(outcome)
+        if predictions and predictions[0].category.name == NO_CATEGORY:
+            return Located(predictions, b"")
+        strongest = model.tree.strongest(outcome.confidences, predictions)
+        return localizer.locate(outcome.features, outcome.input, predictions, strongest, options)
 
     return Request(
         partial(model.preprocessor.prepare, content, with_picture=is_drawn),
@@ -104,20 +109,25 @@ def request_for(
     )
 
 
+def with_defaults(model: LoadedModel, options: ClassifyOptions) -> ClassifyOptions:
+    """Returns the options with the model's defaults: `roll_up` is not None."""
+    roll_up = model.roll_up.is_default if options.roll_up is None else options.roll_up
+    threshold = options.confidence_threshold or (model.roll_up.threshold if roll_up else 0.0)
+    return replace(options, roll_up=roll_up, confidence_threshold=threshold)
+
+
 def predicted(
-    model: LoadedModel,
-    options: ClassifyOptions,
-    allowed: NDArray[np.intp] | None,
-    outcome: Outcome,
+    model: LoadedModel, options: ClassifyOptions, filters: Filters, outcome: Outcome
 ) -> list[Prediction]:
-    """Returns the predictions that the options ask for; see `top_predictions`."""
-    return top_predictions(
-        outcome.confidences,
-        model.categories,
-        options.top_k,
-        options.confidence_threshold,
-        allowed,
-    )
+    """Returns the predictions that the options ask for.
+
+    See `CategoryTree.roll_up` and `top_predictions`.
+    """
+    threshold, top_k = options.confidence_threshold, options.top_k
+    if options.roll_up:
+        return model.tree.roll_up(outcome.confidences, threshold, top_k, filters)
+    allowed = filters.indices(len(model.categories))
+    return top_predictions(outcome.confidences, model.categories, top_k, threshold, allowed)
 
 
 def timing_of(outcome: Outcome) -> Timing:
@@ -131,24 +141,20 @@ def timing_of(outcome: Outcome) -> Timing:
     )
 
 
-def allowed_indices(model: LoadedModel, options: ClassifyOptions) -> NDArray[np.intp] | None:
-    """Returns the sorted indices of the outputs that pass the filters; None without filters.
+def filters_of(model: LoadedModel, options: ClassifyOptions) -> Filters:
+    """Returns the filters. A broader category stands for all categories below it.
 
     Raises:
         CategoryNotFound: the model lacks a category of a filter.
     """
-    if not options.include_categories and not options.exclude_categories:
-        return None
-    included = _indices(model, options.include_categories) or set(range(len(model.categories)))
-    allowed = included - _indices(model, options.exclude_categories)
-    return np.array(sorted(allowed), dtype=np.intp)
-
-
-def _indices(model: LoadedModel, names: Iterable[str]) -> set[int]:
-    missing = [name for name in names if name not in model.indices]
-    if missing:
-        raise CategoryNotFound(f"the model '{model.ref.name}' has no category {quoted(missing[0])}")
-    return {model.indices[name] for name in names}
+    try:
+        return Filters(
+            model.tree.outputs(options.include_categories) if options.include_categories else None,
+            model.tree.outputs(options.exclude_categories),
+        )
+    except KeyError as error:
+        name = quoted(error.args[0])
+        raise CategoryNotFound(f"the model '{model.ref.name}' has no category {name}") from None
 
 
 def top_predictions(
@@ -167,7 +173,7 @@ def top_predictions(
         categories: the model's, C of them.
         top_k: maximum number of predictions.
         threshold: minimum confidence.
-        allowed: indices from `allowed_indices`; None allows all.
+        allowed: positions of the outputs that pass; None allows all.
     """
     values = confidences if allowed is None else confidences[allowed]
     count = min(top_k, len(values))

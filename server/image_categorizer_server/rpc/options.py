@@ -65,7 +65,8 @@ def options_from_wire(
     if top_k < 1:
         wrong.append(("top_k", f"must be at least 1, is {top_k}"))
     values: dict[str, object] = {name: getattr(wire, name) for name in NAMES}
-    values |= {"version": version, "top_k": top_k}
+    roll_up = wire.roll_up if wire.HasField("roll_up") else None
+    values |= {"version": version, "top_k": top_k, "roll_up": roll_up}
     for name in FILTERS:
         names = tuple(getattr(wire, name))
         values[name] = names

@@ -10,7 +10,7 @@ from image_categorizer_server.domain.classification import (
     ClassifyOptions,
 )
 from image_categorizer_server.errors import DependencyDown
-from image_categorizer_server.inference.classifier import Classifier
+from image_categorizer_server.inference.classifier import Classifier, with_defaults
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.services.crashing_images import CrashingImages, digest_of
 from image_categorizer_server.services.result_cache import Query, ResultCache
@@ -91,8 +91,9 @@ class Classifications:
             tenant_id=tenant_id,
             image_sha256=await digest_of(content),
             model=model.ref,
-            categories=model.categories,
-            positions=model.indices,
+            categories=model.tree.categories,
+            positions=model.tree.positions,
+            taxonomy=model.tree.digest,
             runtime=f"{model.runtime.name} {model.runtime.device} {model.runtime.precision}",
-            options=options,
+            options=with_defaults(model, options),
         )

@@ -5,8 +5,8 @@
 A tenant has `max_entries` slots.  The fingerprint of a query, a hash of everything that its answer
 depends on, selects the slot; a new answer replaces an older one in the same slot.  This limits the
 memory, however Redis is configured to evict.  Categories are stored by position and named by the
-model that is asked, so that a taxonomy may change.  Tenants share no entries: the response time
-reveals nothing about the images of another tenant.
+model that is asked.  Tenants share no entries: the response time reveals nothing about the images
+of another tenant.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from image_categorizer_server.version import VERSION
 
 log = get_log(__name__)
 # Increase it when the same query may get another answer within one release.
-FORMAT = 2
+FORMAT = 3
 
 
 class Store(Protocol):
@@ -59,12 +59,15 @@ class Query:
     image_sha256: str
     model: ModelRef
     categories: tuple[Category, ...]
-    """The model's, in the order of the network's outputs."""
+    """The model's: `CategoryTree.categories`."""
     positions: Mapping[str, int]
     """Position of each name in `categories`."""
     runtime: str
     """Runtime, device and precision: each answers slightly differently."""
+    taxonomy: str
+    """Hash of the categories, and of what is above what."""
     options: ClassifyOptions
+    """With the model's defaults."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -76,11 +79,13 @@ class Query:
             self.image_sha256,
             self.model.digest,
             self.runtime,
+            self.taxonomy,
             options.confidence_threshold,
             options.top_k,
             sorted(set(options.include_categories)),
             sorted(set(options.exclude_categories)),
             options.bounding_boxes,
+            options.roll_up,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

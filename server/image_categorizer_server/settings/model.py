@@ -18,6 +18,18 @@ class ModelSettings(Group):
     packaged: bool = Field(
         True, description="Whether the repository holds the packaged model `efficientnet_lite0`."
     )
+    roll_up: bool = Field(
+        False,
+        description="Whether requests that do not say get the deepest category that is certain "
+        "enough (`roll_up`). A model's manifest may differ.",
+    )
+    roll_up_threshold: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Confidence that an answer with `roll_up` must reach where the request has no "
+        "`confidence_threshold`.",
+    )
     scan_interval_s: float = Field(
         2.0,
         gt=0,

@@ -21,6 +21,7 @@ OPTIONS = st.builds(
     exclude_categories=st.lists(TEXT, max_size=3).map(tuple),
     bounding_boxes=st.booleans(),
     no_cache=st.booleans(),
+    roll_up=st.none() | st.booleans(),
 )
 BOX = st.none() | st.tuples(*(st.integers(0, 9999) for _ in range(4)))
 PREDICTIONS = st.lists(

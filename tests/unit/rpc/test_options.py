@@ -26,6 +26,7 @@ ALL = Domain(
     bounding_boxes=True,
     explain=True,
     no_cache=True,
+    roll_up=True,
 )
 
 
@@ -37,7 +38,9 @@ def test_the_domain_has_the_fields_of_the_proto_and_of_every_request_that_contai
     assert [n for n in names if getattr(ALL, n) == getattr(Domain(), n)] == []
 
 
-@pytest.mark.parametrize("options", [Domain(), ALL, Domain(version="stable")])
+@pytest.mark.parametrize(
+    "options", [Domain(), ALL, Domain(version="stable"), Domain(roll_up=False)]
+)
 def test_options_survive_the_way_there_and_back(options):
     assert options_from_wire(options_to_wire(options), MAX_CATEGORIES) == options
 

@@ -79,6 +79,7 @@ class ClassifyOptions(_message.Message):
     BOUNDING_BOXES_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     NO_CACHE_FIELD_NUMBER: _builtins.int
+    ROLL_UP_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model. Defaults to `ServerInfo.default_model`."""
     version: _builtins.str
@@ -87,7 +88,7 @@ class ClassifyOptions(_message.Message):
     """
     confidence_threshold: _builtins.float
     """The minimum confidence of a returned prediction, in [0, 1]. Defaults to 0. If no prediction reaches it, the
-    response has no predictions; that is not an error.
+    response has no predictions; that is not an error. With `roll_up`, see there.
     """
     top_k: _builtins.int
     """The maximum number of predictions, at least 1. Values above the number of categories return all of them.
@@ -99,16 +100,30 @@ class ClassifyOptions(_message.Message):
     """Whether to return a heat map of what led to the best prediction (`ClassifyResponse.heat_map`)."""
     no_cache: _builtins.bool
     """Whether to classify the image even if the result for the same bytes, model and options is cached."""
+    roll_up: _builtins.bool
+    """Whether to answer at the level that the model is sure of. The first prediction is then the deepest category
+    whose confidence reaches `confidence_threshold`, which defaults to 0.8 (a setting of the server): `tabby`,
+    else `cat`, else `animal`. If none reaches it, the only prediction is `UNKNOWN`, with confidence 0. If
+    several do that are not above one another, the most confident is the first.
+
+    The confidence of a broader category is the sum over the model's categories below it, or their maximum if
+    these are not mutually exclusive (`Model.activation`). The other predictions, up to `top_k` in all, are the
+    model's categories below the first one; the threshold does not apply to them. A broader category's bounding
+    box, and the heat map, are those of its most confident category below.
+
+    Defaults to the model's own setting, otherwise to the server's, which is false.
+    """
     @_builtins.property
     def include_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """If set, only these categories are returned. Confidences are still those over all categories. At most
+        """If set, only these categories are returned. A broader category (`Category.ancestors`) means itself and all
+        categories below it. Confidences are still those over all categories. At most
         `Limits.max_filter_categories` names, spelled as in `ListCategories`.
         """
 
     @_builtins.property
     def exclude_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Categories that are not returned. Applied after `include_categories`. At most
-        `Limits.max_filter_categories` names.
+        """Categories that are not returned. A broader category means itself and all categories below it. Applied
+        after `include_categories`. At most `Limits.max_filter_categories` names.
         """
 
     def __init__(
@@ -123,13 +138,19 @@ class ClassifyOptions(_message.Message):
         bounding_boxes: _builtins.bool = ...,
         explain: _builtins.bool = ...,
         no_cache: _builtins.bool = ...,
+        roll_up: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "top_k", b"top_k"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "roll_up", b"roll_up", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "roll_up", b"roll_up", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__roll_up: _TypeAlias = _typing.Literal["roll_up"]  # noqa: Y015
+    _WhichOneofArgType__roll_up: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up"]  # noqa: Y015
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__roll_up) -> _WhichOneofReturnType__roll_up | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
 
 Global___ClassifyOptions: _TypeAlias = ClassifyOptions  # noqa: Y015
@@ -152,6 +173,7 @@ class ClassifyUploadRequest(_message.Message):
     NO_CACHE_FIELD_NUMBER: _builtins.int
     WEBHOOK_URL_FIELD_NUMBER: _builtins.int
     IMAGE_URI_FIELD_NUMBER: _builtins.int
+    ROLL_UP_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """See `ClassifyOptions.model`."""
     version: _builtins.str
@@ -170,6 +192,8 @@ class ClassifyUploadRequest(_message.Message):
     """See `ClassifyRequest.webhook_url`."""
     image_uri: _builtins.str
     """See `ClassifyRequest.image_uri`. Instead of an image in the body."""
+    roll_up: _builtins.bool
+    """See `ClassifyOptions.roll_up`."""
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
         """The HTTP body with its content type. `multipart/form-data` is read as a form, any other type as the encoded
@@ -199,13 +223,19 @@ class ClassifyUploadRequest(_message.Message):
         no_cache: _builtins.bool = ...,
         webhook_url: _builtins.str = ...,
         image_uri: _builtins.str = ...,
+        roll_up: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "body", b"body", "top_k", b"top_k"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "roll_up", b"roll_up", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "image_uri", b"image_uri", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "image_uri", b"image_uri", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "roll_up", b"roll_up", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__roll_up: _TypeAlias = _typing.Literal["roll_up"]  # noqa: Y015
+    _WhichOneofArgType__roll_up: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up"]  # noqa: Y015
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__roll_up) -> _WhichOneofReturnType__roll_up | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
 
 Global___ClassifyUploadRequest: _TypeAlias = ClassifyUploadRequest  # noqa: Y015
@@ -263,7 +293,9 @@ class ClassifyResponse(_message.Message):
     """
     @_builtins.property
     def predictions(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Prediction]:
-        """The predictions, most confident first. Empty if none reaches the threshold or passes the filters."""
+        """The predictions, most confident first. Empty if none reaches the threshold or passes the filters; then
+        `UNKNOWN` with `ClassifyOptions.roll_up`.
+        """
 
     @_builtins.property
     def model(self) -> _types_pb2.ModelRef:

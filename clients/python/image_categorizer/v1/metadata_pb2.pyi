@@ -34,7 +34,9 @@ class Category(_message.Message):
     """A stable identifier that does not change when categories are renamed. Empty if the model defines none."""
     @_builtins.property
     def ancestors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Broader categories, nearest first. Empty if the model has no taxonomy."""
+        """Broader categories, nearest first. A category with two parents has those above both. Empty if the model has
+        no taxonomy.
+        """
 
     def __init__(
         self,

@@ -55,10 +55,12 @@ class Prediction(_message.Message):
     CATEGORY_ID_FIELD_NUMBER: _builtins.int
     ANCESTORS_FIELD_NUMBER: _builtins.int
     category: _builtins.str
-    """The name of the category, as in the model's list of categories."""
+    """The name of the category, as in the model's list of categories; or with `ClassifyOptions.roll_up` a broader
+    category, or `UNKNOWN`.
+    """
     confidence: _builtins.float
     """The probability of the category, in [0, 1]. A softmax over all categories, or a sigmoid if the categories
-    are not mutually exclusive. See `Model.activation`.
+    are not mutually exclusive. See `Model.activation`, and for broader categories `ClassifyOptions.roll_up`.
     """
     category_id: _builtins.str
     """A stable identifier that does not change when categories are renamed. For ImageNet categories, a WordNet
@@ -73,7 +75,9 @@ class Prediction(_message.Message):
 
     @_builtins.property
     def ancestors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Broader categories, nearest first. Empty if the model has no taxonomy."""
+        """Broader categories, nearest first. A category with two parents has those above both. Empty if the model has
+        no taxonomy.
+        """
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.localize import Localizer
 from image_categorizer_server.inference.images.preprocess import Input, Preprocessor, sample_inputs
+from image_categorizer_server.inference.models.category_tree import CategoryTree
 from image_categorizer_server.inference.models.centres import measure_offset
 from image_categorizer_server.inference.models.export import WEIGHTS_FILE, ensure_export
 from image_categorizer_server.inference.models.manifest import Manifest, damage
@@ -49,6 +50,14 @@ class Preparing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class RollUp:
+    """Defaults for requests; see `ClassifyOptions.roll_up` in classify.proto."""
+
+    is_default: bool
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A model version that is ready to answer."""
 
@@ -61,6 +70,10 @@ class LoadedModel:
     batcher: MicroBatcher
     localizer: Localizer | None
     """None if the network cannot locate categories."""
+    tree: CategoryTree
+    """Its categories, and the broader ones above them."""
+    roll_up: RollUp
+    """What requests mean that do not say."""
 
 
 class Loader:
@@ -79,7 +92,7 @@ class Loader:
         Args:
             decoder: shared by all models.
             inference: sizes and threads.
-            models: where exports are kept.
+            models: where exports are kept, and defaults of requests.
             fake: call times of the model `fake`; None if there is no such model.
             trace: records what happens to each image; None records nothing.
         """
@@ -137,6 +150,11 @@ class Loader:
             runtime=runtime,
             batcher=MicroBatcher(guard, table, policy(self._inference, runtime), self._trace),
             localizer=localizer,
+            tree=CategoryTree(manifest.categories, manifest.activation),
+            roll_up=RollUp(
+                self._models.roll_up if manifest.roll_up is None else manifest.roll_up,
+                self._models.roll_up_threshold,
+            ),
         )
 
     async def _open_runtime(

@@ -72,6 +72,8 @@ class Manifest(BaseModel):
     categories: tuple[CategoryEntry, ...] = Field(min_length=1)
     input: InputSpec
     activation: Activation
+    roll_up: bool | None = None
+    """Whether requests that do not say roll up; None for `CATEGORIZER_MODELS__ROLL_UP`."""
     licence: str = ""
     origin: str = ""
 
