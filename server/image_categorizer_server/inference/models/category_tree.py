@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +110,7 @@ class CategoryTree:
             if place > after or len(self._members[other]) > len(outputs)
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A hash of the names and of what is above what."""
         text = json.dumps([(c.name, c.ancestors) for c in self.categories])
