@@ -19,7 +19,7 @@ from tests.support.polling import elapsed
 
 async def test_a_delay_ends_before_a_deadline_would_pass(make, device):
     batcher = make(max_delay_s=5, table={1: 0.01, 4: 0.04})
-    outcome = await asyncio.wait_for(batcher.submit(image(1, in_s=0.3)), 2)
+    outcome = await asyncio.wait_for(batcher.submit(image(1, in_s=1.5)), 4)
     assert outcome.close_reason is BatchCloseReason.DEADLINE
 
 
