@@ -24,6 +24,7 @@
     ├─ FailedPrecondition      FAILED_PRECONDITION
     │   ├─ ModelFailed             MODEL_FAILED
     │   ├─ ModelInUse              MODEL_IN_USE
+    │   ├─ PromotionRefused        PROMOTION_REFUSED
     │   ├─ BatchRunning            BATCH_RUNNING
     │   └─ WebhookDisabled         WEBHOOK_DISABLED
     ├─ QuotaExceeded           RESOURCE_EXHAUSTED    QUOTA_EXCEEDED
@@ -224,6 +225,12 @@ class ModelInUse(FailedPrecondition):
     """Requests depend on the model version."""
 
     reason = "MODEL_IN_USE"
+
+
+class PromotionRefused(FailedPrecondition):
+    """The promotion policy of the model does not allow `stable` to point to the version."""
+
+    reason = "PROMOTION_REFUSED"
 
 
 class BatchRunning(FailedPrecondition):

@@ -24,6 +24,7 @@ CategorizerError
 ├─ FailedPrecondition      the state of the resource does not permit this
 │   ├─ ModelFailed             the version cannot answer
 │   ├─ ModelInUse              other requests depend on the version
+│   ├─ PromotionRefused        the version has not passed the model's promotion policy
 │   ├─ BatchRunning            the batch has not ended
 │   └─ WebhookDisabled         the webhook is disabled
 ├─ QuotaExceeded           the tenant has the maximum number
@@ -200,6 +201,12 @@ class ModelInUse(FailedPrecondition):
     """An alias points to the version, or requests depend on it."""
 
     reason = "MODEL_IN_USE"
+
+
+class PromotionRefused(FailedPrecondition):
+    """The model has a promotion policy, and the version has not passed it."""
+
+    reason = "PROMOTION_REFUSED"
 
 
 class BatchRunning(FailedPrecondition):

@@ -5,7 +5,17 @@ import sys
 
 import typer
 
-from image_categorizer_server.cli import batch, bench, classify, key, model, run, webhook
+from image_categorizer_server.cli import (
+    batch,
+    bench,
+    classify,
+    evaluate,
+    key,
+    model,
+    promotion,
+    run,
+    webhook,
+)
 from image_categorizer_server.cli.output import printable, say
 from image_categorizer_server.errors import CategorizerError, OperatorError
 from image_categorizer_server.version import VERSION
@@ -20,7 +30,11 @@ for command in (run.up, run.serve, run.migrate, run.worker, run.drained):
 app.command(hidden=True)(run.failpoints)
 app.command("create-admin")(key.create_admin)
 app.command()(classify.classify)
+app.command()(evaluate.evaluate)
 app.command()(bench.bench)
+model.app.command()(evaluate.compare)
+model.app.command()(promotion.policy)
+model.app.command()(promotion.check)
 app.add_typer(model.app, name="models")
 app.add_typer(batch.app, name="batch")
 app.add_typer(webhook.app, name="webhooks")

@@ -3,19 +3,25 @@
 import asyncio
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from image_categorizer_server.cli.connection import Data, client_of
-from image_categorizer_server.cli.output import AsJson, add_row, note, out, printable, say
+from image_categorizer_server.cli.output import (
+    AsJson,
+    add_row,
+    note,
+    out,
+    printable,
+    progress_of_steps,
+    say,
+)
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.aliases import ALIAS, CANARY
@@ -92,15 +98,16 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps([_fields(repository, *version) for version in usable], indent=1))
         return
-    table = Table(
-        "name", "version", "aliases", "precision", "categories", "input", "licence", "digest"
-    )
+    table = Table("name", "version", "aliases", "promotion")
+    for column in ("precision", "categories", "input", "licence", "digest"):
+        table.add_column(column)
     for _, manifest in usable:
         add_row(
             table,
             manifest.name,
             str(manifest.version),
             ", ".join(repository.aliases_of(manifest.name, manifest.version)),
+            _promotion(repository, manifest),
             manifest.precision,
             str(len(manifest.categories)),
             f"{manifest.input.width_px} x {manifest.input.height_px}",
@@ -119,6 +126,19 @@ def _usable(repository: Repository) -> Iterator[tuple[Found, Manifest]]:
             say(f"{found.name} version {found.version} cannot be used: {error}")
     for path, reason in repository.passed_over.items():
         say(f"Passed over: {path}: {reason}.")
+
+
+def _promotion(repository: Repository, manifest: Manifest) -> str:
+    """Returns whether a version has passed the promotion policy; empty if there is none."""
+    try:
+        promotion = repository.promotion(manifest.name)
+        if promotion is None:
+            return ""
+        if not repository.promotion_refusal(manifest.name, manifest.version):
+            return "passed"
+        return "not passed" if manifest.version in promotion.checks else "not checked"
+    except OperatorError:
+        return "policy unreadable"
 
 
 def _list_served(server: str, as_json: bool) -> None:
@@ -174,6 +194,7 @@ def _fields(repository: Repository, found: Found, manifest: Manifest) -> dict[st
         "name": manifest.name,
         "version": manifest.version,
         "aliases": repository.aliases_of(manifest.name, manifest.version),
+        "promotion": _promotion(repository, manifest),
         "digest": manifest.digest,
         "format": manifest.format,
         "precision": manifest.precision,
@@ -382,9 +403,7 @@ def quantize(
     """
     settings = repository_settings(data)
     models, repository = settings.models, open_repository(settings)
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
-    is_disabled = not sys.stderr.isatty()
-    with Progress(*columns, console=note(), transient=True, disable=is_disabled) as progress:
+    with progress_of_steps() as on_step:
         from image_categorizer_server.backend import image_limits
         from image_categorizer_server.inference.images.decode import Decoder
         from image_categorizer_server.inference.packaging.quantize import (
@@ -397,22 +416,10 @@ def quantize(
             Decoder(image_limits(settings)),
             models,
             models.quantize_max_loss_points if max_loss is None else max_loss,
-            on_step=_steps(progress),
+            on_step=on_step,
             say=say,
         ).quantize(version_to_quantize(repository.scan(), name, version), calibrate, evaluate)
     say(f"Added {name}, version {added.version}, int8, {added.digest[:19]}")
-
-
-def _steps(progress: Progress) -> Callable[[str, int, int], None]:
-    """Returns a function that shows each step on a line of its own."""
-    tasks: dict[str, TaskID] = {}
-
-    def show(step: str, done: int, total: int) -> None:
-        if step not in tasks:
-            tasks[step] = progress.add_task(step)
-        progress.update(tasks[step], completed=done, total=total)
-
-    return show
 
 
 @app.command()

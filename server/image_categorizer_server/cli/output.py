@@ -7,10 +7,14 @@ would act on the terminal, or that cannot be printed, are shown as `\x1b`.
 import functools
 import os
 import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 PIPE_COLUMNS = 1000
@@ -48,6 +52,26 @@ def say(sentence: str) -> None:
     """Prints a sentence to standard error. Its lines are kept."""
     lines = "\n".join(map(printable, sentence.split("\n")))
     note().print(lines, soft_wrap=True)
+
+
+@contextmanager
+def progress_of_steps() -> Iterator[Callable[[str, int, int], None]]:
+    """Shows a bar for each step on a terminal's standard error, until the block ends.
+
+    Yields:
+        A function that takes the name of the step, the amount done and the total.
+    """
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
+    is_disabled = not sys.stderr.isatty()
+    with Progress(*columns, console=note(), transient=True, disable=is_disabled) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = progress.add_task(step)
+            progress.update(tasks[step], completed=done, total=total)
+
+        yield show
 
 
 def reason_of(error: Exception | None) -> str:

@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import pytest
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.evaluation.metrics import interval_95
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.models.export import ensure_export
 from image_categorizer_server.inference.models.loader import Loader
 from image_categorizer_server.inference.models.manifest import CategoryEntry, damage, read_manifest
 from image_categorizer_server.inference.packaging.evaluate import (
     Comparison,
-    interval_95,
     labelled_pictures,
     pictures_in,
 )

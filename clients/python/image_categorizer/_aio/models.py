@@ -101,6 +101,7 @@ class AsyncModels:
         Raises:
             ModelNotFound: there is no such version.
             ModelFailed: the version is not ready.
+            PromotionRefused: the model has a promotion policy, and the version has not passed it.
             RoleInsufficient: the key does not have the role admin.
         """
         request = metadata_pb2.SetModelAliasRequest(

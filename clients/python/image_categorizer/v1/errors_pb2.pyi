@@ -140,6 +140,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Decoding the image crashes the process that does it. All servers refuse the image for some time. Do not
     retry; save the image with another program.
     """
+    PROMOTION_REFUSED: _ErrorReason.ValueType  # 40
+    """The model has a promotion policy, which does not allow the alias `stable` to point to the version. The
+    message says why. Check the version with `image-categorizer models check`, or choose one that has passed.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -268,5 +272,9 @@ RATE_LIMITED: ErrorReason.ValueType  # 38
 IMAGE_CRASHES_SERVER: ErrorReason.ValueType  # 39
 """Decoding the image crashes the process that does it. All servers refuse the image for some time. Do not
 retry; save the image with another program.
+"""
+PROMOTION_REFUSED: ErrorReason.ValueType  # 40
+"""The model has a promotion policy, which does not allow the alias `stable` to point to the version. The
+message says why. Check the version with `image-categorizer models check`, or choose one that has passed.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -157,10 +157,14 @@ class MetadataServiceServicer:
         an image decide which version it goes to, so the same image always goes to the same one. If the model has
         no `stable`, its newest version that is not `canary` serves the rest.
 
+        A model may have a promotion policy, set by `image-categorizer models policy`. The alias `stable` then
+        moves only to versions that have passed it, and cannot be removed.
+
         Returns the version. If the alias is removed, returns the version that serves requests without a version.
 
         Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
-        `MODEL_FAILED`: the version is not READY.
+        `MODEL_FAILED`: the version is not READY; `PROMOTION_REFUSED`: the promotion policy does not allow it, and
+        the message says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

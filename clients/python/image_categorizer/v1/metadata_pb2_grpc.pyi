@@ -87,10 +87,14 @@ class MetadataServiceStub:
     an image decide which version it goes to, so the same image always goes to the same one. If the model has
     no `stable`, its newest version that is not `canary` serves the rest.
 
+    A model may have a promotion policy, set by `image-categorizer models policy`. The alias `stable` then
+    moves only to versions that have passed it, and cannot be removed.
+
     Returns the version. If the alias is removed, returns the version that serves requests without a version.
 
     Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
-    `MODEL_FAILED`: the version is not READY.
+    `MODEL_FAILED`: the version is not READY; `PROMOTION_REFUSED`: the promotion policy does not allow it, and
+    the message says why.
     """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetServerInfoRequest, _metadata_pb2.ServerInfo]
     """Returns the server's version, supported formats and limits.
@@ -157,10 +161,14 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     an image decide which version it goes to, so the same image always goes to the same one. If the model has
     no `stable`, its newest version that is not `canary` serves the rest.
 
+    A model may have a promotion policy, set by `image-categorizer models policy`. The alias `stable` then
+    moves only to versions that have passed it, and cannot be removed.
+
     Returns the version. If the alias is removed, returns the version that serves requests without a version.
 
     Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
-    `MODEL_FAILED`: the version is not READY.
+    `MODEL_FAILED`: the version is not READY; `PROMOTION_REFUSED`: the promotion policy does not allow it, and
+    the message says why.
     """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetServerInfoRequest, _metadata_pb2.ServerInfo]  # type: ignore[assignment]
     """Returns the server's version, supported formats and limits.
@@ -260,10 +268,14 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         an image decide which version it goes to, so the same image always goes to the same one. If the model has
         no `stable`, its newest version that is not `canary` serves the rest.
 
+        A model may have a promotion policy, set by `image-categorizer models policy`. The alias `stable` then
+        moves only to versions that have passed it, and cannot be removed.
+
         Returns the version. If the alias is removed, returns the version that serves requests without a version.
 
         Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
-        `MODEL_FAILED`: the version is not READY.
+        `MODEL_FAILED`: the version is not READY; `PROMOTION_REFUSED`: the promotion policy does not allow it, and
+        the message says why.
         """
 
     @_abc_1.abstractmethod

@@ -98,9 +98,9 @@ def change_aliases(root: Path, model: str, change: Callable[[Aliases], Aliases])
     folder = root / model
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(root / LOCK_FILE):
+        with locked(root):
             aliases = change(read_aliases(folder))
-            _replace(folder / ALIASES_FILE, aliases.model_dump_json(indent=1) + "\n")
+            replace_file(folder / ALIASES_FILE, aliases.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise OperatorError(
             f"Cannot write to the model repository {root}: {error.strerror}."
@@ -123,13 +123,23 @@ def is_canary_image(content: bytes, percent: float) -> bool:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    with file.open("a") as lock:
+def locked(root: Path) -> Iterator[None]:
+    """Keeps other processes from changing aliases and policies in a repository; blocks.
+
+    Raises:
+        OSError: the repository cannot be written to.
+    """
+    with (root / LOCK_FILE).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _replace(file: Path, text: str) -> None:
+def replace_file(file: Path, text: str) -> None:
+    """Writes a file with one rename, so that readers never see half of it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     descriptor, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
     try:
         with os.fdopen(descriptor, "w") as new:

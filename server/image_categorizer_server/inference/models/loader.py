@@ -125,7 +125,7 @@ class Loader:
             size = self._inference.micro_batch_limit(runtime.device)
             table = LatencyTable(self._fake.call_times_s(size))
         else:
-            runtime, localizer = await self._open_runtime(folder, manifest)
+            runtime, localizer = await self.open_runtime(folder, manifest)
             preprocessor = Preprocessor(self._decoder, manifest.input)
             limit = self._inference.micro_batch_limit(runtime.device)
             try:
@@ -157,10 +157,14 @@ class Loader:
             ),
         )
 
-    async def _open_runtime(
+    async def open_runtime(
         self, folder: Path, manifest: Manifest
     ) -> tuple[Runtime, Localizer | None]:
-        """Opens ONNX Runtime on a CPU and torch on a GPU; torch also if the export is rejected."""
+        """Opens ONNX Runtime on a CPU and torch on a GPU; torch also if the export is rejected.
+
+        Raises:
+            OperatorError: transformers cannot load the model, or ONNX Runtime its graph.
+        """
         device = await asyncio.to_thread(choose_device, self._inference.device)
         if manifest.format == "onnx" and not manifest.architecture and device != "cpu":
             log.warning("an ONNX model runs on the CPU", name=manifest.name)

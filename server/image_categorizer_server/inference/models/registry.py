@@ -346,6 +346,7 @@ class Registry:
         Raises:
             ModelNotFound: there is no such model or version.
             ModelFailed: the version is not READY.
+            PromotionRefused: the model's promotion policy does not allow it.
             DependencyDown: the repository cannot be read or written.
         """
         await self.refresh()

@@ -9,13 +9,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.errors import OperatorError, PromotionRefused, quoted
 from image_categorizer_server.inference.models.aliases import (
     ALIASES_FILE,
+    STABLE,
     Aliases,
     change_aliases,
     read_aliases,
@@ -24,8 +25,19 @@ from image_categorizer_server.inference.models.manifest import (
     MANIFEST_FILE,
     NAME,
     Manifest,
+    damage,
     read_manifest,
 )
+from image_categorizer_server.inference.models.promotion import (
+    POLICY_FILE,
+    Check,
+    Policy,
+    Promotion,
+    read_promotion,
+    record_check,
+    write_policy,
+)
+from image_categorizer_server.inference.models.routing import route_of
 
 HIDDEN = "."
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -80,6 +92,30 @@ class Repository:
     def latest(self, name: str) -> int:
         """Returns the highest version number of a model; 0 if there is none."""
         return max((f.version for f in self.scan() if f.name == name), default=0)
+
+    def find(self, name: str, version: str = "") -> Found:
+        """Returns one version.
+
+        Args:
+            name: the model.
+            version: a number or an alias; empty for the version that a server answers with.
+
+        Raises:
+            OperatorError: there is no such version, or the alias file cannot be read.
+        """
+        held = {f.version: f for f in self.scan() if f.name == name}
+        aliases = read_aliases(self._root / name)
+        if version:
+            number = int(version) if VERSION.fullmatch(version) else aliases.versions.get(version)
+        else:
+            number = route_of(aliases, held.keys() - set(aliases.unloaded)).version
+        if number is None or number not in held:
+            wanted = f"{name} version {version}" if version and held else name
+            raise OperatorError(
+                f"There is no model {wanted}. "
+                "Run `image-categorizer models list` to see all models."
+            )
+        return held[number]
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:
@@ -145,8 +181,10 @@ class Repository:
             found.folder.rename(doomed)
             shutil.rmtree(doomed)
         folder = self._root / name
-        if not any(entry.name != ALIASES_FILE for entry in folder.iterdir()):
-            (folder / ALIASES_FILE).unlink(missing_ok=True)
+        own_files = {ALIASES_FILE, POLICY_FILE}
+        if not any(entry.name not in own_files for entry in folder.iterdir()):
+            for file in own_files:
+                (folder / file).unlink(missing_ok=True)
             folder.rmdir()
         elif version in read_aliases(folder).unloaded:
             self.mark_unloaded(name, version, False)  # a later version may reuse the number
@@ -171,6 +209,14 @@ class Repository:
         """
         return read_aliases(self._root / name).pointing_to(version)
 
+    def has_alias(self, name: str, alias: str) -> bool:
+        """Returns whether a model has an alias.
+
+        Raises:
+            OperatorError: the alias file cannot be read.
+        """
+        return alias in read_aliases(self._root / name).versions
+
     def change_alias(
         self, name: str, alias: str, version: int | None, canary_percent: float
     ) -> Aliases:
@@ -178,10 +224,43 @@ class Repository:
 
         Raises:
             OperatorError: the repository cannot be written to, or the alias file is malformed.
+            PromotionRefused: the model's promotion policy does not allow it.
         """
-        return change_aliases(
-            self._root, name, lambda aliases: aliases.with_alias(alias, version, canary_percent)
-        )
+
+        def change(aliases: Aliases) -> Aliases:
+            if alias == STABLE:
+                self._check_promotion(name, aliases.versions.get(STABLE), version)
+            return aliases.with_alias(alias, version, canary_percent)
+
+        return change_aliases(self._root, name, change)
+
+    def promotion(self, name: str) -> Promotion | None:
+        """Returns the promotion policy of a model, and the checks of versions; None without one.
+
+        Raises:
+            OperatorError: the policy file cannot be read.
+        """
+        return read_promotion(self._root / name)
+
+    def set_policy(self, name: str, policy: Policy | None) -> None:
+        """Sets the promotion policy of a model, or removes it; see `write_policy`."""
+        write_policy(self._root, name, policy)
+
+    def record_check(self, name: str, version: int, check: Check, policy: Policy) -> None:
+        """Adds the check of a version; see `record_check`."""
+        record_check(self._root, name, version, check, policy)
+
+    def promotion_refusal(self, name: str, version: int) -> str:
+        """Returns why `stable` may not point to a version, empty if it may; trusts the manifest.
+
+        Raises:
+            OperatorError: the policy, the aliases or a manifest cannot be read.
+        """
+        promotion = self.promotion(name)
+        stable = read_aliases(self._root / name).versions.get(STABLE)
+        if promotion is None:
+            return ""
+        return promotion.refusal(version, self._digests(name), stable)
 
     def mark_unloaded(self, name: str, version: int, is_unloaded: bool) -> Aliases:
         """Records that a version must not be loaded, or may be again; returns the aliases.
@@ -199,6 +278,54 @@ class Repository:
                 f"The alias {names[0]} points to {name} version {version}; move it with "
                 f"`image-categorizer models alias {name} {names[0]} VERSION`."
             )
+
+    def _check_promotion(self, name: str, stable: int | None, version: int | None) -> None:
+        """Passes if the promotion policy allows `stable` to move.
+
+        The server's callers see the message, so it holds no path.
+
+        Raises:
+            PromotionRefused: it does not, or it cannot be read.
+        """
+        try:
+            promotion = self.promotion(name)
+        except OperatorError:
+            raise PromotionRefused(
+                f"the promotion policy of model {quoted(name)} cannot be read: set it again with "
+                f"`image-categorizer models policy {name}`"
+            ) from None
+        if promotion is None or version == stable:
+            return
+        if version is None:
+            raise PromotionRefused(
+                f"model {quoted(name)} has a promotion policy: without {STABLE}, its newest "
+                "version would answer, whether it has passed or not"
+            )
+        try:
+            reason = promotion.refusal(version, self._digests(name), stable)
+            reason = reason or self._damage_of(name, version)
+        except (OSError, OperatorError):
+            reason = "its files cannot be read"
+        if reason:
+            raise PromotionRefused(
+                f"version {version} of model {quoted(name)} has not passed the promotion policy: "
+                f"{reason}. Check it with `image-categorizer models check {name} {version}` where "
+                "the models are"
+            )
+
+    def _digests(self, name: str) -> dict[int, str]:
+        """Returns the digest of each version that has a usable manifest."""
+        digests = {}
+        for found in self.scan():
+            if found.name == name:
+                with suppress(OperatorError):
+                    digests[found.version] = manifest_of(found).digest
+        return digests
+
+    def _damage_of(self, name: str, version: int) -> str:
+        (found,) = [f for f in self.scan() if (f.name, f.version) == (name, version)]
+        wrong = damage(found.folder, manifest_of(found))
+        return wrong and f"its files are damaged: {wrong}"
 
     def _versions(self, root: Path) -> Iterator[Found]:
         if not root.is_dir():

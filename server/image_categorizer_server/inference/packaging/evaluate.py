@@ -1,7 +1,5 @@
 """Compares two runtimes of one network on pictures: accuracy and speed."""
 
-import json
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -10,16 +8,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
 
 from image_categorizer_server.errors import InvalidRequest, OperatorError
+from image_categorizer_server.inference.evaluation.dataset import (
+    files_in,
+    known_labels,
+    read_labelled_set,
+)
+from image_categorizer_server.inference.evaluation.metrics import interval_95
 from image_categorizer_server.inference.images.preprocess import Preprocessor
 from image_categorizer_server.inference.models.manifest import CategoryEntry
 from image_categorizer_server.inference.runtimes import Runtime
 
 BATCH_SIZE = 8
 TIMED_ROUNDS = 9
-Z_95 = 1.959964  # 95 % of a normal distribution lies within this many standard deviations
 OnStep = Callable[[str, int, int], None]
 """Receives the name of the step, the amount done and the total."""
 
@@ -32,74 +34,34 @@ class Picture:
     category: int | None = None
 
 
-class _Entry(BaseModel):
-    file: str
-    category: str = ""
-    category_id: str = ""
-
-
-class _LabelledSet(BaseModel):
-    images: list[_Entry]
-
-
 def pictures_in(folder: Path) -> list[Picture]:
     """Returns all files below a folder, by name, without hidden ones.
 
     Raises:
         OperatorError: there is no such folder.
     """
-    if not folder.is_dir():
-        raise OperatorError(f"{folder} is not a folder.")
-    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
-    return [Picture(file) for file in files if not file.name.startswith(".")]
+    return [Picture(file) for file in files_in(folder)]
 
 
 def labelled_pictures(path: Path, categories: Sequence[CategoryEntry]) -> list[Picture]:
     """Returns the pictures of a labelled set.
 
     Args:
-        path: a JSON file `{"images": [{"file", "category" or "category_id"}]}`, with files relative
-            to its own folder; or a folder with a folder of pictures for each category.
+        path: see `read_labelled_set`.
         categories: the model's; a label is the name or the identifier of one.
 
     Raises:
         OperatorError: the set cannot be read, or the model does not know a label.
     """
-    known = {entry.name: index for index, entry in enumerate(categories)}
-    known |= {entry.id: index for index, entry in enumerate(categories) if entry.id}
-    named: list[tuple[Path, tuple[str, ...]]]
-    if path.is_dir():
-        named = [
-            (picture.file, (picture.file.relative_to(path).parts[0],))
-            for picture in pictures_in(path)
-            if picture.file.parent != path
-        ]
-    else:
-        named = [
-            (path.parent / entry.file, (entry.category_id, entry.category))
-            for entry in _read_set(path).images
-        ]
+    known = known_labels(categories)
     found = []
-    for file, labels in named:
-        index = next((known[label] for label in labels if label in known), None)
+    for picture in read_labelled_set(path).pictures:
+        index = picture.category(known)
         if index is None:
-            shown = " or ".join(f"'{label}'" for label in labels if label)
+            shown = " or ".join(f"'{label}'" for label in picture.labels)
             raise OperatorError(f"{path}: the model has no category {shown or 'without a name'}.")
-        found.append(Picture(file, index))
+        found.append(Picture(picture.file, index))
     return found
-
-
-def _read_set(path: Path) -> _LabelledSet:
-    try:
-        return _LabelledSet.model_validate(json.loads(path.read_bytes()))
-    except OSError as error:
-        raise OperatorError(f"Cannot read {path}: {error.strerror}.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise OperatorError(f"{path} is not a labelled set: {place}: {first['msg']}.") from None
-    except ValueError as error:
-        raise OperatorError(f"{path} is not a labelled set: {error}.") from None
 
 
 def read_input(preprocessor: Preprocessor, file: Path) -> NDArray[np.uint8] | None:
@@ -181,19 +143,6 @@ def share(count: int, total: int) -> str:
     """Returns a share and its 95 % interval as text, such as `91.5 % (86.2 to 94.9)`."""
     low, high = interval_95(count, total)
     return f"{count / total:.1%} ({low * 100:.1f} to {high * 100:.1f})".replace("%", " %")
-
-
-def interval_95(count: int, total: int) -> tuple[float, float]:
-    """Returns Wilson's 95 % confidence interval (1927) of a share.
-
-    Args:
-        count: number of successes, 0 to `total`.
-        total: number of trials, at least 1.
-    """
-    p, z2 = count / total, Z_95**2
-    middle = (p + z2 / (2 * total)) / (1 + z2 / total)
-    half = Z_95 / (1 + z2 / total) * math.sqrt(p * (1 - p) / total + z2 / (4 * total**2))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Evaluation: what models say about pictures whose categories people gave."""
