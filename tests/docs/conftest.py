@@ -10,6 +10,7 @@ import pytest
 
 from tests.docs import pages
 from tests.docs.pages import ROOT, Block
+from tests.support.colour_model import GREENISH, write_colour_model, write_colours
 from tests.support.tiny_model import write_tiny_model
 from tests.support.tiny_onnx import TinyGraph, write_tiny_onnx
 from tests.support.up import Up, environment, free_port
@@ -69,6 +70,13 @@ def reader(clean_environment, tmp_path_factory) -> Iterator[Terminal]:
     write_tiny_model(folder / "my-better-model", ["rose", "tulip"], seed=1)
     shape = ("n", 3, 224, 224)
     write_tiny_onnx(folder, ["robin", "wren", "owl"], TinyGraph(shape=shape), name="birds.onnx")
+    fruit = ["tomato", "lime", "plum"]
+    write_colour_model(folder / "fruit-model", fruit)
+    write_colour_model(folder / "better-fruit-model", fruit, GREENISH)
+    write_colours(
+        folder / "fruit",
+        {"tomato": ["tomato"] * 4, "lime": ["lime", "lime", "lime", "teal"], "plum": ["plum"] * 4},
+    )
     variables = {
         "CATEGORIZER_FETCH__ALLOW_HTTP": "true",
         "CATEGORIZER_FETCH__ALLOWED_PORTS": f"[{receiver_port}]",

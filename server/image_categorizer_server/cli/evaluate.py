@@ -259,7 +259,7 @@ def _print_comparison(compared: "Compared") -> None:
     print(
         f"\n{len(compared.lost)} lost (right by {before}, wrong by {after}), "
         f"{len(compared.gained)} gained, {len(compared.other)} wrong in two ways; "
-        f"p = {compared.p_value:.2g} that this is chance"
+        f"equal models flip as unevenly with p = {compared.p_value:.2g}"
     )
     for title, flips in (("Lost", compared.lost), ("Gained", compared.gained)):
         if flips:

@@ -86,7 +86,7 @@ def _notice(compared: Compared) -> str:
 
 def _cards(compared: Compared) -> str:
     before, after = compared.right_before, compared.right_after
-    chance = f"p = {compared.p_value:.2g} that flips as uneven as these are chance"
+    chance = f"equal models flip as unevenly with p = {compared.p_value:.2g}"
     cards = [
         _accuracy(_ref(compared.before.ref), before),
         _accuracy(_ref(compared.after.ref), after),

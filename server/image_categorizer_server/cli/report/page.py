@@ -14,9 +14,9 @@ from image_categorizer_server.inference.evaluation.dataset import LabelledPictur
 from image_categorizer_server.inference.images.decode import Decoder, encode_jpeg
 from image_categorizer_server.version import VERSION
 
-THUMBNAIL_PX = 144
+THUMBNAIL_PX = 192
 THUMBNAIL_QUALITY = 75
-MAX_THUMBNAILS = 400  # 5 KB each
+MAX_THUMBNAILS = 400  # 8 KB each
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 

@@ -103,8 +103,9 @@ class Promotion(BaseModel):
             return f"it was compared with {compared}, but {STABLE} is {now} now"
         for category, count in sorted(check.flips.items(), key=lambda item: (-item[1], item[0])):
             if count > max_flips:
+                pictures = "picture" if count == 1 else "pictures"
                 return (
-                    f"it has {count} pictures of {quoted(category)} wrong that version "
+                    f"it has {count} {pictures} of {quoted(category)} wrong that version "
                     f"{check.baseline_version} has right, more than {max_flips}"
                 )
         return ""
