@@ -151,9 +151,12 @@ def _check(
 
 def _baseline(repository: Repository, name: str, found: Found, policy: Policy) -> Found | None:
     """Returns the version to compare with; None if there is none, or flips do not matter."""
-    if policy.max_flips_per_category is None or not repository.has_alias(name, STABLE):
+    if policy.max_flips_per_category is None:
         return None
-    present = repository.find(name, STABLE)
+    try:
+        present = repository.find(name, STABLE)
+    except OperatorError:  # no such alias, or its version is gone
+        return None
     return None if present.version == found.version else present
 
 

@@ -1,6 +1,7 @@
 """models policy and models check, and what they mean for models alias."""
 
 import json
+import shutil
 
 import pytest
 
@@ -66,6 +67,15 @@ def test_flips_are_counted_by_category_against_stable(commands, given, tmp_path)
     assert "plum/1-teal.png" in "".join(checked(report).texts)
     assert commands(*given, "--min-accuracy", 0, "--max-flips-per-category", 2).status == 0
     assert commands("check", "mine", 2).status == 0
+    assert commands("alias", "mine", "stable", 2).status == 0
+
+
+def test_a_check_needs_no_stable_whose_files_are_gone(commands, given, models):  # noqa: F811
+    assert commands("alias", "mine", "stable", 1).status == 0
+    commands(*given, "--min-accuracy", 0, "--max-flips-per-category", 0)
+    shutil.rmtree(models.find("mine", "1").folder)
+    done = commands("check", "mine", 2)
+    assert (done.status, "It passes" in done.err) == (0, True), done.err
     assert commands("alias", "mine", "stable", 2).status == 0
 
 

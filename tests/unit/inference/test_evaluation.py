@@ -1,11 +1,17 @@
 """Evaluation: labelled sets, what a model says about them, and the figures."""
 
 import json
+from threading import BoundedSemaphore
 
 import numpy as np
 import pytest
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.evaluation.answers import Answered, Evaluator
+from image_categorizer_server.inference.evaluation.answers import (
+    Answered,
+    Evaluator,
+    Part,
+    Unreadable,
+)
 from image_categorizer_server.inference.evaluation.comparison import compare_answers, sign_test
 from image_categorizer_server.inference.evaluation.dataset import (
     LabelledPicture,
@@ -24,6 +30,8 @@ from image_categorizer_server.inference.evaluation.metrics import (
     top_share,
 )
 from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.images.preprocess import InputSpec, Preprocessor
+from image_categorizer_server.inference.runtimes import Answer
 from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.model import ModelSettings
 
@@ -84,6 +92,22 @@ def test_a_folder_has_a_category_for_each_folder_and_says_what_it_ignores(tmp_pa
     ]
     assert sorted(found.ignored) == ["lime/.hidden.png", "notes.txt"]
     assert found.name == tmp_path.name
+
+
+def test_links_to_folders_are_followed_but_not_in_circles_and_links_to_nowhere_are_kept(tmp_path):
+    write_colours(tmp_path / "elsewhere", {"x": ["plum"]})
+    folder = write_colours(tmp_path / "set", {"lime": ["lime"]})
+    for category in ("plum", "teal"):
+        (folder / category).symlink_to(tmp_path / "elsewhere" / "x")
+    (folder / "lime" / "circle").symlink_to(folder)
+    (folder / "lime" / "nowhere.png").symlink_to(tmp_path / "nowhere")
+    found = read_labelled_set(folder)
+    assert [picture.name for picture in found.pictures] == [
+        "lime/0-lime.png",
+        "lime/nowhere.png",
+        "plum/0-plum.png",
+        "teal/0-plum.png",
+    ]
 
 
 def test_the_digest_of_a_set_follows_labels_names_and_contents_but_not_the_order(tmp_path):
@@ -188,6 +212,36 @@ def test_an_empty_set_a_damaged_version_and_a_set_of_other_categories_are_refuse
     (found.folder / "model.onnx").write_bytes(b"")
     with pytest.raises(OperatorError, match=r"mine version 1 is damaged: model\.onnx"):
         evaluator[0].ask(found, kiwis)
+
+
+def test_a_picture_that_the_model_fails_on_is_counted_and_costs_no_other(tmp_path):
+    class Failing:
+        """Refuses what is green."""
+
+        def predict(self, inputs):
+            assert not any(each[0, 0, 1] > 200 for each in inputs)
+            return Answer(np.array([[0.7, 0.2, 0.1]] * len(inputs), np.float32))
+
+    class Undefined:
+        """Answers what is no number."""
+
+        def predict(self, inputs):
+            return Answer(np.full((len(inputs), 3), np.nan, np.float32))
+
+    folder = write_colours(tmp_path, {"tomato": ["tomato"] * 3, "lime": ["lime"], "plum": ["plum"]})
+    pictures = read_labelled_set(folder).pictures
+    size = {"width_px": 8, "height_px": 8, "resize": "exact", "resample": "bilinear"}
+    spec = InputSpec(**size, scale=(1, 1, 1), bias=(0, 0, 0))
+    preprocessor = Preprocessor(Decoder(LIMITS), spec)
+    known = {name: index for index, name in enumerate(FRUIT)}
+
+    def reasons(runtime):
+        part = Part(preprocessor, runtime, known, LIMITS.max_bytes, BoundedSemaphore())
+        answers = [each.answer for each in part.read(pictures)]
+        return [each.reason if isinstance(each, Unreadable) else each.rank for each in answers]
+
+    assert reasons(Failing()) == ["the model fails on it", 2, 0, 0, 0]
+    assert reasons(Undefined()) == ["the model's answer is not a number"] * 5
 
 
 # Figures.

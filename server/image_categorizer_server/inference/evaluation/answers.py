@@ -87,7 +87,9 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class Read:
+    """A picture, the SHA-256 of its file, and what the model says."""
+
     picture: LabelledPicture
     sha256: str
     answer: Answered | Unreadable
@@ -158,12 +160,12 @@ class Evaluator:
         runtime: Runtime,
         manifest: Manifest,
         pictures: Sequence[LabelledPicture],
-    ) -> tuple[list[_Read], float]:
+    ) -> tuple[list[Read], float]:
         """Returns what is read of each picture, in order, and the seconds that took.
 
         As in the server, a thread decodes the pictures of its own model call.
         """
-        part = _Part(
+        part = Part(
             Preprocessor(self._decoder, manifest.input),
             runtime,
             known_labels(manifest.categories),
@@ -172,7 +174,7 @@ class Evaluator:
         )
         parts = [pictures[i : i + BATCH_SIZE] for i in range(0, len(pictures), BATCH_SIZE)]
         threads = max(runtime.runners, self._inference.decoders(runtime.device))
-        read: list[_Read] = []
+        read: list[Read] = []
         pool = ThreadPoolExecutor(threads)
         start_s = time.perf_counter()
         try:
@@ -185,8 +187,8 @@ class Evaluator:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """Asks about a few pictures in one model call; thread-safe."""
+class Part:
+    """Asks a model about a few pictures in one call; thread-safe."""
 
     preprocessor: Preprocessor
     runtime: Runtime
@@ -194,7 +196,8 @@ class _Part:
     max_image_bytes: int
     calls: BoundedSemaphore
 
-    def read(self, pictures: Sequence[LabelledPicture]) -> list[_Read]:
+    def read(self, pictures: Sequence[LabelledPicture]) -> list[Read]:
+        """Returns what is read of each picture, in order."""
         inputs: list[NDArray[np.uint8]] = []
         found: list[tuple[LabelledPicture, str, str]] = []
         for picture in pictures:
@@ -211,9 +214,9 @@ class _Part:
                 reason = "not a file's name"
             found.append((picture, sha256, reason))
         with self.calls:
-            rows = iter(self.runtime.predict(inputs).confidences if inputs else ())
+            rows = iter(self._predict(inputs))
         return [
-            _Read(
+            Read(
                 picture,
                 sha256,
                 Unreadable(picture, reason) if reason else self._answer(picture, next(rows)),
@@ -221,7 +224,22 @@ class _Part:
             for picture, sha256, reason in found
         ]
 
-    def _answer(self, picture: LabelledPicture, row: NDArray[np.float32]) -> Answered | Unreadable:
+    def _predict(self, inputs: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32] | None]:
+        """Returns the confidences for each input; None if the model fails on it."""
+        if not inputs:
+            return []
+        try:
+            return list(self.runtime.predict(inputs).confidences)
+        except Exception:  # noqa: BLE001 - the errors of runtimes have no common class
+            if len(inputs) == 1:
+                return [None]
+            return [row for one in inputs for row in self._predict([one])]
+
+    def _answer(
+        self, picture: LabelledPicture, row: NDArray[np.float32] | None
+    ) -> Answered | Unreadable:
+        if row is None:
+            return Unreadable(picture, "the model fails on it")
         if not np.isfinite(row).all():
             return Unreadable(picture, "the model's answer is not a number")
         top = np.argsort(-row, kind="stable")[:TOP]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def read_labelled_set(path: Path) -> LabelledSet:
             ),
         )
     pictures, ignored = [], []
-    for file in files_in(path, hidden=True):
+    for file in _entries(path):
         parts = file.relative_to(path).parts
         name = "/".join(parts)
         if len(parts) < 2 or any(part.startswith(HIDDEN) for part in parts):
@@ -93,20 +93,44 @@ def read_labelled_set(path: Path) -> LabelledSet:
     return LabelledSet(path, tuple(pictures), tuple(ignored))
 
 
-def files_in(folder: Path, *, hidden: bool = False) -> list[Path]:
-    """Returns all files below a folder, by name.
-
-    Args:
-        folder: where to look.
-        hidden: whether to return files whose names begin with a dot.
+def files_in(folder: Path) -> list[Path]:
+    """Returns all files below a folder, by name, without hidden ones.
 
     Raises:
-        OperatorError: there is no such folder.
+        OperatorError: there is no such folder, or one cannot be read.
     """
     if not folder.is_dir():
         raise OperatorError(f"{folder} is not a folder.")
-    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
-    return [file for file in files if hidden or not file.name.startswith(HIDDEN)]
+    return [
+        file for file in _entries(folder) if file.is_file() and not file.name.startswith(HIDDEN)
+    ]
+
+
+def _entries(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """Yields everything below a folder that is no folder, by name.
+
+    Follows links to folders, but not to one that contains the link.
+
+    Args:
+        folder: where to look.
+        above: device and inode of each folder that contains it.
+
+    Raises:
+        OperatorError: a folder cannot be read.
+    """
+    try:
+        status = folder.stat()
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise OperatorError(f"Cannot read {folder}: {error.strerror}.") from None
+    own = status.st_dev, status.st_ino
+    if own in above:
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _entries(entry, above | {own})
+        else:
+            yield entry
 
 
 def known_labels(categories: Sequence[CategoryEntry]) -> dict[str, int]:

@@ -209,14 +209,6 @@ class Repository:
         """
         return read_aliases(self._root / name).pointing_to(version)
 
-    def has_alias(self, name: str, alias: str) -> bool:
-        """Returns whether a model has an alias.
-
-        Raises:
-            OperatorError: the alias file cannot be read.
-        """
-        return alias in read_aliases(self._root / name).versions
-
     def change_alias(
         self, name: str, alias: str, version: int | None, canary_percent: float
     ) -> Aliases:
