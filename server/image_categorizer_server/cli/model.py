@@ -246,8 +246,11 @@ def add(
         ),
     ] = None,
     activation: Annotated[
-        Literal["softmax", "sigmoid"] | None,
-        typer.Option(help="ONNX: turns outputs into confidences. softmax by default."),
+        Literal["softmax", "sigmoid", "none"] | None,
+        typer.Option(
+            help="ONNX: turns outputs into confidences; none if they are confidences. By default "
+            "what the graph answers decides."
+        ),
     ] = None,
     data: Data = None,
 ) -> None:

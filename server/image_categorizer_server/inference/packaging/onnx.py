@@ -1,18 +1,26 @@
-"""Makes a model version from an ONNX file, its labels and its preprocessing."""
+"""Makes a model version from an ONNX file, its labels and its preprocessing.
 
+read ─▶ labels ─▶ input ─▶ ask the original about many pictures ─▶ what are its answers?
+                               │                                         │
+                               └────────── compare ◀── graph to serve ◀──┘
+"""
+
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
-from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.images.preprocess import InputSpec, sample_inputs
+from image_categorizer_server.inference.images.decode import Pixels
+from image_categorizer_server.inference.images.preprocess import InputSpec, reduce
 from image_categorizer_server.inference.models.export import (
     MAX_DIFFERENCE,
     ONNX_FILE,
@@ -26,33 +34,55 @@ from image_categorizer_server.inference.models.manifest import (
     describe_file,
     digest_of,
 )
-from image_categorizer_server.inference.models.taxonomy import with_taxonomy
-from image_categorizer_server.inference.packaging.huggingface import CONFIG, WEIGHTS, Labels
+from image_categorizer_server.inference.packaging.huggingface import WEIGHTS, Labels
+from image_categorizer_server.inference.packaging.onnx_answers import (
+    Given,
+    decide,
+    probe_inputs,
+)
+from image_categorizer_server.inference.packaging.onnx_file import onnx_file, read_model
 from image_categorizer_server.inference.packaging.onnx_graph import (
-    FinalStep,
+    LUMA,
     PictureInput,
+    Wrapping,
+    can_scan,
     choose_output,
     is_quantized,
-    last_operator,
+    metadata_of,
+    own_range,
     picture_input,
-    read_graph,
+    possible_outputs,
     served_graph,
 )
-from image_categorizer_server.inference.packaging.onnx_input import Preprocessing, describe_input
+from image_categorizer_server.inference.packaging.onnx_input import (
+    GraphFacts,
+    Preprocessing,
+    describe_input,
+)
+from image_categorizer_server.inference.packaging.onnx_labels import (
+    LABELS_FILE,
+    LabelSet,
+    check_count,
+    problem_type,
+    read_labels,
+)
+from image_categorizer_server.inference.packaging.onnx_ranges import last_operator, output_range
+from image_categorizer_server.inference.packaging.onnx_selftest import (
+    own_preprocessing,
+    run_self_test,
+    scale,
+)
 from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT
 
-LABELS_FILE, SPEC_FILE = "labels.json", "input.json"
-LABEL_FILES = ("labels.txt", LABELS_FILE, CONFIG)
-NAMES: TypeAdapter[list[str] | dict[int, str]] = TypeAdapter(list[str] | dict[int, str])
+__all__ = ["copy_onnx", "first_line", "onnx_file", "write_companions"]
+SPEC_FILE = "input.json"
 FATAL_ONLY = 4
-
-
-def onnx_file(source: Path) -> Path | None:
-    """Returns the ONNX file at a path; None if the path is a Hugging Face folder."""
-    if source.suffix == ".onnx" and source.is_file():
-        return source
-    file = source / ONNX_FILE
-    return file if file.is_file() and not (source / WEIGHTS).exists() else None
+MAX_REASON = 300
+MAX_BATCH = 8
+ONE_BY_ONE = (
+    "The graph answers right only for one picture at a time, so it is called once for each: "
+    "export it with a dynamic batch size to make it faster."
+)
 
 
 def copy_onnx(
@@ -67,26 +97,44 @@ def copy_onnx(
         given: the user's options.
 
     Returns:
-        The manifest, and a sentence that describes the preprocessing.
+        The manifest, and lines that say what was assumed and how the self-test ended.
 
     Raises:
         OperatorError: the file, its labels or its preprocessing cannot be used.
     """
-    names = read_labels(file.parent)
-    model = read_graph(file)
+    with _one_sentence(file):
+        return _copy(file, target, labels, given)
+
+
+@contextmanager
+def _one_sentence(file: Path) -> Iterator[None]:
+    """Turns what onnx, NumPy and pydantic raise over a malformed graph into one sentence."""
+    try:
+        yield
+    except OperatorError:
+        raise
+    except MemoryError:
+        raise OperatorError(f"{file} needs more memory than there is.") from None
+    except Exception as error:  # noqa: BLE001 - what the file holds decides what is raised
+        raise OperatorError(f"{file} cannot be used: {first_line(error)}") from None
+
+
+def _copy(file: Path, target: Path, labels: Labels, given: Preprocessing) -> tuple[Manifest, str]:
+    model = read_model(file)
+    named = read_labels(file, metadata_of(model))
     source = picture_input(model)
-    output = choose_output(model, len(names))
-    spec, summary = describe_input(file.parent, source, given)
-    samples = sample_inputs(spec)
-    expected = _run_original(file, source, output, spec, samples)
-    if expected.shape[1:] != (len(names),):
-        raise OperatorError(
-            f"There are {len(names)} labels, but the graph returns {expected.shape[1:]} numbers."
-        )
-    activation, step = _final_step(model, output, expected, given.activation)
-    onnx.save_model(served_graph(model, source, output, spec, step), target / ONNX_FILE)
-    _compare(target / ONNX_FILE, source, samples, _apply(step, expected))
-    categories = with_taxonomy(names, labels.taxonomy)
+    output = _output(model, named)
+    facts = GraphFacts(source, own_range(model, source), metadata_of(model))
+    spec, summary, card = describe_input(file, facts, given)
+    original = Original(file, model, source, output)
+    samples = probe_inputs(spec)
+    numbers = original.numbers([original.input_of(scale(sample, spec)) for sample in samples])
+    check_count(named, [numbers.shape[1]])
+    answers = decide(numbers, _known(model, output, file, named, given))
+    wrapping = Wrapping(source, output, spec, answers)
+    expected = answers.confidences(numbers)
+    is_batched = _write_served(model, wrapping, target / ONNX_FILE, samples, expected)
+    categories = named.categories(labels.taxonomy)
     files = write_companions(target, categories, spec)
     manifest = Manifest(
         files=files,
@@ -97,41 +145,175 @@ def copy_onnx(
         version=labels.version,
         format="onnx",
         precision="int8" if is_quantized(model) else "fp32",
-        activation=activation,
+        activation=answers.activation,
         licence=labels.licence,
         origin=labels.origin or file.name,
     )
     (target / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n")
-    return manifest, summary
+    is_plain = source.takes_bytes or source.channels == 1
+    prepare = own_preprocessing(None if is_plain else card, spec)
+    served = Served(target / ONNX_FILE)
+    test = run_self_test(
+        [entry.name for entry in categories],
+        lambda shown: answers.confidences(original.numbers([original.input_of(prepare(shown))]))[0],
+        lambda shown: served([reduce(Pixels.of(shown), spec)])[0],
+    )
+    notes = [str(named), summary, answers.summary]
+    notes += [] if is_batched else [ONE_BY_ONE]
+    notes += [] if np.ptp(expected, axis=0).max() > MAX_DIFFERENCE else [_same(len(samples))]
+    return manifest, "\n".join([*notes, str(test)])
 
 
-def read_labels(folder: Path) -> list[str]:
-    """Returns the categories in the folder of an ONNX file, in the order of its outputs.
+def _same(pictures: int) -> str:
+    return (
+        f"The graph answers nearly the same for all of {pictures} different pictures: "
+        "is it trained, and is its preprocessing the right one?"
+    )
+
+
+def _output(model: onnx.ModelProto, named: LabelSet) -> str:
+    """Returns the output to serve; see `choose_output`."""
+    widths = list(possible_outputs(model).values())
+    known = [width for width in widths if width is not None]
+    if known and len(known) == len(widths):
+        check_count(named, known)
+    return choose_output(model, len(named.names))
+
+
+def _known(
+    model: onnx.ModelProto, output: str, file: Path, named: LabelSet, given: Preprocessing
+) -> Given:
+    """Returns what is known about the answers before the graph is asked."""
+    return Given(
+        range=output_range(model, output),
+        labels=named.names,
+        activation=given.activation,
+        is_multi_label=problem_type(file) == "multi_label_classification",
+        ends_in_softmax=last_operator(model, output) == "Softmax",
+    )
+
+
+@dataclass(frozen=True)
+class Original:
+    """The user's own graph in ONNX Runtime; it gets one picture at a time."""
+
+    file: Path
+    model: onnx.ModelProto
+    source: PictureInput
+    output: str
+
+    @cached_property
+    def _session(self) -> onnxruntime.InferenceSession:
+        return _session(self.model.SerializeToString())
+
+    def input_of(self, scaled: NDArray[np.float32]) -> NDArray[np.generic]:
+        """Returns the input of the graph for a scaled picture, float (H, W, 3)."""
+        source, picture = self.source, scaled
+        if source.channels == 1:
+            picture = (picture @ np.array(LUMA, np.float32))[..., None]
+            picture = picture + np.float32(0.5) if source.takes_bytes else picture
+        elif source.is_bgr:
+            picture = picture[..., ::-1]
+        if source.layout == "NCHW":
+            picture = picture.transpose(2, 0, 1)
+        kind = onnx.helper.tensor_dtype_to_np_dtype(source.element)
+        return np.repeat(picture[None].astype(kind), source.batch or 1, axis=0)
+
+    def numbers(self, inputs: Iterable[NDArray[np.generic]]) -> NDArray[np.float32]:
+        """Returns what the graph answers, a row for each input.
+
+        Raises:
+            OperatorError: it fails, answers no numbers, or rows of different lengths.
+        """
+        try:
+            rows = [self._row(values) for values in inputs]
+        except OperatorError:
+            raise
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
+            raise OperatorError(
+                f"ONNX Runtime cannot run {self.file}: {first_line(error)}"
+            ) from None
+        if len({row.size for row in rows}) != 1:
+            raise OperatorError(f"{self.file} returns rows of different lengths.")
+        numbers = np.stack(rows).astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise OperatorError(
+                f"{self.file} returns numbers that are not finite (NaN or infinity): its weights "
+                "are damaged, or it overflows."
+            )
+        return numbers
+
+    def _row(self, values: NDArray[np.generic]) -> NDArray[np.float32]:
+        answer = np.asarray(self._session.run([self.output], {self.source.name: values})[0])
+        if answer.ndim == 0 or answer.shape[0] != len(values):
+            shape = " x ".join(map(str, answer.shape)) or "one number"
+            raise OperatorError(
+                f"{self.file} returns {shape} for a batch of {len(values)}, not a row for each "
+                "picture."
+            )
+        row: NDArray[np.float32] = answer[0].ravel()
+        return row
+
+
+class Served:
+    """The graph that will be served, in ONNX Runtime."""
+
+    def __init__(self, file: Path) -> None:
+        self._session = _session(file)
+
+    def __call__(self, inputs: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Returns the confidences of inputs (H, W, 3), a row for each."""
+        confidences: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: np.stack(inputs)})[0]
+        return confidences
+
+
+def _write_served(
+    model: onnx.ModelProto,
+    wrapping: Wrapping,
+    file: Path,
+    samples: Sequence[NDArray[np.uint8]],
+    expected: NDArray[np.float32],
+) -> bool:
+    """Writes a graph that answers like the original, for one image and for several.
+
+    Returns:
+        Whether it takes all pictures of a batch together; else it is called once for each.
 
     Raises:
-        OperatorError: there is no label file, or it is malformed.
+        OperatorError: no graph does.
     """
-    file = next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
-    if file is None:
-        raise OperatorError(
-            f"{folder} has no label file: write labels.txt with one category per line, in the "
-            "order of the network's outputs, or labels.json with a list."
-        )
+    onnx.save_model(served_graph(model, wrapping), file)
+    wrong = _difference(file, samples, expected)
+    if wrong is None:
+        return True
+    if can_scan(model, wrapping.source):
+        onnx.save_model(served_graph(model, wrapping, one_by_one=True), file)
+        if (still := _difference(file, samples, expected)) is None:
+            return False
+        wrong = still
+    batch = wrapping.source.batch
+    remedy = f": export it with a dynamic batch size instead of {batch}" if batch else ""
+    raise OperatorError(f"The graph cannot be served in batches of any size{remedy} ({wrong}).")
+
+
+def _difference(
+    file: Path, samples: Sequence[NDArray[np.uint8]], expected: NDArray[np.float32]
+) -> str | None:
+    """Returns how a served graph differs from the original; None if it answers alike."""
+    starts = [0, *range(1, len(samples), MAX_BATCH), len(samples)]
     try:
-        text = file.read_text()
-        if file.suffix == ".txt":
-            names = [line.strip() for line in text.splitlines() if line.strip()]
-        else:
-            value = json.loads(text)
-            is_config = isinstance(value, dict) and "id2label" in value
-            found = NAMES.validate_python(value["id2label"] if is_config else value)
-            names = found if isinstance(found, list) else [found[i] for i in range(len(found))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        is_no_list = isinstance(error, ValidationError | KeyError)
-        raise OperatorError(f"{file}: {'not a list of names' if is_no_list else error}.") from None
-    if not names or not all(names):
-        raise OperatorError(f"{file}: a category has no name.")
-    return names
+        served = Served(file)
+        answered = np.concatenate(
+            [served(samples[start:end]) for start, end in itertools.pairwise(starts)]
+        )
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
+        return first_line(error)
+    if answered.shape != expected.shape:
+        return f"it answers {len(samples)} pictures with {answered.shape[0]} rows"
+    difference = float(np.abs(answered - expected).max())
+    if not difference <= MAX_DIFFERENCE:  # also where it is not a number
+        return f"confidences differ by up to {difference:.2g} from those for one picture"
+    return None
 
 
 def write_companions(
@@ -150,105 +332,14 @@ def write_companions(
     return {name: describe_file(target / name) for name in files}
 
 
-def _final_step(
-    model: onnx.ModelProto, output: str, numbers: NDArray[np.float32], given: Activation | None
-) -> tuple[Activation, FinalStep]:
-    """Returns the activation of the network, and the step that the graph lacks."""
-    operator = last_operator(model, output)
-    is_share = bool((numbers >= 0).all() and np.allclose(numbers.sum(-1), 1, atol=1e-3))
-    own: Activation | None = None
-    if operator == "Sigmoid":
-        own = "sigmoid"
-    elif operator == "Softmax" or is_share:
-        own = "softmax"
-    if own is None:
-        activation = given or "softmax"
-        return activation, activation
-    if given not in (None, own):
-        raise OperatorError(f"The graph already ends in {own}; omit --activation.")
-    return own, "none"
-
-
-def _apply(step: FinalStep, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
-    if step == "softmax":
-        powers = np.exp(numbers - numbers.max(-1, keepdims=True))
-        return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
-    if step == "sigmoid":
-        return np.asarray(1 / (1 + np.exp(-numbers)), np.float32)
-    return numbers
-
-
-def _run_original(
-    file: Path,
-    source: PictureInput,
-    output: str,
-    spec: InputSpec,
-    samples: Sequence[NDArray[np.uint8]],
-) -> NDArray[np.float32]:
-    """Returns the answers of the user's own graph, a row for each sample."""
-    try:
-        session = _session(file)
-        rows = [
-            session.run([output], {source.name: _original_input(sample, source, spec)})[0][0]
-            for sample in samples
-        ]
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
-        raise OperatorError(f"ONNX Runtime cannot run {file}: {first_line(error)}") from None
-    numbers = np.stack(rows).astype(np.float32)
-    if not np.isfinite(numbers).all():
-        raise OperatorError(f"{file} returns numbers that are not finite.")
-    return numbers
-
-
-def _original_input(
-    sample: NDArray[np.uint8], source: PictureInput, spec: InputSpec
-) -> NDArray[np.generic]:
-    picture: NDArray[np.generic] = sample
-    if not source.takes_bytes:
-        scaled = sample * np.array(spec.scale) + np.array(spec.bias)
-        picture = scaled.astype(onnx.helper.tensor_dtype_to_np_dtype(source.element))
-    if source.layout == "NCHW":
-        picture = picture.transpose(2, 0, 1)
-    return np.repeat(picture[None], source.batch or 1, axis=0)
-
-
-def _compare(
-    file: Path,
-    source: PictureInput,
-    samples: Sequence[NDArray[np.uint8]],
-    expected: NDArray[np.float32],
-) -> None:
-    """Passes a served graph that answers like the original, for one image and for several.
-
-    Raises:
-        OperatorError: it answers differently, or fails.
-    """
-    remedy = f"; export it with a dynamic batch size instead of {source.batch}"
-    remedy = remedy if source.batch else ""
-    try:
-        session = _session(file)
-        parts = [
-            session.run([OUTPUT], {INPUT: np.stack(part)})[0] for part in (samples[:1], samples[1:])
-        ]
-        answered = np.concatenate(parts)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
-        why = "" if source.batch else f" ({first_line(error)})"
-        raise OperatorError(f"The graph requires its own batch size{remedy}{why}.") from None
-    if answered.shape != expected.shape:
-        raise OperatorError(f"The graph requires its own batch size{remedy}.")
-    if np.abs(answered - expected).max() > MAX_DIFFERENCE:
-        raise OperatorError(
-            f"The graph answers differently for several images than for one{remedy}."
-        )
-
-
-def _session(file: Path) -> onnxruntime.InferenceSession:
+def _session(graph: Path | bytes) -> onnxruntime.InferenceSession:
     """Returns a session that prints nothing to standard error: its exceptions say the same."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def first_line(error: Exception) -> str:
     """Returns the first line of an error's message, or the name of its class."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"

@@ -1,34 +1,38 @@
 """Wraps a user's ONNX graph into the graph that is served: bytes in, confidences out.
 
-    input uint8 (N, H, W, 3) ─▶ cast, scale, transpose ─▶ user's graph ─▶ softmax or sigmoid
+    input uint8 (N, H, W, 3) ─▶ cast, scale, transpose ─▶ user's graph ─▶ what it lacks
                                                                     ─▶ confidences (N, C)
 
-User files are untrusted: tensors outside the file are not read, and only operators that are part of
-ONNX Runtime are run.
+A graph that answers right only for one picture at a time is called once for each.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
-from onnx import TensorProto, compose, external_data_helper, helper, numpy_helper
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec
+from image_categorizer_server.inference.packaging.onnx_answers import Answers
+from image_categorizer_server.inference.packaging.onnx_file import opset
 from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT
 
-CHANNELS = 3
-MIN_OPSET = 8  # the first in which Mul and Add broadcast, and Cast takes its type as a number
-KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
+RGB, GREY = 3, 1
 PREFIX = "body/"
-FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16}
+PICTURE, ROW = "picture", "row"
+MIN_SCAN_OPSET = 9
+MAX_FIRST_NODES = 8
+BYTE = 255.0
+MIN_IR_VERSION = 4  # the first in which initializers need not be inputs
+LUMA = (0.299, 0.587, 0.114)
+"""Of red, green and blue in grey, by ITU-R BT.601, as Pillow has it."""
+FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE})
+PICTURES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8})
 Layout = Literal["NCHW", "NHWC"]
-FinalStep = Literal["softmax", "sigmoid", "none"]
-"""The step from the graph's output to confidences; `none` if the output is confidences."""
 Attributes = dict[str, int | list[int]]
 Step = tuple[str, list[str], Attributes]
 """Operator, further inputs and attributes of a node."""
@@ -47,6 +51,10 @@ class PictureInput:
     width_px: int | None
     batch: int | None
     """The fixed batch size of the graph; None if it takes any."""
+    channels: int = RGB
+    """3, or 1 for grey."""
+    is_bgr: bool = False
+    """Whether blue comes first."""
 
     @property
     def takes_bytes(self) -> bool:
@@ -54,143 +62,116 @@ class PictureInput:
         return self.element == int(TensorProto.UINT8)
 
 
-def read_graph(file: Path) -> onnx.ModelProto:
-    """Returns the graph.
-
-    Raises:
-        OperatorError: not an ONNX file, or it has external tensors or unknown operators.
-    """
-    try:
-        model = onnx.load_model(file, load_external_data=False)
-    except OSError as error:
-        raise OperatorError(f"Cannot read {file}: {error.strerror}.") from None
-    except (DecodeError, ValueError):
-        raise OperatorError(f"{file} is not an ONNX file.") from None
-    if not model.graph.node or not model.graph.output:
-        raise OperatorError(f"{file} is not an ONNX file.")
-    if any(map(external_data_helper.uses_external_data, tensors(model))):
-        raise OperatorError(
-            f"{file} keeps its weights in other files; save everything in one: "
-            "onnx.save(onnx.load(FILE), NEW_FILE)."
-        )
-    functions = {(function.domain, function.name) for function in model.functions}
-    for node in model.graph.node:
-        is_known = node.domain in KNOWN_DOMAINS or (node.domain, node.op_type) in functions
-        if not is_known:
-            raise OperatorError(
-                f"{file} uses the operator {node.domain}.{node.op_type}, which ONNX Runtime does "
-                "not have; export the network without it."
-            )
-    if opset(model) < MIN_OPSET:
-        raise OperatorError(
-            f"{file} uses ONNX opset {opset(model)}; export it with opset {MIN_OPSET} or later."
-        )
-    return model
-
-
-def tensors(model: onnx.ModelProto) -> list[TensorProto]:
-    """Returns the initializers and the constants of all nodes, including those in subgraphs."""
-    found: list[TensorProto] = []
-    graphs = [model.graph]
-    nodes = [node for function in model.functions for node in function.node]
-    while graphs or nodes:
-        if graphs:
-            graph = graphs.pop()
-            found.extend(graph.initializer)
-            nodes.extend(graph.node)
-        while nodes:
-            for attribute in nodes.pop().attribute:
-                found.extend([attribute.t] if attribute.HasField("t") else [])
-                found.extend(attribute.tensors)
-                graphs.extend([attribute.g] if attribute.HasField("g") else [])
-                graphs.extend(attribute.graphs)
-    return found
-
-
-def opset(model: onnx.ModelProto) -> int:
-    """Returns the version of the standard ONNX operators."""
-    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
+    """Returns the custom metadata."""
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def picture_input(model: onnx.ModelProto) -> PictureInput:
     """Returns the graph's input.
 
     Raises:
-        OperatorError: the graph has several inputs, or its input is not a batch of RGB pictures.
+        OperatorError: the graph has several inputs, or its input is not a batch of pictures.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs)
-        raise OperatorError(f"The graph has {len(inputs)} inputs ({names}); it must have one.")
+        raise OperatorError(
+            f"The graph has {len(inputs)} inputs ({names or 'none'}); it must have one."
+        )
     (value,) = inputs
     kind = value.type.tensor_type
-    sides = [side.dim_value if side.HasField("dim_value") else None for side in kind.shape.dim]
-    layout = _layout(sides)
-    if layout is None or kind.elem_type not in FLOATS | {TensorProto.UINT8}:
+    sides = [side.dim_value if side.dim_value > 0 else None for side in kind.shape.dim]
+    found = _layout(sides)
+    if found is None or kind.elem_type not in PICTURES:
         shape = " x ".join("any" if side is None else str(side) for side in sides)
         raise OperatorError(
             f"The graph's input '{value.name}' is {element_name(kind.elem_type)} {shape or '?'}, "
             "not pictures: float32, float16 or uint8, batch x 3 x height x width or "
-            "batch x height x width x 3."
+            "batch x height x width x 3 (1 instead of 3 for grey)."
         )
+    layout, channels = found
     height, width = sides[2:] if layout == "NCHW" else sides[1:3]
-    return PictureInput(value.name, layout, kind.elem_type, height, width, sides[0])
+    return PictureInput(
+        name=value.name,
+        layout=layout,
+        element=kind.elem_type,
+        height_px=height,
+        width_px=width,
+        batch=sides[0],
+        channels=channels,
+        is_bgr=metadata_of(model).get("Image.BitmapPixelFormat", "").startswith("Bgr"),
+    )
 
 
-def _layout(sides: Sequence[int | None]) -> Layout | None:
+def _layout(sides: Sequence[int | None]) -> tuple[Layout, int] | None:
+    """Returns where the channels are, and their number."""
     if len(sides) != 4:
         return None
-    if sides[1] == CHANNELS:
-        return "NCHW"
-    if sides[3] == CHANNELS:
-        return "NHWC"
-    return "NCHW" if sides[1] is None else None
+    for channels in (RGB, GREY):
+        if sides[1] == channels:
+            return "NCHW", channels
+        if sides[3] == channels:
+            return "NHWC", channels
+    return ("NCHW", RGB) if sides[1] is None else None
 
 
 def element_name(element: int) -> str:
     """Returns the common name of a type, such as `float32`."""
     try:
         return str(helper.tensor_dtype_to_np_dtype(element))
-    except KeyError:
+    except (KeyError, TypeError):
         return "of an unknown type"
 
 
-def choose_output(model: onnx.ModelProto, categories: int) -> str:
+def possible_outputs(model: onnx.ModelProto) -> dict[str, int | None]:
+    """Returns the outputs of floats, with the number of values for one picture; None if unknown.
+
+    Sides of 1 do not count: some networks answer batch x categories x 1 x 1.
+    """
+    found: dict[str, int | None] = {}
+    for value in model.graph.output:
+        kind = value.type.tensor_type
+        if kind.elem_type in FLOATS:
+            sides = [side.dim_value for side in kind.shape.dim][1:]
+            wide = [side for side in sides if side != 1]
+            if len(wide) <= 1 and all(side > 0 for side in sides):
+                found[value.name] = wide[0] if wide else 1
+            elif len(wide) <= 1 and (sides or not kind.HasField("shape")):
+                found[value.name] = None
+            if kind.HasField("shape") and len(kind.shape.dim) == 1:
+                found[value.name] = 1
+    return found
+
+
+def choose_output(model: onnx.ModelProto, labels: int) -> str:
     """Returns the name of the output with one number per category.
+
+    One number is enough for two categories: the probability of the second.
 
     Raises:
         OperatorError: there is none, or more than one.
     """
-    shapes = {
-        value.name: [side.dim_value or None for side in value.type.tensor_type.shape.dim]
-        for value in model.graph.output
-        if value.type.tensor_type.elem_type in FLOATS
-    }
-    fitting = [name for name, sides in shapes.items() if sides[1:] in ([categories], [None], [])]
-    named = [name for name in fitting if shapes[name][1:] == [categories]]
-    chosen = named or fitting
-    if len(chosen) == 1:
-        return chosen[0]
-    shown = ", ".join(
-        f"{name} {' x '.join(str(side or 'any') for side in sides)}"
-        for name, sides in shapes.items()
-    )
+    widths = possible_outputs(model)
+    for wanted in ([labels], [1] if labels == 2 else [], [None]):
+        fitting = [name for name, width in widths.items() if width in wanted]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            break
+    shown = ", ".join(_shown(value) for value in model.graph.output)
+    some = "more than one" if fitting else "no"
     raise OperatorError(
-        f"There are {categories} labels, but "
-        f"{'no' if not chosen else 'more than one'} output of the graph is "
-        f"batch x {categories}: {shown or 'no output has floats'}."
+        f"There are {labels} labels, but {some} output of the graph is batch x {labels} floats: "
+        f"{shown}."
     )
 
 
-def last_operator(model: onnx.ModelProto, output: str) -> str:
-    """Returns the operator that computes an output; skips casts and quantization."""
-    made_by = {name: node for node in model.graph.node for name in node.output}
-    while (node := made_by.get(output)) is not None:
-        if node.op_type not in ("Identity", "Cast", "DequantizeLinear", "QuantizeLinear"):
-            return node.op_type
-        output = node.input[0]
-    return ""
+def _shown(value: onnx.ValueInfoProto) -> str:
+    kind = value.type.tensor_type
+    sides = " x ".join(str(side.dim_value or "any") for side in kind.shape.dim)
+    return f"{value.name} {element_name(kind.elem_type)} {sides or '?'}"
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:
@@ -199,34 +180,119 @@ def is_quantized(model: onnx.ModelProto) -> bool:
     return any(node.op_type in marks for node in model.graph.node)
 
 
+@dataclass(frozen=True, slots=True)
+class Wrapping:
+    """What stands around a user's graph."""
+
+    source: PictureInput
+    """Its input."""
+    output: str
+    """The name of its output."""
+    spec: InputSpec
+    """Scale and bias of the input, unless the graph takes bytes."""
+    answers: Answers
+    """What its output lacks to be confidences."""
+
+
 def served_graph(
-    model: onnx.ModelProto, source: PictureInput, output: str, spec: InputSpec, step: FinalStep
+    model: onnx.ModelProto, wrapping: Wrapping, *, one_by_one: bool = False
 ) -> onnx.ModelProto:
     """Returns a graph that takes a batch of bytes of any size and returns confidences.
 
     Args:
         model: the user's graph; it is not changed.
-        source: its input.
-        output: the name of its output.
-        spec: scale and bias of the input, unless the graph takes bytes.
-        step: the step to append to the output.
+        wrapping: what to add.
+        one_by_one: whether to call the graph once for each picture of a batch.
     """
-    served: onnx.ModelProto = compose.add_prefix(model, PREFIX)
-    graph = served.graph
-    constants = {tensor.name for tensor in graph.initializer}
-    before, scaling = _before(source, spec)
-    after = _after(next(v for v in graph.output if v.name == PREFIX + output), step)
-    if source.batch is not None:
+    served = onnx.ModelProto()
+    served.CopyFrom(model)
+    served.ir_version = max(served.ir_version, MIN_IR_VERSION)
+    graph, source, spec = served.graph, wrapping.source, wrapping.spec
+    add_prefix(graph)
+    kind = next(v for v in graph.output if v.name == PREFIX + wrapping.output).type.tensor_type
+    first, last = (PICTURE + "/batch", ROW + "/batch") if one_by_one else (INPUT, OUTPUT)
+    constants = _Constants()
+    before = _before(first, source, spec, constants)
+    after = _after(PREFIX + wrapping.output, last, kind.elem_type, wrapping.answers, constants)
+    if source.batch is not None and not one_by_one:
         _free_batch(graph, source.batch)
     nodes = [*before, *graph.node, *after]
-    kept = [value for value in graph.input if value.name in constants]
-    size: list[str | int | None] = ["batch", spec.height_px, spec.width_px, CHANNELS]
+    size: list[str | int | None] = ["batch", spec.height_px, spec.width_px, RGB]
     del graph.input[:], graph.output[:], graph.node[:], graph.value_info[:]
+    if one_by_one:
+        nodes = [_scan(nodes, graph, spec, constants)]
     graph.node.extend(nodes)
-    graph.initializer.extend(scaling)
-    graph.input.extend([helper.make_tensor_value_info(INPUT, TensorProto.UINT8, size), *kept])
+    graph.initializer.extend(constants.tensors if not one_by_one else [])
+    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, size))
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", None]))
     return served
+
+
+def can_scan(model: onnx.ModelProto, source: PictureInput) -> bool:
+    """Whether the graph can be called once for each picture."""
+    return source.batch in (None, 1) and opset(model) >= MIN_SCAN_OPSET
+
+
+def add_prefix(graph: onnx.GraphProto) -> None:
+    """Puts `body/` in front of all names of a graph and of the graphs in it."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.name = _prefixed(value.name)
+    for tensor in graph.initializer:
+        tensor.name = _prefixed(tensor.name)
+    for sparse in graph.sparse_initializer:
+        sparse.values.name = _prefixed(sparse.values.name)
+    del graph.quantization_annotation[:]
+    for node in graph.node:
+        node.name = _prefixed(node.name)
+        node.input[:] = [_prefixed(name) for name in node.input]
+        node.output[:] = [_prefixed(name) for name in node.output]
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                add_prefix(inner)
+
+
+def _prefixed(name: str) -> str:
+    return PREFIX + name if name else name
+
+
+class _Constants:
+    """Collects the constants of the wrapping."""
+
+    def __init__(self) -> None:
+        self.tensors: list[TensorProto] = []
+
+    def __call__(self, name: str, values: object, kind: type[np.generic] = np.float32) -> str:
+        """Adds a constant; returns its name."""
+        self.tensors.append(numpy_helper.from_array(np.array(values, kind), name))
+        return name
+
+
+def _scan(
+    nodes: Sequence[onnx.NodeProto],
+    graph: onnx.GraphProto,
+    spec: InputSpec,
+    constants: _Constants,
+) -> onnx.NodeProto:
+    """Returns the node that applies nodes to each picture; moves the graph's weights into it."""
+    height, width = spec.height_px, spec.width_px
+    shape = constants("picture/shape", [1, height, width, RGB], np.int64)
+    flat = constants("row/shape", [-1], np.int64)
+    body = helper.make_graph(
+        [
+            helper.make_node("Reshape", [PICTURE, shape], [PICTURE + "/batch"], name="picture/one"),
+            *nodes,
+            helper.make_node("Reshape", [ROW + "/batch", flat], [ROW], name="row/flat"),
+        ],
+        "one_picture",
+        [helper.make_tensor_value_info(PICTURE, TensorProto.UINT8, [height, width, RGB])],
+        [helper.make_tensor_value_info(ROW, TensorProto.FLOAT, [None])],
+        [*graph.initializer, *constants.tensors],
+        sparse_initializer=list(graph.sparse_initializer),
+    )
+    del graph.initializer[:], graph.sparse_initializer[:]
+    return helper.make_node(
+        "Scan", [INPUT], [OUTPUT], name="one_by_one", body=body, num_scan_inputs=1
+    )
 
 
 def _free_batch(graph: onnx.GraphProto, batch: int) -> None:
@@ -236,44 +302,68 @@ def _free_batch(graph: onnx.GraphProto, batch: int) -> None:
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Reshape" and (tensor := constants.get(node.input[1])) is not None:
+        is_reshape = node.op_type == "Reshape" and len(node.input) > 1
+        if is_reshape and (tensor := constants.get(node.input[1])) is not None:
             shape = numpy_helper.to_array(tensor).copy()
-            if shape.size > 1 and shape[0] == batch:
+            if shape.ndim == 1 and shape.size > 1 and shape[0] == batch:
                 shape[0] = -1 if (shape > 0).all() else 0  # 0: the size of the input
                 tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
 
 
 def _before(
-    source: PictureInput, spec: InputSpec
-) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
+    first: str, source: PictureInput, spec: InputSpec, constants: _Constants
+) -> list[onnx.NodeProto]:
     steps: list[Step] = []
-    scaling: list[TensorProto] = []
-    if not source.takes_bytes:
-        steps = [
+    if _is_scaled(source):
+        # Grey bytes are rounded, because Cast cuts.
+        half = 0.5 if source.takes_bytes else 0.0
+        scale = constants("scale", spec.scale)
+        bias = constants("bias", [number + half for number in spec.bias])
+        steps += [
             ("Cast", [], {"to": TensorProto.FLOAT}),
-            ("Mul", ["scale"], {}),
-            ("Add", ["bias"], {}),
+            ("Mul", [scale], {}),
+            ("Add", [bias], {}),
         ]
-        scaling = [
-            numpy_helper.from_array(np.array(values, np.float32), name)
-            for name, values in (("scale", spec.scale), ("bias", spec.bias))
-        ]
+    if source.channels == GREY:
+        steps.append(("MatMul", [constants("luma", [[part] for part in LUMA])], {}))
+    elif source.is_bgr:
+        steps.append(("Gather", [constants("bgr", [2, 1, 0], np.int64)], {"axis": 3}))
     if source.layout == "NCHW":
         steps.append(("Transpose", [], {"perm": [0, 3, 1, 2]}))
-    if source.element == TensorProto.FLOAT16:
-        steps.append(("Cast", [], {"to": TensorProto.FLOAT16}))
-    return _chain(steps or [("Identity", [], {})], INPUT, PREFIX + source.name, "scaling"), scaling
+    if source.element != (TensorProto.FLOAT if _is_scaled(source) else TensorProto.UINT8):
+        steps.append(("Cast", [], {"to": source.element}))
+    return _chain(steps or [("Identity", [], {})], first, PREFIX + source.name, "scaling")
 
 
-def _after(value: onnx.ValueInfoProto, step: FinalStep) -> list[onnx.NodeProto]:
+def _is_scaled(source: PictureInput) -> bool:
+    """Whether the steps before the graph compute with floats."""
+    return not source.takes_bytes or source.channels == GREY
+
+
+def _after(
+    first: str, last: str, element: int, answers: Answers, constants: _Constants
+) -> list[onnx.NodeProto]:
     steps: list[Step] = []
-    if value.type.tensor_type.elem_type != TensorProto.FLOAT:
+    if element != TensorProto.FLOAT:
         steps.append(("Cast", [], {"to": TensorProto.FLOAT}))
-    if step == "softmax":
+    steps.append(("Reshape", [constants("answer/shape", [-1, answers.width], np.int64)], {}))
+    if answers.is_percent:
+        steps.append(("Mul", [constants("percent", 0.01)], {}))
+    if answers.step == "softmax":
         steps.append(("Softmax", [], {"axis": 1}))
-    elif step == "sigmoid":
+    elif answers.step == "sigmoid":
         steps.append(("Sigmoid", [], {}))
-    return _chain(steps or [("Identity", [], {})], value.name, OUTPUT, "answer")
+    if not answers.completes:
+        return _chain(steps, first, last, "answer")
+    nodes = _chain(steps, first, "answer/second", "answer")
+    one = constants("answer/all", 1.0)
+    inverse = helper.make_node("Sub", [one, "answer/second"], ["answer/rest"], name="answer/Sub")
+    # Rounding may take the sum above 1.
+    positive = helper.make_node("Relu", ["answer/rest"], ["answer/first"], name="answer/Relu")
+    both = helper.make_node(
+        "Concat", ["answer/first", "answer/second"], [last], name="answer/Concat", axis=1
+    )
+    return [*nodes, inverse, positive, both]
 
 
 def _chain(steps: Sequence[Step], first: str, last: str, stem: str) -> list[onnx.NodeProto]:
@@ -288,3 +378,43 @@ def _chain(steps: Sequence[Step], first: str, last: str, stem: str) -> list[onnx
         )
         nodes.append(node)
     return nodes
+
+
+def own_range(model: onnx.ModelProto, source: PictureInput) -> float | None:
+    """Returns the largest number of a picture for a graph that scales its input; None if unknown.
+
+    Networks of Keras often hold their preprocessing: they first divide by 255 or 127.5, or subtract
+    a mean.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+            constants[node.output[0]] = node.attribute[0].t
+    name = source.name
+    for _ in range(MAX_FIRST_NODES):
+        users = [node for node in model.graph.node if name in node.input]
+        if len(users) != 1 or not users[0].output:
+            return None
+        (node,) = users
+        if node.op_type not in ("Transpose", "Cast", "Identity", "Reshape"):
+            tensor = constants.get(next((n for n in node.input if n != name), ""))
+            if tensor is None or node.input[0] != name:
+                return None
+            return _range_before(node.op_type, numpy_helper.to_array(tensor).ravel())
+        name = node.output[0]
+    return None
+
+
+def _range_before(operator: str, values: NDArray[np.generic]) -> float | None:
+    numbers = np.asarray(values, np.float64)
+    if not 0 < numbers.size <= RGB or not np.isfinite(numbers).all():
+        return None
+    if operator in ("Mul", "Div"):
+        divisors = numbers if operator == "Div" else 1 / np.where(numbers == 0, np.inf, numbers)
+        return BYTE if ((divisors > 120) & (divisors < 260)).all() else None
+    if operator not in ("Sub", "Add"):
+        return None
+    means = numbers if operator == "Sub" else -numbers
+    if ((means > 80) & (means < 160)).all():
+        return BYTE
+    return 1.0 if numbers.size == RGB and ((means > 0.3) & (means < 0.6)).all() else None

@@ -1,7 +1,8 @@
 """The input of an ONNX graph: how pictures become tensors, by card, options or default."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,6 +10,7 @@ from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec
 from image_categorizer_server.inference.packaging.huggingface import CARD, read_input_spec
+from image_categorizer_server.inference.packaging.onnx_file import companion
 
 if TYPE_CHECKING:
     # Imports onnx, which the command line does not need for its options.
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Networks for ImageNet see the centre of a picture: 224 of 256 pixels.
 CROP_SHARE = 224 / 256
+
+
+MAX_SIDE_PX = 4096
+# ONNX's own metadata for pictures.
+RANGES = {
+    "NominalRange_0_255": (0, 255),
+    "Normalized_0_1": (0, 1),
+    "Normalized_1_1": (-1, 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +39,55 @@ class Preprocessing:
     mean: tuple[float, float, float] | None = None
     """Per channel, for values from 0 to 1."""
     std: tuple[float, float, float] | None = None
-    activation: Activation | None = None
+    activation: Activation | Literal["none"] | None = None
+    """`none`: the graph answers confidences."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFacts:
+    """What a graph says about its input."""
+
+    source: "PictureInput"
+    largest: float | None = None
+    """See `onnx_graph.own_range`."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_ultralytics(self) -> bool:
+        """Whether Ultralytics exported it, whose classifiers take numbers from 0 to 1."""
+        return self.metadata.get("author", "") == "Ultralytics"
 
 
 def describe_input(
-    folder: Path, source: "PictureInput", given: Preprocessing
-) -> tuple[InputSpec, str]:
-    """Returns the input specification, and a sentence that describes it.
+    file: Path, facts: GraphFacts, given: Preprocessing
+) -> tuple[InputSpec, str, Path | None]:
+    """Returns the input specification, a sentence that describes it, and the card if there is one.
 
     Args:
-        folder: may hold a preprocessor card.
-        source: the input of the graph.
+        file: the ONNX file; a preprocessor card may be beside it.
+        facts: about the input of the graph.
         given: the user's options; they exclude a card.
 
     Raises:
         OperatorError: the preprocessing is unknown, or does not fit the graph.
     """
-    if (folder / CARD).is_file():
+    source, card = facts.source, companion(file, CARD)
+    if facts.metadata.get("task", "classify") != "classify" and facts.is_ultralytics:
+        raise OperatorError(
+            f"{file} is a network to {facts.metadata['task']}, not a classifier: export one that "
+            "was trained with task=classify."
+        )
+    if card is not None:
         if given != Preprocessing(activation=given.activation):
             raise OperatorError(
-                f"{folder / CARD} describes the input; remove the file, or omit "
+                f"{card} describes the input; remove the file, or omit "
                 "--size, --resize, --mean and --std."
             )
-        spec, summary = read_input_spec(folder), f"Preprocessing follows {CARD}."
+        spec, summary = read_input_spec(card.parent), f"Preprocessing follows {CARD}."
         if source.takes_bytes:
             spec = spec.model_copy(update={"scale": BYTES.scale, "bias": BYTES.bias})
     else:
-        spec, summary = _default_spec(folder, source, given)
+        spec, summary = _default_spec(file, facts, given)
     for side, wanted, made in (
         ("high", source.height_px, spec.height_px),
         ("wide", source.width_px, spec.width_px),
@@ -64,21 +97,31 @@ def describe_input(
                 f"The graph takes pictures {wanted} pixels {side}, "
                 f"but the preprocessing makes them {made}."
             )
-    return spec, summary
+    if source.channels == 1 and len({*spec.scale}) + len({*spec.bias}) > 2:
+        raise OperatorError(
+            "The graph takes grey pictures: give --mean and --std with the same number three times."
+        )
+    return spec, summary, card
 
 
-def _default_spec(
-    folder: Path, source: "PictureInput", given: Preprocessing
-) -> tuple[InputSpec, str]:
+def _default_spec(file: Path, facts: GraphFacts, given: Preprocessing) -> tuple[InputSpec, str]:
+    source = facts.source
     height, width = given.size_px or source.height_px, given.size_px or source.width_px
     if height is None or width is None:
         raise OperatorError(
             "The graph takes pictures of any size: choose one with --size, or put "
-            f"{CARD} into {folder}."
+            f"{CARD} into {file.parent}."
+        )
+    if max(height, width) > MAX_SIDE_PX:
+        raise OperatorError(
+            f"The graph takes pictures of {width} x {height} pixels; {MAX_SIDE_PX} a side are the "
+            "most that are served."
         )
     is_shortest = (given.resize or ("shortest_edge" if height == width else "exact")) != "exact"
-    resized = math.floor(min(height, width) / CROP_SHARE + 0.5)
-    scaling = _scaling(source, given)
+    share = 1.0 if facts.is_ultralytics else CROP_SHARE
+    resized = math.floor(min(height, width) / share + 0.5)
+    resized = max(resized, height, width)
+    scaling = _scaling(facts, given)
     spec = InputSpec(
         width_px=width,
         height_px=height,
@@ -103,13 +146,42 @@ class _Scaling:
 BYTES = _Scaling((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), "bytes without scaling")
 
 
-def _scaling(source: "PictureInput", given: Preprocessing) -> _Scaling:
-    if source.takes_bytes:
+def _scaling(facts: GraphFacts, given: Preprocessing) -> _Scaling:
+    if facts.source.takes_bytes:
         if given.mean or given.std:
             raise OperatorError("The graph takes bytes and scales them: omit --mean and --std.")
         return BYTES
-    mean, std = given.mean or IMAGENET_MEAN, given.std or IMAGENET_STD
-    if min(std) <= 0:
+    if given.mean or given.std:
+        return _normalized(given.mean or IMAGENET_MEAN, given.std or IMAGENET_STD)
+    if (stated := _stated(facts)) is not None:
+        return stated
+    if facts.source.channels == 1:
+        raise OperatorError(
+            "The graph takes grey pictures, for which no preprocessing is usual: give --mean and "
+            "--std, the same number three times, such as --mean 0 0 0 --std 1 1 1 for 0 to 1."
+        )
+    return _normalized(IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _stated(facts: GraphFacts) -> _Scaling | None:
+    """Returns the scaling that the graph or its metadata asks for; None if neither does."""
+    stated = facts.metadata.get("Image.NominalPixelRange", "")
+    if stated in RANGES:
+        low, high = RANGES[stated]
+        why = f"numbers from {low} to {high}, as the metadata of the graph says"
+    elif facts.is_ultralytics:
+        low, high, why = 0, 1, "numbers from 0 to 1, as Ultralytics has it"
+    elif facts.largest is not None:
+        low, high = 0, round(facts.largest)
+        why = f"numbers from 0 to {high}, because the graph scales them itself"
+    else:
+        return None
+    scale = (high - low) / 255
+    return _Scaling((scale, scale, scale), (float(low), float(low), float(low)), why)
+
+
+def _normalized(mean: tuple[float, float, float], std: tuple[float, float, float]) -> _Scaling:
+    if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
         raise OperatorError("--std must be greater than 0.")
     (m_r, m_g, m_b), (s_r, s_g, s_b) = mean, std
     return _Scaling(
