@@ -116,7 +116,8 @@ def _one_sentence(file: Path) -> Iterator[None]:
     except MemoryError:
         raise OperatorError(f"{file} needs more memory than there is.") from None
     except Exception as error:  # noqa: BLE001 - what the file holds decides what is raised
-        raise OperatorError(f"{file} cannot be used: {first_line(error)}") from None
+        why = first_line(error).rstrip(".")
+        raise OperatorError(f"{file} is malformed ({why}): export or download it again.") from None
 
 
 def _copy(file: Path, target: Path, labels: Labels, given: Preprocessing) -> tuple[Manifest, str]:
@@ -292,8 +293,8 @@ def _write_served(
             return False
         wrong = still
     batch = wrapping.source.batch
-    remedy = f": export it with a dynamic batch size instead of {batch}" if batch else ""
-    raise OperatorError(f"The graph cannot be served in batches of any size{remedy} ({wrong}).")
+    remedy = f"export it with a dynamic batch size instead of {batch}" if batch else wrong
+    raise OperatorError(f"The graph cannot be served in batches of any size: {remedy}.")
 
 
 def _difference(

@@ -173,14 +173,13 @@ def _activated(numbers: NDArray[np.float32], given: Given) -> Answers:
     """Returns which activation makes confidences of the numbers."""
     width, low, high = numbers.shape[1], float(numbers.min()), float(numbers.max())
     found = f"The graph answers numbers from {low:.3g} to {high:.3g}"
+    is_unit = _is_within(numbers, 1)
     if given.activation == "none":
-        if not _is_within(numbers, PERCENT):
+        if not is_unit:
             raise OperatorError(
                 f"{found}, which are no confidences: choose --activation softmax or sigmoid."
             )
-        is_percent = not _is_within(numbers, 1)
-        said = f"{found}, taken as {'percentages' if is_percent else 'confidences'} as they are."
-        return Answers(width, "sigmoid", is_percent=is_percent, summary=said)
+        return Answers(width, "sigmoid", summary=f"{found}, taken as confidences as they are.")
     if given.range.source == "mixed":
         raise OperatorError(
             f"{found}, of which some are confidences and others are not: export the graph with "
@@ -192,10 +191,9 @@ def _activated(numbers: NDArray[np.float32], given: Given) -> Answers:
             "choose --activation sigmoid."
         )
     if given.activation is None and not _are_logits(numbers, given):
-        raise OperatorError(
-            f"{found}, which may be confidences or not: choose --activation none if they are, or "
-            "softmax or sigmoid to have it added."
-        )
+        none = "may be confidences or not: choose --activation none if they are, or"
+        rest = none if is_unit else "are neither confidences nor unbounded: choose --activation"
+        raise OperatorError(f"{found}, which {rest} softmax or sigmoid to have it added.")
     if given.activation == "sigmoid" and _are_logarithms(numbers):
         raise OperatorError(
             "The graph answers logarithms of confidences that sum to 1: omit --activation."

@@ -190,8 +190,15 @@ def _read_weights(file: Path, model: onnx.ModelProto) -> None:
     """Moves weights that are kept in other files into the model.
 
     Raises:
-        OperatorError: a file is outside the folder, missing, too short, or all are too large.
+        OperatorError: a file is outside the folder, missing, too short, or all are too large; or
+            weights in the file itself have another size than they claim.
     """
+    for tensor in tensors(model):
+        if tensor.raw_data and len(tensor.raw_data) != _bytes_of(file, tensor):
+            raise OperatorError(
+                f"{file} is damaged: the weights '{tensor.name}' have another size than they "
+                "claim; export or download it again."
+            )
     outside = [t for t in tensors(model) if external_data_helper.uses_external_data(t)]
     if not outside:
         return
@@ -252,13 +259,14 @@ def _data_file(file: Path, location: str) -> Path:
         raise OperatorError(
             f"{path} is a link out of the folder of {file.name}: copy the file itself there."
         )
-    return target
+    return path
 
 
 def _read_part(path: Path, tensor: TensorProto, offset: int, size: int) -> bytes:
     try:
         # A pipe in the folder would block for ever.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as content:
+        descriptor = os.open(path.resolve(), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as content:
             if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
                 raise OperatorError(f"{path} is not a regular file.")
             refuse_pointer(path, content.read(len(LFS_POINTER)))

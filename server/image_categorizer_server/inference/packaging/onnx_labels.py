@@ -69,7 +69,8 @@ class LabelSet:
     def __str__(self) -> str:
         shown = ", ".join(f"'{name}'" for name in self.names[:3])
         count = " Their numbers begin with 1, which is the first output." * self.is_from_one
-        return f"Labels of {self.place}: {shown}{' and so on' if self.names[3:] else ''}.{count}"
+        place = self.place.replace("The metadata", "the metadata", 1)
+        return f"Labels of {place}: {shown}{' and so on' if self.names[3:] else ''}.{count}"
 
     def categories(self, taxonomy: Path | None) -> tuple[CategoryEntry, ...]:
         """Returns the categories with their taxonomy; see `with_taxonomy`."""
@@ -108,7 +109,7 @@ def read_labels(file: Path, metadata: Mapping[str, str]) -> LabelSet:
                     return labels
     for key in METADATA_KEYS:
         if text := metadata.get(key, "").strip():
-            place = f"the metadata '{key}' of {file}"
+            place = f"The metadata '{key}' of {file}"
             try:
                 return _label_set(_from_metadata(text), place)
             except _Malformed as error:
