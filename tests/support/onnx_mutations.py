@@ -81,7 +81,7 @@ def plain_model(tail: str) -> onnx.ModelProto:
         for at, (operator, more, options) in enumerate(steps)
     ]
     numbers = np.random.default_rng(5)
-    arrays = {
+    arrays: dict[str, Any] = {
         "kernels": numbers.normal(0, 0.3, (KERNELS, 3, 3, 3)).astype(np.float32),
         "offsets": numbers.normal(0, 0.3, KERNELS).astype(np.float32),
         "weights": numbers.normal(0, 1.5, (KERNELS, len(LABELS))).astype(np.float32),

@@ -7,7 +7,7 @@ import pytest
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.manifest import read_manifest
 from image_categorizer_server.inference.packaging.huggingface import Labels
-from image_categorizer_server.inference.packaging.onnx import copy_onnx, onnx_file
+from image_categorizer_server.inference.packaging.onnx import copy_onnx
 from image_categorizer_server.inference.packaging.onnx_input import Preprocessing
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
@@ -70,7 +70,7 @@ def check(tmp_path, seed) -> str:
     folder = tmp_path / f"version-{seed}"
     folder.mkdir()
     try:
-        copy_onnx(onnx_file(found.file.parent), folder, Labels("mine", 1), Preprocessing())
+        copy_onnx(found.file, folder, Labels("mine", 1), Preprocessing())
     except OperatorError as error:
         said = str(error)
         assert len(said.splitlines()) == 1, (seed, found.description, said)

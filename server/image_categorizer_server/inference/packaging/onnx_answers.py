@@ -216,7 +216,7 @@ def _are_logits(numbers: NDArray[np.float32], given: Given) -> bool:
     They are if a linear operator computes them and nothing bounds them, or if they are logarithms
     of confidences, whose softmax they are.
     """
-    if given.range.source in ("linear", "bounded") and given.range.low >= 0:
+    if given.range.source != "unknown" and given.range.low >= 0:
         return False
     if given.range.source == "linear" and given.range.high > 1:
         return True

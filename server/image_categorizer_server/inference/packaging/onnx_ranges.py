@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-Source = Literal["linear", "bounded", "mixed", "unknown"]
+Source = Literal["linear", "bounded", "constant", "mixed", "unknown"]
 MAX_NODES = 5_000
 """Between the output and the last linear operators; real graphs have a dozen."""
 MAX_KEEPING = 20
@@ -167,15 +167,13 @@ class _Ranges:
             return UNKNOWN
         if not values.size or not np.isfinite(values).all():
             return UNKNOWN
-        return Range(float(values.min()), float(values.max()), "bounded")
+        return Range(float(values.min()), float(values.max()), "constant")
 
 
 def _joined(sources: Sequence[Source]) -> Source:
-    """Returns the source of a result of several ranges; constants count as bounded."""
-    for source in ("mixed", "unknown", "linear"):
-        if source in sources:
-            return source
-    return "bounded"
+    """Returns the source of a result of several ranges: the one that bounds it least."""
+    order: Sequence[Source] = ("mixed", "unknown", "linear", "bounded", "constant")
+    return next(source for source in order if source in sources)
 
 
 def _add(given: Sequence[Range], _: object) -> Range:
@@ -217,8 +215,8 @@ def _relu(given: Sequence[Range], _: object) -> Range:
 
 
 def _concat(given: Sequence[Range], _: object) -> Range:
-    sources = {r.source for r in given}
-    source = given[0].source if len(sources) == 1 else "mixed"
+    sources = {r.source for r in given} - {"constant"}
+    source = _joined([r.source for r in given]) if len(sources) <= 1 else "mixed"
     return Range(min(r.low for r in given), max(r.high for r in given), source)
 
 
