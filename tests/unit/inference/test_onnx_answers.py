@@ -12,6 +12,7 @@ from image_categorizer_server.inference.packaging.onnx import copy_onnx
 from image_categorizer_server.inference.packaging.onnx_input import Preprocessing
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from onnx import numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 SIDE_PX = 16
 INPUTS = list(np.random.default_rng(4).integers(0, 256, (3, SIDE_PX, SIDE_PX, 3)).astype(np.uint8))
@@ -249,6 +250,18 @@ def test_a_graph_for_one_picture_is_called_once_for_each(tmp_path):
     ours, theirs, _, summary = added(file, tmp_path)
     powers = np.exp(theirs)
     assert ours == pytest.approx(powers / powers.sum(-1, keepdims=True), abs=1e-5)
+    assert "only for one picture at a time" in summary
+
+
+def test_a_quantized_graph_whose_scale_depends_on_the_batch_is_called_once_for_each(tmp_path):
+    file = write(tmp_path / "s", ["answer = Identity(logits)"], ["a", "b", "c"])
+    small = file.with_name("small.onnx")
+    quantize_dynamic(file, small, weight_type=QuantType.QUInt8)
+    small.replace(file)
+    ours, theirs, manifest, summary = added(file, tmp_path)
+    powers = np.exp(theirs)
+    assert ours == pytest.approx(powers / powers.sum(-1, keepdims=True), abs=1e-5)
+    assert manifest.precision == "int8"
     assert "only for one picture at a time" in summary
 
 

@@ -180,6 +180,11 @@ def is_quantized(model: onnx.ModelProto) -> bool:
     return any(node.op_type in marks for node in model.graph.node)
 
 
+def scales_by_batch(model: onnx.ModelProto) -> bool:
+    """Whether an answer depends on the company: dynamic quantization has one scale for a batch."""
+    return any(node.op_type == "DynamicQuantizeLinear" for node in model.graph.node)
+
+
 @dataclass(frozen=True, slots=True)
 class Wrapping:
     """What stands around a user's graph."""

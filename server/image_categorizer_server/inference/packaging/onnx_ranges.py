@@ -36,6 +36,7 @@ BOUNDED = {"Sigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "HardSigmoid": (0.0, 1.
     "Softsign": (-1.0, 1.0),
     "Hardmax": (0.0, 1.0),
     "LogSoftmax": (-math.inf, 0.0),
+    "DynamicQuantizeLinear": (0.0, math.inf),  # a scale, by which a product is multiplied again
 }
 
 
