@@ -116,6 +116,22 @@ def test_a_file_that_is_cut_off_is_refused(file):
             read_model(file)
 
 
+def test_names_that_are_not_text_are_refused(file):
+    file.write_bytes(
+        file.read_bytes().replace(b"GlobalAveragePool_t2", b"GlobalAveragePool\xff\xfe\xfd")
+    )
+    with pytest.raises(OperatorError, match="damaged: it has names that are not text"):
+        read_model(file)
+
+
+def test_weights_of_another_size_than_they_claim_are_refused(file):
+    model = onnx.load_model(file)
+    model.graph.initializer[0].dims[0] = 5
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(OperatorError, match="the weights 'kernels' have another size than they"):
+        read_model(file)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

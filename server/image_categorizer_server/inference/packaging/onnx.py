@@ -7,6 +7,7 @@ read ─▶ labels ─▶ input ─▶ ask the original about many pictures ─�
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ __all__ = ["copy_onnx", "first_line", "onnx_file", "write_companions"]
 SPEC_FILE = "input.json"
 FATAL_ONLY = 4
 MAX_REASON = 300
+RUNTIME_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 MAX_BATCH = 8
 ONE_BY_ONE = (
     "The graph answers right only for one picture at a time, so it is called once for each: "
@@ -340,10 +342,12 @@ def _session(graph: Path | bytes) -> onnxruntime.InferenceSession:
     """Returns a session that prints nothing to standard error: its exceptions say the same."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        graph, options, providers=["CPUExecutionProvider"], enable_fallback=0
+    )
 
 
 def first_line(error: Exception) -> str:
     """Returns the first line of an error's message, or the name of its class."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = RUNTIME_CODE.sub("", (str(error).strip().splitlines() or [type(error).__name__])[0])
     return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"

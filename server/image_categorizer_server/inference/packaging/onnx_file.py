@@ -115,6 +115,10 @@ def read_model(file: Path) -> onnx.ModelProto:
         OperatorError: not an ONNX file, it has unknown operators, or its weights cannot be read.
     """
     model = _parsed(file)
+    if not all(isinstance(name, str) for name in _names(model)):  # protobuf gives bytes instead
+        raise OperatorError(
+            f"{file} is damaged: it has names that are not text; export or download it again."
+        )
     functions = {(function.domain, function.name) for function in model.functions}
     for node in model.graph.node:
         is_known = node.domain in KNOWN_DOMAINS or (node.domain, node.op_type) in functions
@@ -130,6 +134,13 @@ def read_model(file: Path) -> onnx.ModelProto:
     _read_weights(file, model)
     del model.training_info[:]
     return inliner.inline_local_functions(model) if model.functions else model
+
+
+def _names(model: onnx.ModelProto) -> Iterator[object]:
+    for node in model.graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    yield from (tensor.name for tensor in model.graph.initializer)
+    yield from (value.name for value in (*model.graph.input, *model.graph.output))
 
 
 def _parsed(file: Path) -> onnx.ModelProto:
