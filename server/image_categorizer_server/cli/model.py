@@ -30,13 +30,16 @@ from image_categorizer_server.inference.models.packaged import ensure_packaged, 
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
 from image_categorizer_server.inference.packaging.huggingface import (
     Labels,
-    check_files,
     check_name,
     copy_model,
 )
 from image_categorizer_server.inference.packaging.onnx_input import Preprocessing
 from image_categorizer_server.inference.runtimes.efficientnet_lite import VARIANTS
-from image_categorizer_server.local.installation import find_installation, settings_for
+from image_categorizer_server.local.installation import (
+    EXAMPLE,
+    find_installation,
+    settings_for,
+)
 from image_categorizer_server.settings import Settings
 
 app = typer.Typer(
@@ -211,9 +214,9 @@ def add(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A Hugging Face folder with config.json, model.safetensors and "
-            "preprocessor_config.json. Or an ONNX file, or a folder with model.onnx, with "
-            "labels.txt or labels.json beside it."
+            help="A Hugging Face folder with config.json, model.safetensors (or its parts and "
+            "their index) and preprocessor_config.json, or a folder of timm. Or an ONNX file, or a "
+            "folder with model.onnx, with labels.txt or labels.json beside it."
         ),
     ],
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
@@ -248,16 +251,16 @@ def add(
     activation: Annotated[
         Literal["softmax", "sigmoid", "none"] | None,
         typer.Option(
-            help="ONNX: turns outputs into confidences; none if they are confidences. By default "
-            "what the graph answers decides."
+            help="Turns outputs into confidences; none if they are confidences. By default what "
+            "config.json says, or what the answers of an ONNX graph show."
         ),
     ] = None,
     data: Data = None,
 ) -> None:
     """Add your own model as a new version. A running server loads it within seconds.
 
-    A Hugging Face model is exported to ONNX. The export is compared with torch before the version
-    is published.
+    A Hugging Face model is exported to ONNX. A self-test compares its answers with those of
+    transformers, and prints both. If a confidence differs by more than 0.001, no version is added.
 
     An ONNX model takes a batch of pictures and returns one number per label. The options marked
     ONNX, or preprocessor_config.json beside it, describe its input. ImageNet's preprocessing is the
@@ -336,29 +339,54 @@ def _copy(
     summary = None
     if file := onnx_file(path):
         manifest, summary = copy_onnx(file, incoming, labels, given)
-    elif given != Preprocessing():
-        raise OperatorError(
-            "--size, --resize, --mean, --std and --activation apply to ONNX files only."
-        )
+    elif given != Preprocessing(activation=given.activation):
+        raise OperatorError("--size, --resize, --mean and --std apply to ONNX files only.")
     else:
-        check_files(path)
-        manifest = copy_model(path, incoming, labels)
+        manifest = copy_model(path, incoming, labels, given.activation, say)
     _refuse_duplicate(open_repository(settings), manifest)
     size = f"{manifest.input.width_px} x {manifest.input.height_px}"
-    say(f"{len(manifest.categories)} categories, input {size}")
-    summary = summary or asyncio.run(_export(incoming, manifest, settings))
-    say(summary)
+    say(f"{len(manifest.categories)} categories, input {size}, {manifest.activation}")
+    if summary is None:
+        _prove(path, incoming, manifest, settings)
+    else:
+        say(summary)
     return manifest
 
 
-async def _export(folder: Path, manifest: Manifest, settings: Settings) -> str:
+def _prove(path: Path, incoming: Path, manifest: Manifest, settings: Settings) -> None:
+    """Exports a Hugging Face model, and compares it with transformers.
+
+    Raises:
+        OperatorError: it cannot be exported, or answers differently.
+    """
+    from image_categorizer_server.backend import image_limits
+    from image_categorizer_server.inference.images.decode import Decoder
     from image_categorizer_server.inference.models.export import ensure_export
+    from image_categorizer_server.inference.models.loader import open_onnx
+    from image_categorizer_server.inference.packaging.selftest import run_self_test
+    from image_categorizer_server.inference.runtimes import Runtime
+    from image_categorizer_server.inference.runtimes.network import load_network
+    from image_categorizer_server.inference.runtimes.torch import TorchRuntime
 
     models = settings.models
-    _, export = await ensure_export(folder, manifest, models.cache_path, models.export_timeout_s)
+    try:
+        file, export = asyncio.run(
+            ensure_export(incoming, manifest, models.cache_path, models.export_timeout_s)
+        )
+    except OperatorError as error:
+        raise OperatorError(str(error).replace(str(incoming), str(path))) from None
+    runtime: Runtime
     if export.accepted:
-        return f"Exported to ONNX. Maximum difference from torch: {export.max_difference:.1e}"
-    return f"The model will run with torch: {export.reason}"
+        say(f"Exported to ONNX. Maximum difference from torch: {export.max_difference:.1e}")
+        runtime = open_onnx(file, threads=0, runners=1, precision="fp32")
+    else:
+        say(f"The model will run with torch: {export.reason}")
+        network = load_network(incoming, manifest.input, manifest.activation)
+        runtime = TorchRuntime(network, "cpu")
+    example = None
+    if EXAMPLE.is_file():
+        example = Decoder(image_limits(settings)).decode(EXAMPLE.read_bytes())
+    say(str(run_self_test(path, incoming, manifest, runtime, example)))
 
 
 def _refuse_duplicate(repository: Repository, manifest: Manifest) -> None:

@@ -24,7 +24,8 @@ class ModelState(Enum):
     UNLOADED = "UNLOADED"
 
 
-Activation = Literal["softmax", "sigmoid"]
+Activation = Literal["softmax", "sigmoid", "none"]
+"""How the outputs of a network become confidences; `none`: they are."""
 
 
 @dataclass(frozen=True, slots=True)

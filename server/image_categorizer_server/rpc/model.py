@@ -17,6 +17,12 @@ from image_categorizer_server.rpc.validation import (
 from image_categorizer_server.services.model import Models
 
 Context = grpc.aio.ServicerContext
+ACTIVATIONS: dict[str, metadata_pb2.Model.Activation.ValueType] = {
+    "": metadata_pb2.Model.ACTIVATION_UNSPECIFIED,
+    "softmax": metadata_pb2.Model.SOFTMAX,
+    "sigmoid": metadata_pb2.Model.SIGMOID,
+    "none": metadata_pb2.Model.SIGMOID,  # nothing makes the confidences sum to 1
+}
 
 
 class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
@@ -131,9 +137,7 @@ def _model(status: ModelStatus) -> metadata_pb2.Model:
         category_count=len(status.categories),
         input_width_px=status.input_width_px,
         input_height_px=status.input_height_px,
-        activation=metadata_pb2.Model.Activation.Value(
-            status.activation.upper() or "ACTIVATION_UNSPECIFIED"
-        ),
+        activation=ACTIVATIONS[status.activation],
         runtime=status.runtime,
         device=status.device,
         licence=status.licence,

@@ -1,12 +1,21 @@
 """Importing Hugging Face folders: what becomes a version, and what is refused."""
 
 import json
+import shutil
 
 import pytest
+import torch
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.manifest import damage, read_manifest
 from image_categorizer_server.inference.packaging.hub import local_name
-from image_categorizer_server.inference.packaging.huggingface import check_files, check_name
+from image_categorizer_server.inference.packaging.huggingface import (
+    Labels,
+    check_files,
+    check_name,
+    copy_model,
+)
+from image_categorizer_server.inference.runtimes.network import UnfilledNetwork, load_network
+from safetensors.torch import load_file, save_file
 
 from tests.support.tiny_model import CARD, write_tiny_model
 from tests.unit.conftest import CATEGORIES, add
@@ -24,6 +33,7 @@ def test_a_folder_becomes_a_version_with_a_manifest(repository, tiny):
     )
     assert sorted(manifest.files) == [
         "config.json",
+        "input.json",
         "model.safetensors",
         "preprocessor_config.json",
     ]
@@ -45,8 +55,19 @@ def test_a_multi_label_model_answers_by_sigmoid(repository, tmp_path):
     ("files", "words"),
     [
         ([], "config.json, model.safetensors, preprocessor_config.json missing"),
-        (["config.json", "preprocessor_config.json", "pytorch_model.bin"], "could run code"),
         (["config.json", "model.safetensors"], "preprocessor_config.json missing"),
+        (["preprocessor_config.json", "adapter_config.json"], "merge_and_unload"),
+        (["config.json", "pytorch_model.bin"], "could run code"),
+        (["config.json", "pytorch_model-00001-of-00002.bin"], "could run code"),
+        (["best.pt"], "best.pt is a pickle, which could run code"),
+        (["config.json", "tf_model.h5"], "Keras weights; convert it to ONNX"),
+        (["model.keras"], "a Keras model; convert it to ONNX"),
+        (["model.tflite"], "tf2onnx.convert --tflite"),
+        (["saved_model.pb"], "tf2onnx.convert --saved-model"),
+        (["config.json", "flax_model.msgpack"], "from_flax=True"),
+        (["config.json", "model.fp16.safetensors"], "rename model.fp16.safetensors to model.saf"),
+        (["model.fp16.safetensors", "model.bf16.safetensors"], "rename the one to serve"),
+        (["config.json", "model-00001-of-00002.safetensors"], "model.safetensors.index.json"),
     ],
 )
 def test_incomplete_folders_are_refused(tmp_path, files, words):
@@ -54,6 +75,23 @@ def test_incomplete_folders_are_refused(tmp_path, files, words):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(OperatorError, match=words):
         check_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model.safetensors", "holds weights only: add its folder"),
+        ("best.pt", "could run code"),
+        ("model.tflite", "convert it to ONNX"),
+        ("notes.txt", "is not a folder"),
+    ],
+)
+def test_files_that_are_no_folder_are_refused(tmp_path, name, words):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(OperatorError, match=words):
+        check_files(tmp_path / name)
+    with pytest.raises(OperatorError, match="There is no file or folder"):
+        check_files(tmp_path / "none")
 
 
 @pytest.mark.parametrize("name", ["", "A", "a b", "../a", "-a", ".a", "a" * 65, "ä"])
@@ -65,7 +103,10 @@ def test_invalid_names_are_refused(name):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"do_resize": False}, "it does not resize"),
+        (
+            {"do_resize": False, "do_center_crop": True, "crop_size": {"height": 9, "width": 9}},
+            "it crops without resizing",
+        ),
         ({"size": {"longest_edge": 32}}, "not supported"),
         (
             {"do_center_crop": True, "size": {"shortest_edge": 32}, "crop_size": None},
@@ -82,6 +123,326 @@ def test_unsupported_image_processors_are_refused(repository, tiny, tmp_path, ch
     with pytest.raises(OperatorError, match=words):
         add(repository, source)
     assert [f for f in repository.scan() if f.name == "tiny"] == []
+
+
+@pytest.fixture
+def source(tiny, tmp_path):
+    """A copy of the tiny model, to be changed."""
+    shutil.copytree(tiny, tmp_path / "source")
+    return tmp_path / "source"
+
+
+def change(file, **fields):
+    """Replaces fields of a JSON file; None removes one."""
+    content = json.loads(file.read_bytes()) | fields
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def change_weights(folder, change):
+    """Replaces the weights by what a function makes of them."""
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+
+def imported(source, tmp_path, **options):
+    """Returns manifest, network and sentences of the version that a folder becomes."""
+    target, said = tmp_path / "target", []
+    target.mkdir()
+    manifest = copy_model(source, target, Labels("tiny", 1), say=said.append, **options)
+    return manifest, load_network(target, manifest.input, manifest.activation), said
+
+
+def confidences(network):
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        return network(torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8))
+
+
+def refusal(source, tmp_path, **options):
+    """Returns the sentence with which a folder is refused."""
+    with pytest.raises(OperatorError) as refused:
+        imported(source, tmp_path, **options)
+    sentence = str(refused.value)
+    assert str(tmp_path / "target") not in sentence
+    assert "\n" not in sentence
+    return sentence
+
+
+LAST = ("classifier.1.weight", "classifier.1.bias")
+STATISTIC = "resnet.embedder.embedder.normalization.running_var"
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        LAST,
+        (STATISTIC,),
+        ("resnet.encoder.stages.1.layers.0.shortcut.convolution.weight",),
+    ],
+)
+def test_weights_that_do_not_fill_the_network_are_refused_by_name(source, tmp_path, lost):
+    change_weights(source, lambda w: {key: w[key] for key in w if key not in lost})
+    sentence = refusal(source, tmp_path)
+    assert f"{len(lost)} of 38 are missing" in sentence
+    assert all(key in sentence for key in lost)
+
+
+def test_the_list_of_missing_weights_is_short(source, tmp_path):
+    change_weights(source, lambda w: {key: w[key] for key in w if "encoder" not in key})
+    sentence = refusal(source, tmp_path)
+    assert " more). Add" in sentence
+    assert len(sentence) < 800
+
+
+def test_weights_of_another_network_are_refused(source, tmp_path):
+    change(source / "config.json", hidden_sizes=[8, 32])
+    assert "They are of another network" in refusal(source, tmp_path)
+
+
+def test_a_version_with_weights_missing_is_never_loaded(repository, tiny):
+    folder = add(repository, tiny)
+    manifest = read_manifest(folder)
+    change_weights(folder, lambda w: {key: w[key] for key in w if key not in LAST})
+    with pytest.raises(UnfilledNetwork, match="classifier.1"):
+        load_network(folder, manifest.input, manifest.activation)
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda key: f"_orig_mod.{key}",
+        lambda key: f"module.{key}",
+        lambda key: f"model.{key}",
+        lambda key: f"module._orig_mod.{key}",
+        lambda key: f"_orig_mod.module.model.{key}",
+        lambda key: key.replace("resnet.", "resnet._orig_mod."),
+    ],
+)
+def test_prefixes_of_wrapped_networks_are_taken_off(source, tiny, tmp_path, rename):
+    change_weights(
+        source,
+        lambda w: {rename(key): w[key] for key in w} | {"criterion.weight": torch.ones(3)},
+    )
+    manifest, network, said = imported(source, tmp_path)
+    assert said == [
+        "The names of the weights had a prefix, which is taken off.",
+        "The network has no place for 1 of the weights: criterion.weight.",
+    ]
+    original = load_network(tiny, manifest.input, manifest.activation)
+    assert torch.equal(confidences(network), confidences(original))
+
+
+def test_a_prefix_does_not_hide_that_weights_are_missing(source, tmp_path):
+    change_weights(source, lambda w: {f"module.{key}": w[key] for key in w if key not in LAST})
+    assert "do not fill the network" in refusal(source, tmp_path)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(source, tmp_path, number):
+    change_weights(source, lambda w: w | {STATISTIC: torch.full((8,), number)})
+    sentence = refusal(source, tmp_path)
+    assert STATISTIC in sentence
+    assert f"{source}/model.safetensors has weights that are infinite" in sentence
+
+
+@pytest.mark.parametrize(
+    ("damage_file", "words"),
+    [
+        (lambda content: content[:-100], "is damaged or truncated"),
+        (lambda content: content[:100], "is damaged or truncated"),
+        (lambda content: b"", "is damaged or truncated"),
+        (
+            lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            "run `git lfs pull` in",
+        ),
+    ],
+)
+def test_damaged_weights_are_refused(source, tmp_path, damage_file, words):
+    file = source / "model.safetensors"
+    file.write_bytes(damage_file(file.read_bytes()))
+    sentence = refusal(source, tmp_path)
+    assert words in sentence
+    assert str(file) in sentence
+
+
+def test_a_pointer_in_place_of_the_configuration_is_named(source, tmp_path):
+    (source / "config.json").write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert f"{source}/config.json is a pointer of Git LFS" in refusal(source, tmp_path)
+
+
+def split(folder, parts=3):
+    """Splits the weights into several files with an index; returns the names of the files."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = [f"model-{i + 1:05}-of-{parts:05}.safetensors" for i in range(parts)]
+    for number, name in enumerate(names):
+        keys = sorted(weights)[number::parts]
+        save_file({key: weights[key] for key in keys}, folder / name, metadata={"format": "pt"})
+    where = {key: names[number % parts] for number, key in enumerate(sorted(weights))}
+    index = {"metadata": {"total_size": 1}, "weight_map": where}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return names
+
+
+def test_weights_in_several_files_become_one(source, tiny, tmp_path):
+    split(source)
+    manifest, network, _ = imported(source, tmp_path)
+    assert "model.safetensors" in manifest.files
+    original = load_network(tiny, manifest.input, manifest.activation)
+    assert torch.equal(confidences(network), confidences(original))
+
+
+def test_a_missing_part_of_the_weights_is_named(source, tmp_path):
+    first = split(source)[0]
+    (source / first).unlink()
+    assert f"lacks 1 of 3 files with weights ({first})" in refusal(source, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ({}, "has no weight_map"),
+        ({"weight_map": {"a": "../model.safetensors"}}, "is not in the folder"),
+        ([], "is not a JSON object"),
+    ],
+)
+def test_a_malformed_index_of_weights_is_refused(source, tmp_path, index, words):
+    (source / "model.safetensors").unlink()
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert words in refusal(source, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"id2label": CATEGORIES, "label2id": None},
+        {"id2label": None},
+        {"id2label": {}},
+        {"id2label": {"2": "cat", "0": "ant", "1": "bee"}},
+        {"label2id": {"ant": "0", "bee": "1", "cat": "2"}},
+        {"label2id": {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}},
+    ],
+)
+def test_labels_are_read_in_every_form(source, tmp_path, labels):
+    change(source / "config.json", **labels)
+    manifest, _, _ = imported(source, tmp_path)
+    assert [entry.name for entry in manifest.categories] == CATEGORIES
+
+
+def test_a_network_without_labels_has_those_of_transformers(source, tmp_path):
+    change(source / "config.json", id2label=None, label2id=None, num_labels=3)
+    manifest, _, _ = imported(source, tmp_path)
+    assert [entry.name for entry in manifest.categories] == ["LABEL_0", "LABEL_1", "LABEL_2"]
+
+
+def test_two_outputs_with_one_label_stay_two_categories(source, tmp_path):
+    change(source / "config.json", id2label={"0": "ant", "1": "crane", "2": "crane"})
+    manifest, _, _ = imported(source, tmp_path)
+    assert [entry.name for entry in manifest.categories] == ["ant", "crane (1)", "crane (2)"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"id2label": ["a", "b", "c", "d", "e"], "label2id": None}, "has 5 labels (id2label), but"),
+        ({"id2label": ["a", "b"], "label2id": None}, "has 2 labels (id2label), but the network h"),
+        ({"id2label": {"1": "a", "2": "b", "3": "c"}}, "no label for output 0: the indices must"),
+        ({"id2label": {"0": "a", "1": "b", "3": "c"}}, "no label for output 2: the indices must"),
+        ({"id2label": {"0": "a", "1": "b", "01": "c"}}, "id2label has output 1 twice"),
+        ({"id2label": {"0": "", "1": "b", "2": "c"}}, "the label of output 0 in id2label is empty"),
+        ({"id2label": {"0": " ", "1": "b", "2": "c"}}, "the label of output 0 in id2label is emp"),
+        ({"id2label": {"0": ["x"], "1": "b", "2": "c"}}, "the label of output 0 in id2label is no"),
+        ({"id2label": {"ant": 0, "bee": 1, "cat": 2}}, "has 'ant' where the number of an output"),
+        ({"id2label": "ant"}, "id2label is neither an object nor a list"),
+        ({"id2label": None, "label2id": {"a": 0, "b": 0, "c": 1}}, "label2id has output 0 twice"),
+        ({"id2label": None, "label2id": ["a", "b"]}, "label2id is not an object"),
+        (
+            {"label2id": {"ant": 1, "bee": 0, "cat": 2}},
+            "'ant' is output 0 by id2label, but 1 by la",
+        ),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(source, tmp_path, labels, words):
+    change(source / "config.json", **labels)
+    sentence = refusal(source, tmp_path)
+    assert words in sentence
+    assert str(source / "config.json") in sentence
+
+
+def one_output(tmp_path, **config):
+    return write_tiny_model(tmp_path / "one", ["hotdog"], **config)
+
+
+def test_one_output_is_a_sigmoid(tmp_path):
+    manifest, network, _ = imported(one_output(tmp_path), tmp_path)
+    assert manifest.activation == "sigmoid"
+    assert confidences(network).max() < 1
+
+
+def test_two_labels_of_one_output_are_refused(tmp_path):
+    folder = one_output(tmp_path)
+    change(folder / "config.json", id2label={"0": "no", "1": "hotdog"}, label2id=None)
+    assert "has 2 labels (id2label), but the network has 1 output" in refusal(folder, tmp_path)
+
+
+def test_the_user_chooses_the_activation(source, tmp_path):
+    manifest, network, _ = imported(source, tmp_path, activation="sigmoid")
+    assert manifest.activation == "sigmoid"
+    assert not torch.allclose(confidences(network).sum(-1), torch.ones(3))
+
+
+def test_the_activation_is_part_of_the_digest(repository, tiny, tmp_path):
+    first, _, _ = imported(tiny, tmp_path)
+    (tmp_path / "target").rename(tmp_path / "first")
+    second, _, _ = imported(tiny, tmp_path, activation="sigmoid")
+    assert first.digest != second.digest
+
+
+def test_softmax_of_one_output_is_refused(tmp_path):
+    assert "always 1" in refusal(one_output(tmp_path), tmp_path, activation="softmax")
+
+
+def test_a_regression_needs_an_activation(tmp_path):
+    folder = write_tiny_model(tmp_path / "one", CATEGORIES, problem_type="regression")
+    assert "problem_type is regression" in refusal(folder, tmp_path)
+    (tmp_path / "target" / "config.json").unlink()
+    shutil.rmtree(tmp_path / "target")
+    assert imported(folder, tmp_path, activation="sigmoid")[0].activation == "sigmoid"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_files_of_other_encodings_are_read(source, tiny, tmp_path, encoding):
+    change(source / "config.json", id2label=["ant", "bee", "Kätzchen"], label2id=None)
+    for name in ("config.json", "preprocessor_config.json"):
+        content = json.loads((source / name).read_text())
+        (source / name).write_text(json.dumps(content, ensure_ascii=False), encoding=encoding)
+    manifest, network, _ = imported(source, tmp_path)
+    assert manifest.categories[2].name == "Kätzchen"
+    original = load_network(tiny, manifest.input, manifest.activation)
+    assert torch.equal(confidences(network), confidences(original))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{not json", "is not JSON"),
+        ("[]", "is not a JSON object"),
+        ("", "is not JSON"),
+        ("[" * 100_000, "is nested too deeply"),
+        ('{"model_type": "detr"}', "transformers cannot read"),
+        ('{"model_type": "none_such"}', "transformers cannot read"),
+        ("{}", "transformers cannot read"),
+    ],
+)
+def test_malformed_configurations_are_refused(source, tmp_path, content, words):
+    (source / "config.json").write_text(content)
+    assert words in refusal(source, tmp_path)
+
+
+def test_code_in_the_folder_is_not_run(source, tmp_path):
+    change(source / "config.json", auto_map={"AutoConfig": "code.Config"}, model_type="mine")
+    (source / "code.py").write_text("raise SystemExit('run')")
+    assert "transformers cannot read" in refusal(source, tmp_path)
 
 
 @pytest.mark.parametrize(

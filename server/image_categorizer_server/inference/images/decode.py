@@ -116,7 +116,7 @@ class Pixels:
         """Wraps a decoded image.
 
         Args:
-            image: mode RGB, upright.
+            image: mode RGB (or L, see `grey`), upright.
             size_px: width and height of the full image, if `image` was decoded smaller.
             box: the part of `image` with content; a JPEG decoded smaller has padded blocks.
             warnings: what is wrong with the image, though it is shown.
@@ -130,6 +130,11 @@ class Pixels:
     def of(cls, array: NDArray[np.uint8]) -> "Pixels":
         """Returns a copy of uint8 (H, W, 3) as pixels."""
         return cls(Image.fromarray(array, "RGB"))
+
+    def grey(self) -> "Pixels":
+        """Returns the image with one channel, whose arrays are (H, W)."""
+        size_px = self.width_px, self.height_px
+        return Pixels(self._image.convert("L"), size_px, self._box, self.warnings)
 
     def resized(
         self, width_px: int, height_px: int, crop: tuple[int, int, int, int], resample: Resample

@@ -42,9 +42,22 @@ class InputSpec(BaseModel):
     height_px: int = Field(ge=1, le=4096)
     resize: Literal["shortest_edge", "exact"]
     resize_px: int = Field(
-        0, ge=0, le=8192, description="the shortest edge after resizing; 0 for exact"
+        0,
+        ge=0,
+        le=8192,
+        description="the shortest edge after resizing; for exact both edges, or 0 for no crop",
     )
     resample: Resample
+    crop: Literal["down", "even"] = Field(
+        "down",
+        description="how half a pixel beside the crop is rounded: down as in transformers, or to "
+        "an even number as in torchvision",
+    )
+    colour: Literal["rgb", "bgr", "grey"] = Field(
+        "rgb",
+        description="what the network sees: channels in reverse order, or one channel; inputs have "
+        "three in any case",
+    )
     scale: Channels
     bias: Channels
 
@@ -70,9 +83,8 @@ class Preprocessor:
     def __init__(self, decoder: Decoder, spec: InputSpec) -> None:
         self._decoder = decoder
         self._spec = spec
-        shortest = spec.resize == "shortest_edge"
-        width_px = spec.resize_px if shortest else spec.width_px
-        height_px = spec.resize_px if shortest else spec.height_px
+        width_px = spec.resize_px or spec.width_px
+        height_px = spec.resize_px or spec.height_px
         self._min_px = (
             max(width_px * DRAFT_FACTOR, MIN_DRAFT_PX),
             max(height_px * DRAFT_FACTOR, MIN_DRAFT_PX),
@@ -102,19 +114,23 @@ class Preprocessor:
 def reduce(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
     """Returns uint8 (H, W, 3) of the size that the network expects."""
     resized = resized_size(pixels.width_px, pixels.height_px, spec)
-    return pixels.resized(*resized, crop_of(resized, spec), spec.resample)
+    if spec.colour != "grey":
+        return pixels.resized(*resized, crop_of(resized, spec), spec.resample)
+    grey = pixels.grey().resized(*resized, crop_of(resized, spec), spec.resample)
+    return np.repeat(grey[..., None], 3, axis=-1)
 
 
 def crop_of(resized: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
     """Returns left, top, right, bottom of the part of the resized image that the network sees."""
-    left, top = (resized[0] - spec.width_px) // 2, (resized[1] - spec.height_px) // 2
+    margin_px = resized[0] - spec.width_px, resized[1] - spec.height_px
+    left, top = (round(px / 2) if spec.crop == "even" else px // 2 for px in margin_px)
     return left, top, left + spec.width_px, top + spec.height_px
 
 
 def resized_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, int]:
     """Returns the width and the height before the crop, rounded down as in transformers."""
     if spec.resize == "exact":
-        return spec.width_px, spec.height_px
+        return spec.resize_px or spec.width_px, spec.resize_px or spec.height_px
     longer = int(spec.resize_px * max(width_px, height_px) / min(width_px, height_px))
     return (spec.resize_px, longer) if width_px <= height_px else (longer, spec.resize_px)
 

@@ -9,7 +9,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.packaging.huggingface import CARD, CONFIG, WEIGHTS
+from image_categorizer_server.inference.packaging.folder import FILES
 
 WELL_KNOWN = {
     "resnet50": "microsoft/resnet-50",
@@ -28,7 +28,8 @@ def downloaded(name: str) -> Iterator[tuple[Path, str]]:
     """Yields a folder with the model's files, and their origin.
 
     Raises:
-        OperatorError: there is no such model, or the hub cannot be reached.
+        OperatorError: there is no such model, or the hub cannot be reached. One of the body names
+            the model instead of the folder.
     """
     repository = WELL_KNOWN.get(name, name)
     if "/" not in repository:
@@ -38,9 +39,7 @@ def downloaded(name: str) -> Iterator[tuple[Path, str]]:
         )
     with tempfile.TemporaryDirectory(prefix="image-categorizer-") as folder:
         try:
-            snapshot_download(
-                repository, local_dir=folder, allow_patterns=[CONFIG, WEIGHTS, CARD, "README.md"]
-            )
+            snapshot_download(repository, local_dir=folder, allow_patterns=[*FILES, "README.md"])
         except RepositoryNotFoundError:
             raise OperatorError(f"The Hugging Face Hub has no public model {repository}.") from None
         except (HfHubHTTPError, OSError) as error:  # a lost network is an OSError
@@ -50,4 +49,7 @@ def downloaded(name: str) -> Iterator[tuple[Path, str]]:
                 f"Download {repository} on another machine and add its folder: "
                 f"image-categorizer models add {local_name(name)} FOLDER"
             ) from None
-        yield Path(folder), f"hugging face: {repository}"
+        try:
+            yield Path(folder), f"hugging face: {repository}"
+        except OperatorError as error:
+            raise OperatorError(str(error).replace(folder, repository)) from None

@@ -3,13 +3,17 @@
 Import this module late: torch and transformers take seconds to import.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.inference.images.preprocess import InputSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Output(Protocol):
@@ -28,6 +32,7 @@ class Network(torch.nn.Module):
         self.body = body
         self.activation = activation
         self.dtype = torch.float32
+        self.colour = spec.colour
         self.scale = torch.nn.Buffer(torch.tensor(spec.scale).view(1, 3, 1, 1))
         self.bias = torch.nn.Buffer(torch.tensor(spec.bias).view(1, 3, 1, 1))
 
@@ -38,6 +43,10 @@ class Network(torch.nn.Module):
     def outputs(self, inputs: torch.Tensor, **options: bool) -> Output:
         """Returns the output of transformers: `logits` (N, C), and more as `options` request."""
         scaled = inputs.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.bias
+        if self.colour == "bgr":
+            scaled = scaled.flip(1)
+        elif self.colour == "grey":  # all three channels are equal
+            scaled = scaled[:, :1]
         output: Output = self.body(pixel_values=scaled.to(self.dtype), **options)
         return output
 
@@ -49,7 +58,37 @@ class Network(torch.nn.Module):
     def confidences(self, logits: torch.Tensor) -> torch.Tensor:
         """Returns confidences float32 (N, C)."""
         logits = logits.float()
+        if self.activation == "none":
+            return logits
         return logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
+
+
+class UnfilledNetwork(Exception):
+    """A checkpoint does not fill its network, which transformers would fill with random numbers."""
+
+    def __init__(
+        self,
+        missing: Sequence[str],
+        mismatched: Sequence[tuple[str, Sequence[int], Sequence[int]]],
+        count: int,
+        labels: int,
+    ) -> None:
+        """Describes what does not fit.
+
+        Args:
+            missing: the names of weights that the checkpoint lacks.
+            mismatched: weights with their shape in the checkpoint, and that in the network.
+            count: how many weights the network has.
+            labels: how many categories the configuration has.
+        """
+        first = missing[0] if missing else mismatched[0][0]
+        super().__init__(f"the checkpoint does not fill the network, for instance {first}")
+        self.missing = sorted(missing)
+        self.mismatched = sorted(
+            (name, tuple(found), tuple(wanted)) for name, found, wanted in mismatched
+        )
+        self.count = count
+        self.labels = labels
 
 
 def load_network(
@@ -68,6 +107,7 @@ def load_network(
     Raises:
         OSError: the folder is incomplete.
         ValueError: transformers has no image classifier of this kind.
+        UnfilledNetwork: weights are missing, or have other shapes.
     """
     if architecture:
         from image_categorizer_server.inference.runtimes.efficientnet_lite_torch import (
@@ -76,13 +116,34 @@ def load_network(
 
         network = load_efficientnet_lite(folder / "model.safetensors", architecture)
         return Network(network, spec, activation).eval()
+    body, _ = load_body(folder)
+    return Network(body, spec, activation).eval()
+
+
+def load_body(folder: Path) -> "tuple[PreTrainedModel, list[str]]":
+    """Returns the network of a Hugging Face folder, and the names of weights that it ignores.
+
+    Raises:
+        OSError: the folder is incomplete.
+        ValueError: transformers has no image classifier of this kind.
+        UnfilledNetwork: weights are missing, or have other shapes.
+    """
     from transformers import AutoModelForImageClassification
 
-    body = AutoModelForImageClassification.from_pretrained(
+    body, found = AutoModelForImageClassification.from_pretrained(
         folder,
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
         dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are named in `found`, and refused below
     )
-    return Network(body, spec, activation).eval()
+    # Only training reads how many micro-batches a layer has seen.
+    missing = [key for key in found["missing_keys"] if not key.endswith("num_batches_tracked")]
+    if missing or found["mismatched_keys"]:
+        mismatched, count = list(found["mismatched_keys"]), len(body.state_dict())
+        raise UnfilledNetwork(missing, mismatched, count, body.config.num_labels)
+    if found["error_msgs"]:
+        raise ValueError(found["error_msgs"][0])
+    return body.eval(), sorted(found["unexpected_keys"])
