@@ -1,10 +1,12 @@
 """The model repository by the command line."""
 
 import json
+import shutil
 
 import pytest
 from image_categorizer_server.local.installation import Installation
 
+from tests.conftest import EXPORTS
 from tests.support.tiny_model import write_tiny_model
 from tests.unit.conftest import add
 
@@ -85,6 +87,32 @@ def test_a_wrong_alias_is_refused(models, repository, tiny, words, status, messa
     add(repository, tiny)
     done = models("alias", *words)
     assert (done.status, message in done.err) == (status, True), done.err
+
+
+def test_an_added_folder_is_compared_with_transformers(models, tiny, monkeypatch):
+    monkeypatch.setenv("CATEGORIZER_MODELS__CACHE_PATH", str(EXPORTS))
+    done = models("add", "mine", tiny, "--activation", "sigmoid")
+    assert done.status == 0, done.err
+    said = done.err.splitlines()
+    assert said[1:3] == [
+        "3 categories, input 32 x 32, sigmoid",
+        next(line for line in said if line.startswith("Exported to ONNX.")),
+    ]
+    assert "Self-test on 7 pictures: 7 have the same first category as with transformers" in said[3]
+    assert said[-1].startswith("Added mine, version 1, sha256:")
+    assert ("mine", 1) in listed(models)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "preprocessor_config.json"])
+def test_a_damaged_folder_is_refused_in_one_line(models, tiny, tmp_path, name):
+    shutil.copytree(tiny, tmp_path / "source")
+    (tmp_path / "source" / name).write_bytes(b"{")
+    done = models("add", "mine", tmp_path / "source")
+    assert done.status == 1
+    assert "Traceback" not in done.err
+    assert f"{tmp_path}/source" in done.err.splitlines()[-1]
+    assert len(done.err.splitlines()) == 2
+    assert ("mine", 1) not in listed(models)
 
 
 def test_options_for_onnx_are_refused_for_other_models(models, tiny):

@@ -189,8 +189,9 @@ def reason_of(error: Exception, file: Path, copy: Path) -> str:
     """Returns what an error says, in one line that names no file of ours."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines)
-    if isinstance(error, ImportError) and "timm" in text:
-        return f"it is a network of timm, which is not installed: {TIMM_EXTRA}"
+    plain = text.replace(str(copy), "").lower()
+    if "timm" in plain and "import" in plain + type(error).__name__.lower():
+        return f"it is a network of timm, which cannot be imported: {TIMM_EXTRA}"
     folder = file if file.is_dir() else file.parent
     text = text.replace(str(copy), str(folder)) or type(error).__name__
     return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
@@ -310,9 +311,10 @@ def _scale_and_bias(
         bias -= 1.0 if getattr(processor, "rescale_offset", False) else 0.0
     if processor.do_normalize:
         std = np.broadcast_to(np.asarray(processor.image_std, float), 3)
-        scale, bias = scale / std, (bias - np.asarray(processor.image_mean, float)) / std
-        if getattr(processor, "include_top", False):  # EfficientNet divides once more
-            scale, bias = scale / std, bias / std
+        with np.errstate(all="ignore"):  # checked below
+            scale, bias = scale / std, (bias - np.asarray(processor.image_mean, float)) / std
+            if getattr(processor, "include_top", False):  # EfficientNet divides once more
+                scale, bias = scale / std, bias / std
     if not (np.isfinite(scale).all() and np.isfinite(bias).all() and scale.all()):
         raise ValueError("image_mean, image_std and rescale_factor must be finite, and not zero")
     return _triple(scale), _triple(bias)
