@@ -225,7 +225,8 @@ def _print_evaluation(evaluation: "Evaluation") -> None:
 
 def _print_confusions(evaluation: "Evaluation") -> None:
     print("\nMost frequent confusions")
-    table = Table("category", "taken for", "pictures", "for example")
+    table = Table("category", "taken for", "pictures")
+    table.add_column("for example", overflow="fold")
     for pair in evaluation.confusions[:MAX_ROWS]:
         example = pair.pictures[0].picture.name
         add_row(table, pair.category, pair.predicted, str(len(pair.pictures)), example)
@@ -264,7 +265,10 @@ def _print_comparison(compared: "Compared") -> None:
     for title, flips in (("Lost", compared.lost), ("Gained", compared.gained)):
         if flips:
             print(f"\n{title}")
-            table = Table("file", "is", before, after)
+            table = Table()
+            table.add_column("file", overflow="fold")
+            for column in ("is", before, after):
+                table.add_column(column)
             for flip in flips[:MAX_ROWS]:
                 add_row(table, flip.picture.name, flip.picture.label, *_answers_of(flip))
             out().print(table)
