@@ -27,6 +27,7 @@ async def models(settings, *words, **variables):
         env={
             "MODEL_PATH": str(settings.model_path),
             "CATEGORIZER_MODELS__CACHE_PATH": str(EXPORTS),
+            "CATEGORIZER_MODELS__PACKAGED": "false",  # as in `settings`
             "COLUMNS": "200",
             "HF_HUB_OFFLINE": "1",
         }
