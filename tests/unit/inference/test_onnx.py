@@ -180,6 +180,20 @@ def test_a_card_in_the_folder_decides_the_preprocessing(repository, tmp_path):
         add_onnx(repository, fixed)
 
 
+def test_a_folder_for_transformers_js_is_added(repository, tmp_path):
+    graph = TinyGraph(shape=("n", 3, "h", "w"))
+    file = write_tiny_onnx(tmp_path / "source" / "onnx", CATEGORIES, graph)
+    (file.parent / "labels.txt").unlink()
+    config = {"label2id": {name: index for index, name in enumerate(CATEGORIES)}}
+    (tmp_path / "source" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "source" / "preprocessor_config.json").write_text(json.dumps(CARD))
+    folder, summary = add_onnx(repository, onnx_file(tmp_path / "source"))
+    assert "Preprocessing follows preprocessor_config.json." in summary
+    manifest = read_manifest(folder)
+    assert [entry.name for entry in manifest.categories] == CATEGORIES
+    assert manifest.input.width_px == 32
+
+
 def test_everything_that_decides_an_answer_is_in_the_digest(repository, tmp_path):
     file = write_tiny_onnx(tmp_path / "source", CATEGORIES)
     digests = [

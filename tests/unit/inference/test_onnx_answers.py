@@ -11,7 +11,7 @@ from image_categorizer_server.inference.packaging.huggingface import Labels
 from image_categorizer_server.inference.packaging.onnx import copy_onnx
 from image_categorizer_server.inference.packaging.onnx_input import Preprocessing
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 SIDE_PX = 16
@@ -206,6 +206,17 @@ def test_confidences_never_get_a_second_activation(tmp_path, body, given, words)
     file = write(tmp_path / "s", [body], ["a", "b", "c"])
     with pytest.raises(OperatorError, match=words):
         added(file, tmp_path, activation=given)
+
+
+def test_of_logits_and_confidences_the_confidences_are_served(tmp_path):
+    file = write(tmp_path / "s", ["answer = Identity(logits)"], ["a", "b", "c"])
+    model = onnx.load_model(file)
+    model.graph.node.append(helper.make_node("Sigmoid", ["logits"], ["shares"]))
+    model.graph.output.append(helper.make_tensor_value_info("shares", TensorProto.FLOAT, ["n", 3]))
+    onnx.save_model(model, file)
+    ours, theirs, manifest, _ = added(file, tmp_path)
+    assert ours == pytest.approx(1 / (1 + np.exp(-theirs)), abs=1e-5)
+    assert manifest.activation == "sigmoid"
 
 
 def test_confidences_beside_logits_are_refused(tmp_path):

@@ -71,6 +71,7 @@ def asked(file, values):
     [
         (["scaled = Div(pixels, byte)", "image = Transpose<perm = [0, 3, 1, 2]>(scaled)"], 255),
         (["scaled = Mul(pixels, inverse)", "image = Transpose<perm = [0, 3, 1, 2]>(scaled)"], 255),
+        (["scaled = Mul(inverse, pixels)", "image = Transpose<perm = [0, 3, 1, 2]>(scaled)"], 255),
         (["scaled = Sub(pixels, bytes)", "image = Transpose<perm = [0, 3, 1, 2]>(scaled)"], 255),
         (["scaled = Sub(pixels, mean)", "image = Transpose<perm = [0, 3, 1, 2]>(scaled)"], 1),
     ],

@@ -19,6 +19,7 @@ from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec
 from image_categorizer_server.inference.packaging.onnx_answers import Answers
 from image_categorizer_server.inference.packaging.onnx_file import opset
+from image_categorizer_server.inference.packaging.onnx_ranges import output_range
 from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT
 
 RGB, GREY = 3, 1
@@ -150,21 +151,27 @@ def choose_output(model: onnx.ModelProto, labels: int) -> str:
 
     One number is enough for two categories: the probability of the second.
 
+    Of several outputs, the only one with confidences counts.
+
     Raises:
         OperatorError: there is none, or more than one.
     """
     widths = possible_outputs(model)
     for wanted in ([labels], [1] if labels == 2 else [], [None]):
         fitting = [name for name, width in widths.items() if width in wanted]
+        if len(fitting) > 1:  # logits and confidences, perhaps: the confidences
+            proven = [name for name in fitting if output_range(model, name).within(0, 1)]
+            fitting = proven if len(proven) == 1 else fitting
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
             break
     shown = ", ".join(_shown(value) for value in model.graph.output)
     some = "more than one" if fitting else "no"
+    remedy = "; export it with one of them" if fitting else ""
     raise OperatorError(
         f"There are {labels} labels, but {some} output of the graph is batch x {labels} floats: "
-        f"{shown}."
+        f"{shown}{remedy}."
     )
 
 
@@ -403,7 +410,8 @@ def own_range(model: onnx.ModelProto, source: PictureInput) -> float | None:
         (node,) = users
         if node.op_type not in ("Transpose", "Cast", "Identity", "Reshape"):
             tensor = constants.get(next((n for n in node.input if n != name), ""))
-            if tensor is None or node.input[0] != name:
+            is_swapped = node.input[0] != name and node.op_type in ("Sub", "Div")
+            if tensor is None or is_swapped:
                 return None
             return _range_before(node.op_type, numpy_helper.to_array(tensor).ravel())
         name = node.output[0]
