@@ -135,3 +135,22 @@ def test_pictures_that_are_too_large_are_refused(tmp_path):
     file = write(tmp_path / "source", ["image = Identity(pixels)"], shape=("n", 3, 5000, 5000))
     with pytest.raises(OperatorError, match="5000 x 5000 pixels; 4096 a side are the most"):
         added(file, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "version https://git-lfs.github.com/spec/v1\n",
+        "{",
+        "[]",
+        '{"image_processor_type": "ViTImageProcessor", "size": "large"}',
+        '{"image_processor_type": "ViTImageProcessor", "image_mean": [null]}',
+    ],
+)
+def test_a_card_that_cannot_be_used_is_named(tmp_path, content):
+    file = write(tmp_path / "source", ["image = Identity(pixels)"])
+    card = file.parent / "preprocessor_config.json"
+    card.write_text(content)
+    with pytest.raises(OperatorError, match="/source/preprocessor_config.json") as refused:
+        added(file, tmp_path)
+    assert len(str(refused.value).splitlines()) == 1

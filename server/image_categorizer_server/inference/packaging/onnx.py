@@ -81,7 +81,7 @@ SPEC_FILE = "input.json"
 FATAL_ONLY = 4
 MAX_REASON = 300
 RUNTIME_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-MAX_BATCH = 8
+MAX_BATCH, BATCH_BYTES = 8, 32 * 2**20
 ONE_BY_ONE = (
     "The graph answers right only for one picture at a time, so it is called once for each: "
     "export it with a dynamic batch size to make it faster."
@@ -132,7 +132,7 @@ def _copy(file: Path, target: Path, labels: Labels, given: Preprocessing) -> tup
     spec, summary, card = describe_input(file, facts, given)
     original = Original(file, model, source, output)
     samples = probe_inputs(spec)
-    numbers = original.numbers([original.input_of(scale(sample, spec)) for sample in samples])
+    numbers = original.numbers(original.input_of(scale(sample, spec)) for sample in samples)
     check_count(named, [numbers.shape[1]])
     answers = decide(numbers, _known(model, output, file, named, given))
     wrapping = Wrapping(source, output, spec, answers)
@@ -306,7 +306,8 @@ def _difference(
     file: Path, samples: Sequence[NDArray[np.uint8]], expected: NDArray[np.float32]
 ) -> str | None:
     """Returns how a served graph differs from the original; None if it answers alike."""
-    starts = [0, *range(1, len(samples), MAX_BATCH), len(samples)]
+    batch = min(max(BATCH_BYTES // samples[0].nbytes, 2), MAX_BATCH)
+    starts = [0, *range(1, len(samples), batch), len(samples)]
     try:
         served = Served(file)
         answered = np.concatenate(

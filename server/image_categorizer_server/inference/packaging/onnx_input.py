@@ -10,7 +10,11 @@ from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec
 from image_categorizer_server.inference.packaging.huggingface import CARD, read_input_spec
-from image_categorizer_server.inference.packaging.onnx_file import companion
+from image_categorizer_server.inference.packaging.onnx_file import (
+    LFS_POINTER,
+    companion,
+    refuse_pointer,
+)
 
 if TYPE_CHECKING:
     # Imports onnx, which the command line does not need for its options.
@@ -83,7 +87,7 @@ def describe_input(
                 f"{card} describes the input; remove the file, or omit "
                 "--size, --resize, --mean and --std."
             )
-        spec, summary = read_input_spec(card.parent), f"Preprocessing follows {CARD}."
+        spec, summary = _from_card(card), f"Preprocessing follows {CARD}."
         if source.takes_bytes:
             spec = spec.model_copy(update={"scale": BYTES.scale, "bias": BYTES.bias})
     else:
@@ -102,6 +106,19 @@ def describe_input(
             "The graph takes grey pictures: give --mean and --std with the same number three times."
         )
     return spec, summary, card
+
+
+def _from_card(card: Path) -> InputSpec:
+    try:
+        with card.open("rb") as content:
+            refuse_pointer(card, content.read(len(LFS_POINTER)))
+        return read_input_spec(card.parent)
+    except OperatorError as error:
+        said = str(error)
+        raise OperatorError(said if str(card) in said else f"{card}: {said}") from None
+    except Exception as error:  # noqa: BLE001 - what the file says decides what transformers raises
+        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise OperatorError(f"{card} cannot be used: {why}.") from None
 
 
 def _default_spec(file: Path, facts: GraphFacts, given: Preprocessing) -> tuple[InputSpec, str]:
