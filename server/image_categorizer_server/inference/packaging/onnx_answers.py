@@ -192,7 +192,7 @@ def _activated(numbers: NDArray[np.float32], given: Given) -> Answers:
         )
     if given.activation is None and not _are_logits(numbers, given):
         none = "may be confidences or not: choose --activation none if they are, or"
-        rest = none if is_unit else "are neither confidences nor unbounded: choose --activation"
+        rest = none if is_unit else "are no confidences, and perhaps no logits: choose --activation"
         raise OperatorError(f"{found}, which {rest} softmax or sigmoid to have it added.")
     if given.activation == "sigmoid" and _are_logarithms(numbers):
         raise OperatorError(
