@@ -199,6 +199,26 @@ def test_weights_of_another_network_are_refused(source, tmp_path):
     assert "They are of another network" in refusal(source, tmp_path)
 
 
+def test_a_network_with_fewer_layers_than_weights_is_refused(source, tmp_path):
+    change_weights(
+        source,
+        lambda w: w | {k.replace("layers.0.", "layers.1."): t.clone() for k, t in w.items()},
+    )
+    sentence = refusal(source, tmp_path)
+    assert "describes fewer layers than the weights" in sentence
+    assert "stages.0.layers.1.layer.0.convolution.weight" in sentence
+
+
+def test_a_detector_is_refused(source, tmp_path):
+    change(source / "config.json", model_type="yolos")
+    assert "no image classifier of this model_type" in refusal(source, tmp_path)
+
+
+def test_quantized_weights_are_refused(source, tmp_path):
+    change(source / "config.json", quantization_config={"quant_method": "bitsandbytes"})
+    assert "`models quantize` makes an int8 version" in refusal(source, tmp_path)
+
+
 def test_a_version_with_weights_missing_is_never_loaded(repository, tiny):
     folder = add(repository, tiny)
     manifest = read_manifest(folder)

@@ -3,8 +3,9 @@
 transformers fills what a checkpoint lacks with random numbers, and says so in a log only.
 """
 
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,9 +96,21 @@ def filled_network(source: Path, target: Path, say: Callable[[str], None]) -> "P
         except UnfilledNetwork:
             raise OperatorError(_lacking(source, unfilled)) from None
         say("The names of the weights had a prefix, which is taken off.")
+    if surplus := _surplus_layers(body, ignored):
+        raise OperatorError(
+            f"{source / CONFIG} describes fewer layers than the weights in {source} have "
+            f"({listed(surplus)}), so the network would not be the one that was trained."
+        )
     if ignored:
         say(f"The network has no place for {len(ignored)} of the weights: {listed(ignored)}.")
     return body
+
+
+def _surplus_layers(body: "PreTrainedModel", ignored: Sequence[str]) -> list[str]:
+    """Returns the ignored weights that continue a row of layers which the network has."""
+    numbers = re.compile(r"\.\d+\.")
+    rows = {numbers.sub(".#.", name) for name in body.state_dict() if numbers.search(name)}
+    return [name for name in ignored if numbers.search(name) and numbers.sub(".#.", name) in rows]
 
 
 def _lacking(source: Path, unfilled: UnfilledNetwork) -> str:

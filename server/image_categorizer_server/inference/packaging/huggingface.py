@@ -171,6 +171,11 @@ def _silence_transformers() -> None:
 
 def _mended_config(source: Path) -> dict[str, object]:
     config = read_json(source / CONFIG)
+    if config.get("quantization_config"):
+        raise OperatorError(
+            f"{source / CONFIG} has a quantization_config: save the network in float32, bfloat16 "
+            "or float16, and add that folder. `models quantize` makes an int8 version of it."
+        )
     names = mended_labels(config, source / CONFIG)
     if names is not None and "pretrained_cfg" not in config:
         config["id2label"] = {str(index): name for index, name in enumerate(names)}

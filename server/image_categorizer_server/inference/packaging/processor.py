@@ -192,6 +192,8 @@ def reason_of(error: Exception, file: Path, copy: Path) -> str:
     plain = text.replace(str(copy), "").lower()
     if "timm" in plain and "import" in plain + type(error).__name__.lower():
         return f"it is a network of timm, which cannot be imported: {TIMM_EXTRA}"
+    if "for this kind of AutoModel" in text:
+        return "transformers has no image classifier of this model_type"
     folder = file if file.is_dir() else file.parent
     text = text.replace(str(copy), str(folder)) or type(error).__name__
     return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
