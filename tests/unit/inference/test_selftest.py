@@ -1,5 +1,7 @@
 """The self-test at the end of `models add`."""
 
+import json
+
 import pytest
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.decode import Decoder
@@ -8,7 +10,7 @@ from image_categorizer_server.inference.packaging.selftest import run_self_test
 from image_categorizer_server.inference.runtimes.network import load_network
 from image_categorizer_server.inference.runtimes.torch import TorchRuntime
 
-from tests.support.tiny_model import write_tiny_model
+from tests.support.tiny_model import CARD, write_tiny_model
 from tests.unit.conftest import CATEGORIES, LIMITS
 
 EXAMPLE = "examples/cat.jpg"
@@ -68,3 +70,26 @@ def test_outputs_that_are_no_confidences_need_an_activation(tiny, tmp_path):
     manifest = copy_model(tiny, folder, Labels("tiny", 1), "none")
     with pytest.raises(OperatorError, match="no confidences: omit --activation none"):
         run_self_test(tiny, folder, manifest, runtime(folder, manifest), None)
+
+
+BGR = {
+    "image_processor_type": "MobileViTImageProcessor",
+    "size": {"shortest_edge": 36},
+    "crop_size": {"height": 32, "width": 32},
+    "do_center_crop": True,
+    "do_flip_channel_order": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "card"),
+    [({}, BGR), ({"num_channels": 1}, CARD | {"image_mean": [0.4], "image_std": [0.3]})],
+)
+def test_networks_that_see_other_colours_answer_as_with_transformers(tmp_path, config, card):
+    source = write_tiny_model(tmp_path / "source", CATEGORIES, **config)
+    (source / "preprocessor_config.json").write_text(json.dumps(card))
+    folder = tmp_path / "version"
+    folder.mkdir()
+    manifest = copy_model(source, folder, Labels("tiny", 1))
+    test = run_self_test(source, folder, manifest, runtime(folder, manifest), None)
+    assert test.difference < 1e-6
