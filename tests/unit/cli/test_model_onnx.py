@@ -117,7 +117,7 @@ def test_models_add_prints_no_traceback_whatever_the_file_holds(run, tmp_path, m
         assert done.out == ""
         assert "Traceback" not in done.err, (seed, found.description, done.err)
         if done.status == 0:
-            assert "\nSelf-test on 5 pictures: 5 have the same first category" in done.err
+            assert "\nSelf-test on 6 pictures: 6 have the same first category" in done.err
         else:
             # The first line names the repository.
             assert len(done.err.splitlines()) == 2, (seed, found.description, done.err)

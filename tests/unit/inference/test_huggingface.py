@@ -7,6 +7,7 @@ import pytest
 import torch
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.manifest import damage, read_manifest
+from image_categorizer_server.inference.packaging import hub
 from image_categorizer_server.inference.packaging.hub import local_name
 from image_categorizer_server.inference.packaging.huggingface import (
     Labels,
@@ -470,3 +471,12 @@ def test_code_in_the_folder_is_not_run(source, tmp_path):
 )
 def test_a_downloaded_model_gets_a_local_name(pulled, name):
     assert local_name(pulled) == name
+
+
+def test_a_refused_download_is_named_by_its_model(monkeypatch):
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: None)
+    with (
+        pytest.raises(OperatorError, match=r"^owner/name is not a Hugging Face image classifier"),
+        hub.downloaded("owner/name") as (folder, _),
+    ):
+        check_files(folder)

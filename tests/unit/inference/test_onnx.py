@@ -72,7 +72,7 @@ def test_an_onnx_file_and_its_labels_become_a_version(repository, tmp_path):
     assert lines[2].endswith(
         ": softmax is added (--activation sigmoid if a picture may have several labels)."
     )
-    assert lines[3].startswith("Self-test on 5 pictures: 5 have the same first category as with")
+    assert lines[3].startswith("Self-test on 6 pictures: 6 have the same first category as with")
     assert len(lines) == 4 + 5
     assert damage(folder, manifest) == ""
 

@@ -1,5 +1,7 @@
 """How pictures become the input of an ONNX graph."""
 
+import json
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -154,3 +156,18 @@ def test_a_card_that_cannot_be_used_is_named(tmp_path, content):
     with pytest.raises(OperatorError, match="/source/preprocessor_config.json") as refused:
         added(file, tmp_path)
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_card_that_turns_the_channels_round_is_followed(tmp_path):
+    file = write(tmp_path / "mine", ["image = Identity(pixels)"])
+    card = {
+        "image_processor_type": "MobileViTImageProcessor",
+        "size": {"shortest_edge": SIDE_PX},
+        "crop_size": {"height": SIDE_PX, "width": SIDE_PX},
+        "do_flip_channel_order": True,
+    }
+    (file.parent / "preprocessor_config.json").write_text(json.dumps(card))
+    confidences, spec, _ = added(file, tmp_path)
+    assert spec.colour == "bgr"
+    expected = asked(file, PICTURE[..., ::-1].transpose(2, 0, 1) / 255)
+    np.testing.assert_allclose(confidences, expected, atol=1e-4)

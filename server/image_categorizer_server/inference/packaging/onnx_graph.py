@@ -338,7 +338,7 @@ def _before(
         ]
     if source.channels == GREY:
         steps.append(("MatMul", [constants("luma", [[part] for part in LUMA])], {}))
-    elif source.is_bgr:
+    elif source.is_bgr or spec.colour == "bgr":
         steps.append(("Gather", [constants("bgr", [2, 1, 0], np.int64)], {"axis": 3}))
     if source.layout == "NCHW":
         steps.append(("Transpose", [], {"perm": [0, 3, 1, 2]}))

@@ -4,7 +4,6 @@ The original reads the user's own folder, with its own image processor; only whe
 today cannot read that folder does it read our copy.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,14 +25,11 @@ from image_categorizer_server.inference.packaging.processor import (
     read_card,
     reading,
 )
+from image_categorizer_server.inference.packaging.selftest_outcome import Row, SelfTest, row_of
 from image_categorizer_server.inference.runtimes import Runtime
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-MAX_NAME = 24
-# Less than so many times the other, a confidence is as good as equal: rounding decides.
-ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,48 +39,6 @@ class Shown:
     name: str
     array: NDArray[np.uint8]
     """uint8 (H, W, 3)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What both answer for one picture: the first category and its confidence."""
-
-    picture: str
-    theirs: tuple[str, float]
-    ours: tuple[str, float]
-    difference: float
-    """Largest difference of a confidence."""
-
-
-@dataclass(frozen=True, slots=True)
-class SelfTest:
-    """The outcome of a self-test."""
-
-    rows: Sequence[Row]
-
-    @property
-    def difference(self) -> float:
-        """Largest difference of a confidence, over all pictures and categories."""
-        return max(row.difference for row in self.rows)
-
-    def __str__(self) -> str:
-        equal = sum(row.theirs[0] == row.ours[0] for row in self.rows)
-        first = (
-            f"Self-test on {len(self.rows)} pictures: {equal} have the same first category as with "
-            f"transformers; largest difference of a confidence {self.difference:.1e}"
-        )
-        wide = max(len(row.picture) for row in self.rows)
-        lines = [
-            f"  {row.picture:<{wide}}  transformers: {_said(row.theirs)}   here: {_said(row.ours)}"
-            for row in self.rows
-        ]
-        return "\n".join((first, *lines))
-
-
-def _said(answer: tuple[str, float]) -> str:
-    name, confidence = answer
-    name = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
-    return f"{name} {confidence:.4f}"
 
 
 def run_self_test(
@@ -106,7 +60,7 @@ def run_self_test(
     with reading(source / WEIGHTS, folder):
         network = _original(source, folder)
         rows = [_row(shown, network, card, manifest, runtime) for shown in _pictures(card, example)]
-    test = SelfTest(rows)
+    test = SelfTest("transformers", rows)
     if not test.difference <= MAX_DIFFERENCE:  # also where it is not a number
         raise OperatorError(
             f"{test}\nThe model is not added: a confidence differs from that of transformers by "
@@ -157,15 +111,7 @@ def _row(
             f"The network answers numbers from {theirs.min():.3g} to {theirs.max():.3g}, which "
             "are no confidences: omit --activation none."
         )
-    first = int(theirs.argmax())
-    # Equal confidences have no order.
-    own = first if ours.max() - ours[first] <= ROUNDING else int(ours.argmax())
-    return Row(
-        shown.name,
-        (names[first], float(theirs[first])),
-        (names[own], float(ours[own])),
-        float(np.abs(theirs - ours).max()),
-    )
+    return row_of(shown.name, names, theirs, ours)
 
 
 def _their_confidences(
