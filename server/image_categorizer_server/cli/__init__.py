@@ -8,6 +8,7 @@ import typer
 from image_categorizer_server.cli import (
     batch,
     bench,
+    calibrate,
     classify,
     evaluate,
     key,
@@ -33,6 +34,7 @@ app.command()(classify.classify)
 app.command()(evaluate.evaluate)
 app.command()(bench.bench)
 model.app.command()(evaluate.compare)
+model.app.command()(calibrate.calibrate)
 model.app.command()(promotion.policy)
 model.app.command()(promotion.check)
 app.add_typer(model.app, name="models")

@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import BoundedSemaphore
 
@@ -49,6 +49,8 @@ class Answered:
     """Of these."""
     rank: int | None
     """How many categories are more confident than the right one; None if the model lacks it."""
+    row: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """float32 (C), the confidences of all categories; None unless requested."""
 
     @property
     def is_right(self) -> bool:
@@ -121,8 +123,13 @@ class Evaluator:
         self._loader = Loader(decoder, inference, models)
         self._on_step = on_step
 
-    def ask(self, found: Found, dataset: LabelledSet) -> Answers:
+    def ask(self, found: Found, dataset: LabelledSet, *, keep_all: bool = False) -> Answers:
         """Returns what a version says about a set.
+
+        Args:
+            found: the version.
+            dataset: the set.
+            keep_all: whether to keep the confidences of all categories.
 
         Raises:
             OperatorError: the version cannot be used, or the set has no pictures.
@@ -141,7 +148,7 @@ class Evaluator:
         self._on_step(step, 0, len(dataset.pictures))
         runtime, _ = asyncio.run(self._loader.open_runtime(found.folder, manifest))
         runtime.predict(sample_inputs(manifest.input)[:1])
-        read, elapsed_s = self._read_all(step, runtime, manifest, dataset.pictures)
+        read, elapsed_s = self._read_all(step, runtime, manifest, dataset.pictures, keep_all)
         answered = [each.answer for each in read if isinstance(each.answer, Answered)]
         return Answers(
             ModelRef(manifest.name, manifest.version, manifest.digest),
@@ -160,6 +167,7 @@ class Evaluator:
         runtime: Runtime,
         manifest: Manifest,
         pictures: Sequence[LabelledPicture],
+        keep_all: bool,
     ) -> tuple[list[Read], float]:
         """Returns what is read of each picture, in order, and the seconds that took.
 
@@ -171,6 +179,7 @@ class Evaluator:
             known_labels(manifest.categories),
             self._max_image_bytes,
             BoundedSemaphore(runtime.runners),
+            keep_all,
         )
         parts = [pictures[i : i + BATCH_SIZE] for i in range(0, len(pictures), BATCH_SIZE)]
         threads = max(runtime.runners, self._inference.decoders(runtime.device))
@@ -195,6 +204,8 @@ class Part:
     known: dict[str, int]
     max_image_bytes: int
     calls: BoundedSemaphore
+    keeps_all: bool = False
+    """Whether answers hold the confidences of all categories."""
 
     def read(self, pictures: Sequence[LabelledPicture]) -> list[Read]:
         """Returns what is read of each picture, in order."""
@@ -254,6 +265,7 @@ class Part:
             tuple(int(index) for index in top),
             tuple(float(row[index]) for index in top),
             rank,
+            row if self.keeps_all else None,
         )
 
 

@@ -27,6 +27,7 @@ from image_categorizer_server.inference.models.export import WEIGHTS_FILE, ensur
 from image_categorizer_server.inference.models.manifest import Manifest, damage
 from image_categorizer_server.inference.models.warmup import warm_up
 from image_categorizer_server.inference.runtimes import Answer, Precision, Runtime
+from image_categorizer_server.inference.runtimes.calibrated import CalibratedRuntime
 from image_categorizer_server.inference.runtimes.fake import (
     FakePreprocessor,
     FakeRuntime,
@@ -165,6 +166,13 @@ class Loader:
         Raises:
             OperatorError: transformers cannot load the model, or ONNX Runtime its graph.
         """
+        runtime, localizer = await self._open_raw(folder, manifest)
+        if manifest.temperature != 1:
+            runtime = CalibratedRuntime(runtime, manifest.temperature, manifest.activation)
+        return runtime, localizer
+
+    async def _open_raw(self, folder: Path, manifest: Manifest) -> tuple[Runtime, Localizer | None]:
+        """Opens a runtime without the temperature; see `open_runtime`."""
         device = await asyncio.to_thread(choose_device, self._inference.device)
         if manifest.format == "onnx" and not manifest.architecture and device != "cpu":
             log.warning("an ONNX model runs on the CPU", name=manifest.name)

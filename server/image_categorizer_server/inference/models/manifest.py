@@ -18,6 +18,7 @@ from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec
 
 MANIFEST_FILE = "manifest.json"
+CALIBRATION_FILE = "calibration.json"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 
@@ -50,6 +51,20 @@ class CategoryEntry(BaseModel):
         return self
 
 
+class CalibrationRecord(BaseModel):
+    """The content of `calibration.json`: how a temperature came about."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float
+    dataset_digest: str
+    fitted_pictures: int
+    held_out_pictures: int
+    error_before: float
+    """Expected calibration error of the pictures that were held out."""
+    error_after: float
+
+
 class Manifest(BaseModel):
     """The content of `manifest.json`."""
 
@@ -72,6 +87,8 @@ class Manifest(BaseModel):
     categories: tuple[CategoryEntry, ...] = Field(min_length=1)
     input: InputSpec
     activation: Activation
+    temperature: float = Field(1.0, gt=0, le=100)
+    """What logits are divided by before the activation; see `models calibrate`."""
     roll_up: bool | None = None
     """Whether requests that do not say roll up; None for `CATEGORIZER_MODELS__ROLL_UP`."""
     licence: str = ""

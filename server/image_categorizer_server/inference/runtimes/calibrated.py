@@ -1,0 +1,61 @@
+"""A runtime whose confidences are calibrated by a temperature (Guo et al. 2017, arXiv:1706.04599).
+
+Logits divided by a temperature keep their order: above 1 the network is less sure, below 1 surer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image_categorizer_server.domain.model import Activation
+from image_categorizer_server.inference.runtimes import Answer, Precision, Runtime
+
+SMALLEST = np.float32(1e-37)
+"""Confidences below count as this: smaller numbers lose their precision."""
+NEAR_ONE = np.float32(1 - 2**-24)
+
+
+class CalibratedRuntime:
+    """Applies a temperature to what another runtime answers; see `Runtime`."""
+
+    def __init__(self, runtime: Runtime, temperature: float, activation: Activation) -> None:
+        """Wraps a runtime.
+
+        Args:
+            runtime: answers.
+            temperature: what its logits are divided by.
+            activation: softmax or sigmoid.
+        """
+        self.name: str = runtime.name
+        self.device: str = runtime.device
+        self.precision: Precision = runtime.precision
+        self.runners: int = runtime.runners
+        self._runtime = runtime
+        self._temperature = temperature
+        self._activation = activation
+
+    def predict(
+        self, inputs: Sequence[NDArray[np.uint8]], *, with_features: bool = False
+    ) -> Answer:
+        """Returns the answer; see `Runtime.predict`."""
+        answer = self._runtime.predict(inputs, with_features=with_features)
+        calibrated = at_temperature(answer.confidences, self._temperature, self._activation)
+        return replace(answer, confidences=calibrated)
+
+
+def at_temperature(
+    confidences: NDArray[np.float32], temperature: float, activation: Activation
+) -> NDArray[np.float32]:
+    """Returns confidences float32 (N, C) as if the logits were divided by the temperature."""
+    scaled = np.log(np.maximum(confidences, SMALLEST))
+    if activation == "sigmoid":
+        scaled -= np.log1p(-np.minimum(confidences, NEAR_ONE))
+        # A sigmoid that does not overflow.
+        return np.asarray(0.5 + 0.5 * np.tanh(scaled / np.float32(2 * temperature)), np.float32)
+    scaled /= np.float32(temperature)
+    scaled -= scaled.max(-1, keepdims=True)
+    powers: NDArray[np.float32] = np.exp(scaled)
+    powers /= powers.sum(-1, keepdims=True)
+    return powers
