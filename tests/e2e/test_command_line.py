@@ -341,7 +341,7 @@ def test_verify_finds_a_damaged_model(tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["models", "add", "x", "/nowhere"], "/nowhere is not a folder."),
+        (["models", "add", "x", "/nowhere"], "There is no file or folder /nowhere."),
         (["models", "remove", "nope"], "models list"),
         (["models", "remove", "efficientnet_lite0"], "ships with the program"),
         (["models", "pull", "nope"], "owner/name"),
