@@ -79,6 +79,7 @@ async def test_r1_twenty_kills_and_ten_thousand_items(cluster, ledger):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_a_killed_server_costs_a_batch_no_item(cluster, ledger):
     server = await cluster.start_server(CATEGORIZER_TEST__FAKE_MODEL="20,2")
@@ -93,6 +94,7 @@ async def test_a_killed_server_costs_a_batch_no_item(cluster, ledger):
     await ledger.check(cluster.postgres.url, cluster.images)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_planned_stops_count_as_no_crash_and_end_in_time(cluster, ledger):
     await cluster.start_server(CATEGORIZER_TEST__FAKE_MODEL="20,20")

@@ -57,7 +57,10 @@ async def run(cluster: Cluster, ledger: Ledger, lose, queued: int, items: int) -
     return time.monotonic() - start_s
 
 
-@pytest.mark.parametrize("lose", [flush, lose_the_data, go_back])
+@pytest.mark.parametrize(
+    "lose",
+    [flush, *(pytest.param(lose, marks=pytest.mark.slow) for lose in (lose_the_data, go_back))],
+)
 async def test_no_batch_is_lost_when_redis_loses_its_data(cluster, ledger, lose):
     seconds = await run(cluster, ledger, lose, 8, 50)
     print(f"{lose.__name__}: all done {seconds:.1f} s after")
