@@ -32,8 +32,10 @@ shell: $(VENV)/.installed-run  ## Start a shell in which `image-categorizer` and
 	@echo "Commands of .venv are on the PATH. Type exit to leave."
 	@. $(BIN)/activate && exec "$${SHELL:-/bin/sh}"
 
+# The tests of faults, floods and deadlines need the machine to themselves.
 test: setup  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/reliability
+	$(BIN)/python -m pytest tests/reliability
 
 test-slow: setup  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow -s

@@ -251,6 +251,9 @@ def servers_of(up: Up) -> list[psutil.Process]:
     return [child for child in up.children() if child.cmdline()[-1:] == ["--one-of-many"]]
 
 
+GATEWAY_AVOIDS_S = 3.0  # how long the gateway passes over a process after its last failure
+
+
 def deaths(up: Up) -> int:
     """Returns how many server processes have died since the start."""
     return sum("server-" in line and "starting it again" in line for line in up.lines)
@@ -265,6 +268,7 @@ async def all_serving(up: Up) -> None:
         return starts == 2 + deaths(up)
 
     await eventually(are_listening, READY_S, interval_s=0.2)
+    await elapsed(GATEWAY_AVOIDS_S)
 
 
 async def test_behind_envoy_no_request_fails_when_a_process_is_killed(two):

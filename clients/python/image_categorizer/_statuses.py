@@ -36,6 +36,8 @@ BY_STATUS: dict[grpc.StatusCode, type[CategorizerError]] = {
 }
 NO_TLS = "WRONG_VERSION_NUMBER"
 """What OpenSSL says when the server answers a TLS handshake in clear text."""
+BROKEN = "Internal error from Core"
+"""What grpc.aio says if a message could not be sent before it knew how the call had ended."""
 CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -50,7 +52,10 @@ def from_rpc_error(error: grpc.RpcError) -> CategorizerError:
             "the server does not use TLS at this address: write http:// in base_url if the network "
             "between is trusted"
         )
-    ours = _error(error.code(), message, status, str(headers.get("x-request-id", "")))
+    code = error.code()
+    if message == BROKEN:
+        code, message = grpc.StatusCode.UNAVAILABLE, "the call broke while a message was sent"
+    ours = _error(code, message, status, str(headers.get("x-request-id", "")))
     ours.is_final = str(headers.get(PUSHBACK_HEADER, "")).startswith("-")
     return ours
 

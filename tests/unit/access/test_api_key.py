@@ -19,6 +19,10 @@ def test_a_changed_character_makes_the_checksum_wrong():
         assert not is_well_formed(changed)
 
 
-@pytest.mark.parametrize("text", ["", "ic_", "ic_é", "x" * 52, new_key() + "x", new_key()[3:]])
+@pytest.mark.parametrize(
+    "text",
+    ["", "ic_", "ic_é", "x" * 52, new_key() + "x", new_key()[3:]],
+    ids=["empty", "prefix", "accent", "letters", "longer", "shorter"],
+)
 def test_other_texts_are_not_keys(text):
     assert not is_well_formed(text)

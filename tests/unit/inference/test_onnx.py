@@ -73,7 +73,7 @@ def test_an_onnx_file_and_its_labels_become_a_version(repository, tmp_path):
         ": softmax is added (--activation sigmoid if a picture may have several labels)."
     )
     assert lines[3].startswith("Self-test on 6 pictures: 6 have the same first category as with")
-    assert len(lines) == 4 + 5
+    assert len(lines) == 4 + 6
     assert damage(folder, manifest) == ""
 
 
