@@ -52,9 +52,9 @@ def test_running_installs_only_what_running_needs(make):
 def test_after_the_tests_running_installs_nothing(make):
     lines = make("test")
     assert installed(lines) == ["embedded,dev"]
-    assert lines[-1] == "-m pytest"
+    assert lines[-1].startswith("-m pytest")
     assert make("run") == ["up"]
-    assert make("test") == ["-m pytest"]
+    assert all(line.startswith("-m pytest") for line in make("test"))
 
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "clients/python/pyproject.toml"])
