@@ -13,6 +13,7 @@ from image_categorizer_server.cli import (
     evaluate,
     key,
     model,
+    model_import,
     promotion,
     run,
     webhook,
@@ -33,6 +34,8 @@ app.command("create-admin")(key.create_admin)
 app.command()(classify.classify)
 app.command()(evaluate.evaluate)
 app.command()(bench.bench)
+for change in (model_import.add, model_import.pull, model_import.quantize):
+    model.app.command()(change)
 model.app.command()(evaluate.compare)
 model.app.command()(calibrate.calibrate)
 model.app.command()(promotion.policy)

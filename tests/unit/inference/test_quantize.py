@@ -10,7 +10,15 @@ from image_categorizer_server.inference.evaluation.metrics import interval_95
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.models.export import ensure_export
 from image_categorizer_server.inference.models.loader import Loader
-from image_categorizer_server.inference.models.manifest import CategoryEntry, damage, read_manifest
+from image_categorizer_server.inference.models.manifest import (
+    CALIBRATION_FILE,
+    MANIFEST_FILE,
+    CategoryEntry,
+    damage,
+    describe_file,
+    digest_of,
+    read_manifest,
+)
 from image_categorizer_server.inference.packaging.evaluate import (
     Comparison,
     labelled_pictures,
@@ -83,6 +91,22 @@ def test_quantize_adds_an_int8_version(repository, tmp_path, pictures, quantizer
     assert answers(folder, inputs) == pytest.approx(answers(first, inputs), abs=0.1)
     assert {"Reading", "Exporting", "Calibrating", "Comparing", "Timing"} <= set(messages)
     assert "equal to fp32 on 24 pictures without labels" in messages[-11]
+
+
+def test_an_int8_version_keeps_the_temperature_and_its_record(
+    repository, tmp_path, pictures, quantizer
+):
+    first, before = add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
+    (first / CALIBRATION_FILE).write_text("{}")
+    files = before.files | {CALIBRATION_FILE: describe_file(first / CALIBRATION_FILE)}
+    changed = {"files": files, "digest": digest_of(files), "temperature": 1.5}
+    changed["architecture"] = "efficientnet_lite0"  # whose weights the int8 version does not have
+    calibrated = before.model_copy(update=changed)
+    (first / MANIFEST_FILE).write_text(calibrated.model_dump_json())
+    made = quantizer()[0].quantize(found(repository), pictures, None)
+    assert (made.temperature, made.architecture) == (1.5, "")
+    assert made.files[CALIBRATION_FILE] == files[CALIBRATION_FILE]
+    assert damage(first.parent / "2", made) == ""
 
 
 def test_scaling_and_activation_stay_float(repository, tmp_path, pictures, quantizer):

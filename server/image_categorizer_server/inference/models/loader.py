@@ -276,4 +276,6 @@ def open_torch(
     if located.category_weights is None:
         return runtime, Localizer(located.localization, None, spec)
     weights = located.category_weights.numpy()
-    return runtime, Localizer(located.localization, weights, spec, measure_offset(runtime, spec))
+    # Ours is known better than by measuring: see `Variant.cell_offset`.
+    offset = manifest.cell_offset if manifest.architecture else measure_offset(runtime, spec)
+    return runtime, Localizer(located.localization, weights, spec, offset)

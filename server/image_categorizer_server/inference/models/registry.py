@@ -23,13 +23,13 @@ from image_categorizer_server.errors import (
     ModelLoading,
     ModelNotFound,
     OperatorError,
-    quoted,
 )
-from image_categorizer_server.inference.models.aliases import ALIASES_FILE, CANARY, Aliases
+from image_categorizer_server.inference.models.aliases import CANARY, Aliases
 from image_categorizer_server.inference.models.loader import LoadedModel, Loader
+from image_categorizer_server.inference.models.readiness import why_silent
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
 from image_categorizer_server.inference.models.routing import Routing
-from image_categorizer_server.inference.models.version import ModelVersion, Serving
+from image_categorizer_server.inference.models.version import ModelVersion, Serving, not_found
 from image_categorizer_server.inference.runtimes.heap import trim_heap
 from image_categorizer_server.tasks import TaskOwner
 from image_categorizer_server.telemetry import get_log
@@ -103,28 +103,8 @@ class Registry:
         versions = self._of(name)
         if not self._has_looked or any(v.state is ModelState.LOADING for v in versions):
             raise ModelLoading("the models are being loaded", retry_after_s=self._scan_interval_s)
-        if not versions:
-            raise ModelFailing(
-                f"the default model {quoted(name)} is not in the repository: add it with "
-                "`image-categorizer models add`, or change CATEGORIZER_MODELS__DEFAULT"
-            )
-        if name in self._routing.unreadable:
-            raise ModelFailing(
-                f"the aliases of the default model {quoted(name)} cannot be read: delete its "
-                f"{ALIASES_FILE}, and set them again with `image-categorizer models alias`"
-            )
-        failed = [version for version in versions if version.state is ModelState.FAILED]
-        if failed:
-            newest = max(failed, key=lambda version: version.number)
-            raise ModelFailing(
-                f"version {newest.number} of the default model {quoted(name)} cannot answer: "
-                f"{newest.message}"
-            )
-        raise ModelFailing(
-            f"the default model {quoted(name)} cannot answer: its `stable` version is not in the "
-            "repository, or unloaded. Choose another with "
-            f"`image-categorizer models alias {name} stable VERSION`"
-        )
+        has_aliases = name not in self._routing.unreadable
+        raise ModelFailing(why_silent(name, versions, has_aliases))
 
     def answers(self, name: str) -> bool:
         """Returns whether the model answers requests without a version."""
@@ -177,7 +157,7 @@ class Registry:
             )
         if version is None and candidates and name in self._routing.unreadable:
             raise ModelNotFound(f"the aliases of model '{name}' cannot be read")
-        raise _not_found(name, version)
+        raise not_found(name, version)
 
     def _of(self, name: str) -> list[ModelVersion]:
         return [version for (n, _), version in self._versions.items() if n == name]
@@ -203,7 +183,7 @@ class Registry:
         else:
             number = self._routing.version_for(name, version, b"")
         if number is None or (name, number) not in self._versions:
-            raise _not_found(name, version)
+            raise not_found(name, version)
         return self._status(self._versions[name, number])
 
     def _status(self, version: ModelVersion) -> ModelStatus:
@@ -301,7 +281,7 @@ class Registry:
         held = [v for n, v in self._versions if n == name]
         number = max(held, default=0) if version is None else version
         if number not in held:
-            raise _not_found(name, version)
+            raise not_found(name, version)
         found = self._versions[name, number]
         if found.manifest is None:
             raise ModelFailed(found.message)
@@ -513,11 +493,3 @@ async def _end(serving: Serving) -> None:
 
 def _names(found: Found) -> dict[str, str | int]:
     return {"name": found.name, "version": found.version}
-
-
-def _not_found(name: str, version: int | str | None) -> ModelNotFound:
-    if version is None:
-        return ModelNotFound(f"there is no model {quoted(name)}")
-    if isinstance(version, int):
-        return ModelNotFound(f"there is no version {version} of model {quoted(name)}")
-    return ModelNotFound(f"the model {quoted(name)} has no alias {quoted(str(version))}")

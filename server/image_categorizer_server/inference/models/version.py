@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from image_categorizer_server.domain.model import ModelState
+from image_categorizer_server.errors import ModelNotFound, quoted
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.manifest import Manifest
 from image_categorizer_server.inference.models.repository import Found
@@ -62,3 +63,12 @@ class ModelVersion:
     def number(self) -> int:
         """The version number."""
         return self.found.version
+
+
+def not_found(name: str, version: int | str | None) -> ModelNotFound:
+    """Returns the error for a model, a version or an alias that does not exist."""
+    if version is None:
+        return ModelNotFound(f"there is no model {quoted(name)}")
+    if isinstance(version, int):
+        return ModelNotFound(f"there is no version {version} of model {quoted(name)}")
+    return ModelNotFound(f"the model {quoted(name)} has no alias {quoted(str(version))}")

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from image_categorizer_server.errors import InvalidRequest, OperatorError
+from image_categorizer_server.inference.evaluation.answers import OnStep
 from image_categorizer_server.inference.evaluation.dataset import (
     files_in,
     known_labels,
@@ -22,8 +23,6 @@ from image_categorizer_server.inference.runtimes import Runtime
 
 BATCH_SIZE = 8
 TIMED_ROUNDS = 9
-OnStep = Callable[[str, int, int], None]
-"""Receives the name of the step, the amount done and the total."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from image_categorizer_server.errors import OperatorError
 
-MAX_LABELS = 1_000_000
-
 
 def mended_labels(config: Mapping[str, object], file: Path) -> list[str] | None:
     """Returns the labels of a configuration; None if it has none, so that transformers makes some.

@@ -28,6 +28,7 @@ from image_categorizer_server.inference.models.export import (
     WEIGHTS_FILE,
 )
 from image_categorizer_server.inference.models.manifest import (
+    CALIBRATION_FILE,
     MANIFEST_FILE,
     CategoryEntry,
     FileEntry,
@@ -335,7 +336,8 @@ def write_companions(
     (target / LABELS_FILE).write_text(json.dumps(names, indent=1) + "\n")
     (target / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n")
     files = [ONNX_FILE, LABELS_FILE, SPEC_FILE]
-    files += [name for name in (WEIGHTS_FILE, WEIGHTS) if (target / name).is_file()]
+    optional = WEIGHTS_FILE, WEIGHTS, CALIBRATION_FILE
+    files += [name for name in optional if (target / name).is_file()]
     return {name: describe_file(target / name) for name in files}
 
 

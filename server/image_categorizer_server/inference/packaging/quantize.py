@@ -30,6 +30,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.evaluation.answers import OnStep
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.preprocess import Preprocessor
 from image_categorizer_server.inference.models.export import (
@@ -38,11 +39,15 @@ from image_categorizer_server.inference.models.export import (
     ExportReport,
     ensure_export,
 )
-from image_categorizer_server.inference.models.manifest import MANIFEST_FILE, Manifest, digest_of
+from image_categorizer_server.inference.models.manifest import (
+    CALIBRATION_FILE,
+    MANIFEST_FILE,
+    Manifest,
+    digest_of,
+)
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
 from image_categorizer_server.inference.packaging.evaluate import (
     BATCH_SIZE,
-    OnStep,
     Picture,
     compare,
     labelled_pictures,
@@ -199,6 +204,7 @@ def write_version(
             "digest": digest_of(files),
             "version": version,
             "format": "onnx",
+            "architecture": "",
             "precision": "int8",
             "localization": report.localization,
             "cell_offset": report.cell_offset,
@@ -263,6 +269,8 @@ class Quantizer:
             self._check_accuracy(fp32, int8, labelled or calibration.pictures, preprocessor)
             before, after = (OnnxRuntime(file, ONE_CORE, runners=1) for file in (fp32, int8))
             self.say(f"{speeds(before, after, calibration.inputs[:BATCH_SIZE], self.on_step)}.")
+            if manifest.temperature != 1:
+                shutil.copyfile(found.folder / CALIBRATION_FILE, incoming / CALIBRATION_FILE)
             number = self.repository.latest(manifest.name) + 1
             made = write_version(incoming, fp32, manifest, number, report)
             self.repository.publish(incoming, made)
