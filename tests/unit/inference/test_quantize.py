@@ -96,7 +96,8 @@ def test_quantize_adds_an_int8_version(repository, tmp_path, pictures, quantizer
 def test_an_int8_version_keeps_the_temperature_and_its_record(
     repository, tmp_path, pictures, quantizer
 ):
-    first, before = add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
+    first, _ = add_onnx(repository, write_tiny_onnx(tmp_path / "source", CATEGORIES))
+    before = read_manifest(first)
     (first / CALIBRATION_FILE).write_text("{}")
     files = before.files | {CALIBRATION_FILE: describe_file(first / CALIBRATION_FILE)}
     changed = {"files": files, "digest": digest_of(files), "temperature": 1.5}
