@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from image_categorizer_server.settings import TEST_DATA, variable_names
+from image_categorizer_server.telemetry import configure_logging
 
 # An export to ONNX takes seconds and depends only on the files of the model.
 EXPORTS = Path(__file__).resolve().parent.parent / ".build" / "exports"
@@ -22,6 +23,15 @@ def clean_environment() -> Iterator[None]:
         for name in variable_names().values():
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def logging_of_an_entry_point() -> None:
+    """Sends our lines through the standard library, where `caplog` finds them.
+
+    structlog remembers its first settings, so a test that logs before would change the others.
+    """
+    configure_logging("INFO", "json")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -108,7 +108,7 @@ async def test_a_batch_is_classified_for_its_own_tenant(remembering):
     assert found == [CacheStatus.HIT, CacheStatus.MISS]
 
 
-async def test_a_worker_with_a_refused_key_says_what_to_do_and_loses_nothing(remembering, capsys):
+async def test_a_worker_with_a_refused_key_says_what_to_do_and_loses_nothing(remembering, caplog):
     (picture,) = pictures(1)
     hint = "keys create workers --role worker"
     async with running_server(remembering) as server, open_storage(remembering) as storage:
@@ -120,7 +120,7 @@ async def test_a_worker_with_a_refused_key_says_what_to_do_and_loses_nothing(rem
             worker_components(changed, server, Role.CLASSIFIER) as components,
             working(components),
         ):
-            await eventually(lambda: hint in capsys.readouterr().out, SLACK_S)
+            await eventually(lambda: hint in caplog.text, SLACK_S)
         async with worker_components(changed, server) as components, working(components):
             assert (await ended(batch_id)).succeeded_count == 1
 

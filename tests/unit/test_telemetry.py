@@ -65,13 +65,14 @@ def test_a_logged_exception_shows_no_local_variables(capfd, log_format):
 def restored():
     """Gives the logging of the process back as it was."""
     root = logging.getLogger()
-    before = root.level, root.handlers[:]
+    handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in OWN}
+    level = root.level
     yield
     logging.captureWarnings(False)
-    root.handlers[:] = before[1]
-    root.setLevel(before[0])
-    for name in OWN:
-        logging.getLogger(name).setLevel(logging.NOTSET)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, own_level in levels.items():
+        logging.getLogger(name).setLevel(own_level)
 
 
 @pytest.mark.usefixtures("restored")

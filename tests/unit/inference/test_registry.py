@@ -25,7 +25,6 @@ from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTi
 from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.telemetry import configure_logging
-from structlog.testing import capture_logs
 
 from tests.conftest import SLACK_S
 from tests.support.batching import image
@@ -175,26 +174,28 @@ def make_version_without_number(models):
     ],
 )
 async def test_what_is_passed_over_in_the_repository_is_logged_once(
-    tmp_path, repository, loader, make, name, reason
+    tmp_path, repository, loader, caplog, make, name, reason
 ):
     models = tmp_path / "models"
     models.mkdir()
     make(models)
-    with capture_logs() as logs:
-        async with running(repository, loader) as registry:
-            for _ in range(3):
-                await registry.refresh()
-            assert registry.get("", None).ref.name == "small"
-    warnings = [(line["path"], line["reason"]) for line in logs if line["log_level"] == "warning"]
+    async with running(repository, loader) as registry:
+        for _ in range(3):
+            await registry.refresh()
+        assert registry.get("", None).ref.name == "small"
+    lines = [record.msg for record in caplog.records if record.levelname == "WARNING"]
+    warnings = [(line["path"], line["reason"]) for line in lines]
     assert warnings == [(f"'{models}/{name}'", reason)]
 
 
-async def test_a_repository_that_is_not_a_folder_is_logged(tmp_path, repository, loader):
+async def test_a_repository_that_is_not_a_folder_is_logged(
+    tmp_path, repository, loader, caplog
+):
     (tmp_path / "models").write_text("no folder")
-    with capture_logs() as logs:
-        async with running(repository, loader):
-            pass
-    assert "it is not a folder" in [line.get("reason") for line in logs]
+    async with running(repository, loader):
+        pass
+    lines = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    assert "it is not a folder" in [line.get("reason") for line in lines]
 
 
 async def test_a_model_that_is_still_loading_does_not_answer(repository, loader):
