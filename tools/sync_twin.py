@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("clients/python/image_categorizer")
 # Asyncio and threads differ in these, so that their twins, if any, are written by hand.
-BY_HAND = frozenset(("__init__", "runtime", "stream", "tasks", "upload"))
+BY_HAND = frozenset(("__init__", "ending", "runtime", "stream", "tasks", "upload"))
 SUBSTITUTIONS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (

@@ -1,6 +1,7 @@
 """How batches come in over gRPC, what is refused, and what a cancelled upload leaves."""
 
 import asyncio
+from itertools import count
 
 import grpc
 import pytest
@@ -104,6 +105,17 @@ async def test_a_batch_has_a_most_of_items(settings):
         with pytest.raises(BatchTooLarge, match="at most 3"):
             await client.batches.submit(SOURCES)
         assert await all_of(client.batches.list()) == []
+
+
+async def test_an_upload_refused_while_it_sends_says_why(settings):
+    few = settings.batch.model_copy(update={"max_items": 3})
+    settings = settings.model_copy(update={"batch": few})
+    async with running_server(settings) as server, await server.client() as client:
+        # In about one call of six the refusal arrives while a message is on its way.
+        for _ in range(30):
+            endless = ((f"{number}.jpg", PICTURES[0]) for number in count())
+            with pytest.raises(BatchTooLarge, match="at most 3"):
+                await client.batches.submit(endless)
 
 
 async def test_an_upload_that_is_cancelled_leaves_nothing(server, client):

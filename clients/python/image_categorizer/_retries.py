@@ -39,7 +39,7 @@ def is_disconnect(error: CategorizerError) -> bool:
     """Returns whether the connection broke before the server could answer.
 
     gRPC reports that as INTERNAL, UNKNOWN, CANCELLED or UNAVAILABLE, without the header that the
-    server adds.  grpc.aio also reports INTERNAL if it was sending while the server's error arrived.
+    server adds.
     """
     statuses = "INTERNAL", "UNKNOWN", "CANCELLED", "UNAVAILABLE"
     return error.status in statuses and not error.request_id

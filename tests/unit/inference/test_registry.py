@@ -188,9 +188,7 @@ async def test_what_is_passed_over_in_the_repository_is_logged_once(
     assert warnings == [(f"'{models}/{name}'", reason)]
 
 
-async def test_a_repository_that_is_not_a_folder_is_logged(
-    tmp_path, repository, loader, caplog
-):
+async def test_a_repository_that_is_not_a_folder_is_logged(tmp_path, repository, loader, caplog):
     (tmp_path / "models").write_text("no folder")
     async with running(repository, loader):
         pass

@@ -16,10 +16,10 @@ from collections.abc import (
 import grpc
 
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.ending import Ending
 from image_categorizer._aio.tasks import Tasks
 from image_categorizer._ledger import Item, Ledger, total_of
 from image_categorizer._retries import ended_early
-from image_categorizer._statuses import from_rpc_error
 from image_categorizer._values import Progress, Result, Source
 from image_categorizer.errors import CategorizerError
 from image_categorizer.v1 import classify_pb2
@@ -72,7 +72,7 @@ class AsyncStream:
                         metadata=self._connection.headers
                     )
                     tasks.start(self._send(call))
-                    tasks.start(self._receive(call))
+                    tasks.start(self._receive(call, Ending(call)))
                     while (result := await self._next_result()) is not None:
                         yield result
                     break
@@ -106,7 +106,7 @@ class AsyncStream:
             self._on_progress(done, self._total)
         return result
 
-    async def _receive(self, call: Call) -> None:
+    async def _receive(self, call: Call, ending: Ending) -> None:
         try:
             headers = dict(await call.initial_metadata() or ())
             request_id = str(headers.get("x-request-id", ""))
@@ -118,7 +118,7 @@ class AsyncStream:
                 self._changed.set()
             self._results.put_nowait(None)
         except grpc.RpcError as error:
-            self._results.put_nowait(from_rpc_error(error))
+            self._results.put_nowait(ending.error(error))
 
     async def _send(self, call: Call) -> None:
         try:

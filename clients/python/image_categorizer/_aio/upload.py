@@ -8,7 +8,7 @@ import grpc
 
 from image_categorizer import _inputs
 from image_categorizer._aio.connection import AsyncConnection
-from image_categorizer._statuses import from_rpc_error
+from image_categorizer._aio.ending import Ending
 from image_categorizer._values import Source
 from image_categorizer.v1 import batch_pb2
 
@@ -27,6 +27,7 @@ async def upload(
         Exception: what the sources raised, or reading them; there is no batch then.
     """
     call = connection.stubs.batches.UploadBatch(metadata=connection.headers)
+    ending = Ending(call)
     try:
         # Writing to a call that has ended fails; awaiting the call tells why it has ended.
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -36,7 +37,7 @@ async def upload(
             await call.done_writing()
         return await call
     except grpc.RpcError as error:
-        raise from_rpc_error(error) from error
+        raise ending.error(error) from error
     finally:
         # To end the call normally here would create a batch of half the images.
         call.cancel()
