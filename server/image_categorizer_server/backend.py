@@ -218,9 +218,7 @@ def _registry(settings: Settings, stack: AsyncExitStack) -> Registry:
             [*packaged_models(settings.models), *([FAKE_MODELS] if fake else [])],
         ),
         Loader(decoder, settings.inference, settings.models, fake, trace),
-        settings.models.default,
-        settings.models.scan_interval_s,
-        settings.models.max_concurrent_loads,
+        settings.models,
     )
     stack.push_async_callback(registry.close)
     return registry
@@ -237,7 +235,8 @@ async def check_batch(registry: Registry, webhooks: Webhooks, config: BatchConfi
         InvalidRequest: the server may not call `webhook_url`.
     """
     options = config.options
-    filters_of(registry.get(options.model, options.version, b""), options)
+    tree = registry.tree(options.model, options.version)
+    filters_of(options.model or registry.default, tree, options)
     if config.webhook_url:
         await webhooks.check_url(config.webhook_url, "webhook_url")
 

@@ -14,7 +14,7 @@ from image_categorizer_server.inference.packaging.efficientnet_lite import (
 from tests.conftest import EXPORTS
 from tests.unit.conftest import add
 
-MODELS = 8
+COUNTS = 1, 8, 32
 MAX_COST_MB = 120
 MIN_GIVEN_BACK = 0.9
 # Calls no gc.collect().
@@ -38,7 +38,7 @@ def megabytes():
 async def main(root, cache, count):
     repository = Repository(Path(root))
     loader = Loader(Decoder(LIMITS), InferenceSettings(), ModelSettings(cache_path=Path(cache)))
-    registry = Registry(repository, loader, "efficientnet_lite0", 60.0, 2)
+    registry = Registry(repository, loader, ModelSettings())
     await registry.load_all()
     before = megabytes()
     begun = time.monotonic()
@@ -49,9 +49,10 @@ async def main(root, cache, count):
     for number in range(count):
         registry.get(f"m{number}", None).runtime.predict([np.zeros((224, 224, 3), np.uint8)] * 4)
     loaded = megabytes()
+    counted = sum(registry.status(f"m{number}", 1).resident_bytes for number in range(count))
     for number in range(count):
         await registry.unload(f"m{number}", 1)
-    print("measured", before, loaded, megabytes(), took)
+    print("measured", before, loaded, megabytes(), took, counted / 1e6)
     await registry.close()
 
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
@@ -59,13 +60,13 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 
 
 @pytest.fixture
-def root(tmp_path, test_data):
+def root(tmp_path, test_data, count):
     """A repository with the packaged model, and others that are hidden until they are measured."""
     repository = Repository(tmp_path / "models")
     # The first model loads libraries and starts threads.
     with repository.incoming() as incoming:
         repository.publish(incoming, write_version(NAME, 1, installed_weights(NAME), incoming))
-    for number in range(MODELS):
+    for number in range(count):
         add(repository, test_data / "models" / "mobilenet_v2", f"m{number}")
         (tmp_path / "models" / f"m{number}").rename(tmp_path / "models" / f".m{number}")
     return tmp_path / "models"
@@ -73,18 +74,20 @@ def root(tmp_path, test_data):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_models_cost_little_and_unloading_gives_it_back(root):
+@pytest.mark.parametrize("count", COUNTS)
+def test_models_cost_little_and_unloading_gives_it_back(root, count):
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, root, EXPORTS, str(MODELS)],
+        [sys.executable, "-c", MEASURE, root, EXPORTS, str(count)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("measured "))
-    before_mb, loaded_mb, unloaded_mb, seconds = map(float, line.split()[1:])
-    print(f"{before_mb:.0f} MB, {loaded_mb:.0f} MB with {MODELS} more models, {seconds:.1f} s,")
-    print(f"{unloaded_mb:.0f} MB after unloading them")
+    before_mb, loaded_mb, unloaded_mb, seconds, counted_mb = map(float, line.split()[1:])
+    print(f"{before_mb:.0f} MB, {loaded_mb:.0f} MB with {count} more models, {seconds:.1f} s,")
+    print(f"{unloaded_mb:.0f} MB after unloading them; counted as {counted_mb:.0f} MB")
     taken_mb = loaded_mb - before_mb
-    assert taken_mb / MODELS <= MAX_COST_MB
-    assert loaded_mb - unloaded_mb >= MIN_GIVEN_BACK * taken_mb
+    assert taken_mb / count <= MAX_COST_MB
+    if count > 1:  # one alone is as small as what else changes
+        assert loaded_mb - unloaded_mb >= MIN_GIVEN_BACK * taken_mb

@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 
 from image_categorizer_server.domain.model import ModelState
 from image_categorizer_server.inference.models.registry import Registry
+from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.tasks import TaskOwner
 
 from tests.support.polling import eventually
@@ -11,10 +12,21 @@ from tests.support.polling import eventually
 LOADED_WITHIN_S = 60.0  # the first load of a model exports it
 
 
+def models_settings(default, scan_interval_s=60.0, max_resident_bytes=0):
+    return ModelSettings(
+        default=default,
+        scan_interval_s=scan_interval_s,
+        max_concurrent_loads=1,
+        max_resident_bytes=max_resident_bytes,
+    )
+
+
 @asynccontextmanager
-async def running(repository, loader, default="small", scan_interval_s=60.0):
+async def running(repository, loader, default="small", scan_interval_s=60.0, max_resident_bytes=0):
     """Yields a registry with all models loaded, which watches its repository."""
-    registry = Registry(repository, loader, default, scan_interval_s)
+    registry = Registry(
+        repository, loader, models_settings(default, scan_interval_s, max_resident_bytes)
+    )
     await load_every_model(registry)
     async with TaskOwner() as tasks:
         tasks.start(registry.watch(), "model watcher")

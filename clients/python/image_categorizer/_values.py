@@ -362,7 +362,10 @@ class Model:
     digest: str
     """`sha256:` and 64 hexadecimal digits over the model's files."""
     state: str
-    """LOADING, READY, FAILED or UNLOADED; only READY versions answer."""
+    """LOADING, READY, FAILED, UNLOADED or STANDBY.
+
+    Only READY versions answer; one in STANDBY is loaded for the next request, which waits.
+    """
     state_message: str
     """Why the state is FAILED; otherwise empty."""
     default: bool
@@ -391,6 +394,8 @@ class Model:
 
     LOCALIZATION_UNSPECIFIED if it cannot.
     """
+    resident_bytes: int
+    """About how much memory it takes while it is loaded."""
 
 
 @dataclass(frozen=True, slots=True)

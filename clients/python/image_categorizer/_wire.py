@@ -288,6 +288,7 @@ def model(wire: metadata_pb2.Model) -> Model:
         canary_percent=wire.canary_percent,
         precision=wire.precision,
         localization=name_of(metadata_pb2.Model.Localization.Name, wire.localization),
+        resident_bytes=wire.resident_bytes,
     )
 
 

@@ -140,7 +140,9 @@ def _list_served(server: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(model) for model in models], indent=1))
         return
-    table = Table("name", "version", "state", "aliases", "categories", "licence", "digest")
+    table = Table(
+        "name", "version", "state", "aliases", "categories", "memory", "licence", "digest"
+    )
     for model in models:
         add_row(
             table,
@@ -149,6 +151,7 @@ def _list_served(server: str, as_json: bool) -> None:
             model.state,
             ", ".join(model.aliases),
             str(model.category_count),
+            f"{model.resident_bytes / 1e6:.0f} MB",
             model.licence,
             model.digest[:19],
         )

@@ -22,6 +22,7 @@ class ModelState(Enum):
     READY = "READY"
     FAILED = "FAILED"
     UNLOADED = "UNLOADED"
+    STANDBY = "STANDBY"
 
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -50,6 +51,8 @@ class ModelStatus:
     """Percentage of the requests without a version that it answers as `canary`."""
     precision: str
     localization: Localization
+    resident_bytes: int
+    """About how much memory it takes while it is loaded."""
 
 
 @dataclass(frozen=True, slots=True)

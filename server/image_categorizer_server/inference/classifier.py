@@ -21,7 +21,7 @@ from image_categorizer_server.inference.engine.entry import Outcome, Request
 from image_categorizer_server.inference.engine.microbatcher import BatcherStopped
 from image_categorizer_server.inference.images.localize import Located
 from image_categorizer_server.inference.images.preprocess import MAX_PICTURE_BYTES
-from image_categorizer_server.inference.models.category_tree import Filters
+from image_categorizer_server.inference.models.category_tree import CategoryTree, Filters
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
 
@@ -53,7 +53,9 @@ class Classifier:
         """
         with self._registry.using(options.model, options.version, content) as model:
             options = with_defaults(model, options)
-            predicting = partial(predicted, model, options, filters_of(model, options))
+            predicting = partial(
+                predicted, model, options, filters_of(model.ref.name, model.tree, options)
+            )
             request = request_for(model, content, options, caller, predicting)
             try:
                 outcome = await model.batcher.submit(request)
@@ -141,20 +143,25 @@ def timing_of(outcome: Outcome) -> Timing:
     )
 
 
-def filters_of(model: LoadedModel, options: ClassifyOptions) -> Filters:
+def filters_of(name: str, tree: CategoryTree, options: ClassifyOptions) -> Filters:
     """Returns the filters. A broader category stands for all categories below it.
+
+    Args:
+        name: the model.
+        tree: its categories.
+        options: names the categories.
 
     Raises:
         CategoryNotFound: the model lacks a category of a filter.
     """
     try:
         return Filters(
-            model.tree.outputs(options.include_categories) if options.include_categories else None,
-            model.tree.outputs(options.exclude_categories),
+            tree.outputs(options.include_categories) if options.include_categories else None,
+            tree.outputs(options.exclude_categories),
         )
     except KeyError as error:
-        name = quoted(error.args[0])
-        raise CategoryNotFound(f"the model '{model.ref.name}' has no category {name}") from None
+        category = quoted(error.args[0])
+        raise CategoryNotFound(f"the model '{name}' has no category {category}") from None
 
 
 def top_predictions(

@@ -146,6 +146,7 @@ def _model(status: ModelStatus) -> metadata_pb2.Model:
         canary_percent=status.canary_percent,
         precision=status.precision,
         localization=metadata_pb2.Model.Localization.Value(status.localization.value),
+        resident_bytes=status.resident_bytes,
     )
 
 

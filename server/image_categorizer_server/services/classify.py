@@ -62,8 +62,9 @@ class Classifications:
 
         Raises:
             CrashingImage: the image crashes the process that decodes it.
-            CategorizerError: see `Classifier.classify`.
+            CategorizerError: see `Classifier.classify`, and `Registry.demand`.
         """
+        await self._registry.demand(options.model, options.version, content, caller)
         async with self._crashing.guarding(content, is_repeated=caller.is_repeated):
             return await self._answer(content, options, caller)
 

@@ -43,6 +43,13 @@ class ModelSettings(Group):
     max_concurrent_loads: int = Field(
         2, ge=1, le=64, description="Maximum number of models that are loaded at a time."
     )
+    max_resident_bytes: int = Field(
+        0,
+        ge=0,
+        description="Maximum memory of all loaded models of a process, about, in bytes; 0 for no "
+        "bound. Versions without an alias are unloaded, those used least recently first, and "
+        "loaded again when a request asks for them.",
+    )
     export_timeout_s: float = Field(
         600.0, gt=0, le=86_400, description="Maximum time of one export to ONNX, in seconds."
     )

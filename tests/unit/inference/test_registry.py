@@ -29,7 +29,7 @@ from image_categorizer_server.telemetry import configure_logging
 from tests.conftest import SLACK_S
 from tests.support.batching import image
 from tests.support.polling import stays
-from tests.support.registries import load_every_model, running, state, until
+from tests.support.registries import load_every_model, models_settings, running, state, until
 from tests.unit.conftest import LIMITS, add
 
 
@@ -164,7 +164,7 @@ def make_version_without_number(models):
 
 
 @pytest.mark.parametrize(
-    ("make", "name", "reason"),
+    "case",
     [
         (make_model_loop, "tiny", "it cannot be read: Too many levels of symbolic links"),
         (make_model_file, "tiny", "it cannot be read: Not a directory"),
@@ -174,8 +174,9 @@ def make_version_without_number(models):
     ],
 )
 async def test_what_is_passed_over_in_the_repository_is_logged_once(
-    tmp_path, repository, loader, caplog, make, name, reason
+    tmp_path, repository, loader, caplog, case
 ):
+    make, name, reason = case
     models = tmp_path / "models"
     models.mkdir()
     make(models)
@@ -197,7 +198,7 @@ async def test_a_repository_that_is_not_a_folder_is_logged(tmp_path, repository,
 
 
 async def test_a_model_that_is_still_loading_does_not_answer(repository, loader):
-    registry = Registry(repository, loader, "small", 60)
+    registry = Registry(repository, loader, models_settings("small"))
     loading = asyncio.create_task(registry.load_all())
     await until(registry.statuses)
     with pytest.raises(ModelLoading):
@@ -450,7 +451,7 @@ async def test_an_unreadable_repository_prevents_the_start(tmp_path, shipped, lo
     error = OSError(5, "Input/output error", "/models")
     repository = Unreadable(tmp_path / "models", shipped, lambda: error)
     with pytest.raises(OperatorError, match="Input/output error: /models"):
-        await Registry(repository, loader, "small", 60).load_all()
+        await Registry(repository, loader, models_settings("small")).load_all()
 
 
 async def test_a_model_whose_call_hangs_does_not_hold_up_the_close(tmp_path, capfd):
@@ -458,7 +459,7 @@ async def test_a_model_whose_call_hangs_does_not_hold_up_the_close(tmp_path, cap
     times = FakeTimes(call_ms=3000, image_ms=0, raw=True)
     loader = Loader(Decoder(LIMITS), InferenceSettings(), ModelSettings(), times)
     repository = Repository(tmp_path / "models", [FAKE_MODELS])
-    registry = Registry(repository, loader, "fake", 60, close_within_s=0.1)
+    registry = Registry(repository, loader, models_settings("fake"), close_within_s=0.1)
     await load_every_model(registry)
     with registry.using("fake", None) as model:
         asking = asyncio.create_task(model.batcher.submit(image(1, in_s=600)))

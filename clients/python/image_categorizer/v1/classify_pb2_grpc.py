@@ -35,6 +35,7 @@ class ClassifyServiceStub:
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
     `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
@@ -74,6 +75,7 @@ class ClassifyServiceServicer:
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
     `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
@@ -182,6 +184,7 @@ class ClassifyService:
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
     `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.

@@ -36,6 +36,7 @@ class ClassifyServiceStub:
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
       `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
@@ -112,6 +113,7 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
       `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.
@@ -184,6 +186,7 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
       `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - DEADLINE_EXCEEDED: the caller's deadline, or the server's own, passed first.

@@ -75,6 +75,10 @@ class Model(_message.Message):
         """Could not be loaded. Does not serve; `state_message` says why."""
         UNLOADED: Model._State.ValueType  # 4
         """Unloaded by `UnloadModel`. Does not serve."""
+        STANDBY: Model._State.ValueType  # 5
+        """Not in memory, where there is a bound (`CATEGORIZER_MODELS__MAX_RESIDENT_BYTES`). The next request for it
+        loads it, and waits.
+        """
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """The state of a version."""
@@ -89,6 +93,10 @@ class Model(_message.Message):
     """Could not be loaded. Does not serve; `state_message` says why."""
     UNLOADED: Model.State.ValueType  # 4
     """Unloaded by `UnloadModel`. Does not serve."""
+    STANDBY: Model.State.ValueType  # 5
+    """Not in memory, where there is a bound (`CATEGORIZER_MODELS__MAX_RESIDENT_BYTES`). The next request for it
+    loads it, and waits.
+    """
 
     class _Localization:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -154,6 +162,7 @@ class Model(_message.Message):
     CANARY_PERCENT_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
     LOCALIZATION_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the model."""
     version: _builtins.str
@@ -188,6 +197,8 @@ class Model(_message.Message):
     """The precision: `fp32`, `fp16`, `bf16` or `int8`. Empty unless READY."""
     localization: Global___Model.Localization.ValueType
     """How the model locates a category in an image."""
+    resident_bytes: _builtins.int
+    """About how much memory the version takes while it is loaded, in bytes."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The aliases of this version, such as `stable`."""
@@ -213,10 +224,11 @@ class Model(_message.Message):
         canary_percent: _builtins.float = ...,
         precision: _builtins.str = ...,
         localization: Global___Model.Localization.ValueType = ...,
+        resident_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "aliases", b"aliases", "canary_percent", b"canary_percent", "category_count", b"category_count", "default", b"default", "device", b"device", "digest", b"digest", "input_height_px", b"input_height_px", "input_width_px", b"input_width_px", "licence", b"licence", "localization", b"localization", "name", b"name", "origin", b"origin", "precision", b"precision", "runtime", b"runtime", "state", b"state", "state_message", b"state_message", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "aliases", b"aliases", "canary_percent", b"canary_percent", "category_count", b"category_count", "default", b"default", "device", b"device", "digest", b"digest", "input_height_px", b"input_height_px", "input_width_px", b"input_width_px", "licence", b"licence", "localization", b"localization", "name", b"name", "origin", b"origin", "precision", b"precision", "resident_bytes", b"resident_bytes", "runtime", b"runtime", "state", b"state", "state_message", b"state_message", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -127,7 +127,7 @@ class MetadataServiceServicer:
         takes minutes. If the caller's deadline passes first, loading continues.
 
         Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
-        `MODEL_FAILED`: the version cannot be loaded, and the message says why.
+        `MODEL_FAILED`: the version cannot be loaded, or does not fit into memory; the message says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

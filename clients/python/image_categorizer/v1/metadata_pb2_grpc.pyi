@@ -65,7 +65,7 @@ class MetadataServiceStub:
     takes minutes. If the caller's deadline passes first, loading continues.
 
     Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
-    `MODEL_FAILED`: the version cannot be loaded, and the message says why.
+    `MODEL_FAILED`: the version cannot be loaded, or does not fit into memory; the message says why.
     """
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.UnloadModelRequest, _metadata_pb2.Model]
     """Unloads one version. Requests in flight are answered, new requests are refused, and its memory is freed.
@@ -139,7 +139,7 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     takes minutes. If the caller's deadline passes first, loading continues.
 
     Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
-    `MODEL_FAILED`: the version cannot be loaded, and the message says why.
+    `MODEL_FAILED`: the version cannot be loaded, or does not fit into memory; the message says why.
     """
     UnloadModel: _aio.UnaryUnaryMultiCallable[_metadata_pb2.UnloadModelRequest, _metadata_pb2.Model]  # type: ignore[assignment]
     """Unloads one version. Requests in flight are answered, new requests are refused, and its memory is freed.
@@ -234,7 +234,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         takes minutes. If the caller's deadline passes first, loading continues.
 
         Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
-        `MODEL_FAILED`: the version cannot be loaded, and the message says why.
+        `MODEL_FAILED`: the version cannot be loaded, or does not fit into memory; the message says why.
         """
 
     @_abc_1.abstractmethod

@@ -102,6 +102,8 @@ class Loader:
         self._models = models
         self._fake = fake
         self._trace = trace
+        self.bounds = bounds_of(inference)
+        """On the images that wait for one model."""
 
     async def load(self, folder: Path, manifest: Manifest) -> LoadedModel:
         """Returns the model, warmed up and with its threads running.
@@ -214,10 +216,13 @@ def policy(inference: InferenceSettings, runtime: Runtime) -> Policy:
         max_delay_s=inference.max_delay_ms / 1000,
         hold_s=inference.hold_ms / 1000,
         lane_share=inference.lane_share,
-        bounds=Bounds(
-            inference.max_queued, inference.max_queued_bytes, inference.lane_queued_share
-        ),
+        bounds=bounds_of(inference),
     )
+
+
+def bounds_of(inference: InferenceSettings) -> Bounds:
+    """Returns the bounds on the images that wait for one model."""
+    return Bounds(inference.max_queued, inference.max_queued_bytes, inference.lane_queued_share)
 
 
 def choose_device(wanted: str) -> str:

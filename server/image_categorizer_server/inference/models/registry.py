@@ -1,6 +1,7 @@
 """The models of this server: finds, loads, warms up, reloads and unloads them.
 
 LOADING ─▶ READY ─▶ UNLOADED, or removed from disk; requests in flight finish first
+    │       └────▶ STANDBY   while others need its memory; a request loads it again
     └────▶ FAILED   until its manifest changes, or `load` is called
 
 The repository holds the aliases and the list of unloaded versions, so all servers agree.  A few
@@ -8,13 +9,14 @@ models load at a time, while READY ones answer.  A model that cannot be loaded c
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from image_categorizer_server.domain.classification import ModelRef
-from image_categorizer_server.domain.model import Localization, ModelState, ModelStatus
+from image_categorizer_server.domain.classification import Caller
+from image_categorizer_server.domain.model import ModelState, ModelStatus
 from image_categorizer_server.errors import (
     DependencyDown,
     ModelFailed,
@@ -24,19 +26,27 @@ from image_categorizer_server.errors import (
     ModelNotFound,
     OperatorError,
 )
-from image_categorizer_server.inference.models.aliases import CANARY, Aliases
+from image_categorizer_server.inference.models.aliases import Aliases
+from image_categorizer_server.inference.models.category_tree import CategoryTree
 from image_categorizer_server.inference.models.loader import LoadedModel, Loader
 from image_categorizer_server.inference.models.readiness import why_silent
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
+from image_categorizer_server.inference.models.residency import Residency
 from image_categorizer_server.inference.models.routing import Routing
+from image_categorizer_server.inference.models.status import status_of
 from image_categorizer_server.inference.models.version import ModelVersion, Serving, not_found
 from image_categorizer_server.inference.runtimes.heap import trim_heap
+from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.tasks import TaskOwner
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 # When a server closes, its calls have been cancelled: what a model still does ends with its call.
 CLOSE_WITHIN_S = 4.0
+# How long a load waits for the last requests of the versions whose memory it needs.
+MAKE_WAY_WITHIN_S = 60.0
+STOPPED = ModelState.FAILED, ModelState.UNLOADED, ModelState.STANDBY
+"""The states of a version that `load` starts to load."""
 Key = tuple[str, int]
 """Name and version number."""
 
@@ -48,9 +58,7 @@ class Registry:
         self,
         repository: Repository,
         loader: Loader,
-        default: str,
-        scan_interval_s: float,
-        max_concurrent_loads: int = 1,
+        settings: ModelSettings,
         close_within_s: float = CLOSE_WITHIN_S,
     ) -> None:
         """Starts without models; see `load_all`.
@@ -58,21 +66,22 @@ class Registry:
         Args:
             repository: holds the models.
             loader: loads them.
-            default: the model that answers requests without a model.
-            scan_interval_s: seconds between two looks into the repository; also the retry delay for
-                callers of a model that is LOADING.
-            max_concurrent_loads: how many models load at a time.
+            settings: the default model, how often to look into the repository, how many models load
+                at a time, and the bound on their memory.
             close_within_s: how long `close` waits for models to stop.
         """
         self._repository = repository
         self._loader = loader
-        self._default = default
-        self._scan_interval_s = scan_interval_s
+        self._default = settings.default
+        self._scan_interval_s = settings.scan_interval_s
+        self._residency = Residency(settings.max_resident_bytes, loader.bounds)
         self._versions: dict[Key, ModelVersion] = {}
         self._routing = Routing()
         self._refreshing = asyncio.Lock()
         self._close_within_s = close_within_s
-        self._loading = asyncio.Semaphore(max_concurrent_loads)
+        # Two that load at a time could each take the memory that the other has freed.
+        loads = 1 if self._residency.is_bounded else settings.max_concurrent_loads
+        self._loading = asyncio.Semaphore(loads)
         self._tasks = TaskOwner()
         self._passed_over: dict[Path, str] = {}
         self._has_looked = False
@@ -120,6 +129,47 @@ class Registry:
         busy_s = (used.model.batcher.longest_busy_s() for used in serving if used)
         return max(busy_s, default=0.0)
 
+    async def demand(
+        self, name: str, version: int | str | None, content: bytes, caller: Caller
+    ) -> None:
+        """Loads the version that answers, and waits for it, if it is in STANDBY.
+
+        Call it before `using` and `get`, which wait for nothing.
+
+        Args:
+            name: the model; empty for the default.
+            version: a number or an alias; None as for `get`.
+            content: the encoded image.
+            caller: lane and deadline.
+
+        Raises:
+            Overloaded: too many images wait for the version.
+            ModelFailed: it does not fit into memory.
+            DeadlineExceeded: it was not loaded in time.
+        """
+        name = name or self._default
+        number = self._routing.version_for(name, version, content)
+        found = self._versions.get((name, number)) if number else None
+        if found is None or not found.is_on_demand:
+            return
+        if found.state is ModelState.STANDBY:
+            self._residency.check(found, self._pinned(besides=found))
+            self._start_loading(found, is_on_demand=True)
+        await self._residency.wait(found, len(content), caller)
+
+    def tree(self, name: str, version: int | str | None) -> CategoryTree:
+        """Returns the categories of the version that answers, also of one in STANDBY.
+
+        Raises:
+            ModelNotFound, ModelLoading: see `get`.
+        """
+        name = name or self._default
+        number = self._routing.version_for(name, version, b"")
+        found = self._versions.get((name, number)) if number else None
+        if found and found.is_on_demand and found.manifest:
+            return CategoryTree(found.manifest.categories, found.manifest.activation)
+        return self.get(name, version).tree
+
     def using(
         self, name: str, version: int | str | None, content: bytes = b""
     ) -> AbstractContextManager[LoadedModel]:
@@ -145,9 +195,11 @@ class Registry:
         number = self._routing.version_for(name, version, content)
         found = self._versions.get((name, number)) if number else None
         if found and found.serving:
+            found.last_used_s = time.monotonic()
             return found.serving
         candidates = [found] if found else self._of(name) if version is None else []
-        if any(candidate.state is ModelState.LOADING for candidate in candidates):
+        loading = ModelState.LOADING, ModelState.STANDBY
+        if any(candidate.state in loading for candidate in candidates):
             raise ModelLoading(
                 f"the model '{name}' is being loaded", retry_after_s=self._scan_interval_s
             )
@@ -187,29 +239,9 @@ class Registry:
         return self._status(self._versions[name, number])
 
     def _status(self, version: ModelVersion) -> ModelStatus:
-        name, number, manifest = version.name, version.number, version.manifest
-        runtime = version.serving.model.runtime if version.serving else None
-        localizer = version.serving.model.localizer if version.serving else None
-        aliases = self._routing.in_force(name)
-        names = aliases.pointing_to(number)
-        return ModelStatus(
-            ref=ModelRef(name, number, manifest.digest if manifest else ""),
-            state=version.state,
-            state_message=version.message,
-            is_default=name == self._default and self._routing.main_version(name) == number,
-            categories=manifest.domain_categories() if manifest else (),
-            input_width_px=manifest.input.width_px if manifest else 0,
-            input_height_px=manifest.input.height_px if manifest else 0,
-            activation=manifest.activation if manifest else "",
-            runtime=runtime.name if runtime else "",
-            device=runtime.device if runtime else "",
-            licence=manifest.licence if manifest else "",
-            origin=manifest.origin if manifest else "",
-            aliases=names,
-            canary_percent=aliases.canary_percent if CANARY in names else 0.0,
-            precision=runtime.precision if runtime else "",
-            localization=localizer.localization if localizer else Localization.NONE,
-        )
+        name, number = version.name, version.number
+        is_default = name == self._default and self._routing.main_version(name) == number
+        return status_of(version, self._routing.in_force(name), is_default)
 
     # Starting, watching, stopping.
 
@@ -274,7 +306,7 @@ class Registry:
 
         Raises:
             ModelNotFound: the repository does not hold the version.
-            ModelFailed: the version cannot be loaded.
+            ModelFailed: the version cannot be loaded, or does not fit into memory.
             DependencyDown: the repository cannot be read or written.
         """
         await self.refresh()
@@ -285,9 +317,11 @@ class Registry:
         found = self._versions[name, number]
         if found.manifest is None:
             raise ModelFailed(found.message)
+        if found.state in STOPPED:
+            self._residency.check(found, self._pinned(besides=found))
         if found.state is ModelState.UNLOADED:
             await self._write(name, lambda: self._repository.mark_unloaded(name, number, False))
-        if found.state in (ModelState.FAILED, ModelState.UNLOADED):
+        if found.state in STOPPED:  # still, after the write
             self._start_loading(found)
         if found.loading:
             await asyncio.wait([found.loading])
@@ -331,6 +365,8 @@ class Registry:
         """
         await self.refresh()
         status = self.status(name, version)
+        if version is not None and status.state is ModelState.STANDBY:
+            status = await self.load(name, version)
         if version is not None and status.state is not ModelState.READY:
             raise ModelFailed(
                 f"version {version} of model '{name}' does not answer: it is {status.state.value}"
@@ -404,7 +440,9 @@ class Registry:
 
     def _follow(self, found: dict[Key, Found]) -> None:
         versions = self._versions
-        for key, new in found.items():
+        # Those that stay in memory first: the others get the memory that is left.
+        for key in sorted(found, key=lambda key: not self._comes_first(*key)):
+            new = found[key]
             if key in versions and versions[key].found.stamp != new.stamp:
                 self._release(versions.pop(key))
             if key not in versions:
@@ -414,11 +452,17 @@ class Registry:
             # A removed version answers until its successor does.
             if not any(other and other.state is ModelState.LOADING for other in successors):
                 self._release(versions.pop(key))
-        for (name, number), version in versions.items():
+        self._follow_aliases()
+
+    def _follow_aliases(self) -> None:
+        """Loads and unloads versions as the alias files say."""
+        for (name, number), version in self._versions.items():
             if version.manifest is None:
                 continue
             is_wanted = number not in self._routing.wanted(name).unloaded
             if is_wanted and version.state is ModelState.UNLOADED:
+                self._place(version)
+            elif version.state is ModelState.STANDBY and self._is_pinned(version):
                 self._start_loading(version)
             elif not (is_wanted or version.state is ModelState.UNLOADED or self._use_of(version)):
                 self._release(version, ModelState.UNLOADED)
@@ -436,10 +480,55 @@ class Registry:
         if version.number in self._routing.wanted(version.name).unloaded:
             version.state = ModelState.UNLOADED
         else:
-            self._start_loading(version)
+            self._place(version)
 
-    def _start_loading(self, version: ModelVersion) -> None:
+    # Memory.
+
+    def _is_pinned(self, version: ModelVersion) -> bool:
+        """Returns whether a version stays in memory."""
+        name, number = version.name, version.number
+        main = self._routing.main_version(name) or max(v.number for v in self._of(name))
+        return bool(self._routing.pointing_to(name, number)) or (
+            name == self._default and number == main
+        )
+
+    def _comes_first(self, name: str, number: int) -> bool:
+        """Returns whether a new version is likely to stay in memory."""
+        return name == self._default or bool(self._routing.pointing_to(name, number))
+
+    def _pinned(self, besides: ModelVersion | None = None) -> list[ModelVersion]:
+        """Returns the versions that stay in memory, and those that will."""
+        states = ModelState.READY, ModelState.LOADING, ModelState.STANDBY
+        return [
+            version
+            for version in self._versions.values()
+            if version is not besides and version.state in states and self._is_pinned(version)
+        ]
+
+    def _place(self, version: ModelVersion) -> None:
+        """Loads a version now if it stays in memory or fits; otherwise on demand."""
+        others = [other for other in self._versions.values() if other is not version]
+        if self._is_pinned(version) or self._residency.fits_now(version, others):
+            self._start_loading(version)
+        else:
+            version.state, version.is_on_demand = ModelState.STANDBY, True
+
+    async def _release_others(self, version: ModelVersion) -> None:
+        """Releases the versions that were used least recently, until another one fits."""
+        pinned = self._pinned(besides=version)
+        others = [v for v in self._versions.values() if v is not version and v not in pinned]
+        released = self._residency.to_release(version, pinned, others)
+        endings = [self._release(other, ModelState.STANDBY) for other in released]
+        if unfinished := [ending for ending in endings if ending]:
+            await asyncio.wait(unfinished, timeout=MAKE_WAY_WITHIN_S)
+        if not self._residency.fits(version, pinned):
+            log.warning("the models that stay loaded exceed the bound", **_names(version.found))
+
+    # Loading.
+
+    def _start_loading(self, version: ModelVersion, *, is_on_demand: bool = False) -> None:
         version.state, version.message = ModelState.LOADING, ""
+        version.is_on_demand = is_on_demand
         version.loading = self._tasks.start(
             self._load(version), f"load of {version.name} {version.number}"
         )
@@ -448,6 +537,7 @@ class Registry:
         names, manifest = _names(version.found), version.manifest
         assert manifest is not None
         async with self._loading:
+            await self._release_others(version)
             log.info("loading a model", digest=manifest.digest, **names)
             try:
                 model = await self._loader.load(version.found.folder, manifest)
@@ -459,8 +549,10 @@ class Registry:
                 log.exception("a bug while a model was loaded", **names)
             else:
                 version.serving, version.state = Serving(model), ModelState.READY
+                version.last_used_s = time.monotonic()
                 runtime = model.runtime
                 log.info("a model is ready", runtime=runtime.name, device=runtime.device, **names)
+        version.is_on_demand = False
         self._update_routing()
 
     def _release(
@@ -472,6 +564,7 @@ class Registry:
             version.loading.cancel()
         serving, version.serving, version.loading = version.serving, None, None
         version.state, version.message = state, ""
+        version.is_on_demand = state is ModelState.STANDBY
         self._update_routing()
         if serving is None:
             return None
@@ -480,7 +573,7 @@ class Registry:
     def _update_routing(self) -> None:
         ready: dict[str, set[int]] = defaultdict(set)
         for (name, number), version in self._versions.items():
-            ready[name] |= {number} if version.serving else set()
+            ready[name] |= {number} if version.answers else set()
         self._routing.update(ready)
 
 

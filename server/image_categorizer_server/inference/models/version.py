@@ -53,6 +53,14 @@ class ModelVersion:
     """Set while READY."""
     loading: asyncio.Task[None] | None = None
     """The latest attempt to load it."""
+    is_on_demand: bool = False
+    """Whether it is in STANDBY, or LOADING because a request asked for it."""
+    last_used_s: float = 0.0
+    """When a request asked for it last, on the clock of `time.monotonic`."""
+    waiting_images: int = 0
+    """Number of images that wait until it is loaded."""
+    waiting_bytes: int = 0
+    """Their size, encoded."""
 
     @property
     def name(self) -> str:
@@ -63,6 +71,11 @@ class ModelVersion:
     def number(self) -> int:
         """The version number."""
         return self.found.version
+
+    @property
+    def answers(self) -> bool:
+        """Whether it answers requests, if need be after it was loaded."""
+        return self.serving is not None or self.is_on_demand
 
 
 def not_found(name: str, version: int | str | None) -> ModelNotFound:
