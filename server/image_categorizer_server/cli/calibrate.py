@@ -57,7 +57,8 @@ def calibrate(
     fitted = fit_temperature(answers.known, manifest.activation)
     shown = (
         f"Expected calibration error of {fitted.held_out} other pictures: "
-        f"{fitted.before.ece:.3f} before, {fitted.after.ece:.3f} after"
+        f"{fitted.before.ece:.3f} before, {fitted.after.ece:.3f} after; "
+        f"{fitted.after.ece_by_chance:.3f} is chance on so many pictures"
     )
     if fitted.after.ece >= fitted.before.ece:
         raise OperatorError(f"{shown}: calibrating does not help, so no version is added.")

@@ -207,7 +207,9 @@ def _print_evaluation(evaluation: "Evaluation") -> None:
     print(f"\ntop-1     {_share(evaluation.top_1)}")
     if evaluation.top_5:
         print(f"top-5     {_share(evaluation.top_5)}")
-    print(f"ECE       {evaluation.calibration.ece:.3f}")
+    calibration = evaluation.calibration
+    chance = f"{calibration.ece_by_chance:.3f} is chance on so many pictures"
+    print(f"ECE       {calibration.ece:.3f}  ({chance})")
     print(f"images/s  {answers.images_per_s:.1f}")
     print("\nReliability: how often answers are right (bar), by confidence (mark)")
     for line in reliability_lines(evaluation.calibration, is_plain=not _shows_blocks()):
@@ -343,6 +345,7 @@ def evaluation_json(evaluation: "Evaluation") -> dict[str, Any]:
         "images_per_s": answers.images_per_s,
         "calibration": {
             "ece": evaluation.calibration.ece,
+            "ece_by_chance": evaluation.calibration.ece_by_chance,
             "bins": [
                 {
                     "low": each.low,

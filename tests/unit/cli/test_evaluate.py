@@ -262,9 +262,9 @@ def test_the_reliability_diagram_of_a_terminal_shows_each_bin():
         Bin(0.5, 0.75, 4, 0.6, 1),
         Bin(0.75, 1.0, 2, 1.0, 2),
     )
-    plain = reliability_lines(Calibration(bins), is_plain=True)
+    plain = reliability_lines(Calibration(bins, 0.0), is_plain=True)
     assert plain == [
         f" 50% to  75% {'#' * 10}{' ' * 14}|{' ' * 15}  25% of 4 right, 60% said",
         f" 75% to 100% {'#' * 39}| 100% of 2 right, 100% said",
     ]
-    assert "█" in reliability_lines(Calibration(bins), is_plain=False)[0]
+    assert "█" in reliability_lines(Calibration(bins, 0.0), is_plain=False)[0]

@@ -1,6 +1,7 @@
 """Evaluation: labelled sets, what a model says about them, and the figures."""
 
 import json
+import math
 from threading import BoundedSemaphore
 
 import numpy as np
@@ -25,6 +26,7 @@ from image_categorizer_server.inference.evaluation.metrics import (
     confusions,
     coverage_curve,
     coverage_of,
+    error_by_chance,
     evaluation_of,
     interval_95,
     top_share,
@@ -296,6 +298,17 @@ def test_the_calibration_error_is_that_of_the_definition():
     assert (len(found.bins), sum(each.count for each in found.bins)) == (15, 400)
     certain = calibration_of([answered("x", 0, [1.0, 0.0])])
     assert (certain.ece, certain.bins[-1].count) == (0, 1)
+    assert certain.ece_by_chance == 0
+
+
+def test_chance_makes_the_calibration_error_of_few_pictures_large():
+    # One bin: the mean distance of a binomial share from its expectation, n = 100, p = 0.62.
+    n, p = 100, 0.62
+    terms = (math.comb(n, k) * p**k * (1 - p) ** (n - k) * abs(k / n - p) for k in range(n + 1))
+    assert error_by_chance([p] * n) == pytest.approx(sum(terms), rel=0.1)
+    confidences = np.random.default_rng(0).random(40_000)
+    assert error_by_chance(confidences[:80]) > 0.05
+    assert error_by_chance(confidences) < 0.01
 
 
 def test_coverage_falls_and_precision_follows_the_threshold():

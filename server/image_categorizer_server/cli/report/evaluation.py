@@ -122,7 +122,8 @@ def _cards(evaluation: Evaluation) -> str:
         card(
             "Calibration error (ECE)",
             f"{evaluation.calibration.ece:.3f}",
-            f"0 is best: answers are right as often as their confidence says; {BINS} bins",
+            f"{evaluation.calibration.ece_by_chance:.3f} is best on so many pictures: answers are "
+            f"right as often as their confidence says; {BINS} bins",
             bar(min(evaluation.calibration.ece, 1.0)),
         ),
         card(

@@ -5,11 +5,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.evaluation.answers import TOP, Answered, Answers
 
 Z_95 = 1.959964  # 95 % of a normal distribution lies within this many standard deviations
 BINS = 15
+DRAWS = 200
+SEED = 1
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -86,6 +90,8 @@ class Calibration:
     """Whether answers are right as often as their confidence says."""
 
     bins: tuple[Bin, ...]
+    ece_by_chance: float
+    """The `ece` of a perfectly calibrated model on as many pictures; see `error_by_chance`."""
 
     @property
     def ece(self) -> float:
@@ -166,7 +172,8 @@ def confusions(answered: Iterable[Answered], names: Sequence[str]) -> list[Confu
 def calibration_of(answered: Iterable[Answered], bins: int = BINS) -> Calibration:
     """Returns the calibration of the most confident category, in bins of equal width."""
     inside: list[list[Answered]] = [[] for _ in range(bins)]
-    for each in answered:
+    every = list(answered)
+    for each in every:
         inside[min(int(each.confidences[0] * bins), bins - 1)].append(each)
     return Calibration(
         tuple(
@@ -182,8 +189,30 @@ def calibration_of(answered: Iterable[Answered], bins: int = BINS) -> Calibratio
                 right=sum(each.is_right for each in part),
             )
             for index, part in enumerate(inside)
-        )
+        ),
+        error_by_chance([each.confidences[0] for each in every], bins),
     )
+
+
+def error_by_chance(confidences: Sequence[float], bins: int = BINS) -> float:
+    """Returns the expected calibration error that a perfectly calibrated model would show.
+
+    The error is a mean of distances, so chance alone makes it larger than 0, and the more so the
+    fewer the pictures.  Consistency resampling (Broecker & Smith 2007) tells by how much: answers
+    are drawn to be right exactly as often as their confidence says.
+
+    Args:
+        confidences: of the most confident category, at least one; in [0, 1].
+        bins: number of bins of equal width.
+    """
+    values = np.array(confidences)
+    places = np.minimum((values * bins).astype(np.int64), bins - 1)
+    random = np.random.default_rng(SEED)
+    errors = []
+    for _ in range(DRAWS):
+        surplus = values - (random.random(len(values)) < values)
+        errors.append(np.abs(np.bincount(places, surplus, bins)).sum() / len(values))
+    return float(np.mean(errors))
 
 
 def coverage_of(
