@@ -60,8 +60,8 @@ def record(repository, version, right=95, baseline=None, **flips):
     repository.record_check("tiny", version, made, repository.promotion("tiny").policy)
 
 
-def move(repository, version, alias="stable"):
-    return repository.change_alias("tiny", alias, version, 0).versions.get(alias)
+def move(repository, version, alias="stable", percent=0):
+    return repository.change_alias("tiny", alias, version, percent).versions.get(alias)
 
 
 def test_without_a_policy_stable_moves_freely(versions):
@@ -87,6 +87,17 @@ def test_stable_moves_only_to_a_version_that_has_passed(versions):
     assert move(versions, 2) == 2  # where it is
     assert move(versions, 1, "canary") == 1
     assert move(versions, 3, "beta") == 3
+
+
+def test_a_canary_that_answers_more_than_half_is_to_have_passed_too(versions):
+    move(versions, 1)
+    versions.set_policy("tiny", policy())
+    assert move(versions, 2, "canary", 50) == 2
+    with pytest.raises(PromotionRefused, match="version 2 of model 'tiny'"):
+        move(versions, 2, "canary", 50.1)
+    record(versions, 2, right=90)
+    assert move(versions, 2, "canary", 100) == 2
+    assert move(versions, 1, "canary", 100) == 1  # it is stable already
 
 
 def test_stable_cannot_be_removed_while_there_is_a_policy(versions):

@@ -141,8 +141,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     retry; save the image with another program.
     """
     PROMOTION_REFUSED: _ErrorReason.ValueType  # 40
-    """The model has a promotion policy, which does not allow the alias `stable` to point to the version. The
-    message says why. Check the version with `image-categorizer models check`, or choose one that has passed.
+    """The model has a promotion policy, which does not allow the alias `stable`, or a `canary` with more than half
+    of the requests, to point to the version. The message says why. Check the version with
+    `image-categorizer models check`, or choose one that has passed.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -274,7 +275,8 @@ IMAGE_CRASHES_SERVER: ErrorReason.ValueType  # 39
 retry; save the image with another program.
 """
 PROMOTION_REFUSED: ErrorReason.ValueType  # 40
-"""The model has a promotion policy, which does not allow the alias `stable` to point to the version. The
-message says why. Check the version with `image-categorizer models check`, or choose one that has passed.
+"""The model has a promotion policy, which does not allow the alias `stable`, or a `canary` with more than half
+of the requests, to point to the version. The message says why. Check the version with
+`image-categorizer models check`, or choose one that has passed.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

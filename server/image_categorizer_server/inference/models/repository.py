@@ -16,6 +16,7 @@ from pathlib import Path
 from image_categorizer_server.errors import OperatorError, PromotionRefused, quoted
 from image_categorizer_server.inference.models.aliases import (
     ALIASES_FILE,
+    CANARY,
     STABLE,
     Aliases,
     change_aliases,
@@ -40,6 +41,8 @@ from image_categorizer_server.inference.models.promotion import (
 from image_categorizer_server.inference.models.routing import route_of
 
 HIDDEN = "."
+# With more, a canary is what answers.
+MAX_FREE_CANARY_PERCENT = 50
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -220,7 +223,8 @@ class Repository:
         """
 
         def change(aliases: Aliases) -> Aliases:
-            if alias == STABLE:
+            is_main = alias == CANARY and version and canary_percent > MAX_FREE_CANARY_PERCENT
+            if alias == STABLE or is_main:
                 self._check_promotion(name, aliases.versions.get(STABLE), version)
             return aliases.with_alias(alias, version, canary_percent)
 
@@ -272,7 +276,7 @@ class Repository:
             )
 
     def _check_promotion(self, name: str, stable: int | None, version: int | None) -> None:
-        """Passes if the promotion policy allows `stable` to move.
+        """Passes if the promotion policy allows `stable` to move, or a canary to take its place.
 
         The server's callers see the message, so it holds no path.
 
