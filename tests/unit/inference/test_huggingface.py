@@ -356,6 +356,51 @@ def test_a_network_without_labels_has_those_of_transformers(source, tmp_path):
     assert [entry.name for entry in manifest.categories] == ["LABEL_0", "LABEL_1", "LABEL_2"]
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}, "label2id": None},
+        {"id2label": None, "label2id": None, "num_labels": 3},
+        {"id2label": None, "label2id": None},
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("classes.txt", "ant\nbee\ncat\n"),
+        ("labels.txt", "0 ant\n1 bee\n2 cat\n"),
+        ("class_to_idx.json", '{"bee": 1, "ant": 0, "cat": 2}'),
+    ],
+)
+def test_a_file_names_what_the_configuration_does_not(source, tmp_path, labels, name, content):
+    change(source / "config.json", **labels)
+    (source / name).write_text(content)
+    manifest, _, said = imported(source, tmp_path)
+    assert [entry.name for entry in manifest.categories] == CATEGORIES
+    assert f"Labels of {source / name}: 'ant', 'bee', 'cat'." in said
+
+
+def test_a_file_beside_a_configuration_with_names_does_not_count(source, tmp_path):
+    (source / "classes.txt").write_text("x\ny\nz\n")
+    manifest, _, _ = imported(source, tmp_path)
+    assert [entry.name for entry in manifest.categories] == CATEGORIES
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        ({"num_labels": 3}, "classes.txt has 2 labels, but the network has 3 outputs by"),
+        ({}, "has 2 labels, but the network has 3 outputs (classifier.1.bias)"),
+    ],
+)
+def test_a_file_with_another_number_of_labels_is_refused(source, tmp_path, count, words):
+    change(source / "config.json", id2label=None, label2id=None, **count)
+    (source / "classes.txt").write_text("ant\nbee\n")
+    sentence = refusal(source, tmp_path)
+    assert words in sentence
+    assert "id2label" not in sentence
+
+
 def test_two_outputs_with_one_label_stay_two_categories(source, tmp_path):
     change(source / "config.json", id2label={"0": "ant", "1": "crane", "2": "crane"})
     manifest, _, _ = imported(source, tmp_path)

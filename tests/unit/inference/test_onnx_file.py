@@ -84,7 +84,7 @@ def test_weights_that_cannot_be_read_are_named(file):
     with pytest.raises(OperatorError, match=f"{data} is too short: it lacks bytes of the weights"):
         read_model(file)
     data.write_bytes(POINTER)
-    with pytest.raises(OperatorError, match=f"{data} is a Git LFS pointer"):
+    with pytest.raises(OperatorError, match=f"{data} is a pointer of Git LFS"):
         read_model(file)
     data.unlink()
     os.mkfifo(data)
@@ -136,7 +136,7 @@ def test_weights_of_another_size_than_they_claim_are_refused(file):
     ("name", "content", "words"),
     [
         ("model.onnx", b"", "is empty"),
-        ("model.onnx", POINTER, "is a Git LFS pointer, not the file itself: run `git lfs pull`"),
+        ("model.onnx", POINTER, "is a pointer of Git LFS, not the file itself: run `git lfs pull`"),
         ("model.onnx", b"PK\x03\x04rest", "a zip file, as PyTorch .* torch.onnx.export"),
         ("model.onnx", b"\x80\x02}q\x00.", "a pickle, as PyTorch writes"),
         ("model.onnx", b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes"),

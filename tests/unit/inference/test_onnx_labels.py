@@ -99,7 +99,7 @@ def test_the_index_of_imagenet_brings_its_taxonomy(tmp_path):
     [
         ("labels.txt", "", "names no category"),
         ("labels.txt", "Bär".encode("latin-1"), "is not UTF-8 text: save it as UTF-8"),
-        ("labels.txt", POINTER, "is a Git LFS pointer, .* `git lfs pull`"),
+        ("labels.txt", POINTER, "is a pointer of Git LFS, .* `git lfs pull`"),
         ("labels.json", "{", "is not valid JSON"),
         ("labels.json", "[" * 100_000, "nested too deeply"),
         ("labels.json", "7", "is not a list of names"),

@@ -17,6 +17,7 @@ from image_categorizer_server.inference.packaging.folder import (
     CONFIG,
     WEIGHTS,
     listed,
+    read_json,
     refuse_pointer,
     weight_files,
 )
@@ -117,8 +118,11 @@ def _lacking(source: Path, unfilled: UnfilledNetwork) -> str:
     """Returns a sentence on weights that do not fill the network."""
     for name, found, wanted in unfilled.mismatched:
         if found[:1] != wanted[:1] == (unfilled.labels,) and found[1:] == wanted[1:]:
+            config = read_json(source / CONFIG)
+            is_there = bool(config.get("id2label") or config.get("label2id"))
+            place = f"{source / CONFIG} has {unfilled.labels} labels (id2label)"
             return (
-                f"{source / CONFIG} has {unfilled.labels} labels (id2label), but the "
+                f"{place if is_there else f'{source} has {unfilled.labels} labels'}, but the "
                 f"network has {found[0]} outputs ({name}): one label is needed for each."
             )
     if unfilled.mismatched:

@@ -5,6 +5,7 @@ Only the command line uses it: torch and transformers take seconds to import.
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from image_categorizer_server.inference.packaging.folder import (
     check_files,
     read_json,
 )
+from image_categorizer_server.inference.packaging.label_files import labels_beside
 from image_categorizer_server.inference.packaging.labels import mended_labels
 from image_categorizer_server.inference.packaging.processor import (
     read_card,
@@ -48,6 +50,8 @@ __all__ = [
     "read_input_spec",
 ]
 
+GENERIC = re.compile(r"LABEL_[0-9]+")
+"""What transformers calls a category that has no name."""
 SERVED = "input.json"
 """The input and the activation, so that the digest covers them."""
 
@@ -121,7 +125,7 @@ def _copy(
     )
 
     _silence_transformers()
-    config = _mended_config(source)
+    config = _mended_config(source, say)
     (target / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
     copy_weights(source, target)
     with reading(source / CONFIG, target):
@@ -169,7 +173,7 @@ def _silence_transformers() -> None:
     their_logging.set_verbosity(logging.CRITICAL)
 
 
-def _mended_config(source: Path) -> dict[str, object]:
+def _mended_config(source: Path, say: Callable[[str], None]) -> dict[str, object]:
     config = read_json(source / CONFIG)
     if config.get("quantization_config"):
         raise OperatorError(
@@ -177,11 +181,32 @@ def _mended_config(source: Path) -> dict[str, object]:
             "or float16, and add that folder. `models quantize` makes an int8 version of it."
         )
     names = mended_labels(config, source / CONFIG)
+    if not names or all(GENERIC.fullmatch(name) for name in names):
+        count = len(names) if names else config.get("num_labels")
+        names = _labels_beside(source, count, say) or names
     if names is not None and "pretrained_cfg" not in config:
         config["id2label"] = {str(index): name for index, name in enumerate(names)}
         config["label2id"] = {name: index for index, name in enumerate(names)}
         config.pop("num_labels", None)
     return config
+
+
+def _labels_beside(source: Path, count: object, say: Callable[[str], None]) -> list[str] | None:
+    """Returns the labels of a file beside a configuration that names no category.
+
+    Raises:
+        OperatorError: it is malformed, or has another number of labels.
+    """
+    labels = labels_beside(source)
+    if labels is None:
+        return None
+    if isinstance(count, int) and count != len(labels.names):
+        raise OperatorError(
+            f"{labels.place} has {len(labels.names)} labels, but the network has {count} outputs "
+            f"by {source / CONFIG}: one label is needed for each."
+        )
+    say(str(labels))
+    return list(labels.names)
 
 
 def _read_again(network: "PreTrainedModel", config: Mapping[str, object]) -> dict[str, object]:

@@ -37,6 +37,7 @@ from image_categorizer_server.inference.models.manifest import (
     digest_of,
 )
 from image_categorizer_server.inference.packaging.huggingface import WEIGHTS, Labels
+from image_categorizer_server.inference.packaging.label_files import LABELS_FILE, LabelSet
 from image_categorizer_server.inference.packaging.onnx_answers import (
     Given,
     decide,
@@ -63,8 +64,6 @@ from image_categorizer_server.inference.packaging.onnx_input import (
     describe_input,
 )
 from image_categorizer_server.inference.packaging.onnx_labels import (
-    LABELS_FILE,
-    LabelSet,
     check_count,
     problem_type,
     read_labels,

@@ -16,7 +16,7 @@ from onnx import TensorProto, external_data_helper, helper, inliner
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.export import ONNX_FILE
-from image_categorizer_server.inference.packaging.huggingface import WEIGHTS
+from image_categorizer_server.inference.packaging.folder import LFS_MARK, WEIGHTS, refuse_pointer
 
 SUFFIX = ".onnx"
 TRANSFORMERS_JS = "onnx"
@@ -26,7 +26,6 @@ KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 MAX_BYTES = 2**31 - 2**20
 """Of the graph with its weights: protobuf holds 2 GiB in one message."""
 HEAD_BYTES = 512
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 EXPORT = "export the network with torch.onnx.export"
 # What files of other kinds begin with, what they are, and what to do.
 KINDS: tuple[tuple[int, bytes, str], ...] = (
@@ -178,18 +177,6 @@ def refuse_other_kinds(file: Path, head: bytes) -> None:
         raise OperatorError(f"{file} is not an ONNX file but {kind}.")
 
 
-def refuse_pointer(file: Path, head: bytes) -> None:
-    """Passes a file that is not a Git LFS pointer.
-
-    Raises:
-        OperatorError: it is one.
-    """
-    if head.startswith(LFS_POINTER):
-        raise OperatorError(
-            f"{file} is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder."
-        )
-
-
 def _too_large(file: Path, size: int) -> OperatorError:
     return OperatorError(
         f"{file} and its weights take {size / 2**30:.1f} GiB; 2 GiB are the most that an ONNX file "
@@ -280,7 +267,7 @@ def _read_part(path: Path, tensor: TensorProto, offset: int, size: int) -> bytes
         with os.fdopen(descriptor, "rb") as content:
             if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
                 raise OperatorError(f"{path} is not a regular file.")
-            refuse_pointer(path, content.read(len(LFS_POINTER)))
+            refuse_pointer(path, content.read(len(LFS_MARK)))
             content.seek(offset)
             part = content.read(size)
     except OSError as error:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Literal
 from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec
+from image_categorizer_server.inference.packaging.folder import LFS_MARK, refuse_pointer
 from image_categorizer_server.inference.packaging.huggingface import CARD, read_input_spec
 from image_categorizer_server.inference.packaging.onnx_file import (
-    LFS_POINTER,
     companion,
-    refuse_pointer,
 )
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ def describe_input(
 def _from_card(card: Path) -> InputSpec:
     try:
         with card.open("rb") as content:
-            refuse_pointer(card, content.read(len(LFS_POINTER)))
+            refuse_pointer(card, content.read(len(LFS_MARK)))
         return read_input_spec(card.parent)
     except OperatorError as error:
         said = str(error)
