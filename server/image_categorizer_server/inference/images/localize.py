@@ -147,7 +147,10 @@ class Localizer:
             maps = np.repeat(features[:1], len(chosen), axis=0)
         else:
             flat = features.reshape(features.shape[0], -1)
-            maps = (self._weights[chosen] @ flat).reshape(-1, *features.shape[1:])
+            # One by one: a product of matrices rounds otherwise than that of a row, so that a map
+            # would depend on the others.
+            rows = [self._weights[index] @ flat for index in chosen]
+            maps = np.stack(rows).reshape(-1, *features.shape[1:])
         low, high = (f(maps, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
         differs = high - low > 1e-6 * np.maximum(abs(low), abs(high))
         return np.where(differs, (maps - low) / np.where(differs, high - low, 1), 1)
