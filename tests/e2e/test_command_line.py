@@ -105,12 +105,15 @@ def test_names_are_printed_as_they_are_and_never_act(up, tmp_path):
 def test_all_options_of_the_api_are_options_of_the_command(up, pictures, tmp_path):
     options = ["--include", "tabby", "--include", "beagle", "--exclude", "beagle", "--no-cache"]
     options += ["--bounding-boxes", "--explain", "--top-k", "3", "--threshold", "0"]
+    options += ["--raw-confidence"]
     options += ["--model", "efficientnet_lite0", "--version", "1"]
     done = command("classify", pictures[0], *options, "--json", "--data", up.data)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert [p["category"] for p in result["predictions"]] == ["tabby"]
-    assert len(result["predictions"][0]["bounding_box"]) == 4
+    (tabby,) = result["predictions"]
+    assert len(tabby["bounding_box"]) == 4
+    assert tabby["raw_confidence"] == tabby["confidence"]  # the packaged model has no temperature
     assert base64.b64decode(result["heat_map"]).startswith(b"\x89PNG")
     options.remove("--explain")  # which batches do not offer
     made = command("batch", "submit", pictures[0], *options, "--json", "--data", up.data)

@@ -144,6 +144,7 @@ def test_what_answers_always_contain_is_required(openapi):
         "BatchResult.classification",
         "ClassifyStreamResponse.response",
         "ClassifyStreamResponse.status",
+        "Prediction.raw_confidence",
         "Webhook.previous_secret_expire_time",
         "WebhookDelivery.end_time",
         "WebhookDelivery.next_attempt_time",
@@ -198,6 +199,7 @@ def test_every_body_kind_and_parameter_of_the_document_works(http, openapi, rece
         "explain": "true",
         "no_cache": "true",
         "roll_up": "false",
+        "raw_confidence": "true",
         "webhook_url": receiver.url,
     }
     offered = {*values, "image_uri"}

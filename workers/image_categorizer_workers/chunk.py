@@ -249,7 +249,12 @@ def _first(group: ExceptionGroup[Exception], kind: type[Exception]) -> Exception
 
 def _classification_of(answer: Answer) -> Classification:
     predictions = [
-        Prediction(Category(p.category, p.category_id, p.ancestors), p.confidence, p.bounding_box)
+        Prediction(
+            Category(p.category, p.category_id, p.ancestors),
+            p.confidence,
+            p.bounding_box,
+            p.raw_confidence,
+        )
         for p in answer.predictions
     ]
     timing = answer.timing

@@ -235,6 +235,7 @@ def _wire_options(options: ClassifyOptions) -> Options:
         exclude_categories=options.exclude_categories,
         bounding_boxes=options.bounding_boxes,
         no_cache=options.no_cache,
+        raw_confidence=options.raw_confidence,
     )
     if options.roll_up is not None:
         wire["roll_up"] = options.roll_up

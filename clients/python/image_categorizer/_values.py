@@ -91,6 +91,8 @@ class Options(TypedDict, total=False):
     The threshold then defaults to 0.8. If no category reaches it, the answer is `UNKNOWN`. The
     other predictions are the model's categories below the answer. Default: the model's setting.
     """
+    raw_confidence: bool
+    """Whether to return the confidences before calibration, too (`Prediction.raw_confidence`)."""
 
 
 class BatchOptions(Options, total=False):
@@ -120,6 +122,8 @@ class Prediction:
     """Broader categories, the nearest first."""
     bounding_box: tuple[int, int, int, int] | None = None
     """Left, top, right, bottom in pixels of the upright image; None unless requested and known."""
+    raw_confidence: float | None = None
+    """The confidence before the model's temperature, in [0, 1]; None unless requested."""
 
 
 @dataclass(frozen=True, slots=True)

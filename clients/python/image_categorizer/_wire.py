@@ -321,6 +321,7 @@ def _prediction(wire: types_pb2.Prediction) -> Prediction:
         category_id=wire.category_id,
         ancestors=tuple(wire.ancestors),
         bounding_box=_bounding_box(wire.bounding_box),
+        raw_confidence=wire.raw_confidence if wire.HasField("raw_confidence") else None,
     )
 
 

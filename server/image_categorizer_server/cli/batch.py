@@ -18,6 +18,7 @@ from image_categorizer_server.cli.options import (
     Include,
     Model,
     NoCache,
+    RawConfidence,
     RollUp,
     Threshold,
     TopK,
@@ -75,6 +76,7 @@ def submit(
     bounding_boxes: BoundingBoxes = False,
     no_cache: NoCache = False,
     roll_up: RollUp = None,
+    raw_confidence: RawConfidence = False,
     webhook_url: Annotated[str, typer.Option(help="URL to notify when the batch ends.")] = "",
     priority: Annotated[
         int,
@@ -88,7 +90,16 @@ def submit(
     Addresses are a batch of their own, without files.
     """
     shared = options_of(
-        model, version, top_k, threshold, include, exclude, bounding_boxes, no_cache, roll_up
+        model,
+        version,
+        top_k,
+        threshold,
+        include,
+        exclude,
+        bounding_boxes,
+        no_cache,
+        roll_up,
+        raw_confidence,
     )
     options = BatchOptions(webhook_url=webhook_url, priority=priority)
     options.update(cast(BatchOptions, shared))

@@ -32,6 +32,7 @@ from image_categorizer_server.cli.options import (
     Include,
     Model,
     NoCache,
+    RawConfidence,
     RollUp,
     Threshold,
     TopK,
@@ -87,6 +88,7 @@ def classify(
     ] = False,
     no_cache: NoCache = False,
     roll_up: RollUp = None,
+    raw_confidence: RawConfidence = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
@@ -97,7 +99,16 @@ def classify(
     """
     base_url, api_key = server_of(data)
     options = options_of(
-        model, version, top_k, threshold, include, exclude, bounding_boxes, no_cache, roll_up
+        model,
+        version,
+        top_k,
+        threshold,
+        include,
+        exclude,
+        bounding_boxes,
+        no_cache,
+        roll_up,
+        raw_confidence,
     )
     options["explain"] = explain
     count, failed = asyncio.run(_classify_all(images, base_url, api_key, options, as_json))
@@ -112,8 +123,11 @@ async def _classify_all(
 
     Returns how many images there were, and how many of them failed.
     """
-    columns = ["file", "category", "confidence", *(["box"] if options["bounding_boxes"] else [])]
-    table = Table(*columns, box=None)
+    table = Table("file", "category", "confidence", box=None)
+    if options["raw_confidence"]:
+        table.add_column("raw")
+    if options["bounding_boxes"]:
+        table.add_column("box")
     done = failed = 0
 
     def show(result: Result) -> None:
@@ -257,10 +271,15 @@ def _show(result: Result, as_json: bool, table: Table) -> bool:
 
 def _add_rows(table: Table, result: Classification) -> None:
     for position, prediction in enumerate(result.predictions):
-        name = result.filename if position == 0 else ""
-        box = prediction.bounding_box
-        boxes = [", ".join(map(str, box)) if box else "-"] if len(table.columns) > 3 else []
-        add_row(table, name, prediction.category, f"{prediction.confidence:.1%}", *boxes)
+        raw, box = prediction.raw_confidence, prediction.bounding_box
+        cells = {
+            "file": result.filename if position == 0 else "",
+            "category": prediction.category,
+            "confidence": f"{prediction.confidence:.1%}",
+            "raw": "-" if raw is None else f"{raw:.1%}",
+            "box": ", ".join(map(str, box)) if box else "-",
+        }
+        add_row(table, *(cells[str(column.header)] for column in table.columns))
     if not result.predictions:
         add_row(table, result.filename, "-", "")
 

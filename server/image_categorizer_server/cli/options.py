@@ -46,6 +46,14 @@ RollUp = Annotated[
         "rather than tabby. The model's own setting if not set.",
     ),
 ]
+RawConfidence = Annotated[
+    bool,
+    typer.Option(
+        "--raw-confidence",
+        help="Show the confidence before calibration, too. It differs if `models calibrate` made "
+        "the version.",
+    ),
+]
 
 
 def options_of(
@@ -58,6 +66,7 @@ def options_of(
     bounding_boxes: bool,
     no_cache: bool,
     roll_up: bool | None,
+    raw_confidence: bool,
 ) -> Options:
     """Returns the options as the SDK takes them."""
     options = Options(
@@ -69,6 +78,7 @@ def options_of(
         exclude_categories=exclude or [],
         bounding_boxes=bounding_boxes,
         no_cache=no_cache,
+        raw_confidence=raw_confidence,
     )
     if roll_up is not None:
         options["roll_up"] = roll_up

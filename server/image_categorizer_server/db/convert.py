@@ -49,28 +49,30 @@ def options_from_json(text: str) -> ClassifyOptions:
 
 def predictions_to_json(predictions: Sequence[Prediction]) -> str:
     """Returns the predictions as a JSON list."""
-    return json.dumps(
-        [
-            {
-                "category": p.category.name,
-                "confidence": p.confidence,
-                "category_id": p.category.category_id,
-                "ancestors": p.category.ancestors,
-                "box": p.bounding_box,
-            }
-            for p in predictions
-        ],
-        allow_nan=False,
-    )
+    return json.dumps(list(map(_prediction_fields, predictions)), allow_nan=False)
+
+
+def _prediction_fields(value: Prediction) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "category": value.category.name,
+        "confidence": value.confidence,
+        "category_id": value.category.category_id,
+        "ancestors": value.category.ancestors,
+        "box": value.bounding_box,
+    }
+    if value.raw_confidence is not None:
+        fields["raw_confidence"] = value.raw_confidence
+    return fields
 
 
 def predictions_from_json(text: str) -> tuple[Prediction, ...]:
-    """Returns the predictions that `predictions_to_json` wrote."""
+    """Returns the predictions that `predictions_to_json` wrote, also in an earlier release."""
     return tuple(
         Prediction(
             Category(p["category"], p["category_id"], tuple(p["ancestors"])),
             p["confidence"],
             _box(p["box"]),
+            p.get("raw_confidence"),
         )
         for p in json.loads(text)
     )

@@ -26,6 +26,8 @@ class Prediction:
     confidence: float
     bounding_box: tuple[int, int, int, int] | None = None
     """Left, top, right, bottom in pixels of the upright image; right and bottom are exclusive."""
+    raw_confidence: float | None = None
+    """Before the model's temperature, in [0, 1]; None unless requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +126,4 @@ class ClassifyOptions:
     no_cache: bool = False
     roll_up: bool | None = None
     """None for the model's default."""
+    raw_confidence: bool = False

@@ -123,13 +123,18 @@ def predicted(
 ) -> list[Prediction]:
     """Returns the predictions that the options ask for.
 
-    See `CategoryTree.roll_up` and `top_predictions`.
+    See `CategoryTree.roll_up`, `top_predictions` and `CategoryTree.with_raw_confidences`.
     """
-    threshold, top_k = options.confidence_threshold, options.top_k
+    threshold, top_k, answer = options.confidence_threshold, options.top_k, outcome.confidences
     if options.roll_up:
-        return model.tree.roll_up(outcome.confidences, threshold, top_k, filters)
-    allowed = filters.indices(len(model.categories))
-    return top_predictions(outcome.confidences, model.categories, top_k, threshold, allowed)
+        predictions = model.tree.roll_up(answer, threshold, top_k, filters)
+    else:
+        allowed = filters.indices(len(model.categories))
+        predictions = top_predictions(answer, model.categories, top_k, threshold, allowed)
+    if not options.raw_confidence:
+        return predictions
+    raw = answer if outcome.raw_confidences is None else outcome.raw_confidences
+    return model.tree.with_raw_confidences(predictions, raw, is_rolled_up=bool(options.roll_up))
 
 
 def timing_of(outcome: Outcome) -> Timing:

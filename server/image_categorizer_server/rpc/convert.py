@@ -16,6 +16,7 @@ def prediction(value: Prediction) -> types_pb2.Prediction:
         bounding_box=value.bounding_box,
         category_id=value.category.category_id,
         ancestors=value.category.ancestors,
+        raw_confidence=value.raw_confidence,
     )
 
 

@@ -86,6 +86,7 @@ class Query:
             sorted(set(options.exclude_categories)),
             options.bounding_boxes,
             options.roll_up,
+            options.raw_confidence,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -96,6 +97,7 @@ class _Prediction(BaseModel):
     position: int = Field(ge=0)
     confidence: float = Field(ge=0, le=1)
     bounding_box: tuple[int, int, int, int] | None = None
+    raw_confidence: float | None = Field(None, ge=0, le=1)
 
 
 class _Entry(BaseModel):
@@ -128,7 +130,9 @@ class ResultCache:
             if entry.fingerprint != query.fingerprint:
                 return None
             predictions = [
-                Prediction(query.categories[p.position], p.confidence, p.bounding_box)
+                Prediction(
+                    query.categories[p.position], p.confidence, p.bounding_box, p.raw_confidence
+                )
                 for p in entry.predictions
             ]
         except (ValidationError, IndexError):
@@ -151,6 +155,7 @@ class ResultCache:
                     position=query.positions[p.category.name],
                     confidence=p.confidence,
                     bounding_box=p.bounding_box,
+                    raw_confidence=p.raw_confidence,
                 )
                 for p in answer.predictions
             ],

@@ -122,3 +122,15 @@ def test_a_bounding_box_has_four_edges_or_is_none():
     )
     boxes = [p.bounding_box for p in _wire.classification("", response).predictions]
     assert boxes == [(1, 2, 3, 4), None, None]
+
+
+def test_a_confidence_before_calibration_may_be_zero_or_absent():
+    response = classify_pb2.ClassifyResponse(
+        predictions=[
+            types_pb2.Prediction(raw_confidence=0.5),
+            types_pb2.Prediction(raw_confidence=0),
+            types_pb2.Prediction(),
+        ]
+    )
+    found = _wire.classification("", response).predictions
+    assert [p.raw_confidence for p in found] == [0.5, 0, None]

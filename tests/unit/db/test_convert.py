@@ -22,6 +22,7 @@ OPTIONS = st.builds(
     bounding_boxes=st.booleans(),
     no_cache=st.booleans(),
     roll_up=st.none() | st.booleans(),
+    raw_confidence=st.booleans(),
 )
 BOX = st.none() | st.tuples(*(st.integers(0, 9999) for _ in range(4)))
 PREDICTIONS = st.lists(
@@ -30,6 +31,7 @@ PREDICTIONS = st.lists(
         st.builds(Category, TEXT, TEXT, st.lists(TEXT, max_size=3).map(tuple)),
         st.floats(0, 1),
         BOX,
+        st.none() | st.floats(0, 1),
     ),
     max_size=4,
 )
@@ -44,6 +46,14 @@ def test_options_survive(options):
 def test_predictions_survive(predictions):
     text = convert.predictions_to_json(predictions)
     assert list(convert.predictions_from_json(text)) == predictions
+
+
+def test_predictions_of_an_earlier_release_are_read():
+    text = (
+        '[{"category": "cat", "confidence": 0.5, "category_id": "", "ancestors": [], "box": null}]'
+    )
+    assert convert.predictions_from_json(text) == (Prediction(Category("cat"), 0.5),)
+    assert convert.predictions_to_json(convert.predictions_from_json(text)) == text
 
 
 def test_options_of_another_release_are_read():

@@ -1,7 +1,10 @@
 """Broader categories: their confidences, the deepest that is certain enough, filters."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from image_categorizer_server.inference.classifier import top_predictions
 from image_categorizer_server.inference.models.category_tree import CategoryTree, Filters
 from image_categorizer_server.inference.models.manifest import CategoryEntry
 
@@ -164,6 +167,46 @@ def test_excluded_categories_and_those_below_them_are_no_answers_and_change_no_c
     ]
     no_tabby = Filters(excluded=TREE.outputs(["tabby"]))
     assert rolled(answer(tabby=0.9), filters=no_tabby) == [("cat", 0.9), ("lynx", 0)]
+
+
+def raw_of(predictions, raw, is_rolled_up=True, tree=TREE):
+    found = tree.with_raw_confidences(predictions, raw, is_rolled_up=is_rolled_up)
+    assert [replace(p, raw_confidence=None) for p in found] == list(predictions)
+    return {p.category.name: round(p.raw_confidence or 0.0, 6) for p in found}
+
+
+def test_raw_confidences_are_summed_like_those_that_the_answer_goes_by():
+    predictions = TREE.roll_up(answer(tabby=0.5, lynx=0.4, pizza=0.1), 0.8, 5, ALL)
+    raw = answer(tabby=0.3, lynx=0.25, pizza=0.45)
+    # Calibrated, it is a cat; by the raw ones it would be none.
+    assert raw_of(predictions, raw) == {"cat": 0.55, "tabby": 0.3, "lynx": 0.25}
+    unknown = TREE.roll_up(answer(brick=0.5), 0.8, 5, ALL)
+    assert raw_of(unknown, answer(brick=0.9)) == {"UNKNOWN": 0}
+
+
+def test_the_raw_confidence_of_categories_that_do_not_exclude_each_other_is_the_largest():
+    tree = CategoryTree(ENTRIES, "sigmoid")
+    no_tabby = Filters(excluded=TREE.outputs(["tabby"]))
+    predictions = tree.roll_up(answer(tabby=0.9, lynx=0.6), 0.8, 5, no_tabby)
+    raw = answer(tabby=0.7, lynx=0.65)
+    assert raw_of(predictions, raw, tree=tree) == {"cat": 0.7, "lynx": 0.65}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_without_a_temperature_raw_confidences_are_equal(seed):
+    entries = [
+        CategoryEntry(name="dog", ancestors=("animal",)),
+        CategoryEntry(name="poodle", ancestors=("dog", "animal")),
+        CategoryEntry(name="cat", ancestors=("animal",)),
+    ]
+    tree = CategoryTree(entries, "softmax")
+    values = np.random.default_rng(seed).dirichlet([1, 1, 1]).astype(np.float32)
+    for is_rolled_up, predictions in (
+        (True, tree.roll_up(values, 0.5, 5, ALL)),
+        (False, top_predictions(values, tree.categories[:3], 5, 0.0, None)),
+    ):
+        found = tree.with_raw_confidences(predictions, values, is_rolled_up=is_rolled_up)
+        assert [p.raw_confidence for p in found] == [p.confidence for p in predictions]
 
 
 def test_the_strongest_output_stands_for_a_broader_category():

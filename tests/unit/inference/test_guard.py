@@ -35,6 +35,21 @@ def test_each_image_gets_its_own_answer_in_any_micro_batch(numbers):
     assert not guard.is_broken
 
 
+@pytest.mark.parametrize("with_features", [False, True])
+def test_each_image_gets_its_own_features_and_raw_confidences(with_features):
+    def predict(inputs, with_features):
+        numbers = np.array([[each[0, 0, 0]] for each in inputs], np.float32)
+        features = numbers[:, :, None, None] + 10 if with_features else None
+        return Answer(numbers, features, numbers + 100)
+
+    rows = Guard(predict, 4).run(inputs([1, 2, 3]), with_features)
+    assert [float(row.raw_confidences[0]) for row in rows] == [101, 102, 103]
+    if with_features:
+        assert [float(row.features[0, 0, 0]) for row in rows] == [11, 12, 13]
+    else:
+        assert [row.features for row in rows] == [None] * 3
+
+
 def test_one_poisoned_image_of_32_costs_few_calls():
     device = Device()
     results = Guard(device.predict, 32).run(inputs([1] * 20 + [POISON] + [1] * 11), False)

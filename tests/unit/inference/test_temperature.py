@@ -8,7 +8,8 @@ from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.evaluation.answers import Answered
 from image_categorizer_server.inference.evaluation.dataset import LabelledPicture
 from image_categorizer_server.inference.evaluation.temperature import fit_temperature
-from image_categorizer_server.inference.runtimes.calibrated import at_temperature
+from image_categorizer_server.inference.runtimes import Answer
+from image_categorizer_server.inference.runtimes.calibrated import CalibratedRuntime, at_temperature
 
 RANDOM = np.random.default_rng(3)
 LOGITS = RANDOM.normal(0, 3, (600, 12)).astype(np.float32)
@@ -42,6 +43,28 @@ def test_certain_and_impossible_categories_stay_numbers(activation):
     found = at_temperature(np.array([[1, 0, 0]], np.float32), 0.05, activation)
     assert np.isfinite(found).all()
     assert (found.argmax(), found[0, 0]) == (0, pytest.approx(1))
+
+
+class Rows:
+    """A runtime that answers with given confidences."""
+
+    name, device, precision, runners = "rows", "cpu", "fp32", 1
+
+    def __init__(self, confidences):
+        self._confidences = confidences
+
+    def predict(self, inputs, *, with_features=False):
+        return Answer(self._confidences[: len(inputs)])
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_the_confidences_before_the_temperature_are_those_of_the_network_to_the_bit(activation):
+    # Certain, impossible, and too small for a float32 once they are raised to a power.
+    said = np.array([[1, 0, 0], [0.9, 1e-38, 0.1], [0.4, 1e-45, 0.6]], np.float32)
+    answer = CalibratedRuntime(Rows(said), 4.0, activation).predict([None] * 3)
+    assert answer.raw_confidences is not None
+    assert answer.raw_confidences.tobytes() == said.tobytes()
+    np.testing.assert_array_equal(answer.confidences, at_temperature(said, 4.0, activation))
 
 
 def answered(rows, right):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from image_categorizer_server.domain.batch import ItemError, ItemResult
@@ -21,7 +22,7 @@ from tests.support.forms import stream
 GOOD = ItemResult(
     0,
     'a "b", c.jpg',
-    (Prediction(Category("cat", "n02121620", ("mammal",)), 0.75, (1, 2, 3, 4)),),
+    (Prediction(Category("cat", "n02121620", ("mammal",)), 0.75, (1, 2, 3, 4), 0.875),),
     ModelRef("small", 1, "sha256:0"),
     None,
     (ImageWarning.TRUNCATED,),
@@ -45,6 +46,8 @@ async def test_results_as_json_lines(name):
     assert (good["item_id"], good["filename"], good["category"]) == ("0", 'a "b", c.jpg', "cat")
     assert good["predictions"][0]["bounding_box"] == [1, 2, 3, 4]
     assert (good["warnings"], empty["warnings"]) == (["TRUNCATED"], [])
+    assert good["raw_confidence"] == good["predictions"][0]["raw_confidence"] == 0.875
+    assert (empty["raw_confidence"], bad["raw_confidence"]) == (None, None)
     assert (empty["category"], empty["predictions"], empty["error_reason"]) == (None, [], None)
     assert (bad["filename"], bad["error_reason"]) == ("zürich.jpg", "IMAGE_UNDECODABLE")
 
@@ -60,10 +63,28 @@ async def test_results_as_csv():
     assert json.loads(good["predictions"])[0]["category_id"] == "n02121620"
     assert (empty["category"], empty["error_reason"]) == ("", "")
     assert (good["warnings"], empty["warnings"]) == ("TRUNCATED", "")
+    assert (good["raw_confidence"], bad["raw_confidence"]) == ("0.875", "")
     assert bad["error_reason"] == "IMAGE_UNDECODABLE"
     assert text.startswith(
-        "item_id,filename,category,confidence,predictions,error_reason,warnings\r\n"
+        "item_id,filename,category,confidence,predictions,error_reason,warnings,raw_confidence\r\n"
     )
+
+
+async def test_a_confidence_before_calibration_is_exported_if_it_is_known():
+    plain = replace(GOOD, predictions=(replace(GOOD.predictions[0], raw_confidence=None),))
+    line = json.loads(await exported("jsonl", plain))
+    assert line["raw_confidence"] is None
+    assert set(line["predictions"][0]) == {
+        "category",
+        "confidence",
+        "bounding_box",
+        "category_id",
+        "ancestors",
+    }
+    (row,) = csv.DictReader(io.StringIO(await exported("csv", plain)))
+    assert row["raw_confidence"] == ""
+    assert not convert_batch.result(plain).classification.predictions[0].HasField("raw_confidence")
+    assert convert_batch.result(GOOD).classification.predictions[0].raw_confidence == 0.875
 
 
 async def test_an_export_of_nothing_is_an_empty_file_all_the_same():

@@ -27,6 +27,7 @@ ALL = Domain(
     explain=True,
     no_cache=True,
     roll_up=True,
+    raw_confidence=True,
 )
 
 

@@ -31,7 +31,7 @@ QUERY = Query(
     options=ClassifyOptions(),
 )
 ANSWER = Classification(
-    [Prediction(DOG, 0.1 + 0.2, (1, 2, 30, 40)), Prediction(CAT, 1e-9)], MODEL, TIMING
+    [Prediction(DOG, 0.1 + 0.2, (1, 2, 30, 40), 0.7 + 0.1), Prediction(CAT, 1e-9)], MODEL, TIMING
 )
 
 
@@ -87,6 +87,7 @@ async def test_a_cached_answer_comes_back_unchanged(results):
         changed(exclude_categories=("cat",)),
         changed(bounding_boxes=True),
         changed(roll_up=True),
+        changed(raw_confidence=True),
     ],
     ids=[
         "tenant",
@@ -100,6 +101,7 @@ async def test_a_cached_answer_comes_back_unchanged(results):
         "exclude",
         "boxes",
         "roll_up",
+        "raw",
     ],
 )
 async def test_everything_that_changes_the_answer_changes_the_fingerprint(results, other):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 
 import pytest
 from image_categorizer import Classification, ModelRef, Result, Timing, Unavailable
@@ -30,6 +31,34 @@ def result_of(key, content, on_disconnect) -> Result:
     timing = Timing(0, 0, 0, 1, "IDLE")
     model = ModelRef("m", "1", "")
     return Result(key, Classification("", (), model, timing, 0.0, ""), None)
+
+
+async def test_the_server_gets_every_option_that_a_batch_may_have():
+    asked = []
+
+    class Asked(Client):
+        def classify_stream(self, sources, *, on_disconnect, lane, tenant_id, **options):
+            asked.append(options)
+            return super().classify_stream(sources, on_disconnect=on_disconnect)
+
+    given = ClassifyOptions(
+        model="m",
+        version=3,
+        confidence_threshold=0.5,
+        top_k=2,
+        include_categories=("cat",),
+        exclude_categories=("dog",),
+        bounding_boxes=True,
+        no_cache=True,
+        roll_up=False,
+        raw_confidence=True,
+    )
+    streams = StreamPool(Asked(result_of), idle_s=60, answer_timeout_s=60)
+    await streams.classify("t", given, b"x")
+    await streams.close()
+    expected = asdict(given) | {"version": "3"}
+    del expected["explain"]  # no option of batches
+    assert asked == [expected]
 
 
 async def test_images_of_one_kind_share_a_stream():

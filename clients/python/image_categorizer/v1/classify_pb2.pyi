@@ -80,6 +80,7 @@ class ClassifyOptions(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     NO_CACHE_FIELD_NUMBER: _builtins.int
     ROLL_UP_FIELD_NUMBER: _builtins.int
+    RAW_CONFIDENCE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model. Defaults to `ServerInfo.default_model`."""
     version: _builtins.str
@@ -113,6 +114,10 @@ class ClassifyOptions(_message.Message):
 
     Defaults to the model's own setting, otherwise to the server's, which is false.
     """
+    raw_confidence: _builtins.bool
+    """Whether each prediction also has the confidence before calibration (`Prediction.raw_confidence`). It changes
+    nothing else: threshold, order and `roll_up` go by `Prediction.confidence`.
+    """
     @_builtins.property
     def include_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """If set, only these categories are returned. A broader category (`Category.ancestors`) means itself and all
@@ -139,10 +144,11 @@ class ClassifyOptions(_message.Message):
         explain: _builtins.bool = ...,
         no_cache: _builtins.bool = ...,
         roll_up: _builtins.bool | None = ...,
+        raw_confidence: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "roll_up", b"roll_up", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "roll_up", b"roll_up", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "raw_confidence", b"raw_confidence", "roll_up", b"roll_up", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__roll_up: _TypeAlias = _typing.Literal["roll_up"]  # noqa: Y015
     _WhichOneofArgType__roll_up: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up"]  # noqa: Y015
@@ -174,6 +180,7 @@ class ClassifyUploadRequest(_message.Message):
     WEBHOOK_URL_FIELD_NUMBER: _builtins.int
     IMAGE_URI_FIELD_NUMBER: _builtins.int
     ROLL_UP_FIELD_NUMBER: _builtins.int
+    RAW_CONFIDENCE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """See `ClassifyOptions.model`."""
     version: _builtins.str
@@ -194,6 +201,8 @@ class ClassifyUploadRequest(_message.Message):
     """See `ClassifyRequest.image_uri`. Instead of an image in the body."""
     roll_up: _builtins.bool
     """See `ClassifyOptions.roll_up`."""
+    raw_confidence: _builtins.bool
+    """See `ClassifyOptions.raw_confidence`."""
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
         """The HTTP body with its content type. `multipart/form-data` is read as a form, any other type as the encoded
@@ -224,10 +233,11 @@ class ClassifyUploadRequest(_message.Message):
         webhook_url: _builtins.str = ...,
         image_uri: _builtins.str = ...,
         roll_up: _builtins.bool | None = ...,
+        raw_confidence: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "roll_up", b"roll_up", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "image_uri", b"image_uri", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "roll_up", b"roll_up", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "image_uri", b"image_uri", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "raw_confidence", b"raw_confidence", "roll_up", b"roll_up", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__roll_up: _TypeAlias = _typing.Literal["roll_up"]  # noqa: Y015
     _WhichOneofArgType__roll_up: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up"]  # noqa: Y015

@@ -54,6 +54,7 @@ class Prediction(_message.Message):
     BOUNDING_BOX_FIELD_NUMBER: _builtins.int
     CATEGORY_ID_FIELD_NUMBER: _builtins.int
     ANCESTORS_FIELD_NUMBER: _builtins.int
+    RAW_CONFIDENCE_FIELD_NUMBER: _builtins.int
     category: _builtins.str
     """The name of the category, as in the model's list of categories; or with `ClassifyOptions.roll_up` a broader
     category, or `UNKNOWN`.
@@ -65,6 +66,11 @@ class Prediction(_message.Message):
     category_id: _builtins.str
     """A stable identifier that does not change when categories are renamed. For ImageNet categories, a WordNet
     synset such as `n02084071`. Empty if the model defines none.
+    """
+    raw_confidence: _builtins.float
+    """The confidence before calibration, as the network gives it, in [0, 1]. Computed like `confidence` for broader
+    categories, and 0 for `UNKNOWN`. Equal to `confidence` if the model version has no temperature
+    (`image-categorizer models calibrate`). Absent unless `ClassifyOptions.raw_confidence` requests it.
     """
     @_builtins.property
     def bounding_box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -87,12 +93,15 @@ class Prediction(_message.Message):
         bounding_box: _abc.Iterable[_builtins.int] | None = ...,
         category_id: _builtins.str = ...,
         ancestors: _abc.Iterable[_builtins.str] | None = ...,
+        raw_confidence: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_raw_confidence", b"_raw_confidence", "raw_confidence", b"raw_confidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ancestors", b"ancestors", "bounding_box", b"bounding_box", "category", b"category", "category_id", b"category_id", "confidence", b"confidence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_raw_confidence", b"_raw_confidence", "ancestors", b"ancestors", "bounding_box", b"bounding_box", "category", b"category", "category_id", b"category_id", "confidence", b"confidence", "raw_confidence", b"raw_confidence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__raw_confidence: _TypeAlias = _typing.Literal["raw_confidence"]  # noqa: Y015
+    _WhichOneofArgType__raw_confidence: _TypeAlias = _typing.Literal["_raw_confidence", b"_raw_confidence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__raw_confidence) -> _WhichOneofReturnType__raw_confidence | None: ...
 
 Global___Prediction: _TypeAlias = Prediction  # noqa: Y015
 

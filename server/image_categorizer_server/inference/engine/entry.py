@@ -54,6 +54,8 @@ class Outcome:
     close_reason: BatchCloseReason
     located: Located | None = None
     """What `Request.locate` has made."""
+    raw_confidences: NDArray[np.float32] | None = None
+    """float32 (C,), before the temperature; None if the model has none."""
 
 
 @dataclass(slots=True, eq=False)

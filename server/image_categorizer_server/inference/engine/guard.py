@@ -43,6 +43,8 @@ class Row:
     """float32 (C,)."""
     features: NDArray[np.float32] | None
     """float32 (K, h, w) if features were asked for."""
+    raw_confidences: NDArray[np.float32] | None = None
+    """float32 (C,), before the temperature; None if the model has none."""
 
 
 Result = Row | CategorizerError
@@ -135,10 +137,14 @@ class Guard:
 
 
 def _rows(answer: Answer) -> list[Result]:
-    if answer.features is None:
-        return [Row(confidences, None) for confidences in answer.confidences]
-    pairs = zip(answer.confidences, answer.features, strict=True)
-    return [Row(confidences, features) for confidences, features in pairs]
+    nothing = [None] * len(answer.confidences)
+    rows = zip(
+        answer.confidences,
+        nothing if answer.features is None else answer.features,
+        nothing if answer.raw_confidences is None else answer.raw_confidences,
+        strict=True,
+    )
+    return [Row(*row) for row in rows]
 
 
 def _unclassifiable() -> UnclassifiableImage:

@@ -397,4 +397,5 @@ def _outcome(
         inference_ms=(end_s - start_s) * 1000,
         batch_size=len(micro_batch.entries),
         close_reason=micro_batch.reason,
+        raw_confidences=result.raw_confidences,
     )

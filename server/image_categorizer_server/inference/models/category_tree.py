@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 
 import numpy as np
@@ -186,6 +186,29 @@ class CategoryTree:
         below.sort(key=lambda output: (-answer[output], output))
         rest = (Prediction(self.categories[o], min(float(answer[o]), 1.0)) for o in below)
         return [first, *rest][:top_k]
+
+    def with_raw_confidences(
+        self, predictions: Sequence[Prediction], raw: NDArray[np.float32], *, is_rolled_up: bool
+    ) -> list[Prediction]:
+        """Returns the predictions with their confidences before the temperature.
+
+        Args:
+            predictions: what was answered.
+            raw: float32 (C,), the confidences of the outputs before the temperature.
+            is_rolled_up: whether the first prediction stands for all outputs below it; any other
+                stands for its own output.
+        """
+        found = []
+        for place, prediction in enumerate(predictions):
+            position = self.positions[prediction.category.name]
+            if position == len(self._members):
+                value = 0.0
+            elif is_rolled_up and place == 0:
+                value = float(self.confidences(raw)[position])
+            else:
+                value = min(float(raw[position]), 1.0)
+            found.append(replace(prediction, raw_confidence=value))
+        return found
 
     def strongest(
         self, answer: NDArray[np.float32], predictions: Iterable[Prediction]

@@ -20,6 +20,8 @@ class Answer:
     """float32 (N, C) in [0, 1]."""
     features: NDArray[np.float32] | None = None
     """float32 (N, K, h, w), for `localize`; None unless requested."""
+    raw_confidences: NDArray[np.float32] | None = None
+    """float32 (N, C), before the temperature; None if the model has none."""
 
 
 class Runtime(Protocol):

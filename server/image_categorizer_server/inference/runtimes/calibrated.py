@@ -39,10 +39,11 @@ class CalibratedRuntime:
     def predict(
         self, inputs: Sequence[NDArray[np.uint8]], *, with_features: bool = False
     ) -> Answer:
-        """Returns the answer; see `Runtime.predict`."""
+        """Returns the answer, calibrated and with the raw confidences; see `Runtime.predict`."""
         answer = self._runtime.predict(inputs, with_features=with_features)
-        calibrated = at_temperature(answer.confidences, self._temperature, self._activation)
-        return replace(answer, confidences=calibrated)
+        raw = answer.confidences
+        calibrated = at_temperature(raw, self._temperature, self._activation)
+        return replace(answer, confidences=calibrated, raw_confidences=raw)
 
 
 def at_temperature(

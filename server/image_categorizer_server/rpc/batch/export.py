@@ -22,6 +22,7 @@ COLUMNS = (
     "predictions",
     "error_reason",
     "warnings",
+    "raw_confidence",
 )
 PIECE_BYTES = 65_536
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -83,17 +84,21 @@ def _fields(result: ItemResult) -> dict[str, object]:
         "predictions": [_prediction(p) for p in result.predictions],
         "error_reason": result.error.reason if result.error else None,
         "warnings": list(result.warnings),
+        "raw_confidence": best.raw_confidence if best else None,
     }
 
 
 def _prediction(value: Prediction) -> dict[str, object]:
-    return {
+    fields: dict[str, object] = {
         "category": value.category.name,
         "confidence": value.confidence,
         "bounding_box": list(value.bounding_box or ()),
         "category_id": value.category.category_id,
         "ancestors": list(value.category.ancestors),
     }
+    if value.raw_confidence is not None:
+        fields["raw_confidence"] = value.raw_confidence
+    return fields
 
 
 def _json_line(result: ItemResult) -> str:
