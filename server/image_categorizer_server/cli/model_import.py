@@ -235,7 +235,8 @@ def quantize(
         typer.Option(
             min=0,
             max=100,
-            help="Maximum loss of accuracy, in percent of the pictures. "
+            help="Maximum loss of accuracy, in percent of the pictures, rounded down to whole "
+            "ones. Above 0, one picture is always allowed. "
             "[default: CATEGORIZER_MODELS__QUANTIZE_MAX_LOSS_POINTS, 0.5]",
             show_default=False,
         ),

@@ -57,7 +57,8 @@ class ModelSettings(Group):
         0.5,
         ge=0,
         le=100,
-        description="Maximum loss of accuracy of int8 against fp32, in percent of the pictures.",
+        description="Maximum loss of accuracy of int8 against fp32, in percent of the pictures, "
+        "rounded down to whole pictures. Above 0, one picture is always allowed.",
     )
     quantize_min_pictures: int = Field(
         16,

@@ -26,6 +26,7 @@ from image_categorizer_server.inference.packaging.evaluate import (
 )
 from image_categorizer_server.inference.packaging.quantize import (
     Quantizer,
+    check_loss,
     nodes_only_for_features,
     version_to_quantize,
 )
@@ -156,7 +157,7 @@ def test_a_loss_that_is_too_large_publishes_nothing(repository, tmp_path, pictur
     make, _ = quantizer(max_loss_points=-1.0)  # even no loss is too much
     with pytest.raises(OperatorError) as refused:
         make.quantize(found(repository), pictures, None)
-    assert "more than the -1 points allowed; nothing was published" in str(refused.value)
+    assert "0 pictures lost, -1 points allow -1; nothing was published" in str(refused.value)
     assert "provide labelled pictures with --evaluate" in str(refused.value)
     assert repository.latest("mine") == 1
     assert [file.name for file in (tmp_path / "models").iterdir()] == ["mine"]
@@ -287,5 +288,42 @@ def test_a_comparison_shows_its_figures():
     assert labelled.loss_points == pytest.approx(1)
     assert str(labelled) == (
         "Top-1 right on 200 labelled pictures: fp32 90.0 % (85.1 to 93.4), "
-        "int8 89.0 % (83.9 to 92.6), loss 1.00 points"
+        "int8 89.0 % (83.9 to 92.6), loss 1.00 points (2 pictures)"
     )
+
+
+@pytest.mark.parametrize(
+    ("pictures", "max_loss_points", "allowed"),
+    [
+        (16, 0.5, 1),  # one picture is 6 %, and nothing smaller can be measured
+        (164, 0.5, 1),
+        (399, 0.5, 1),
+        (400, 0.5, 2),
+        (100, 29, 29),
+        (1000, 0.1, 1),
+        (164, 0, 0),
+        (164, 100, 164),
+    ],
+)
+def test_the_limit_of_a_loss_is_whole_pictures_and_at_least_one(pictures, max_loss_points, allowed):
+    comparison = Comparison(pictures, right_before=9, right_after=9, is_labelled=True)
+    assert comparison.allowed_pictures(max_loss_points) == allowed
+
+
+@pytest.mark.parametrize("lost", [-3, 0, 1])
+@pytest.mark.parametrize("pictures", [16, 164])
+def test_one_picture_less_is_no_reason_to_refuse_a_version(pictures, lost):
+    check_loss(Comparison(pictures, 14, 14 - lost, is_labelled=True), max_loss_points=0.5)
+
+
+@pytest.mark.parametrize(
+    ("lost", "max_loss_points", "words"),
+    [
+        (2, 0.5, "2 pictures lost, 0.5 points allow 1; nothing was published"),
+        (1, 0, "1 picture lost, 0 points allow 0; nothing was published"),
+        (5, 2.9, "5 pictures lost, 2.9 points allow 4; nothing was published"),
+    ],
+)
+def test_more_pictures_less_are_a_reason(lost, max_loss_points, words):
+    with pytest.raises(OperatorError, match=words):
+        check_loss(Comparison(164, 145, 145 - lost, is_labelled=True), max_loss_points)

@@ -1,5 +1,6 @@
 """Compares two runtimes of one network on pictures: accuracy and speed."""
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from image_categorizer_server.inference.runtimes import Runtime
 
 BATCH_SIZE = 8
 TIMED_ROUNDS = 9
+TOP = 5
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,31 @@ class Comparison:
     """Of the first runtime; without labels its answers count as right."""
     right_after: int
     is_labelled: bool
+    top_5_before: int = 0
+    """How often the right category is among the first five."""
+    top_5_after: int = 0
+
+    @property
+    def lost_pictures(self) -> int:
+        """By how many pictures the second is worse; negative if it is better."""
+        return self.right_before - self.right_after
 
     @property
     def loss_points(self) -> float:
         """Percentage of the pictures by which the second is worse; negative if it is better."""
-        return (self.right_before - self.right_after) / self.pictures * 100
+        return self.lost_pictures / self.pictures * 100
+
+    def allowed_pictures(self, max_loss_points: float) -> int:
+        """Returns how many pictures a limit lets the second lose.
+
+        Only whole pictures can be lost, so the limit is rounded down to them.  A limit above zero
+        allows one picture, however few there are: nothing smaller can be measured.
+
+        Args:
+            max_loss_points: the limit, in percent of the pictures.
+        """
+        allowed = math.floor(self.pictures * max_loss_points / 100 + ROUNDING)
+        return max(allowed, 1) if max_loss_points > 0 else allowed
 
     def __str__(self) -> str:
         after = share(self.right_after, self.pictures)
@@ -99,7 +122,7 @@ class Comparison:
         before = share(self.right_before, self.pictures)
         return (
             f"Top-1 right on {self.pictures} labelled pictures: fp32 {before}, int8 {after}, "
-            f"loss {self.loss_points:.2f} points"
+            f"loss {self.loss_points:.2f} points ({pictures_text(self.lost_pictures)})"
         )
 
 
@@ -115,20 +138,27 @@ def compare(
     Raises:
         OperatorError: a picture cannot be read.
     """
-    right_before = right_after = 0
+    right_before = right_after = top_5_before = top_5_after = 0
     for start in range(0, len(pictures), BATCH_SIZE):
         part = pictures[start : start + BATCH_SIZE]
         inputs = [_input(preprocessor, picture) for picture in part]
-        first = before.predict(inputs).confidences.argmax(-1)
-        second = after.predict(inputs).confidences.argmax(-1)
-        wanted = np.array(
-            [f if p.category is None else p.category for p, f in zip(part, first, strict=True)]
+        first, second = (
+            np.argsort(-runtime.predict(inputs).confidences, -1, kind="stable")[:, :TOP]
+            for runtime in (before, after)
         )
-        right_before += int((first == wanted).sum())
-        right_after += int((second == wanted).sum())
+        answers = first[:, 0]
+        wanted = np.array(
+            [a if p.category is None else p.category for p, a in zip(part, answers, strict=True)]
+        )[:, None]
+        right_before += int((first[:, :1] == wanted).sum())
+        right_after += int((second[:, :1] == wanted).sum())
+        top_5_before += int((first == wanted).sum())
+        top_5_after += int((second == wanted).sum())
         on_step("Comparing", start + len(part), len(pictures))
     is_labelled = all(picture.category is not None for picture in pictures)
-    return Comparison(len(pictures), right_before, right_after, is_labelled)
+    return Comparison(
+        len(pictures), right_before, right_after, is_labelled, top_5_before, top_5_after
+    )
 
 
 def _input(preprocessor: Preprocessor, picture: Picture) -> NDArray[np.uint8]:
@@ -142,6 +172,11 @@ def share(count: int, total: int) -> str:
     """Returns a share and its 95 % interval as text, such as `91.5 % (86.2 to 94.9)`."""
     low, high = interval_95(count, total)
     return f"{count / total:.1%} ({low * 100:.1f} to {high * 100:.1f})".replace("%", " %")
+
+
+def pictures_text(count: int) -> str:
+    """Returns a number of pictures as text, such as `1 picture`."""
+    return f"{count} {'picture' if count == 1 else 'pictures'}"
 
 
 @dataclass(frozen=True, slots=True)

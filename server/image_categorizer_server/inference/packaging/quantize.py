@@ -48,10 +48,12 @@ from image_categorizer_server.inference.models.manifest import (
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
 from image_categorizer_server.inference.packaging.evaluate import (
     BATCH_SIZE,
+    Comparison,
     Picture,
     compare,
     labelled_pictures,
     pictures_in,
+    pictures_text,
     read_input,
     speeds,
 )
@@ -317,14 +319,30 @@ class Quantizer:
         """
         before, after = (OnnxRuntime(file, ALL_CORES, runners=1) for file in (fp32, int8))
         comparison = compare(before, after, pictures, preprocessor, self.on_step)
-        if comparison.loss_points <= self.max_loss_points:
-            self.say(f"{comparison}.")
-            return
-        limit = f"more than the {self.max_loss_points:g} points allowed; nothing was published"
-        remedy = "Provide more calibration pictures, or raise --max-loss."
-        if not comparison.is_labelled:
-            remedy = (
-                "A different answer is not always a wrong one: "
-                "provide labelled pictures with --evaluate, or raise --max-loss."
-            )
-        raise OperatorError(f"{comparison}: {limit}. {remedy}")
+        check_loss(comparison, self.max_loss_points)
+        self.say(f"{comparison}.")
+
+
+def check_loss(comparison: Comparison, max_loss_points: float) -> None:
+    """Passes an int8 graph that loses as many pictures as allowed, or fewer.
+
+    Args:
+        comparison: of fp32 and int8.
+        max_loss_points: see `Comparison.allowed_pictures`.
+
+    Raises:
+        OperatorError: it loses more.
+    """
+    lost, allowed = comparison.lost_pictures, comparison.allowed_pictures(max_loss_points)
+    if lost <= allowed:
+        return
+    remedy = "Provide more calibration pictures, or raise --max-loss."
+    if not comparison.is_labelled:
+        remedy = (
+            "A different answer is not always a wrong one: "
+            "provide labelled pictures with --evaluate, or raise --max-loss."
+        )
+    raise OperatorError(
+        f"{comparison}: {pictures_text(lost)} lost, {max_loss_points:g} points allow {allowed}; "
+        f"nothing was published. {remedy}"
+    )
