@@ -13,15 +13,22 @@ from image_categorizer_server.telemetry import configure_logging
 EXPORTS = Path(__file__).resolve().parent.parent / ".build" / "exports"
 # Added to deadlines, for a busy machine. `make bench` measures speed, tests do not.
 SLACK_S = 10.0
+FAST_VERSION = "CATEGORIZER_MODELS__PACKAGED_FAST"
+"""The variable that says whether the packaged model has an int8 version."""
 GIVEN_TEST_DATA = os.environ.get(TEST_DATA)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def clean_environment() -> Iterator[None]:
-    """Hides settings in the environment of the person who runs the tests."""
+    """Hides settings in the environment of the person who runs the tests.
+
+    Servers make no int8 version in the background: that takes seconds of a core, and whether they
+    have one depends on the processor.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for name in variable_names().values():
             patch.delenv(name, raising=False)
+        patch.setenv(FAST_VERSION, "false")
         yield
 
 

@@ -26,9 +26,12 @@ from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.images.trial import Trial
 from image_categorizer_server.inference.models.loader import Loader
-from image_categorizer_server.inference.models.packaged import ensure_packaged, packaged_models
+from image_categorizer_server.inference.models.packaged import (
+    ensure_fast_version,
+    ensure_packaged,
+    repository_of,
+)
 from image_categorizer_server.inference.models.registry import Registry
-from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
 from image_categorizer_server.services.batch import Batches, notify_workers
 from image_categorizer_server.services.classify import Classifications
@@ -76,6 +79,9 @@ class Backend:
     async def load_models(self) -> None:
         """Starts to load every model; returns once the default model answers, or cannot.
 
+        Only then is the int8 version of the packaged model made, in the background; whoever watches
+        the repository finds it.
+
         Raises:
             OperatorError: the repository cannot be read.
         """
@@ -84,6 +90,7 @@ class Backend:
         except OperatorError as error:  # the other models answer all the same
             log.warning("the packaged model is missing", reason=str(error))
         await self.registry.load_all()
+        self.tasks.start(ensure_fast_version(self.settings), "maker of the int8 version")
 
     def check_live(self) -> None:
         """Passes a process that a restart would not help.
@@ -213,10 +220,7 @@ def _registry(settings: Settings, stack: AsyncExitStack) -> Registry:
     trace = stack.enter_context(Trace(Path(settings.test.trace))) if settings.test.trace else None
     decoder = Decoder(image_limits(settings))
     registry = Registry(
-        Repository(
-            settings.model_path,
-            [*packaged_models(settings.models), *([FAKE_MODELS] if fake else [])],
-        ),
+        repository_of(settings, *([FAKE_MODELS] if fake else [])),
         Loader(decoder, settings.inference, settings.models, fake, trace),
         settings.models,
     )

@@ -115,6 +115,7 @@ async def stage(data: Path, words: argparse.Namespace) -> AsyncIterator[Stage]:
             "DATABASE_URL": addresses.database_url,
             "REDIS_URL": addresses.redis_url,
             "MODEL_PATH": str(data / "models"),
+            "CATEGORIZER_MODELS__PACKAGED_FAST": "false",  # its making would take a core
             "BENCH_LOGS": str(data),
         }
         own_server.suspend()

@@ -23,7 +23,7 @@ from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.aliases import ALIAS, CANARY
 from image_categorizer_server.inference.models.manifest import Manifest, damage
-from image_categorizer_server.inference.models.packaged import ensure_packaged, packaged_models
+from image_categorizer_server.inference.models.packaged import ensure_packaged, repository_of
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
 from image_categorizer_server.local.installation import (
     find_installation,
@@ -67,7 +67,7 @@ def open_repository(settings: Settings) -> Repository:
         asyncio.run(ensure_packaged(settings.models))
     except OperatorError as error:
         say(str(error))
-    return Repository(settings.model_path, packaged_models(settings.models))
+    return repository_of(settings)
 
 
 def remote_server(data: Path | None, settings: Settings) -> str:
@@ -107,6 +107,9 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
             manifest.digest[:19],
         )
     out().print(table)
+    for _, manifest in versions:
+        if manifest.quantization:
+            say(f"{manifest.name} version {manifest.version}: {manifest.quantization}.")
 
 
 def usable(repository: Repository) -> Iterator[tuple[Found, Manifest]]:
@@ -193,6 +196,7 @@ def _fields(repository: Repository, found: Found, manifest: Manifest) -> dict[st
         "digest": manifest.digest,
         "format": manifest.format,
         "precision": manifest.precision,
+        "quantization": manifest.quantization and manifest.quantization.model_dump(),
         "categories": len(manifest.categories),
         "licence": manifest.licence,
         "origin": manifest.origin,

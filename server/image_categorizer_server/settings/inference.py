@@ -1,11 +1,14 @@
 """Settings of decoding, micro-batching and the model's device."""
 
 import os
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from image_categorizer_server.settings.group import Group
+
+NVIDIA_DEVICE = Path("/dev/nvidiactl")
 
 
 class InferenceSettings(Group):

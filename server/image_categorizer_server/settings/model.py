@@ -18,6 +18,11 @@ class ModelSettings(Group):
     packaged: bool = Field(
         True, description="Whether the repository holds the packaged model `efficientnet_lite0`."
     )
+    packaged_fast: bool = Field(
+        True,
+        description="Whether the packaged model has an int8 version, alias `fast`, where a CPU "
+        "with VNNI or AMX answers.",
+    )
     roll_up: bool = Field(
         False,
         description="Whether requests that do not say get the deepest category that is certain "

@@ -37,6 +37,15 @@ def test_aliases_are_kept_as_data(tmp_path):
     assert [file.name for file in (tmp_path / "m").iterdir()] == [ALIASES_FILE]
 
 
+def test_aliases_of_users_come_before_those_of_the_program():
+    own = Aliases(versions={"fast": 3, "stable": 1})
+    both = own.with_shipped({"fast": 2, "small": 4})
+    assert (both.versions, both.on_request) == ({"fast": 3, "small": 4, "stable": 1}, (2, 4))
+    assert (both.newest([1, 2, 3, 4]), both.newest([2, 4])) == (3, None)
+    assert own.with_shipped({}) == own
+    assert "on_request" not in both.model_dump()
+
+
 def test_many_writers_lose_no_alias(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         names = [f"a{number}" for number in range(40)]

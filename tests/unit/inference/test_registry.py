@@ -230,6 +230,50 @@ async def test_a_new_version_takes_over_unless_stable_is_set(repository, tiny, l
             registry.get("tiny", "stable")
 
 
+@pytest.fixture
+def twofold(tmp_path, tiny):
+    """A repository with the default model `small`, whose version 2 answers only as `fast`."""
+    shipped = tmp_path / "shipped"
+    for _ in range(2):
+        add(Repository(shipped), tiny, "small")
+    return Repository(tmp_path / "models", [shipped], {"small": {"fast": 2}})
+
+
+async def test_a_version_on_request_answers_only_requests_that_name_it(twofold, tiny, loader):
+    async with running(twofold, loader) as registry:
+        for version, number in ((None, 1), ("fast", 2), (2, 2)):
+            assert registry.get("small", version).ref.version == number
+        assert registry.get("", "fast").ref.version == 2
+        assert registry.status("small", None).ref.version == 1
+        assert registry.status("small", "fast").aliases == ("fast",)
+        assert [s.is_default for s in registry.statuses()] == [True, False]
+        assert (await registry.load("small", None)).ref.version == 1
+        # Without version 1, requests without a version would have no answer.
+        with pytest.raises(ModelInUse, match="version 1 is all that the default model"):
+            await registry.unload("small", 1)
+        with pytest.raises(ModelInUse, match="alias 'fast' points to version 2"):
+            await registry.unload("small", "fast")
+        add(twofold, tiny, "small")
+        await registry.load("small", None)
+        assert registry.get("small", None).ref.version == 3
+        await registry.set_alias("small", "fast", 3, 0)
+        assert registry.get("small", "fast").ref.version == 3
+        await registry.set_alias("small", "fast", None, 0)
+        assert registry.get("small", "fast").ref.version == 2
+
+
+async def test_a_version_on_request_delays_no_start(twofold, loader):
+    registry = Registry(twofold, loader, "small", 60.0, max_concurrent_loads=2)
+    await registry.load_all()
+    assert registry.is_ready
+    assert state(registry, "small", "fast") is ModelState.LOADING
+    with pytest.raises(ModelLoading):
+        registry.get("small", "fast")
+    await load_every_model(registry)
+    assert registry.get("small", "fast").ref.version == 2
+    await registry.close()
+
+
 async def test_aliases_survive_a_restart_and_reach_other_servers(repository, tiny, loader):
     for _ in range(2):
         add(repository, tiny)

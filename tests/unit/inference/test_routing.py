@@ -25,6 +25,23 @@ def test_aliases_decide_where_requests_without_a_version_go(versions, percent, r
 
 
 @pytest.mark.parametrize(
+    ("versions", "percent", "ready", "route"),
+    [
+        ({"fast": 2}, 0, {1, 2}, Route(1)),
+        ({"fast": 2}, 0, {1, 2, 3}, Route(3)),
+        ({"fast": 2}, 0, {2}, Route(None)),
+        ({"fast": 2, "stable": 2}, 0, {1, 2}, Route(2)),
+        ({"fast": 2, "canary": 2}, 10, {1, 2}, Route(1, 2, 10)),
+        ({"fast": 2, "canary": 1}, 10, {1, 2}, Route(1)),
+    ],
+)
+def test_a_version_on_request_is_never_the_newest(versions, percent, ready, route):
+    aliases = Aliases(versions=versions, canary_percent=percent, on_request=(2,))
+    assert route_of(aliases, ready) == route
+    assert route_of(in_force(aliases, Aliases(), ready), ready) == route
+
+
+@pytest.mark.parametrize(
     ("wanted", "current", "ready", "followed"),
     [
         ({"stable": 2}, {"stable": 1}, {1, 2}, {"stable": 2}),

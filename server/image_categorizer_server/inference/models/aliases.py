@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -39,6 +39,24 @@ class Aliases(BaseModel):
     """Percentage of the requests without a version that `canary` answers."""
     unloaded: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Versions that must not be loaded."""
+    on_request: tuple[int, ...] = Field((), exclude=True)
+    """Versions that answer only requests that name them, never as the newest.  They ship with the
+    program, so the file does not list them."""
+
+    def newest(self, versions: Collection[int]) -> int | None:
+        """Returns the newest of these versions that may answer requests without a version."""
+        return max(set(versions) - set(self.on_request), default=None)
+
+    def with_shipped(self, shipped: Mapping[str, int]) -> "Aliases":
+        """Returns a copy with aliases of versions that ship with the program.
+
+        Aliases that users set come first.
+        """
+        if not shipped:
+            return self
+        versions = dict(sorted({**shipped, **self.versions}.items()))
+        on_request = tuple(sorted(set(shipped.values())))
+        return self.model_copy(update={"versions": versions, "on_request": on_request})
 
     def with_alias(self, alias: str, version: int | None, canary_percent: float) -> "Aliases":
         """Returns a copy with one alias moved, or removed if `version` is None.

@@ -34,12 +34,11 @@ from image_categorizer_server.inference.runtimes.fake import (
     FakeTimes,
 )
 from image_categorizer_server.inference.runtimes.heap import trim_heap
-from image_categorizer_server.settings.inference import InferenceSettings
+from image_categorizer_server.settings.inference import NVIDIA_DEVICE, InferenceSettings
 from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
-NVIDIA_DEVICE = Path("/dev/nvidiactl")
 
 
 class Preparing(Protocol):

@@ -65,6 +65,32 @@ class CalibrationRecord(BaseModel):
     error_after: float
 
 
+class QuantizationRecord(BaseModel):
+    """What int8 loses against fp32, and what it gains, where it was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pictures: int = Field(ge=1)
+    is_labelled: bool
+    """Without labels the answers of fp32 count as right."""
+    fp32_top_1: int = Field(ge=0)
+    """Number of pictures whose category is the answer."""
+    int8_top_1: int = Field(ge=0)
+    fp32_top_5: int = Field(ge=0)
+    """Number of pictures whose category is among the first five answers."""
+    int8_top_5: int = Field(ge=0)
+    speed: float = Field(gt=0)
+    """Images per second on one thread, divided by those of fp32."""
+
+    def __str__(self) -> str:
+        labelled = "labelled pictures" if self.is_labelled else "pictures as fp32 answers"
+        return (
+            f"int8 is right on {self.int8_top_1} of {self.pictures} {labelled}, "
+            f"fp32 on {self.fp32_top_1}; top 5: {self.int8_top_5}, fp32 {self.fp32_top_5}; "
+            f"{self.speed:.1f} times as fast"
+        )
+
+
 class Manifest(BaseModel):
     """The content of `manifest.json`."""
 
@@ -93,6 +119,8 @@ class Manifest(BaseModel):
     """Whether requests that do not say roll up; None for `CATEGORIZER_MODELS__ROLL_UP`."""
     licence: str = ""
     origin: str = ""
+    quantization: QuantizationRecord | None = None
+    """Of an int8 version: how it compares with the fp32 version that it was made from."""
 
     def domain_categories(self) -> tuple[Category, ...]:
         """Returns the categories as plain values, in the order of the network's outputs."""

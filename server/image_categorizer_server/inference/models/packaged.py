@@ -1,10 +1,17 @@
 """The model that ships with the program: EfficientNet-Lite0, from its own Python package.
 
-    <cache>/packaged-<format>/efficientnet_lite0/1/   a model version like any other
+    <cache>/packaged-<format>/efficientnet_lite0/1/        a model version like any other
+    <cache>/packaged-int8-<format>/efficientnet_lite0/2/   its int8 version, `fast`
 
-It is made once, before the first server looks into the repository.
+Version 1 is made once, before the first server looks into the repository.  Version 2 is made once
+in the background, by the first server that runs where int8 is faster; it answers only requests that
+name it.
 """
 
+import fcntl
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from image_categorizer_server.errors import OperatorError
@@ -13,17 +20,40 @@ from image_categorizer_server.inference.models.conversion import (
     ensure_converted,
 )
 from image_categorizer_server.inference.models.manifest import MANIFEST_FILE
+from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.settings import Settings
+from image_categorizer_server.settings.inference import NVIDIA_DEVICE
 from image_categorizer_server.settings.model import ModelSettings
+from image_categorizer_server.telemetry import get_log
 
+log = get_log(__name__)
 NAME = "efficientnet_lite0"
 FORMAT = 2
 """Higher for other contents of the folder."""
 MODULE = "image_categorizer_server.inference.packaging.efficientnet_lite"
+FAST, FAST_VERSION = "fast", 2
+FAST_FORMAT = 1
+"""Higher for another int8 version."""
+FAST_MODULE = "image_categorizer_server.inference.packaging.int8_ranges"
+FAST_LOCK = ".making.lock"
+CPU_INFO = Path("/proc/cpuinfo")
+INT8_FLAGS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})
+"""What Linux calls instructions that multiply int8.  Without them, int8 is hardly faster than fp32,
+and ONNX Runtime's sums may overflow, which costs accuracy."""
 
 
-def packaged_models(settings: ModelSettings) -> list[Path]:
-    """Returns the folders of models that ship with the program; none if the settings say so."""
-    return [_folder(settings)] if settings.packaged else []
+def repository_of(settings: Settings, *others: Path) -> Repository:
+    """Returns the repository, with the packaged model.
+
+    Args:
+        settings: which models ship, and where they are.
+        others: folders of other models that ship with the program.
+    """
+    shipped = [_folder(settings.models)] if settings.models.packaged else []
+    if not has_fast_version(settings):
+        return Repository(settings.model_path, [*shipped, *others])
+    shipped.append(_fast_folder(settings.models))
+    return Repository(settings.model_path, [*shipped, *others], {NAME: {FAST: FAST_VERSION}})
 
 
 async def ensure_packaged(settings: ModelSettings) -> None:
@@ -46,5 +76,75 @@ async def ensure_packaged(settings: ModelSettings) -> None:
         ) from None
 
 
+def has_fast_version(settings: Settings, cpu_info: Path = CPU_INFO) -> bool:
+    """Returns whether the packaged model has an int8 version here.
+
+    It has one if the settings want it, a CPU answers, and its instructions multiply int8.
+
+    Args:
+        settings: of the server.
+        cpu_info: what Linux says about the processor.
+    """
+    device = settings.inference.device
+    is_on_cpu = device == "cpu" or (device == "auto" and not NVIDIA_DEVICE.exists())
+    is_wanted = settings.models.packaged and settings.models.packaged_fast
+    return is_wanted and is_on_cpu and multiplies_int8(cpu_info)
+
+
+def multiplies_int8(cpu_info: Path = CPU_INFO) -> bool:
+    """Returns whether the processor has VNNI or AMX.  Elsewhere than on Linux that is unknown: no.
+
+    Args:
+        cpu_info: a file like /proc/cpuinfo.
+    """
+    try:
+        text = cpu_info.read_text(errors="replace")
+    except OSError:
+        return False
+    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return flags is not None and not INT8_FLAGS.isdisjoint(flags[1].split())
+
+
+async def ensure_fast_version(settings: Settings) -> None:
+    """Makes the int8 version of the packaged model, unless it is there or not wanted.
+
+    Takes seconds of one core, at the lowest priority.  A failure is logged, and concerns no other
+    model; the next start tries again.
+    """
+    source = _folder(settings.models) / NAME / "1"
+    folder = _fast_folder(settings.models) / NAME / str(FAST_VERSION)
+    if not (has_fast_version(settings) and (source / MANIFEST_FILE).exists()):
+        return
+    words = [str(source), str(FAST_VERSION)]
+    try:
+        with _is_first(folder.parent) as is_first:
+            if is_first:  # else another process makes it
+                timeout_s = settings.models.export_timeout_s
+                await ensure_converted(folder, MANIFEST_FILE, FAST_MODULE, words, timeout_s)
+    except (ConversionFailed, OSError) as error:
+        log.warning("the int8 version of the packaged model cannot be made", reason=str(error))
+
+
+@contextmanager
+def _is_first(folder: Path) -> Iterator[bool]:
+    """Yields whether no other process of this machine is in such a block.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / FAST_LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def _folder(settings: ModelSettings) -> Path:
     return settings.cache_path.expanduser() / f"packaged-{FORMAT}"
+
+
+def _fast_folder(settings: ModelSettings) -> Path:
+    return settings.cache_path.expanduser() / f"packaged-int8-{FORMAT}.{FAST_FORMAT}"

@@ -214,6 +214,10 @@ class Registry:
     def _of(self, name: str) -> list[ModelVersion]:
         return [version for (n, _), version in self._versions.items() if n == name]
 
+    def _newest(self, name: str) -> int | None:
+        """Returns the newest version that may answer requests without a version."""
+        return self._routing.wanted(name).newest([found.number for found in self._of(name)])
+
     def statuses(self) -> list[ModelStatus]:
         """Returns all versions, by name and number."""
         return [self._status(self._versions[key]) for key in sorted(self._versions)]
@@ -230,8 +234,7 @@ class Registry:
             ModelNotFound: there is no such model or version.
         """
         if version is None:
-            numbers = (found.number for found in self._of(name))
-            number = self._routing.main_version(name) or max(numbers, default=None)
+            number = self._routing.main_version(name) or self._newest(name)
         else:
             number = self._routing.version_for(name, version, b"")
         if number is None or (name, number) not in self._versions:
@@ -310,9 +313,8 @@ class Registry:
             DependencyDown: the repository cannot be read or written.
         """
         await self.refresh()
-        held = [v for n, v in self._versions if n == name]
-        number = max(held, default=0) if version is None else version
-        if number not in held:
+        number = self._newest(name) if version is None else version
+        if number is None or (name, number) not in self._versions:
             raise not_found(name, version)
         found = self._versions[name, number]
         if found.manifest is None:
@@ -400,8 +402,8 @@ class Registry:
         name, number = version.name, version.number
         if aliases := self._routing.pointing_to(name, number):
             return f"the alias '{aliases[0]}' points to version {number}; move it first"
-        others = (other.serving for other in self._of(name) if other is not version)
-        if name == self._default and not any(others):
+        others = {v.number for v in self._of(name) if v.serving} - {number}
+        if name == self._default and self._routing.wanted(name).newest(others) is None:
             return f"version {number} is all that the default model '{name}' has"
         return ""
 
@@ -536,6 +538,8 @@ class Registry:
     async def _load(self, version: ModelVersion) -> None:
         names, manifest = _names(version.found), version.manifest
         assert manifest is not None
+        if version.number in self._routing.wanted(version.name).on_request:
+            await self._loads_of_others()
         async with self._loading:
             await self._release_others(version)
             log.info("loading a model", digest=manifest.digest, **names)
@@ -554,6 +558,17 @@ class Registry:
                 log.info("a model is ready", runtime=runtime.name, device=runtime.device, **names)
         version.is_on_demand = False
         self._update_routing()
+
+    async def _loads_of_others(self) -> None:
+        """Waits until nothing else loads: what answers only on request delays no other version."""
+        others = [
+            version.loading
+            for version in self._versions.values()
+            if version.loading
+            and version.number not in self._routing.wanted(version.name).on_request
+        ]
+        if others:
+            await asyncio.wait(others)
 
     def _release(
         self, version: ModelVersion, state: ModelState = ModelState.LOADING

@@ -62,15 +62,23 @@ class Found:
 class Repository:
     """The folder `MODEL_PATH`, and the models that ship with the program."""
 
-    def __init__(self, root: Path, shipped: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        shipped: Sequence[Path] = (),
+        shipped_aliases: Mapping[str, Mapping[str, int]] = {},
+    ) -> None:
         """Configures the repository.
 
         Args:
             root: the folder that models are added to.
             shipped: folders of models that ship with the program.
+            shipped_aliases: versions of those that answer only requests that name them, by model
+                and alias.
         """
         self._root = root
         self._shipped = tuple(shipped)
+        self._shipped_aliases = shipped_aliases
         self._passed_over: dict[Path, str] = {}
 
     @property
@@ -107,7 +115,7 @@ class Repository:
             OperatorError: there is no such version, or the alias file cannot be read.
         """
         held = {f.version: f for f in self.scan() if f.name == name}
-        aliases = read_aliases(self._root / name)
+        aliases = self._aliases_of(name)
         if version:
             number = int(version) if VERSION.fullmatch(version) else aliases.versions.get(version)
         else:
@@ -194,12 +202,13 @@ class Repository:
         return [found.version for found in removable]
 
     def aliases(self) -> dict[str, Aliases | OperatorError]:
-        """Returns the aliases of every model with an alias file, or the error from reading it."""
+        """Returns the aliases of every model that has any, or the error from reading its file."""
         read: dict[str, Aliases | OperatorError] = {}
-        for file in self._root.glob(f"*/{ALIASES_FILE}"):
-            if NAME.fullmatch(name := file.parent.name):
+        own = {file.parent.name for file in self._root.glob(f"*/{ALIASES_FILE}")}
+        for name in own | self._shipped_aliases.keys():
+            if NAME.fullmatch(name):
                 try:
-                    read[name] = read_aliases(file.parent)
+                    read[name] = self._aliases_of(name)
                 except OperatorError as error:
                     read[name] = error
         return read
@@ -210,7 +219,7 @@ class Repository:
         Raises:
             OperatorError: the alias file cannot be read.
         """
-        return read_aliases(self._root / name).pointing_to(version)
+        return self._aliases_of(name).pointing_to(version)
 
     def change_alias(
         self, name: str, alias: str, version: int | None, canary_percent: float
@@ -228,7 +237,7 @@ class Repository:
                 self._check_promotion(name, aliases.versions.get(STABLE), version)
             return aliases.with_alias(alias, version, canary_percent)
 
-        return change_aliases(self._root, name, change)
+        return self._with_shipped(name, change_aliases(self._root, name, change))
 
     def promotion(self, name: str) -> Promotion | None:
         """Returns the promotion policy of a model, and the checks of versions; None without one.
@@ -264,9 +273,26 @@ class Repository:
         Raises:
             OperatorError: the repository cannot be written to, or the alias file is malformed.
         """
-        return change_aliases(
+        changed = change_aliases(
             self._root, name, lambda aliases: aliases.with_unloaded(version, is_unloaded)
         )
+        return self._with_shipped(name, changed)
+
+    def _aliases_of(self, name: str) -> Aliases:
+        return self._with_shipped(name, read_aliases(self._root / name))
+
+    def _with_shipped(self, name: str, aliases: Aliases) -> Aliases:
+        """Adds the aliases of shipped versions that are there.
+
+        A version of the user's with the same number takes the place of a shipped one.
+        """
+        held = {
+            alias: version
+            for alias, version in self._shipped_aliases.get(name, {}).items()
+            if not _has_manifest(self._root, name, version)
+            and any(_has_manifest(root, name, version) for root in self._shipped)
+        }
+        return aliases.with_shipped(held)
 
     def _refuse_aliased(self, name: str, version: int) -> None:
         if names := self.aliases_of(name, version):
@@ -353,6 +379,13 @@ class Repository:
             except OSError:
                 stamp = 0  # reading it fails, too, and says why
             yield Found(model.name, int(folder.name), folder, is_packaged, stamp)
+
+
+def _has_manifest(root: Path, name: str, version: int) -> bool:
+    try:
+        return (root / name / str(version) / MANIFEST_FILE).exists()
+    except OSError:
+        return True  # as `scan` has it; reading it says why
 
 
 def manifest_of(found: Found) -> Manifest:

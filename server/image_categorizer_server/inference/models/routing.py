@@ -117,7 +117,9 @@ class Routing:
             return self._routes.get(name, NO_ROUTE).version_for(content)
         if isinstance(version, int):
             return version
-        return self.in_force(name).versions.get(version)
+        # The version of an alias that is not in force yet explains why there is no answer.
+        followed, wanted = self.in_force(name).versions, self.wanted(name).versions
+        return followed.get(version) or wanted.get(version)
 
     def main_version(self, name: str) -> int | None:
         """Returns the version that answers requests without a version, the canary's share aside."""
@@ -128,7 +130,7 @@ def route_of(aliases: Aliases, ready: set[int]) -> Route:
     """Returns the route of a model.
 
     Requests go to `stable`.  Without that alias they go to the newest version; the canary counts as
-    the newest only if there is no other.
+    the newest only if there is no other.  Versions that answer only on request never do.
 
     Args:
         aliases: the aliases in force.
@@ -137,7 +139,7 @@ def route_of(aliases: Aliases, ready: set[int]) -> Route:
     canary = aliases.versions.get(CANARY)
     stable = aliases.versions.get(STABLE)
     if stable is None:
-        stable = max(ready - {canary}, default=max(ready, default=None))
+        stable = aliases.newest(ready - {canary}) or aliases.newest(ready)
     version = stable if stable in ready else None
     if canary in ready and canary != version and aliases.canary_percent > 0:
         return Route(version, canary, aliases.canary_percent)
@@ -166,4 +168,4 @@ def in_force(wanted: Aliases, current: Aliases, ready: set[int]) -> Aliases:
             del versions[alias]
     is_kept = versions.get(CANARY) != wanted.versions.get(CANARY)
     percent = (current if is_kept else wanted).canary_percent
-    return Aliases(versions=versions, canary_percent=percent)
+    return Aliases(versions=versions, canary_percent=percent, on_request=wanted.on_request)

@@ -43,6 +43,7 @@ from image_categorizer_server.inference.models.manifest import (
     CALIBRATION_FILE,
     MANIFEST_FILE,
     Manifest,
+    QuantizationRecord,
     digest_of,
 )
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
@@ -183,7 +184,12 @@ def nodes_only_for_features(model: onnx.ModelProto) -> list[str]:
 
 
 def write_version(
-    folder: Path, fp32: Path, manifest: Manifest, version: int, report: ExportReport
+    folder: Path,
+    fp32: Path,
+    manifest: Manifest,
+    version: int,
+    report: ExportReport,
+    record: QuantizationRecord,
 ) -> Manifest:
     """Completes the int8 version in `folder`; returns its manifest.
 
@@ -193,6 +199,7 @@ def write_version(
         manifest: of the fp32 version.
         version: the number of the int8 version.
         report: on `fp32`; the features locate categories in the same way.
+        record: what int8 loses and gains.
     """
     weights = fp32.parent / WEIGHTS_FILE
     if weights.is_file():
@@ -211,6 +218,7 @@ def write_version(
             "localization": report.localization,
             "cell_offset": report.cell_offset,
             "origin": f"{made_from}; {manifest.origin}".rstrip("; "),
+            "quantization": record,
         }
     )
     (folder / MANIFEST_FILE).write_text(quantized.model_dump_json(indent=1) + "\n")
@@ -268,13 +276,16 @@ class Quantizer:
         with self.repository.incoming() as incoming:
             int8 = incoming / ONNX_FILE
             quantize_graph(fp32, int8, calibration.inputs, self.on_step)
-            self._check_accuracy(fp32, int8, labelled or calibration.pictures, preprocessor)
+            pictures = labelled or calibration.pictures
+            comparison = self._compared(fp32, int8, pictures, preprocessor)
             before, after = (OnnxRuntime(file, ONE_CORE, runners=1) for file in (fp32, int8))
-            self.say(f"{speeds(before, after, calibration.inputs[:BATCH_SIZE], self.on_step)}.")
+            timed = speeds(before, after, calibration.inputs[:BATCH_SIZE], self.on_step)
+            self.say(f"{timed}.")
             if manifest.temperature != 1:
                 shutil.copyfile(found.folder / CALIBRATION_FILE, incoming / CALIBRATION_FILE)
             number = self.repository.latest(manifest.name) + 1
-            made = write_version(incoming, fp32, manifest, number, report)
+            record = record_of(comparison, timed.ratio)
+            made = write_version(incoming, fp32, manifest, number, report, record)
             self.repository.publish(incoming, made)
         return made
 
@@ -309,10 +320,10 @@ class Quantizer:
         self.on_step("Exporting", 1, 1)
         return file, report
 
-    def _check_accuracy(
+    def _compared(
         self, fp32: Path, int8: Path, pictures: Sequence[Picture], preprocessor: Preprocessor
-    ) -> None:
-        """Passes an int8 graph whose loss of accuracy is allowed.
+    ) -> Comparison:
+        """Returns how an int8 graph compares whose loss of accuracy is allowed.
 
         Raises:
             OperatorError: the loss is too large.
@@ -321,6 +332,25 @@ class Quantizer:
         comparison = compare(before, after, pictures, preprocessor, self.on_step)
         check_loss(comparison, self.max_loss_points)
         self.say(f"{comparison}.")
+        return comparison
+
+
+def record_of(comparison: Comparison, speed: float) -> QuantizationRecord:
+    """Returns what a manifest holds of a comparison of fp32 and int8.
+
+    Args:
+        comparison: of their answers.
+        speed: of int8, divided by that of fp32.
+    """
+    return QuantizationRecord(
+        pictures=comparison.pictures,
+        is_labelled=comparison.is_labelled,
+        fp32_top_1=comparison.right_before,
+        int8_top_1=comparison.right_after,
+        fp32_top_5=comparison.top_5_before,
+        int8_top_5=comparison.top_5_after,
+        speed=round(speed, 2),
+    )
 
 
 def check_loss(comparison: Comparison, max_loss_points: float) -> None:
