@@ -3,6 +3,9 @@
 import asyncio
 import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +13,19 @@ from image_categorizer_server.inference.images.decode import Decoder, ImageLimit
 from image_categorizer_server.inference.images.preprocess import InputSpec, Preprocessor, reduce
 from image_categorizer_server.inference.models import export
 from image_categorizer_server.inference.models.category_tree import CategoryTree, Filters
+from image_categorizer_server.inference.models.packaged import multiplies_int8
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.packaging.efficientnet_lite import (
     installed_weights,
     write_version,
 )
+from image_categorizer_server.inference.packaging.evaluate import compare, labelled_pictures
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
+from image_categorizer_server.inference.packaging.int8_ranges import (
+    RangesFile,
+    shipped_ranges,
+    write_int8_version,
+)
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from PIL import Image, ImageOps
 
@@ -24,6 +34,7 @@ from tests.integration.conftest import running_server
 
 pytestmark = pytest.mark.timeout(300)
 ONE = (1.0, 1.0, 1.0)
+ROOT = Path(__file__).parents[2]
 LIMITS = ImageLimits(20_000_000, 50_000_000, 16_384, 100, 100)
 
 
@@ -122,9 +133,14 @@ def test_eight_orientations_of_one_photograph_give_the_same_input(test_data):
 
 
 @pytest.fixture(scope="module")
-def lite0(tmp_path_factory):
+def lite0_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("lite0")
+
+
+@pytest.fixture(scope="module")
+def lite0(lite0_folder):
     """The manifest of the packaged model, its runtime, and what makes its inputs."""
-    name, folder = "efficientnet_lite0", tmp_path_factory.mktemp("lite0")
+    name, folder = "efficientnet_lite0", lite0_folder
     manifest = write_version(name, 1, installed_weights(name), folder)
     runtime = OnnxRuntime(folder / export.ONNX_FILE, 0, 1)
     return manifest, runtime, Preprocessor(Decoder(LIMITS), manifest.input)
@@ -139,6 +155,39 @@ def test_the_packaged_model_is_as_accurate_as_in_its_authors_pipeline(photograph
         right, expected = right + (ours == index), expected + (theirs == index)
     assert abs(right - expected) <= 1
     assert right / len(photographs) == pytest.approx(0.884, abs=0.01)
+
+
+@pytest.mark.skipif(not multiplies_int8(), reason="this processor has neither VNNI nor AMX")
+def test_the_int8_version_loses_what_its_manifest_says(test_data, lite0, lite0_folder, tmp_path):
+    manifest, runtime, preprocessor = lite0
+    int8 = write_int8_version(lite0_folder, 2, tmp_path)
+    faster = OnnxRuntime(tmp_path / export.ONNX_FILE, 0, 1)
+    dataset = test_data / "images" / "labelled" / "validation_set.json"
+    pictures = labelled_pictures(dataset, manifest.categories)
+    found = compare(runtime, faster, pictures, preprocessor, lambda *_: None)
+    said = int8.quantization
+    assert (found.pictures, said.pictures) == (164, 164)
+    for measured, expected in (
+        (found.right_before, said.fp32_top_1),
+        (found.right_after, said.int8_top_1),
+        (found.top_5_before, said.fp32_top_5),
+        (found.top_5_after, said.int8_top_5),
+    ):
+        assert abs(measured - expected) <= 1  # processors round differently
+
+
+@pytest.mark.slow
+def test_the_shipped_ranges_are_what_their_script_measures(test_data, tmp_path):
+    dataset = test_data / "images" / "labelled" / "validation_set.json"
+    script, target = ROOT / "tools" / "int8_ranges.py", tmp_path / "ranges.json"
+    subprocess.run([sys.executable, script, dataset, target], check=True)
+    measured = RangesFile.model_validate_json(target.read_bytes())
+    shipped = shipped_ranges("efficientnet_lite0")
+    assert measured.weights_sha256 == shipped.weights_sha256
+    assert measured.calibrated_on == shipped.calibrated_on
+    assert measured.ranges.keys() == shipped.ranges.keys()
+    for name, pair in measured.ranges.items():
+        assert pair == pytest.approx(shipped.ranges[name], rel=1e-3), name
 
 
 def test_rolled_up_answers_are_a_fifth_more_of_the_photographs_and_as_often_right(
