@@ -262,7 +262,8 @@ async def test_a_version_on_request_answers_only_requests_that_name_it(twofold, 
         assert registry.get("small", "fast").ref.version == 2
 
 
-async def test_a_version_on_request_delays_no_start(twofold, loader):
+async def test_a_version_on_request_delays_no_start(twofold, loader, caplog):
+    caplog.set_level("INFO")
     registry = Registry(twofold, loader, "small", 60.0, max_concurrent_loads=2)
     await registry.load_all()
     assert registry.is_ready
@@ -272,6 +273,9 @@ async def test_a_version_on_request_delays_no_start(twofold, loader):
     await load_every_model(registry)
     assert registry.get("small", "fast").ref.version == 2
     await registry.close()
+    lines = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    events = [(line["event"], line["version"]) for line in lines if "version" in line]
+    assert events.index(("a model is ready", 1)) < events.index(("loading a model", 2))
 
 
 async def test_aliases_survive_a_restart_and_reach_other_servers(repository, tiny, loader):

@@ -155,7 +155,8 @@ class MetadataServiceServicer:
 
         The alias `canary` can take a share of the requests without a version: set `canary_percent`. The bytes of
         an image decide which version it goes to, so the same image always goes to the same one. If the model has
-        no `stable`, its newest version that is not `canary` serves the rest.
+        no `stable`, its newest version that is not `canary` serves the rest. The version `fast` of the packaged
+        model does not count as the newest: it serves only requests that name it.
 
         A model may have a promotion policy, set by `image-categorizer models policy`. The alias `stable` then
         moves only to versions that have passed it, and cannot be removed.
