@@ -17,6 +17,9 @@ from image_categorizer_server.inference.models.packaged import (
     repository_of,
 )
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.tasks import CANCEL_AGAIN_AFTER_S, TaskOwner
+
+from tests.support.polling import eventually
 
 PROCESSOR = "processor\t: {number}\nflags\t\t: fpu sse2 avx2 {flags}\nbugs\t\t: vnni\n\n"
 needs_int8 = pytest.mark.skipif(
@@ -111,6 +114,15 @@ async def test_one_process_makes_it_and_the_others_go_on(cache):
         fcntl.flock(lock, fcntl.LOCK_EX)
         await ensure_fast_version(settings)
     assert [file.name for file in folder.iterdir()] == [FAST_LOCK]
+
+
+@needs_int8
+async def test_a_stop_meanwhile_leaves_nothing(cache, caplog):
+    folder = cache / "packaged-int8-2.1" / NAME
+    async with TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S) as tasks:
+        tasks.start(ensure_fast_version(settings_with(cache_path=cache)), "maker")
+        await eventually(lambda: list(folder.glob(".incoming-*")), 30)
+    assert ([file.name for file in folder.iterdir()], caplog.text) == ([FAST_LOCK], "")
 
 
 @needs_int8
