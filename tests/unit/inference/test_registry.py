@@ -264,7 +264,8 @@ async def test_a_version_on_request_answers_only_requests_that_name_it(twofold, 
 
 async def test_a_version_on_request_delays_no_start(twofold, loader, caplog):
     caplog.set_level("INFO")
-    registry = Registry(twofold, loader, "small", 60.0, max_concurrent_loads=2)
+    settings = ModelSettings(default="small", scan_interval_s=60, max_concurrent_loads=2)
+    registry = Registry(twofold, loader, settings)
     await registry.load_all()
     assert registry.is_ready
     assert state(registry, "small", "fast") is ModelState.LOADING

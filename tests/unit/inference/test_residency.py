@@ -8,7 +8,7 @@ from image_categorizer_server.domain.classification import Caller, Lane
 from image_categorizer_server.domain.model import ModelState
 from image_categorizer_server.errors import DeadlineExceeded, ModelFailed, ModelLoading, Overloaded
 from image_categorizer_server.inference.models.manifest import FileEntry
-from image_categorizer_server.inference.models.repository import manifest_of
+from image_categorizer_server.inference.models.repository import Repository, manifest_of
 from image_categorizer_server.inference.models.residency import memory_of
 
 from tests.support.registries import running, state, until
@@ -69,6 +69,23 @@ async def test_the_one_used_least_recently_goes(registry):
 async def test_a_version_can_be_asked_for_by_its_number(registry):
     await registry.demand("c", 1, b"image", caller())
     assert registry.get("c", 1).ref.name == "c"
+
+
+async def test_a_shipped_alias_keeps_nothing_in_memory(tmp_path, tiny, loader):
+    shipped = tmp_path / "shipped"
+    for _ in range(2):
+        add(Repository(shipped), tiny, "small")
+    repository = Repository(tmp_path / "models", [shipped], {"small": {"fast": 2}})
+    add(repository, tiny, "a")
+    max_bytes = int(2.5 * memory_of(manifest_of(repository.scan()[0])))
+    async with running(repository, loader, max_resident_bytes=max_bytes) as registry:
+        assert (state(registry, "small", 1), state(registry, "a", 1)) == (READY, READY)
+        assert state(registry, "small", "fast") is STANDBY
+        await registry.demand("small", "fast", b"image", caller())
+        assert registry.get("small", "fast").ref.version == 2
+        await ask(registry, "a")
+        assert state(registry, "small", "fast") is STANDBY
+        assert registry.get("small", None).ref.version == 1
 
 
 async def test_what_an_alias_points_to_stays(registry):

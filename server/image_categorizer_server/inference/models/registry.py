@@ -489,14 +489,18 @@ class Registry:
     def _is_pinned(self, version: ModelVersion) -> bool:
         """Returns whether a version stays in memory."""
         name, number = version.name, version.number
-        main = self._routing.main_version(name) or max(v.number for v in self._of(name))
-        return bool(self._routing.pointing_to(name, number)) or (
-            name == self._default and number == main
-        )
+        main = self._routing.main_version(name) or self._newest(name)
+        return self._is_aliased(name, number) or (name == self._default and number == main)
 
     def _comes_first(self, name: str, number: int) -> bool:
         """Returns whether a new version is likely to stay in memory."""
-        return name == self._default or bool(self._routing.pointing_to(name, number))
+        is_on_request = number in self._routing.wanted(name).on_request
+        return self._is_aliased(name, number) or (name == self._default and not is_on_request)
+
+    def _is_aliased(self, name: str, number: int) -> bool:
+        """Returns whether an alias keeps a version in memory.  Those that ship do not."""
+        is_on_request = number in self._routing.wanted(name).on_request
+        return not is_on_request and bool(self._routing.pointing_to(name, number))
 
     def _pinned(self, besides: ModelVersion | None = None) -> list[ModelVersion]:
         """Returns the versions that stay in memory, and those that will."""
@@ -538,7 +542,8 @@ class Registry:
     async def _load(self, version: ModelVersion) -> None:
         names, manifest = _names(version.found), version.manifest
         assert manifest is not None
-        if version.number in self._routing.wanted(version.name).on_request:
+        is_on_request = version.number in self._routing.wanted(version.name).on_request
+        if is_on_request and not version.is_on_demand:
             await self._loads_of_others()
         async with self._loading:
             await self._release_others(version)
