@@ -1,5 +1,7 @@
 """Measures the ranges of a packaged network's activations, and what int8 loses with them.
 
+It also measures by how much int8 is off in the mean, which biases undo.
+
     python tools/int8_ranges.py validation_set.json [TARGET]
 
 The first argument is a labelled set, see `image-categorizer evaluate`.  Every second picture shows
@@ -12,11 +14,12 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from image_categorizer_server.backend import image_limits
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.preprocess import Preprocessor
@@ -35,6 +38,7 @@ from image_categorizer_server.inference.packaging.evaluate import (
 )
 from image_categorizer_server.inference.packaging.huggingface import WEIGHTS
 from image_categorizer_server.inference.packaging.int8_ranges import (
+    Corrections,
     Ranges,
     RangesFile,
     activations,
@@ -42,7 +46,7 @@ from image_categorizer_server.inference.packaging.int8_ranges import (
     quantize_with_ranges,
 )
 from image_categorizer_server.inference.packaging.quantize import record_of
-from image_categorizer_server.inference.runtimes.onnx import INPUT, OnnxRuntime
+from image_categorizer_server.inference.runtimes.onnx import ERRORS_ONLY, INPUT, OnnxRuntime
 from image_categorizer_server.settings import Settings
 from numpy.typing import NDArray
 
@@ -53,37 +57,93 @@ TARGET = (
 )
 ROUNDS = 15
 DIGITS = 6
+Inputs = Sequence[NDArray[np.uint8]]
+"""uint8 (H, W, 3) each."""
 
 
-def ranges_of(file: Path, inputs: Sequence[NDArray[np.uint8]]) -> Ranges:
+def ranges_of(file: Path, inputs: Inputs) -> Ranges:
     """Returns the least and the largest value of each activation that int8 needs."""
-    import onnxruntime
-
     model = onnx.load_model(file)
     names = sorted(activations(model))
+    lows, highs = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for found in values_of(model, names, inputs):
+        lows = np.minimum(lows, [values.min() for values in found])
+        highs = np.maximum(highs, [values.max() for values in found])
+    return {
+        name: (rounded(low), rounded(high))
+        for name, low, high in zip(names, lows, highs, strict=True)
+    }
+
+
+def corrections_of(file: Path, ranges: Ranges, inputs: Inputs) -> Corrections:
+    """Returns what undoes the mean error of int8 in each node without activation, in their order.
+
+    Each is measured with those before it.
+    """
+    model = onnx.load_model(file)
+    clipped = {node.input[0] for node in model.graph.node if node.op_type == "Clip"}
+    names = [
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type in ("Conv", "Gemm") and node.output[0] not in clipped
+    ]
+    wanted = means_of(model, names, inputs)
+    corrections: dict[str, tuple[float, ...]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / ONNX_FILE
+        for name in names:
+            quantize_with_ranges(file, out, ranges, corrections)
+            int8 = onnx.load_model(out)
+            error = wanted[name] - means_of(int8, [dequantized(int8, name)], inputs).popitem()[1]
+            corrections[name] = tuple(map(rounded, error))
+    return corrections
+
+
+def dequantized(model: onnx.ModelProto, name: str) -> str:
+    """Returns the name of an activation after it was quantized and dequantized."""
+    by_input = {node.input[0]: node for node in model.graph.node if "Linear" in node.op_type}
+    return str(by_input[by_input[name].output[0]].output[0])
+
+
+def means_of(
+    model: onnx.ModelProto, names: Sequence[str], inputs: Inputs
+) -> dict[str, NDArray[np.float64]]:
+    """Returns the mean of activations, for each channel."""
+    batches = [
+        [values.reshape(*values.shape[:2], -1).mean(2, dtype=np.float64) for values in found]
+        for found in values_of(model, names, inputs)
+    ]
+    means = [np.concatenate(side).mean(0) for side in zip(*batches, strict=True)]
+    return dict(zip(names, means, strict=True))
+
+
+def values_of(
+    model: onnx.ModelProto, names: Sequence[str], inputs: Inputs
+) -> Iterator[list[NDArray[np.float32]]]:
+    """Yields the values of activations, batch by batch."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
     known = {output.name for output in model.graph.output}
-    model.graph.output.extend(
+    watched.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
         for name in names
         if name not in known
     )
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = ERRORS_ONLY
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    lows, highs = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     for start in range(0, len(inputs), BATCH_SIZE):
-        found = session.run(names, {INPUT: np.stack(inputs[start : start + BATCH_SIZE])})
-        lows = np.minimum(lows, [values.min() for values in found])
-        highs = np.maximum(highs, [values.max() for values in found])
-    return {
-        name: (float(f"{low:.{DIGITS}g}"), float(f"{high:.{DIGITS}g}"))
-        for name, low, high in zip(names, lows, highs, strict=True)
-    }
+        yield session.run(names, {INPUT: np.stack(inputs[start : start + BATCH_SIZE])})
 
 
-def core_ms(runtimes: Sequence[OnnxRuntime], inputs: Sequence[NDArray[np.uint8]]) -> list[float]:
+def rounded(number: float) -> float:
+    """Returns a number with as many digits as the file has."""
+    return float(f"{number:.{DIGITS}g}")
+
+
+def core_ms(runtimes: Sequence[OnnxRuntime], inputs: Inputs) -> list[float]:
     """Returns the median time of one core for an image, in ms, of each runtime with one thread."""
     rounds = []
     for _ in range(ROUNDS):
@@ -106,7 +166,8 @@ def measure(dataset: Path) -> tuple[RangesFile, list[float]]:
         pictures = labelled_pictures(dataset, manifest.categories)
         inputs = inputs_of(pictures[::2], preprocessor)
         ranges = ranges_of(fp32, inputs)
-        quantize_with_ranges(fp32, int8, ranges)
+        corrections = corrections_of(fp32, ranges, inputs)
+        quantize_with_ranges(fp32, int8, ranges, corrections)
         runtimes = [OnnxRuntime(file, threads=1, runners=1) for file in (fp32, int8)]
         times = core_ms(runtimes, inputs[:BATCH_SIZE])
         record, held_out = (
@@ -123,6 +184,7 @@ def measure(dataset: Path) -> tuple[RangesFile, list[float]]:
         record=record,
         held_out=held_out,
         ranges=ranges,
+        corrections=corrections,
     ), times
 
 
@@ -144,12 +206,14 @@ def main() -> None:
     print(f"Held out: {measured.held_out}")
     print(f"Core-ms for an image: fp32 {times[0]:.1f}, int8 {times[1]:.1f}")
     content = measured.model_dump(mode="json")
-    ranges = content.pop("ranges")
-    lines = [f"  {json.dumps(name)}: {json.dumps(pair)}" for name, pair in ranges.items()]
-    head = json.dumps(content, indent=1).removesuffix("\n}")
+    parts = {key: content.pop(key) for key in ("ranges", "corrections")}
+    text = json.dumps(content, indent=1).removesuffix("\n}")
+    for key, rows in parts.items():
+        lines = [f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items()]
+        text += f',\n "{key}": {{\n' + ",\n".join(lines) + "\n }"
     target = others[0] if others else TARGET
     target.parent.mkdir(exist_ok=True)
-    target.write_text(f'{head},\n "ranges": {{\n' + ",\n".join(lines) + "\n }\n}\n")
+    target.write_text(f"{text}\n}}\n")
 
 
 if __name__ == "__main__":

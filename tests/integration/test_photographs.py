@@ -188,6 +188,9 @@ def test_the_shipped_ranges_are_what_their_script_measures(test_data, tmp_path):
     assert measured.ranges.keys() == shipped.ranges.keys()
     for name, pair in measured.ranges.items():
         assert pair == pytest.approx(shipped.ranges[name], rel=1e-3), name
+    assert measured.corrections.keys() == shipped.corrections.keys()
+    for name, shifts in measured.corrections.items():
+        assert shifts == pytest.approx(shipped.corrections[name], abs=0.05), name
 
 
 def test_rolled_up_answers_are_a_fifth_more_of_the_photographs_and_as_often_right(

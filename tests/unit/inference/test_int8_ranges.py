@@ -15,6 +15,7 @@ from image_categorizer_server.inference.packaging.efficientnet_lite import (
 from image_categorizer_server.inference.packaging.huggingface import WEIGHTS
 from image_categorizer_server.inference.packaging.int8_ranges import (
     activations,
+    correct,
     quantize_with_ranges,
     shipped_ranges,
     write_int8_version,
@@ -57,13 +58,36 @@ def test_the_ranges_are_those_of_the_graph(source):
     assert {ranges[name] for name in ranges if name.startswith("clip")} == {(0.0, 6.0)}
 
 
+def test_corrections_change_the_biases_that_they_name(source):
+    corrections = shipped_ranges(NAME).corrections
+    before, after = (onnx.load_model(source / ONNX_FILE) for _ in range(2))
+    correct(after, corrections)
+    changed = {
+        name: onnx.numpy_helper.to_array(new) - onnx.numpy_helper.to_array(old)
+        for name, old, new in (
+            (node.output[0], tensor(before, node.input[2]), tensor(after, node.input[2]))
+            for node in before.graph.node
+            if node.op_type in ("Conv", "Gemm")
+        )
+        if old != new
+    }
+    assert changed.keys() == corrections.keys()
+    assert len(changed) == 17
+    for name, shift in changed.items():
+        assert shift == pytest.approx(np.array(corrections[name]), abs=1e-5)
+
+
+def tensor(model, name):
+    return next(found for found in model.graph.initializer if found.name == name)
+
+
 def test_the_shipped_loss_is_small():
     shipped = shipped_ranges(NAME)
     for record in (shipped.record, shipped.held_out):
-        assert 0 <= record.fp32_top_1 - record.int8_top_1 <= 0.025 * record.pictures
+        assert record.fp32_top_1 - record.int8_top_1 <= 1  # as `quantize` allows
         assert record.fp32_top_5 == record.int8_top_5
     assert shipped.held_out.pictures == shipped.record.pictures - shipped.calibrated_on
-    assert str(shipped.record).startswith("int8 is right on 143 of 164 labelled pictures, fp32 on ")
+    assert str(shipped.record).startswith("int8 is right on 144 of 164 labelled pictures, fp32 on ")
 
 
 def test_other_weights_are_refused(source, tmp_path):
@@ -82,7 +106,7 @@ def test_ranges_of_another_graph_are_refused(source, tmp_path):
     ranges = dict(shipped_ranges(NAME).ranges)
     del ranges["clip_10"]
     with pytest.raises(OperatorError, match="lack clip_10: they are of another graph"):
-        quantize_with_ranges(source / ONNX_FILE, tmp_path / ONNX_FILE, ranges)
+        quantize_with_ranges(source / ONNX_FILE, tmp_path / ONNX_FILE, ranges, {})
     assert not list(tmp_path.iterdir())
 
 
