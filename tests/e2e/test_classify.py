@@ -113,7 +113,8 @@ def test_the_answer_has_the_form_of_the_contract(up, admin_key, http):
         "warnings",
     ]
     shown = set(answer["predictions"][0])
-    assert shown == {"category", "confidence", "bounding_box", "category_id", "ancestors"}
+    fields = {"category", "confidence", "bounding_box", "category_id", "ancestors"}
+    assert shown == fields | {"bounding_boxes"}
     assert set(answer["model"]) == {"name", "version", "digest"}
     assert set(answer["timing"]) == {
         "decode_ms",

@@ -300,6 +300,7 @@ def test_names_and_values_follow_one_rule(http, expected, way):
     for value in ("false", "False", "0", "", "  "):
         answer = way(http, {"bounding_boxes": value, "top_k": "2"})
         assert answer.json()["predictions"][0]["bounding_box"] == []
+        assert answer.json()["predictions"][0]["bounding_boxes"] == []
     empty = dict.fromkeys(("model", "version", "confidence_threshold", "no_cache"), "")
     assert predictions(way(http, {**empty, "top_k": "2"})) == expected
     for name, value in (("top_k", "many"), ("explain", "on"), ("nonsense", "1")):

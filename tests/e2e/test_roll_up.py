@@ -86,6 +86,7 @@ def test_the_threshold_has_a_default_and_decides_the_level(http):
             "bounding_box": [],
             "category_id": "",
             "ancestors": [],
+            "bounding_boxes": [],
         }
     ]
     assert first("roll_up=false")["category"] == "tiger cat"
@@ -111,6 +112,7 @@ def test_the_box_and_the_heat_map_are_those_of_the_strongest_category_below(http
     cat, strongest = rolled["predictions"]
     assert len(cat["bounding_box"]) == 4
     assert cat["bounding_box"] == strongest["bounding_box"]
+    assert list(cat["bounding_boxes"][0].values()) == cat["bounding_box"]
     plain = http.post("/v1/classify?bounding_boxes=1&explain=1&top_k=1", content=CAT).json()
     assert plain["predictions"][0] == strongest
     assert rolled["heat_map"] == plain["heat_map"] != ""

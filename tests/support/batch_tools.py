@@ -20,6 +20,7 @@ from image_categorizer_server.domain.batch import (
 )
 from image_categorizer_server.domain.classification import (
     BatchCloseReason,
+    Box,
     Category,
     Classification,
     ModelRef,
@@ -75,7 +76,9 @@ def category_of(sha256: str) -> str:
 
 def right_outcome(item: BatchItem) -> ItemOutcome:
     sha256 = (item.object_key or "00").rpartition("/")[2]
-    predictions = [Prediction(Category(category_of(sha256), "c1", ("a", "b")), 0.75, (1, 2, 3, 4))]
+    predictions = [
+        Prediction(Category(category_of(sha256), "c1", ("a", "b")), 0.75, (Box(1, 2, 3, 4),))
+    ]
     return ItemOutcome(item.number, Classification(predictions, MODEL, TIMING))
 
 

@@ -61,14 +61,19 @@ class Device:
         return Answer(np.array(rows, np.float32), features)
 
 
-def image(value, *, in_s=10.0, on_prepare=lambda: None, **fields):
-    """Returns a request for one image of one value; `on_prepare` is called in the thread."""
+def image(value, *, in_s=10.0, on_prepare=lambda: None, whole=None, **fields):
+    """Returns a request for one image of one value; `on_prepare` is called in the thread.
+
+    With `whole`, the input has a whole picture of that value.
+    """
+    pictured = None if whole is None else np.full((4, 2, 3), whole, np.uint8)
 
     def prepare():
         on_prepare()
-        return Input(np.full((2, 2, 3), value, np.uint8), 0.5, 2, 2)
+        return Input(np.full((2, 2, 3), value, np.uint8), 0.5, 2, 2, whole=pictured)
 
-    return Request(prepare, 100, time.monotonic() + in_s, **fields)
+    with_whole = whole is not None
+    return Request(prepare, 100, time.monotonic() + in_s, with_whole=with_whole, **fields)
 
 
 def batcher_of(device, *, max_size=4, trace=None, table=None, **changes):

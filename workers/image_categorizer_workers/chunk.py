@@ -21,6 +21,7 @@ from image_categorizer_server.db import result as results
 from image_categorizer_server.domain.batch import BatchItem, Chunk, ItemOutcome
 from image_categorizer_server.domain.classification import (
     BatchCloseReason,
+    Box,
     Category,
     Classification,
     ImageWarning,
@@ -252,7 +253,7 @@ def _classification_of(answer: Answer) -> Classification:
         Prediction(
             Category(p.category, p.category_id, p.ancestors),
             p.confidence,
-            p.bounding_box,
+            tuple(Box(*edges) for edges in p.bounding_boxes),
             p.raw_confidence,
         )
         for p in answer.predictions

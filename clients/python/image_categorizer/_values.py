@@ -124,6 +124,9 @@ class Prediction:
     """Left, top, right, bottom in pixels of the upright image; None unless requested and known."""
     raw_confidence: float | None = None
     """The confidence before the model's temperature, in [0, 1]; None unless requested."""
+    bounding_boxes: tuple[tuple[int, int, int, int], ...] = ()
+    """One for each object of the category that was found, the strongest first; the first is
+    `bounding_box`."""
 
 
 @dataclass(frozen=True, slots=True)

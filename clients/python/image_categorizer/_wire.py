@@ -322,6 +322,9 @@ def _prediction(wire: types_pb2.Prediction) -> Prediction:
         ancestors=tuple(wire.ancestors),
         bounding_box=_bounding_box(wire.bounding_box),
         raw_confidence=wire.raw_confidence if wire.HasField("raw_confidence") else None,
+        bounding_boxes=tuple(
+            (box.x_min, box.y_min, box.x_max, box.y_max) for box in wire.bounding_boxes
+        ),
     )
 
 

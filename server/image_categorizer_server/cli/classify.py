@@ -271,13 +271,14 @@ def _show(result: Result, as_json: bool, table: Table) -> bool:
 
 def _add_rows(table: Table, result: Classification) -> None:
     for position, prediction in enumerate(result.predictions):
-        raw, box = prediction.raw_confidence, prediction.bounding_box
+        raw = prediction.raw_confidence
+        boxes = "; ".join(", ".join(map(str, box)) for box in prediction.bounding_boxes)
         cells = {
             "file": result.filename if position == 0 else "",
             "category": prediction.category,
             "confidence": f"{prediction.confidence:.1%}",
             "raw": "-" if raw is None else f"{raw:.1%}",
-            "box": ", ".join(map(str, box)) if box else "-",
+            "box": boxes or "-",
         }
         add_row(table, *(cells[str(column.header)] for column in table.columns))
     if not result.predictions:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
+from typing import Any
 
 from image_categorizer_server.db.tables import BatchRow, ItemRow, ResultRow
 from image_categorizer_server.domain.batch import (
@@ -15,6 +16,7 @@ from image_categorizer_server.domain.batch import (
     ItemResult,
 )
 from image_categorizer_server.domain.classification import (
+    Box,
     Category,
     ClassifyOptions,
     ImageWarning,
@@ -58,7 +60,7 @@ def _prediction_fields(value: Prediction) -> dict[str, object]:
         "confidence": value.confidence,
         "category_id": value.category.category_id,
         "ancestors": value.category.ancestors,
-        "box": value.bounding_box,
+        "boxes": value.bounding_boxes,
     }
     if value.raw_confidence is not None:
         fields["raw_confidence"] = value.raw_confidence
@@ -71,18 +73,17 @@ def predictions_from_json(text: str) -> tuple[Prediction, ...]:
         Prediction(
             Category(p["category"], p["category_id"], tuple(p["ancestors"])),
             p["confidence"],
-            _box(p["box"]),
+            _boxes(p),
             p.get("raw_confidence"),
         )
         for p in json.loads(text)
     )
 
 
-def _box(values: list[int] | None) -> tuple[int, int, int, int] | None:
-    if values is None:
-        return None
-    left, top, right, bottom = values
-    return left, top, right, bottom
+def _boxes(stored: dict[str, Any]) -> tuple[Box, ...]:
+    """Returns the boxes of a prediction; rows of earlier commits have `box`, with one or null."""
+    found = stored["boxes"] if "boxes" in stored else [stored["box"]] if stored["box"] else []
+    return tuple(Box(*edges) for edges in found)
 
 
 def batch_from_row(row: BatchRow, failures: tuple[ItemResult, ...], now: datetime) -> Batch:

@@ -85,6 +85,7 @@ def _prediction(value: Prediction) -> dict[str, object]:
         "category_id": value.category.category_id,
         "ancestors": value.category.ancestors,
         "bounding_box": value.bounding_box or (),
+        "bounding_boxes": [box._asdict() for box in value.bounding_boxes],
     }
     if value.raw_confidence is not None:
         fields["raw_confidence"] = value.raw_confidence

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import NamedTuple
 
 DEFAULT_TOP_K = 5
 NO_CATEGORY = "UNKNOWN"
@@ -18,16 +19,30 @@ class Category:
     ancestors: tuple[str, ...] = ()
 
 
+class Box(NamedTuple):
+    """A rectangle in pixels of the upright image; the right and bottom edges are exclusive."""
+
+    x_min: int
+    y_min: int
+    x_max: int
+    y_max: int
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """A category and its confidence in [0, 1]."""
 
     category: Category
     confidence: float
-    bounding_box: tuple[int, int, int, int] | None = None
-    """Left, top, right, bottom in pixels of the upright image; right and bottom are exclusive."""
+    bounding_boxes: tuple[Box, ...] = ()
+    """One for each object, the strongest first; empty unless requested and known."""
     raw_confidence: float | None = None
     """Before the model's temperature, in [0, 1]; None unless requested."""
+
+    @property
+    def bounding_box(self) -> Box | None:
+        """The strongest of the boxes."""
+        return self.bounding_boxes[0] if self.bounding_boxes else None
 
 
 @dataclass(frozen=True, slots=True)

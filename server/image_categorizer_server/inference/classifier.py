@@ -19,7 +19,7 @@ from image_categorizer_server.domain.classification import (
 from image_categorizer_server.errors import CategoryNotFound, ModelFailing, quoted
 from image_categorizer_server.inference.engine.entry import Outcome, Request
 from image_categorizer_server.inference.engine.microbatcher import BatcherStopped
-from image_categorizer_server.inference.images.localize import Located
+from image_categorizer_server.inference.images.localize import Features, Located
 from image_categorizer_server.inference.images.preprocess import MAX_PICTURE_BYTES
 from image_categorizer_server.inference.models.category_tree import CategoryTree, Filters
 from image_categorizer_server.inference.models.loader import LoadedModel
@@ -90,6 +90,7 @@ def request_for(
     localizer = model.localizer
     is_located = localizer is not None and (options.bounding_boxes or options.explain)
     is_drawn = is_located and options.explain
+    whole_bytes = model.whole_bytes if options.bounding_boxes else 0
 
     def locate(outcome: Outcome) -> Located:
         assert localizer is not None
@@ -98,15 +99,22 @@ def request_for(
         if predictions and predictions[0].category.name == NO_CATEGORY:
             return Located(predictions, b"")
         strongest = model.tree.strongest(outcome.confidences, predictions)
-        return localizer.locate(outcome.features, outcome.input, predictions, strongest, options)
+        features = Features(outcome.features, outcome.whole_features)
+        return localizer.locate(features, outcome.input, predictions, strongest, options)
 
     return Request(
-        partial(model.preprocessor.prepare, content, with_picture=is_drawn),
-        len(content) + (MAX_PICTURE_BYTES if is_drawn else 0),
+        partial(
+            model.preprocessor.prepare,
+            content,
+            with_picture=is_drawn,
+            with_whole=whole_bytes > 0,
+        ),
+        len(content) + (MAX_PICTURE_BYTES if is_drawn else 0) + whole_bytes,
         caller.deadline_s,
         caller.lane,
         caller.tenant_id,
         with_features=is_located,
+        with_whole=whole_bytes > 0,
         locate=locate if is_located else None,
     )
 

@@ -17,6 +17,7 @@ def prediction(value: Prediction) -> types_pb2.Prediction:
         category_id=value.category.category_id,
         ancestors=value.category.ancestors,
         raw_confidence=value.raw_confidence,
+        bounding_boxes=[types_pb2.BoundingBox(**box._asdict()) for box in value.bounding_boxes],
     )
 
 

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from image_categorizer_server.domain.classification import (
+    Box,
     CacheStatus,
     Category,
     Classification,
@@ -36,7 +37,7 @@ from image_categorizer_server.version import VERSION
 
 log = get_log(__name__)
 # Increase it when the same query may get another answer within one release.
-FORMAT = 3
+FORMAT = 4
 
 
 class Store(Protocol):
@@ -96,7 +97,7 @@ class _Prediction(BaseModel):
 
     position: int = Field(ge=0)
     confidence: float = Field(ge=0, le=1)
-    bounding_box: tuple[int, int, int, int] | None = None
+    bounding_boxes: tuple[Box, ...] = ()
     raw_confidence: float | None = Field(None, ge=0, le=1)
 
 
@@ -131,7 +132,7 @@ class ResultCache:
                 return None
             predictions = [
                 Prediction(
-                    query.categories[p.position], p.confidence, p.bounding_box, p.raw_confidence
+                    query.categories[p.position], p.confidence, p.bounding_boxes, p.raw_confidence
                 )
                 for p in entry.predictions
             ]
@@ -154,7 +155,7 @@ class ResultCache:
                 _Prediction(
                     position=query.positions[p.category.name],
                     confidence=p.confidence,
-                    bounding_box=p.bounding_box,
+                    bounding_boxes=p.bounding_boxes,
                     raw_confidence=p.raw_confidence,
                 )
                 for p in answer.predictions

@@ -134,3 +134,14 @@ def test_a_confidence_before_calibration_may_be_zero_or_absent():
     )
     found = _wire.classification("", response).predictions
     assert [p.raw_confidence for p in found] == [0.5, 0, None]
+
+
+def test_each_object_has_a_box():
+    edges = [
+        types_pb2.BoundingBox(x_max=3, y_max=4),
+        types_pb2.BoundingBox(x_min=5, y_min=6, x_max=7, y_max=8),
+    ]
+    prediction = types_pb2.Prediction(bounding_box=[0, 0, 3, 4], bounding_boxes=edges)
+    response = classify_pb2.ClassifyResponse(predictions=[prediction])
+    (found,) = _wire.classification("", response).predictions
+    assert found.bounding_boxes == ((0, 0, 3, 4), (5, 6, 7, 8))

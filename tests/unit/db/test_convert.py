@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from image_categorizer_server.db import convert
-from image_categorizer_server.domain.classification import Category, ClassifyOptions, Prediction
+from image_categorizer_server.domain.classification import (
+    Box,
+    Category,
+    ClassifyOptions,
+    Prediction,
+)
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 TEXT = st.text(max_size=20)
@@ -24,13 +29,13 @@ OPTIONS = st.builds(
     roll_up=st.none() | st.booleans(),
     raw_confidence=st.booleans(),
 )
-BOX = st.none() | st.tuples(*(st.integers(0, 9999) for _ in range(4)))
+BOXES = st.lists(st.builds(Box, *(st.integers(0, 9999) for _ in range(4))), max_size=3).map(tuple)
 PREDICTIONS = st.lists(
     st.builds(
         Prediction,
         st.builds(Category, TEXT, TEXT, st.lists(TEXT, max_size=3).map(tuple)),
         st.floats(0, 1),
-        BOX,
+        BOXES,
         st.none() | st.floats(0, 1),
     ),
     max_size=4,
@@ -48,12 +53,11 @@ def test_predictions_survive(predictions):
     assert list(convert.predictions_from_json(text)) == predictions
 
 
-def test_predictions_of_an_earlier_release_are_read():
-    text = (
-        '[{"category": "cat", "confidence": 0.5, "category_id": "", "ancestors": [], "box": null}]'
-    )
-    assert convert.predictions_from_json(text) == (Prediction(Category("cat"), 0.5),)
-    assert convert.predictions_to_json(convert.predictions_from_json(text)) == text
+def test_the_single_box_of_earlier_rows_is_read():
+    stored = '{"category": "cat", "confidence": 1, "category_id": "", "ancestors": [], "box": %s}'
+    text = f"[{stored % '[1, 2, 3, 4]'}, {stored % 'null'}]"
+    boxes = [p.bounding_boxes for p in convert.predictions_from_json(text)]
+    assert boxes == [((1, 2, 3, 4),), ()]
 
 
 def test_options_of_another_release_are_read():

@@ -4,9 +4,10 @@ import onnx
 import pytest
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.images.preprocess import sample_inputs
+from image_categorizer_server.inference.images.preprocess import sample_inputs, wide
 from image_categorizer_server.inference.models.export import ONNX_FILE, WEIGHTS_FILE
 from image_categorizer_server.inference.models.manifest import damage, read_manifest
+from image_categorizer_server.inference.models.warmup import find_whole
 from image_categorizer_server.inference.packaging.efficientnet_lite import (
     check_graph,
     distribution_of,
@@ -18,8 +19,10 @@ from image_categorizer_server.inference.runtimes.efficientnet_lite import (
     blocks,
     padding,
 )
+from image_categorizer_server.inference.runtimes.features import find_features
 from image_categorizer_server.inference.runtimes.network import load_network
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
+from image_categorizer_server.inference.runtimes.torch import TorchRuntime
 
 NAME = "efficientnet_lite0"
 
@@ -61,6 +64,21 @@ def test_the_version_is_whole_and_knows_a_thousand_categories(folder):
     assert len({category.name for category in manifest.categories}) == 1000
     assert manifest.categories[281].name == "tabby"
     assert {ONNX_FILE, WEIGHTS_FILE, "model.safetensors"} <= set(manifest.files)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_the_network_sees_whole_pictures(folder, runtime):
+    manifest = read_manifest(folder)
+    spec = manifest.input
+    network = load_network(folder, spec, manifest.activation, NAME)
+    if runtime == "onnx":
+        opened = OnnxRuntime(folder / ONNX_FILE, 1, 1)
+    else:
+        located = find_features(network, sample_inputs(spec), spec)
+        opened = TorchRuntime(network, "cpu", located=located)
+    assert find_whole(opened, spec) == 3 * 352 * 704
+    answer = opened.predict(sample_inputs(wide(spec))[:1], with_features=True)
+    assert answer.features.shape == (1, 1280, 11, 22)
 
 
 def test_equal_weights_make_equal_files(folder, tmp_path):

@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 from image_categorizer_server.domain.model import Localization
-from image_categorizer_server.inference.images.preprocess import sample_inputs
-from image_categorizer_server.inference.models.export import WEIGHTS_FILE, ensure_export
+from image_categorizer_server.inference.images.preprocess import sample_inputs, wide
+from image_categorizer_server.inference.models.export import WEIGHTS_FILE, ensure_export, free_size
 from image_categorizer_server.inference.models.loader import open_torch
 from image_categorizer_server.inference.models.manifest import read_manifest
+from image_categorizer_server.inference.models.repository import Repository
+from image_categorizer_server.inference.models.warmup import find_whole
+from image_categorizer_server.inference.runtimes.features import find_features
+from image_categorizer_server.inference.runtimes.network import load_network
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from image_categorizer_server.settings.inference import InferenceSettings
 
@@ -97,10 +101,39 @@ async def test_the_features_of_an_export_are_those_of_torch(
         bias = log_confidences - logits_but_bias
         bias -= bias.mean(1, keepdims=True)  # softmax ignores what all logits have in common
         assert np.ptp(bias, axis=0).max() < 1e-3
+        check_whole(by_onnx, by_torch, manifest.input)
     else:
         assert (found.grid.offset, report.cell_offset) == (0, 0)
         assert (answer.features >= 0).all()
         assert (answer.features.sum((2, 3)) < 1).all()
+
+
+def check_whole(by_onnx, by_torch, spec):
+    """Both runtimes take whole pictures, and answer alike."""
+    whole = sample_inputs(wide(spec))[:1]
+    assert find_whole(by_onnx, spec) == find_whole(by_torch, spec) == whole[0].nbytes
+    answer, expected = (
+        runtime.predict(whole, with_features=True) for runtime in (by_onnx, by_torch)
+    )
+    assert 2 * answer.features.shape[3] == 3 * answer.features.shape[2]
+    assert answer.features == pytest.approx(expected.features, abs=1e-3)
+
+
+async def test_a_graph_that_answers_otherwise_for_whole_pictures_keeps_its_size(tmp_path):
+    networks = []
+    for seed in (1, 0):
+        source = write_tiny_model(tmp_path / str(seed), CATEGORIES, seed)
+        folder = add(Repository(tmp_path / f"models-{seed}"), source, "tiny")
+        manifest = read_manifest(folder)
+        network = load_network(folder, manifest.input, manifest.activation)
+        networks.append(find_features(network, sample_inputs(manifest.input), manifest.input))
+    other, own = networks
+    file, _ = await ensure_export(folder, manifest, tmp_path / "cache", 60)
+    before = file.read_bytes()
+    assert not free_size(file, other, manifest.input)
+    assert file.read_bytes() == before
+    assert free_size(file, own, manifest.input)
+    assert not file.with_name(f"free_{file.name}").exists()
 
 
 def test_tokens_with_a_mean_are_a_feature_map_too(repository, tmp_path):
@@ -111,3 +144,4 @@ def test_tokens_with_a_mean_are_a_feature_map_too(repository, tmp_path):
     answer = runtime.predict(sample_inputs(manifest.input), with_features=True)
     assert found.localization is Localization.CLASS_ACTIVATION
     assert answer.features.shape[1:] == (16, 4, 4)
+    assert find_whole(runtime, manifest.input) == 0

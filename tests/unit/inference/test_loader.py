@@ -5,7 +5,9 @@ import time
 
 import numpy as np
 import pytest
+from image_categorizer_server.domain.classification import Caller, ClassifyOptions, Lane
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.classifier import request_for
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.models.export import ensure_export, export_folder
 from image_categorizer_server.inference.models.loader import Loader, choose_device
@@ -15,8 +17,10 @@ from image_categorizer_server.inference.runtimes import Answer
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.model import ModelSettings
+from PIL import Image
 
 from tests.conftest import EXPORTS
+from tests.support.pictures import encoded
 from tests.support.polling import wait_until
 from tests.unit.conftest import LIMITS, add
 
@@ -30,6 +34,28 @@ async def test_an_export_answers_like_torch_and_is_made_once(repository, tiny, t
     again, _ = await ensure_export(folder, manifest, tmp_path / "cache", 60)
     assert (again, again.stat().st_mtime_ns) == (file, stamp)
     warm_up(OnnxRuntime(file, 1, 1), manifest, 4)
+
+
+async def test_only_boxes_ask_for_the_whole_picture_and_its_memory_is_counted(
+    loader, repository, tiny
+):
+    folder = add(repository, tiny)
+    model = await loader.load(folder, read_manifest(folder))
+    caller = Caller("", Lane.INTERACTIVE, time.monotonic() + 5)
+    content = encoded(Image.new("RGB", (64, 64)), "PNG")
+    plain, explained, boxed = (
+        request_for(model, content, options, caller, lambda _: [])
+        for options in (
+            ClassifyOptions(),
+            ClassifyOptions(explain=True),
+            ClassifyOptions(bounding_boxes=True),
+        )
+    )
+    assert (plain.with_whole, explained.with_whole, boxed.with_whole) == (False, False, True)
+    assert explained.prepare().whole is None
+    assert boxed.prepare().whole.shape == (64, 64, 3)
+    assert boxed.size_bytes == len(content) + model.whole_bytes == len(content) + 3 * 96 * 64
+    await model.batcher.stop()
 
 
 async def test_an_export_of_a_damaged_model_says_why(repository, tiny, tmp_path):

@@ -8,9 +8,11 @@ from image_categorizer_server.domain.classification import Category, ClassifyOpt
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.localize import (
+    MAX_BOXES,
+    Features,
     Grid,
     Localizer,
-    largest_part,
+    parts,
     spread,
 )
 from image_categorizer_server.inference.images.preprocess import (
@@ -43,6 +45,11 @@ def localizer(side_px=224, resize_px=0, weights=None):
     return Localizer(kind, weights, spec(side_px, resize_px))
 
 
+def boxes_of(where, own, size_px):
+    """Returns the boxes of the first category."""
+    return where.boxes(Features(own), [0], size_px)[0]
+
+
 def one_hot(row, column, side=7):
     values = np.zeros((1, side, side), np.float32)
     values[0, row, column] = 1
@@ -50,7 +57,7 @@ def one_hot(row, column, side=7):
 
 
 def test_the_box_surrounds_the_cell_with_the_category():
-    (box,) = localizer().boxes(one_hot(2, 5), (700, 700))
+    (box,) = boxes_of(localizer(), one_hot(2, 5), (700, 700))
     left, top, right, bottom = box
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((550, 250), abs=10)
     assert 100 <= right - left <= 200
@@ -59,23 +66,23 @@ def test_the_box_surrounds_the_cell_with_the_category():
 
 def test_the_crop_is_taken_into_account():
     wide = localizer(224, 256)  # sees the centre 224 of 512 x 256
-    (box,) = wide.boxes(np.ones((1, 7, 7), np.float32), (1024, 512))
+    (box,) = boxes_of(wide, np.ones((1, 7, 7), np.float32), (1024, 512))
     assert box == (288, 32, 736, 480)
-    (box,) = wide.boxes(one_hot(0, 0), (1024, 512))
+    (box,) = boxes_of(wide, one_hot(0, 0), (1024, 512))
     assert box[:2] == (288, 32)
-    (box,) = wide.boxes(one_hot(6, 6), (512, 1024))
+    (box,) = boxes_of(wide, one_hot(6, 6), (512, 1024))
     assert box[2:] == (480, 736)
 
 
 def test_a_crop_that_is_larger_than_the_image_gives_boxes_within_it():
-    (box,) = localizer(224, 112).boxes(np.ones((1, 7, 7), np.float32), (100, 100))
+    (box,) = boxes_of(localizer(224, 112), np.ones((1, 7, 7), np.float32), (100, 100))
     assert box == (0, 0, 100, 100)
 
 
 @pytest.mark.parametrize("size_px", [(1, 1), (1, 90), (90, 1), (3, 2)])
 def test_boxes_of_tiny_images_hold_at_least_a_pixel(size_px):
     for row in range(7):
-        left, top, right, bottom = localizer().boxes(one_hot(row, row), size_px)[0]
+        left, top, right, bottom = boxes_of(localizer(), one_hot(row, row), size_px)[0]
         assert 0 <= left < right <= size_px[0]
         assert 0 <= top < bottom <= size_px[1]
 
@@ -96,7 +103,7 @@ def test_a_flat_map_gives_a_box_of_everything_the_network_sees(value):
     flat = np.full((1, 7, 7), value, np.float32)
     maps = localizer().maps(flat, [0])
     assert (maps == 1).all()
-    assert localizer().boxes(maps, (300, 200)) == [(0, 0, 300, 200)]
+    assert boxes_of(localizer(), flat, (300, 200)) == [(0, 0, 300, 200)]
 
 
 def test_the_largest_part_is_found_among_several():
@@ -110,7 +117,7 @@ def test_the_largest_part_is_found_among_several():
         .##..##
     """
     mask = np.array([[cell == "#" for cell in row] for row in drawing.split()])
-    assert largest_part(mask) == (2, 2, 5, 5)
+    assert parts(mask.astype(np.float32), 0.5)[0] == (2, 2, 5, 5)
 
 
 def test_parts_that_meet_only_further_down_are_one():
@@ -121,22 +128,22 @@ def test_parts_that_meet_only_further_down_are_one():
         ..###...
     """
     mask = np.array([[cell == "#" for cell in row] for row in drawing.split()])
-    assert largest_part(mask) == (0, 0, 5, 4)
+    assert parts(mask.astype(np.float32), 0.5)[0] == (0, 0, 5, 4)
 
 
 def test_parts_equal_those_of_a_slow_search():
     random = np.random.default_rng(0)
     for _ in range(50):
         mask = random.random((12, 12)) < 0.55
-        left, top, right, bottom = largest_part(mask)
-        best = max(parts(mask), key=len)
+        left, top, right, bottom = parts(mask.astype(np.float32), 0.5)[0]
+        best = max(slow_parts(mask), key=len)
         rows, columns = zip(*best, strict=True)
-        if sum(len(part) == len(best) for part in parts(mask)) == 1:
+        if sum(len(part) == len(best) for part in slow_parts(mask)) == 1:
             assert (left, top) == (min(columns), min(rows))
             assert (right, bottom) == (max(columns) + 1, max(rows) + 1)
 
 
-def parts(mask):
+def slow_parts(mask):
     left = {(int(r), int(c)) for r, c in zip(*mask.nonzero(), strict=True)}
     found = []
     while left:
@@ -149,6 +156,55 @@ def parts(mask):
             left -= near
         found.append(part)
     return found
+
+
+def test_weak_parts_are_no_objects_and_the_strongest_comes_first():
+    values = np.zeros((9, 60), np.float32)
+    values[2:4, 0:3], values[2:5, 10:12], values[4, 30:40] = 0.5, 1.0, 0.4
+    assert parts(values, 0.3) == [(10, 2, 12, 5), (0, 2, 3, 4)]
+    values[4, 30:40] = 0.8
+    assert parts(values, 0.3)[0] == (30, 4, 40, 5)
+    assert len(parts(np.tile([0, 1], 2 * MAX_BOXES)[None], 0.3)) == MAX_BOXES
+
+
+def test_a_part_inside_the_box_of_a_stronger_one_is_the_same_object():
+    values = np.zeros((12, 12), np.float32)
+    values[1:11, 1:11], values[2:10, 2:10] = 1.0, 0.0
+    values[5:7, 5:7] = 1.0
+    assert parts(values, 0.3) == [(1, 1, 11, 11)]
+
+
+def test_the_whole_picture_gives_boxes_outside_the_crop_and_one_for_each_object():
+    where = localizer(224, 256, np.ones((1, 1), np.float32))
+    whole = np.zeros((1, 10, 20), np.float32)
+    whole[0, 4:7, 1:3], whole[0, 2:5, 16:19] = 1.0, 0.9
+    (found,) = where.boxes(Features(np.ones((1, 7, 7), np.float32), whole), [0], (2000, 1000))
+    first, second = found
+    assert first == pytest.approx((1600, 200, 1900, 500), abs=90)
+    assert second == pytest.approx((100, 400, 300, 700), abs=90)
+    prediction = Prediction(Category("ant"), 1.0, tuple(found))
+    assert prediction.bounding_box == first
+
+
+def test_the_networks_own_view_adds_to_that_of_the_whole_picture():
+    where = localizer(224, 256, np.ones((1, 1), np.float32))
+    whole = np.zeros((1, 14, 14), np.float32)
+    whole[0, 2:5, 2:5], whole[0, 9:12, 9:12] = 1.0, 0.99
+    ((first, *_),) = where.boxes(Features(one_hot(5, 5), whole), [0], (700, 700))
+    assert first[0] > 350
+    assert first[1] > 350
+
+
+def test_what_speaks_against_a_category_cuts_no_box_of_the_whole_picture():
+    where = localizer(weights=np.array([[1, -1]], np.float32))
+    shown, against = (np.zeros((14, 14), np.float32) for _ in range(2))
+    shown[4:10, 2:12] = 1
+    against[4:10, 6:8] = 1
+    features = np.stack([shown, against])
+    ((own, *_),) = where.boxes(Features(features), [0], (1400, 1400))
+    ((whole,),) = where.boxes(Features(np.zeros((2, 7, 7)), features), [0], (1400, 1400))
+    assert own[2] - own[0] < 600
+    assert whole == pytest.approx((200, 400, 1200, 1000), abs=60)
 
 
 def test_spreading_is_pillows_bilinear():
@@ -175,7 +231,7 @@ def test_boxes_and_heat_maps_move_with_the_cells(cell_offset):
         Localizer(Localization.CLASS_ACTIVATION, np.eye(1, dtype=np.float32), spec(224), offset)
         for offset in (cell_offset, 0.0)
     )
-    (here,), (there,) = (which.boxes(one_hot(3, 2), (700, 700)) for which in (moved, regular))
+    (here,), (there,) = (boxes_of(which, one_hot(3, 2), (700, 700)) for which in (moved, regular))
     assert np.subtract(here, there) == pytest.approx(100 * cell_offset, abs=13)  # cells of the grid
     heats = (
         Image.open(io.BytesIO(which.heat_map(picture(700, 700), one_hot(3, 2)[0])))
@@ -245,7 +301,7 @@ def test_boxes_and_heat_maps_are_of_the_upright_image():
     predictions = [Prediction(Category(name), 0.5) for name in ("bee", "ant")]
     wanted = ClassifyOptions(bounding_boxes=True, explain=True)
     located = localizer(32, weights=np.eye(2, dtype=np.float32)).locate(
-        np.stack([one_hot(0, 0)[0], one_hot(6, 6)[0]]),
+        Features(np.stack([one_hot(0, 0)[0], one_hot(6, 6)[0]])),
         seen,
         predictions,
         {"ant": 0, "bee": 1},
@@ -263,8 +319,8 @@ def test_only_requested_boxes_and_heat_maps_are_made(option):
     options = ClassifyOptions(**{option: True})
     seen = Preprocessor(DECODER, spec(32)).prepare(png(64, 64), with_picture=True)
     where = localizer(32)
-    located = where.locate(one_hot(3, 3), seen, given, {"ant": 0}, options)
+    located = where.locate(Features(one_hot(3, 3)), seen, given, {"ant": 0}, options)
     assert (located.predictions[0].bounding_box is not None) == options.bounding_boxes
     assert bool(located.heat_map) == options.explain
-    nothing = where.locate(one_hot(3, 3), seen, [], {"ant": 0}, options)
+    nothing = where.locate(Features(one_hot(3, 3)), seen, [], {"ant": 0}, options)
     assert nothing == ([], b"")

@@ -14,7 +14,9 @@ from image_categorizer_server.domain.classification import BatchCloseReason, Lan
 from image_categorizer_server.errors import (
     DeadlineExceeded,
     DeadlineUnreachable,
+    ModelFailing,
     Overloaded,
+    UnclassifiableImage,
     UndecodableImage,
 )
 from image_categorizer_server.inference.engine.entry import Request
@@ -22,7 +24,7 @@ from image_categorizer_server.inference.engine.microbatcher import BatcherStoppe
 from image_categorizer_server.inference.images.localize import Located
 
 from tests.conftest import SLACK_S
-from tests.support.batching import behind_a_held_device, image, values
+from tests.support.batching import POISON, behind_a_held_device, image, values
 from tests.support.polling import elapsed, eventually, stays
 
 FULL, IDLE = BatchCloseReason.FULL, BatchCloseReason.IDLE
@@ -207,6 +209,67 @@ async def test_an_image_without_boxes_is_answered_beside_one_with_boxes(make, de
     outcomes = await asyncio.gather(*map(batcher.submit, mixed))
     assert values(outcomes) == list(range(1, 8))
     assert [o.located.heat_map[0] for o in outcomes if o.located] == [1, 3, 5, 7]
+
+
+async def test_the_model_sees_whole_pictures_alone_and_others_do_not_wait(make, device):
+    batcher, seen = make(), []
+
+    def locate(outcome):
+        seen.append((outcome.confidences[0], outcome.whole_features.shape))
+        return Located([], b"")
+
+    request = image(7, whole=8, with_features=True, locate=locate)
+    tasks = await behind_a_held_device(batcher, device, [request, image(1), image(2)])
+    device.free.set()
+    outcome = (await asyncio.gather(*tasks))[1]
+    assert device.batches == [[0], [7, 1, 2], [8]]
+    assert seen == [(7, (1, 1, 1))]
+    assert (outcome.confidences[0], outcome.whole_features) == (7, None)
+    assert outcome.batch_size == 3
+
+
+@pytest.mark.parametrize("decoders", [0, 1])
+async def test_runners_show_whole_pictures_to_the_model(make, device, decoders):
+    batcher = make(decoders=decoders)
+    outcomes = await asyncio.gather(*(batcher.submit(located(v, whole=9)) for v in range(1, 8)))
+    assert [o.located.heat_map[0] for o in outcomes] == list(range(1, 8))
+    assert device.batches.count([9]) == 7
+
+
+async def test_a_whole_picture_that_fails_fails_no_other(make):
+    batcher = make()
+    bad, good, plain = await asyncio.gather(
+        batcher.submit(located(1, whole=POISON)),
+        batcher.submit(located(2, whole=3)),
+        batcher.submit(image(4)),
+        return_exceptions=True,
+    )
+    assert isinstance(bad, UnclassifiableImage)
+    assert good.located.heat_map == b"\x02"
+    assert plain.confidences[0] == 4
+
+
+async def test_no_whole_picture_is_seen_after_the_deadline(make, device):
+    batcher = make()
+    first, late = await behind_a_held_device(batcher, device, [located(2, whole=3, in_s=0.2)])
+    await elapsed(0.3)
+    device.free.set()
+    await first
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert [3] not in device.batches
+
+
+async def test_whole_pictures_fail_with_a_model_that_fails_on_everything(make, device):
+    batcher = make()
+    tasks = await behind_a_held_device(
+        batcher, device, [located(value, whole=9) for value in range(1, 5)]
+    )
+    device.fail_with(RuntimeError("CUDA error: device-side assert"))
+    device.free.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert batcher.is_broken
+    assert all(isinstance(outcome, ModelFailing) for outcome in outcomes)
 
 
 async def test_boxes_that_cannot_be_made_fail_no_other(make):

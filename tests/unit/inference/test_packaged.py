@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from image_categorizer_server.inference.models.manifest import damage, read_manifest
 from image_categorizer_server.inference.models.packaged import (
+    FAST_FORMAT,
     FAST_LOCK,
+    FORMAT,
     NAME,
     ensure_fast_version,
     ensure_packaged,
@@ -108,7 +110,7 @@ async def test_without_version_1_there_is_nothing_to_make_it_of(tmp_path, caplog
 @needs_int8
 async def test_one_process_makes_it_and_the_others_go_on(cache):
     settings = settings_with(cache_path=cache)
-    folder = cache / "packaged-int8-2.1" / NAME
+    folder = cache / f"packaged-int8-{FORMAT}.{FAST_FORMAT}" / NAME
     folder.mkdir(parents=True)
     with (folder / FAST_LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -118,7 +120,7 @@ async def test_one_process_makes_it_and_the_others_go_on(cache):
 
 @needs_int8
 async def test_a_stop_meanwhile_leaves_nothing(cache, caplog):
-    folder = cache / "packaged-int8-2.1" / NAME
+    folder = cache / f"packaged-int8-{FORMAT}.{FAST_FORMAT}" / NAME
     async with TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S) as tasks:
         tasks.start(ensure_fast_version(settings_with(cache_path=cache)), "maker")
         await eventually(lambda: list(folder.glob(".incoming-*")), 30)
@@ -127,7 +129,7 @@ async def test_a_stop_meanwhile_leaves_nothing(cache, caplog):
 
 @needs_int8
 async def test_a_failure_is_logged_and_concerns_no_other_model(cache, caplog):
-    (cache / "packaged-2" / NAME / "1" / "manifest.json").write_text("{")
+    (cache / f"packaged-{FORMAT}" / NAME / "1" / "manifest.json").write_text("{")
     await ensure_fast_version(settings_with(cache_path=cache))
     assert "the int8 version of the packaged model cannot be made" in caplog.text
     assert not list(cache.glob("packaged-int8-*/*/2"))

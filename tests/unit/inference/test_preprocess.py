@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 from image_categorizer_server.inference.images.decode import Decoder, Pixels
 from image_categorizer_server.inference.images.preprocess import (
+    MAX_WHOLE_RATIO,
+    WHOLE_AREA,
     InputSpec,
     Preprocessor,
     reduce,
+    reduced_whole,
     resized_size,
+    whole_size,
 )
 from PIL import Image
 
@@ -52,6 +56,31 @@ def test_an_exact_size_ignores_the_shape():
 def test_the_longer_edge_is_rounded_down():
     assert resized_size(500, 375, spec(resize_px=256)) == (341, 256)
     assert resized_size(375, 500, spec(resize_px=256)) == (256, 341)
+
+
+@pytest.mark.parametrize("side_px", [224, 240, 260])
+@pytest.mark.parametrize("size_px", [(500, 375), (333, 500), (9, 9), (3000, 1000), (20, 2000)])
+def test_the_whole_picture_keeps_its_shape_and_costs_the_same_for_all(size_px, side_px):
+    wanted = spec(resize_px=side_px, width_px=side_px, height_px=side_px)
+    width_px, height_px = whole_size(*size_px, wanted)
+    assert (width_px - side_px) % 32 == (height_px - side_px) % 32 == 0
+    assert min(width_px, height_px) >= side_px
+    assert width_px * height_px == pytest.approx(WHOLE_AREA * side_px**2, rel=0.13)
+    ratio = np.clip(size_px[0] / size_px[1], 1 / MAX_WHOLE_RATIO, MAX_WHOLE_RATIO)
+    assert width_px / height_px == pytest.approx(ratio, rel=0.13)
+
+
+def test_the_whole_picture_is_seen_only_on_request_and_up_to_its_edges():
+    picture = scene(500, 375)
+    content = encoded(Image.fromarray(picture), "PNG")
+    preprocessor = Preprocessor(Decoder(LIMITS), spec())
+    assert preprocessor.prepare(content).whole is None
+    whole = preprocessor.prepare(content, with_whole=True).whole
+    size_px = whole_size(500, 375, spec())
+    expected = Image.fromarray(picture).resize(size_px, Image.Resampling.BILINEAR)
+    assert np.array_equal(whole, np.asarray(expected))
+    grey = spec().model_copy(update={"colour": "grey"})
+    assert np.ptp(reduced_whole(Pixels.of(picture), grey), axis=-1).max() == 0
 
 
 def test_an_extreme_shape_costs_little():

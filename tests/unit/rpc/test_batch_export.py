@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from image_categorizer_server.domain.batch import ItemError, ItemResult
 from image_categorizer_server.domain.classification import (
+    Box,
     Category,
     ImageWarning,
     ModelRef,
@@ -22,7 +23,14 @@ from tests.support.forms import stream
 GOOD = ItemResult(
     0,
     'a "b", c.jpg',
-    (Prediction(Category("cat", "n02121620", ("mammal",)), 0.75, (1, 2, 3, 4), 0.875),),
+    (
+        Prediction(
+            Category("cat", "n02121620", ("mammal",)),
+            0.75,
+            (Box(1, 2, 3, 4), Box(5, 6, 7, 8)),
+            0.875,
+        ),
+    ),
     ModelRef("small", 1, "sha256:0"),
     None,
     (ImageWarning.TRUNCATED,),
@@ -45,6 +53,10 @@ async def test_results_as_json_lines(name):
     assert set(good) == set(export.COLUMNS)
     assert (good["item_id"], good["filename"], good["category"]) == ("0", 'a "b", c.jpg', "cat")
     assert good["predictions"][0]["bounding_box"] == [1, 2, 3, 4]
+    assert good["predictions"][0]["bounding_boxes"] == [
+        {"x_min": 1, "y_min": 2, "x_max": 3, "y_max": 4},
+        {"x_min": 5, "y_min": 6, "x_max": 7, "y_max": 8},
+    ]
     assert (good["warnings"], empty["warnings"]) == (["TRUNCATED"], [])
     assert good["raw_confidence"] == good["predictions"][0]["raw_confidence"] == 0.875
     assert (empty["raw_confidence"], bad["raw_confidence"]) == (None, None)
@@ -78,6 +90,7 @@ async def test_a_confidence_before_calibration_is_exported_if_it_is_known():
         "category",
         "confidence",
         "bounding_box",
+        "bounding_boxes",
         "category_id",
         "ancestors",
     }
@@ -117,7 +130,7 @@ def test_results_carry_code_0_or_the_reason():
 async def test_no_cell_of_a_csv_file_is_a_formula(start):
     name = f'{start}HYPERLINK("http://evil","x").jpg'
     category = Category(f"{start}cat", "", ())
-    small = Prediction(category, 1e-7, None)
+    small = Prediction(category, 1e-7)
     result = ItemResult(0, name, (small,), ModelRef("small", 1, "sha256:0"), None)
     (row,) = csv.DictReader(io.StringIO(await exported("csv", result), newline=""))
     assert (row["filename"], row["category"]) == (f"'{name}", f"'{start}cat")
@@ -136,7 +149,7 @@ async def test_a_csv_file_may_begin_with_a_byte_order_mark():
 async def test_one_long_line_comes_in_pieces_too():
     category = Category("c" * 300, "", ())
     long = ItemResult(
-        0, "a", (Prediction(category, 0.1, None),) * 1000, ModelRef("m", 1, "sha256:0"), None
+        0, "a", (Prediction(category, 0.1),) * 1000, ModelRef("m", 1, "sha256:0"), None
     )
     form = export.file_format("jsonl")
     found = [piece async for piece in export.pieces(stream(long), form)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from image_categorizer_server.domain.classification import (
     BatchCloseReason,
+    Box,
     CacheStatus,
     Category,
     Classification,
@@ -31,7 +32,12 @@ QUERY = Query(
     options=ClassifyOptions(),
 )
 ANSWER = Classification(
-    [Prediction(DOG, 0.1 + 0.2, (1, 2, 30, 40), 0.7 + 0.1), Prediction(CAT, 1e-9)], MODEL, TIMING
+    [
+        Prediction(DOG, 0.1 + 0.2, (Box(1, 2, 30, 40), Box(5, 6, 7, 8)), 0.7 + 0.1),
+        Prediction(CAT, 1e-9),
+    ],
+    MODEL,
+    TIMING,
 )
 
 

@@ -22,6 +22,8 @@ def test_the_example_lists_every_setting_with_its_default(monkeypatch, tmp_path)
         if line.startswith("# ") and "=" in line and line[2:].split("=")[0].isupper()
     )
     assert set(listed) == set(variable_names().values())
+    for name in listed:
+        monkeypatch.delenv(name, raising=False)
     defaults = load_settings()
     for name, value in listed.items():
         monkeypatch.setenv(name, value)

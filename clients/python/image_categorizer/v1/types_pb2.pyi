@@ -55,6 +55,7 @@ class Prediction(_message.Message):
     CATEGORY_ID_FIELD_NUMBER: _builtins.int
     ANCESTORS_FIELD_NUMBER: _builtins.int
     RAW_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    BOUNDING_BOXES_FIELD_NUMBER: _builtins.int
     category: _builtins.str
     """The name of the category, as in the model's list of categories; or with `ClassifyOptions.roll_up` a broader
     category, or `UNKNOWN`.
@@ -76,13 +77,19 @@ class Prediction(_message.Message):
     def bounding_box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Where the image shows the category: `[x_min, y_min, x_max, y_max]` in pixels of the upright image. The
         right and bottom edges are exclusive. Empty (`[]` over REST) unless `ClassifyOptions.bounding_boxes`
-        requests it and the model supports it (`Model.localization`).
+        requests it and the model supports it (`Model.localization`). With several boxes, the strongest.
         """
 
     @_builtins.property
     def ancestors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Broader categories, nearest first. A category with two parents has those above both. Empty if the model has
         no taxonomy.
+        """
+
+    @_builtins.property
+    def bounding_boxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___BoundingBox]:
+        """One box for each object of the category that was found, the strongest first. Objects that touch may share
+        a box. Empty where `bounding_box` is.
         """
 
     def __init__(
@@ -94,16 +101,51 @@ class Prediction(_message.Message):
         category_id: _builtins.str = ...,
         ancestors: _abc.Iterable[_builtins.str] | None = ...,
         raw_confidence: _builtins.float | None = ...,
+        bounding_boxes: _abc.Iterable[Global___BoundingBox] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_raw_confidence", b"_raw_confidence", "raw_confidence", b"raw_confidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_raw_confidence", b"_raw_confidence", "ancestors", b"ancestors", "bounding_box", b"bounding_box", "category", b"category", "category_id", b"category_id", "confidence", b"confidence", "raw_confidence", b"raw_confidence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_raw_confidence", b"_raw_confidence", "ancestors", b"ancestors", "bounding_box", b"bounding_box", "bounding_boxes", b"bounding_boxes", "category", b"category", "category_id", b"category_id", "confidence", b"confidence", "raw_confidence", b"raw_confidence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__raw_confidence: _TypeAlias = _typing.Literal["raw_confidence"]  # noqa: Y015
     _WhichOneofArgType__raw_confidence: _TypeAlias = _typing.Literal["_raw_confidence", b"_raw_confidence"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__raw_confidence) -> _WhichOneofReturnType__raw_confidence | None: ...
 
 Global___Prediction: _TypeAlias = Prediction  # noqa: Y015
+
+@_typing.final
+class BoundingBox(_message.Message):
+    """A rectangle in pixels of the upright image, at least one pixel wide and high."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    X_MIN_FIELD_NUMBER: _builtins.int
+    Y_MIN_FIELD_NUMBER: _builtins.int
+    X_MAX_FIELD_NUMBER: _builtins.int
+    Y_MAX_FIELD_NUMBER: _builtins.int
+    x_min: _builtins.int
+    """The left edge, at least 0."""
+    y_min: _builtins.int
+    """The top edge, at least 0."""
+    x_max: _builtins.int
+    """The right edge, exclusive: at most the width of the image."""
+    y_max: _builtins.int
+    """The bottom edge, exclusive: at most the height of the image."""
+    def __init__(
+        self,
+        *,
+        x_min: _builtins.int = ...,
+        y_min: _builtins.int = ...,
+        x_max: _builtins.int = ...,
+        y_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["x_max", b"x_max", "x_min", b"x_min", "y_max", b"y_max", "y_min", b"y_min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BoundingBox: _TypeAlias = BoundingBox  # noqa: Y015
 
 @_typing.final
 class ModelRef(_message.Message):
@@ -188,7 +230,9 @@ class Timing(_message.Message):
     queue_ms: _builtins.float
     """Time that the image waited for a decoder and for its micro-batch, in milliseconds."""
     inference_ms: _builtins.float
-    """Duration of the model call, shared by the whole micro-batch, in milliseconds."""
+    """Duration of the model call, shared by the whole micro-batch, in milliseconds. With bounding boxes, includes
+    the call with the whole picture.
+    """
     batch_size: _builtins.int
     """The number of images in the micro-batch, at least 1."""
     batch_close_reason: Global___Timing.BatchCloseReason.ValueType

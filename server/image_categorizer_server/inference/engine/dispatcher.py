@@ -14,6 +14,8 @@ image that arrives in lane INTERACTIVE meanwhile waits no longer than that.
 
 Images that the model has answered, but whose boxes or heat maps are still to be made, go first in
 either lane: they have had their lane's turn when they were decoded, and they hold the most memory.
+So do those whose whole picture the model is still to see, for boxes: each takes a call of its own,
+because their sizes differ.
 
 The dispatcher has no threads and no locks; `MicroBatcher` guards it.
 """
@@ -68,11 +70,12 @@ class Dispatcher:
         self._drop = drop
         self.undecoded: LaneQueue[Entry] = LaneQueue(policy.lane_share)
         self.decoded: LaneQueue[Entry] = LaneQueue(policy.lane_share)
+        self.unseen: LaneQueue[Entry] = LaneQueue(policy.lane_share)
         self.answered: LaneQueue[Entry] = LaneQueue(policy.lane_share)
         self.idle_runners = 0
 
     def next(self, *, is_runner: bool) -> tuple[Entry | MicroBatch | None, float | None]:
-        """Returns an image to locate or to decode, or a micro-batch to run, if there is any.
+        """Returns an image to see whole, locate or decode, or a micro-batch, if there is any.
 
         Returns:
             The work and None; or None and the seconds to wait before the next call; or None twice:
@@ -81,6 +84,8 @@ class Dispatcher:
         wait_s: float | None = None
         prepares = not is_runner or not self._policy.decoders
         if prepares and (entry := self._next_of(self.answered)):
+            return entry, None
+        if is_runner and (entry := self._next_of(self.unseen)):
             return entry, None
         if is_runner:
             enough = 1 if self._policy.decoders else self._full_size(self.undecoded)
@@ -117,6 +122,12 @@ class Dispatcher:
         """The number of images that no runner has taken yet."""
         return len(self.undecoded) + len(self.decoded)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether another runner has work too."""
+        is_located_here = not self._policy.decoders
+        return bool(self.decoded or self.unseen or (self.answered and is_located_here))
+
     def count_before(self, request: Request) -> int:
         """Returns the number of waiting images that will be answered before this request."""
         count = 0
@@ -130,8 +141,9 @@ class Dispatcher:
         return count
 
     def clear(self) -> list[Entry]:
-        """Removes and returns all images that the model has not answered."""
-        return [self._pop(queue) for queue in (self.undecoded, self.decoded) for _ in [*queue]]
+        """Removes and returns all images that the model is still to see."""
+        queues = self.undecoded, self.decoded, self.unseen
+        return [self._pop(queue) for queue in queues for _ in [*queue]]
 
     def _close(self) -> tuple[MicroBatch | None, float | None]:
         """Returns the micro-batch that closes now, or how long it waits for more images."""

@@ -33,8 +33,11 @@ class Request:
     lane: Lane = Lane.INTERACTIVE
     tenant_id: str = ""
     with_features: bool = False
+    with_whole: bool = False
+    """Whether `prepare` makes an input with the whole picture too."""
     locate: Locate | None = None
-    """Makes boxes and the heat map of the answer; called in a thread."""
+    """Makes boxes and the heat map of the answer; called in a thread.  Where the input has a whole
+    picture, the network sees that first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,15 @@ class Outcome:
     features: NDArray[np.float32] | None
     """float32 (K, h, w) if the request asks for features."""
     input: Input
+    """What the network has seen."""
     queue_ms: float
     """Time spent waiting for a decoder and for the micro-batch."""
     inference_ms: float
     batch_size: int
     """Number of images in the micro-batch."""
     close_reason: BatchCloseReason
+    whole_features: NDArray[np.float32] | None = None
+    """float32 (K, h, w) of the whole picture, once the network has seen it."""
     located: Located | None = None
     """What `Request.locate` has made."""
     raw_confidences: NDArray[np.float32] | None = None
@@ -79,6 +85,15 @@ class Entry:
     """Whether no thread works on it any more, and none will."""
     when_over: Callable[[], None] | None = None
     """Called on the event loop when it is over, if its caller has left before."""
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether the model has answered, but is still to see the whole picture."""
+        return (
+            self.answer is not None
+            and self.answer.input.whole is not None
+            and self.answer.whole_features is None
+        )
 
     @property
     def is_abandoned(self) -> bool:

@@ -8,7 +8,8 @@ Runners are threads that call the model; their number is the number of calls tha
 A runner without a micro-batch decodes the next image itself, so on a CPU an image rarely changes
 threads.  On a GPU that would leave the device idle, so decoders work ahead of the runners.
 
-Boxes and heat maps are made like inputs: by decoders, or by runners where these decode.
+Boxes and heat maps are made like inputs: by decoders, or by runners where these decode.  Where the
+input has a whole picture, a runner shows it to the model first, between two micro-batches.
 
 `admission` refuses requests, `dispatcher` decides what runs next and when a micro-batch closes,
 `guard` isolates failures.  Requests that are late or abandoned are dropped before decoding,
@@ -76,6 +77,7 @@ class MicroBatcher:
         guess_s = table.estimate_s(size) / size / policy.runners
         self._rate = ServiceRate(guess_s + DECODE_GUESS_S / (policy.decoders or policy.runners))
         self._locating = Average()
+        self._seeing = Average()
         self._numbers = itertools.count()
         self._callers: dict[Lane, int] = dict.fromkeys(Lane, 0)
         self._tenants: Counter[tuple[Lane, str]] = Counter()
@@ -238,6 +240,7 @@ class MicroBatcher:
         # In a backlog no micro-batch closes smaller for one image.
         is_backlog = self.depth >= max_size
         located_s = self._locating.seconds if request.locate else 0.0
+        located_s += self._seeing.seconds if request.with_whole else 0.0
         needed_s = ahead * interval_s + self._table.estimate_s(max_size if is_backlog else 1)
         needed_s += located_s
         if needed_s > remaining_s:
@@ -266,12 +269,13 @@ class MicroBatcher:
                     condition.wait(wait_s)
                     dispatcher.idle_runners -= is_runner
                     work, wait_s = dispatcher.next(is_runner=is_runner)
-                is_more = dispatcher.decoded or (dispatcher.answered and not self._policy.decoders)
-                if is_runner and is_more and dispatcher.idle_runners:
+                if is_runner and dispatcher.idle_runners and dispatcher.has_more:
                     condition.notify()
             self._busy_since_s[me] = time.monotonic()
             if isinstance(work, MicroBatch):
                 self._run(work)
+            elif work.is_unseen:
+                self._see_whole(work)
             elif work.answer:
                 self._locate(work, work.answer)
             else:
@@ -308,13 +312,48 @@ class MicroBatcher:
         else:
             self._dispatcher.put(queue, entry)
 
+    def _see_whole(self, entry: Entry) -> None:
+        """Calls the model with a whole picture, so that boxes can be made."""
+        answer = entry.answer
+        assert answer is not None
+        assert answer.input.whole is not None
+        start_s = time.monotonic()
+        (result,) = self._guard.run([answer.input.whole], True)
+        seconds = time.monotonic() - start_s
+        if self._trace:
+            self._trace.write("whole", id=entry.number, ms=seconds * 1000)
+        outcomes: list[Result] = []
+        with self._for_runners:
+            self._seeing.observe(seconds)
+            if isinstance(result, Row):
+                entry.answer = replace(
+                    answer,
+                    whole_features=result.features,
+                    inference_ms=answer.inference_ms + seconds * 1000,
+                )
+                self._wait_in(self._dispatcher.answered, entry)
+                if self._policy.decoders:
+                    self._for_decoders.notify()
+            else:
+                outcomes.append((entry, result))
+            outcomes += self._outcomes_if_broken()
+            if outcomes:
+                self._delivery.add(outcomes, is_busy=False, next_s=0)
+
+    def _outcomes_if_broken(self) -> list[Result]:
+        """Takes all images that wait for the model, if it fails on every image."""
+        if not self._guard.is_broken:
+            return []
+        error = ModelFailing("the model failed and is being reloaded")
+        return [(entry, error) for entry in self._dispatcher.clear()]
+
     def _locate(self, entry: Entry, answer: Outcome) -> None:
         start_s = time.monotonic()
         outcome: Outcome | Exception
         try:
             assert entry.request.locate is not None
             located = entry.request.locate(answer)
-            outcome = replace(answer, located=located, features=None)
+            outcome = replace(answer, located=located, features=None, whole_features=None)
         except Exception as error:  # noqa: BLE001 - passed on to the caller
             outcome = error
         seconds = time.monotonic() - start_s
@@ -347,14 +386,13 @@ class MicroBatcher:
         with self._for_runners:
             for entry, outcome in unfinished:
                 entry.answer = outcome if isinstance(outcome, Outcome) else None
-                self._wait_in(self._dispatcher.answered, entry)
+                dispatcher = self._dispatcher
+                self._wait_in(dispatcher.unseen if entry.is_unseen else dispatcher.answered, entry)
             if unfinished and self._policy.decoders:
                 self._for_decoders.notify(len(unfinished))
             self._table.observe(len(inputs), end_s - start_s)
             self._rate.observe(len(inputs), end_s, more_wait=self.depth > len(inputs))
-            if self._guard.is_broken:
-                error = ModelFailing("the model failed and is being reloaded")
-                outcomes += [(entry, error) for entry in self._dispatcher.clear()]
+            outcomes += self._outcomes_if_broken()
             is_busy = self._dispatcher.waiting >= self._guard.max_size * self._policy.runners
             next_s = self._rate.interval_s * self._guard.max_size
             if outcomes:

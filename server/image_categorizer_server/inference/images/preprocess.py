@@ -26,6 +26,13 @@ Channels = Annotated[tuple[float, float, float], Field()]
 # 4.  With a network of 32 pixels: 0.10, 0.026, 0.021, 0.013, and 0 at 8, hence the second bound.
 DRAFT_FACTOR = 4
 MIN_DRAFT_PX = 256
+STRIDE_PX = 32
+"""A multiple of the strides in use."""
+WHOLE_AREA = 5
+"""Pixels of the whole picture for boxes, in inputs of the network: more than twice as fine.  Mean
+IoU on pasted photographs with 3, 4 and 5 is 0.68, 0.695 and 0.701 for EfficientNet-Lite0."""
+MAX_WHOLE_RATIO = 4
+"""Longer pictures are squeezed, so that no side is shorter than the network's own."""
 PICTURE_PX = 1024
 MAX_PICTURE_BYTES = 3 * PICTURE_PX**2
 
@@ -75,6 +82,8 @@ class Input:
     warnings: tuple[ImageWarning, ...] = ()
     picture: NDArray[np.uint8] | None = None
     """uint8 (H, W, 3): the upright image, its longer side at most `PICTURE_PX`; if requested."""
+    whole: NDArray[np.uint8] | None = None
+    """uint8 (H, W, 3): an input with the whole picture, see `whole_size`; if requested."""
 
 
 class Preprocessor:
@@ -90,12 +99,15 @@ class Preprocessor:
             max(height_px * DRAFT_FACTOR, MIN_DRAFT_PX),
         )
 
-    def prepare(self, content: bytes, *, with_picture: bool = False) -> Input:
+    def prepare(
+        self, content: bytes, *, with_picture: bool = False, with_whole: bool = False
+    ) -> Input:
         """Returns the input for one encoded image; blocks for milliseconds.
 
         Args:
             content: the encoded image.
             with_picture: whether to keep a small copy of the image too, for its heat map.
+            with_whole: whether to make an input with the whole picture too, for boxes.
 
         Raises:
             InvalidRequest: see `Decoder.decode`.
@@ -107,17 +119,55 @@ class Preprocessor:
         pixels = self._decoder.decode(content, (width_px, height_px))
         array = reduce(pixels, self._spec)
         picture = pixels.fitted(PICTURE_PX) if with_picture else None
-        decode_ms = (time.perf_counter() - start) * 1000
-        return Input(array, decode_ms, pixels.width_px, pixels.height_px, pixels.warnings, picture)
+        whole = reduced_whole(pixels, self._spec) if with_whole else None
+        return Input(
+            array,
+            (time.perf_counter() - start) * 1000,
+            pixels.width_px,
+            pixels.height_px,
+            pixels.warnings,
+            picture,
+            whole,
+        )
 
 
 def reduce(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
     """Returns uint8 (H, W, 3) of the size that the network expects."""
     resized = resized_size(pixels.width_px, pixels.height_px, spec)
+    return _cropped(pixels, resized, crop_of(resized, spec), spec)
+
+
+def reduced_whole(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
+    """Returns uint8 (H, W, 3): the whole picture in the size that `whole_size` says."""
+    size_px = whole_size(pixels.width_px, pixels.height_px, spec)
+    return _cropped(pixels, size_px, (0, 0, *size_px), spec)
+
+
+def _cropped(
+    pixels: Pixels, resized: tuple[int, int], crop: tuple[int, int, int, int], spec: InputSpec
+) -> NDArray[np.uint8]:
     if spec.colour != "grey":
-        return pixels.resized(*resized, crop_of(resized, spec), spec.resample)
-    grey = pixels.grey().resized(*resized, crop_of(resized, spec), spec.resample)
+        return pixels.resized(*resized, crop, spec.resample)
+    grey = pixels.grey().resized(*resized, crop, spec.resample)
     return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def whole_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, int]:
+    """Returns the width and the height in which a network sees a whole picture.
+
+    The area is about the same for all pictures, `WHOLE_AREA` times that of the network's input: the
+    time and the memory of a call are bounded.  Sides differ from the network's by multiples of
+    `STRIDE_PX`, so that the layers pad as they do for its own size, and the cells of its features
+    are where they are known to be (see `centres`).  Within that, the aspect ratio is kept.
+    """
+    ratio = min(max(width_px / height_px, 1 / MAX_WHOLE_RATIO), MAX_WHOLE_RATIO)
+    area = WHOLE_AREA * spec.width_px * spec.height_px
+    wanted_px = (area * ratio) ** 0.5, (area / ratio) ** 0.5
+    width, height = (
+        own + max(0, round((wanted - own) / STRIDE_PX)) * STRIDE_PX
+        for wanted, own in zip(wanted_px, (spec.width_px, spec.height_px), strict=True)
+    )
+    return width, height
 
 
 def crop_of(resized: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
@@ -133,6 +183,12 @@ def resized_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, i
         return spec.resize_px or spec.width_px, spec.resize_px or spec.height_px
     longer = int(spec.resize_px * max(width_px, height_px) / min(width_px, height_px))
     return (spec.resize_px, longer) if width_px <= height_px else (longer, spec.resize_px)
+
+
+def wide(spec: InputSpec) -> InputSpec:
+    """Returns the shape of inputs with whole pictures that are twice as wide as high."""
+    width_px, height_px = whole_size(2 * spec.width_px, spec.width_px, spec)
+    return spec.model_copy(update={"width_px": width_px, "height_px": height_px})
 
 
 def sample_inputs(spec: InputSpec) -> Sequence[NDArray[np.uint8]]:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.images.preprocess import sample_inputs
+from image_categorizer_server.inference.images.preprocess import InputSpec, sample_inputs, wide
 from image_categorizer_server.inference.models.centres import measure_offset
 from image_categorizer_server.inference.models.conversion import (
     ConversionFailed,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from image_categorizer_server.inference.runtimes.features import WithFeatures
     from image_categorizer_server.inference.runtimes.network import Network
 
-EXPORT_FORMAT = 4
+EXPORT_FORMAT = 5
 MAX_DIFFERENCE = 1e-3
 ONNX_FILE = "model.onnx"
 REPORT_FILE = "report.json"
@@ -112,6 +112,7 @@ def export(model: Path, out: Path) -> ExportReport:
             found: dict[str, object] = {"localization": located.localization}
             if located.category_weights is not None:
                 np.save(out / WEIGHTS_FILE, located.category_weights.numpy())
+                free_size(out / ONNX_FILE, located, manifest.input)
                 runtime = OnnxRuntime(out / ONNX_FILE, threads=0, runners=1)
                 found["cell_offset"] = measure_offset(runtime, manifest.input)
             return report.model_copy(update=found)
@@ -156,6 +157,45 @@ def _export(
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return ExportReport(accepted=False, reason=f"the export failed: {first}")
     return _compare(answers, theirs)
+
+
+def free_size(file: Path, network: "WithFeatures", spec: InputSpec) -> bool:
+    """Lets an exported graph take inputs of the size of whole pictures too, if it can.
+
+    torch's exporter fixes the size, because networks compute their padding from it.  That padding
+    is right for whole pictures as well: see `preprocess.whole_size`.  So the size is removed from
+    the graph, and the graph is kept if it answers as torch does.
+
+    Args:
+        file: the graph, with features; replaced if it can.
+        network: what it was exported from, with class activation.
+        spec: the shape of the network's own inputs.
+    """
+    import onnx
+    import torch
+
+    from image_categorizer_server.inference.runtimes.onnx import FEATURES, OnnxRuntime
+
+    model = onnx.load(file)
+    features = next(output for output in model.graph.output if output.name == FEATURES)
+    for value, axes in ((model.graph.input[0], (1, 2)), (features, (2, 3))):
+        for axis, name in zip(axes, ("height", "width"), strict=True):
+            value.type.tensor_type.shape.dim[axis].dim_param = f"{value.name}_{name}"
+    del model.graph.value_info[:]  # they have the size too
+    freed = file.with_name(f"free_{file.name}")
+    samples = sample_inputs(wide(spec))[:1]
+    try:
+        onnx.save(model, freed)
+        with torch.inference_mode():
+            theirs = network(torch.from_numpy(np.stack(samples)))
+        runtime = OnnxRuntime(freed, threads=0, runners=1)
+        is_equal = _compare([runtime.predict(samples, with_features=True)], theirs).accepted
+    except Exception:  # noqa: BLE001 - the errors of torch and ONNX Runtime share no class
+        is_equal = False
+    if is_equal:
+        freed.replace(file)
+    freed.unlink(missing_ok=True)
+    return is_equal
 
 
 def _compare(answers: Sequence[Answer], theirs: "Sequence[torch.Tensor]") -> ExportReport:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from image_categorizer_server.domain.classification import Category, ModelRef
+from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.engine.admission import Bounds
 from image_categorizer_server.inference.engine.dispatcher import Policy
@@ -25,7 +26,7 @@ from image_categorizer_server.inference.models.category_tree import CategoryTree
 from image_categorizer_server.inference.models.centres import measure_offset
 from image_categorizer_server.inference.models.export import WEIGHTS_FILE, ensure_export
 from image_categorizer_server.inference.models.manifest import Manifest, damage
-from image_categorizer_server.inference.models.warmup import warm_up
+from image_categorizer_server.inference.models.warmup import find_whole, warm_up
 from image_categorizer_server.inference.runtimes import Answer, Precision, Runtime
 from image_categorizer_server.inference.runtimes.calibrated import CalibratedRuntime
 from image_categorizer_server.inference.runtimes.fake import (
@@ -44,8 +45,10 @@ log = get_log(__name__)
 class Preparing(Protocol):
     """Makes inputs for a model; see `Preprocessor`."""
 
-    def prepare(self, content: bytes, *, with_picture: bool = False) -> Input:
-        """Returns the input for an encoded image, and a small copy if requested."""
+    def prepare(
+        self, content: bytes, *, with_picture: bool = False, with_whole: bool = False
+    ) -> Input:
+        """Returns the input for an encoded image, and what else is requested."""
         ...
 
 
@@ -70,6 +73,8 @@ class LoadedModel:
     batcher: MicroBatcher
     localizer: Localizer | None
     """None if the network cannot locate categories."""
+    whole_bytes: int
+    """About the size of an input with the whole picture; 0 if the network cannot see that."""
     tree: CategoryTree
     """Its categories, and the broader ones above them."""
     roll_up: RollUp
@@ -117,6 +122,7 @@ class Loader:
         if wrong:
             raise OperatorError(f"Its files are damaged: {wrong}.")
         localizer: Localizer | None = None
+        whole_bytes = 0
         preprocessor: Preparing
         runtime: Runtime
         if manifest.format == "fake":
@@ -132,6 +138,8 @@ class Loader:
             limit = self._inference.micro_batch_limit(runtime.device)
             try:
                 size, table = await asyncio.to_thread(warm_up, runtime, manifest, limit)
+                if localizer and localizer.localization is Localization.CLASS_ACTIVATION:
+                    whole_bytes = await asyncio.to_thread(find_whole, runtime, manifest.input)
             finally:
                 # The largest size is often not the best one.
                 await asyncio.to_thread(trim_heap)
@@ -152,6 +160,7 @@ class Loader:
             runtime=runtime,
             batcher=MicroBatcher(guard, table, policy(self._inference, runtime), self._trace),
             localizer=localizer,
+            whole_bytes=whole_bytes,
             tree=CategoryTree(manifest.categories, manifest.activation),
             roll_up=RollUp(
                 self._models.roll_up if manifest.roll_up is None else manifest.roll_up,

@@ -9,10 +9,16 @@ from numpy.typing import NDArray
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.engine.latency import LatencyTable
-from image_categorizer_server.inference.images.preprocess import sample_inputs
+from image_categorizer_server.inference.images.preprocess import (
+    InputSpec,
+    sample_inputs,
+    wide,
+)
 from image_categorizer_server.inference.models.manifest import Manifest
 from image_categorizer_server.inference.runtimes import Runtime
+from image_categorizer_server.telemetry import get_log
 
+log = get_log(__name__)
 MEASURE_S = 0.05
 MIN_ROUNDS = 2
 # Sizes that reach this share of the best rate count as equal; the largest wins: it needs the
@@ -42,6 +48,32 @@ def warm_up(runtime: Runtime, manifest: Manifest, max_size: int) -> tuple[int, L
     best = max(size / call_s for size, call_s in calls_s.items())
     good = [size for size, call_s in calls_s.items() if size / call_s >= best * EQUAL_RATE]
     return max(good), LatencyTable(calls_s)
+
+
+def find_whole(runtime: Runtime, spec: InputSpec) -> int:
+    """Returns the bytes of an input with a whole picture; 0 if the network takes none; blocks.
+
+    A network takes inputs of other sizes, or it fails or answers with features for its own size.
+
+    Args:
+        runtime: of a network with a feature map whose mean the last layer reads.
+        spec: the shape of its own inputs.
+    """
+    own, whole = sample_inputs(spec)[0], sample_inputs(wide(spec))[0]
+    expected = runtime.predict([own], with_features=True).features
+    try:
+        found = runtime.predict([whole], with_features=True).features
+    except Exception as error:  # noqa: BLE001 - a runtime may raise anything
+        log.info("the network takes inputs of one size", error=type(error).__name__)
+        return 0
+    assert expected is not None
+    assert found is not None
+    cells = [
+        round(count * own_px / px)
+        for count, own_px, px in zip(found.shape[2:], own.shape, whole.shape[:2], strict=False)
+    ]
+    fits = tuple(cells) == expected.shape[2:] and bool(np.isfinite(found).all())
+    return whole.nbytes if fits else 0
 
 
 def _is_timed(size: int) -> bool:

@@ -27,7 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.images.preprocess import InputSpec, sample_inputs
+from image_categorizer_server.inference.images.preprocess import InputSpec, sample_inputs, wide
 from image_categorizer_server.inference.models.export import (
     MAX_DIFFERENCE,
     ONNX_FILE,
@@ -134,7 +134,11 @@ class GraphBuilder:
 
 
 def graph_of(weights: Weights, variant: Variant, spec: InputSpec) -> onnx.ModelProto:
-    """Returns the graph from bytes to confidences and features; see `models.export`."""
+    """Returns the graph from bytes to confidences and features; see `models.export`.
+
+    Inputs of other sizes are padded as those of its own size: right where the sides differ by
+    multiples of its stride, as in `preprocess.whole_size`.
+    """
     builder = GraphBuilder(weights, variant.size_px)
     for name, value in (("zero", 0.0), ("six", 6.0)):
         builder.constants.append(numpy_helper.from_array(np.array(value, np.float32), name))
@@ -151,15 +155,16 @@ def graph_of(weights: Weights, variant: Variant, spec: InputSpec) -> onnx.ModelP
     head = [builder.constant(weights[f"_fc.{part}"]) for part in ("weight", "bias")]
     logits = builder.node("Gemm", mean, *head, transB=1)
     builder.nodes.append(helper.make_node("Softmax", [logits], [OUTPUT], axis=-1))
-    size, grid = variant.size_px, builder.side_px
     categories = len(weights["_fc.bias"])
     graph = helper.make_graph(
         builder.nodes,
         "efficientnet_lite",
-        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", size, size, 3])],
+        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", "height", "width", 3])],
         [
             helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", categories]),
-            helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["batch", HEAD, grid, grid]),
+            helper.make_tensor_value_info(
+                FEATURES, TensorProto.FLOAT, ["batch", HEAD, "rows", "columns"]
+            ),
         ],
         builder.constants,
     )
@@ -283,7 +288,7 @@ def write_version(name: str, version: int, file: Path, folder: Path) -> Manifest
 
 
 def check_graph(runtime: Runtime, folder: Path, manifest: Manifest) -> None:
-    """Passes a graph that answers as the network in torch does.
+    """Passes a graph that answers as the network in torch does, also for whole pictures.
 
     Args:
         runtime: of the graph.
@@ -298,13 +303,13 @@ def check_graph(runtime: Runtime, folder: Path, manifest: Manifest) -> None:
     from image_categorizer_server.inference.runtimes.network import load_network
 
     spec = manifest.input
-    samples = sample_inputs(spec)
     network = load_network(folder, spec, manifest.activation, manifest.architecture)
-    with torch.inference_mode():
-        expected = network(torch.from_numpy(np.stack(samples))).numpy()
-    answer = runtime.predict(samples)
-    if not np.abs(answer.confidences - expected).max() <= MAX_DIFFERENCE:
-        raise OperatorError(f"The graph of {manifest.name} differs from the network in torch.")
+    for samples in (sample_inputs(spec), sample_inputs(wide(spec))[:1]):
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(np.stack(samples))).numpy()
+        answer = runtime.predict(samples)
+        if not np.abs(answer.confidences - expected).max() <= MAX_DIFFERENCE:
+            raise OperatorError(f"The graph of {manifest.name} differs from the network in torch.")
 
 
 def main() -> None:

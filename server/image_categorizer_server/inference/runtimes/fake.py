@@ -64,9 +64,11 @@ class FakePreprocessor:
         self._decoder = decoder
         self._raw = raw
 
-    def prepare(self, content: bytes, *, with_picture: bool = False) -> Input:
+    def prepare(
+        self, content: bytes, *, with_picture: bool = False, with_whole: bool = False
+    ) -> Input:
         """Returns the input for one encoded image, never a picture; see `Preprocessor`."""
-        del with_picture
+        del with_picture, with_whole
         start_s = time.perf_counter()
         decoded = None if self._raw else self._decoder.decode(content)
         pixels = None if decoded is None else decoded.array()

@@ -95,6 +95,7 @@ def _prediction(value: Prediction) -> dict[str, object]:
         "bounding_box": list(value.bounding_box or ()),
         "category_id": value.category.category_id,
         "ancestors": list(value.category.ancestors),
+        "bounding_boxes": [box._asdict() for box in value.bounding_boxes],
     }
     if value.raw_confidence is not None:
         fields["raw_confidence"] = value.raw_confidence
