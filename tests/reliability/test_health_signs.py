@@ -134,7 +134,10 @@ async def test_a_suspended_server_is_not_live_and_recovers(installation):
 
 async def test_a_model_call_that_hangs_makes_the_server_not_live(installation):
     running = installation(
-        CATEGORIZER_TEST__FAKE_MODEL="20000,0", CATEGORIZER_INFERENCE__STUCK_S="5"
+        CATEGORIZER_TEST__FAKE_MODEL="20000,0",
+        CATEGORIZER_INFERENCE__STUCK_S="5",
+        CATEGORIZER_MODELS__DEFAULT="efficientnet_lite0",
+        CATEGORIZER_MODELS__PACKAGED="true",
     )
     async with (
         client_of(running) as client,
