@@ -155,6 +155,24 @@ def test_warm_up_finds_the_size_with_the_highest_throughput(
     assert table.estimate_s(8) > 0.9 * table.estimate_s(1)
 
 
+class Watched(Timed):
+    """Notes the size of each call."""
+
+    def __init__(self, *times):
+        super().__init__(*times)
+        self.sizes = set()
+
+    def predict(self, inputs, *, with_features=False):
+        self.sizes.add(len(inputs))
+        return super().predict(inputs)
+
+
+def test_warm_up_stops_where_larger_micro_batches_only_get_slower(repository, tiny):
+    runtime = Watched(0, 0.005, 2)
+    size, _ = warm_up(runtime, read_manifest(add(repository, tiny)), 64)
+    assert (size, runtime.sizes) == (2, {1, 2, 3, 4, 6})
+
+
 def test_a_missing_gpu_is_an_error_only_if_it_is_required():
     assert choose_device("cpu") == "cpu"
     if not os.path.exists("/dev/nvidiactl"):  # noqa: PTH110

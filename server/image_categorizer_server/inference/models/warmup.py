@@ -24,6 +24,8 @@ MIN_ROUNDS = 2
 # Sizes that reach this share of the best rate count as equal; the largest wins: it needs the
 # fewest calls and wake-ups.
 EQUAL_RATE = 0.98
+# The rate falls for good where so many sizes in a row reach less than this share of the best.
+SLOWER_SIZES, SLOWER_RATE = 3, 0.95
 ROUNDING = 1e-3
 
 
@@ -42,9 +44,8 @@ def warm_up(runtime: Runtime, manifest: Manifest, max_size: int) -> tuple[int, L
         for size in range(1, max_size + 1)
         if _is_timed(size) or size == max_size
     }
-    for inputs in micro_batches.values():
-        _check_answer(runtime, manifest, inputs)
-    calls_s = _fastest_calls_s(runtime, micro_batches)
+    promising = _promising(runtime, manifest, micro_batches)
+    calls_s = _fastest_calls_s(runtime, {size: micro_batches[size] for size in promising})
     best = max(size / call_s for size, call_s in calls_s.items())
     good = [size for size, call_s in calls_s.items() if size / call_s >= best * EQUAL_RATE]
     return max(good), LatencyTable(calls_s)
@@ -79,6 +80,31 @@ def find_whole(runtime: Runtime, spec: InputSpec) -> int:
 def _is_timed(size: int) -> bool:
     """Whether a size is a power of two or half-way between two: 1, 2, 3, 4, 6, 8, 12 and so on."""
     return size // (size & -size) in {1, 3}
+
+
+def _promising(
+    runtime: Runtime, manifest: Manifest, batches: Mapping[int, Sequence[NDArray[np.uint8]]]
+) -> list[int]:
+    """Returns the sizes to measure: those up to where the rate falls for good.
+
+    Checks the answers on the way.  On a CPU the larger sizes take most of the time, and they are
+    slower for each image.
+
+    Raises:
+        OperatorError: see `warm_up`.
+    """
+    sizes: list[int] = []
+    best, slower = 0.0, 0
+    for size, inputs in batches.items():
+        start_s = time.perf_counter()
+        _check_answer(runtime, manifest, inputs)
+        rate = size / (time.perf_counter() - start_s)
+        sizes.append(size)
+        slower = slower + 1 if rate < best * SLOWER_RATE else 0
+        if slower == SLOWER_SIZES:
+            break
+        best = max(best, rate)
+    return sizes
 
 
 def _check_answer(
