@@ -103,6 +103,9 @@ def test_filters_may_name_broader_categories(http):
     assert not cats & set(names("exclude_categories=mammal"))
     assert names("roll_up=1&include_categories=dog") == ["UNKNOWN"]
     assert names("roll_up=1&exclude_categories=cat")[0] == "mammal"
+    # The two ways in which clients write a space in a query.
+    assert names("include_categories=tiger%20cat") == ["tiger cat"]
+    assert names("include_categories=tiger+cat") == ["tiger cat"]
     unheard = http.post("/v1/classify?include_categories=placental", content=CAT)
     assert refusal(unheard)[:2] == (404, "CATEGORY_NOT_FOUND")
 
