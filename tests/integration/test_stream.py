@@ -161,14 +161,17 @@ async def test_a_key_revoked_while_the_stream_lasts_ends_it(server):
             await collected(results, [])
 
 
-async def test_a_stream_refused_while_it_sends_says_why(server):
+async def test_a_stream_refused_while_it_sends_says_why_at_once(server, caplog):
+    count_of_calls = 30
     async with await server.client(Role.WORKER) as client:
         # In about one call of six the refusal arrives while a message is on its way.
-        for _ in range(30):
+        for _ in range(count_of_calls):
             endless = (("a", PICTURE) for _ in count())
             with pytest.raises(InvalidRequest) as caught:
                 await collected(client.classify_stream(endless, tenant_id="t" * 65), [])
             assert [field for field, _ in caught.value.violations] == ["config.tenant_id"]
+    lines = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    assert [line["event"] for line in lines].count("refused") == count_of_calls
 
 
 class Watched:

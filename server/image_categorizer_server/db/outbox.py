@@ -9,7 +9,7 @@ from typing import cast
 from image_categorizer_server import clock
 from image_categorizer_server.db.database import Connection, connected, transaction
 from image_categorizer_server.db.tables import OutboxTableRow
-from image_categorizer_server.domain.classification import Classification, Prediction
+from image_categorizer_server.domain.classification import Classification
 from image_categorizer_server.domain.outbox import OutboxKind, OutboxRow
 
 TAKE = """
@@ -71,25 +71,11 @@ async def add_classification(
         "end_time": now.isoformat(),
         "request_id": request_id,
         "model": {"name": model.name, "version": str(model.version), "digest": model.digest},
-        "predictions": list(map(_prediction, classification.predictions[:MAX_PREDICTIONS])),
+        "predictions": [p.public_fields() for p in classification.predictions[:MAX_PREDICTIONS]],
         "warnings": classification.warnings,
     }
     async with connected() as connection:
         await add(connection, OutboxKind.WEBHOOK, tenant_id, "", now, payload)
-
-
-def _prediction(value: Prediction) -> dict[str, object]:
-    fields: dict[str, object] = {
-        "category": value.category.name,
-        "confidence": value.confidence,
-        "category_id": value.category.category_id,
-        "ancestors": value.category.ancestors,
-        "bounding_box": value.bounding_box or (),
-        "bounding_boxes": [box._asdict() for box in value.bounding_boxes],
-    }
-    if value.raw_confidence is not None:
-        fields["raw_confidence"] = value.raw_confidence
-    return fields
 
 
 async def take(

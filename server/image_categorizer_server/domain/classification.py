@@ -44,6 +44,20 @@ class Prediction:
         """The strongest of the boxes."""
         return self.bounding_boxes[0] if self.bounding_boxes else None
 
+    def public_fields(self) -> dict[str, object]:
+        """Returns what exports and webhooks show: the fields of `Prediction` in types.proto."""
+        fields: dict[str, object] = {
+            "category": self.category.name,
+            "confidence": self.confidence,
+            "bounding_box": list(self.bounding_box or ()),
+            "category_id": self.category.category_id,
+            "ancestors": list(self.category.ancestors),
+            "bounding_boxes": [box._asdict() for box in self.bounding_boxes],
+        }
+        if self.raw_confidence is not None:
+            fields["raw_confidence"] = self.raw_confidence
+        return fields
+
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from image_categorizer_server.domain.batch import ItemResult
-from image_categorizer_server.domain.classification import Prediction
 from image_categorizer_server.errors import InvalidRequest
 
 COLUMNS = (
@@ -81,25 +80,11 @@ def _fields(result: ItemResult) -> dict[str, object]:
         "filename": result.filename,
         "category": best.category.name if best else None,
         "confidence": best.confidence if best else None,
-        "predictions": [_prediction(p) for p in result.predictions],
+        "predictions": [p.public_fields() for p in result.predictions],
         "error_reason": result.error.reason if result.error else None,
         "warnings": list(result.warnings),
         "raw_confidence": best.raw_confidence if best else None,
     }
-
-
-def _prediction(value: Prediction) -> dict[str, object]:
-    fields: dict[str, object] = {
-        "category": value.category.name,
-        "confidence": value.confidence,
-        "bounding_box": list(value.bounding_box or ()),
-        "category_id": value.category.category_id,
-        "ancestors": list(value.category.ancestors),
-        "bounding_boxes": [box._asdict() for box in value.bounding_boxes],
-    }
-    if value.raw_confidence is not None:
-        fields["raw_confidence"] = value.raw_confidence
-    return fields
 
 
 def _json_line(result: ItemResult) -> str:
