@@ -6,6 +6,7 @@ Measure Latency").
 """
 
 import asyncio
+import os
 import statistics
 import time
 from collections import Counter
@@ -50,16 +51,29 @@ class Level:
     refused_p99_ms: float | None
     codes: dict[str, int]
     generator_cores: float
+    goodput_of_rest: float | None
+    """Share of the capacity of the cores that the load generator leaves; None if the model uses
+    none."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The server to overload."""
+    """The gateway or server to overload."""
 
     name: str
     address: str
     key: str
     model: str
+    uses_cores: bool
+    """Whether the model uses all cores, which the load generator shares."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What clients get that wait for each answer."""
+
+    images_per_s: float
+    generator_cores: float
 
 
 @dataclass(frozen=True)
@@ -89,22 +103,23 @@ async def overload(
     """Returns a level for each factor. Measures the capacity before each."""
     levels = []
     for number, factor in enumerate(factors):
-        capacity_per_s = await capacity(target, contents, seconds / 2)
+        limit = await capacity(target, contents, seconds / 2)
         await elapsed(PAUSE_S)
-        due_s = np.random.default_rng(number).exponential(
-            1 / (factor * capacity_per_s), int(factor * capacity_per_s * seconds)
-        )
+        rate = factor * limit.images_per_s
+        due_s = np.random.default_rng(number).exponential(1 / rate, int(rate * seconds))
         answers = await _send(target, contents, due_s.cumsum().tolist())
         await elapsed(PAUSE_S + DEADLINE_S)
-        levels.append(level_of(target.name, factor, capacity_per_s, answers))
+        levels.append(level_of(target, factor, limit, answers))
     return levels
 
 
-async def capacity(target: Target, contents: list[bytes], seconds: float) -> float:
-    """Returns the images per second that clients get who wait for each answer."""
+async def capacity(target: Target, contents: list[bytes], seconds: float) -> Capacity:
+    """Measures the capacity."""
     async with grpc_clients(target.address, target.key, target.model, CAPACITY_CLIENTS) as asks:
+        cpu_s, start_s = time.process_time(), time.perf_counter()
         sample = await drive(asks, endless(contents), seconds, FILL_S)
-    return sample.images_per_s
+        cores = (time.process_time() - cpu_s) / (time.perf_counter() - start_s)
+    return Capacity(sample.images_per_s, cores)
 
 
 async def _send(target: Target, contents: list[bytes], due_s: list[float]) -> Answers:
@@ -143,7 +158,7 @@ async def _send(target: Target, contents: list[bytes], due_s: list[float]) -> An
     return Answers(answers, asked_s, cores)
 
 
-def level_of(name: str, factor: float, capacity_per_s: float, sent: Answers) -> Level:
+def level_of(target: Target, factor: float, limit: Capacity, sent: Answers) -> Level:
     """Returns the figures of one level."""
     good = [answer for answer in sent.answers if answer.code == "OK"]
     refused = [answer.time_ms for answer in sent.answers if answer.code == "UNAVAILABLE"]
@@ -155,19 +170,22 @@ def level_of(name: str, factor: float, capacity_per_s: float, sent: Answers) -> 
     ]
     accepted_p50_ms, accepted_p99_ms = _percentiles([answer.time_ms for answer in good])
     refused_p50_ms, refused_p99_ms = _percentiles(refused)
-    goodput_per_s = len(in_time) / (sent.seconds - FILL_S)
+    goodput = len(in_time) / (sent.seconds - FILL_S) / limit.images_per_s
+    cores = len(os.sched_getaffinity(0))
+    left = (cores - sent.generator_cores) / (cores - limit.generator_cores)
     return Level(
-        name=name,
+        name=target.name,
         factor=factor,
-        capacity_per_s=round(capacity_per_s, 1),
+        capacity_per_s=round(limit.images_per_s, 1),
         asked_per_s=round(len(sent.answers) / sent.seconds, 1),
-        goodput_of_capacity=round(goodput_per_s / capacity_per_s, 3),
+        goodput_of_capacity=round(goodput, 3),
         accepted_p50_ms=accepted_p50_ms,
         accepted_p99_ms=accepted_p99_ms,
         refused_p50_ms=refused_p50_ms,
         refused_p99_ms=refused_p99_ms,
         codes=dict(Counter(answer.code for answer in sent.answers)),
         generator_cores=round(sent.generator_cores, 2),
+        goodput_of_rest=round(goodput / left, 3) if target.uses_cores else None,
     )
 
 

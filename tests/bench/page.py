@@ -23,7 +23,6 @@ import uvloop
 from image_categorizer_server.bench.prepare import MODEL, pictures
 from image_categorizer_server.bench.stage import (
     PROGRAM,
-    free_port,
     installation,
     prepare,
     raw_limit,
@@ -43,6 +42,7 @@ CLIENTS = (1, 8, 32)
 FACTORS = (2.0, 5.0, 10.0)
 # 20 ms per micro-batch and 9 ms per image, asleep: generator and server have cores to spare.
 SLEEPING_MODEL = "20,9"
+PACKAGED_FAST = "CATEGORIZER_MODELS__PACKAGED_FAST"
 PARTS = ("peers", "null", "overload")
 
 
@@ -115,7 +115,7 @@ async def stage(data: Path, words: argparse.Namespace) -> AsyncIterator[Stage]:
             "DATABASE_URL": addresses.database_url,
             "REDIS_URL": addresses.redis_url,
             "MODEL_PATH": str(data / "models"),
-            "CATEGORIZER_MODELS__PACKAGED_FAST": "false",  # its making would take a core
+            PACKAGED_FAST: "false",  # its making would take a core
             "BENCH_LOGS": str(data),
         }
         own_server.suspend()
@@ -188,19 +188,22 @@ async def compare_serving(on: Stage, words: argparse.Namespace, missing: list[st
 
 
 async def overloaded(on: Stage, words: argparse.Namespace) -> list[Level]:
-    """Overloads our server with a model that sleeps, and with MobileNetV2, which uses all cores."""
+    """Overloads an installation through its gateway.
+
+    One model sleeps, and so leaves cores to the load generator; MobileNetV2 uses all of them.
+    """
     seconds = max(10.0, 2 * words.seconds)
     levels = []
     for name, model, settings in (
         ("sleeping model", "fake", {"CATEGORIZER_TEST__FAKE_MODEL": SLEEPING_MODEL}),
         ("MobileNetV2", MODEL, {}),
     ):
-        address = f"127.0.0.1:{free_port()}"
-        environment = {**on.environment, **settings}
-        async with our_server(name, on.key, environment, Traffic(model), address):
-            target = Target(name, address, on.key, model)
-            levels += await overload(target, pictures(), FACTORS, seconds)
-            print(f"overloaded: {name}", file=sys.stderr)
+        settings |= {key: on.environment[key] for key in ("MODEL_PATH", PACKAGED_FAST)}
+        with tempfile.TemporaryDirectory(prefix="image-categorizer-overload-") as temporary:
+            async with installation(Path(temporary), settings) as (address, key, _):
+                target = Target(name, address, key, model, uses_cores=model == MODEL)
+                levels += await overload(target, pictures(), FACTORS, seconds)
+                print(f"overloaded: {name}", file=sys.stderr)
     return levels
 
 

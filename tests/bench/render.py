@@ -31,8 +31,8 @@ NOTHING = "Not measured this time.\n"
 PEER_HEADS = ("", "clients", "images/s", "p50 ms", "p99 ms", "core-ms per image", "ours / other")
 NULL_HEADS = ("", "requests/s", "p50 ms", "p99 ms", "core-ms per request", "ours / other")
 OVERLOAD_HEADS = (
-    *("", "arrivals / capacity", "capacity/s", "goodput", "accepted p99 ms", "refused p50 ms"),
-    *("refused p99 ms", "generator cores", "answers"),
+    *("", "arrivals / capacity", "capacity/s", "goodput", "of the rest", "accepted p99 ms"),
+    *("refused p50 ms", "refused p99 ms", "generator cores", "answers"),
 )
 
 
@@ -82,10 +82,12 @@ def overload_cells(row: Figures) -> list[str]:
         "" if row[key] is None else f"{row[key]:.0f}"
         for key in ("accepted_p99_ms", "refused_p50_ms", "refused_p99_ms")
     ]
+    rest = "" if row["goodput_of_rest"] is None else f"{row['goodput_of_rest']:.2f}"
     codes = ", ".join(f"{code} {count}" for code, count in sorted(row["codes"].items()))
     return [
         *(row["name"], f"{row['factor']:g}", f"{row['capacity_per_s']:.0f}"),
-        *(f"{row['goodput_of_capacity']:.2f}", *times, f"{row['generator_cores']:.2f}", codes),
+        *(f"{row['goodput_of_capacity']:.2f}", rest, *times),
+        *(f"{row['generator_cores']:.2f}", codes),
     ]
 
 

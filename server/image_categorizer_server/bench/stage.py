@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -52,14 +52,20 @@ async def prepare(data: Path, settings: Settings, folder: Path | None) -> tuple[
 
 
 @asynccontextmanager
-async def installation(data: Path) -> AsyncIterator[tuple[str, str, psutil.Process]]:
+async def installation(
+    data: Path, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[str, str, psutil.Process]]:
     """Runs `up`. Yields its address, an admin key and the server's process.
+
+    Args:
+        data: its data folder, with the models.
+        settings: environment variables, in addition to those of this process.
 
     Raises:
         OperatorError: it does not start.
     """
     port = free_port()
-    environment = {**os.environ, "MODEL_PATH": str(data / "models")}
+    environment = {**os.environ, "MODEL_PATH": str(data / "models"), **(settings or {})}
     command = [*PROGRAM, "up", "--port", str(port), "--data", str(data)]
     log = data / "up.log"
     with log.open("w") as output:

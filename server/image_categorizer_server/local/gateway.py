@@ -49,6 +49,7 @@ BAD_PATH = (
 NOT_HTTP = "the request is not valid HTTP, or its method, path or a header is not"
 NO_UPGRADE = "no connection can be upgraded, to WebSocket for instance; omit the header upgrade"
 NO_ROUTE = "there is no such path; /openapi.yaml lists all"
+TOO_MANY = "too many calls are in progress; ask again later"
 NO_SERVER = "no server answers at the moment; ask again"
 CUT_OFF = "the server process ended while it served the request; it may be what ended it"
 # Envoy's response code details when a process died, or closed the call, after it had the request.
@@ -112,6 +113,8 @@ def local_replies(settings: Settings) -> list[LocalReply]:
         LocalReply(500, "INTERNAL", "the answer cannot be sent"),
         LocalReply(501, "FIELD_INVALID", NOT_HTTP, answered_status=400),
         LocalReply(502, "DEPENDENCY_DOWN", NO_SERVER),
+        LocalReply(503, "QUEUE_FULL", cause="lua_response"),
+        LocalReply(503, "QUEUE_FULL", TOO_MANY, cause="{overflow", header=("retry-after", "1")),
         *(LocalReply(503, "DEPENDENCY_DOWN", CUT_OFF, cause=cut, header=NO_RETRY) for cut in CUTS),
         LocalReply(503, "DEPENDENCY_DOWN", NO_SERVER, header=("retry-after", "1")),
         # Only a JSON body creates a batch without data in either direction.
@@ -155,6 +158,7 @@ def render(
         "descriptor": str(folder / "descriptor.binpb"),
         "openapi": str(folder / "openapi.yaml"),
         "lua_requests": str(folder / "lua" / "requests.lua"),
+        "lua_shed": str(folder / "lua" / "shed.lua"),
         "lua_json": str(folder / "lua" / "json.lua"),
         "lua_upstream": str(folder / "lua" / "upstream.lua"),
         "services": contract["services"],

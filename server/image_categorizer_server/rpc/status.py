@@ -9,7 +9,13 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from image_categorizer_server.errors import CategorizerError, InvalidRequest, Unavailable
+from image_categorizer_server.errors import (
+    CategorizerError,
+    DeadlineUnreachable,
+    InvalidRequest,
+    Overloaded,
+    Unavailable,
+)
 from image_categorizer_server.rpc.call import Call
 from image_categorizer_server.tasks import detached
 from image_categorizer_server.telemetry import get_log
@@ -81,6 +87,8 @@ async def abort(
     if isinstance(error, Unavailable):
         # For REST clients, in whole seconds (RFC 9110, section 10.2.3).
         trailers.append(("retry-after", str(math.ceil(error.retry_after_s))))
+    if isinstance(error, Overloaded | DeadlineUnreachable):
+        trailers.append(("x-overloaded", "1"))  # the gateway removes it; see shed.lua
     await context.abort(grpc.StatusCode[error.status], status.message, tuple(trailers))
 
 

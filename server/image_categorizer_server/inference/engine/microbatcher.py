@@ -53,6 +53,9 @@ from image_categorizer_server.inference.engine.trace import Trace
 
 # Part of the first guess of the service rate; later the rate is measured.
 DECODE_GUESS_S = 0.003
+# Of the time that the images ahead take.  Without it the last images of a full queue would be late
+# as often as not, after all the work for them.
+QUEUE_MARGIN = 1.1
 # The share assumed for INTERACTIVE if lane BATCH may take everything.
 MIN_SHARE = 0.05
 
@@ -241,6 +244,7 @@ class MicroBatcher:
         is_backlog = self.depth >= max_size
         located_s = self._locating.seconds if request.locate else 0.0
         located_s += self._seeing.seconds if request.with_whole else 0.0
+        interval_s *= QUEUE_MARGIN
         needed_s = ahead * interval_s + self._table.estimate_s(max_size if is_backlog else 1)
         needed_s += located_s
         if needed_s > remaining_s:
