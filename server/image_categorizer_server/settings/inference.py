@@ -26,6 +26,13 @@ class InferenceSettings(Group):
     model_threads: int = Field(
         0, ge=0, le=256, description="Cores of one model call on a CPU. 0: a quarter of all."
     )
+    alone_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Cores of a model call on a CPU while no other image waits. 0: all. With more "
+        "than `model_threads`, each network is loaded twice.",
+    )
     runners: int = Field(
         0,
         ge=0,
@@ -118,6 +125,10 @@ class InferenceSettings(Group):
         own = self.cores or cores()
         threads = self.model_threads or max(1, own // 4)
         return threads, self.runners or own // threads
+
+    def threads_alone(self) -> int:
+        """Returns the cores of a model call on a CPU while no other image waits."""
+        return self.alone_threads or self.cores or cores()
 
 
 def cores() -> int:

@@ -53,24 +53,41 @@ Result = Row | CategorizerError
 class Guard:
     """Calls one model for the micro-batcher; several runners may use it at once."""
 
-    def __init__(self, predict: Predict, max_size: int) -> None:
+    def __init__(
+        self, predict: Predict, max_size: int, predict_alone: Predict | None = None
+    ) -> None:
         """Wraps the model.
 
         Args:
             predict: returns the answer for N inputs; the second argument asks for features.
             max_size: largest N.
+            predict_alone: the same, faster, for calls while no other image waits.
         """
         self._predict = predict
+        self._predict_alone = predict_alone or predict
         self._failures = 0
         self.max_size = max_size
         """Size of the largest micro-batch; it shrinks when memory runs out."""
         self.is_broken = False
         """Whether the model has to be reloaded."""
 
-    def run(self, inputs: Sequence[NDArray[np.uint8]], with_features: bool) -> list[Result]:
-        """Returns a result for each of N inputs uint8 (H, W, 3), in order; never raises."""
+    def run(
+        self,
+        inputs: Sequence[NDArray[np.uint8]],
+        with_features: bool,
+        *,
+        is_alone: bool = False,
+    ) -> list[Result]:
+        """Returns a result for each of N inputs uint8 (H, W, 3), in order; never raises.
+
+        Args:
+            inputs: at least one.
+            with_features: whether to return the features too.
+            is_alone: whether no other image waits.
+        """
+        predict = self._predict_alone if is_alone else self._predict
         try:
-            results = self._attempt(inputs, with_features)
+            results = self._attempt(inputs, with_features, predict)
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything
             if not self._is_at_fault(error, inputs):
                 return self._halves(inputs, with_features, self._isolate)
@@ -79,9 +96,14 @@ class Guard:
         self._failures = 0
         return results
 
-    def _attempt(self, inputs: Sequence[NDArray[np.uint8]], with_features: bool) -> list[Result]:
+    def _attempt(
+        self,
+        inputs: Sequence[NDArray[np.uint8]],
+        with_features: bool,
+        predict: Predict | None = None,
+    ) -> list[Result]:
         try:
-            answer = self._predict(inputs, with_features)
+            answer = (predict or self._predict)(inputs, with_features)
         except Exception as error:
             if not _is_out_of_memory(error) or len(inputs) == 1:
                 raise

@@ -147,10 +147,8 @@ class Loader:
                 "warm", name=manifest.name, version=manifest.version, max_micro_batch_size=size
             )
 
-        def predict(inputs: Sequence[NDArray[np.uint8]], with_features: bool) -> Answer:
-            return runtime.predict(inputs, with_features=with_features)
-
-        guard = Guard(predict, size)
+        alone = partial(_predict, runtime.alone) if runtime.alone else None
+        guard = Guard(partial(_predict, runtime), size, alone)
         categories = manifest.domain_categories()
         return LoadedModel(
             ref=ModelRef(manifest.name, manifest.version, manifest.digest),
@@ -199,8 +197,9 @@ class Loader:
                 ) from None
             if report.accepted:
                 threads, runners = self._inference.threads_and_runners()
+                alone = self._inference.threads_alone()
                 runtime = await asyncio.to_thread(
-                    open_onnx, file, threads, runners, manifest.precision
+                    open_onnx, file, threads, runners, manifest.precision, alone
                 )
                 weights = file.parent / WEIGHTS_FILE
                 localizer = Localizer.read(
@@ -213,6 +212,12 @@ class Loader:
                 reason=report.reason,
             )
         return await asyncio.to_thread(open_torch, folder, manifest, device, self._inference)
+
+
+def _predict(
+    runtime: Runtime, inputs: Sequence[NDArray[np.uint8]], with_features: bool
+) -> Answer:
+    return runtime.predict(inputs, with_features=with_features)
 
 
 def policy(inference: InferenceSettings, runtime: Runtime) -> Policy:
@@ -250,8 +255,10 @@ def choose_device(wanted: str) -> str:
     return "cpu"
 
 
-def open_onnx(file: Path, threads: int, runners: int, precision: Precision) -> Runtime:
-    """Returns a runtime on the CPU; blocks.
+def open_onnx(
+    file: Path, threads: int, runners: int, precision: Precision, alone_threads: int = 0
+) -> Runtime:
+    """Returns a runtime on the CPU, see `OnnxRuntime`; blocks.
 
     Raises:
         OperatorError: this version of ONNX Runtime cannot run the graph.
@@ -259,7 +266,7 @@ def open_onnx(file: Path, threads: int, runners: int, precision: Precision) -> R
     from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
     try:
-        return OnnxRuntime(file, threads, runners, precision)
+        return OnnxRuntime(file, threads, runners, precision, alone_threads)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
         # Clients see this message, so it omits the path that ONNX Runtime's own message contains.
         log.warning("ONNX Runtime cannot open a graph", file=str(file), error=str(error))

@@ -16,9 +16,9 @@ from image_categorizer_server.inference.engine.admission import Bounds, Load, ch
 from image_categorizer_server.inference.models.manifest import Manifest
 from image_categorizer_server.inference.models.version import ModelVersion
 
-# A runtime keeps the weights, and a copy in the order in which its kernels read them.
-# docs/models.md has the measurements.
-COPIES = 2
+# A runtime keeps the weights, and copies in the order in which its kernels read them: one for calls
+# among others, one for calls while no other image waits.  docs/models.md has the measurements.
+COPIES = 3
 FP32_BYTES = 4
 WEIGHTS = ".safetensors"
 RETRY_S = 1.0

@@ -36,6 +36,12 @@ class Runtime(Protocol):
     runners: int
     """Maximum number of concurrent calls."""
 
+    @property
+    def alone(self) -> "Runtime | None":
+        """The same network for a call while no other image waits: with more threads, and for one
+        call at a time; None if there is none."""
+        ...
+
     def predict(
         self, inputs: Sequence[NDArray[np.uint8]], *, with_features: bool = False
     ) -> Answer:

@@ -32,6 +32,9 @@ class CalibratedRuntime:
         self.device: str = runtime.device
         self.precision: Precision = runtime.precision
         self.runners: int = runtime.runners
+        self.alone: Runtime | None = (
+            CalibratedRuntime(runtime.alone, temperature, activation) if runtime.alone else None
+        )
         self._runtime = runtime
         self._temperature = temperature
         self._activation = activation

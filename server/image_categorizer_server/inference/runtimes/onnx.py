@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from image_categorizer_server.inference.runtimes import Answer, Precision
+from image_categorizer_server.inference.runtimes import Answer, Precision, Runtime
 from image_categorizer_server.inference.runtimes.heap import share_heap
 
 INPUT = "input"
@@ -24,7 +24,12 @@ class OnnxRuntime:
     device = "cpu"
 
     def __init__(
-        self, file: Path, threads: int, runners: int, precision: Precision = "fp32"
+        self,
+        file: Path,
+        threads: int,
+        runners: int,
+        precision: Precision = "fp32",
+        alone_threads: int = 0,
     ) -> None:
         """Loads and optimizes the graph; blocks.
 
@@ -33,6 +38,8 @@ class OnnxRuntime:
             threads: number of threads of one call; 0 for one per core.
             runners: maximum number of concurrent calls; they share the weights.
             precision: the number format of the graph.
+            alone_threads: number of threads of a call while no other image waits.  If greater than
+                `threads`, the network is loaded a second time: a session cannot change its threads.
         """
         self.runners = runners
         self.precision = precision
@@ -46,6 +53,10 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             file, options, providers=["CPUExecutionProvider"]
+        )
+        is_wider = alone_threads > threads > 0
+        self.alone: Runtime | None = (
+            OnnxRuntime(file, alone_threads, 1, precision) if is_wider else None
         )
         self.has_features = FEATURES in {output.name for output in self._session.get_outputs()}
 

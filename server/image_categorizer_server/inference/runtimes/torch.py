@@ -36,6 +36,7 @@ class TorchRuntime:
 
     name = "torch"
     runners = 1
+    alone = None
 
     def __init__(
         self,
