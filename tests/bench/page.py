@@ -23,6 +23,7 @@ import uvloop
 from image_categorizer_server.bench.prepare import MODEL, pictures
 from image_categorizer_server.bench.stage import (
     PROGRAM,
+    Raw,
     installation,
     prepare,
     raw_limit,
@@ -33,17 +34,25 @@ from image_categorizer_server.settings import load_settings
 
 from tests.bench.measure import Row, rows_of, run_rounds
 from tests.bench.overload import Level, Target, overload
-from tests.bench.servers import ALL_PEERS, Traffic, our_server, peer_server, start_paused
+from tests.bench.servers import (
+    ALL_PEERS,
+    Server,
+    Traffic,
+    our_server,
+    peer_server,
+    start_paused,
+)
 
 OURS, OURS_INT8, OURS_NULL = "ours", "ours int8", "ours"
 NULL_BYTES = 78_000
 NULL_PROCESSES = 2
 CLIENTS = (1, 8, 32)
+APART_CLIENTS = (1, 4, 8, 16, 32, 64)
 FACTORS = (2.0, 5.0, 10.0)
 # 20 ms per micro-batch and 9 ms per image, asleep: generator and server have cores to spare.
 SLEEPING_MODEL = "20,9"
 PACKAGED_FAST = "CATEGORIZER_MODELS__PACKAGED_FAST"
-PARTS = ("peers", "null", "overload")
+PARTS = ("peers", "apart", "null", "overload")
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class Page:
     seconds: float
     rounds: int
     peers: list[Row] = field(default_factory=list)
+    apart: list[Row] = field(default_factory=list)
+    """With the load generator on a core of its own."""
     null: list[Row] = field(default_factory=list)
     overload: list[Level] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -88,25 +99,27 @@ def arguments() -> argparse.Namespace:
 
 
 async def measure(words: argparse.Namespace) -> Page:
-    """Returns the page. Takes about 25 minutes for all parts."""
+    """Returns the page. Takes about 45 minutes for all parts."""
     missing: list[str] = []
-    peers, null, levels = [], [], []
+    peers, apart, null, levels = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="image-categorizer-page-") as temporary:
         async with stage(Path(temporary), words) as on:
             if "peers" in words.parts:
                 peers = await compare_peers(on, words, missing)
+            if "apart" in words.parts:
+                apart = await compare_apart(on, words, missing)
             if "null" in words.parts:
                 null = await compare_serving(on, words, missing)
             if "overload" in words.parts:
                 levels = await overloaded(on, words)
-    return Page(machine(), words.seconds, words.rounds, peers, null, levels, missing)
+    return Page(machine(), words.seconds, words.rounds, peers, apart, null, levels, missing)
 
 
 @asynccontextmanager
 async def stage(data: Path, words: argparse.Namespace) -> AsyncIterator[Stage]:
     """Runs an installation with its server paused. Servers to measure are started beside it."""
     model, onnx = await prepare(data, load_settings(), words.model)
-    if "peers" in words.parts:
+    if {"peers", "apart"} & set(words.parts):
         await quantize(data, words.calibrate)
     async with installation(data) as (_, key, own_server):
         addresses = Installation(data).addresses()
@@ -145,24 +158,55 @@ async def quantize(data: Path, folder: Path | None) -> None:
 
 async def compare_peers(on: Stage, words: argparse.Namespace, missing: list[str]) -> list[Row]:
     """Measures MobileNetV2: the raw limit, our server in fp32 and int8, peers in two forms."""
-    servers = [
-        our_server(OURS, on.key, on.environment, Traffic(MODEL, "1")),
-        our_server(OURS_INT8, on.key, on.environment, Traffic(MODEL, "2")),
-        *(
-            peer_server(peer, f"{peer.name} {form}", on.peer(form))
-            for form in ("eager", "onnx")
-            for peer in ALL_PEERS
-        ),
-    ]
     async with AsyncExitStack() as stack:
-        started, reasons = await start_paused(stack, servers)
-        missing += reasons
-        raw = await stack.enter_async_context(raw_limit(on.model, on.onnx))
+        started, raw = await start_all(stack, on, missing, ("eager", "onnx"))
         collected, reasons = await run_rounds(
             started, pictures(), CLIENTS, words.rounds, words.seconds, raw
         )
         missing += reasons
     return rows_of(collected, OURS, OURS_INT8)
+
+
+async def compare_apart(on: Stage, words: argparse.Namespace, missing: list[str]) -> list[Row]:
+    """Measures MobileNetV2 with the load generator on one core and the servers on the others.
+
+    Peers have the form of ours.
+    """
+    every = os.sched_getaffinity(0)
+    generator, *others = sorted(every)
+    if not others:
+        missing.append("load generator on a core of its own: there is only one core")
+        return []
+    try:
+        os.sched_setaffinity(0, others)  # inherited by the processes that start now
+        async with AsyncExitStack() as stack:
+            started, raw = await start_all(stack, on, missing, ("onnx",))
+            os.sched_setaffinity(0, {generator})
+            collected, reasons = await run_rounds(
+                started, pictures(), APART_CLIENTS, words.rounds, words.seconds, raw
+            )
+            missing += reasons
+    finally:
+        os.sched_setaffinity(0, every)
+    return rows_of(collected, OURS, OURS_INT8)
+
+
+async def start_all(
+    stack: AsyncExitStack, on: Stage, missing: list[str], forms: tuple[str, ...]
+) -> tuple[list[Server], Raw]:
+    """Starts the process of the raw limit, our server in fp32 and int8, and peers in some forms."""
+    servers = [
+        our_server(OURS, on.key, on.environment, Traffic(MODEL, "1")),
+        our_server(OURS_INT8, on.key, on.environment, Traffic(MODEL, "2")),
+        *(
+            peer_server(peer, f"{peer.name} {form}", on.peer(form))
+            for form in forms
+            for peer in ALL_PEERS
+        ),
+    ]
+    started, reasons = await start_paused(stack, servers)
+    missing += reasons
+    return started, await stack.enter_async_context(raw_limit(on.model, on.onnx))
 
 
 async def compare_serving(on: Stage, words: argparse.Namespace, missing: list[str]) -> list[Row]:

@@ -27,6 +27,12 @@ INT8 = (
     "Images that our server serves in int8 (`models quantize`) for each of eager torch, "
     "{clients} clients: {ratios}.\n"
 )
+MILLION = 1_000_000
+# On demand, compute-optimised machines in the US: AWS c5 0.0425, Google c3-highcpu 0.043, Azure
+# Fsv2 0.042. Machines are never busy all day.
+USD_PER_CORE_H, UTILISATION = 0.043, 0.5
+# List prices of label detection, for the first million of a month.
+HOSTED_USD = {"Amazon Rekognition": 1000, "Google Cloud Vision": 1500}
 NOTHING = "Not measured this time.\n"
 PEER_HEADS = ("", "clients", "images/s", "p50 ms", "p99 ms", "core-ms per image", "ours / other")
 NULL_HEADS = ("", "requests/s", "p50 ms", "p99 ms", "core-ms per request", "ours / other")
@@ -54,6 +60,8 @@ def page(figures: Figures) -> str:
         seconds=figures["seconds"],
         peers=table(PEER_HEADS, figures["peers"], peer_cells),
         int8=int8(figures["peers"]),
+        apart=table(PEER_HEADS, figures["apart"], peer_cells),
+        cost=cost(figures["peers"]),
         null=table(NULL_HEADS, figures["null"], null_cells),
         overload=table(OVERLOAD_HEADS, figures["overload"], overload_cells),
         missing=missing and f"Not measured:\n\n{missing}",
@@ -118,6 +126,21 @@ def int8(rows: list[Figures]) -> str:
     return INT8.format(clients=clients, ratios=", ".join(ratios)) if ratios else ""
 
 
+def cost(rows: list[Figures]) -> str:
+    """Returns a table of what a million images cost on rented cores, and at hosted services."""
+    clients = max((row["clients"] for row in rows), default=0)
+    lines = [["", "core-hours", "USD"], ["---"] * 3]
+    for row in rows:
+        if row["clients"] == clients and row["name"].startswith("ours"):
+            core_h = row["cpu_ms_per_image"] * MILLION / 1000 / 3600
+            usd = core_h * USD_PER_CORE_H / UTILISATION
+            lines.append([NAMES[row["name"]], f"{core_h:.1f}", f"{usd:.2f}"])
+    if len(lines) == 2:
+        return NOTHING
+    lines += [[name, "", f"{usd:,}"] for name, usd in HOSTED_USD.items()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def draw(figures: Figures, file: Path) -> None:
     """Draws throughput, latency, serving without a model and overload into one PNG."""
     import matplotlib as mpl
@@ -126,18 +149,22 @@ def draw(figures: Figures, file: Path) -> None:
     from matplotlib import pyplot as plt
 
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    canvas, ((rates, times), (null, levels)) = plt.subplots(
-        2, 2, figsize=(13, 7.5), layout="constrained"
+    canvas, ((rates, times), (curve, levels), (null, empty)) = plt.subplots(
+        3, 2, figsize=(13, 11), layout="constrained"
     )
     if figures["peers"]:
         clients = max(row["clients"] for row in figures["peers"])
         rows = [row for row in figures["peers"] if row["clients"] == clients]
         bars(rates, rows, "images_per_s", f"MobileNetV2, {clients} clients: images/s")
-        draw_times(times, figures["peers"])
+        draw_by_clients(times, figures["peers"], "p50_ms", "Median latency, ms")
+        times.set_yscale("log")
+    if figures["apart"]:
+        title = "Images/s, load generator on a core of its own"
+        draw_by_clients(curve, figures["apart"], "images_per_s", title)
     if figures["null"]:
         bars(null, figures["null"], "images_per_s", "Model that does nothing: requests/s")
     draw_levels(levels, figures["overload"])
-    for axes in (rates, times, null, levels):
+    for axes in (rates, times, curve, levels, null, empty):
         if not axes.has_data():
             axes.set_axis_off()
     canvas.savefig(file, dpi=110, metadata={"Software": None})
@@ -154,17 +181,17 @@ def bars(axes: Any, rows: list[Figures], key: str, title: str) -> None:
     axes.set_title(title, loc="left")
 
 
-def draw_times(axes: Any, rows: list[Figures]) -> None:
-    """Draws the median latency against the number of clients."""
+def draw_by_clients(axes: Any, rows: list[Figures], key: str, title: str) -> None:
+    """Draws a figure against the number of clients."""
     for name in [name for name in NAMES if any(row["name"] == name for row in rows)]:
-        points = sorted((row["clients"], row["p50_ms"]) for row in rows if row["name"] == name)
-        clients, times_ms = zip(*points, strict=True)
+        points = sorted((row["clients"], row[key]) for row in rows if row["name"] == name)
+        clients, values = zip(*points, strict=True)
         style = "--" if name == "raw" else "-" if name.startswith("ours") else ":"
-        axes.plot(clients, times_ms, style, marker="o", markersize=3, label=plain(name))
-    axes.set(xscale="log", yscale="log", xlabel="clients", xticks=clients)
+        axes.plot(clients, values, style, marker="o", markersize=3, label=plain(name))
+    axes.set(xscale="log", xlabel="clients", xticks=clients)
     axes.set_xticklabels([str(count) for count in clients])
     axes.minorticks_off()
-    axes.set_title("Median latency, ms", loc="left")
+    axes.set_title(title, loc="left")
     axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 

@@ -38,8 +38,7 @@ class Runtime(Protocol):
 
     @property
     def alone(self) -> "Runtime | None":
-        """The same network for a call while no other image waits: with more threads, and for one
-        call at a time; None if there is none."""
+        """The same network for one call while no other image waits; None if there is none."""
         ...
 
     def predict(
