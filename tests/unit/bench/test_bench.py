@@ -1,15 +1,16 @@
 """How the benchmarks count."""
 
 import json
+import os
 from dataclasses import asdict
 
 from image_categorizer.v1 import classify_pb2
 from image_categorizer_server.bench.load import encoder, http_request
 
 from tests.bench.measure import Rounds, rows_of
-from tests.bench.overload import Answer, Answers, level_of
+from tests.bench.overload import Answer, Answers, Capacity, Target, level_of
 from tests.bench.page import Page
-from tests.bench.render import page
+from tests.bench.render import cost, page
 from tests.bench.servers import PYTRITON
 from tests.bench.servers import encoder as peer_encoder
 
@@ -38,8 +39,11 @@ def test_goodput_counts_answers_in_time_once_the_queue_is_full():
     early, in_time = Answer("OK", 0.1, 100.0), Answer("OK", 2.0, 500.0)
     late, refused = Answer("OK", 2.0, 2500.0), Answer("UNAVAILABLE", 2.0, 5.0)
     answers = [early, *[in_time] * 20, late, refused] * 2
-    level = level_of("model", 2, 10.0, Answers(answers, 5.0, 0.1))
+    target, limit = Target("model", "", "", "m", uses_cores=True), Capacity(10.0, 0.0)
+    level = level_of(target, 2, limit, Answers(answers, 5.0, 0.1))
     assert level.goodput_of_capacity == 1.0
+    cores = len(os.sched_getaffinity(0))
+    assert level.goodput_of_rest == round(cores / (cores - 0.1), 3)
     assert level.refused_p99_ms == 5.0
     assert level.codes == {"OK": 44, "UNAVAILABLE": 2}
 
@@ -61,3 +65,8 @@ def test_the_page_names_what_was_not_measured():
     text = page(asdict(Page(machine, 1.0, 1, missing=["PyTriton: no such Python"])))
     assert "- PyTriton: no such Python" in text
     assert "Not measured this time." in text
+
+
+def test_a_million_images_cost_their_core_hours():
+    rows = [{"name": "ours", "clients": 32, "cpu_ms_per_image": 7.2}]
+    assert "| **ours** | 2.0 | 0.17 |" in cost(rows)
