@@ -6,7 +6,7 @@ DECLARED := pyproject.toml clients/python/pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable clients/python --editable
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run shell test test-slow test-faults test-simd check format proto migration release-contract bench bench-peers bench-page clean
+.PHONY: help setup run shell test test-slow test-faults test-simd simd check format proto migration release-contract bench bench-peers bench-page clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -42,6 +42,9 @@ test-slow: setup  ## Run the tests that take minutes
 
 test-faults: setup  ## Run the long tests that kill workers, servers and stores during batches
 	$(BIN)/python -m pytest -m slow -s tests/reliability
+
+simd: $(VENV)/.installed-run  ## Decode with pillow-simd, which is faster than Pillow; needs a C compiler
+	tools/simd.sh $(VENV)
 
 test-simd:  ## Run the decoding tests with pillow-simd, in a virtual environment of its own
 	tools/test-simd.sh $(PYTHON)
