@@ -84,8 +84,9 @@ bench-peers: setup .build/peers/.installed  ## Install LitServe, mosec and PyTri
 	tools/bench-peers.sh $(abspath $(BIN))/python .build/peers
 	touch $@
 
+# With plain Pillow everywhere: the other engines' environments have no pillow-simd.
 bench-page: bench-peers  ## Compare with other serving engines and write docs/performance.*: make bench-page WORDS="--rounds 3"
-	$(BIN)/python -m tests.bench.page --json .build/bench-page.json $(WORDS)
+	PLAIN_PILLOW=1 $(BIN)/python -m tests.bench.page --json .build/bench-page.json $(WORDS)
 	.build/peers/plot/bin/python -m tests.bench.render .build/bench-page.json docs
 
 clean:  ## Delete everything built or installed; keeps the data in .data
