@@ -6,7 +6,7 @@ DECLARED := pyproject.toml clients/python/pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable clients/python --editable
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run shell test test-slow test-faults test-simd check format proto migration release-contract bench bench-peers bench-page clean
+.PHONY: help setup run shell test test-slow test-faults test-simd simd check format proto migration release-contract bench bench-peers bench-page clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -42,6 +42,9 @@ test-slow: setup  ## Run the tests that take minutes
 
 test-faults: setup  ## Run the long tests that kill workers, servers and stores during batches
 	$(BIN)/python -m pytest -m slow -s tests/reliability
+
+simd: $(VENV)/.installed-run  ## Decode with pillow-simd, which is faster than Pillow; needs a C compiler
+	tools/simd.sh $(VENV)
 
 test-simd:  ## Run the decoding tests with pillow-simd, in a virtual environment of its own
 	tools/test-simd.sh $(PYTHON)
@@ -81,8 +84,9 @@ bench-peers: setup .build/peers/.installed  ## Install LitServe, mosec and PyTri
 	tools/bench-peers.sh $(abspath $(BIN))/python .build/peers
 	touch $@
 
+# With plain Pillow everywhere: the other engines' environments have no pillow-simd.
 bench-page: bench-peers  ## Compare with other serving engines and write docs/performance.*: make bench-page WORDS="--rounds 3"
-	$(BIN)/python -m tests.bench.page --json .build/bench-page.json $(WORDS)
+	PLAIN_PILLOW=1 $(BIN)/python -m tests.bench.page --json .build/bench-page.json $(WORDS)
 	.build/peers/plot/bin/python -m tests.bench.render .build/bench-page.json docs
 
 clean:  ## Delete everything built or installed; keeps the data in .data

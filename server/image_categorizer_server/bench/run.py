@@ -3,8 +3,8 @@
 import json
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,17 +22,33 @@ from image_categorizer_server.bench.load import (
     rest_clients,
 )
 from image_categorizer_server.bench.prepare import MODEL, pictures
-from image_categorizer_server.bench.stage import Raw, installation, prepare, raw_limit
+from image_categorizer_server.bench.stage import installation, packaged, prepare, raw_limit
+from image_categorizer_server.inference.images.decode import DECODING_LIBRARY
+from image_categorizer_server.inference.models.export import ONNX_FILE
+from image_categorizer_server.inference.models.packaged import NAME
 from image_categorizer_server.settings import Settings
 
 MANY_CLIENTS = 32
-RAW, BATCH = "raw", "batch"
+RAW, PLAIN_RAW, BATCH = "raw", "raw, plain Pillow", "batch"
 # Many short rounds: on a shared machine, speed drifts from one second to the next.
 ROUNDS = 7
 ONE_CLIENT_S, MANY_CLIENTS_S, WARM_UP_S = 1.0, 3.0, 0.4
 Say = Callable[[str], None]
 Clients = Callable[[int], AbstractAsyncContextManager[list[Ask]]]
 Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to classify images."""
+
+    name: str
+    measure: Callable[[int, float], Awaitable[Figures]]
+    """Measures a number of clients for a number of seconds."""
+    raw: str = RAW
+    """The row that it is compared with."""
+    clients: int | None = None
+    """The number of clients to show, where it is not that of the measurement."""
 
 
 @dataclass
@@ -53,65 +69,90 @@ class Row:
 
 
 async def run(settings: Settings, folder: Path | None, say: Say) -> list[Row]:
-    """Returns the rows of the table. Takes about four minutes.
+    """Returns the rows of the table. Takes about six minutes.
 
     Args:
         settings: settings of the server.
-        folder: model to measure, a Hugging Face folder; None for MobileNetV2 with random weights.
+        folder: model to measure, a Hugging Face folder; None for MobileNetV2 with random weights,
+            and the packaged model.
         say: receives progress messages.
 
     Raises:
         OperatorError: the installation does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="image-categorizer-bench-") as temporary:
-        data = Path(temporary)
-        say("Preparing pictures and the model")
+    async with AsyncExitStack() as stack:
+        data = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="image-categorizer-bench-"))
+        )
+        say("Preparing pictures and the models")
         model, onnx = await prepare(data, settings, folder)
-        async with installation(data) as (address, key, server), raw_limit(model, onnx) as raw:
-            direct = f"unix:{data}/run/server.sock"
-            ways: dict[str, Clients] = {
-                "gRPC": partial(grpc_clients, direct, key, MODEL),
-                "gRPC through Envoy": partial(grpc_clients, address, key, MODEL),
-                "REST, bytes": partial(rest_clients, address, key, MODEL, as_json=False),
-                "REST, JSON": partial(rest_clients, address, key, MODEL, as_json=True),
-            }
-            async with AsyncImageCategorizationClient(key, address) as client:
-                return await _measure(ways, client, server, raw, say)
+        versions = await packaged(settings) if folder is None else []
+        address, key, server = await stack.enter_async_context(installation(data))
+        client = await stack.enter_async_context(AsyncImageCategorizationClient(key, address))
+        direct = f"unix:{data}/run/server.sock"
+        raw = await stack.enter_async_context(raw_limit(model, onnx))
+        clients: dict[str, Clients] = {
+            "gRPC": partial(grpc_clients, direct, key, MODEL),
+            "gRPC through Envoy": partial(grpc_clients, address, key, MODEL),
+            "REST, bytes": partial(rest_clients, address, key, MODEL, as_json=False),
+            "REST, JSON": partial(rest_clients, address, key, MODEL, as_json=True),
+        }
+        served = partial(_served, server, endless(pictures()))
+        ways = [Way(RAW, raw)]
+        ways += [Way(name, partial(served, asks)) for name, asks in clients.items()]
+        many = [*ways, Way(BATCH, partial(_batch, client), clients=0)]
+        if "simd" in DECODING_LIBRARY:
+            plain = raw_limit(model, onnx, has_simd=False)
+            many.append(Way(PLAIN_RAW, await stack.enter_async_context(plain)))
+        for version in versions:
+            await client.models.load(NAME, version.number)
+            name = f"{NAME} {version.precision}"
+            limit_name = f"{RAW}, {name}"
+            limit = raw_limit(version.folder, version.folder / ONNX_FILE)
+            many.append(Way(limit_name, await stack.enter_async_context(limit), limit_name))
+            asks = partial(grpc_clients, direct, key, NAME, version=str(version.number))
+            many.append(Way(f"gRPC, {name}", partial(served, asks), limit_name))
+        return await _measure(ways, many, say)
 
 
-async def _measure(
-    ways: dict[str, Clients],
-    client: AsyncImageCategorizationClient,
+async def _served(
     server: psutil.Process,
-    raw: Raw,
-    say: Say,
-) -> list[Row]:
-    given = pictures()
-    contents = endless(given)
-    rows = [(name, clients) for clients in (1, MANY_CLIENTS) for name in [RAW, *ways]]
-    rounds: dict[tuple[str, int], list[Figures]] = {row: [] for row in [*rows, (BATCH, 0)]}
+    contents: Iterator[bytes],
+    clients: Clients,
+    count: int,
+    seconds: float,
+) -> Figures:
+    """Measures the server with a number of clients."""
+    async with clients(count) as asks:
+        sample = await drive(asks, contents, seconds, WARM_UP_S, partial(cpu_s, server))
+    return _figures_of(sample, server)
+
+
+async def _batch(client: AsyncImageCategorizationClient, _clients: int, seconds: float) -> Figures:
+    return {"images_per_s": await batch_speed(client, MODEL, pictures(), seconds)}
+
+
+async def _measure(one: list[Way], many: list[Way], say: Say) -> list[Row]:
+    """Returns the rows of the ways with one client, and with many."""
+    rounds: dict[tuple[str, int], list[Figures]] = {}
     for turn in range(ROUNDS + 1):  # the first is a warm-up and does not count
         say(f"Round {turn} of {ROUNDS}" if turn else "Warming up")
-        for (name, clients), collected in rounds.items():
+        for clients, ways in ((1, one), (MANY_CLIENTS, many)):
             seconds = ONE_CLIENT_S if clients == 1 or not turn else MANY_CLIENTS_S
-            if name == RAW:
-                figures = await raw(clients, seconds)
-            elif name == BATCH:
-                figures = {"images_per_s": await batch_speed(client, MODEL, given, seconds)}
-            else:
-                async with ways[name](clients) as asks:
-                    used_s = partial(cpu_s, server)
-                    sample = await drive(asks, contents, seconds, WARM_UP_S, used_s)
-                figures = _figures_of(sample, server)
-            if turn:
-                collected.append(figures)
-    for (_, clients), collected in rounds.items():
-        of_raw = rounds[RAW, clients or MANY_CLIENTS]
-        for ours, theirs in zip(collected, of_raw, strict=True):
-            ours["ratio_to_raw"] = ours["images_per_s"] / theirs["images_per_s"]
-    return [
-        Row(name, clients, **_medians(collected)) for (name, clients), collected in rounds.items()
-    ]
+            for way in ways:
+                figures = await way.measure(clients, seconds)
+                collected = rounds.setdefault((way.name, clients), [])
+                if turn:
+                    collected.append(figures)
+    rows = []
+    for clients, ways in ((1, one), (MANY_CLIENTS, many)):
+        for way in ways:
+            ours = rounds[way.name, clients]
+            for figures, limit in zip(ours, rounds[way.raw, clients], strict=True):
+                figures["ratio_to_raw"] = figures["images_per_s"] / limit["images_per_s"]
+            shown = clients if way.clients is None else way.clients
+            rows.append(Row(way.name, shown, **_medians(ours)))
+    return rows
 
 
 def cpu_s(process: psutil.Process) -> float:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,13 @@ import psutil
 from image_categorizer_server.bench.prepare import MODEL, write_model
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.export import ensure_export
+from image_categorizer_server.inference.models.manifest import read_manifest
+from image_categorizer_server.inference.models.packaged import (
+    NAME,
+    ensure_fast_version,
+    ensure_packaged,
+    repository_of,
+)
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from image_categorizer_server.settings import Settings
@@ -22,8 +30,19 @@ from image_categorizer_server.settings import Settings
 START_S = 120.0
 READY_INTERVAL_S = 0.1
 PROGRAM = [sys.executable, "-m", "image_categorizer_server"]
+PLAIN_PILLOW = {"PLAIN_PILLOW": "1"}
+"""Read by the line that `tools/simd.sh` adds to Python's path."""
 Raw = Callable[[int, float], Awaitable[dict[str, float]]]
 """Measures the raw limit with a number of clients, for a number of seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packaged:
+    """A version of the packaged model."""
+
+    number: int
+    precision: str
+    folder: Path
 
 
 async def prepare(data: Path, settings: Settings, folder: Path | None) -> tuple[Path, Path]:
@@ -49,6 +68,28 @@ async def prepare(data: Path, settings: Settings, folder: Path | None) -> tuple[
     if not export.accepted:
         raise OperatorError(f"ONNX Runtime cannot run the model: {export.reason}.")
     return model, file
+
+
+async def packaged(settings: Settings) -> list[Packaged]:
+    """Returns the versions of the packaged model that answer here, fp32 first.
+
+    Args:
+        settings: settings of the server.
+
+    Raises:
+        OperatorError: the model cannot be made.
+    """
+    await ensure_packaged(settings.models)
+    await ensure_fast_version(settings)
+    found = [f for f in repository_of(settings).scan() if f.is_packaged and f.name == NAME]
+    manifests = [read_manifest(f.folder) for f in found]
+    return sorted(
+        (
+            Packaged(manifest.version, manifest.precision, f.folder)
+            for f, manifest in zip(found, manifests, strict=True)
+        ),
+        key=lambda version: version.number,
+    )
 
 
 @asynccontextmanager
@@ -87,11 +128,20 @@ async def installation(
 
 
 @asynccontextmanager
-async def raw_limit(model: Path, onnx: Path) -> AsyncIterator[Raw]:
-    """Runs the process of the raw limit. Yields a function that runs one round."""
+async def raw_limit(model: Path, onnx: Path, *, has_simd: bool = True) -> AsyncIterator[Raw]:
+    """Runs the process of the raw limit. Yields a function that runs one round.
+
+    Args:
+        model: folder of a version.
+        onnx: its network.
+        has_simd: whether to decode with pillow-simd, where `make simd` was run.
+    """
     command = [sys.executable, "-m", "image_categorizer_server.bench.raw", str(model), str(onnx)]
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **({} if has_simd else PLAIN_PILLOW)},
     )
     assert process.stdin is not None
     assert process.stdout is not None

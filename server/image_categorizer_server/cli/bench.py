@@ -20,13 +20,13 @@ def bench(
         Path | None,
         typer.Option(
             help="Model to measure, a Hugging Face folder. "
-            "MobileNetV2 with random weights if not set."
+            "MobileNetV2 with random weights, and the packaged model, if not set."
         ),
     ] = None,
 ) -> None:
     """Measure this machine: serving compared with the same work in a single process.
 
-    Starts its own installation in a temporary folder. Takes about four minutes.
+    Starts its own installation in a temporary folder. Takes about six minutes.
     """
     from image_categorizer_server.bench.run import Row, as_json, run
 

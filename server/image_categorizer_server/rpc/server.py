@@ -22,6 +22,7 @@ from image_categorizer.v1 import (
 
 from image_categorizer_server.backend import Backend, open_backend
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.images.decode import DECODING_LIBRARY
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits
 from image_categorizer_server.rpc.batch.servicer import BatchServicer
 from image_categorizer_server.rpc.batch.validation import BatchLimits
@@ -187,7 +188,7 @@ async def _listen(server: grpc.aio.Server, address: str) -> None:
     except RuntimeError:
         raise OperatorError(f"Cannot listen on {address}. Does another program use it?") from None
     await server.start()
-    log.info("listening", address=address, pid=os.getpid())
+    log.info("listening", address=address, pid=os.getpid(), decoder=DECODING_LIBRARY)
 
 
 async def _drain(backend: Backend, server: grpc.aio.Server) -> None:

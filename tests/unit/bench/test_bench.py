@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from image_categorizer.v1 import classify_pb2
 from image_categorizer_server.bench.load import encoder, http_request
+from image_categorizer_server.bench.run import RAW, Way, _measure
 
 from tests.bench.measure import Rounds, rows_of
 from tests.bench.overload import Answer, Answers, Capacity, Target, level_of
@@ -33,6 +34,23 @@ def test_ratios_compare_servers_within_a_round():
     ours, theirs = rows_of(collected, "ours")
     assert (ours.ratio_of_ours, theirs.ratio_of_ours) == (1, 2)
     assert theirs.images_per_s == 50
+
+
+async def test_each_model_is_compared_with_its_own_raw_limit():
+    def way(name, images_per_s, raw=RAW, clients=None):
+        async def measure(count, seconds):
+            return figures(images_per_s * count)
+
+        return Way(name, measure, raw, clients)
+
+    first = [way(RAW, 100), way("gRPC", 90)]
+    others = [way("batch", 80, clients=0), way("raw, int8", 200, "raw, int8")]
+    rows = await _measure(first, [*first, *others, way("gRPC, int8", 150, "raw, int8")], print)
+    found = {(row.name, row.clients): (row.images_per_s, row.ratio_to_raw) for row in rows}
+    assert found["gRPC", 1] == (90, 0.9)
+    assert found["gRPC", 32] == (2880, 0.9)
+    assert found["batch", 0] == (2560, 0.8)
+    assert found["gRPC, int8", 32] == (4800, 0.75)
 
 
 def test_goodput_counts_answers_in_time_once_the_queue_is_full():

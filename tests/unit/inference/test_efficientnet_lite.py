@@ -97,6 +97,13 @@ def test_the_graph_also_returns_the_features_that_its_head_reads(folder):
     assert (logits.argmax(1) == answer.confidences.argmax(1)).all()
 
 
+def test_one_number_scales_all_bytes_which_is_fast_in_any_layout(folder):
+    graph = onnx.load(folder / ONNX_FILE).graph
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    assert [node.op_type for node in graph.node[:4]] == ["Transpose", "Cast", "Mul", "Add"]
+    assert [shapes[node.input[1]] for node in graph.node[2:4]] == [[1], [1]]
+
+
 def test_a_graph_that_differs_from_the_network_is_refused(folder, tmp_path):
     model = onnx.load_model(folder / ONNX_FILE)
     bias = next(c for c in model.graph.initializer if c.dims == [1000])

@@ -100,6 +100,27 @@ def test_metadata_says_what_the_graph_takes(tmp_path, metadata, low, high):
     assert ours == pytest.approx(asked(file, values.transpose(2, 0, 1)), abs=1e-4)
 
 
+@pytest.mark.parametrize("shape", [FIRST, LAST])
+def test_channels_have_scales_of_their_own(tmp_path, shape):
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    first = "Identity(pixels)" if shape == FIRST else "Transpose<perm = [0, 3, 1, 2]>(pixels)"
+    file = write(tmp_path / "source", [f"image = {first}"], shape=shape)
+    ours, _, _ = added(file, tmp_path, mean=mean, std=std)
+    values = (PICTURE / 255 - mean) / std
+    assert ours == pytest.approx(
+        asked(file, values if shape == LAST else values.transpose(2, 0, 1)), abs=1e-5
+    )
+
+
+def test_planes_are_scaled_rather_than_pixels(tmp_path):
+    file = write(tmp_path / "source", ["image = Identity(pixels)"])
+    added(file, tmp_path, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    graph = onnx.load(tmp_path / "version/model.onnx").graph
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    assert [node.op_type for node in graph.node[:4]] == ["Transpose", "Cast", "Mul", "Add"]
+    assert [shapes[node.input[1]] for node in graph.node[2:4]] == [[3, 1, 1]] * 2
+
+
 def test_blue_may_come_first(tmp_path):
     metadata = {"Image.BitmapPixelFormat": "Bgr8", "Image.NominalPixelRange": "Normalized_0_1"}
     file = write(tmp_path / "source", ["image = Identity(pixels)"], metadata=metadata)

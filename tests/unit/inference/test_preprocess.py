@@ -8,6 +8,7 @@ from image_categorizer_server.inference.images.preprocess import (
     WHOLE_AREA,
     InputSpec,
     Preprocessor,
+    per_channel,
     reduce,
     reduced_whole,
     resized_size,
@@ -81,6 +82,12 @@ def test_the_whole_picture_is_seen_only_on_request_and_up_to_its_edges():
     assert np.array_equal(whole, np.asarray(expected))
     grey = spec().model_copy(update={"colour": "grey"})
     assert np.ptp(reduced_whole(Pixels.of(picture), grey), axis=-1).max() == 0
+
+
+def test_one_number_scales_all_channels_unless_they_differ():
+    assert per_channel((0.5, 0.5, 0.5)).shape == ()
+    assert per_channel((0.5, 0.5, 0.4)).shape == (3, 1, 1)
+    assert per_channel((0.5, 0.5, 0.4)).dtype == per_channel((0.5,) * 3).dtype == np.float32
 
 
 def test_an_extreme_shape_costs_little():

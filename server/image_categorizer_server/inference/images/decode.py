@@ -21,6 +21,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL import __version__ as pillow_version
 
 from image_categorizer_server import failpoints
 from image_categorizer_server.domain.classification import ImageWarning
@@ -46,6 +47,8 @@ from image_categorizer_server.inference.images.jpeg import Jpeg, read_jpeg
 from image_categorizer_server.inference.images.png import Png, read_png
 from image_categorizer_server.inference.images.tiff import read_tiff
 
+DECODING_LIBRARY = f"{'pillow-simd' if 'post' in pillow_version else 'Pillow'} {pillow_version}"
+"""What decodes and resizes. Versions of pillow-simd end with `.postN`."""
 CONVERTED_BY_PILLOW = frozenset({"1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
 MISSING_GREY = frozenset({127, 128})  # what a JPEG decoder shows where data is missing
 PNG_COMPRESSION = 1  # of 0 to 9

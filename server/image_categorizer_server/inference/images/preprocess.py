@@ -191,6 +191,18 @@ def wide(spec: InputSpec) -> InputSpec:
     return spec.model_copy(update={"width_px": width_px, "height_px": height_px})
 
 
+def per_channel(numbers: Sequence[float]) -> NDArray[np.float32]:
+    """Returns scale or bias for planes (N, C, H, W): float32 (), or (C, 1, 1) if channels differ.
+
+    Of pixels whose channels lie side by side, ONNX Runtime scales each channel fifteen times as
+    slowly: 1.1 ms of one core for 224 x 224.  In int8 it moves the scaling of planes there, but one
+    number for all channels is as fast in any order.
+    """
+    found = np.array(numbers, np.float32)
+    is_one = bool((found == found[0]).all())
+    return found[:1].reshape(()) if is_one else found.reshape(-1, 1, 1)
+
+
 def sample_inputs(spec: InputSpec) -> Sequence[NDArray[np.uint8]]:
     """Returns synthetic inputs uint8 (H, W, 3): noise, patches and flat grey."""
     random = np.random.default_rng(0)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from image_categorizer_server.inference.runtimes.features import WithFeatures
     from image_categorizer_server.inference.runtimes.network import Network
 
-EXPORT_FORMAT = 5
+EXPORT_FORMAT = 6
 MAX_DIFFERENCE = 1e-3
 ONNX_FILE = "model.onnx"
 REPORT_FILE = "report.json"

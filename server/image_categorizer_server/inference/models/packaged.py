@@ -28,7 +28,7 @@ from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 NAME = "efficientnet_lite0"
-FORMAT = 3
+FORMAT = 4
 """Higher for other contents of the folder."""
 MODULE = "image_categorizer_server.inference.packaging.efficientnet_lite"
 FAST, FAST_VERSION = "fast", 2

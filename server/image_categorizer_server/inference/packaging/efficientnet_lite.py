@@ -27,7 +27,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.images.preprocess import InputSpec, sample_inputs, wide
+from image_categorizer_server.inference.images.preprocess import (
+    InputSpec,
+    per_channel,
+    sample_inputs,
+    wide,
+)
 from image_categorizer_server.inference.models.export import (
     MAX_DIFFERENCE,
     ONNX_FILE,
@@ -142,11 +147,11 @@ def graph_of(weights: Weights, variant: Variant, spec: InputSpec) -> onnx.ModelP
     builder = GraphBuilder(weights, variant.size_px)
     for name, value in (("zero", 0.0), ("six", 6.0)):
         builder.constants.append(numpy_helper.from_array(np.array(value, np.float32), name))
-    scaled = builder.node("Cast", INPUT, to=TensorProto.FLOAT)
-    scaled = builder.node("Mul", scaled, builder.constant(np.array(spec.scale, np.float32)))
-    scaled = builder.node("Add", scaled, builder.constant(np.array(spec.bias, np.float32)))
-    inner = builder.node("Transpose", scaled, perm=[0, 3, 1, 2])
-    inner = builder.relu6(builder.convolution(inner, "_conv_stem", "_bn0", stride=2))
+    planes = builder.node("Transpose", INPUT, perm=[0, 3, 1, 2])
+    planes = builder.node("Cast", planes, to=TensorProto.FLOAT)
+    for operator, numbers in (("Mul", spec.scale), ("Add", spec.bias)):
+        planes = builder.node(operator, planes, builder.constant(per_channel(numbers)))
+    inner = builder.relu6(builder.convolution(planes, "_conv_stem", "_bn0", stride=2))
     for index, block in enumerate(blocks(variant)):
         inner = builder.block(inner, f"_blocks.{index}", block)
     inner = builder.convolution(inner, "_conv_head", "_bn1")

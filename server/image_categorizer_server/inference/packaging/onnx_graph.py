@@ -1,6 +1,6 @@
 """Wraps a user's ONNX graph into the graph that is served: bytes in, confidences out.
 
-    input uint8 (N, H, W, 3) ─▶ cast, scale, transpose ─▶ user's graph ─▶ what it lacks
+    input uint8 (N, H, W, 3) ─▶ transpose, cast, scale ─▶ user's graph ─▶ what it lacks
                                                                     ─▶ confidences (N, C)
 
 A graph that answers right only for one picture at a time is called once for each.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.images.preprocess import InputSpec
+from image_categorizer_server.inference.images.preprocess import InputSpec, per_channel
 from image_categorizer_server.inference.packaging.onnx_answers import Answers
 from image_categorizer_server.inference.packaging.onnx_file import opset
 from image_categorizer_server.inference.packaging.onnx_ranges import output_range
@@ -326,22 +326,28 @@ def _before(
     first: str, source: PictureInput, spec: InputSpec, constants: _Constants
 ) -> list[onnx.NodeProto]:
     steps: list[Step] = []
+    to_planes: Step = ("Transpose", [], {"perm": [0, 3, 1, 2]})
+    has_planes = source.layout == "NCHW" and source.channels == RGB
+    if has_planes:
+        steps.append(to_planes)
     if _is_scaled(source):
         # Grey bytes are rounded, because Cast cuts.
         half = 0.5 if source.takes_bytes else 0.0
-        scale = constants("scale", spec.scale)
-        bias = constants("bias", [number + half for number in spec.bias])
+        scale, bias = per_channel(spec.scale), per_channel([number + half for number in spec.bias])
+        if not has_planes:
+            scale, bias = scale.ravel(), bias.ravel()
         steps += [
             ("Cast", [], {"to": TensorProto.FLOAT}),
-            ("Mul", [scale], {}),
-            ("Add", [bias], {}),
+            ("Mul", [constants("scale", scale)], {}),
+            ("Add", [constants("bias", bias)], {}),
         ]
     if source.channels == GREY:
         steps.append(("MatMul", [constants("luma", [[part] for part in LUMA])], {}))
     elif source.is_bgr or spec.colour == "bgr":
-        steps.append(("Gather", [constants("bgr", [2, 1, 0], np.int64)], {"axis": 3}))
-    if source.layout == "NCHW":
-        steps.append(("Transpose", [], {"perm": [0, 3, 1, 2]}))
+        reverse = constants("bgr", [2, 1, 0], np.int64)
+        steps.append(("Gather", [reverse], {"axis": 1 if has_planes else 3}))
+    if source.layout == "NCHW" and not has_planes:
+        steps.append(to_planes)
     if source.element != (TensorProto.FLOAT if _is_scaled(source) else TensorProto.UINT8):
         steps.append(("Cast", [], {"to": source.element}))
     return _chain(steps or [("Identity", [], {})], first, PREFIX + source.name, "scaling")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from image_categorizer_server.domain.model import Activation
-from image_categorizer_server.inference.images.preprocess import InputSpec
+from image_categorizer_server.inference.images.preprocess import InputSpec, per_channel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,8 +33,8 @@ class Network(torch.nn.Module):
         self.activation = activation
         self.dtype = torch.float32
         self.colour = spec.colour
-        self.scale = torch.nn.Buffer(torch.tensor(spec.scale).view(1, 3, 1, 1))
-        self.bias = torch.nn.Buffer(torch.tensor(spec.bias).view(1, 3, 1, 1))
+        self.scale = torch.nn.Buffer(torch.tensor(per_channel(spec.scale)))
+        self.bias = torch.nn.Buffer(torch.tensor(per_channel(spec.bias)))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Returns confidences float32 (N, C) for uint8 (N, H, W, 3)."""
