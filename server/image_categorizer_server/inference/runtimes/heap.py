@@ -16,6 +16,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 # Intermediate results have up to a hundred MB.  By default glibc maps blocks of that size for each
 # call anew, and the kernel clears them: a micro-batch of 16 takes 40 % longer.
 MMAP_THRESHOLD_BYTES = 256 * 2**20
+# The most that glibc before 2.35 takes.
+OLD_MMAP_THRESHOLD_BYTES = 32 * 2**20
 TRIM_THRESHOLD_BYTES = 512 * 2**20
 
 
@@ -31,7 +33,8 @@ def _libc() -> ctypes.CDLL | None:
 def share_heap() -> None:
     """Makes all threads use one heap, which keeps what it frees until `trim_heap`; idempotent."""
     if (libc := _libc()) is not None:
-        libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+        if not libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES):
+            libc.mallopt(M_MMAP_THRESHOLD, OLD_MMAP_THRESHOLD_BYTES)
         libc.mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
         libc.mallopt(M_ARENA_MAX, 1)
 
