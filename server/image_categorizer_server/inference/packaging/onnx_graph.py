@@ -17,6 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec
+from image_categorizer_server.inference.models.one_by_one import add_prefix
+from image_categorizer_server.inference.models.one_by_one import one_by_one as called_for_each
 from image_categorizer_server.inference.packaging.onnx_answers import Answers
 from image_categorizer_server.inference.packaging.onnx_file import opset
 from image_categorizer_server.inference.packaging.onnx_ranges import output_range
@@ -24,7 +26,6 @@ from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT
 
 RGB, GREY = 3, 1
 PREFIX = "body/"
-PICTURE, ROW = "picture", "row"
 MIN_SCAN_OPSET = 9
 MAX_FIRST_NODES = 8
 BYTE = 255.0
@@ -220,24 +221,23 @@ def served_graph(
     served.CopyFrom(model)
     served.ir_version = max(served.ir_version, MIN_IR_VERSION)
     graph, source, spec = served.graph, wrapping.source, wrapping.spec
-    add_prefix(graph)
-    kind = next(v for v in graph.output if v.name == PREFIX + wrapping.output).type.tensor_type
-    first, last = (PICTURE + "/batch", ROW + "/batch") if one_by_one else (INPUT, OUTPUT)
-    constants = _Constants()
-    before = _before(first, source, spec, constants)
-    after = _after(PREFIX + wrapping.output, last, kind.elem_type, wrapping.answers, constants)
+    add_prefix(graph, PREFIX)
+    kinds = {PREFIX + v.name.removeprefix(PREFIX): v.type.tensor_type for v in graph.output}
+    constants = Constants()
+    before = _before(INPUT, source, spec, constants)
+    element = kinds[PREFIX + wrapping.output].elem_type
+    after = _after(PREFIX + wrapping.output, OUTPUT, element, wrapping.answers, constants)
     if source.batch is not None and not one_by_one:
         _free_batch(graph, source.batch)
     nodes = [*before, *graph.node, *after]
-    size: list[str | int | None] = ["batch", spec.height_px, spec.width_px, RGB]
+    batch: str | int = 1 if one_by_one else "batch"
     del graph.input[:], graph.output[:], graph.node[:], graph.value_info[:]
-    if one_by_one:
-        nodes = [_scan(nodes, graph, spec, constants)]
     graph.node.extend(nodes)
-    graph.initializer.extend(constants.tensors if not one_by_one else [])
+    graph.initializer.extend(constants.tensors)
+    size = [batch, spec.height_px, spec.width_px, RGB]
     graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, size))
-    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", None]))
-    return served
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [batch, None]))
+    return called_for_each(served) if one_by_one else served
 
 
 def can_scan(model: onnx.ModelProto, source: PictureInput) -> bool:
@@ -245,30 +245,8 @@ def can_scan(model: onnx.ModelProto, source: PictureInput) -> bool:
     return source.batch in (None, 1) and opset(model) >= MIN_SCAN_OPSET
 
 
-def add_prefix(graph: onnx.GraphProto) -> None:
-    """Puts `body/` in front of all names of a graph and of the graphs in it."""
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        value.name = _prefixed(value.name)
-    for tensor in graph.initializer:
-        tensor.name = _prefixed(tensor.name)
-    for sparse in graph.sparse_initializer:
-        sparse.values.name = _prefixed(sparse.values.name)
-    del graph.quantization_annotation[:]
-    for node in graph.node:
-        node.name = _prefixed(node.name)
-        node.input[:] = [_prefixed(name) for name in node.input]
-        node.output[:] = [_prefixed(name) for name in node.output]
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                add_prefix(inner)
-
-
-def _prefixed(name: str) -> str:
-    return PREFIX + name if name else name
-
-
-class _Constants:
-    """Collects the constants of the wrapping."""
+class Constants:
+    """Collects the constants of a wrapping."""
 
     def __init__(self) -> None:
         self.tensors: list[TensorProto] = []
@@ -277,34 +255,6 @@ class _Constants:
         """Adds a constant; returns its name."""
         self.tensors.append(numpy_helper.from_array(np.array(values, kind), name))
         return name
-
-
-def _scan(
-    nodes: Sequence[onnx.NodeProto],
-    graph: onnx.GraphProto,
-    spec: InputSpec,
-    constants: _Constants,
-) -> onnx.NodeProto:
-    """Returns the node that applies nodes to each picture; moves the graph's weights into it."""
-    height, width = spec.height_px, spec.width_px
-    shape = constants("picture/shape", [1, height, width, RGB], np.int64)
-    flat = constants("row/shape", [-1], np.int64)
-    body = helper.make_graph(
-        [
-            helper.make_node("Reshape", [PICTURE, shape], [PICTURE + "/batch"], name="picture/one"),
-            *nodes,
-            helper.make_node("Reshape", [ROW + "/batch", flat], [ROW], name="row/flat"),
-        ],
-        "one_picture",
-        [helper.make_tensor_value_info(PICTURE, TensorProto.UINT8, [height, width, RGB])],
-        [helper.make_tensor_value_info(ROW, TensorProto.FLOAT, [None])],
-        [*graph.initializer, *constants.tensors],
-        sparse_initializer=list(graph.sparse_initializer),
-    )
-    del graph.initializer[:], graph.sparse_initializer[:]
-    return helper.make_node(
-        "Scan", [INPUT], [OUTPUT], name="one_by_one", body=body, num_scan_inputs=1
-    )
 
 
 def _free_batch(graph: onnx.GraphProto, batch: int) -> None:
@@ -323,7 +273,7 @@ def _free_batch(graph: onnx.GraphProto, batch: int) -> None:
 
 
 def _before(
-    first: str, source: PictureInput, spec: InputSpec, constants: _Constants
+    first: str, source: PictureInput, spec: InputSpec, constants: Constants
 ) -> list[onnx.NodeProto]:
     steps: list[Step] = []
     if _is_scaled(source):
@@ -353,7 +303,7 @@ def _is_scaled(source: PictureInput) -> bool:
 
 
 def _after(
-    first: str, last: str, element: int, answers: Answers, constants: _Constants
+    first: str, last: str, element: int, answers: Answers, constants: Constants
 ) -> list[onnx.NodeProto]:
     steps: list[Step] = []
     if element != TensorProto.FLOAT:
