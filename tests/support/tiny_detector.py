@@ -99,10 +99,10 @@ def _config(kind: str, labels: dict[int, str]) -> Any:
             **named,
         )
     if kind == "rt_detr":
-        backbone = transformers.RTDetrResNetConfig(**BACKBONE, out_features=STAGES)
+        backbone = transformers.RTDetrResNetConfig(**BACKBONE | {"out_features": STAGES})
         return transformers.RTDetrConfig(backbone_config=backbone, **RT_DETR, **named)
     if kind == "deformable_detr":
-        plain = transformers.ResNetConfig(**BACKBONE, out_features=STAGES)
+        plain = transformers.ResNetConfig(**BACKBONE | {"out_features": STAGES})
         return transformers.DeformableDetrConfig(
             backbone_config=plain,
             num_feature_levels=3,
@@ -110,6 +110,6 @@ def _config(kind: str, labels: dict[int, str]) -> Any:
             **DETR | {"decoder_layers": 2},
             **named,
         )
-    plain = transformers.ResNetConfig(**BACKBONE, out_features=STAGES[-1:])
+    plain = transformers.ResNetConfig(**BACKBONE | {"out_features": STAGES[-1:]})
     made = {"detr": transformers.DetrConfig, "conditional_detr": transformers.ConditionalDetrConfig}
     return made[kind](backbone_config=plain, d_model=16, **DETR, **named)

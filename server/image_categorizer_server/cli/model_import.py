@@ -58,10 +58,10 @@ def add(
         ),
     ] = None,
     resize: Annotated[
-        Literal["shortest_edge", "exact"] | None,
+        Literal["shortest_edge", "exact", "letterbox"] | None,
         typer.Option(
-            help="ONNX: shortest_edge resizes to 8/7 of the size and crops the centre; "
-            "exact stretches the whole picture."
+            help="ONNX: shortest_edge resizes to 8/7 of the size and crops the centre; exact "
+            "stretches the whole picture; letterbox fits it in, with a grey border."
         ),
     ] = None,
     mean: Annotated[
@@ -81,6 +81,13 @@ def add(
             "config.json says, or what the answers of an ONNX graph show."
         ),
     ] = None,
+    boxes: Annotated[
+        Literal["cxcywh", "xyxy"] | None,
+        typer.Option(
+            help="ONNX detectors: whether boxes are centre, width and height, or left, top, right "
+            "and bottom. Needed if neither config.json nor metadata says so."
+        ),
+    ] = None,
     data: Data = None,
 ) -> None:
     """Add your own model as a new version. A running server loads it within seconds.
@@ -90,9 +97,9 @@ def add(
 
     An ONNX model takes a batch of pictures and returns one number per label. The options marked
     ONNX, or preprocessor_config.json beside it, describe its input. ImageNet's preprocessing is the
-    default.
+    default. Or it is a detector, with boxes and a score for each label.
     """
-    given = Preprocessing(size, resize, mean, std, activation)
+    given = Preprocessing(size, resize, mean, std, activation, boxes)
     _add(name, path, (licence, origin, taxonomy), given, repository_settings(data))
 
 

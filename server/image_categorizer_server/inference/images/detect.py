@@ -142,12 +142,13 @@ def distinct(corners: NDArray[np.float32], max_overlap: float) -> list[int]:
 
 
 def overlaps(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the intersection over union of a box (4,) with each of others (N, 4), float32 (N,)."""
+    """Returns the intersection over union of a box (4,) with each of N others (N, 4)."""
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
     shared = (high - low).clip(0).prod(-1)
     areas = (others[:, 2:] - others[:, :2]).clip(0).prod(-1)
     both = (box[2:] - box[:2]).clip(0).prod() + areas - shared
-    return np.divide(shared, both, out=np.zeros_like(shared), where=both > 0)
+    shares: NDArray[np.float32] = np.divide(shared, both, out=np.zeros_like(shared), where=both > 0)
+    return shares
 
 
 def _shares(box: NDArray[np.float32]) -> Edges:

@@ -265,7 +265,9 @@ def scaled(maps: Map) -> Map:
     return np.where(differs, (maps - low) / np.where(differs, high - low, 1), 1)
 
 
-def in_pixels(part: Part | Edges, cells: tuple[int, ...], edges: Edges, size_px: tuple[int, int]) -> Box:
+def in_pixels(
+    part: Part | Edges, cells: tuple[int, ...], edges: Edges, size_px: tuple[int, int]
+) -> Box:
     """Returns a part of a map in pixels of the image, at least one pixel wide and high.
 
     Args:

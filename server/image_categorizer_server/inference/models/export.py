@@ -104,9 +104,7 @@ def export(model: Path, out: Path) -> ExportReport:
     from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
     manifest = read_manifest(model)
-    network = load_network(
-        model, manifest.input, manifest.activation, detection=manifest.detection
-    )
+    network = load_network(model, manifest.input, manifest.activation, detection=manifest.detection)
     samples = sample_inputs(manifest.input)
     located = find_features(network, samples, manifest.input)
     if located is not None:

@@ -26,7 +26,7 @@ from image_categorizer_server.inference.engine.microbatcher import MicroBatcher
 from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.detect import DetectionLocalizer
-from image_categorizer_server.inference.images.localize import Features, Located, Localizer
+from image_categorizer_server.inference.images.localize import Features, Localizer, Located
 from image_categorizer_server.inference.images.preprocess import Input, Preprocessor, sample_inputs
 from image_categorizer_server.inference.models.category_tree import CategoryTree
 from image_categorizer_server.inference.models.centres import measure_offset

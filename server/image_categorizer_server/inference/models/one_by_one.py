@@ -1,6 +1,6 @@
 """A graph that calls another for each picture of a batch, where that one takes only one at a time.
 
-    input uint8 (N, H, W, 3) ─▶ Scan: picture (H, W, 3) ─▶ the graph ─▶ its rows ─▶ outputs (N, …)
+input uint8 (N, H, W, 3) ─▶ Scan: picture (H, W, 3) ─▶ the graph ─▶ its rows ─▶ outputs (N, …)
 """
 
 import numpy as np

@@ -89,13 +89,12 @@ def check_detections(runtime: Runtime, manifest: Manifest) -> int:
     found, width = answer.features, CORNERS + len(manifest.categories)
     if found is None or found.ndim != 3 or found.shape[::2] != (len(inputs), width):
         shape = None if found is None else found.shape
-        raise OperatorError(
-            f"Its boxes have the shape {shape}; the manifest requires {(len(inputs), 'any', width)}."
-        )
+        expected = len(inputs), "any", width
+        raise OperatorError(f"Its boxes have the shape {shape}; the manifest requires {expected}.")
     apart = np.abs(found[..., CORNERS:].max(1) - answer.confidences).max()
     if not apart <= ROUNDING:  # also where it is not a number
         raise OperatorError("Its confidences are not the largest scores of its boxes.")
-    return found[0].nbytes
+    return int(found[0].nbytes)
 
 
 def _is_timed(size: int) -> bool:

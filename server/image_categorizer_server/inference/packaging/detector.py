@@ -132,12 +132,11 @@ def on_picture(
     """Returns edges (N, 4), shares of the network's input, as shares of the picture."""
     left, top, right, bottom = seen_part(size_px, spec)
     scale = np.array([right - left, bottom - top] * 2)
-    return corners * scale + np.array([left, top] * 2)
+    moved: NDArray[np.float64] = corners * scale + np.array([left, top] * 2)
+    return moved
 
 
-def difference(
-    theirs: Found, corners: NDArray[np.float64], scores: NDArray[np.float64]
-) -> float:
+def difference(theirs: Found, corners: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
     """Returns how far the farthest of their boxes is from any of ours, and ours from theirs.
 
     A box of theirs is near one of ours if its score and its edges are.  Of ours, the strongest of

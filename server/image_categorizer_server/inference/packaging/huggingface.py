@@ -154,7 +154,9 @@ def _copy(
     detection = None
     if is_detector(config):
         if stated.activation:
-            raise OperatorError(f"{source} is a detector, whose scores are known: omit --activation.")
+            raise OperatorError(
+                f"{source} is a detector, whose scores are known: omit --activation."
+            )
         chosen, detection = "none", detection_of(network, card, len(names), source)
     else:
         chosen = stated.activation or _activation(network, source)

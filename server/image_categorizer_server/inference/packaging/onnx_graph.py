@@ -6,7 +6,7 @@
 A graph that answers right only for one picture at a time is called once for each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -167,7 +167,7 @@ def choose_output(model: onnx.ModelProto, labels: int) -> str:
             return fitting[0]
         if fitting:
             break
-    shown = ", ".join(_shown(value) for value in model.graph.output)
+    shown = ", ".join(shown_output(value) for value in model.graph.output)
     some = "more than one" if fitting else "no"
     remedy = "; export it with one of them" if fitting else ""
     raise OperatorError(
@@ -176,7 +176,8 @@ def choose_output(model: onnx.ModelProto, labels: int) -> str:
     )
 
 
-def _shown(value: onnx.ValueInfoProto) -> str:
+def shown_output(value: onnx.ValueInfoProto) -> str:
+    """Returns the name, type and shape of an output."""
     kind = value.type.tensor_type
     sides = " x ".join(str(side.dim_value or "any") for side in kind.shape.dim)
     return f"{value.name} {element_name(kind.elem_type)} {sides or '?'}"
@@ -217,16 +218,40 @@ def served_graph(
         wrapping: what to add.
         one_by_one: whether to call the graph once for each picture of a batch.
     """
+    name = PREFIX + wrapping.output
+
+    def tail(kinds: Mapping[str, int], constants: Constants) -> Ended:
+        return _after(name, OUTPUT, kinds[name], wrapping.answers, constants), {OUTPUT: 2}
+
+    return wrapped(model, wrapping.source, wrapping.spec, tail, one_by_one=one_by_one)
+
+
+def wrapped(
+    model: onnx.ModelProto,
+    source: PictureInput,
+    spec: InputSpec,
+    tail: "Tail",
+    *,
+    one_by_one: bool = False,
+) -> onnx.ModelProto:
+    """Returns a graph that takes a batch of bytes of any size.
+
+    Args:
+        model: the user's graph; it is not changed.
+        source: its input.
+        spec: scale and bias of the input, unless the graph takes bytes.
+        tail: makes what stands behind it.
+        one_by_one: whether to call the graph once for each picture of a batch.
+    """
     served = onnx.ModelProto()
     served.CopyFrom(model)
     served.ir_version = max(served.ir_version, MIN_IR_VERSION)
-    graph, source, spec = served.graph, wrapping.source, wrapping.spec
+    graph = served.graph
     add_prefix(graph, PREFIX)
-    kinds = {PREFIX + v.name.removeprefix(PREFIX): v.type.tensor_type for v in graph.output}
+    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.output}
     constants = Constants()
     before = _before(INPUT, source, spec, constants)
-    element = kinds[PREFIX + wrapping.output].elem_type
-    after = _after(PREFIX + wrapping.output, OUTPUT, element, wrapping.answers, constants)
+    after, ranks = tail(kinds, constants)
     if source.batch is not None and not one_by_one:
         _free_batch(graph, source.batch)
     nodes = [*before, *graph.node, *after]
@@ -236,7 +261,10 @@ def served_graph(
     graph.initializer.extend(constants.tensors)
     size = [batch, spec.height_px, spec.width_px, RGB]
     graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, size))
-    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [batch, None]))
+    graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *[None] * (rank - 1)])
+        for name, rank in ranks.items()
+    )
     return called_for_each(served) if one_by_one else served
 
 
@@ -255,6 +283,12 @@ class Constants:
         """Adds a constant; returns its name."""
         self.tensors.append(numpy_helper.from_array(np.array(values, kind), name))
         return name
+
+
+Ended = tuple[list[onnx.NodeProto], dict[str, int]]
+Tail = Callable[[Mapping[str, int], Constants], Ended]
+"""Takes the types of the user's outputs, whose names begin with `PREFIX`, and what collects
+constants; returns nodes, and the rank of each output that they make."""
 
 
 def _free_batch(graph: onnx.GraphProto, batch: int) -> None:
@@ -294,7 +328,7 @@ def _before(
         steps.append(("Transpose", [], {"perm": [0, 3, 1, 2]}))
     if source.element != (TensorProto.FLOAT if _is_scaled(source) else TensorProto.UINT8):
         steps.append(("Cast", [], {"to": source.element}))
-    return _chain(steps or [("Identity", [], {})], first, PREFIX + source.name, "scaling")
+    return chain(steps or [("Identity", [], {})], first, PREFIX + source.name, "scaling")
 
 
 def _is_scaled(source: PictureInput) -> bool:
@@ -316,8 +350,8 @@ def _after(
     elif answers.step == "sigmoid":
         steps.append(("Sigmoid", [], {}))
     if not answers.completes:
-        return _chain(steps, first, last, "answer")
-    nodes = _chain(steps, first, "answer/second", "answer")
+        return chain(steps, first, last, "answer")
+    nodes = chain(steps, first, "answer/second", "answer")
     one = constants("answer/all", 1.0)
     inverse = helper.make_node("Sub", [one, "answer/second"], ["answer/rest"], name="answer/Sub")
     # Rounding may take the sum above 1.
@@ -328,7 +362,7 @@ def _after(
     return [*nodes, inverse, positive, both]
 
 
-def _chain(steps: Sequence[Step], first: str, last: str, stem: str) -> list[onnx.NodeProto]:
+def chain(steps: Sequence[Step], first: str, last: str, stem: str) -> list[onnx.NodeProto]:
     """Returns nodes that lead from the value `first` to the value `last`."""
     names = [first, *(f"{stem}/{number}" for number in range(1, len(steps))), last]
     nodes = []

@@ -81,19 +81,21 @@ class Card:
     """Width and height of the pictures on which it was verified."""
 
 
-def read_input_spec(folder: Path) -> InputSpec:
+def read_input_spec(folder: Path, stretched_px: int | None = None) -> InputSpec:
     """Returns the specification in the folder's `preprocessor_config.json`.
+
+    Args:
+        folder: the user's folder.
+        stretched_px: as in `read_card`.
 
     Raises:
         OperatorError: transformers cannot read the file, or the preprocessing is unknown.
     """
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    return read_card(folder, config).spec
+    return read_card(folder, config, stretched_px).spec
 
 
-def read_card(
-    folder: Path, config: Mapping[str, object], stretched_px: int | None = None
-) -> Card:
+def read_card(folder: Path, config: Mapping[str, object], stretched_px: int | None = None) -> Card:
     """Returns how the folder makes inputs, verified on pictures.
 
     Args:

@@ -83,7 +83,8 @@ class DetectionNetwork(Network):
         scores = self.confidences(output.logits)
         if self.activation == "softmax":
             scores = scores[..., :-1]
-        centre, size = output.pred_boxes.float().split(2, -1)
+        boxes = output.pred_boxes.float()
+        centre, size = boxes[..., :2], boxes[..., 2:]
         features = torch.cat([centre - size / 2, centre + size / 2, scores], -1)
         return scores.amax(1), features
 
