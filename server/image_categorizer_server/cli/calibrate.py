@@ -50,8 +50,8 @@ def calibrate(
     manifest = manifest_of(found)
     if manifest.detection:
         raise OperatorError(
-            f"{name} version {found.version} is a detector, whose confidences are the largest scores "
-            "of its boxes: a temperature is for classifiers. Choose a --confidence-threshold instead."
+            f"{name} version {found.version} is a detector, whose confidences are the largest "
+            "scores of its boxes: a temperature is for classifiers. Choose a threshold in requests."
         )
     if manifest.temperature != 1:
         raise OperatorError(
