@@ -93,8 +93,9 @@ def test_a_score_for_no_object_is_dropped_after_softmax(tmp_path):
                 onnx.helper.make_node("Concat", ["logs", "none"], ["logits"], axis=2),
             ]
         )
-        graph.output[0].name = "logits"
-        graph.output[0].type.tensor_type.shape.dim[2].dim_value = 3
+        shape = ["n", 2, 3]
+        logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, shape)
+        graph.output[0].CopyFrom(logits)
 
     file = write_square_detector(tmp_path / "source", "queries")
     changed(file, with_logits)
