@@ -11,6 +11,7 @@ from image_categorizer_server.domain.classification import (
 from image_categorizer_server.inference.images.decode import Pixels
 from image_categorizer_server.inference.images.detect import (
     MAX_BOXES,
+    MAX_CANDIDATES,
     Detection,
     DetectionLocalizer,
     distinct,
@@ -128,3 +129,11 @@ def test_the_threshold_of_the_request_counts_for_each_box(threshold, count):
     assert len(prediction.bounding_boxes) == count
     assert prediction.bounding_box == Box(0, 0, 200, 100)
     assert located.heat_map == b""
+
+
+def test_doubles_are_sought_among_the_strongest_only():
+    many = [(FULL, (0.9, 0))] * MAX_CANDIDATES
+    last = ((0, 0, 0.1, 0.1), (0.8, 0))
+    found = localizer(max_overlap=0.5).boxes(queries(*many[1:], last), 0, (100, 100), 0.5)
+    assert found == [Box(0, 0, 100, 100), Box(0, 0, 10, 10)]
+    assert len(localizer(max_overlap=0.5).boxes(queries(*many, last), 0, (100, 100), 0.5)) == 1

@@ -2,10 +2,12 @@
 
 import io
 
+import numpy as np
 import pytest
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import sample_inputs
 from image_categorizer_server.inference.models.manifest import Manifest, read_manifest
+from image_categorizer_server.inference.packaging.detector import Found, difference
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from image_categorizer_server.inference.packaging.processor import picture
 from image_categorizer_server.inference.packaging.quantize import version_to_quantize
@@ -51,6 +53,28 @@ def test_other_boxes_are_refused(tmp_path):
     _, wrong = imported(other, tmp_path / "wrong")
     with pytest.raises(OperatorError, match="a score, or of a box as a share .* differs from"):
         run_self_test(source, tmp_path / "version", manifest, wrong, None)
+
+
+@pytest.mark.parametrize(
+    ("corners", "scores", "expected"),
+    [
+        ([[0, 0, 0.5, 1], [0.5, 0, 1, 1]], [[0.9, 0.1], [0.2, 0.6]], 0.0),
+        ([[0.5, 0, 1, 1], [0, 0, 0.5, 1]], [[0.2, 0.6], [0.9, 0.1]], 0.0),  # in another order
+        ([[0, 0, 0.4, 1], [0.5, 0, 1, 1]], [[0.9, 0.1], [0.2, 0.6]], 0.1),
+        ([[0, 0, 0.5, 1], [0.5, 0, 1, 1]], [[0.9, 0.1], [0.2, 0.8]], 0.2),
+        ([[0.5, 0, 1, 1], [0, 0, 0.5, 1]], [[0.9, 0.1], [0.2, 0.6]], 0.5),  # boxes are swapped
+        (  # one box too many
+            [[0, 0, 0.5, 1], [0.5, 0, 1, 1], [0, 0, 0.1, 0.1]],
+            [[0.9, 0.1], [0.2, 0.6], [0.1, 0.95]],
+            0.9,
+        ),
+    ],
+)
+def test_boxes_differ_by_the_farthest_of_both(corners, scores, expected):
+    boxes = np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1]])
+    theirs = Found(np.array([0.9, 0.6]), np.array([0, 1]), boxes)
+    found = difference(theirs, np.array(corners), np.array(scores))
+    assert found == pytest.approx(expected)
 
 
 def test_a_processor_that_keeps_the_aspect_ratio_needs_a_size(tmp_path):

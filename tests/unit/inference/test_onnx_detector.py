@@ -9,6 +9,7 @@ from image_categorizer_server.inference.images.decode import Pixels
 from image_categorizer_server.inference.images.detect import DetectionLocalizer
 from image_categorizer_server.inference.images.preprocess import reduce
 from image_categorizer_server.inference.models.manifest import read_manifest
+from image_categorizer_server.inference.models.warmup import check_detections
 from image_categorizer_server.inference.packaging.huggingface import Labels
 from image_categorizer_server.inference.packaging.onnx import copy_onnx
 from image_categorizer_server.inference.packaging.onnx_input import Preprocessing
@@ -180,3 +181,12 @@ def test_boxes_that_are_neither_shares_nor_pixels_are_refused(tmp_path):
     changed(file, enlarge)
     with pytest.raises(OperatorError, match="neither a share of the picture nor pixels of 64 x 64"):
         added(file, tmp_path, boxes="cxcywh", **UNIT)
+
+
+def test_a_manifest_with_other_categories_is_refused_when_it_loads(tmp_path):
+    file = write_square_detector(tmp_path / "source", "columns", ULTRALYTICS)
+    manifest, runtime, _ = added(file, tmp_path)
+    assert check_detections(runtime, manifest) == 4 * (4 + 2) * 4
+    wrong = manifest.model_copy(update={"categories": manifest.categories[:1]})
+    with pytest.raises(OperatorError, match=r"Its boxes have the shape \(2, 4, 6\)"):
+        check_detections(runtime, wrong)

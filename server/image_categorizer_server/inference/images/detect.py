@@ -25,6 +25,9 @@ MIN_SCORE = 0.5
 """Of further boxes, where a request has no threshold, as transformers has it."""
 MAX_BOXES = 100
 """Of one category, as in the evaluation of COCO."""
+MAX_CANDIDATES = 1_000
+"""Boxes of one category among which doubles are sought, the strongest, as torchvision has it: a
+bound on the time."""
 ONE = 1, 1
 ARCHITECTURE = "ForObjectDetection"
 """How transformers ends the names of networks that answer boxes."""
@@ -120,6 +123,7 @@ class DetectionLocalizer:
         order = order[np.isfinite(corners[order]).all(-1)]
         order = order[: max(1, np.count_nonzero(scores[order] >= threshold))]
         if self._max_overlap is not None:
+            order = order[:MAX_CANDIDATES]
             order = order[distinct(corners[order], self._max_overlap)]
         edges = seen_part(size_px, self._spec)
         return [in_pixels(_shares(box), ONE, edges, size_px) for box in corners[order[:MAX_BOXES]]]
@@ -144,11 +148,15 @@ def distinct(corners: NDArray[np.float32], max_overlap: float) -> list[int]:
 def overlaps(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns the intersection over union of a box (4,) with each of N others (N, 4)."""
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    shared = (high - low).clip(0).prod(-1)
-    areas = (others[:, 2:] - others[:, :2]).clip(0).prod(-1)
-    both = (box[2:] - box[:2]).clip(0).prod() + areas - shared
+    shared = _area(low, high)
+    both = _area(box[:2], box[2:]) + _area(others[:, :2], others[:, 2:]) - shared
     shares: NDArray[np.float32] = np.divide(shared, both, out=np.zeros_like(shared), where=both > 0)
     return shares
+
+
+def _area(low: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[np.float32]:
+    sides = np.maximum(high - low, 0)
+    return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 def _shares(box: NDArray[np.float32]) -> Edges:
