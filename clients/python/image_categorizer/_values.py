@@ -397,7 +397,7 @@ class Model:
     precision: str
     """`fp32`, `fp16`, `bf16` or `int8`; empty unless READY."""
     localization: str
-    """How the model finds bounding boxes: CLASS_ACTIVATION or ATTENTION_ROLLOUT.
+    """How the model finds bounding boxes: CLASS_ACTIVATION, ATTENTION_ROLLOUT or DETECTION.
 
     LOCALIZATION_UNSPECIFIED if it cannot.
     """

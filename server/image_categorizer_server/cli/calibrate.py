@@ -48,6 +48,11 @@ def calibrate(
     repository = open_repository(settings)
     found = repository.find(name, version)
     manifest = manifest_of(found)
+    if manifest.detection:
+        raise OperatorError(
+            f"{name} version {found.version} is a detector, whose confidences are the largest "
+            "scores of its boxes: a temperature is for classifiers. Choose a threshold in requests."
+        )
     if manifest.temperature != 1:
         raise OperatorError(
             f"{name} version {found.version} is calibrated already; choose another by --version."

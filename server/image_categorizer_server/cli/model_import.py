@@ -49,13 +49,19 @@ def add(
         ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="ONNX: input width and height, in pixels.")
+        int | None,
+        typer.Option(
+            min=1,
+            max=4096,
+            help="ONNX and detectors: input width and height, in pixels. A detector of "
+            "transformers then sees whole pictures, stretched.",
+        ),
     ] = None,
     resize: Annotated[
-        Literal["shortest_edge", "exact"] | None,
+        Literal["shortest_edge", "exact", "letterbox"] | None,
         typer.Option(
-            help="ONNX: shortest_edge resizes to 8/7 of the size and crops the centre; "
-            "exact stretches the whole picture."
+            help="ONNX: shortest_edge resizes to 8/7 of the size and crops the centre; exact "
+            "stretches the whole picture; letterbox fits it in, with a grey border."
         ),
     ] = None,
     mean: Annotated[
@@ -75,6 +81,13 @@ def add(
             "config.json says, or what the answers of an ONNX graph show."
         ),
     ] = None,
+    boxes: Annotated[
+        Literal["cxcywh", "xyxy"] | None,
+        typer.Option(
+            help="ONNX detectors: whether boxes are centre, width and height, or left, top, right "
+            "and bottom. Needed if neither config.json nor metadata says so."
+        ),
+    ] = None,
     data: Data = None,
 ) -> None:
     """Add your own model as a new version. A running server loads it within seconds.
@@ -84,9 +97,9 @@ def add(
 
     An ONNX model takes a batch of pictures and returns one number per label. The options marked
     ONNX, or preprocessor_config.json beside it, describe its input. ImageNet's preprocessing is the
-    default.
+    default. Or it is a detector, with boxes and a score for each label.
     """
-    given = Preprocessing(size, resize, mean, std, activation)
+    given = Preprocessing(size, resize, mean, std, activation, boxes)
     _add(name, path, (licence, origin, taxonomy), given, repository_settings(data))
 
 
@@ -147,7 +160,8 @@ def _add(
             manifest, summary = _copy(path, incoming, labels, given)
             _refuse_duplicate(repository, manifest)
             size = f"{manifest.input.width_px} x {manifest.input.height_px}"
-            say(f"{len(manifest.categories)} categories, input {size}, {manifest.activation}")
+            kind = "detector" if manifest.detection else manifest.activation
+            say(f"{len(manifest.categories)} categories, input {size}, {kind}")
             say(summary or _prove(path, incoming, manifest, settings))
             repository.publish(incoming, manifest)
     say(f"Added {name}, version {manifest.version}, {manifest.digest[:19]}")
@@ -163,9 +177,9 @@ def _copy(path: Path, incoming: Path, labels: Labels, given: Preprocessing) -> t
 
     if file := onnx_file(path):
         return copy_onnx(file, incoming, labels, given)
-    if given != Preprocessing(activation=given.activation):
-        raise OperatorError("--size, --resize, --mean and --std apply to ONNX files only.")
-    return copy_model(path, incoming, labels, given.activation, say), ""
+    if given != Preprocessing(size_px=given.size_px, activation=given.activation):
+        raise OperatorError("--resize, --mean, --std and --boxes apply to ONNX files only.")
+    return copy_model(path, incoming, labels, given.activation, say, given.size_px), ""
 
 
 def _prove(path: Path, incoming: Path, manifest: Manifest, settings: Settings) -> str:
@@ -176,10 +190,12 @@ def _prove(path: Path, incoming: Path, manifest: Manifest, settings: Settings) -
     """
     from image_categorizer_server.backend import image_limits
     from image_categorizer_server.inference.images.decode import Decoder
+    from image_categorizer_server.inference.images.preprocess import sample_inputs
     from image_categorizer_server.inference.models.export import ensure_export
     from image_categorizer_server.inference.models.loader import open_onnx
     from image_categorizer_server.inference.packaging.selftest import run_self_test
     from image_categorizer_server.inference.runtimes import Runtime
+    from image_categorizer_server.inference.runtimes.features import find_features
     from image_categorizer_server.inference.runtimes.network import load_network
     from image_categorizer_server.inference.runtimes.torch import TorchRuntime
 
@@ -196,8 +212,11 @@ def _prove(path: Path, incoming: Path, manifest: Manifest, settings: Settings) -
         runtime = open_onnx(file, threads=0, runners=1, precision="fp32")
     else:
         say(f"The model will run with torch: {export.reason}")
-        network = load_network(incoming, manifest.input, manifest.activation)
-        runtime = TorchRuntime(network, "cpu")
+        network = load_network(
+            incoming, manifest.input, manifest.activation, detection=manifest.detection
+        )
+        located = find_features(network, sample_inputs(manifest.input), manifest.input)
+        runtime = TorchRuntime(network, "cpu", located=located)
     example = None
     if EXAMPLE.is_file():
         example = Decoder(image_limits(settings)).decode(EXAMPLE.read_bytes())

@@ -16,7 +16,8 @@ from image_categorizer_server.domain.classification import (
     Prediction,
     Timing,
 )
-from image_categorizer_server.errors import CategoryNotFound, ModelFailing, quoted
+from image_categorizer_server.domain.model import Localization
+from image_categorizer_server.errors import CategoryNotFound, InvalidRequest, ModelFailing, quoted
 from image_categorizer_server.inference.engine.entry import Outcome, Request
 from image_categorizer_server.inference.engine.microbatcher import BatcherStopped
 from image_categorizer_server.inference.images.localize import Features, Located
@@ -44,7 +45,8 @@ class Classifier:
             ModelNotFound: there is no such model or version.
             ModelLoading: the model is being loaded.
             CategoryNotFound: the model lacks a category of a filter.
-            InvalidRequest: the image cannot be decoded; see `Decoder.decode`.
+            InvalidRequest: the image cannot be decoded; see `Decoder.decode`. Or a heat map is
+                asked of a detector.
             UnclassifiableImage: the model fails on this image.
             Overloaded: too many images are waiting for the model.
             DeadlineUnreachable: the answer would be late.
@@ -52,6 +54,7 @@ class Classifier:
             ModelFailing: the model fails on every image.
         """
         with self._registry.using(options.model, options.version, content) as model:
+            check_explainable(model, options)
             options = with_defaults(model, options)
             predicting = partial(
                 predicted, model, options, filters_of(model.ref.name, model.tree, options)
@@ -91,6 +94,7 @@ def request_for(
     is_located = localizer is not None and (options.bounding_boxes or options.explain)
     is_drawn = is_located and options.explain
     whole_bytes = model.whole_bytes if options.bounding_boxes else 0
+    features_bytes = model.features_bytes if is_located else 0
 
     def locate(outcome: Outcome) -> Located:
         assert localizer is not None
@@ -109,7 +113,7 @@ def request_for(
             with_picture=is_drawn,
             with_whole=whole_bytes > 0,
         ),
-        len(content) + (MAX_PICTURE_BYTES if is_drawn else 0) + whole_bytes,
+        len(content) + (MAX_PICTURE_BYTES if is_drawn else 0) + whole_bytes + features_bytes,
         caller.deadline_s,
         caller.lane,
         caller.tenant_id,
@@ -117,6 +121,18 @@ def request_for(
         with_whole=whole_bytes > 0,
         locate=locate if is_located else None,
     )
+
+
+def check_explainable(model: LoadedModel, options: ClassifyOptions) -> None:
+    """Passes options that ask for no heat map of a detector.
+
+    Raises:
+        InvalidRequest: they do.
+    """
+    is_detector = model.localizer and model.localizer.localization is Localization.DETECTION
+    if options.explain and is_detector:
+        why = f"the model {quoted(model.ref.name)} is a detector, which has no heat map"
+        raise InvalidRequest.of([("explain", f"{why}: ask for bounding_boxes instead")])
 
 
 def with_defaults(model: LoadedModel, options: ClassifyOptions) -> ClassifyOptions:

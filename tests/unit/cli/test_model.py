@@ -116,8 +116,10 @@ def test_a_damaged_folder_is_refused_in_one_line(models, tiny, tmp_path, name):
 
 
 def test_options_for_onnx_are_refused_for_other_models(models, tiny):
-    done = models("add", "mine", tiny, "--size", 32)
+    done = models("add", "mine", tiny, "--resize", "exact")
     assert (done.status, "ONNX files only" in done.err) == (1, True)
+    done = models("add", "mine", tiny, "--size", 32)
+    assert (done.status, "ONNX files and detectors" in done.err) == (1, True)
 
 
 def test_commands_say_which_repository_they_act_on(models, run, tmp_path, monkeypatch):

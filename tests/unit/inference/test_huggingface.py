@@ -210,9 +210,10 @@ def test_a_network_with_fewer_layers_than_weights_is_refused(source, tmp_path):
     assert "stages.0.layers.1.layer.0.convolution.weight" in sentence
 
 
-def test_a_detector_is_refused(source, tmp_path):
+def test_a_network_that_neither_classifies_nor_detects_is_refused(source, tmp_path):
     change(source / "config.json", model_type="yolos")
-    assert "no image classifier of this model_type" in refusal(source, tmp_path)
+    sentence = refusal(source, tmp_path)
+    assert "no image classifier or detector of this model_type" in sentence
 
 
 def test_quantized_weights_are_refused(source, tmp_path):

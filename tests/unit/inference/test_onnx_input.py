@@ -147,10 +147,17 @@ def test_grey_is_made_of_three_colours(tmp_path, shape):
     assert ours == pytest.approx(asked(file, grey[..., None] if is_last else grey[None]), abs=1e-5)
 
 
-def test_a_detector_is_no_classifier(tmp_path):
-    metadata = {"author": "Ultralytics", "task": "detect"}
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("segment", "is a network to segment, not a classifier or a detector of boxes"),
+        ("detect", "The graph is a detector, but answer float32 any x 3 is neither batch x 7"),
+    ],
+)
+def test_a_network_for_another_task_is_refused(tmp_path, task, words):
+    metadata = {"author": "Ultralytics", "task": task}
     file = write(tmp_path / "source", ["image = Identity(pixels)"], metadata=metadata)
-    with pytest.raises(OperatorError, match="is a network to detect, not a classifier"):
+    with pytest.raises(OperatorError, match=words):
         added(file, tmp_path)
 
 

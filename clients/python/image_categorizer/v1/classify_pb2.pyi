@@ -98,7 +98,9 @@ class ClassifyOptions(_message.Message):
     bounding_boxes: _builtins.bool
     """Whether to return where the image shows each predicted category (`Prediction.bounding_box`)."""
     explain: _builtins.bool
-    """Whether to return a heat map of what led to the best prediction (`ClassifyResponse.heat_map`)."""
+    """Whether to return a heat map of what led to the best prediction (`ClassifyResponse.heat_map`). A detector
+    (`Model.localization`) has none: the request is refused with `FIELD_INVALID`.
+    """
     no_cache: _builtins.bool
     """Whether to classify the image even if the result for the same bytes, model and options is cached."""
     roll_up: _builtins.bool

@@ -110,6 +110,10 @@ class Model(_message.Message):
         """Class activation maps (Zhou et al. 2016, arXiv:1512.04150)."""
         ATTENTION_ROLLOUT: Model._Localization.ValueType  # 2
         """Attention rollout (Abnar & Zuidema 2020, arXiv:2005.00928). One map for all categories."""
+        DETECTION: Model._Localization.ValueType  # 3
+        """The model is a detector, which answers boxes itself: one for each object, without heat maps. The confidence
+        of a category is that of its most certain object, so confidences are independent.
+        """
 
     class Localization(_Localization, metaclass=_LocalizationEnumTypeWrapper):
         """How a model locates a category in an image."""
@@ -120,6 +124,10 @@ class Model(_message.Message):
     """Class activation maps (Zhou et al. 2016, arXiv:1512.04150)."""
     ATTENTION_ROLLOUT: Model.Localization.ValueType  # 2
     """Attention rollout (Abnar & Zuidema 2020, arXiv:2005.00928). One map for all categories."""
+    DETECTION: Model.Localization.ValueType  # 3
+    """The model is a detector, which answers boxes itself: one for each object, without heat maps. The confidence
+    of a category is that of its most certain object, so confidences are independent.
+    """
 
     class _Activation:
         ValueType = _typing.NewType("ValueType", _builtins.int)

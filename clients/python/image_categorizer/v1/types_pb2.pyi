@@ -89,7 +89,8 @@ class Prediction(_message.Message):
     @_builtins.property
     def bounding_boxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___BoundingBox]:
         """One box for each object of the category that was found, the strongest first. Objects that touch may share
-        a box. Empty where `bounding_box` is.
+        a box. Those of a detector reach `ClassifyOptions.confidence_threshold`, or 0.5 where that is not set, but
+        the first, and there are at most 100. Empty where `bounding_box` is.
         """
 
     def __init__(

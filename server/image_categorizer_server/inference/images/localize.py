@@ -23,10 +23,10 @@ from image_categorizer_server.domain.classification import Box, ClassifyOptions,
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.inference.images.decode import encode_png
 from image_categorizer_server.inference.images.preprocess import (
+    Edges,
     Input,
     InputSpec,
-    crop_of,
-    resized_size,
+    seen_part,
 )
 
 # Position between the smallest and the largest value of a map.  Zhou et al. use 0.2 of the largest.
@@ -51,7 +51,6 @@ OPACITY = 0.6
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 Map = NDArray[np.float32]
-Edges = tuple[float, float, float, float]
 Part = tuple[int, int, int, int]
 WHOLE: Edges = (0.0, 0.0, 1.0, 1.0)
 
@@ -202,7 +201,7 @@ class Localizer:
         if features.whole is None:
             own = self.maps(features.own, chosen)
             maps, threshold = [self._enlarged(values) for values in own], THRESHOLD
-            edges = self._crop(size_px)
+            edges = seen_part(size_px, self._spec)
         else:
             maps = self._whole_maps(features, features.whole, chosen, size_px)
             threshold, edges = WHOLE_THRESHOLD, WHOLE
@@ -223,7 +222,7 @@ class Localizer:
         What the network's own input shows less clearly than the whole picture counts less.
         """
         fine, coarse = (self._sums(f, chosen, NEGATIVE_SHARE) for f in (whole, features.own))
-        edges = self._crop(size_px)
+        edges = seen_part(size_px, self._spec)
         maps: list[Map] = []
         for values, own in zip(fine, coarse, strict=True):
             large = self._enlarged(scaled(values))
@@ -238,13 +237,6 @@ class Localizer:
         )
         return interpolated(values, down, across)
 
-    def _crop(self, size_px: tuple[int, int]) -> Edges:
-        """Returns the part of an image that the network's own input shows, as shares of it."""
-        resized = resized_size(*size_px, self._spec)
-        left, top, right, bottom = crop_of(resized, self._spec)
-        width, height = resized
-        return left / width, top / height, right / width, bottom / height
-
     def heat_map(self, picture: NDArray[np.uint8], values: Map) -> bytes:
         """Returns a PNG of the upright image in grey with the map in colour.
 
@@ -256,7 +248,7 @@ class Localizer:
 
     def _over_image(self, values: Map, shape: tuple[int, ...]) -> Map:
         """Returns the map in the shape (H, W) of the image; 0 outside the crop."""
-        return self._laid_over(values, shape, self._crop((shape[1], shape[0])))
+        return self._laid_over(values, shape, seen_part((shape[1], shape[0]), self._spec))
 
     def _laid_over(self, values: Map, shape: tuple[int, ...], edges: Edges) -> Map:
         across, down = (
@@ -273,7 +265,9 @@ def scaled(maps: Map) -> Map:
     return np.where(differs, (maps - low) / np.where(differs, high - low, 1), 1)
 
 
-def in_pixels(part: Part, cells: tuple[int, ...], edges: Edges, size_px: tuple[int, int]) -> Box:
+def in_pixels(
+    part: Part | Edges, cells: tuple[int, ...], edges: Edges, size_px: tuple[int, int]
+) -> Box:
     """Returns a part of a map in pixels of the image, at least one pixel wide and high.
 
     Args:

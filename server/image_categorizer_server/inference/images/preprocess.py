@@ -19,6 +19,8 @@ from image_categorizer_server.domain.classification import ImageWarning
 from image_categorizer_server.inference.images.decode import Decoder, Pixels, Resample
 
 Channels = Annotated[tuple[float, float, float], Field()]
+Edges = tuple[float, float, float, float]
+"""Left, top, right, bottom, as shares of a picture."""
 
 # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size only if the result is at least this many times
 # larger than the resized image.  Largest difference of a confidence from full decoding, on 24
@@ -35,6 +37,8 @@ MAX_WHOLE_RATIO = 4
 """Longer pictures are squeezed, so that no side is shorter than the network's own."""
 PICTURE_PX = 1024
 MAX_PICTURE_BYTES = 3 * PICTURE_PX**2
+BORDER_GREY = 114
+"""Of the border that fills a letterbox, as YOLO networks see it in their training."""
 
 
 class InputSpec(BaseModel):
@@ -47,7 +51,10 @@ class InputSpec(BaseModel):
 
     width_px: int = Field(ge=1, le=4096)
     height_px: int = Field(ge=1, le=4096)
-    resize: Literal["shortest_edge", "exact"]
+    resize: Literal["shortest_edge", "exact", "letterbox"] = Field(
+        description="letterbox: the whole picture at its own aspect ratio, in the middle, with a "
+        "grey border"
+    )
     resize_px: int = Field(
         0,
         ge=0,
@@ -134,7 +141,14 @@ class Preprocessor:
 def reduce(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
     """Returns uint8 (H, W, 3) of the size that the network expects."""
     resized = resized_size(pixels.width_px, pixels.height_px, spec)
-    return _cropped(pixels, resized, crop_of(resized, spec), spec)
+    crop = crop_of(resized, spec)
+    if spec.resize != "letterbox":
+        return _cropped(pixels, resized, crop, spec)
+    boxed = np.full((spec.height_px, spec.width_px, 3), BORDER_GREY, np.uint8)
+    left, top = -crop[0], -crop[1]
+    inner = boxed[top : top + resized[1], left : left + resized[0]]
+    inner[...] = _cropped(pixels, resized, (0, 0, *resized), spec)
+    return boxed
 
 
 def reduced_whole(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
@@ -171,7 +185,13 @@ def whole_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, int
 
 
 def crop_of(resized: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
-    """Returns left, top, right, bottom of the part of the resized image that the network sees."""
+    """Returns left, top, right, bottom of the part of the resized image that the network sees.
+
+    The part that a letterbox shows extends beyond the image: left and top are negative or 0.
+    """
+    if spec.resize == "letterbox":
+        left, top = -((spec.width_px - resized[0]) // 2), -((spec.height_px - resized[1]) // 2)
+        return left, top, left + spec.width_px, top + spec.height_px
     margin_px = resized[0] - spec.width_px, resized[1] - spec.height_px
     left, top = (round(px / 2) if spec.crop == "even" else px // 2 for px in margin_px)
     return left, top, left + spec.width_px, top + spec.height_px
@@ -181,8 +201,23 @@ def resized_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, i
     """Returns the width and the height before the crop, rounded down as in transformers."""
     if spec.resize == "exact":
         return spec.resize_px or spec.width_px, spec.resize_px or spec.height_px
+    if spec.resize == "letterbox":
+        factor = min(spec.width_px / width_px, spec.height_px / height_px)
+        return max(1, round(width_px * factor)), max(1, round(height_px * factor))
     longer = int(spec.resize_px * max(width_px, height_px) / min(width_px, height_px))
     return (spec.resize_px, longer) if width_px <= height_px else (longer, spec.resize_px)
+
+
+def seen_part(size_px: tuple[int, int], spec: InputSpec) -> Edges:
+    """Returns the part of an image that the network's own input shows.
+
+    Args:
+        size_px: width and height of the upright image.
+        spec: how images become inputs.
+    """
+    width, height = resized_size(*size_px, spec)
+    left, top, right, bottom = crop_of((width, height), spec)
+    return left / width, top / height, right / width, bottom / height
 
 
 def wide(spec: InputSpec) -> InputSpec:

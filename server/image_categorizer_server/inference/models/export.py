@@ -27,6 +27,7 @@ from image_categorizer_server.inference.models.conversion import (
     ensure_converted,
 )
 from image_categorizer_server.inference.models.manifest import Manifest, read_manifest
+from image_categorizer_server.inference.models.one_by_one import one_by_one
 from image_categorizer_server.inference.runtimes import Answer
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def export(model: Path, out: Path) -> ExportReport:
     from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
     manifest = read_manifest(model)
-    network = load_network(model, manifest.input, manifest.activation)
+    network = load_network(model, manifest.input, manifest.activation, detection=manifest.detection)
     samples = sample_inputs(manifest.input)
     located = find_features(network, samples, manifest.input)
     if located is not None:
@@ -116,6 +117,8 @@ def export(model: Path, out: Path) -> ExportReport:
                 runtime = OnnxRuntime(out / ONNX_FILE, threads=0, runners=1)
                 found["cell_offset"] = measure_offset(runtime, manifest.input)
             return report.model_copy(update=found)
+        if manifest.detection:  # without boxes it is none, so torch serves it
+            return report
     return _export(network, samples, out)
 
 
@@ -124,12 +127,8 @@ def _export(
 ) -> ExportReport:
     import torch
 
-    from image_categorizer_server.inference.runtimes.onnx import (
-        FEATURES,
-        INPUT,
-        OUTPUT,
-        OnnxRuntime,
-    )
+    from image_categorizer_server.inference.runtimes.features import Detections
+    from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
     batch = torch.from_numpy(np.stack(samples))
     with torch.inference_mode():
@@ -137,17 +136,10 @@ def _export(
     theirs = theirs if isinstance(theirs, tuple) else (theirs,)
     file = out / ONNX_FILE
     try:
-        torch.onnx.export(
-            network.eval(),
-            (batch,),
-            file,
-            dynamo=True,
-            external_data=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT, FEATURES][: len(theirs)],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
+        if isinstance(network, Detections):
+            _write_detector(network.eval(), batch, file)
+        else:
+            _write_graph(network.eval(), batch, file, len(theirs))
         exported = OnnxRuntime(file, threads=0, runners=1)
         answers = [
             exported.predict(part, with_features=len(theirs) > 1)
@@ -157,6 +149,50 @@ def _export(
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return ExportReport(accepted=False, reason=f"the export failed: {first}")
     return _compare(answers, theirs)
+
+
+def _write_graph(
+    network: "torch.nn.Module | torch.export.ExportedProgram",
+    batch: "torch.Tensor",
+    file: Path,
+    outputs: int,
+    *,
+    is_traced: bool = False,
+) -> None:
+    import torch
+
+    from image_categorizer_server.inference.runtimes.onnx import FEATURES, INPUT, OUTPUT
+
+    torch.onnx.export(
+        network,
+        () if is_traced else (batch,),
+        file,
+        dynamo=True,
+        external_data=False,
+        input_names=[INPUT],
+        output_names=[OUTPUT, FEATURES][:outputs],
+        dynamic_shapes=None if is_traced else ({0: torch.export.Dim("batch")},),
+        verbose=False,
+    )
+
+
+def _write_detector(network: "torch.nn.Module", batch: "torch.Tensor", file: Path) -> None:
+    """Writes the graph of a detector; calls it once for each picture if it fixes the batch size.
+
+    RT-DETR and its kin do.  torch's exporter would try for minutes to avoid it, in other ways.
+    """
+    import onnx
+    import torch
+
+    sizes = ({0: torch.export.Dim("batch")},)
+    try:
+        traced = torch.export.export(network, (batch,), dynamic_shapes=sizes, strict=False)
+    except Exception:  # noqa: BLE001 - torch's errors over what a network does share no class
+        traced = torch.export.export(network, (batch[:1],), strict=False)
+        _write_graph(traced, batch, file, 2, is_traced=True)
+        onnx.save(one_by_one(onnx.load(file)), file)
+        return
+    _write_graph(traced, batch, file, 2, is_traced=True)
 
 
 def free_size(file: Path, network: "WithFeatures", spec: InputSpec) -> bool:

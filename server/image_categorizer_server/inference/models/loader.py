@@ -1,7 +1,7 @@
 """Loads a model version from disk: checks its files, exports, opens and warms it up."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from image_categorizer_server.domain.classification import Category, ModelRef
+from image_categorizer_server.domain.classification import (
+    Category,
+    ClassifyOptions,
+    ModelRef,
+    Prediction,
+)
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.engine.admission import Bounds
@@ -20,13 +25,14 @@ from image_categorizer_server.inference.engine.latency import LatencyTable
 from image_categorizer_server.inference.engine.microbatcher import MicroBatcher
 from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder
-from image_categorizer_server.inference.images.localize import Localizer
+from image_categorizer_server.inference.images.detect import DetectionLocalizer
+from image_categorizer_server.inference.images.localize import Features, Localizer, Located
 from image_categorizer_server.inference.images.preprocess import Input, Preprocessor, sample_inputs
 from image_categorizer_server.inference.models.category_tree import CategoryTree
 from image_categorizer_server.inference.models.centres import measure_offset
 from image_categorizer_server.inference.models.export import WEIGHTS_FILE, ensure_export
 from image_categorizer_server.inference.models.manifest import Manifest, damage
-from image_categorizer_server.inference.models.warmup import find_whole, warm_up
+from image_categorizer_server.inference.models.warmup import check_detections, find_whole, warm_up
 from image_categorizer_server.inference.runtimes import Answer, Precision, Runtime
 from image_categorizer_server.inference.runtimes.calibrated import CalibratedRuntime
 from image_categorizer_server.inference.runtimes.fake import (
@@ -52,6 +58,23 @@ class Preparing(Protocol):
         ...
 
 
+class Locating(Protocol):
+    """Makes boxes and heat maps; see `Localizer` and `DetectionLocalizer`."""
+
+    localization: Localization
+
+    def locate(
+        self,
+        features: Features,
+        seen: Input,
+        predictions: list[Prediction],
+        indices: Mapping[str, int],
+        options: ClassifyOptions,
+    ) -> Located:
+        """Returns the predictions with boxes, and the heat map, as `options` request; blocks."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RollUp:
     """Defaults for requests; see `ClassifyOptions.roll_up` in classify.proto."""
@@ -71,8 +94,11 @@ class LoadedModel:
     preprocessor: Preparing
     runtime: Runtime
     batcher: MicroBatcher
-    localizer: Localizer | None
+    localizer: Locating | None
     """None if the network cannot locate categories."""
+    features_bytes: int
+    """Size of what a detector answers for one image; 0 for other networks, whose features are
+    small."""
     whole_bytes: int
     """About the size of an input with the whole picture; 0 if the network cannot see that."""
     tree: CategoryTree
@@ -121,8 +147,8 @@ class Loader:
             raise OperatorError(f"Its files cannot be read: {error.strerror}.") from None
         if wrong:
             raise OperatorError(f"Its files are damaged: {wrong}.")
-        localizer: Localizer | None = None
-        whole_bytes = 0
+        localizer: Locating | None = None
+        features_bytes = whole_bytes = 0
         preprocessor: Preparing
         runtime: Runtime
         if manifest.format == "fake":
@@ -140,6 +166,8 @@ class Loader:
                 size, table = await asyncio.to_thread(warm_up, runtime, manifest, limit)
                 if localizer and localizer.localization is Localization.CLASS_ACTIVATION:
                     whole_bytes = await asyncio.to_thread(find_whole, runtime, manifest.input)
+                if manifest.detection:
+                    features_bytes = await asyncio.to_thread(check_detections, runtime, manifest)
             finally:
                 # The largest size is often not the best one.
                 await asyncio.to_thread(trim_heap)
@@ -158,6 +186,7 @@ class Loader:
             runtime=runtime,
             batcher=MicroBatcher(guard, table, policy(self._inference, runtime), self._trace),
             localizer=localizer,
+            features_bytes=features_bytes,
             whole_bytes=whole_bytes,
             tree=CategoryTree(manifest.categories, manifest.activation),
             roll_up=RollUp(
@@ -168,7 +197,7 @@ class Loader:
 
     async def open_runtime(
         self, folder: Path, manifest: Manifest
-    ) -> tuple[Runtime, Localizer | None]:
+    ) -> tuple[Runtime, Locating | None]:
         """Opens ONNX Runtime on a CPU and torch on a GPU; torch also if the export is rejected.
 
         Raises:
@@ -179,7 +208,7 @@ class Loader:
             runtime = CalibratedRuntime(runtime, manifest.temperature, manifest.activation)
         return runtime, localizer
 
-    async def _open_raw(self, folder: Path, manifest: Manifest) -> tuple[Runtime, Localizer | None]:
+    async def _open_raw(self, folder: Path, manifest: Manifest) -> tuple[Runtime, Locating | None]:
         """Opens a runtime without the temperature; see `open_runtime`."""
         device = await asyncio.to_thread(choose_device, self._inference.device)
         if manifest.format == "onnx" and not manifest.architecture and device != "cpu":
@@ -201,6 +230,8 @@ class Loader:
                 runtime = await asyncio.to_thread(
                     open_onnx, file, threads, runners, manifest.precision, alone
                 )
+                if manifest.detection:
+                    return runtime, DetectionLocalizer(manifest.detection, manifest.input)
                 weights = file.parent / WEIGHTS_FILE
                 localizer = Localizer.read(
                     report.localization, weights, manifest.input, report.cell_offset
@@ -275,14 +306,21 @@ def open_onnx(
 
 def open_torch(
     folder: Path, manifest: Manifest, device: str, inference: InferenceSettings
-) -> tuple[Runtime, Localizer | None]:
+) -> tuple[Runtime, Locating | None]:
     """Returns a torch runtime, and a localizer if the network has features for it; blocks."""
     from image_categorizer_server.inference.runtimes import torch
     from image_categorizer_server.inference.runtimes.network import load_network
 
     spec = manifest.input
     runtime = torch.open_runtime(
-        partial(load_network, folder, spec, manifest.activation, manifest.architecture),
+        partial(
+            load_network,
+            folder,
+            spec,
+            manifest.activation,
+            manifest.architecture,
+            manifest.detection,
+        ),
         device,
         torch.precisions_for(inference.precision, device),
         sample_inputs(spec),
@@ -290,6 +328,8 @@ def open_torch(
     )
     if device == "cuda":
         runtime.use_buckets(torch.buckets_up_to(inference.micro_batch_limit(device)), spec)
+    if manifest.detection:
+        return runtime, DetectionLocalizer(manifest.detection, spec)
     if runtime.located is None:
         return runtime, None
     located = runtime.located

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from image_categorizer_server.domain.classification import Category
 from image_categorizer_server.domain.model import Activation, Localization
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.images.detect import Detection
 from image_categorizer_server.inference.images.preprocess import InputSpec
 
 MANIFEST_FILE = "manifest.json"
@@ -108,6 +109,8 @@ class Manifest(BaseModel):
     """How the second output of an `onnx` version locates categories; NONE for other formats."""
     cell_offset: float = 0.0
     """As in `ExportReport`, of an `onnx` version."""
+    detection: Detection | None = None
+    """Of a detector, whose features are boxes and scores; None for other networks."""
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     files: dict[FileName, FileEntry] = Field(min_length=1)
     categories: tuple[CategoryEntry, ...] = Field(min_length=1)
@@ -121,6 +124,12 @@ class Manifest(BaseModel):
     origin: str = ""
     quantization: QuantizationRecord | None = None
     """Of an int8 version: how it compares with the fp32 version that it was made from."""
+
+    @model_validator(mode="after")
+    def _scores_are_confidences(self) -> Self:
+        if self.detection and (self.activation != "none" or self.temperature != 1):
+            raise ValueError("a detector has activation none and no temperature")
+        return self
 
     def domain_categories(self) -> tuple[Category, ...]:
         """Returns the categories as plain values, in the order of the network's outputs."""

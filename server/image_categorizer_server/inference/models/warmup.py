@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.engine.latency import LatencyTable
+from image_categorizer_server.inference.images.detect import CORNERS
 from image_categorizer_server.inference.images.preprocess import (
     InputSpec,
     sample_inputs,
@@ -75,6 +76,25 @@ def find_whole(runtime: Runtime, spec: InputSpec) -> int:
     ]
     fits = tuple(cells) == expected.shape[2:] and bool(np.isfinite(found).all())
     return whole.nbytes if fits else 0
+
+
+def check_detections(runtime: Runtime, manifest: Manifest) -> int:
+    """Returns the bytes of what a detector answers for one image; blocks.
+
+    Raises:
+        OperatorError: they are no boxes with a score for each category.
+    """
+    inputs = sample_inputs(manifest.input)[:2]
+    answer = runtime.predict(inputs, with_features=True)
+    found, width = answer.features, CORNERS + len(manifest.categories)
+    if found is None or found.ndim != 3 or found.shape[::2] != (len(inputs), width):
+        shape = None if found is None else found.shape
+        expected = len(inputs), "any", width
+        raise OperatorError(f"Its boxes have the shape {shape}; the manifest requires {expected}.")
+    apart = np.abs(found[..., CORNERS:].max(1) - answer.confidences).max()
+    if not apart <= ROUNDING:  # also where it is not a number
+        raise OperatorError("Its confidences are not the largest scores of its boxes.")
+    return int(found[0].nbytes)
 
 
 def _is_timed(size: int) -> bool:

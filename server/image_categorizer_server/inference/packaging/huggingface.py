@@ -1,4 +1,4 @@
-"""Makes a model version from a Hugging Face folder.
+"""Makes a model version from a Hugging Face folder: a classifier or a detector.
 
 Only the command line uses it: torch and transformers take seconds to import.
 """
@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.inference.images.detect import is_detector
 from image_categorizer_server.inference.models.manifest import (
     MANIFEST_FILE,
     NAME,
@@ -80,6 +81,13 @@ class Labels:
     taxonomy: Path | None = None
 
 
+class Stated(NamedTuple):
+    """What the user states about a network."""
+
+    activation: Activation | None
+    stretched_px: int | None
+
+
 def _ignore(_sentence: str) -> None:
     pass
 
@@ -90,6 +98,7 @@ def copy_model(
     labels: Labels,
     activation: Activation | None = None,
     say: Callable[[str], None] = _ignore,
+    stretched_px: int | None = None,
 ) -> Manifest:
     """Copies the model's files into `target` and writes the manifest there.
 
@@ -102,6 +111,8 @@ def copy_model(
         labels: name, version and origin of the new version.
         activation: the user's choice; None for what the configuration says.
         say: receives sentences on what was changed or assumed.
+        stretched_px: for a detector, width and height to which whole pictures are resized, instead
+            of what its image processor says.
 
     Raises:
         OperatorError: a file is missing or damaged, the weights do not fill the network, or the
@@ -109,20 +120,21 @@ def copy_model(
     """
     check_files(source)
     with reading(source, target):
-        return _copy(source, target, labels, activation, say)
+        return _copy(source, target, labels, Stated(activation, stretched_px), say)
 
 
 def _copy(
     source: Path,
     target: Path,
     labels: Labels,
-    activation: Activation | None,
+    stated: Stated,
     say: Callable[[str], None],
 ) -> Manifest:
     from image_categorizer_server.inference.packaging.checkpoint import (
         copy_weights,
         filled_network,
     )
+    from image_categorizer_server.inference.packaging.detector import detection_of
 
     _silence_transformers()
     config = _mended_config(source, say)
@@ -130,20 +142,32 @@ def _copy(
     copy_weights(source, target)
     with reading(source / CONFIG, target):
         network = filled_network(source, target, say)
-    card = read_card(source, _read_again(network, config))
+    if not is_detector(config) and stated.stretched_px is not None:
+        raise OperatorError(f"--size applies to ONNX files and detectors; {source} is neither.")
+    card = read_card(source, _read_again(network, config), stated.stretched_px)
     if card.content:
         (target / CARD).write_text(json.dumps(card.content, indent=1) + "\n")
     if card.note:
         say(card.note.strip())
     names = _names(network, source)
-    chosen = activation or _activation(network, source)
+    chosen: Activation
+    detection = None
+    if is_detector(config):
+        if stated.activation:
+            raise OperatorError(
+                f"{source} is a detector, whose scores are known: omit --activation."
+            )
+        chosen, detection = "none", detection_of(network, card, len(names), source)
+    else:
+        chosen = stated.activation or _activation(network, source)
     if chosen == "softmax" and len(names) == 1:
         raise OperatorError(
             "softmax of one number is always 1: omit --activation, or use sigmoid or none."
         )
-    (target / SERVED).write_text(
-        json.dumps({"input": card.spec.model_dump(), "activation": chosen}, indent=1) + "\n"
-    )
+    served: dict[str, object] = {"input": card.spec.model_dump(), "activation": chosen}
+    if detection:
+        served["detection"] = detection.model_dump()
+    (target / SERVED).write_text(json.dumps(served, indent=1) + "\n")
     files = {
         file: describe_file(target / file)
         for file in (CONFIG, WEIGHTS, CARD, SERVED)
@@ -158,6 +182,7 @@ def _copy(
         categories=with_taxonomy(names, labels.taxonomy),
         input=card.spec,
         activation=chosen,
+        detection=detection,
         licence=labels.licence or licence,
         origin=labels.origin or origin,
     )

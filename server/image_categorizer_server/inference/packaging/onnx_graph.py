@@ -6,7 +6,7 @@
 A graph that answers right only for one picture at a time is called once for each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.preprocess import InputSpec, per_channel
+from image_categorizer_server.inference.models.one_by_one import add_prefix
+from image_categorizer_server.inference.models.one_by_one import one_by_one as called_for_each
 from image_categorizer_server.inference.packaging.onnx_answers import Answers
 from image_categorizer_server.inference.packaging.onnx_file import opset
 from image_categorizer_server.inference.packaging.onnx_ranges import output_range
@@ -24,7 +26,6 @@ from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT
 
 RGB, GREY = 3, 1
 PREFIX = "body/"
-PICTURE, ROW = "picture", "row"
 MIN_SCAN_OPSET = 9
 MAX_FIRST_NODES = 8
 BYTE = 255.0
@@ -166,7 +167,7 @@ def choose_output(model: onnx.ModelProto, labels: int) -> str:
             return fitting[0]
         if fitting:
             break
-    shown = ", ".join(_shown(value) for value in model.graph.output)
+    shown = ", ".join(shown_output(value) for value in model.graph.output)
     some = "more than one" if fitting else "no"
     remedy = "; export it with one of them" if fitting else ""
     raise OperatorError(
@@ -175,7 +176,8 @@ def choose_output(model: onnx.ModelProto, labels: int) -> str:
     )
 
 
-def _shown(value: onnx.ValueInfoProto) -> str:
+def shown_output(value: onnx.ValueInfoProto) -> str:
+    """Returns the name, type and shape of an output."""
     kind = value.type.tensor_type
     sides = " x ".join(str(side.dim_value or "any") for side in kind.shape.dim)
     return f"{value.name} {element_name(kind.elem_type)} {sides or '?'}"
@@ -216,28 +218,54 @@ def served_graph(
         wrapping: what to add.
         one_by_one: whether to call the graph once for each picture of a batch.
     """
+    name = PREFIX + wrapping.output
+
+    def tail(kinds: Mapping[str, int], constants: Constants) -> Ended:
+        return _after(name, OUTPUT, kinds[name], wrapping.answers, constants), {OUTPUT: 2}
+
+    return wrapped(model, wrapping.source, wrapping.spec, tail, one_by_one=one_by_one)
+
+
+def wrapped(
+    model: onnx.ModelProto,
+    source: PictureInput,
+    spec: InputSpec,
+    tail: "Tail",
+    *,
+    one_by_one: bool = False,
+) -> onnx.ModelProto:
+    """Returns a graph that takes a batch of bytes of any size.
+
+    Args:
+        model: the user's graph; it is not changed.
+        source: its input.
+        spec: scale and bias of the input, unless the graph takes bytes.
+        tail: makes what stands behind it.
+        one_by_one: whether to call the graph once for each picture of a batch.
+    """
     served = onnx.ModelProto()
     served.CopyFrom(model)
     served.ir_version = max(served.ir_version, MIN_IR_VERSION)
-    graph, source, spec = served.graph, wrapping.source, wrapping.spec
-    add_prefix(graph)
-    kind = next(v for v in graph.output if v.name == PREFIX + wrapping.output).type.tensor_type
-    first, last = (PICTURE + "/batch", ROW + "/batch") if one_by_one else (INPUT, OUTPUT)
-    constants = _Constants()
-    before = _before(first, source, spec, constants)
-    after = _after(PREFIX + wrapping.output, last, kind.elem_type, wrapping.answers, constants)
+    graph = served.graph
+    add_prefix(graph, PREFIX)
+    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.output}
+    constants = Constants()
+    before = _before(INPUT, source, spec, constants)
+    after, ranks = tail(kinds, constants)
     if source.batch is not None and not one_by_one:
         _free_batch(graph, source.batch)
     nodes = [*before, *graph.node, *after]
-    size: list[str | int | None] = ["batch", spec.height_px, spec.width_px, RGB]
+    batch: str | int = 1 if one_by_one else "batch"
     del graph.input[:], graph.output[:], graph.node[:], graph.value_info[:]
-    if one_by_one:
-        nodes = [_scan(nodes, graph, spec, constants)]
     graph.node.extend(nodes)
-    graph.initializer.extend(constants.tensors if not one_by_one else [])
+    graph.initializer.extend(constants.tensors)
+    size = [batch, spec.height_px, spec.width_px, RGB]
     graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, size))
-    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", None]))
-    return served
+    graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *[None] * (rank - 1)])
+        for name, rank in ranks.items()
+    )
+    return called_for_each(served) if one_by_one else served
 
 
 def can_scan(model: onnx.ModelProto, source: PictureInput) -> bool:
@@ -245,30 +273,8 @@ def can_scan(model: onnx.ModelProto, source: PictureInput) -> bool:
     return source.batch in (None, 1) and opset(model) >= MIN_SCAN_OPSET
 
 
-def add_prefix(graph: onnx.GraphProto) -> None:
-    """Puts `body/` in front of all names of a graph and of the graphs in it."""
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        value.name = _prefixed(value.name)
-    for tensor in graph.initializer:
-        tensor.name = _prefixed(tensor.name)
-    for sparse in graph.sparse_initializer:
-        sparse.values.name = _prefixed(sparse.values.name)
-    del graph.quantization_annotation[:]
-    for node in graph.node:
-        node.name = _prefixed(node.name)
-        node.input[:] = [_prefixed(name) for name in node.input]
-        node.output[:] = [_prefixed(name) for name in node.output]
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                add_prefix(inner)
-
-
-def _prefixed(name: str) -> str:
-    return PREFIX + name if name else name
-
-
-class _Constants:
-    """Collects the constants of the wrapping."""
+class Constants:
+    """Collects the constants of a wrapping."""
 
     def __init__(self) -> None:
         self.tensors: list[TensorProto] = []
@@ -279,32 +285,10 @@ class _Constants:
         return name
 
 
-def _scan(
-    nodes: Sequence[onnx.NodeProto],
-    graph: onnx.GraphProto,
-    spec: InputSpec,
-    constants: _Constants,
-) -> onnx.NodeProto:
-    """Returns the node that applies nodes to each picture; moves the graph's weights into it."""
-    height, width = spec.height_px, spec.width_px
-    shape = constants("picture/shape", [1, height, width, RGB], np.int64)
-    flat = constants("row/shape", [-1], np.int64)
-    body = helper.make_graph(
-        [
-            helper.make_node("Reshape", [PICTURE, shape], [PICTURE + "/batch"], name="picture/one"),
-            *nodes,
-            helper.make_node("Reshape", [ROW + "/batch", flat], [ROW], name="row/flat"),
-        ],
-        "one_picture",
-        [helper.make_tensor_value_info(PICTURE, TensorProto.UINT8, [height, width, RGB])],
-        [helper.make_tensor_value_info(ROW, TensorProto.FLOAT, [None])],
-        [*graph.initializer, *constants.tensors],
-        sparse_initializer=list(graph.sparse_initializer),
-    )
-    del graph.initializer[:], graph.sparse_initializer[:]
-    return helper.make_node(
-        "Scan", [INPUT], [OUTPUT], name="one_by_one", body=body, num_scan_inputs=1
-    )
+Ended = tuple[list[onnx.NodeProto], dict[str, int]]
+Tail = Callable[[Mapping[str, int], Constants], Ended]
+"""Takes the types of the user's outputs, whose names begin with `PREFIX`, and what collects
+constants; returns nodes, and the rank of each output that they make."""
 
 
 def _free_batch(graph: onnx.GraphProto, batch: int) -> None:
@@ -323,7 +307,7 @@ def _free_batch(graph: onnx.GraphProto, batch: int) -> None:
 
 
 def _before(
-    first: str, source: PictureInput, spec: InputSpec, constants: _Constants
+    first: str, source: PictureInput, spec: InputSpec, constants: Constants
 ) -> list[onnx.NodeProto]:
     steps: list[Step] = []
     to_planes: Step = ("Transpose", [], {"perm": [0, 3, 1, 2]})
@@ -350,7 +334,7 @@ def _before(
         steps.append(to_planes)
     if source.element != (TensorProto.FLOAT if _is_scaled(source) else TensorProto.UINT8):
         steps.append(("Cast", [], {"to": source.element}))
-    return _chain(steps or [("Identity", [], {})], first, PREFIX + source.name, "scaling")
+    return chain(steps or [("Identity", [], {})], first, PREFIX + source.name, "scaling")
 
 
 def _is_scaled(source: PictureInput) -> bool:
@@ -359,7 +343,7 @@ def _is_scaled(source: PictureInput) -> bool:
 
 
 def _after(
-    first: str, last: str, element: int, answers: Answers, constants: _Constants
+    first: str, last: str, element: int, answers: Answers, constants: Constants
 ) -> list[onnx.NodeProto]:
     steps: list[Step] = []
     if element != TensorProto.FLOAT:
@@ -372,8 +356,8 @@ def _after(
     elif answers.step == "sigmoid":
         steps.append(("Sigmoid", [], {}))
     if not answers.completes:
-        return _chain(steps, first, last, "answer")
-    nodes = _chain(steps, first, "answer/second", "answer")
+        return chain(steps, first, last, "answer")
+    nodes = chain(steps, first, "answer/second", "answer")
     one = constants("answer/all", 1.0)
     inverse = helper.make_node("Sub", [one, "answer/second"], ["answer/rest"], name="answer/Sub")
     # Rounding may take the sum above 1.
@@ -384,7 +368,7 @@ def _after(
     return [*nodes, inverse, positive, both]
 
 
-def _chain(steps: Sequence[Step], first: str, last: str, stem: str) -> list[onnx.NodeProto]:
+def chain(steps: Sequence[Step], first: str, last: str, stem: str) -> list[onnx.NodeProto]:
     """Returns nodes that lead from the value `first` to the value `last`."""
     names = [first, *(f"{stem}/{number}" for number in range(1, len(steps))), last]
     nodes = []

@@ -38,12 +38,14 @@ class Preprocessing:
     """The options of a user who adds an ONNX file; None means not given."""
 
     size_px: int | None = None
-    resize: Literal["shortest_edge", "exact"] | None = None
+    resize: Literal["shortest_edge", "exact", "letterbox"] | None = None
     mean: tuple[float, float, float] | None = None
     """Per channel, for values from 0 to 1."""
     std: tuple[float, float, float] | None = None
     activation: Activation | Literal["none"] | None = None
     """`none`: the graph answers confidences."""
+    boxes: Literal["cxcywh", "xyxy"] | None = None
+    """Of a detector: centre and size, or two corners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,11 @@ class GraphFacts:
     largest: float | None = None
     """See `onnx_graph.own_range`."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    is_detector: bool = False
 
     @property
     def is_ultralytics(self) -> bool:
-        """Whether Ultralytics exported it, whose classifiers take numbers from 0 to 1."""
+        """Whether Ultralytics exported it, whose networks take numbers from 0 to 1."""
         return self.metadata.get("author", "") == "Ultralytics"
 
 
@@ -75,22 +78,29 @@ def describe_input(
         OperatorError: the preprocessing is unknown, or does not fit the graph.
     """
     source, card = facts.source, companion(file, CARD)
-    if facts.metadata.get("task", "classify") != "classify" and facts.is_ultralytics:
+    task = "detect" if facts.is_detector else "classify"
+    if facts.metadata.get("task", task) != task and facts.is_ultralytics:
         raise OperatorError(
-            f"{file} is a network to {facts.metadata['task']}, not a classifier: export one that "
-            "was trained with task=classify."
+            f"{file} is a network to {facts.metadata['task']}, not a classifier or a detector of "
+            "boxes: export one that was trained with task=classify or task=detect."
         )
     if card is not None:
-        if given != Preprocessing(activation=given.activation):
+        stretched_px = given.size_px if facts.is_detector else None
+        if given != Preprocessing(stretched_px, activation=given.activation, boxes=given.boxes):
             raise OperatorError(
                 f"{card} describes the input; remove the file, or omit "
                 "--size, --resize, --mean and --std."
             )
-        spec, summary = _from_card(card), f"Preprocessing follows {CARD}."
+        spec, summary = _from_card(card, stretched_px), f"Preprocessing follows {CARD}."
         if source.takes_bytes:
             spec = spec.model_copy(update={"scale": BYTES.scale, "bias": BYTES.bias})
     else:
         spec, summary = _default_spec(file, facts, given)
+    if facts.is_detector and (spec.resize == "shortest_edge" or spec.resize_px):
+        raise OperatorError(
+            f"A detector sees whole pictures, but the preprocessing crops them: choose --resize "
+            f"exact or letterbox{f', and remove {card}' if card else ''}."
+        )
     for side, wanted, made in (
         ("high", source.height_px, spec.height_px),
         ("wide", source.width_px, spec.width_px),
@@ -107,11 +117,11 @@ def describe_input(
     return spec, summary, card
 
 
-def _from_card(card: Path) -> InputSpec:
+def _from_card(card: Path, stretched_px: int | None) -> InputSpec:
     try:
         with card.open("rb") as content:
             refuse_pointer(card, content.read(len(LFS_MARK)))
-        return read_input_spec(card.parent)
+        return read_input_spec(card.parent, stretched_px)
     except OperatorError as error:
         said = str(error)
         raise OperatorError(said if str(card) in said else f"{card}: {said}") from None
@@ -133,7 +143,8 @@ def _default_spec(file: Path, facts: GraphFacts, given: Preprocessing) -> tuple[
             f"The graph takes pictures of {width} x {height} pixels; {MAX_SIDE_PX} a side are the "
             "most that are served."
         )
-    is_shortest = (given.resize or ("shortest_edge" if height == width else "exact")) != "exact"
+    resize = given.resize or _usual_resize(facts, is_square=height == width)
+    is_shortest = resize == "shortest_edge"
     share = 1.0 if facts.is_ultralytics else CROP_SHARE
     resized = math.floor(min(height, width) / share + 0.5)
     resized = max(resized, height, width)
@@ -141,15 +152,27 @@ def _default_spec(file: Path, facts: GraphFacts, given: Preprocessing) -> tuple[
     spec = InputSpec(
         width_px=width,
         height_px=height,
-        resize="shortest_edge" if is_shortest else "exact",
+        resize=resize,
         resize_px=resized if is_shortest else 0,
         resample="bilinear",
         scale=scaling.scale,
         bias=scaling.bias,
     )
     size = f"{width} x {height}"
-    how = f"shortest edge to {resized}, centre {size}" if is_shortest else f"stretched to {size}"
+    how = {
+        "shortest_edge": f"shortest edge to {resized}, centre {size}",
+        "exact": f"stretched to {size}",
+        "letterbox": f"fitted into {size} with a grey border",
+    }[resize]
     return spec, f"No {CARD}, so: {how}, bilinear; {scaling.summary}."
+
+
+def _usual_resize(
+    facts: GraphFacts, *, is_square: bool
+) -> Literal["shortest_edge", "exact", "letterbox"]:
+    if facts.is_detector:
+        return "letterbox" if facts.is_ultralytics else "exact"
+    return "shortest_edge" if is_square else "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +198,11 @@ def _scaling(facts: GraphFacts, given: Preprocessing) -> _Scaling:
         raise OperatorError(
             "The graph takes grey pictures, for which no preprocessing is usual: give --mean and "
             "--std, the same number three times, such as --mean 0 0 0 --std 1 1 1 for 0 to 1."
+        )
+    if facts.is_detector:
+        raise OperatorError(
+            "Nothing says how the graph takes pictures, and detectors differ: give --mean and "
+            "--std, such as --mean 0 0 0 --std 1 1 1 for numbers from 0 to 1."
         )
     return _normalized(IMAGENET_MEAN, IMAGENET_STD)
 

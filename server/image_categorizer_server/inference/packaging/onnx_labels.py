@@ -46,15 +46,15 @@ def read_labels(file: Path, metadata: Mapping[str, str]) -> LabelSet:
     )
 
 
-def problem_type(file: Path) -> str:
-    """Returns `problem_type` of the config.json of an ONNX file; empty if there is none."""
+def config_field(file: Path, name: str) -> str:
+    """Returns a text in the config.json of an ONNX file; empty if there is none."""
     for folder in companion_folders(file):
         try:
             value = json.loads(decoded(content_of(folder / CONFIG)))
         except (OSError, ValueError, RecursionError, MalformedLabels):
             continue
         if isinstance(value, dict):
-            return str(value.get("problem_type") or "")
+            return str(value.get(name) or "")
     return ""
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.decode import Pixels, Resample
+from image_categorizer_server.inference.images.detect import is_detector
 from image_categorizer_server.inference.images.preprocess import InputSpec, reduce
 from image_categorizer_server.inference.packaging.folder import (
     CARD,
@@ -80,22 +81,28 @@ class Card:
     """Width and height of the pictures on which it was verified."""
 
 
-def read_input_spec(folder: Path) -> InputSpec:
+def read_input_spec(folder: Path, stretched_px: int | None = None) -> InputSpec:
     """Returns the specification in the folder's `preprocessor_config.json`.
+
+    Args:
+        folder: the user's folder.
+        stretched_px: as in `read_card`.
 
     Raises:
         OperatorError: transformers cannot read the file, or the preprocessing is unknown.
     """
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    return read_card(folder, config).spec
+    return read_card(folder, config, stretched_px).spec
 
 
-def read_card(folder: Path, config: Mapping[str, object]) -> Card:
+def read_card(folder: Path, config: Mapping[str, object], stretched_px: int | None = None) -> Card:
     """Returns how the folder makes inputs, verified on pictures.
 
     Args:
         folder: the user's folder.
         config: the content of its `config.json`, as transformers reads it.
+        stretched_px: width and height to which whole pictures are resized instead of what the
+            folder says; None for that.
 
     Raises:
         OperatorError: transformers cannot read it, or the preprocessing is unknown.
@@ -103,11 +110,14 @@ def read_card(folder: Path, config: Mapping[str, object]) -> Card:
     if "pretrained_cfg" in config:
         return _card(folder, _read_processor(folder, {}, config), config, {})
     content = _content(folder)
+    if stretched_px is not None:
+        size = {"height": stretched_px, "width": stretched_px}
+        content |= {"do_resize": True, "do_pad": False, "size": size}
     kind, note = content.get("image_processor_type"), ""
     try:
         return _card(folder, _read_processor(folder, content, config), config, content)
     except OperatorError:
-        if kind:
+        if kind or is_detector(config):
             raise
         # The class of the network's family does not fit what the file says.
         content = {**content, "image_processor_type": PLAIN_TYPE}
@@ -193,7 +203,7 @@ def reason_of(error: Exception, file: Path, copy: Path) -> str:
     if "timm" in plain and "import" in plain + type(error).__name__.lower():
         return f"it is a network of timm, which cannot be imported: {TIMM_EXTRA}"
     if "for this kind of AutoModel" in text:
-        return "transformers has no image classifier of this model_type"
+        return "transformers has no image classifier or detector of this model_type"
     folder = file if file.is_dir() else file.parent
     text = text.replace(str(copy), str(folder)) or type(error).__name__
     return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
@@ -233,6 +243,11 @@ def _spec(
     size = {key: value for key, value in size.items() if value}
     crops = bool(getattr(processor, "do_center_crop", False))
     shortest, resize_px = size.get("shortest_edge"), 0
+    if is_detector(config) and not {"height", "width"} <= size.keys():
+        raise ValueError(
+            "it keeps the aspect ratio, so that inputs differ in size, but micro-batches need one: "
+            "--size 800, for instance, stretches whole pictures to 800 x 800 instead"
+        )
     note = ""
     sizes_px: Sequence[tuple[int, int]] = SAMPLE_SIZES_PX
     if not processor.do_resize:

@@ -237,6 +237,11 @@ def version_to_quantize(versions: Sequence[Found], name: str, version: int | Non
         raise OperatorError(
             f"There is no model {missing}. Run `image-categorizer models list` to see all models."
         )
+    if manifest_of(wanted[-1]).detection:
+        raise OperatorError(
+            f"{name} version {wanted[-1].version} is a detector, of which int8 versions cannot be "
+            "proven: their boxes are not compared. Add a quantized ONNX file of it instead."
+        )
     fp32 = [found for found in wanted if manifest_of(found).precision == "fp32"]
     if not fp32:
         raise OperatorError(f"{name} version {wanted[-1].version} is already int8.")

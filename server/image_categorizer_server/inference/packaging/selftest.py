@@ -4,7 +4,6 @@ The original reads the user's own folder, with its own image processor; only whe
 today cannot read that folder does it read our copy.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from image_categorizer_server.inference.images.decode import Pixels
 from image_categorizer_server.inference.images.preprocess import InputSpec, reduce
 from image_categorizer_server.inference.models.export import MAX_DIFFERENCE
 from image_categorizer_server.inference.models.manifest import Manifest
+from image_categorizer_server.inference.packaging.detector import detector_row
 from image_categorizer_server.inference.packaging.folder import CONFIG, WEIGHTS, read_json
 from image_categorizer_server.inference.packaging.processor import (
     SAMPLE_SIZES_PX,
@@ -25,20 +25,17 @@ from image_categorizer_server.inference.packaging.processor import (
     read_card,
     reading,
 )
-from image_categorizer_server.inference.packaging.selftest_outcome import Row, SelfTest, row_of
+from image_categorizer_server.inference.packaging.selftest_outcome import (
+    BOX_OR_SCORE,
+    Row,
+    SelfTest,
+    Shown,
+    row_of,
+)
 from image_categorizer_server.inference.runtimes import Runtime
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture of the self-test."""
-
-    name: str
-    array: NDArray[np.uint8]
-    """uint8 (H, W, 3)."""
 
 
 def run_self_test(
@@ -54,16 +51,20 @@ def run_self_test(
         example: a photograph; None if there is none.
 
     Raises:
-        OperatorError: a confidence differs by more than 0.001, or is none.
+        OperatorError: a confidence, or a score or a box of a detector, differs by more than 0.001.
     """
-    card = read_card(source, read_json(folder / CONFIG))
+    # A detector's pictures may be resized as the user says, not as the source does.
+    row, kind, described = _row, "a confidence", source
+    if manifest.detection:
+        row, kind, described = detector_row, BOX_OR_SCORE, folder
+    card = read_card(described, read_json(folder / CONFIG))
     with reading(source / WEIGHTS, folder):
         network = _original(source, folder)
-        rows = [_row(shown, network, card, manifest, runtime) for shown in _pictures(card, example)]
-    test = SelfTest("transformers", rows)
+        rows = [row(shown, network, card, manifest, runtime) for shown in _pictures(card, example)]
+    test = SelfTest("transformers", rows, kind)
     if not test.difference <= MAX_DIFFERENCE:  # also where it is not a number
         raise OperatorError(
-            f"{test}\nThe model is not added: a confidence differs from that of transformers by "
+            f"{test}\nThe model is not added: {kind} differs from that of transformers by "
             f"{test.difference:.2g}, more than {MAX_DIFFERENCE:g}."
         )
     return test

@@ -12,6 +12,18 @@ MAX_NAME = 24
 ROUNDING = 1e-6
 
 
+BOX_OR_SCORE = "a score, or of a box as a share of the picture,"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture of the self-test."""
+
+    name: str
+    array: NDArray[np.uint8]
+    """uint8 (H, W, 3)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What both answer for one picture: the first category and its confidence."""
@@ -20,7 +32,7 @@ class Row:
     theirs: tuple[str, float]
     ours: tuple[str, float]
     difference: float
-    """Largest difference of a confidence."""
+    """Largest difference of a confidence; for detectors, of a score or a box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +42,19 @@ class SelfTest:
     original: str
     """What answers beside us, such as `transformers`."""
     rows: Sequence[Row]
+    kind: str = "a confidence"
+    """What was compared."""
 
     @property
     def difference(self) -> float:
-        """Largest difference of a confidence, over all pictures and categories."""
+        """The largest difference over all pictures."""
         return max(row.difference for row in self.rows)
 
     def __str__(self) -> str:
         equal = sum(row.theirs[0] == row.ours[0] for row in self.rows)
         first = (
             f"Self-test on {len(self.rows)} pictures: {equal} have the same first category as with "
-            f"{self.original}; largest difference of a confidence {self.difference:.1e}"
+            f"{self.original}; largest difference of {self.kind} {self.difference:.1e}"
         )
         wide = max(len(row.picture) for row in self.rows)
         lines = [

@@ -19,7 +19,7 @@ class Answer:
     confidences: NDArray[np.float32]
     """float32 (N, C) in [0, 1]."""
     features: NDArray[np.float32] | None = None
-    """float32 (N, K, h, w), for `localize`; None unless requested."""
+    """float32 (N, K, h, w), for `localize`; (N, Q, 4 + C), for `detect`; None unless requested."""
     raw_confidences: NDArray[np.float32] | None = None
     """float32 (N, C), before the temperature; None if the model has none."""
 

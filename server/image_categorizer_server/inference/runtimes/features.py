@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.inference.images.preprocess import InputSpec
-from image_categorizer_server.inference.runtimes.network import Network
+from image_categorizer_server.inference.runtimes.network import DetectionNetwork, Network
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,7 +38,10 @@ class WithFeatures(torch.nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns confidences float32 (N, C), features float32 (N, K, h, w)."""
+        """Returns confidences float32 (N, C), features float32 (N, K, h, w).
+
+        Those of a detector are (N, Q, 4 + C); see `detect`.
+        """
 
 
 class ClassActivation(WithFeatures):
@@ -120,6 +123,22 @@ class AttentionRollout(WithFeatures):
         )
 
 
+class Detections(WithFeatures):
+    """Returns what a detector answers: boxes and scores."""
+
+    localization = Localization.DETECTION
+    category_weights = None
+
+    def __init__(self, network: DetectionNetwork) -> None:
+        """Wraps the network."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns confidences float32 (N, C), features float32 (N, Q, 4 + C); see `detect`."""
+        return self.network.detections(inputs)
+
+
 @dataclass(slots=True)
 class _Seen:
     """Inputs and outputs of the layers in one call, in order of their calls."""
@@ -146,6 +165,8 @@ def find_features(
         samples: inputs uint8 (H, W, 3), not all equal.
         spec: the shape of the inputs.
     """
+    if isinstance(network, DetectionNetwork):
+        return Detections(network)
     seen = _Seen()
     hooks = [module.register_forward_hook(seen.keep) for module in network.body.modules()]
     try:

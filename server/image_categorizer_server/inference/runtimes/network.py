@@ -3,6 +3,7 @@
 Import this module late: torch and transformers take seconds to import.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from image_categorizer_server.domain.model import Activation
+from image_categorizer_server.inference.images.detect import Detection, Scores, is_detector
 from image_categorizer_server.inference.images.preprocess import InputSpec, per_channel
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ class Output(Protocol):
     """The output of a network in transformers."""
 
     logits: torch.Tensor
+    pred_boxes: torch.Tensor
+    """Of detectors: float (N, Q, 4), centre, width and height as shares of the input."""
     attentions: tuple[torch.Tensor, ...]
     """Of each layer, if requested."""
 
@@ -63,6 +67,28 @@ class Network(torch.nn.Module):
         return logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
 
 
+class DetectionNetwork(Network):
+    """A detector from bytes to boxes with scores, and confidences."""
+
+    def __init__(self, body: torch.nn.Module, spec: InputSpec, scores: Scores) -> None:
+        super().__init__(body, spec, scores)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns confidences float32 (N, C) for uint8 (N, H, W, 3)."""
+        return self.detections(inputs)[0]
+
+    def detections(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns confidences float32 (N, C) and features float32 (N, Q, 4 + C); see `detect`."""
+        output = self.outputs(inputs)
+        scores = self.confidences(output.logits)
+        if self.activation == "softmax":
+            scores = scores[..., :-1]
+        boxes = output.pred_boxes.float()
+        centre, size = boxes[..., :2], boxes[..., 2:]
+        features = torch.cat([centre - size / 2, centre + size / 2, scores], -1)
+        return scores.amax(1), features
+
+
 class UnfilledNetwork(Exception):
     """A checkpoint does not fill its network, which transformers would fill with random numbers."""
 
@@ -92,7 +118,11 @@ class UnfilledNetwork(Exception):
 
 
 def load_network(
-    folder: Path, spec: InputSpec, activation: Activation, architecture: str = ""
+    folder: Path,
+    spec: InputSpec,
+    activation: Activation,
+    architecture: str = "",
+    detection: Detection | None = None,
 ) -> Network:
     """Returns the network of a folder, in float32 on the CPU; blocks.
 
@@ -103,10 +133,11 @@ def load_network(
         spec: how images become inputs.
         activation: makes confidences from logits.
         architecture: one of ours; empty for a Hugging Face folder.
+        detection: what a detector answers; None for a classifier.
 
     Raises:
         OSError: the folder is incomplete.
-        ValueError: transformers has no image classifier of this kind.
+        ValueError: transformers has no image classifier or detector of this kind.
         UnfilledNetwork: weights are missing, or have other shapes.
     """
     if architecture:
@@ -117,6 +148,8 @@ def load_network(
         network = load_efficientnet_lite(folder / "model.safetensors", architecture)
         return Network(network, spec, activation).eval()
     body, _ = load_body(folder)
+    if detection:
+        return DetectionNetwork(body, spec, detection.scores).eval()
     return Network(body, spec, activation).eval()
 
 
@@ -125,12 +158,14 @@ def load_body(folder: Path) -> "tuple[PreTrainedModel, list[str]]":
 
     Raises:
         OSError: the folder is incomplete.
-        ValueError: transformers has no image classifier of this kind.
+        ValueError: transformers has no image classifier or detector of this kind.
         UnfilledNetwork: weights are missing, or have other shapes.
     """
-    from transformers import AutoModelForImageClassification
+    from transformers import AutoModelForImageClassification, AutoModelForObjectDetection
 
-    body, found = AutoModelForImageClassification.from_pretrained(
+    config = json.loads((folder / "config.json").read_bytes())
+    kind = AutoModelForObjectDetection if is_detector(config) else AutoModelForImageClassification
+    body, found = kind.from_pretrained(
         folder,
         use_safetensors=True,
         trust_remote_code=False,
