@@ -22,6 +22,8 @@ async def run_models(settings: Settings) -> None:
         OperatorError: it cannot listen, or it has to be started again; the message says why.
     """
     check_platform()
+    if not settings.inference.model_socket:
+        raise OperatorError("Set CATEGORIZER_INFERENCE__MODEL_SOCKET to the path of a socket.")
     stop = stop_on_signals()
     loader = Loader(
         Decoder(image_limits(settings)),

@@ -106,6 +106,7 @@ class ModelHost:
                 self._tasks.start(self._watch_calls(), "watcher of calls")
                 self._tasks.start(_stop_if(self._is_lost, stop), "watcher of the runtime")
                 await run_until(stop, self._accept(listener))
+            await asyncio.to_thread(self._stop_all)
         if self._why:
             raise OperatorError(self._why)
 
@@ -121,6 +122,10 @@ class ModelHost:
             await asyncio.sleep(self._stuck_s / 4)
             if any(merger.busy_s() > self._stuck_s for merger in self._mergers):
                 self._lose("A model call does not end.")
+
+    def _stop_all(self) -> None:
+        for merger in self._mergers:
+            merger.stop(STOP_WITHIN_S)
 
     def _lose(self, why: str) -> None:
         self._why = self._why or why
