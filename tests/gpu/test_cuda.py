@@ -6,14 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.preprocess import sample_inputs
-from image_categorizer_server.inference.models.loader import open_torch
+from image_categorizer_server.inference.model_process.host import ModelHost
+from image_categorizer_server.inference.models.loader import Loader, open_torch
 from image_categorizer_server.inference.models.manifest import read_manifest
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.inference.models.warmup import warm_up
 from image_categorizer_server.inference.packaging.huggingface import Labels, copy_model
 from image_categorizer_server.settings.inference import InferenceSettings
+from image_categorizer_server.settings.model import ModelSettings
+from image_categorizer_server.tasks import TaskOwner
 
+from tests.gpu.decode import LIMITS
 from tests.support.tiny_model import write_tiny_model
 
 torch = pytest.importorskip("torch")
@@ -84,6 +89,34 @@ async def test_a_model_is_recorded_while_another_answers(tiny):
         assert (answer.confidences == expected).all()
     runtime, _ = await loading
     assert len(runtime._buckets) == 7
+
+
+async def test_a_model_process_with_a_gpu_answers_several_server_processes(tiny, tmp_path):
+    folder, manifest = tiny
+    address, stop = str(tmp_path / "models.sock"), asyncio.Event()
+
+    def loader(**settings):
+        inference = InferenceSettings(max_micro_batch_size=8, device="cuda", **settings)
+        return Loader(Decoder(LIMITS), inference, ModelSettings())
+
+    host = ModelHost(loader(), max_loads=1, stuck_s=60)
+    async with TaskOwner() as tasks:
+        serving = tasks.start(host.serve(address, stop), "host")
+        models = [await loader(model_socket=address).load(folder, manifest) for _ in range(2)]
+        by_cpu, _ = opened(tiny, "cpu")
+        random = np.random.default_rng(0)
+        for size in (1, 3, 8):
+            inputs = list(random.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8))
+            expected = by_cpu.predict(inputs).confidences
+            asked = [asyncio.to_thread(model.runtime.predict, inputs) for model in models]
+            for answer in await asyncio.gather(*asked):
+                assert answer.confidences == pytest.approx(expected, abs=2e-2)
+        for model in models:
+            assert model.runtime.device == "cuda"
+            await model.batcher.stop()
+            model.close()
+        stop.set()
+        await serving
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "deit_tiny"])

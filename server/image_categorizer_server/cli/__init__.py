@@ -30,6 +30,7 @@ app = typer.Typer(
 for command in (run.up, run.serve, run.migrate, run.worker, run.drained):
     app.command()(command)
 app.command(hidden=True)(run.failpoints)
+app.command("model-process", hidden=True)(run.model_process)
 app.command("create-admin")(key.create_admin)
 app.command()(classify.classify)
 app.command()(evaluate.evaluate)

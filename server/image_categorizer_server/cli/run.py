@@ -60,14 +60,24 @@ def serve(
     """Run only the gRPC server, for production. Settings come from environment variables."""
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
-    if settings.server.processes > 1 and not one_of_many:
-        from image_categorizer_server.local.processes import run_servers
+    if not one_of_many:
+        from image_categorizer_server.local.processes import has_several_processes, run_servers
 
-        asyncio.run(run_servers(settings))
-        return
+        if has_several_processes(settings):
+            asyncio.run(run_servers(settings))
+            return
     from image_categorizer_server.rpc.server import serve as run
 
     uvloop.run(run(settings, one_of_many=one_of_many))
+
+
+def model_process() -> None:
+    """Run the models of the server processes of this machine, which start it."""
+    from image_categorizer_server.local.model_process import run_models
+
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    uvloop.run(run_models(settings))
 
 
 def migrate(data: Data = None) -> None:

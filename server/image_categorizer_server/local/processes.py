@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.local.model_process import check_platform, is_listening
 from image_categorizer_server.local.supervisor import STOP_S, ManagedProcess, Supervisor
 from image_categorizer_server.rpc.health import is_ready
 from image_categorizer_server.settings import Settings
@@ -24,13 +25,50 @@ from image_categorizer_server.telemetry import get_log
 log = get_log(__name__)
 LOOPBACKS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - only looked up
 ONE_OF_MANY = "--one-of-many"
+MODEL_PROCESS = "model-process"
 WORKER_READY_S = 60.0
+MODEL_PROCESS_READY_S = 60.0
 
 
 def server_names(settings: Settings) -> list[str]:
     """Returns the names of the server processes."""
     count = settings.server.processes
     return ["server"] if count == 1 else [f"server-{n}" for n in range(1, count + 1)]
+
+
+def has_several_processes(settings: Settings) -> bool:
+    """Returns whether a server consists of several processes."""
+    return settings.server.processes > 1 or settings.server.model_process
+
+
+def model_processes(
+    socket_path: Path, settings: Settings, environment: dict[str, str]
+) -> tuple[list[ManagedProcess], dict[str, str]]:
+    """Returns the process that runs the models, if there is one.
+
+    Args:
+        socket_path: where it listens.
+        settings: settings of the installation.
+        environment: environment variables to add to ours.
+
+    Returns:
+        One process or none, and environment variables of the server processes that use it.
+
+    Raises:
+        OperatorError: this system cannot run it.
+    """
+    if not settings.server.model_process:
+        return [], {}
+    check_platform()
+    address = {"CATEGORIZER_INFERENCE__MODEL_SOCKET": str(socket_path)}
+    process = ManagedProcess(
+        name=MODEL_PROCESS,
+        command=[sys.executable, "-m", "image_categorizer_server", MODEL_PROCESS],
+        is_ready=lambda: is_listening(str(socket_path)),
+        ready_within_s=MODEL_PROCESS_READY_S,
+        environment={**os.environ, **environment, **address},
+    )
+    return [process], address
 
 
 def server_process(
@@ -47,8 +85,9 @@ def server_process(
     command = [sys.executable, "-m", "image_categorizer_server", "serve"]
     count = settings.server.processes
     share = {}
-    if count > 1:
+    if has_several_processes(settings):
         command.append(ONE_OF_MANY)
+    if count > 1:
         share["CATEGORIZER_INFERENCE__CORES"] = str(
             settings.inference.cores or max(1, cores() // count)
         )
@@ -100,15 +139,18 @@ async def run_servers(settings: Settings) -> None:
     Raises:
         OperatorError: the port is taken, or the first process does not start.
     """
-    with reserved(settings.server.bind) as bind:
+    with (
+        reserved(settings.server.bind) as bind,
+        tempfile.TemporaryDirectory(prefix="image-categorizer-models-") as folder,
+    ):
         host, _, port = bind.rpartition(":")
         address = f"{LOOPBACKS.get(host, host)}:{port}"
-        await _run(
-            [
-                server_process(name, address, settings, {"CATEGORIZER_SERVER__BIND": bind})
-                for name in server_names(settings)
-            ]
-        )
+        first, variables = model_processes(Path(folder, "models.sock"), settings, {})
+        environment = {"CATEGORIZER_SERVER__BIND": bind, **variables}
+        servers = [
+            server_process(name, address, settings, environment) for name in server_names(settings)
+        ]
+        await _run(first, servers)
 
 
 async def run_workers(settings: Settings, environment: dict[str, str]) -> None:
@@ -125,18 +167,22 @@ async def run_workers(settings: Settings, environment: dict[str, str]) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="image-categorizer-workers-") as folder:
         names = [f"worker-{n}" for n in range(1, settings.worker_count + 1)]
-        await _run(
-            [worker_process(name, Path(folder, name), settings, environment) for name in names]
-        )
+        workers = [
+            worker_process(name, Path(folder, name), settings, environment) for name in names
+        ]
+        await _run(workers)
 
 
-async def _run(processes: Sequence[ManagedProcess]) -> None:
+async def _run(*groups: Sequence[ManagedProcess]) -> None:
+    """Runs groups of processes, each started once the one before is ready."""
     supervisor = Supervisor(log.warning)
     stop = stop_on_signals(before_exit=supervisor.kill)
 
     async def start_and_watch() -> None:
-        await supervisor.start(*processes)
-        log.info("all processes are ready", processes=len(processes))
+        for group in groups:
+            if group:
+                await supervisor.start(*group)
+        log.info("all processes are ready", processes=sum(map(len, groups)))
         await supervisor.watch()
 
     await supervisor.run(start_and_watch(), stop)

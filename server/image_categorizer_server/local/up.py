@@ -20,7 +20,12 @@ from image_categorizer_server.inference.models.packaged import ensure_packaged
 from image_categorizer_server.local.embedded import EmbeddedEnvoy, EmbeddedPostgres, EmbeddedRedis
 from image_categorizer_server.local.gateway import reachable_host
 from image_categorizer_server.local.installation import Addresses, Installation
-from image_categorizer_server.local.processes import server_names, server_process, worker_process
+from image_categorizer_server.local.processes import (
+    model_processes,
+    server_names,
+    server_process,
+    worker_process,
+)
 from image_categorizer_server.local.supervisor import Supervisor
 from image_categorizer_server.services import key as keys
 from image_categorizer_server.settings import Settings
@@ -135,8 +140,12 @@ class _Up:
         )
 
     async def _start_servers(self, addresses: Addresses, environment: dict[str, str]) -> None:
-        """Starts the servers, the gateway and the worker."""
+        """Starts the servers, with the process of their models, the gateway and the worker."""
         installation, settings = self.installation, self.settings
+        model_socket = installation.sockets / "models.sock"
+        first, variables = model_processes(model_socket, settings, environment)
+        if first:
+            await self._timed("models", lambda: self.supervisor.start(*first))
         names = server_names(settings)
         sockets = [installation.sockets / f"{name}.sock" for name in names]
         servers = [
@@ -146,6 +155,7 @@ class _Up:
                 settings,
                 {
                     **environment,
+                    **variables,
                     "CATEGORIZER_SERVER__BIND": f"unix:{path}",
                     "CATEGORIZER_SERVER__IN_FLIGHT_PATH": str(installation.run),
                     "CATEGORIZER_SERVER__REFLECTION": str(reflects(settings)).lower(),

@@ -17,6 +17,11 @@ class InferenceSettings(Group):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Device that runs models. auto uses a GPU if there is one."
     )
+    model_socket: str = Field(
+        "",
+        description="Socket of the process that runs the models; see "
+        "CATEGORIZER_SERVER__MODEL_PROCESS, which sets it. Empty: the server runs them itself.",
+    )
     cores: int = Field(
         0,
         ge=0,
@@ -108,10 +113,12 @@ class InferenceSettings(Group):
         """Returns the number of threads that only decode.
 
         If a model call uses one core, the runners decode: an image then stays in one thread, and in
-        the caches of one core.
+        the caches of one core.  If another process makes the calls, the runners wait for it.
         """
         if self.decode_threads:
             return self.decode_threads
+        if self.model_socket:
+            return self.cores or cores()
         threads, _ = self.threads_and_runners()
         return 0 if device == "cpu" and threads == 1 else self.cores or cores()
 

@@ -64,6 +64,11 @@ class ServerSettings(Group):
         le=256,
         description="Server processes on this machine, each with its own copy of the models.",
     )
+    model_process: bool = Field(
+        False,
+        description="Whether one more process runs the models of all server processes, which hand "
+        "it their images in shared memory. For a GPU with several server processes; Linux only.",
+    )
     drain_s: float = Field(
         20.0,
         ge=0,

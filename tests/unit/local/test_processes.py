@@ -1,8 +1,13 @@
 """Server processes and the port they share."""
 
+import os
+import socket
+
 import pytest
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.processes import (
+    has_several_processes,
+    model_processes,
     reserved,
     server_names,
     server_process,
@@ -55,3 +60,29 @@ def test_port_0_is_chosen_once_for_all():
         assert port > 0
         with pytest.raises(OperatorError, match=str(port)), reserved(address):
             pass
+
+
+def test_without_a_model_process_servers_run_their_models(settings, tmp_path):
+    assert model_processes(tmp_path / "s", settings(), {}) == ([], {})
+    assert not has_several_processes(settings())
+
+
+def test_a_model_process_listens_where_its_servers_ask_for_models(settings, tmp_path):
+    with_models = settings(server={"model_process": True})
+    (process,), variables = model_processes(tmp_path / "s", with_models, {"A": "b"})
+    assert variables == {"CATEGORIZER_INFERENCE__MODEL_SOCKET": str(tmp_path / "s")}
+    assert process.environment == {**os.environ, "A": "b", **variables}
+    # One server process has a supervisor too: it is not the one to start the other.
+    assert has_several_processes(with_models)
+    assert server_process("server", "unix:/s", with_models, {}).command[-1] == "--one-of-many"
+
+
+async def test_a_model_process_is_ready_once_it_listens(settings, tmp_path):
+    path = tmp_path / "s"
+    (process,), _ = model_processes(path, settings(server={"model_process": True}), {})
+    assert not await process.is_ready()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        assert not await process.is_ready()
+        listener.listen()
+        assert await process.is_ready()

@@ -4,8 +4,8 @@
                          the micro-batch is halved until only the failing images remain
     out of memory        the micro-batch is halved, and later ones are no larger than the halves
     not a number         treated as if the call had raised for these images only
-    the model at fault   three times in a row, or with an error from which a GPU does not recover:
-                         the model is broken, and the registry reloads it
+    the model at fault   three times in a row, or with an error from which a GPU does not recover,
+                         or its process is gone: the model is broken, and the registry reloads it
 
 Without failures the only cost is one check of the confidences.
 """
@@ -21,7 +21,7 @@ from image_categorizer_server.errors import (
     ModelFailing,
     UnclassifiableImage,
 )
-from image_categorizer_server.inference.runtimes import Answer
+from image_categorizer_server.inference.runtimes import Answer, RuntimeLost
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -54,7 +54,11 @@ class Guard:
     """Calls one model for the micro-batcher; several runners may use it at once."""
 
     def __init__(
-        self, predict: Predict, max_size: int, predict_alone: Predict | None = None
+        self,
+        predict: Predict,
+        max_size: int,
+        predict_alone: Predict | None = None,
+        on_broken: Callable[[], None] | None = None,
     ) -> None:
         """Wraps the model.
 
@@ -62,14 +66,20 @@ class Guard:
             predict: returns the answer for N inputs; the second argument asks for features.
             max_size: largest N.
             predict_alone: the same, faster, for calls while no other image waits.
+            on_broken: is called in the thread of a runner when the model fails on every image.
         """
         self._predict = predict
         self._predict_alone = predict_alone or predict
+        self._on_broken = on_broken
         self._failures = 0
         self.max_size = max_size
         """Size of the largest micro-batch; it shrinks when memory runs out."""
         self.is_broken = False
         """Whether the model has to be reloaded."""
+
+    def mark_broken(self) -> None:
+        """Makes the registry reload the model; thread-safe."""
+        self.is_broken = True
 
     def run(
         self,
@@ -92,7 +102,7 @@ class Guard:
             if not self._is_at_fault(error, inputs):
                 return self._halves(inputs, with_features, self._isolate)
             self._count_failure(error)
-            return [ModelFailing("the model cannot answer at the moment") for _ in inputs]
+            return self._failing(inputs)
         self._failures = 0
         return results
 
@@ -105,7 +115,7 @@ class Guard:
         try:
             answer = (predict or self._predict)(inputs, with_features)
         except Exception as error:
-            if not _is_out_of_memory(error) or len(inputs) == 1:
+            if not is_out_of_memory(error) or len(inputs) == 1:
                 raise
             self.max_size = min(self.max_size, len(inputs) // 2)
             log.warning("out of memory", size=len(inputs), max_size=self.max_size)
@@ -124,10 +134,17 @@ class Guard:
         try:
             return self._attempt(inputs, with_features)
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything
+            if is_sticky(error):  # meanwhile; no image is to blame
+                self._count_failure(error)
+                return self._failing(inputs)
             if len(inputs) == 1:
                 log.warning("the model fails on an image", error=type(error).__name__)
                 return [_unclassifiable()]
             return self._halves(inputs, with_features, self._isolate)
+
+    @staticmethod
+    def _failing(inputs: Sequence[NDArray[np.uint8]]) -> list[Result]:
+        return [ModelFailing("the model cannot answer at the moment") for _ in inputs]
 
     @staticmethod
     def _halves(
@@ -141,7 +158,7 @@ class Guard:
         return call(inputs[:half], with_features) + call(inputs[half:], with_features)
 
     def _is_at_fault(self, error: Exception, inputs: Sequence[NDArray[np.uint8]]) -> bool:
-        return _is_sticky(error) or _is_out_of_memory(error) or not self._answers_blank(inputs[0])
+        return is_sticky(error) or is_out_of_memory(error) or not self._answers_blank(inputs[0])
 
     def _answers_blank(self, like: NDArray[np.uint8]) -> bool:
         try:
@@ -155,7 +172,10 @@ class Guard:
         log.error(
             "the model fails", error=f"{type(error).__name__}: {error}", in_a_row=self._failures
         )
-        self.is_broken = _is_sticky(error) or self._failures >= MAX_FAILURES
+        if is_sticky(error) or self._failures >= MAX_FAILURES:
+            self.is_broken = True
+            if self._on_broken:
+                self._on_broken()
 
 
 def _rows(answer: Answer) -> list[Result]:
@@ -173,12 +193,16 @@ def _unclassifiable() -> UnclassifiableImage:
     return UnclassifiableImage("the model has no answer for this image")
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Returns whether a smaller micro-batch may succeed."""
     return _mentions(error, MEMORY_WORDS)
 
 
-def _is_sticky(error: Exception) -> bool:
-    return _mentions(error, STICKY_WORDS) and not _is_out_of_memory(error)
+def is_sticky(error: Exception) -> bool:
+    """Returns whether no later call can succeed."""
+    if isinstance(error, RuntimeLost):
+        return True
+    return _mentions(error, STICKY_WORDS) and not is_out_of_memory(error)
 
 
 def _mentions(error: Exception, words: Sequence[str]) -> bool:

@@ -28,6 +28,11 @@ class LatencyTable:
         self._slowdown = 1.0
         self._learned_s = -math.inf
 
+    @property
+    def measured_s(self) -> dict[int, float]:
+        """The seconds by size that the warm-up has measured."""
+        return dict(zip(self._sizes, self._seconds, strict=True))
+
     def estimate_s(self, size: int) -> float:
         """Returns the expected seconds of a call with `size` images."""
         is_stale = time.monotonic() - self._learned_s > FORGET_S

@@ -104,7 +104,7 @@ class Localizer:
                 `centres`.
         """
         self.localization = localization
-        self._weights = category_weights
+        self.category_weights = category_weights
         self._spec = spec
         # Patches of a transformer end where their neighbours begin.  The cells of convolutions
         # overlap, and a map that keeps its slope up to the edges gives better boxes: mean IoU of
@@ -179,9 +179,9 @@ class Localizer:
         self, features: NDArray[np.float32], chosen: Sequence[int], negative_share: float
     ) -> Map:
         """Returns maps before they are scaled; `negative_share` of negative weights counts."""
-        if self._weights is None:
+        if self.category_weights is None:
             return np.repeat(features[:1], len(chosen), axis=0)
-        weights = self._weights[list(chosen)]
+        weights = self.category_weights[list(chosen)]
         weights = np.where(weights < 0, weights * np.float32(negative_share), weights)
         flat = features.reshape(features.shape[0], -1)
         # One by one: a product of matrices rounds otherwise than that of a row, so that a map

@@ -1,7 +1,7 @@
 """Loads a model version from disk: checks its files, exports, opens and warms it up."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,11 +41,15 @@ from image_categorizer_server.inference.runtimes.fake import (
     FakeTimes,
 )
 from image_categorizer_server.inference.runtimes.heap import trim_heap
+from image_categorizer_server.inference.runtimes.remote import RemoteRuntime, open_remote
+from image_categorizer_server.inference.runtimes.slots import Hello
 from image_categorizer_server.settings.inference import NVIDIA_DEVICE, InferenceSettings
 from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
+WARM_UP_S = 120.0
+"""How long a model process may take for a model, in addition to its export."""
 
 
 class Preparing(Protocol):
@@ -105,6 +109,24 @@ class LoadedModel:
     """Its categories, and the broader ones above them."""
     roll_up: RollUp
     """What requests mean that do not say."""
+    close: Callable[[], None]
+    """Frees what belongs to the model outside this process; call it once the batcher has
+    stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """A runtime that is warm, and what its warm-up has found."""
+
+    runtime: Runtime
+    max_size: int
+    """Of a micro-batch."""
+    table: LatencyTable
+    localizer: Locating | None = None
+    """None if the network cannot locate categories."""
+    features_bytes: int = 0
+    """See `LoadedModel`, as for `whole_bytes`."""
+    whole_bytes: int = 0
 
 
 class Loader:
@@ -147,36 +169,21 @@ class Loader:
             raise OperatorError(f"Its files cannot be read: {error.strerror}.") from None
         if wrong:
             raise OperatorError(f"Its files are damaged: {wrong}.")
-        localizer: Locating | None = None
-        features_bytes = whole_bytes = 0
-        preprocessor: Preparing
-        runtime: Runtime
-        if manifest.format == "fake":
-            if self._fake is None:
-                raise OperatorError("CATEGORIZER_TEST__FAKE_MODEL is not set.")
-            runtime = FakeRuntime(self._fake)
-            preprocessor = FakePreprocessor(self._decoder, raw=self._fake.raw)
-            size = self._inference.micro_batch_limit(runtime.device)
-            table = LatencyTable(self._fake.call_times_s(size))
+        preprocessor = self._preprocessor(manifest)
+        remote: RemoteRuntime | None = None
+        if self._inference.model_socket:
+            warm, remote = await self._handed_over(folder, manifest)
         else:
-            runtime, localizer = await self.open_runtime(folder, manifest)
-            preprocessor = Preprocessor(self._decoder, manifest.input)
-            limit = self._inference.micro_batch_limit(runtime.device)
-            try:
-                size, table = await asyncio.to_thread(warm_up, runtime, manifest, limit)
-                if localizer and localizer.localization is Localization.CLASS_ACTIVATION:
-                    whole_bytes = await asyncio.to_thread(find_whole, runtime, manifest.input)
-                if manifest.detection:
-                    features_bytes = await asyncio.to_thread(check_detections, runtime, manifest)
-            finally:
-                # The largest size is often not the best one.
-                await asyncio.to_thread(trim_heap)
-            log.info(
-                "warm", name=manifest.name, version=manifest.version, max_micro_batch_size=size
-            )
-
-        alone = partial(_predict, runtime.alone) if runtime.alone else None
-        guard = Guard(partial(_predict, runtime), size, alone)
+            warm = await self.warm(folder, manifest)
+        runtime = warm.runtime
+        guard = Guard(
+            partial(_predict, runtime),
+            warm.max_size,
+            partial(_predict, runtime.alone) if runtime.alone else None,
+            remote.report_broken if remote else None,
+        )
+        if remote:
+            remote.watch(guard.mark_broken)
         categories = manifest.domain_categories()
         return LoadedModel(
             ref=ModelRef(manifest.name, manifest.version, manifest.digest),
@@ -184,16 +191,84 @@ class Loader:
             indices={category.name: index for index, category in enumerate(categories)},
             preprocessor=preprocessor,
             runtime=runtime,
-            batcher=MicroBatcher(guard, table, policy(self._inference, runtime), self._trace),
-            localizer=localizer,
-            features_bytes=features_bytes,
-            whole_bytes=whole_bytes,
+            batcher=MicroBatcher(guard, warm.table, policy(self._inference, runtime), self._trace),
+            localizer=warm.localizer,
+            features_bytes=warm.features_bytes,
+            whole_bytes=warm.whole_bytes,
             tree=CategoryTree(manifest.categories, manifest.activation),
             roll_up=RollUp(
                 self._models.roll_up if manifest.roll_up is None else manifest.roll_up,
                 self._models.roll_up_threshold,
             ),
+            close=remote.close if remote else _nothing,
         )
+
+    def _preprocessor(self, manifest: Manifest) -> Preparing:
+        if manifest.format == "fake":
+            return FakePreprocessor(self._decoder, raw=self._fake_times().raw)
+        return Preprocessor(self._decoder, manifest.input)
+
+    def _fake_times(self) -> FakeTimes:
+        if self._fake is None:
+            raise OperatorError("CATEGORIZER_TEST__FAKE_MODEL is not set.")
+        return self._fake
+
+    async def _handed_over(self, folder: Path, manifest: Manifest) -> tuple[Warm, RemoteRuntime]:
+        """Has the model process load the model.
+
+        Raises:
+            OperatorError: it cannot, or there is no model process.
+        """
+        opened = await open_remote(
+            self._inference.model_socket,
+            hello_for(folder, manifest),
+            load_s=self._models.export_timeout_s + WARM_UP_S,
+            # Longer than a server that waits for a call is live.
+            call_s=2 * self._inference.stuck_s,
+        )
+        offer = opened.offer
+        localizer: Locating | None = None
+        if manifest.detection:
+            localizer = DetectionLocalizer(manifest.detection, manifest.input)
+        elif offer.localization is not Localization.NONE:
+            localizer = Localizer(
+                offer.localization, opened.weights, manifest.input, offer.cell_offset
+            )
+        warm = Warm(
+            opened.runtime,
+            offer.max_size,
+            LatencyTable(offer.calls_s),
+            localizer,
+            offer.features_bytes,
+            offer.whole_bytes,
+        )
+        return warm, opened.runtime
+
+    async def warm(self, folder: Path, manifest: Manifest) -> Warm:
+        """Opens a runtime in this process and warms it up.
+
+        Raises:
+            OperatorError: the model cannot be loaded, or its warm-up fails.
+        """
+        if manifest.format == "fake":
+            times = self._fake_times()
+            runtime: Runtime = FakeRuntime(times)
+            size = self._inference.micro_batch_limit(runtime.device)
+            return Warm(runtime, size, LatencyTable(times.call_times_s(size)))
+        runtime, localizer = await self.open_runtime(folder, manifest)
+        limit = self._inference.micro_batch_limit(runtime.device)
+        features_bytes = whole_bytes = 0
+        try:
+            size, table = await asyncio.to_thread(warm_up, runtime, manifest, limit)
+            if localizer and localizer.localization is Localization.CLASS_ACTIVATION:
+                whole_bytes = await asyncio.to_thread(find_whole, runtime, manifest.input)
+            if manifest.detection:
+                features_bytes = await asyncio.to_thread(check_detections, runtime, manifest)
+        finally:
+            # The largest size is often not the best one.
+            await asyncio.to_thread(trim_heap)
+        log.info("warm", name=manifest.name, version=manifest.version, max_micro_batch_size=size)
+        return Warm(runtime, size, table, localizer, features_bytes, whole_bytes)
 
     async def open_runtime(
         self, folder: Path, manifest: Manifest
@@ -245,10 +320,17 @@ class Loader:
         return await asyncio.to_thread(open_torch, folder, manifest, device, self._inference)
 
 
-def _predict(
-    runtime: Runtime, inputs: Sequence[NDArray[np.uint8]], with_features: bool
-) -> Answer:
+def _predict(runtime: Runtime, inputs: Sequence[NDArray[np.uint8]], with_features: bool) -> Answer:
     return runtime.predict(inputs, with_features=with_features)
+
+
+def hello_for(folder: Path, manifest: Manifest) -> Hello:
+    """Returns what asks the model process for a version."""
+    return Hello(folder=str(folder.resolve()), manifest_sha256=manifest.sha256())
+
+
+def _nothing() -> None:
+    """Frees nothing: the model is in this process."""
 
 
 def policy(inference: InferenceSettings, runtime: Runtime) -> Policy:

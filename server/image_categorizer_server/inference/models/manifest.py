@@ -135,6 +135,10 @@ class Manifest(BaseModel):
         """Returns the categories as plain values, in the order of the network's outputs."""
         return tuple(Category(entry.name, entry.id, entry.ancestors) for entry in self.categories)
 
+    def sha256(self) -> str:
+        """Returns the hash of the manifest itself, in hexadecimal digits."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
 
 def read_manifest(folder: Path) -> Manifest:
     """Returns the manifest of a model version.

@@ -37,6 +37,7 @@ class Serving:
         """Waits for the last user, then stops the model.  No user may be added meanwhile."""
         await self._unused.wait()
         await self.model.batcher.stop()
+        self.model.close()
 
 
 @dataclass(slots=True)

@@ -1,4 +1,7 @@
-"""Runtimes run a network: ONNX Runtime on a CPU, torch on a GPU, behind one interface."""
+"""Runtimes run a network, behind one interface: ONNX Runtime on a CPU, torch on a GPU.
+
+Either may be in another process; see `remote`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +25,10 @@ class Answer:
     """float32 (N, K, h, w), for `localize`; (N, Q, 4 + C), for `detect`; None unless requested."""
     raw_confidences: NDArray[np.float32] | None = None
     """float32 (N, C), before the temperature; None if the model has none."""
+
+
+class RuntimeLost(Exception):
+    """The runtime will never answer again; the model has to be loaded anew."""
 
 
 class Runtime(Protocol):
