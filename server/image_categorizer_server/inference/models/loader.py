@@ -177,12 +177,13 @@ class Loader:
             OperatorError: transformers cannot load the model, or ONNX Runtime its graph.
         """
         runtime, localizer = await self._open_raw(folder, manifest)
-        if manifest.temperature != 1:
-            runtime = CalibratedRuntime(runtime, manifest.temperature, manifest.activation)
+        if manifest.is_calibrated:
+            temperatures = manifest.category_temperatures()
+            runtime = CalibratedRuntime(runtime, temperatures, manifest.activation)
         return runtime, localizer
 
     async def _open_raw(self, folder: Path, manifest: Manifest) -> tuple[Runtime, Localizer | None]:
-        """Opens a runtime without the temperature; see `open_runtime`."""
+        """Opens a runtime without temperatures; see `open_runtime`."""
         device = await asyncio.to_thread(choose_device, self._inference.device)
         if manifest.format == "onnx" and not manifest.architecture and device != "cpu":
             log.warning("an ONNX model runs on the CPU", name=manifest.name)

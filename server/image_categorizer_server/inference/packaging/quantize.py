@@ -281,7 +281,7 @@ class Quantizer:
             before, after = (OnnxRuntime(file, ONE_CORE, runners=1) for file in (fp32, int8))
             timed = speeds(before, after, calibration.inputs[:BATCH_SIZE], self.on_step)
             self.say(f"{timed}.")
-            if manifest.temperature != 1:
+            if manifest.is_calibrated:
                 shutil.copyfile(found.folder / CALIBRATION_FILE, incoming / CALIBRATION_FILE)
             number = self.repository.latest(manifest.name) + 1
             record = record_of(comparison, timed.ratio)
