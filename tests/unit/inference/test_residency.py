@@ -112,6 +112,38 @@ async def test_those_who_wait_together_cause_one_load(registry):
     assert all(model is models[0] for model in models)
 
 
+async def by_order(registry, repository):
+    await registry.load("c", 1)
+
+
+async def by_alias(registry, repository):
+    await registry.set_alias("c", "best", 1, 0)
+
+
+async def by_alias_of_another_server(registry, repository):
+    repository.change_alias("c", "best", 1, 0)
+    await registry.refresh()
+
+
+@pytest.mark.parametrize("load", [by_order, by_alias, by_alias_of_another_server])
+async def test_requests_wait_for_what_leaves_standby_whatever_loads_it(registry, repository, load):
+    async with asyncio.TaskGroup() as tasks:
+        # Until the request of `a` is answered, the load waits for its memory.
+        with registry.using("a", None):
+            registry.get("b", None)
+            tasks.create_task(load(registry, repository))
+            await until(lambda: state(registry, "a", 1) is STANDBY)
+            assert state(registry, "c", 1) is ModelState.LOADING
+            with pytest.raises(DeadlineExceeded, match="'c' was still being loaded"):
+                await ask(registry, "c", within_s=0.05)
+            asked = tasks.create_task(ask(registry, "c"))
+            tree = registry.tree("c", None)
+            await asyncio.sleep(0)
+            assert not asked.done()
+    assert asked.result().ref.name == "c"
+    assert list(tree.outputs(["bee"])) == [1]
+
+
 async def test_a_request_waits_no_longer_than_its_deadline(registry):
     with pytest.raises(DeadlineExceeded, match="'c' was still being loaded"):
         await ask(registry, "c", within_s=0.0)

@@ -98,7 +98,7 @@ class Registry(Catalog):
             return
         if found.state is ModelState.STANDBY:
             self._residency.check(found, self._pinned(besides=found))
-            self._start_loading(found, is_on_demand=True)
+            self._start_loading(found)
         await self._residency.wait(found, len(content), caller)
 
     # Starting, watching, stopping.
@@ -352,9 +352,10 @@ class Registry(Catalog):
 
     # Loading.
 
-    def _start_loading(self, version: ModelVersion, *, is_on_demand: bool = False) -> None:
+    def _start_loading(self, version: ModelVersion) -> None:
+        # Whoever asks for what was in STANDBY waits for it, whatever made it load.
+        version.is_on_demand = version.state is ModelState.STANDBY
         version.state, version.message = ModelState.LOADING, ""
-        version.is_on_demand = is_on_demand
         version.loading = self._tasks.start(
             self._load(version), f"load of {version.name} {version.number}"
         )
