@@ -11,6 +11,7 @@ from image_categorizer_server.inference.models.manifest import FileEntry
 from image_categorizer_server.inference.models.repository import Repository, manifest_of
 from image_categorizer_server.inference.models.residency import memory_of
 
+from tests.support.polling import stays
 from tests.support.registries import running, state, until
 from tests.unit.conftest import add
 
@@ -86,6 +87,19 @@ async def test_a_shipped_alias_keeps_nothing_in_memory(tmp_path, tiny, loader):
         await ask(registry, "a")
         assert state(registry, "small", "fast") is STANDBY
         assert registry.get("small", None).ref.version == 1
+
+
+async def test_a_later_load_takes_no_memory_from_others(tmp_path, tiny, loader):
+    shipped = tmp_path / "shipped"
+    for _ in range(2):
+        add(Repository(shipped), tiny, "small")
+    repository = Repository(tmp_path / "models", [shipped], {"small": {"fast": 2}})
+    add(repository, tiny, "a")
+    max_bytes = int(2.5 * memory_of(manifest_of(repository.scan()[0])))
+    options = {"max_resident_bytes": max_bytes, "later_s": 0.0}
+    async with running(repository, loader, **options) as registry:
+        await stays(lambda: state(registry, "small", "fast") is STANDBY, 0.5)
+        assert state(registry, "a", 1) is READY
 
 
 async def test_what_an_alias_points_to_stays(registry):

@@ -1,11 +1,12 @@
 """Loads a model version from disk: checks its files, exports, opens and warms it up."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from image_categorizer_server.inference.engine.admission import Bounds
 from image_categorizer_server.inference.engine.dispatcher import Policy
 from image_categorizer_server.inference.engine.guard import Guard
 from image_categorizer_server.inference.engine.latency import LatencyTable
-from image_categorizer_server.inference.engine.microbatcher import MicroBatcher
+from image_categorizer_server.inference.engine.microbatcher import MicroBatcher, give_way
 from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.localize import Localizer
@@ -40,6 +41,7 @@ from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
+Result = TypeVar("Result")
 
 
 class Preparing(Protocol):
@@ -109,8 +111,13 @@ class Loader:
         self.bounds = bounds_of(inference)
         """On the images that wait for one model."""
 
-    async def load(self, folder: Path, manifest: Manifest) -> LoadedModel:
+    async def load(self, folder: Path, manifest: Manifest, niceness: int = 0) -> LoadedModel:
         """Returns the model, warmed up and with its threads running.
+
+        Args:
+            folder: of the version.
+            manifest: of the version.
+            niceness: of the warm-up; see `give_way`.
 
         Raises:
             OperatorError: its files are damaged, transformers cannot load it, or its warm-up fails.
@@ -137,9 +144,13 @@ class Loader:
             preprocessor = Preprocessor(self._decoder, manifest.input)
             limit = self._inference.micro_batch_limit(runtime.device)
             try:
-                size, table = await asyncio.to_thread(warm_up, runtime, manifest, limit)
+                size, table = await _at_niceness(
+                    niceness, partial(warm_up, runtime, manifest, limit)
+                )
                 if localizer and localizer.localization is Localization.CLASS_ACTIVATION:
-                    whole_bytes = await asyncio.to_thread(find_whole, runtime, manifest.input)
+                    whole_bytes = await _at_niceness(
+                        niceness, partial(find_whole, runtime, manifest.input)
+                    )
             finally:
                 # The largest size is often not the best one.
                 await asyncio.to_thread(trim_heap)
@@ -214,6 +225,15 @@ class Loader:
                 reason=report.reason,
             )
         return await asyncio.to_thread(open_torch, folder, manifest, device, self._inference)
+
+
+async def _at_niceness(niceness: int, work: Callable[[], Result]) -> Result:
+    """Returns what blocking work returns, done in a new thread: none regains its priority."""
+    pool = ThreadPoolExecutor(1, initializer=give_way, initargs=(niceness,))
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+    finally:
+        pool.shutdown(wait=False)
 
 
 def policy(inference: InferenceSettings, runtime: Runtime) -> Policy:

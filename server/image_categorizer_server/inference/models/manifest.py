@@ -22,6 +22,7 @@ CALIBRATION_FILE = "calibration.json"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 
+RangesOf = Literal["percentile", "min-max"]
 Temperature = Annotated[float, Field(gt=0, le=100)]
 
 
@@ -92,6 +93,8 @@ class QuantizationRecord(BaseModel):
     int8_top_5: int = Field(ge=0)
     speed: float = Field(gt=0)
     """Images per second on one thread, divided by those of fp32."""
+    ranges: RangesOf | None = None
+    """How the ranges of its activations were found; None for those that ship."""
 
     def __str__(self) -> str:
         labelled = "labelled pictures" if self.is_labelled else "pictures as fp32 answers"
