@@ -107,10 +107,13 @@ def write_spot_finder(folder):
     (folder / "labels.txt").write_text("plain\nspot\n")
     kernels, head = np.zeros((64, 3, 1, 1), np.float32), np.zeros((64, 2), np.float32)
     kernels[0], head[0] = 1 / 3, (-8, 8)
-    bias = np.array([2.4, -2.4], np.float32)
-    constants = {"kernels": kernels, "head": head, "bias": bias, "rows": np.array([-1, 64])}
+    shifts = np.zeros(64, np.float32)
+    shifts[0] = 2  # so no activation is negative
+    bias = np.array([16, -16], np.float32)
+    constants = {"kernels": kernels, "shifts": shifts, "head": head, "bias": bias}
+    constants["rows"] = np.array([-1, 64])
     nodes = [
-        helper.make_node("Conv", ["pixel_values", "kernels"], ["a"], name="conv"),
+        helper.make_node("Conv", ["pixel_values", "kernels", "shifts"], ["a"], name="conv"),
         helper.make_node("MaxPool", ["a"], ["b"], name="max", kernel_shape=[64, 64]),
         helper.make_node("Reshape", ["b", "rows"], ["c"], name="flat"),
         helper.make_node("MatMul", ["c", "head"], ["d"], name="head"),
