@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 
 import typer
 
@@ -87,6 +88,12 @@ def _run() -> int:
     except OSError as error:
         where = f": {printable(os.fsdecode(error.filename))}" if error.filename else ""
         say(f"Cannot go on: {error.strerror or error}{where}.")
+    except Exception:
+        traceback.print_exc()
+        say(
+            f"This is a bug in image-categorizer {VERSION}, not in your files. Please report it with "
+            "the lines above and the command."
+        )
     return 1
 
 

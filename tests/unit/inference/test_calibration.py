@@ -50,9 +50,7 @@ def answered(rows, right):
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_that_made_confidences_wrong_is_found(temperature):
-    fitted = fit_calibration(
-        pictures(6_000, [temperature] * COUNT), "softmax", CATEGORIES, "none"
-    )
+    fitted = fit_calibration(pictures(6_000, [temperature] * COUNT), "softmax", CATEGORIES, "none")
     assert fitted.temperature == pytest.approx(temperature, rel=0.06)
     assert fitted.after.ece < 0.02
     assert fitted.after.ece <= fitted.before.ece + 0.01

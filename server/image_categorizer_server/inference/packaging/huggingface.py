@@ -108,17 +108,6 @@ def copy_model(
             preprocessing is unknown.
     """
     check_files(source)
-    with reading(source, target):
-        return _copy(source, target, labels, activation, say)
-
-
-def _copy(
-    source: Path,
-    target: Path,
-    labels: Labels,
-    activation: Activation | None,
-    say: Callable[[str], None],
-) -> Manifest:
     from image_categorizer_server.inference.packaging.checkpoint import (
         copy_weights,
         filled_network,
@@ -127,7 +116,8 @@ def _copy(
     _silence_transformers()
     config = _mended_config(source, say)
     (target / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-    copy_weights(source, target)
+    with reading(source, target):
+        copy_weights(source, target)
     with reading(source / CONFIG, target):
         network = filled_network(source, target, say)
     card = read_card(source, _read_again(network, config))
@@ -221,7 +211,14 @@ def _names(network: "PreTrainedModel", source: Path) -> list[str]:
     names = [by_index[index] for index in range(len(by_index)) if index in by_index]
     if not names or len(names) < len(by_index) or not all(name.strip() for name in names):
         raise OperatorError(f"{source / CONFIG}: the labels must count from 0 without gaps.")
+    if any(name != _text(name) for name in names):
+        raise OperatorError(f"{source / CONFIG}: a label is not text: it has half a character.")
     return names
+
+
+def _text(given: str) -> str:
+    """Returns text without halves of characters, which JSON allows and UTF-8 does not."""
+    return given.encode(errors="replace").decode()
 
 
 def _activation(network: "PreTrainedModel", source: Path) -> Activation:
@@ -251,4 +248,4 @@ def licence_and_origin(source: Path, config: Mapping[str, object]) -> tuple[str,
             ),
             "",
         )
-    return licence, str(config.get("_name_or_path") or "")
+    return licence, _text(str(config.get("_name_or_path") or ""))

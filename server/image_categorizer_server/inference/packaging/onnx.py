@@ -38,6 +38,7 @@ from image_categorizer_server.inference.models.manifest import (
 )
 from image_categorizer_server.inference.packaging.huggingface import WEIGHTS, Labels
 from image_categorizer_server.inference.packaging.label_files import LABELS_FILE, LabelSet
+from image_categorizer_server.inference.packaging.foreign import is_own
 from image_categorizer_server.inference.packaging.onnx_answers import (
     Given,
     decide,
@@ -114,11 +115,11 @@ def _one_sentence(file: Path) -> Iterator[None]:
     """Turns what onnx, NumPy and pydantic raise over a malformed graph into one sentence."""
     try:
         yield
-    except OperatorError:
-        raise
     except MemoryError:
         raise OperatorError(f"{file} needs more memory than there is.") from None
-    except Exception as error:  # noqa: BLE001 - what the file holds decides what is raised
+    except Exception as error:  # what the file holds decides what is raised
+        if is_own(error):
+            raise
         why = first_line(error).rstrip(".")
         raise OperatorError(f"{file} is malformed ({why}): export or download it again.") from None
 
@@ -231,9 +232,9 @@ class Original:
         """
         try:
             rows = [self._row(values) for values in inputs]
-        except OperatorError:
-            raise
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
+        except Exception as error:  # ONNX Runtime's errors have no common class
+            if is_own(error):
+                raise
             raise OperatorError(
                 f"ONNX Runtime cannot run {self.file}: {first_line(error)}"
             ) from None
@@ -313,7 +314,9 @@ def _difference(
         answered = np.concatenate(
             [served(samples[start:end]) for start, end in itertools.pairwise(starts)]
         )
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        if is_own(error):
+            raise
         return first_line(error)
     if answered.shape != expected.shape:
         return f"it answers {len(samples)} pictures with {answered.shape[0]} rows"

@@ -60,6 +60,7 @@ from image_categorizer_server.inference.packaging.evaluate import (
     read_input,
     speeds,
 )
+from image_categorizer_server.inference.packaging.foreign import is_own
 from image_categorizer_server.inference.packaging.onnx import first_line, write_companions
 from image_categorizer_server.inference.packaging.onnx_graph import is_quantized
 from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT, OnnxRuntime
@@ -179,7 +180,9 @@ def quantize_graph(
                     # results are in memory at once.
                     extra_options={"CalibStridedMinMax": 1},
                 )
-        except Exception as error:  # noqa: BLE001 - its errors have no common class
+        except Exception as error:  # its errors have no common class
+            if is_own(error):
+                raise
             raise OperatorError(f"ONNX Runtime cannot quantize it: {first_line(error)}") from None
     if not is_quantized(onnx.load_model(out)):
         raise OperatorError("The network has no convolution and no matrix product to quantize.")
