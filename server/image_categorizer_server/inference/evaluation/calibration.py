@@ -4,8 +4,8 @@ The group of an answer is that of its first category (Gupta & Ramdas 2022, arXiv
 server knows it, and all confidences of a picture have one temperature: their order stays.  Regions
 of confidence are no groups here: at a border, the surer of two answers would get the lower one.
 
-A group pays for its own temperature with chance: it has fewer pictures.  So a group needs enough of
-them, is drawn towards the one temperature of all, and a cross-validation must show that groups help.
+A group pays for its own temperature with chance: it has fewer pictures.  So a group needs enough
+of them, is drawn towards the temperature of all, and a cross-validation must show that groups help.
 """
 
 from collections import Counter
@@ -37,8 +37,8 @@ SPREAD = 0.3
 group of 25 pictures counts about as much as the prior."""
 FOLDS = 10
 CERTAINTY = 2.0
-"""How many standard errors a gain needs.  Of sets of 200 to 2,000 pictures whose groups do not differ,
-2 % or fewer get groups; with one standard error 9 %, and they are worse off."""
+"""How many standard errors a gain needs.  Of sets of 200 to 2,000 pictures whose groups do not
+differ, at most 2 % get groups; with one standard error up to 9 %, and they are worse off."""
 NOBODY = ""
 """The group of categories that are in none."""
 DIGITS = 4
@@ -81,8 +81,8 @@ class Quality:
     log_loss: float
     """Mean of the negative logarithm of the likelihood of the right categories."""
     ece: float
-    """Expected calibration error; with groups its mean over them, by their pictures: an error of one
-    does not make up for that of another."""
+    """Expected calibration error; with groups its mean over them, by their pictures: an error of
+    one does not make up for that of another."""
     ece_by_chance: float
 
 
@@ -126,8 +126,8 @@ def fit_calibration(
             temperature, or the groups to have.
 
     Raises:
-        OperatorError: there are too few pictures, also for the groups to have, or the network has no
-            activation.
+        OperatorError: there are too few pictures, also for the groups to have, or the network has
+            no activation.
     """
     if activation == "none":
         raise OperatorError("Its confidences come from no softmax or sigmoid: nothing to divide.")
@@ -201,7 +201,7 @@ class _Fitting:
         return {name: _number(found[name]) for name in sorted(found) if name != NOBODY}
 
     def _candidates(self, levels: Iterable[GroupLevel]) -> list[Candidate]:
-        members = {}
+        members: dict[GroupLevel, tuple[str, ...]] = {}
         for level in levels:
             found = self._members(level)
             if found and found not in members.values():

@@ -70,7 +70,7 @@ class CalibrationRecord(BaseModel):
     fitted_pictures: int
     held_out_pictures: int
     error_before: float
-    """Expected calibration error of the pictures that were held out; with groups, in each of them."""
+    """Expected calibration error of the pictures that were held out; with groups, inside them."""
     error_after: float
     log_loss_before: float
     """Of the pictures that were held out."""

@@ -128,7 +128,7 @@ async def ensure_fast_version(settings: Settings) -> None:
     words = [str(source), str(FAST_VERSION)]
     try:
         async with asyncio.timeout(2 * timeout_s):  # as long as another process may take, and ours
-            while not await _make_if_first(folder, words, timeout_s):
+            while not await _make_if_first(folder, words, timeout_s):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(LOOK_EVERY_S)
     except TimeoutError:
         log.warning("another process takes too long to make the int8 version of the packaged model")

@@ -42,8 +42,8 @@ MAKE_WAY_WITHIN_S = 60.0
 # start, other processes of the machine start too, and the first requests come.
 LATER_S = 10.0
 LATER_NICENESS = 15
-"""Of the warm-up then: below that of model calls.  At 19, a busy machine would keep the loads behind
-it waiting for minutes."""
+"""Of the warm-up then: calls come first.  At 19, a busy machine would keep the loads behind it
+waiting for minutes."""
 STOPPED = ModelState.FAILED, ModelState.UNLOADED, ModelState.STANDBY
 """The states of a version that `load` starts to load."""
 

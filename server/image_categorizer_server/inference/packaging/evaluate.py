@@ -105,7 +105,7 @@ class Comparison:
 
     @property
     def badness(self) -> tuple[int, int]:
-        """What the smaller of two is better for: less is lost of the first answers, then of five."""
+        """The smaller of two is better: it loses fewer first answers, then fewer of five."""
         return self.lost_pictures, self.top_5_before - self.top_5_after
 
     def allowed_pictures(self, max_loss_points: float) -> int:

@@ -36,9 +36,9 @@ from image_categorizer_server.inference.models.manifest import (
     describe_file,
     digest_of,
 )
+from image_categorizer_server.inference.packaging.foreign import is_own
 from image_categorizer_server.inference.packaging.huggingface import WEIGHTS, Labels
 from image_categorizer_server.inference.packaging.label_files import LABELS_FILE, LabelSet
-from image_categorizer_server.inference.packaging.foreign import is_own
 from image_categorizer_server.inference.packaging.onnx_answers import (
     Given,
     decide,
