@@ -89,7 +89,8 @@ def log_losses(
         activation: after a sigmoid, the likelihood includes that the other categories are absent.
     """
     rows = np.arange(len(confidences))
-    losses: NDArray[np.float64] = -np.log(confidences[rows, right].astype(np.float64).clip(SMALLEST_CONFIDENCE))
+    picked = confidences[rows, right].astype(np.float64).clip(SMALLEST_CONFIDENCE)
+    losses: NDArray[np.float64] = -np.log(picked)
     if activation == "sigmoid":
         absent = np.log1p(-confidences.astype(np.float64).clip(0, 1 - 1e-12))
         losses -= absent.sum(1) - absent[rows, right]
