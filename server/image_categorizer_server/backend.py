@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,12 @@ from image_categorizer_server.inference.images.decode import Decoder, ImageLimit
 from image_categorizer_server.inference.images.trial import Trial
 from image_categorizer_server.inference.models.loader import Loader
 from image_categorizer_server.inference.models.packaged import (
+    FAST,
+    FAST_VERSION,
+    NAME,
     ensure_fast_version,
     ensure_packaged,
+    lacks_fast_version,
     repository_of,
 )
 from image_categorizer_server.inference.models.registry import Registry
@@ -79,18 +83,29 @@ class Backend:
     async def load_models(self) -> None:
         """Starts to load every model; returns once the default model answers, or cannot.
 
-        Only then is the int8 version of the packaged model made, in the background; whoever watches
-        the repository finds it.
+        Only then is the int8 version of the packaged model made, in the background.
 
         Raises:
             OperatorError: the repository cannot be read.
         """
+        lacks_fast = await asyncio.to_thread(lacks_fast_version, self.settings)
+        if lacks_fast:
+            self.registry.expect(NAME, FAST_VERSION, FAST)
         try:
             await ensure_packaged(self.settings.models)
         except OperatorError as error:  # the other models answer all the same
             log.warning("the packaged model is missing", reason=str(error))
         await self.registry.load_all()
-        self.tasks.start(ensure_fast_version(self.settings), "maker of the int8 version")
+        if lacks_fast:
+            self.tasks.start(self._make_fast_version(), "maker of the int8 version")
+
+    async def _make_fast_version(self) -> None:
+        try:
+            await ensure_fast_version(self.settings)
+            with suppress(DependencyDown):  # the watcher tries again
+                await self.registry.refresh()
+        finally:
+            self.registry.expect_no_more(NAME, FAST_VERSION)
 
     def check_live(self) -> None:
         """Passes a process that a restart would not help.

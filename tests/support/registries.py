@@ -22,11 +22,15 @@ def models_settings(default, scan_interval_s=60.0, max_resident_bytes=0):
 
 
 @asynccontextmanager
-async def running(repository, loader, default="small", scan_interval_s=60.0, max_resident_bytes=0):
-    """Yields a registry with all models loaded, which watches its repository."""
-    registry = Registry(
-        repository, loader, models_settings(default, scan_interval_s, max_resident_bytes)
-    )
+async def running(
+    repository, loader, default="small", scan_interval_s=60.0, max_resident_bytes=0, later_s=60.0
+):
+    """Yields a registry with all models loaded, which watches its repository.
+
+    Those that answer only on request are loaded after `later_s`.
+    """
+    settings = models_settings(default, scan_interval_s, max_resident_bytes)
+    registry = Registry(repository, loader, settings, later_s=later_s)
     await load_every_model(registry)
     async with TaskOwner() as tasks:
         tasks.start(registry.watch(), "model watcher")

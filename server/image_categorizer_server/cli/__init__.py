@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 
 import typer
 
@@ -88,6 +89,12 @@ def _run() -> int:
     except OSError as error:
         where = f": {printable(os.fsdecode(error.filename))}" if error.filename else ""
         say(f"Cannot go on: {error.strerror or error}{where}.")
+    except Exception:  # noqa: BLE001 - nobody is above: the traceback is printed
+        traceback.print_exc()
+        say(
+            f"This is a bug in image-categorizer {VERSION}. Please report it with the lines above "
+            "and the command."
+        )
     return 1
 
 

@@ -214,6 +214,8 @@ def _print_evaluation(evaluation: "Evaluation") -> None:
     print("\nReliability: how often answers are right (bar), by confidence (mark)")
     for line in reliability_lines(evaluation.calibration, is_plain=not _shows_blocks()):
         print(line)
+    if evaluation.calibration_by_group:
+        _print_groups(evaluation)
     print("\nCoverage against precision, if answers below a confidence are not given")
     table = Table("from", "answered", "right of those")
     for each in evaluation.coverage:
@@ -223,6 +225,16 @@ def _print_evaluation(evaluation: "Evaluation") -> None:
     if evaluation.confusions:
         _print_confusions(evaluation)
         _print_categories(evaluation)
+
+
+def _print_groups(evaluation: "Evaluation") -> None:
+    print("\nCalibration of each group of answers that has a temperature")
+    table = Table("group", "temperature", "answers", "ECE", "by chance")
+    for group, each in evaluation.calibration_by_group.items():
+        temperature = f"{evaluation.answers.temperatures[group]:g}"
+        figures = f"{each.ece:.3f}", f"{each.ece_by_chance:.3f}"
+        add_row(table, group, temperature, str(each.count), *figures)
+    out().print(table)
 
 
 def _print_confusions(evaluation: "Evaluation") -> None:
@@ -355,6 +367,16 @@ def evaluation_json(evaluation: "Evaluation") -> dict[str, Any]:
                     "accuracy": each.accuracy if each.count else None,
                 }
                 for each in evaluation.calibration.bins
+            ],
+            "groups": [
+                {
+                    "group": group,
+                    "temperature": answers.temperatures[group],
+                    "answers": each.count,
+                    "ece": each.ece,
+                    "ece_by_chance": each.ece_by_chance,
+                }
+                for group, each in evaluation.calibration_by_group.items()
             ],
         },
         "coverage": [

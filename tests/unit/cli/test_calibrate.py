@@ -42,6 +42,8 @@ def test_a_calibrated_version_is_as_sure_as_it_is_right(mine, run, tmp_path):
     record = json.loads((mine / "2" / "calibration.json").read_text())
     assert record["temperature"] == manifest.temperature > 1
     assert record["error_after"] < record["error_before"]
+    assert record["temperatures"] == manifest.temperatures == {}
+    assert "One temperature: fewer than two groups" in record["choice"]
     again = run("models", "calibrate", "mine", "--dataset", dataset, "--version", 2)
     assert (again.status, "is calibrated already" in again.err) == (1, True)
 
@@ -51,3 +53,37 @@ def test_no_version_is_added_where_it_would_not_help(mine, run, tmp_path):
     done = run("models", "calibrate", "mine", "--dataset", few)
     assert (done.status, "40 pictures are too few" in done.err) == (1, True)
     assert not (mine / "2").exists()
+
+
+def test_groups_that_are_wrong_in_different_ways_are_served_and_shown(mine, run, tmp_path):
+    # Of the tomatoes too many are right for what the network says, of the plums too few.
+    shares = {
+        "tomato": ["tomato"] * 150 + ["plum"] * 60,
+        "lime": ["plum"] * 60,
+        "plum": ["plum"] * 80,
+    }
+    dataset = write_colours(tmp_path / "set", shares)
+    before = figures(run, dataset, 1)
+    done = run("models", "calibrate", "mine", "--dataset", dataset)
+    assert done.status == 0, done.err
+    assert "Groups: in cross-validation, one for each upper category" in done.err
+    manifest = read_manifest(mine / "2")
+    assert set(manifest.temperatures) == {"tomato", "plum"}
+    assert manifest.temperatures["tomato"] < manifest.temperature < manifest.temperatures["plum"]
+    assert json.loads((mine / "2" / "calibration.json").read_text())["pictures_by_group"] == {
+        "tomato": 75,
+        "plum": 100,
+    }
+    after = figures(run, dataset, 2)
+    assert after["calibration"]["ece"] < 0.5 * before["calibration"]["ece"]
+    assert after["top_1"] == before["top_1"]
+    groups = {each["group"]: each for each in after["calibration"]["groups"]}
+    assert groups["plum"]["answers"] == 200
+    assert groups["plum"]["temperature"] == manifest.temperatures["plum"]
+    assert before["calibration"]["groups"] == []
+    page = tmp_path / "page.html"
+    shown = run("evaluate", "--model", "mine", "--dataset", dataset, "--html", page)
+    assert "Calibration of each group" in shown.out
+    assert "Calibration of groups" in page.read_text()
+    again = run("models", "calibrate", "mine", "--dataset", dataset, "--version", 2)
+    assert "is calibrated already" in again.err

@@ -37,6 +37,27 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
     assert str(tmp_path / "data") in done.stderr.replace("\n", "")
 
 
+def test_a_bug_shows_its_traceback_and_asks_for_a_report():
+    program = """
+import sys
+from image_categorizer_server import cli
+
+@cli.app.command()
+def broken():
+    return {}["of our own"]
+
+sys.argv[1:] = ["broken"]
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "KeyError: 'of our own'" in done.stderr
+    assert "This is a bug in image-categorizer" in done.stderr
+    assert "Please report it" in done.stderr
+
+
 def test_nothing_is_imported_before_ctrl_c_has_its_handler():
     code = "import sys; before = set(sys.modules); import image_categorizer_server.__main__;"
     code += "print(*sorted(set(sys.modules) - before))"

@@ -11,17 +11,19 @@ from image_categorizer_server.inference.models.packaged import (
     FAST_FORMAT,
     FAST_LOCK,
     FORMAT,
+    LOOK_EVERY_S,
     NAME,
     ensure_fast_version,
     ensure_packaged,
     has_fast_version,
+    lacks_fast_version,
     multiplies_int8,
     repository_of,
 )
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.tasks import CANCEL_AGAIN_AFTER_S, TaskOwner
 
-from tests.support.polling import eventually
+from tests.support.polling import eventually, stays
 
 PROCESSOR = "processor\t: {number}\nflags\t\t: fpu sse2 avx2 {flags}\nbugs\t\t: vnni\n\n"
 needs_int8 = pytest.mark.skipif(
@@ -108,14 +110,30 @@ async def test_without_version_1_there_is_nothing_to_make_it_of(tmp_path, caplog
 
 
 @needs_int8
-async def test_one_process_makes_it_and_the_others_go_on(cache):
+async def test_one_process_makes_it_and_the_others_wait_for_that(cache):
     settings = settings_with(cache_path=cache)
+    folder = cache / f"packaged-int8-{FORMAT}.{FAST_FORMAT}" / NAME
+    folder.mkdir(parents=True)
+    async with asyncio.TaskGroup() as tasks:
+        with (folder / FAST_LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            other = tasks.create_task(ensure_fast_version(settings))
+            await stays(lambda: not other.done(), 2 * LOOK_EVERY_S)
+            assert [file.name for file in folder.iterdir()] == [FAST_LOCK]
+            assert lacks_fast_version(settings)
+        # The first has not made it after all.
+    assert not lacks_fast_version(settings)
+
+
+@needs_int8
+async def test_who_waits_too_long_for_another_process_goes_on(cache, caplog):
+    settings = settings_with(cache_path=cache, export_timeout_s=1)
     folder = cache / f"packaged-int8-{FORMAT}.{FAST_FORMAT}" / NAME
     folder.mkdir(parents=True)
     with (folder / FAST_LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         await ensure_fast_version(settings)
-    assert [file.name for file in folder.iterdir()] == [FAST_LOCK]
+    assert "another process takes too long" in caplog.text
 
 
 @needs_int8

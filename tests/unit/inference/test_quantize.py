@@ -33,7 +33,8 @@ from image_categorizer_server.inference.packaging.quantize import (
 from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.model import ModelSettings
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from tests.conftest import EXPORTS
 from tests.support.pictures import jpeg
@@ -91,7 +92,62 @@ def test_quantize_adds_an_int8_version(repository, tmp_path, pictures, quantizer
     inputs = list(np.random.default_rng(2).integers(0, 256, (9, 16, 16, 3)).astype(np.uint8))
     assert answers(folder, inputs) == pytest.approx(answers(first, inputs), abs=0.1)
     assert {"Reading", "Exporting", "Calibrating", "Comparing", "Timing"} <= set(messages)
-    assert "equal to fp32 on 24 pictures without labels" in messages[-11]
+    both = [each for each in messages if "equal to fp32 on 24 pictures without labels" in each]
+    assert [each.partition(":")[0] for each in both] == [
+        "Ranges by percentile",
+        "Ranges by min-max",
+    ]
+    assert f"Ranges by {made.quantization.ranges} are kept." in messages
+    assert [file.name for file in folder.iterdir() if file.name.startswith(".")] == []
+
+
+def write_spot_finder(folder):
+    """Writes a network that knows pictures with a white spot: by the largest of few activations."""
+    folder.mkdir()
+    (folder / "labels.txt").write_text("plain\nspot\n")
+    kernels, head = np.zeros((64, 3, 1, 1), np.float32), np.zeros((64, 2), np.float32)
+    kernels[0], head[0] = 1 / 3, (-8, 8)
+    shifts = np.zeros(64, np.float32)
+    shifts[0] = 2  # so no activation is negative
+    bias = np.array([16, -16], np.float32)
+    constants = {"kernels": kernels, "shifts": shifts, "head": head, "bias": bias}
+    constants["rows"] = np.array([-1, 64])
+    nodes = [
+        helper.make_node("Conv", ["pixel_values", "kernels", "shifts"], ["a"], name="conv"),
+        helper.make_node("MaxPool", ["a"], ["b"], name="max", kernel_shape=[64, 64]),
+        helper.make_node("Reshape", ["b", "rows"], ["c"], name="flat"),
+        helper.make_node("MatMul", ["c", "head"], ["d"], name="head"),
+        helper.make_node("Add", ["d", "bias"], ["logits"], name="add"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "spots",
+        [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["n", 3, 64, 64])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def test_the_ranges_that_lose_less_are_kept(repository, tmp_path, quantizer):
+    """A percentile cuts off what few pixels of one picture say, and its answer flips."""
+    add_onnx(repository, write_spot_finder(tmp_path / "source"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in range(40):
+        picture = Image.new("RGB", (64, 64), (20 + number % 4,) * 3)
+        if number == 39:
+            picture.paste((255, 255, 255), (31, 31, 33, 33))
+        picture.save(folder / f"{number:02}.png")
+    make, messages = quantizer()
+    made = make.quantize(found(repository), folder, None)
+    shown = [each for each in messages if each.startswith("Ranges by")]
+    assert "100.0 %" not in shown[0]
+    assert "100.0 %" in shown[1]
+    assert shown[2] == "Ranges by min-max are kept."
+    assert (made.quantization.ranges, made.quantization.int8_top_1) == ("min-max", 40)
 
 
 def test_an_int8_version_keeps_the_temperature_and_its_record(
@@ -172,7 +228,7 @@ def test_labels_are_used_to_compare_accuracy(repository, tmp_path, pictures, qua
         target.write_bytes(file.read_bytes())
     make, messages = quantizer()
     make.quantize(found(repository), pictures, labelled)
-    sentence = next(sentence for sentence in messages if sentence.startswith("Top-1"))
+    sentence = next(sentence for sentence in messages if "Top-1" in sentence)
     assert "right on 24 labelled pictures: fp32 " in sentence
     make, _ = quantizer(max_loss_points=-101)
     with pytest.raises(OperatorError, match="Provide more calibration pictures, or raise"):

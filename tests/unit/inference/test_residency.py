@@ -11,6 +11,7 @@ from image_categorizer_server.inference.models.manifest import FileEntry
 from image_categorizer_server.inference.models.repository import Repository, manifest_of
 from image_categorizer_server.inference.models.residency import memory_of
 
+from tests.support.polling import stays
 from tests.support.registries import running, state, until
 from tests.unit.conftest import add
 
@@ -88,6 +89,19 @@ async def test_a_shipped_alias_keeps_nothing_in_memory(tmp_path, tiny, loader):
         assert registry.get("small", None).ref.version == 1
 
 
+async def test_a_later_load_takes_no_memory_from_others(tmp_path, tiny, loader):
+    shipped = tmp_path / "shipped"
+    for _ in range(2):
+        add(Repository(shipped), tiny, "small")
+    repository = Repository(tmp_path / "models", [shipped], {"small": {"fast": 2}})
+    add(repository, tiny, "a")
+    max_bytes = int(2.5 * memory_of(manifest_of(repository.scan()[0])))
+    options = {"max_resident_bytes": max_bytes, "later_s": 0.0}
+    async with running(repository, loader, **options) as registry:
+        await stays(lambda: state(registry, "small", "fast") is STANDBY, 0.5)
+        assert state(registry, "a", 1) is READY
+
+
 async def test_what_an_alias_points_to_stays(registry):
     await registry.set_alias("a", "best", 1, 0)
     registry.get("b", None)
@@ -110,6 +124,38 @@ async def test_an_alias_that_another_server_sets_loads_its_version(registry, rep
 async def test_those_who_wait_together_cause_one_load(registry):
     models = await asyncio.gather(*(ask(registry, "c") for _ in range(5)))
     assert all(model is models[0] for model in models)
+
+
+async def by_order(registry, repository):
+    await registry.load("c", 1)
+
+
+async def by_alias(registry, repository):
+    await registry.set_alias("c", "best", 1, 0)
+
+
+async def by_alias_of_another_server(registry, repository):
+    repository.change_alias("c", "best", 1, 0)
+    await registry.refresh()
+
+
+@pytest.mark.parametrize("load", [by_order, by_alias, by_alias_of_another_server])
+async def test_requests_wait_for_what_leaves_standby_whatever_loads_it(registry, repository, load):
+    async with asyncio.TaskGroup() as tasks:
+        # Until the request of `a` is answered, the load waits for its memory.
+        with registry.using("a", None):
+            registry.get("b", None)
+            tasks.create_task(load(registry, repository))
+            await until(lambda: state(registry, "a", 1) is STANDBY)
+            assert state(registry, "c", 1) is ModelState.LOADING
+            with pytest.raises(DeadlineExceeded, match="'c' was still being loaded"):
+                await ask(registry, "c", within_s=0.05)
+            asked = tasks.create_task(ask(registry, "c"))
+            tree = registry.tree("c", None)
+            await asyncio.sleep(0)
+            assert not asked.done()
+    assert asked.result().ref.name == "c"
+    assert list(tree.outputs(["bee"])) == [1]
 
 
 async def test_a_request_waits_no_longer_than_its_deadline(registry):

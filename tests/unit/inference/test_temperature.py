@@ -1,13 +1,8 @@
-"""Temperatures: how they change confidences, and how they are fitted."""
-
-from pathlib import Path
+"""Temperatures: how they change confidences, and which of them a picture gets."""
 
 import numpy as np
 import pytest
-from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.inference.evaluation.answers import Answered
-from image_categorizer_server.inference.evaluation.dataset import LabelledPicture
-from image_categorizer_server.inference.evaluation.temperature import fit_temperature
+from image_categorizer_server.inference.models.manifest import CategoryEntry, groups_of
 from image_categorizer_server.inference.runtimes import Answer
 from image_categorizer_server.inference.runtimes.calibrated import CalibratedRuntime, at_temperature
 
@@ -61,45 +56,31 @@ class Rows:
 def test_the_confidences_before_the_temperature_are_those_of_the_network_to_the_bit(activation):
     # Certain, impossible, and too small for a float32 once they are raised to a power.
     said = np.array([[1, 0, 0], [0.9, 1e-38, 0.1], [0.4, 1e-45, 0.6]], np.float32)
-    answer = CalibratedRuntime(Rows(said), 4.0, activation).predict([None] * 3)
+    answer = CalibratedRuntime(Rows(said), [4.0] * 3, activation).predict([None] * 3)
     assert answer.raw_confidences is not None
     assert answer.raw_confidences.tobytes() == said.tobytes()
     np.testing.assert_array_equal(answer.confidences, at_temperature(said, 4.0, activation))
 
 
-def answered(rows, right):
-    """Returns what a model says about as many pictures as there are rows."""
-    found = []
-    for number, (row, category) in enumerate(zip(rows, right, strict=True)):
-        top = np.argsort(-row)[:5]
-        found.append(
-            Answered(
-                LabelledPicture(Path(f"{number}.jpg"), f"{number}.jpg", (str(category),)),
-                int(category),
-                tuple(map(int, top)),
-                tuple(float(row[index]) for index in top),
-                int((row > row[category]).sum()),
-                row,
-            )
-        )
-    return found
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_the_first_category_decides_the_temperature_and_the_order_stays(activation):
+    function = softmax if activation == "softmax" else sigmoid
+    temperatures = np.geomspace(0.5, 4, 12)
+    said = function(LOGITS)
+    answer = CalibratedRuntime(Rows(said), temperatures, activation).predict([None] * 600)
+    np.testing.assert_array_equal(
+        answer.confidences.argsort(kind="stable"), said.argsort(kind="stable")
+    )
+    for row, raw in zip(answer.confidences, said, strict=True):
+        by_itself = at_temperature(raw[None], float(temperatures[raw.argmax()]), activation)
+        np.testing.assert_array_equal(row, by_itself[0])
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_the_temperature_that_made_confidences_wrong_is_found(temperature):
-    honest = softmax(RANDOM.normal(0, 3, (20_000, 12)))
-    right = [RANDOM.choice(12, p=row / row.sum()) for row in honest.astype(np.float64)]
-    said = softmax(np.log(honest) / (1 / temperature))
-    fitted = fit_temperature(answered(said, right), "softmax")
-    assert fitted.temperature == pytest.approx(temperature, rel=0.05)
-    assert fitted.after.ece < 0.02
-    assert fitted.after.ece <= fitted.before.ece + 0.01
-    assert (fitted.fitted, fitted.held_out) == (10_000, 10_000)
-
-
-def test_what_cannot_be_fitted_is_refused():
-    some = answered(softmax(LOGITS[:99]), [0] * 99)
-    with pytest.raises(OperatorError, match="99 pictures are too few: at least 100"):
-        fit_temperature(some, "softmax")
-    with pytest.raises(OperatorError, match="no softmax or sigmoid"):
-        fit_temperature(some, "none")
+def test_the_nearest_group_counts():
+    categories = [
+        CategoryEntry(name="tench", ancestors=("fish", "animal")),
+        CategoryEntry(name="beagle", ancestors=("dog", "mammal", "animal")),
+        CategoryEntry(name="bus", ancestors=("vehicle",)),
+    ]
+    assert groups_of(categories, {"animal", "dog", "bus"}) == ("animal", "dog", "bus")
+    assert groups_of(categories, {"animal"}) == ("animal", "animal", "")

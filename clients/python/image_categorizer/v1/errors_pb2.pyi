@@ -108,7 +108,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     MODEL_FAILING: _ErrorReason.ValueType  # 28
     """The model fails on every image. The server reloads it. Retry after the delay in `google.rpc.RetryInfo`."""
     MODEL_LOADING: _ErrorReason.ValueType  # 29
-    """The model exists but is still loading. Retry after the delay in `google.rpc.RetryInfo`."""
+    """The model is still loading, or a version that ships with the program is being made. Retry after the delay
+    in `google.rpc.RetryInfo`.
+    """
     DRAINING: _ErrorReason.ValueType  # 30
     """The server is shutting down. Retry at once: another server answers."""
     DEPENDENCY_DOWN: _ErrorReason.ValueType  # 31
@@ -242,7 +244,9 @@ Retry after the delay in `google.rpc.RetryInfo`, or allow more time.
 MODEL_FAILING: ErrorReason.ValueType  # 28
 """The model fails on every image. The server reloads it. Retry after the delay in `google.rpc.RetryInfo`."""
 MODEL_LOADING: ErrorReason.ValueType  # 29
-"""The model exists but is still loading. Retry after the delay in `google.rpc.RetryInfo`."""
+"""The model is still loading, or a version that ships with the program is being made. Retry after the delay
+in `google.rpc.RetryInfo`.
+"""
 DRAINING: ErrorReason.ValueType  # 30
 """The server is shutting down. Retry at once: another server answers."""
 DEPENDENCY_DOWN: ErrorReason.ValueType  # 31

@@ -76,8 +76,8 @@ class Model(_message.Message):
         UNLOADED: Model._State.ValueType  # 4
         """Unloaded by `UnloadModel`. Does not serve."""
         STANDBY: Model._State.ValueType  # 5
-        """Not in memory, where there is a bound (`CATEGORIZER_MODELS__MAX_RESIDENT_BYTES`). The next request for it
-        loads it, and waits.
+        """Not in memory: where there is a bound (`CATEGORIZER_MODELS__MAX_RESIDENT_BYTES`), or after a start if only
+        requests that name it need it. The next request for it loads it, and waits.
         """
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
@@ -94,8 +94,8 @@ class Model(_message.Message):
     UNLOADED: Model.State.ValueType  # 4
     """Unloaded by `UnloadModel`. Does not serve."""
     STANDBY: Model.State.ValueType  # 5
-    """Not in memory, where there is a bound (`CATEGORIZER_MODELS__MAX_RESIDENT_BYTES`). The next request for it
-    loads it, and waits.
+    """Not in memory: where there is a bound (`CATEGORIZER_MODELS__MAX_RESIDENT_BYTES`), or after a start if only
+    requests that name it need it. The next request for it loads it, and waits.
     """
 
     class _Localization:

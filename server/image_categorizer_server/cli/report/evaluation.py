@@ -45,6 +45,7 @@ def write_evaluation(file: Path, evaluation: Evaluation, thumbnails: Thumbnails)
             _notice(evaluation),
             _cards(evaluation),
             _charts(evaluation),
+            _groups(evaluation),
             _confusions(evaluation, thumbnails),
             _categories(evaluation),
             _coverage(evaluation),
@@ -148,6 +149,28 @@ def _charts(evaluation: Evaluation) -> str:
         "given, fewer pictures are answered, and more of the answers are right."
         "</figcaption></figure></div><p></p>"
     )
+
+
+def _groups(evaluation: Evaluation) -> str:
+    if not evaluation.calibration_by_group:
+        return ""
+    lead = (
+        "The first category of an answer decides its group, and so the temperature of its "
+        "confidences."
+    )
+    head = ("group", "temperature", "answers", "ECE", "", "by chance")
+    rows = (
+        (
+            name(group),
+            f"{evaluation.answers.temperatures[group]:g}",
+            str(each.count),
+            f"{each.ece:.3f}",
+            bar(min(each.ece, 1.0)),
+            f"{each.ece_by_chance:.3f}",
+        )
+        for group, each in evaluation.calibration_by_group.items()
+    )
+    return section("Calibration of groups", lead, table(head, rows))
 
 
 def _confusions(evaluation: Evaluation, thumbnails: Thumbnails) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from image_categorizer_server.inference.evaluation.dataset import (
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.preprocess import Preprocessor, sample_inputs
 from image_categorizer_server.inference.models.loader import Loader
-from image_categorizer_server.inference.models.manifest import Manifest, damage
+from image_categorizer_server.inference.models.manifest import Manifest, damage, groups_of
 from image_categorizer_server.inference.models.repository import Found, manifest_of
 from image_categorizer_server.inference.runtimes import Runtime
 from image_categorizer_server.settings.inference import InferenceSettings
@@ -81,6 +81,10 @@ class Answers:
     """Pictures of other categories."""
     unreadable: tuple[Unreadable, ...]
     images_per_s: float
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    """Of each group of categories, by its name; see `Manifest`."""
+    groups: tuple[str, ...] = ()
+    """For each category the name of its group, empty for none."""
 
     @property
     def by_picture(self) -> dict[LabelledPicture, Answered]:
@@ -159,6 +163,8 @@ class Evaluator:
             tuple(each for each in answered if each.category is None),
             tuple(each.answer for each in read if isinstance(each.answer, Unreadable)),
             len(answered) / elapsed_s,
+            manifest.temperatures,
+            groups_of(manifest.categories, manifest.temperatures),
         )
 
     def _read_all(

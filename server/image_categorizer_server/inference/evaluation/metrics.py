@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,11 +94,15 @@ class Calibration:
     """The `ece` of a perfectly calibrated model on as many pictures; see `error_by_chance`."""
 
     @property
+    def count(self) -> int:
+        """How many answers there are."""
+        return sum(each.count for each in self.bins)
+
+    @property
     def ece(self) -> float:
         """The expected calibration error (Naeini et al. 2015), in [0, 1]."""
-        total = sum(each.count for each in self.bins)
         gaps = (each.count * abs(each.accuracy - each.confidence) for each in self.bins)
-        return sum(gaps) / total
+        return sum(gaps) / self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,21 @@ def calibration_of(answered: Iterable[Answered], bins: int = BINS) -> Calibratio
     )
 
 
+def calibration_by_group(
+    answered: Iterable[Answered], members: Sequence[str]
+) -> dict[str, Calibration]:
+    """Returns the calibration of the answers of each group that has any, by name.
+
+    Args:
+        answered: pictures whose category the model has.
+        members: the group of each category of the network.
+    """
+    found: dict[str, list[Answered]] = {}
+    for each in answered:
+        found.setdefault(members[each.top[0]], []).append(each)
+    return {name: calibration_of(found[name]) for name in sorted(found)}
+
+
 def error_by_chance(confidences: Sequence[float], bins: int = BINS) -> float:
     """Returns the expected calibration error that a perfectly calibrated model would show.
 
@@ -254,6 +273,8 @@ class Evaluation:
     confusions: tuple[Confusion, ...]
     calibration: Calibration
     coverage: tuple[Coverage, ...]
+    calibration_by_group: Mapping[str, Calibration]
+    """Of the answers in each group that has a temperature and any answers, by its name."""
 
     @property
     def top_1_of_all(self) -> Share:
@@ -288,4 +309,12 @@ def evaluation_of(answers: Answers) -> Evaluation:
         tuple(confusions(known, names)),
         calibration_of(known),
         tuple(coverage_of(known)),
+        _by_group_with_temperature(answers),
     )
+
+
+def _by_group_with_temperature(answers: Answers) -> dict[str, Calibration]:
+    if not answers.temperatures:
+        return {}
+    found = calibration_by_group(answers.known, answers.groups)
+    return {name: found[name] for name in answers.temperatures if name in found}

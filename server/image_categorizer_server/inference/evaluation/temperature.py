@@ -1,93 +1,97 @@
-"""Fits the temperature of a model (Guo et al. 2017, arXiv:1706.04599).
+"""Fits temperatures by the log loss of the right categories (Guo et al. 2017, arXiv:1706.04599).
 
-One half of the pictures fits it, the other half shows whether it helps.
+The log loss of every picture is computed once for each temperature of a grid; after that any part
+of the pictures is fitted, also in each fold of a cross-validation, by adding columns.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from image_categorizer_server.domain.model import Activation
-from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.evaluation.answers import Answered
-from image_categorizer_server.inference.evaluation.metrics import Calibration, calibration_of
 from image_categorizer_server.inference.runtimes.calibrated import at_temperature
 
-MIN_PICTURES = 50
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
-STEPS = 41
-ROUNDS = 3
-"""Each looks at `STEPS` temperatures around the best of the round before."""
+STEPS = 121
+"""So neighbours differ by 5 %."""
+LOGARITHMS = np.linspace(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE), STEPS)
+SMALLEST_CONFIDENCE = 1e-37
+"""Of the right category, so that its logarithm is a number."""
+
+Logarithm = float
+"""The natural logarithm of a temperature."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """A temperature, and what it does to the pictures that did not fit it."""
+class LogLosses:
+    """The log loss of each picture as a function of the temperature."""
 
-    temperature: float
-    before: Calibration
-    after: Calibration
-    fitted: int
-    """How many pictures fitted it."""
-    held_out: int
-    """How many others there were."""
+    def __init__(self, answered: Sequence[Answered], activation: Activation) -> None:
+        """Computes the grid; blocks.
 
-
-def fit_temperature(answered: Sequence[Answered], activation: Activation) -> Fitted:
-    """Returns the temperature with the largest likelihood of the right categories.
-
-    Args:
-        answered: with confidences of all categories; every second one fits.
-        activation: of the network.
-
-    Raises:
-        OperatorError: there are too few pictures, or the network has no activation.
-    """
-    if activation == "none":
-        raise OperatorError("Its confidences come from no softmax or sigmoid: nothing to divide.")
-    if len(answered) < 2 * MIN_PICTURES:
-        raise OperatorError(
-            f"{len(answered)} pictures are too few: at least {2 * MIN_PICTURES} of categories "
-            "that the model has are needed."
+        Args:
+            answered: with confidences of all categories, and of categories that the model has.
+            activation: softmax or sigmoid.
+        """
+        rows, right = rows_of(answered), np.array([each.category for each in answered])
+        self._values = np.stack(
+            [
+                log_losses(at_temperature(rows, float(np.exp(each)), activation), right, activation)
+                for each in LOGARITHMS
+            ]
         )
-    fitting, held_out = answered[::2], answered[1::2]
-    rows, right = _rows(fitting), np.array([each.category for each in fitting])
-    low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
-    for _ in range(ROUNDS):
-        candidates = np.linspace(low, high, STEPS)
-        losses = [_loss(rows, right, float(np.exp(each)), activation) for each in candidates]
-        best = int(np.argmin(losses))
-        low, high = candidates[max(best - 1, 0)], candidates[min(best + 1, STEPS - 1)]
-    temperature = round(float(np.exp((low + high) / 2)), 4)
-    calibrated = at_temperature(_rows(held_out), temperature, activation)
-    return Fitted(
-        temperature,
-        calibration_of(held_out),
-        calibration_of(
-            replace(each, confidences=tuple(float(row[index]) for index in each.top))
-            for each, row in zip(held_out, calibrated, strict=True)
-        ),
-        len(fitting),
-        len(held_out),
-    )
+
+    def at(self, logarithm: Logarithm, pictures: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Returns the log loss of each of these pictures, between those of the two neighbours."""
+        place = float(np.interp(logarithm, LOGARITHMS, np.arange(STEPS)))
+        low = min(int(place), STEPS - 2)
+        below, above = self._values[low, pictures], self._values[low + 1, pictures]
+        between: NDArray[np.float64] = below + (place - low) * (above - below)
+        return between
+
+    def best(
+        self, pictures: NDArray[np.bool_], towards: Logarithm = 0.0, spread: float = np.inf
+    ) -> Logarithm:
+        """Returns the most likely temperature of some pictures.
+
+        Args:
+            pictures: bool (N), which of them to fit.
+            towards: the mean of a normal prior.
+            spread: its standard deviation; infinite for no prior.
+        """
+        totals = self._values[:, pictures].sum(1) + ((LOGARITHMS - towards) / spread) ** 2 / 2
+        best = int(np.argmin(totals))
+        if best in (0, STEPS - 1):
+            return float(LOGARITHMS[best])
+        # The parabola through three points.
+        before, here, after = totals[best - 1 : best + 2]
+        bend = before - 2 * here + after
+        offset = (before - after) / (2 * bend) if bend > 0 else 0.0
+        return float(LOGARITHMS[best] + offset * (LOGARITHMS[1] - LOGARITHMS[0]))
 
 
-def _rows(answered: Sequence[Answered]) -> NDArray[np.float32]:
+def rows_of(answered: Sequence[Answered]) -> NDArray[np.float32]:
+    """Returns float32 (N, C), the confidences of all categories, which the evaluator has kept."""
     rows = [each.row for each in answered if each.row is not None]
     assert len(rows) == len(answered), "the evaluator was to keep all confidences"
     return np.stack(rows)
 
 
-def _loss(
-    rows: NDArray[np.float32], right: NDArray[np.int64], temperature: float, activation: Activation
-) -> float:
-    """Returns the mean of the negative logarithm of the likelihood."""
-    confidences = at_temperature(rows, temperature, activation).astype(np.float64)
-    picked = confidences[np.arange(len(rows)), right].clip(1e-37)
-    loss = -np.log(picked)
-    if activation == "sigmoid":  # the other categories are to be absent
-        absent = np.log1p(-confidences.clip(0, 1 - 1e-12))
-        loss -= absent.sum(1) - absent[np.arange(len(rows)), right]
-    return float(loss.mean())
+def log_losses(
+    confidences: NDArray[np.float32], right: NDArray[np.int64], activation: Activation
+) -> NDArray[np.float64]:
+    """Returns float64 (N), the negative logarithm of the likelihood of each right category.
+
+    Args:
+        confidences: float32 (N, C).
+        right: int64 (N), the right category of each row.
+        activation: after a sigmoid, the likelihood includes that the other categories are absent.
+    """
+    rows = np.arange(len(confidences))
+    picked = confidences[rows, right].astype(np.float64).clip(SMALLEST_CONFIDENCE)
+    losses: NDArray[np.float64] = -np.log(picked)
+    if activation == "sigmoid":
+        absent = np.log1p(-confidences.astype(np.float64).clip(0, 1 - 1e-12))
+        losses -= absent.sum(1) - absent[rows, right]
+    return losses

@@ -33,6 +33,8 @@ class Catalog:
         self._routing = Routing()
         self._has_looked = False
         """Whether the repository was read once."""
+        self._expected: dict[Key, str] = {}
+        """Versions that are being made, and their aliases."""
 
     @property
     def default(self) -> str:
@@ -103,7 +105,7 @@ class Catalog:
 
         Raises:
             ModelNotFound: there is no such model or version, or it could not be loaded.
-            ModelLoading: the model is being loaded.
+            ModelLoading: the model is being loaded, or made.
         """
         return self._serving(name, version, content).model
 
@@ -126,7 +128,32 @@ class Catalog:
             )
         if version is None and candidates and name in self._routing.unreadable:
             raise ModelNotFound(f"the aliases of model '{name}' cannot be read")
+        if self._is_expected(name, version):
+            raise ModelLoading(
+                f"version {version} of model '{name}' is being made for this machine, once",
+                retry_after_s=self._retry_after_s,
+            )
         raise not_found(name, version)
+
+    def expect(self, name: str, number: int, alias: str) -> None:
+        """Notes that a version is being made: until it is there, who asks for it is to try again.
+
+        Args:
+            name: the model.
+            number: the version.
+            alias: the one that it will have.
+        """
+        self._expected[name, number] = alias
+
+    def expect_no_more(self, name: str, number: int) -> None:
+        """Notes that a version is made, or cannot be."""
+        self._expected.pop((name, number), None)
+
+    def _is_expected(self, name: str, version: int | str | None) -> bool:
+        return any(
+            expected == name and version in (number, alias) and (name, number) not in self._versions
+            for (expected, number), alias in self._expected.items()
+        )
 
     def _of(self, name: str) -> list[ModelVersion]:
         return [version for (n, _), version in self._versions.items() if n == name]
@@ -188,6 +215,10 @@ class Catalog:
         """Returns whether an alias keeps a version in memory.  Those that ship do not."""
         is_on_request = number in self._routing.wanted(name).on_request
         return not is_on_request and bool(self._routing.pointing_to(name, number))
+
+    def _is_on_request(self, version: ModelVersion) -> bool:
+        """Returns whether a version answers only requests that name it."""
+        return version.number in self._routing.wanted(version.name).on_request
 
     def _pinned(self, besides: ModelVersion | None = None) -> list[ModelVersion]:
         """Returns the versions that stay in memory, and those that will."""

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from image_categorizer_server.inference.engine.admission import Bounds
 from image_categorizer_server.inference.engine.dispatcher import Policy
 from image_categorizer_server.inference.engine.guard import Guard
 from image_categorizer_server.inference.engine.latency import LatencyTable
-from image_categorizer_server.inference.engine.microbatcher import MicroBatcher
+from image_categorizer_server.inference.engine.microbatcher import MicroBatcher, give_way
 from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.detect import DetectionLocalizer
@@ -50,6 +51,7 @@ from image_categorizer_server.telemetry import get_log
 log = get_log(__name__)
 WARM_UP_S = 120.0
 """How long a model process may take for a model, in addition to its export."""
+Result = TypeVar("Result")
 
 
 class Preparing(Protocol):
@@ -157,8 +159,13 @@ class Loader:
         self.bounds = bounds_of(inference)
         """On the images that wait for one model."""
 
-    async def load(self, folder: Path, manifest: Manifest) -> LoadedModel:
+    async def load(self, folder: Path, manifest: Manifest, niceness: int = 0) -> LoadedModel:
         """Returns the model, warmed up and with its threads running.
+
+        Args:
+            folder: of the version.
+            manifest: of the version.
+            niceness: of the warm-up; see `give_way`.
 
         Raises:
             OperatorError: its files are damaged, transformers cannot load it, or its warm-up fails.
@@ -174,7 +181,7 @@ class Loader:
         if self._inference.model_socket:
             warm, remote = await self._handed_over(folder, manifest)
         else:
-            warm = await self.warm(folder, manifest)
+            warm = await self.warm(folder, manifest, niceness)
         runtime = warm.runtime
         guard = Guard(
             partial(_predict, runtime),
@@ -244,8 +251,13 @@ class Loader:
         )
         return warm, opened.runtime
 
-    async def warm(self, folder: Path, manifest: Manifest) -> Warm:
+    async def warm(self, folder: Path, manifest: Manifest, niceness: int = 0) -> Warm:
         """Opens a runtime in this process and warms it up.
+
+        Args:
+            folder: of the version.
+            manifest: the folder's.
+            niceness: of the warm-up, see nice(2).
 
         Raises:
             OperatorError: the model cannot be loaded, or its warm-up fails.
@@ -259,11 +271,15 @@ class Loader:
         limit = self._inference.micro_batch_limit(runtime.device)
         features_bytes = whole_bytes = 0
         try:
-            size, table = await asyncio.to_thread(warm_up, runtime, manifest, limit)
+            size, table = await _at_niceness(niceness, partial(warm_up, runtime, manifest, limit))
             if localizer and localizer.localization is Localization.CLASS_ACTIVATION:
-                whole_bytes = await asyncio.to_thread(find_whole, runtime, manifest.input)
+                whole_bytes = await _at_niceness(
+                    niceness, partial(find_whole, runtime, manifest.input)
+                )
             if manifest.detection:
-                features_bytes = await asyncio.to_thread(check_detections, runtime, manifest)
+                features_bytes = await _at_niceness(
+                    niceness, partial(check_detections, runtime, manifest)
+                )
         finally:
             # The largest size is often not the best one.
             await asyncio.to_thread(trim_heap)
@@ -279,12 +295,13 @@ class Loader:
             OperatorError: transformers cannot load the model, or ONNX Runtime its graph.
         """
         runtime, localizer = await self._open_raw(folder, manifest)
-        if manifest.temperature != 1:
-            runtime = CalibratedRuntime(runtime, manifest.temperature, manifest.activation)
+        if manifest.is_calibrated:
+            temperatures = manifest.category_temperatures()
+            runtime = CalibratedRuntime(runtime, temperatures, manifest.activation)
         return runtime, localizer
 
     async def _open_raw(self, folder: Path, manifest: Manifest) -> tuple[Runtime, Locating | None]:
-        """Opens a runtime without the temperature; see `open_runtime`."""
+        """Opens a runtime without temperatures; see `open_runtime`."""
         device = await asyncio.to_thread(choose_device, self._inference.device)
         if manifest.format == "onnx" and not manifest.architecture and device != "cpu":
             log.warning("an ONNX model runs on the CPU", name=manifest.name)
@@ -331,6 +348,15 @@ def hello_for(folder: Path, manifest: Manifest) -> Hello:
 
 def _nothing() -> None:
     """Frees nothing: the model is in this process."""
+
+
+async def _at_niceness(niceness: int, work: Callable[[], Result]) -> Result:
+    """Returns what blocking work returns, done in a new thread: none regains its priority."""
+    pool = ThreadPoolExecutor(1, initializer=give_way, initargs=(niceness,))
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+    finally:
+        pool.shutdown(wait=False)
 
 
 def policy(inference: InferenceSettings, runtime: Runtime) -> Policy:

@@ -6,7 +6,7 @@ is not a model.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -22,6 +22,9 @@ MANIFEST_FILE = "manifest.json"
 CALIBRATION_FILE = "calibration.json"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+
+RangesOf = Literal["percentile", "min-max"]
+Temperature = Annotated[float, Field(gt=0, le=100)]
 
 
 class FileEntry(BaseModel):
@@ -53,17 +56,26 @@ class CategoryEntry(BaseModel):
 
 
 class CalibrationRecord(BaseModel):
-    """The content of `calibration.json`: how a temperature came about."""
+    """The content of `calibration.json`: how temperatures came about."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float
+    temperatures: dict[str, float]
+    """See `Manifest`."""
+    pictures_by_group: dict[str, int]
+    """How many pictures fitted each of `temperatures`."""
+    choice: str
+    """Why there are groups, or none."""
     dataset_digest: str
     fitted_pictures: int
     held_out_pictures: int
     error_before: float
-    """Expected calibration error of the pictures that were held out."""
+    """Expected calibration error of the pictures that were held out; with groups, inside them."""
     error_after: float
+    log_loss_before: float
+    """Of the pictures that were held out."""
+    log_loss_after: float
 
 
 class QuantizationRecord(BaseModel):
@@ -82,6 +94,8 @@ class QuantizationRecord(BaseModel):
     int8_top_5: int = Field(ge=0)
     speed: float = Field(gt=0)
     """Images per second on one thread, divided by those of fp32."""
+    ranges: RangesOf | None = None
+    """How the ranges of its activations were found; None for those that ship."""
 
     def __str__(self) -> str:
         labelled = "labelled pictures" if self.is_labelled else "pictures as fp32 answers"
@@ -116,8 +130,10 @@ class Manifest(BaseModel):
     categories: tuple[CategoryEntry, ...] = Field(min_length=1)
     input: InputSpec
     activation: Activation
-    temperature: float = Field(1.0, gt=0, le=100)
+    temperature: Temperature = 1.0
     """What logits are divided by before the activation; see `models calibrate`."""
+    temperatures: dict[str, Temperature] = Field(default_factory=dict)
+    """What they are divided by if the first category is one of these, or below it: the nearest."""
     roll_up: bool | None = None
     """Whether requests that do not say roll up; None for `CATEGORIZER_MODELS__ROLL_UP`."""
     licence: str = ""
@@ -127,9 +143,19 @@ class Manifest(BaseModel):
 
     @model_validator(mode="after")
     def _scores_are_confidences(self) -> Self:
-        if self.detection and (self.activation != "none" or self.temperature != 1):
+        if self.detection and (self.activation != "none" or self.is_calibrated):
             raise ValueError("a detector has activation none and no temperature")
         return self
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether its confidences are others than those of the network."""
+        return self.temperature != 1 or bool(self.temperatures)
+
+    def category_temperatures(self) -> tuple[float, ...]:
+        """Returns what logits are divided by if a category comes first, in the order of outputs."""
+        groups = groups_of(self.categories, self.temperatures)
+        return tuple(self.temperatures.get(group, self.temperature) for group in groups)
 
     def domain_categories(self) -> tuple[Category, ...]:
         """Returns the categories as plain values, in the order of the network's outputs."""
@@ -138,6 +164,14 @@ class Manifest(BaseModel):
     def sha256(self) -> str:
         """Returns the hash of the manifest itself, in hexadecimal digits."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def groups_of(categories: Iterable[CategoryEntry], names: Container[str]) -> tuple[str, ...]:
+    """Returns the nearest of `names` of each category, which may be its own; empty for none."""
+    return tuple(
+        next((name for name in (each.name, *each.ancestors) if name in names), "")
+        for each in categories
+    )
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -8,6 +8,7 @@ in the background, by the first server that runs where int8 is faster; it answer
 name it.
 """
 
+import asyncio
 import fcntl
 import re
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ FAST_FORMAT = 1
 """Higher for another int8 version."""
 FAST_MODULE = "image_categorizer_server.inference.packaging.int8_ranges"
 FAST_LOCK = ".making.lock"
+LOOK_EVERY_S = 0.5
+"""How often a process looks whether another one has made it."""
 CPU_INFO = Path("/proc/cpuinfo")
 INT8_FLAGS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})
 """What Linux calls instructions that multiply int8.  Without them, int8 is hardly faster than fp32,
@@ -105,24 +108,40 @@ def multiplies_int8(cpu_info: Path = CPU_INFO) -> bool:
     return flags is not None and not INT8_FLAGS.isdisjoint(flags[1].split())
 
 
+def lacks_fast_version(settings: Settings) -> bool:
+    """Returns whether the packaged model is to have an int8 version, and it is not made yet."""
+    folder = _fast_folder(settings.models) / NAME / str(FAST_VERSION)
+    return has_fast_version(settings) and not (folder / MANIFEST_FILE).exists()
+
+
 async def ensure_fast_version(settings: Settings) -> None:
     """Makes the int8 version of the packaged model, unless it is there or not wanted.
 
-    Takes seconds of one core, at the lowest priority.  A failure is logged, and concerns no other
-    model; the next start tries again.
+    Takes seconds of one core, at the lowest priority.  While another process makes it, waits for
+    that one.  A failure is logged, and concerns no other model; the next start tries again.
     """
     source = _folder(settings.models) / NAME / "1"
-    folder = _fast_folder(settings.models) / NAME / str(FAST_VERSION)
-    if not (has_fast_version(settings) and (source / MANIFEST_FILE).exists()):
+    if not (lacks_fast_version(settings) and (source / MANIFEST_FILE).exists()):
         return
+    folder = _fast_folder(settings.models) / NAME / str(FAST_VERSION)
+    timeout_s = settings.models.export_timeout_s
     words = [str(source), str(FAST_VERSION)]
     try:
-        with _is_first(folder.parent) as is_first:
-            if is_first:  # else another process makes it
-                timeout_s = settings.models.export_timeout_s
-                await ensure_converted(folder, MANIFEST_FILE, FAST_MODULE, words, timeout_s)
+        async with asyncio.timeout(2 * timeout_s):  # as long as another process may take, and ours
+            while not await _make_if_first(folder, words, timeout_s):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(LOOK_EVERY_S)
+    except TimeoutError:
+        log.warning("another process takes too long to make the int8 version of the packaged model")
     except (ConversionFailed, OSError) as error:
         log.warning("the int8 version of the packaged model cannot be made", reason=str(error))
+
+
+async def _make_if_first(folder: Path, words: list[str], timeout_s: float) -> bool:
+    """Makes a folder unless another process does; returns whether it is there now."""
+    with _is_first(folder.parent) as is_first:
+        if is_first:
+            await ensure_converted(folder, MANIFEST_FILE, FAST_MODULE, words, timeout_s)
+        return is_first
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The models of this server: finds, loads, warms up, reloads and unloads them.
 
 LOADING ─▶ READY ─▶ UNLOADED, or removed from disk; requests in flight finish first
-    │       └────▶ STANDBY   while others need its memory; a request loads it again
+    │       └────▶ STANDBY   while others need its memory; a request loads it again.  What answers
+    │                        only on request begins here
     └────▶ FAILED   until its manifest changes, or `load` is called
 
 The repository holds the aliases and the list of unloaded versions, so all servers agree.  A few
@@ -37,6 +38,12 @@ log = get_log(__name__)
 CLOSE_WITHIN_S = 4.0
 # How long a load waits for the last requests of the versions whose memory it needs.
 MAKE_WAY_WITHIN_S = 60.0
+# How long what answers only on request waits to be loaded, unless a request asks for it: after a
+# start, other processes of the machine start too, and the first requests come.
+LATER_S = 10.0
+LATER_NICENESS = 15
+"""Of the warm-up then: calls come first.  At 19, a busy machine would keep the loads behind it
+waiting for minutes."""
 STOPPED = ModelState.FAILED, ModelState.UNLOADED, ModelState.STANDBY
 """The states of a version that `load` starts to load."""
 
@@ -50,6 +57,7 @@ class Registry(Catalog):
         loader: Loader,
         settings: ModelSettings,
         close_within_s: float = CLOSE_WITHIN_S,
+        later_s: float = LATER_S,
     ) -> None:
         """Starts without models; see `load_all`.
 
@@ -59,6 +67,7 @@ class Registry(Catalog):
             settings: the default model, how often to look into the repository, how many models load
                 at a time, and the bound on their memory.
             close_within_s: how long `close` waits for models to stop.
+            later_s: after what time to load what answers only on request.
         """
         super().__init__(settings.default, retry_after_s=settings.scan_interval_s)
         self._repository = repository
@@ -71,6 +80,8 @@ class Registry(Catalog):
         loads = 1 if self._residency.is_bounded else settings.max_concurrent_loads
         self._loading = asyncio.Semaphore(loads)
         self._tasks = TaskOwner()
+        self._later_s = later_s
+        self._later = TaskOwner()
         self._passed_over: dict[Path, str] = {}
 
     async def demand(
@@ -98,7 +109,7 @@ class Registry(Catalog):
             return
         if found.state is ModelState.STANDBY:
             self._residency.check(found, self._pinned(besides=found))
-            self._start_loading(found, is_on_demand=True)
+            self._start_loading(found)
         await self._residency.wait(found, len(content), caller)
 
     # Starting, watching, stopping.
@@ -148,6 +159,7 @@ class Registry(Catalog):
         A model whose call hangs is left after `close_within_s`; its threads do not keep the process
         alive.
         """
+        await self._later.close()
         for version in self._versions.values():
             self._release(version)
         await self._tasks.wait(self._close_within_s)
@@ -332,12 +344,35 @@ class Registry(Catalog):
     # Memory.
 
     def _place(self, version: ModelVersion) -> None:
-        """Loads a version now if it stays in memory or fits; otherwise on demand."""
-        others = [other for other in self._versions.values() if other is not version]
-        if self._is_pinned(version) or self._residency.fits_now(version, others):
+        """Loads a version now if it stays in memory or fits; otherwise on demand.
+
+        What answers only on request is loaded later, or as soon as a request asks for it.
+        """
+        is_on_request = self._is_on_request(version)
+        if not is_on_request and (self._is_pinned(version) or self._fits_now(version)):
             self._start_loading(version)
-        else:
-            version.state, version.is_on_demand = ModelState.STANDBY, True
+            return
+        version.state, version.is_on_demand = ModelState.STANDBY, True
+        if is_on_request:
+            name = f"later load of {version.name} {version.number}"
+            self._later.start(self._load_later(version), name)
+
+    async def _load_later(self, version: ModelVersion) -> None:
+        await asyncio.sleep(self._later_s)
+        # It delays no other version.
+        while unfinished := self._unfinished_loads():
+            await asyncio.wait(unfinished)
+        is_there = self._versions.get((version.name, version.number)) is version
+        if is_there and version.state is ModelState.STANDBY and self._fits_now(version):
+            self._start_loading(version, niceness=LATER_NICENESS)
+
+    def _unfinished_loads(self) -> list[asyncio.Task[None]]:
+        loads = [version.loading for version in self._versions.values() if version.loading]
+        return [load for load in loads if not load.done()]
+
+    def _fits_now(self, version: ModelVersion) -> bool:
+        others = [other for other in self._versions.values() if other is not version]
+        return self._residency.fits_now(version, others)
 
     async def _release_others(self, version: ModelVersion) -> None:
         """Releases the versions that were used least recently, until another one fits."""
@@ -352,24 +387,22 @@ class Registry(Catalog):
 
     # Loading.
 
-    def _start_loading(self, version: ModelVersion, *, is_on_demand: bool = False) -> None:
+    def _start_loading(self, version: ModelVersion, niceness: int = 0) -> None:
+        # Whoever asks for what was in STANDBY waits for it, whatever made it load.
+        version.is_on_demand = version.state is ModelState.STANDBY
         version.state, version.message = ModelState.LOADING, ""
-        version.is_on_demand = is_on_demand
         version.loading = self._tasks.start(
-            self._load(version), f"load of {version.name} {version.number}"
+            self._load(version, niceness), f"load of {version.name} {version.number}"
         )
 
-    async def _load(self, version: ModelVersion) -> None:
+    async def _load(self, version: ModelVersion, niceness: int) -> None:
         names, manifest = _names(version.found), version.manifest
         assert manifest is not None
-        is_on_request = version.number in self._routing.wanted(version.name).on_request
-        if is_on_request and not version.is_on_demand:
-            await self._loads_of_others()
         async with self._loading:
             await self._release_others(version)
             log.info("loading a model", digest=manifest.digest, **names)
             try:
-                model = await self._loader.load(version.found.folder, manifest)
+                model = await self._loader.load(version.found.folder, manifest, niceness)
             except OperatorError as error:
                 version.state, version.message = ModelState.FAILED, str(error)
                 log.warning("a model cannot be loaded", reason=str(error), **names)
@@ -383,17 +416,6 @@ class Registry(Catalog):
                 log.info("a model is ready", runtime=runtime.name, device=runtime.device, **names)
         version.is_on_demand = False
         self._update_routing()
-
-    async def _loads_of_others(self) -> None:
-        """Waits until nothing else loads: what answers only on request delays no other version."""
-        others = [
-            version.loading
-            for version in self._versions.values()
-            if version.loading
-            and version.number not in self._routing.wanted(version.name).on_request
-        ]
-        if others:
-            await asyncio.wait(others)
 
     def _release(
         self, version: ModelVersion, state: ModelState = ModelState.LOADING

@@ -2,7 +2,8 @@
 
 Versions that an alias points to stay in memory, and so does the one that answers for the default
 model.  The others share what is left: those that were used least recently are in STANDBY, until a
-request asks for them.
+request asks for them.  So are, with and without a bound, those that answer only on request until
+they are loaded.
 """
 
 import asyncio

@@ -55,7 +55,7 @@ class ModelVersion:
     loading: asyncio.Task[None] | None = None
     """The latest attempt to load it."""
     is_on_demand: bool = False
-    """Whether it is in STANDBY, or LOADING because a request asked for it."""
+    """Whether it is in STANDBY, or was before it was LOADING: requests wait for it."""
     last_used_s: float = 0.0
     """When a request asked for it last, on the clock of `time.monotonic`."""
     waiting_images: int = 0

@@ -103,6 +103,11 @@ class Comparison:
         """Percentage of the pictures by which the second is worse; negative if it is better."""
         return self.lost_pictures / self.pictures * 100
 
+    @property
+    def badness(self) -> tuple[int, int]:
+        """The smaller of two is better: it loses fewer first answers, then fewer of five."""
+        return self.lost_pictures, self.top_5_before - self.top_5_after
+
     def allowed_pictures(self, max_loss_points: float) -> int:
         """Returns how many pictures a limit lets the second lose.
 

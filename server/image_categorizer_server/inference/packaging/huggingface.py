@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from image_categorizer_server.domain.model import Activation
 from image_categorizer_server.errors import OperatorError
@@ -81,13 +81,6 @@ class Labels:
     taxonomy: Path | None = None
 
 
-class Stated(NamedTuple):
-    """What the user states about a network."""
-
-    activation: Activation | None
-    stretched_px: int | None
-
-
 def _ignore(_sentence: str) -> None:
     pass
 
@@ -119,17 +112,6 @@ def copy_model(
             preprocessing is unknown.
     """
     check_files(source)
-    with reading(source, target):
-        return _copy(source, target, labels, Stated(activation, stretched_px), say)
-
-
-def _copy(
-    source: Path,
-    target: Path,
-    labels: Labels,
-    stated: Stated,
-    say: Callable[[str], None],
-) -> Manifest:
     from image_categorizer_server.inference.packaging.checkpoint import (
         copy_weights,
         filled_network,
@@ -139,12 +121,13 @@ def _copy(
     _silence_transformers()
     config = _mended_config(source, say)
     (target / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-    copy_weights(source, target)
+    with reading(source, target):
+        copy_weights(source, target)
     with reading(source / CONFIG, target):
         network = filled_network(source, target, say)
-    if not is_detector(config) and stated.stretched_px is not None:
+    if not is_detector(config) and stretched_px is not None:
         raise OperatorError(f"--size applies to ONNX files and detectors; {source} is neither.")
-    card = read_card(source, _read_again(network, config), stated.stretched_px)
+    card = read_card(source, _read_again(network, config), stretched_px)
     if card.content:
         (target / CARD).write_text(json.dumps(card.content, indent=1) + "\n")
     if card.note:
@@ -153,13 +136,13 @@ def _copy(
     chosen: Activation
     detection = None
     if is_detector(config):
-        if stated.activation:
+        if activation:
             raise OperatorError(
                 f"{source} is a detector, whose scores are known: omit --activation."
             )
         chosen, detection = "none", detection_of(network, card, len(names), source)
     else:
-        chosen = stated.activation or _activation(network, source)
+        chosen = activation or _activation(network, source)
     if chosen == "softmax" and len(names) == 1:
         raise OperatorError(
             "softmax of one number is always 1: omit --activation, or use sigmoid or none."
@@ -246,7 +229,14 @@ def _names(network: "PreTrainedModel", source: Path) -> list[str]:
     names = [by_index[index] for index in range(len(by_index)) if index in by_index]
     if not names or len(names) < len(by_index) or not all(name.strip() for name in names):
         raise OperatorError(f"{source / CONFIG}: the labels must count from 0 without gaps.")
+    if any(name != _text(name) for name in names):
+        raise OperatorError(f"{source / CONFIG}: a label is not text: it has half a character.")
     return names
+
+
+def _text(given: str) -> str:
+    """Returns text without halves of characters, which JSON allows and UTF-8 does not."""
+    return given.encode(errors="replace").decode()
 
 
 def _activation(network: "PreTrainedModel", source: Path) -> Activation:
@@ -276,4 +266,4 @@ def licence_and_origin(source: Path, config: Mapping[str, object]) -> tuple[str,
             ),
             "",
         )
-    return licence, str(config.get("_name_or_path") or "")
+    return licence, _text(str(config.get("_name_or_path") or ""))

@@ -32,6 +32,7 @@ from image_categorizer_server.inference.models.manifest import (
     describe_file,
     digest_of,
 )
+from image_categorizer_server.inference.packaging.foreign import is_own
 from image_categorizer_server.inference.packaging.huggingface import WEIGHTS, Labels
 from image_categorizer_server.inference.packaging.label_files import LABELS_FILE, LabelSet
 from image_categorizer_server.inference.packaging.onnx_answers import (
@@ -113,11 +114,11 @@ def _one_sentence(file: Path) -> Iterator[None]:
     """Turns what onnx, NumPy and pydantic raise over a malformed graph into one sentence."""
     try:
         yield
-    except OperatorError:
-        raise
     except MemoryError:
         raise OperatorError(f"{file} needs more memory than there is.") from None
-    except Exception as error:  # noqa: BLE001 - what the file holds decides what is raised
+    except Exception as error:  # what the file holds decides what is raised
+        if is_own(error):
+            raise
         why = first_line(error).rstrip(".")
         raise OperatorError(f"{file} is malformed ({why}): export or download it again.") from None
 

@@ -125,9 +125,8 @@ def _from_card(card: Path, stretched_px: int | None) -> InputSpec:
     except OperatorError as error:
         said = str(error)
         raise OperatorError(said if str(card) in said else f"{card}: {said}") from None
-    except Exception as error:  # noqa: BLE001 - what the file says decides what transformers raises
-        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise OperatorError(f"{card} cannot be used: {why}.") from None
+    except OSError as error:
+        raise OperatorError(f"{card} cannot be used: {error.strerror or error}.") from None
 
 
 def _default_spec(file: Path, facts: GraphFacts, given: Preprocessing) -> tuple[InputSpec, str]:

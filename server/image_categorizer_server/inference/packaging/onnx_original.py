@@ -18,6 +18,7 @@ from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.detect import Detection
 from image_categorizer_server.inference.images.preprocess import InputSpec
 from image_categorizer_server.inference.models.export import MAX_DIFFERENCE
+from image_categorizer_server.inference.packaging.foreign import is_own
 from image_categorizer_server.inference.packaging.onnx_graph import (
     LUMA,
     PictureInput,
@@ -92,7 +93,9 @@ class Original:
             rows = [self._row(values) for values in inputs]
         except OperatorError:
             raise
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
+        except Exception as error:  # ONNX Runtime's errors have no common class
+            if is_own(error):
+                raise
             raise OperatorError(
                 f"ONNX Runtime cannot run {self.file}: {first_line(error)}"
             ) from None
@@ -187,7 +190,9 @@ def _difference(
         served = Served(file)
         parts = [served(samples[start:end]) for start, end in itertools.pairwise(starts)]
         answered = {name: np.concatenate([part[name] for part in parts]) for name in expected}
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        if is_own(error):
+            raise
         return first_line(error)
     for name, wanted in expected.items():
         if answered[name].shape != wanted.shape:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from pydantic import BaseModel, Field
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.decode import Pixels, Resample
@@ -23,6 +24,7 @@ from image_categorizer_server.inference.packaging.folder import (
     PROCESSOR,
     read_json,
 )
+from image_categorizer_server.inference.packaging.foreign import is_own
 
 RESAMPLE: dict[int, Resample] = {
     0: "nearest",
@@ -65,6 +67,10 @@ class Processor(Protocol):
     ) -> Mapping[str, Sequence[ArrayLike]]:
         """Returns `pixel_values` (N, C, H, W)."""
         ...
+
+
+class NotSupported(Exception):
+    """An image processor makes inputs that our preprocessing cannot make; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,20 +183,21 @@ def _read_processor(
 
 @contextmanager
 def reading(file: Path, copy: Path) -> Iterator[None]:
-    """Turns any error of transformers into one sentence.
+    """Turns any error of transformers into one sentence; what our own code raises stays.
 
     Args:
         file: what the user gave, for the sentence.
         copy: the folder that transformers reads; the sentence names the user's instead.
 
     Raises:
-        OperatorError: the body fails.
+        OperatorError: transformers fails.
     """
     try:
         yield
-    except OperatorError:
-        raise
-    except Exception as error:  # noqa: BLE001 - what the folder holds decides what transformers raises
+    except Exception as error:
+        # What the folder holds decides what transformers raises.
+        if is_own(error):
+            raise
         why = reason_of(error, file, copy).rstrip(".")
         raise OperatorError(f"transformers cannot read {file}: {why}.") from None
 
@@ -220,7 +227,10 @@ def _card(
         spec, note, sizes_px = _spec(processor, config)
         for width_px, height_px in sizes_px:
             _verify(processor, spec, picture(width_px, height_px))
-    except Exception as error:  # noqa: BLE001 - what the file says decides what transformers raises
+    except Exception as error:
+        # What the file says decides what transformers raises.
+        if is_own(error) and not isinstance(error, NotSupported):
+            raise
         file = folder / (CARD if content else CONFIG)
         why = reason_of(error, file, folder).rstrip(".")
         raise OperatorError(
@@ -237,10 +247,9 @@ def _spec(
     if hasattr(processor, "data_config"):
         return _timm_spec(processor.data_config), "", SAMPLE_SIZES_PX
     if channels not in (1, 3):
-        raise ValueError(f"the network takes pictures with {channels} channels, not 3 or 1")
+        raise NotSupported(f"the network takes pictures with {channels} channels, not 3 or 1")
     is_flipped = bool(getattr(processor, "do_flip_channel_order", False))
-    size, crop = dict(processor.size or {}), dict(getattr(processor, "crop_size", None) or {})
-    size = {key: value for key, value in size.items() if value}
+    size, crop = (_sides(processor, name) for name in ("size", "crop_size"))
     crops = bool(getattr(processor, "do_center_crop", False))
     shortest, resize_px = size.get("shortest_edge"), 0
     if is_detector(config) and not {"height", "width"} <= size.keys():
@@ -256,26 +265,28 @@ def _spec(
         note = f"{CARD} does not resize: images are resized to {width} x {height}."
     elif shortest and hasattr(processor, "crop_pct"):
         width = height = shortest
-        shortest = int(shortest / processor.crop_pct) if shortest < CONVNEXT_WARP_PX else None
+        whole_px = math.floor(shortest / _number(processor, "crop_pct"))
+        shortest = whole_px if shortest < CONVNEXT_WARP_PX else None
     elif shortest and crops:
-        width, height = crop["width"], crop["height"]
+        width, height = _width_and_height(crop, "crop_size")
     elif shortest:
         width = height = shortest
         sizes_px = tuple((side, side) for side in (300, 331, 67))
         note = f"{CARD} does not crop: the centre {width} x {height} is seen."
-    elif crops and size["width"] == size["height"]:
-        width, height, resize_px = crop["width"], crop["height"], size["width"]
-    elif "width" in size and not crops:
-        width, height = size["width"], size["height"]
+    elif not crops:
+        width, height = _width_and_height(size, "size")
+    elif size.get("width") == size.get("height"):
+        resize_px, _ = _width_and_height(size, "size")
+        width, height = _width_and_height(crop, "crop_size")
     else:
-        raise ValueError(f"size {size}, crop {crop if crops else 'none'}")
+        raise NotSupported(f"size {size}, crop {crop}")
     scale, bias = _scale_and_bias(processor)
     spec = InputSpec(
         width_px=width,
         height_px=height,
         resize="shortest_edge" if shortest else "exact",
         resize_px=shortest or resize_px,
-        resample=RESAMPLE[int(processor.resample)],
+        resample=_resample(processor),
         colour="grey" if channels == 1 else "bgr" if is_flipped else "rgb",
         scale=scale,
         bias=bias,
@@ -288,34 +299,93 @@ def _fixed_size(
 ) -> tuple[int, int]:
     """Returns width and height of the pictures that a processor expects to have already."""
     if is_cropped:
-        raise ValueError("it crops without resizing")
+        raise NotSupported("it crops without resizing")
     side = config.get("image_size")
     if isinstance(side, int):
         return side, side
-    if isinstance(side, Sequence) and not isinstance(side, str) and len(side) == 2:
-        return int(side[1]), int(side[0])
+    if isinstance(side, Sequence) and len(side) == 2:
+        height, width = side
+        if isinstance(height, int) and isinstance(width, int):
+            return width, height
     if "width" in size:
-        return size["width"], size["height"]
-    raise ValueError("it does not resize, and there is no size")
+        return _width_and_height(size, "size")
+    raise NotSupported("it does not resize, and there is no size")
 
 
-def _timm_spec(data: Mapping[str, Any]) -> InputSpec:
+def _sides(processor: Processor, name: str) -> dict[str, int]:
+    """Returns the numbers of pixels in an attribute of a processor; empty without it."""
+    given = getattr(processor, name, None) or {}
+    try:
+        found = {str(key): value for key, value in dict(given).items() if value}
+    except (TypeError, ValueError):
+        raise NotSupported(f"{name} is {given!r:.60}") from None
+    if not all(isinstance(value, int) for value in found.values()):
+        raise NotSupported(f"{name} is {given!r:.60}")
+    return found
+
+
+def _width_and_height(sides: Mapping[str, int], name: str) -> tuple[int, int]:
+    if not {"width", "height"} <= sides.keys():
+        raise NotSupported(f"{name} is {sides or 'missing'}")
+    return sides["width"], sides["height"]
+
+
+def _number(processor: Processor, name: str) -> float:
+    """Returns a positive number in an attribute of a processor."""
+    given = getattr(processor, name)
+    if not isinstance(given, int | float) or not 0 < given < math.inf:
+        raise NotSupported(f"{name} is {given!r:.60}")
+    return float(given)
+
+
+def _resample(processor: Processor) -> Resample:
+    given: object = processor.resample
+    if not isinstance(given, int) or given not in RESAMPLE:
+        raise NotSupported(f"resample is {given!r:.60}, not one of {known()}")
+    return RESAMPLE[given]
+
+
+def _three(processor: Processor, name: str) -> NDArray[np.float64]:
+    """Returns one number or three in an attribute of a processor, as float64 (3)."""
+    given = getattr(processor, name)
+    try:
+        return np.broadcast_to(np.asarray(given, float), 3)
+    except (TypeError, ValueError):
+        raise NotSupported(f"{name} is {given!r:.60}, not one number or three") from None
+
+
+class TimmData(BaseModel):
+    """What decides the input of a network of timm."""
+
+    input_size: tuple[int, int, int]
+    """Channels, height, width."""
+    crop_mode: str
+    crop_pct: float = Field(gt=0)
+    interpolation: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def _timm_spec(content: Mapping[str, Any]) -> InputSpec:
     """Returns the specification of `timm.data.create_transform`, for evaluation."""
-    channels, height, width = data["input_size"]
+    data = TimmData.model_validate(dict(content))
+    channels, height, width = data.input_size
     if channels != 3:
-        raise ValueError(f"the network takes pictures with {channels} channels, not 3")
-    if data["crop_mode"] not in ("center", "squash") or width != height:
-        raise ValueError(f"crop_mode {data['crop_mode']}, {width} x {height}")
-    std = np.asarray(data["std"], float)
+        raise NotSupported(f"the network takes pictures with {channels} channels, not 3")
+    if data.crop_mode not in ("center", "squash") or width != height:
+        raise NotSupported(f"crop_mode {data.crop_mode}, {width} x {height}")
+    if not all(data.std):
+        raise NotSupported("std must not be zero")
+    std = np.asarray(data.std)
     return InputSpec(
         width_px=width,
         height_px=height,
-        resize="exact" if data["crop_mode"] == "squash" else "shortest_edge",
-        resize_px=math.floor(width / data["crop_pct"]),
-        resample=RESAMPLE[BY_NAME[data["interpolation"]]],
+        resize="exact" if data.crop_mode == "squash" else "shortest_edge",
+        resize_px=math.floor(width / data.crop_pct),
+        resample=data.interpolation,
         crop="even",
         scale=_triple(1 / 255 / std),
-        bias=_triple(-np.asarray(data["mean"], float) / std),
+        bias=_triple(-np.asarray(data.mean) / std),
     )
 
 
@@ -324,16 +394,16 @@ def _scale_and_bias(
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     scale, bias = np.ones(3), np.zeros(3)
     if processor.do_rescale:
-        scale *= processor.rescale_factor
+        scale *= _three(processor, "rescale_factor")
         bias -= 1.0 if getattr(processor, "rescale_offset", False) else 0.0
     if processor.do_normalize:
-        std = np.broadcast_to(np.asarray(processor.image_std, float), 3)
+        mean, std = _three(processor, "image_mean"), _three(processor, "image_std")
         with np.errstate(all="ignore"):  # checked below
-            scale, bias = scale / std, (bias - np.asarray(processor.image_mean, float)) / std
+            scale, bias = scale / std, (bias - mean) / std
             if getattr(processor, "include_top", False):  # EfficientNet divides once more
                 scale, bias = scale / std, bias / std
     if not (np.isfinite(scale).all() and np.isfinite(bias).all() and scale.all()):
-        raise ValueError("image_mean, image_std and rescale_factor must be finite, and not zero")
+        raise NotSupported("image_mean, image_std and rescale_factor must be finite, and not zero")
     return _triple(scale), _triple(bias)
 
 
@@ -346,17 +416,20 @@ def _verify(processor: Processor, spec: InputSpec, shown: NDArray[np.uint8]) -> 
     """Passes a specification that makes the inputs that the processor makes.
 
     Raises:
-        ValueError: the inputs for this picture differ.
+        NotSupported: the inputs for this picture differ.
     """
-    theirs = prepared(processor, spec, shown).transpose(1, 2, 0)
+    theirs = prepared(processor, spec, shown)
+    if theirs.ndim != 3 or len(theirs) not in (1, 3):
+        raise NotSupported(f"its inputs have the shape {theirs.shape}")
+    theirs = theirs.transpose(1, 2, 0)
     if spec.colour == "bgr":
         theirs = theirs[..., ::-1]
     ours = reduce(Pixels.of(shown), spec).astype(float)
     if theirs.shape[:2] != ours.shape[:2]:
-        raise ValueError(f"its inputs have the shape {theirs.shape}, not {ours.shape}")
+        raise NotSupported(f"its inputs have the shape {theirs.shape}, not {ours.shape}")
     steps = np.abs((theirs - np.asarray(spec.bias)) / np.asarray(spec.scale) - ours).max()
     if not steps <= MAX_STEPS:  # also where it is not a number
-        raise ValueError(f"its inputs differ from ours by up to {steps:.3g} of 255 steps")
+        raise NotSupported(f"its inputs differ from ours by up to {steps:.3g} of 255 steps")
 
 
 def prepared(

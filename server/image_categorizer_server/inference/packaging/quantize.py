@@ -1,11 +1,12 @@
 """Makes the int8 version of a model, and publishes it only if it is about as accurate.
 
-    export ─▶ calibrate, quantize ─▶ compare with fp32 ─▶ time both ─▶ publish
-                                          └─▶ refuse if the loss is too large
+    export ─▶ calibrate, quantize, compare with fp32 ─▶ time the better ─▶ publish
+              once with each way to find ranges      └─▶ refuse if the loss is too large
 
 ONNX Runtime quantizes statically: calibration pictures show the range of every activation.  Weights
-are int8 with a scale for each output channel; activations are uint8, their ranges cut at a
-percentile.  Scaling, softmax or sigmoid, and nodes that only the features need stay float.
+are int8 with a scale for each output channel; activations are uint8.  Which ranges suit depends on
+the network: cut at a percentile, outliers do not make the steps coarse; whole, nothing is cut off.
+So both are tried.  Scaling, softmax or sigmoid, and nodes that only the features need stay float.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import contextlib
 import io
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from image_categorizer_server.inference.models.manifest import (
     MANIFEST_FILE,
     Manifest,
     QuantizationRecord,
+    RangesOf,
     digest_of,
 )
 from image_categorizer_server.inference.models.repository import Found, Repository, manifest_of
@@ -58,6 +60,7 @@ from image_categorizer_server.inference.packaging.evaluate import (
     read_input,
     speeds,
 )
+from image_categorizer_server.inference.packaging.foreign import is_own
 from image_categorizer_server.inference.packaging.onnx import first_line, write_companions
 from image_categorizer_server.inference.packaging.onnx_graph import is_quantized
 from image_categorizer_server.inference.runtimes.onnx import INPUT, OUTPUT, OnnxRuntime
@@ -66,6 +69,11 @@ from image_categorizer_server.settings.model import ModelSettings
 ALL_CORES, ONE_CORE = 0, 1
 # Operators that compute, and those between them, which would otherwise convert to floats and back.
 OPERATORS = ["Conv", "Gemm", "MatMul", "Relu", "Clip", "MaxPool"]
+METHODS: Mapping[RangesOf, CalibrationMethod] = {
+    "percentile": CalibrationMethod.Percentile,
+    "min-max": CalibrationMethod.MinMax,
+}
+"""How the range of an activation is found.  The first is kept if both are as good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +145,16 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # published without
 
 
 def quantize_graph(
-    file: Path, out: Path, inputs: Sequence[NDArray[np.uint8]], on_step: OnStep
+    file: Path, out: Path, inputs: Sequence[NDArray[np.uint8]], ranges: RangesOf, on_step: OnStep
 ) -> None:
     """Writes the int8 version of a graph to `out`; blocks for seconds to minutes.
+
+    Args:
+        file: the fp32 graph.
+        out: the file to write.
+        inputs: uint8 (H, W, 3) each; they show the ranges.
+        ranges: how to find them.
+        on_step: receives the progress.
 
     Raises:
         OperatorError: ONNX Runtime cannot quantize the graph, or finds nothing to quantize.
@@ -160,12 +175,14 @@ def quantize_graph(
                     per_channel=True,
                     activation_type=QuantType.QUInt8,
                     weight_type=QuantType.QInt8,
-                    calibrate_method=CalibrationMethod.Percentile,
+                    calibrate_method=METHODS[ranges],
                     # Applies to every method despite its name: the number of batches whose
                     # results are in memory at once.
                     extra_options={"CalibStridedMinMax": 1},
                 )
-        except Exception as error:  # noqa: BLE001 - its errors have no common class
+        except Exception as error:  # its errors have no common class
+            if is_own(error):
+                raise
             raise OperatorError(f"ONNX Runtime cannot quantize it: {first_line(error)}") from None
     if not is_quantized(onnx.load_model(out)):
         raise OperatorError("The network has no convolution and no matrix product to quantize.")
@@ -280,16 +297,17 @@ class Quantizer:
         fp32, report = self._export(found, manifest)
         with self.repository.incoming() as incoming:
             int8 = incoming / ONNX_FILE
-            quantize_graph(fp32, int8, calibration.inputs, self.on_step)
             pictures = labelled or calibration.pictures
-            comparison = self._compared(fp32, int8, pictures, preprocessor)
+            ranges, comparison = self._write_better(
+                fp32, int8, calibration.inputs, pictures, preprocessor
+            )
             before, after = (OnnxRuntime(file, ONE_CORE, runners=1) for file in (fp32, int8))
             timed = speeds(before, after, calibration.inputs[:BATCH_SIZE], self.on_step)
             self.say(f"{timed}.")
-            if manifest.temperature != 1:
+            if manifest.is_calibrated:
                 shutil.copyfile(found.folder / CALIBRATION_FILE, incoming / CALIBRATION_FILE)
             number = self.repository.latest(manifest.name) + 1
-            record = record_of(comparison, timed.ratio)
+            record = record_of(comparison, timed.ratio, ranges)
             made = write_version(incoming, fp32, manifest, number, report, record)
             self.repository.publish(incoming, made)
         return made
@@ -325,27 +343,43 @@ class Quantizer:
         self.on_step("Exporting", 1, 1)
         return file, report
 
-    def _compared(
-        self, fp32: Path, int8: Path, pictures: Sequence[Picture], preprocessor: Preprocessor
-    ) -> Comparison:
-        """Returns how an int8 graph compares whose loss of accuracy is allowed.
+    def _write_better(
+        self,
+        fp32: Path,
+        int8: Path,
+        inputs: Sequence[NDArray[np.uint8]],
+        pictures: Sequence[Picture],
+        preprocessor: Preprocessor,
+    ) -> tuple[RangesOf, Comparison]:
+        """Writes the int8 graph that loses least to `int8`; returns its ranges and its comparison.
 
         Raises:
-            OperatorError: the loss is too large.
+            OperatorError: its loss is too large.
         """
-        before, after = (OnnxRuntime(file, ALL_CORES, runners=1) for file in (fp32, int8))
-        comparison = compare(before, after, pictures, preprocessor, self.on_step)
-        check_loss(comparison, self.max_loss_points)
-        self.say(f"{comparison}.")
-        return comparison
+        found: dict[RangesOf, Comparison] = {}
+        with tempfile.TemporaryDirectory(prefix=".int8-", dir=int8.parent) as scratch:
+            files: dict[RangesOf, Path] = {each: Path(scratch) / f"{each}.onnx" for each in METHODS}
+            for ranges, file in files.items():
+                quantize_graph(fp32, file, inputs, ranges, self.on_step)
+                before, after = (OnnxRuntime(each, ALL_CORES, runners=1) for each in (fp32, file))
+                found[ranges] = compare(before, after, pictures, preprocessor, self.on_step)
+                self.say(f"Ranges by {ranges}: {found[ranges]}.")
+            better = min(found, key=lambda each: found[each].badness)
+            check_loss(found[better], self.max_loss_points)
+            files[better].rename(int8)
+        self.say(f"Ranges by {better} are kept.")
+        return better, found[better]
 
 
-def record_of(comparison: Comparison, speed: float) -> QuantizationRecord:
+def record_of(
+    comparison: Comparison, speed: float, ranges: RangesOf | None = None
+) -> QuantizationRecord:
     """Returns what a manifest holds of a comparison of fp32 and int8.
 
     Args:
         comparison: of their answers.
         speed: of int8, divided by that of fp32.
+        ranges: how those of the activations were found.
     """
     return QuantizationRecord(
         pictures=comparison.pictures,
@@ -355,6 +389,7 @@ def record_of(comparison: Comparison, speed: float) -> QuantizationRecord:
         fp32_top_5=comparison.top_5_before,
         int8_top_5=comparison.top_5_after,
         speed=round(speed, 2),
+        ranges=ranges,
     )
 
 
