@@ -77,3 +77,12 @@ def add(repository, source, name="tiny", **labels):
     with repository.incoming() as incoming:
         manifest = copy_model(source, incoming, Labels(name, repository.latest(name) + 1, **labels))
         return repository.publish(incoming, manifest)
+
+
+@pytest.fixture
+def twofold(tmp_path, tiny):
+    """Model `small`, whose version 2 answers only as `fast`, and the alias of an absent model."""
+    shipped = tmp_path / "shipped"
+    for _ in range(2):
+        add(Repository(shipped), tiny, "small")
+    return Repository(tmp_path / "models", [shipped], {"small": {"fast": 2}, "absent": {"fast": 2}})

@@ -29,15 +29,6 @@ def test_a_model_that_ships_with_the_program_cannot_be_removed(repository):
         repository.remove("nope", 1)
 
 
-@pytest.fixture
-def twofold(tmp_path, tiny):
-    """A repository without models, and one of which version 2 answers only as `fast`."""
-    shipped = tmp_path / "shipped"
-    for _ in range(2):
-        add(Repository(shipped), tiny, "small")
-    return Repository(tmp_path / "models", [shipped], {"small": {"fast": 2}, "absent": {"fast": 2}})
-
-
 def test_a_shipped_version_with_an_alias_answers_on_request_only(twofold):
     assert twofold.find("small").version == 1
     assert twofold.find("small", "fast").version == twofold.find("small", "2").version == 2
