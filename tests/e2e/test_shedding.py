@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 
 from tests.support.pictures import jpeg
+from tests.support.polling import elapsed
 from tests.support.up import Up, command, free_port
 
 PICTURE = jpeg()
@@ -61,7 +62,7 @@ async def rest_answers(
             own = {**headers, "x-request-id": f"{prefix}-{number}-{len(answers)}"}
             path = "/v1/classify?no_cache=true"
             answers.append(await client.post(path, content=PICTURE, headers=own))
-            await asyncio.sleep(pause_s)
+            await elapsed(pause_s)
         return answers
 
     async with httpx.AsyncClient(base_url=slow.up.url, timeout=20) as client:
@@ -88,7 +89,7 @@ async def grpc_errors(
                 await stub.Classify(request, metadata=metadata, timeout=timeout_s)
             except grpc.aio.AioRpcError as error:
                 errors.append(error)
-            await asyncio.sleep(pause_s)
+            await elapsed(pause_s)
 
     async with grpc.aio.insecure_channel(f"127.0.0.1:{slow.up.port}") as channel:
         stub = classify_pb2_grpc.ClassifyServiceStub(channel)
@@ -148,6 +149,6 @@ async def test_the_gateway_passes_calls_with_another_key_or_another_deadline(slo
 
 async def test_all_calls_pass_again_once_the_flood_is_over(slow):
     await rest_answers(slow, slow.key, "before", callers=CALLERS, pause_s=0.01)
-    await asyncio.sleep(3)
+    await elapsed(3)
     answers = await rest_answers(slow, slow.key, "after", callers=1, pause_s=0.3)
     assert {answer.status_code for answer in answers} == {200}

@@ -27,9 +27,9 @@ def narrow(clean_environment, tmp_path_factory):
         assert added.returncode == 0, added.stderr
     listed = json.loads(command("models", "list", "--json", "--data", data, **variables).stdout)
     (path,) = (model["path"] for model in listed if model["name"] == name)
-    # A model counts twice its graph.
+    # A model counts three times its graph.
     graph_bytes = (Path(path) / "model.onnx").stat().st_size
-    variables["CATEGORIZER_MODELS__MAX_RESIDENT_BYTES"] = str(3 * graph_bytes)
+    variables["CATEGORIZER_MODELS__MAX_RESIDENT_BYTES"] = str(5 * graph_bytes)
     running = Up(data, free_port(), variables)
     running.start()
     yield running

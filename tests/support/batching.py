@@ -76,10 +76,10 @@ def image(value, *, in_s=10.0, on_prepare=lambda: None, whole=None, **fields):
     return Request(prepare, 100, time.monotonic() + in_s, with_whole=with_whole, **fields)
 
 
-def batcher_of(device, *, max_size=4, trace=None, table=None, alone=None, **changes):
+def batcher_of(device, *, max_size=4, trace=None, table=None, single=None, **changes):
     """Returns a micro-batcher with one runner and one decoder.
 
-    With `alone`, another device answers an image while no other waits.
+    With `single`, another device answers an image while no other waits.
     """
     bounds = Bounds(changes.pop("max_queued", 8), changes.pop("max_queued_bytes", 10_000), 0.5)
     fields = {
@@ -90,7 +90,7 @@ def batcher_of(device, *, max_size=4, trace=None, table=None, alone=None, **chan
         "hold_s": 0.0,
         "lane_share": 0.25,
     } | changes
-    guard = Guard(device.predict, max_size, alone and alone.predict)
+    guard = Guard(device.predict, max_size, single and single.predict)
     return MicroBatcher(
         guard, LatencyTable(table or {1: 0.001}), Policy(bounds=bounds, **fields), trace
     )

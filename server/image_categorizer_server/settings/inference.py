@@ -31,7 +31,7 @@ class InferenceSettings(Group):
     model_threads: int = Field(
         0, ge=0, le=256, description="Cores of one model call on a CPU. 0: a quarter of all."
     )
-    alone_threads: int = Field(
+    single_image_threads: int = Field(
         0,
         ge=0,
         le=256,
@@ -133,9 +133,9 @@ class InferenceSettings(Group):
         threads = self.model_threads or max(1, own // 4)
         return threads, self.runners or own // threads
 
-    def threads_alone(self) -> int:
+    def threads_for_single(self) -> int:
         """Returns the cores of a model call on a CPU while no other image waits."""
-        return self.alone_threads or self.cores or cores()
+        return self.single_image_threads or self.cores or cores()
 
 
 def cores() -> int:

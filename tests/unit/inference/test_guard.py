@@ -50,17 +50,17 @@ def test_each_image_gets_its_own_features_and_raw_confidences(with_features):
         assert [row.features for row in rows] == [None] * 3
 
 
-@pytest.mark.parametrize("is_alone", [False, True])
-def test_an_image_alone_is_answered_by_the_faster_call(is_alone):
+@pytest.mark.parametrize("is_single", [False, True])
+def test_a_single_image_is_answered_by_the_faster_call(is_single):
     usual, faster = Device(), Device()
     guard = Guard(usual.predict, 4, faster.predict)
-    assert shown(guard.run(inputs([7]), False, is_alone=is_alone)) == [7]
-    assert (usual.batches, faster.batches) == (([], [[7]]) if is_alone else ([[7]], []))
+    assert shown(guard.run(inputs([7]), False, is_single=is_single)) == [7]
+    assert (usual.batches, faster.batches) == (([], [[7]]) if is_single else ([[7]], []))
 
 
-def test_an_image_alone_is_answered_although_the_faster_call_fails():
+def test_a_single_image_is_answered_although_the_faster_call_fails():
     guard = Guard(Device().predict, 4, Device(error=RuntimeError("no")).predict)
-    assert shown(guard.run(inputs([7]), False, is_alone=True)) == [7]
+    assert shown(guard.run(inputs([7]), False, is_single=True)) == [7]
 
 
 def test_one_poisoned_image_of_32_costs_few_calls():

@@ -265,7 +265,7 @@ def test_a_runtime_that_is_lost_while_an_image_is_isolated_blames_no_image():
         return Answer(np.ones((len(inputs), 1), np.float32))
 
     reports = []
-    guard = Guard(predict, 4, lambda: reports.append("broken"))
+    guard = Guard(predict, 4, on_broken=lambda: reports.append("broken"))
     results = guard.run([np.zeros((2, 2, 3), np.uint8)] * 2, False)
     assert [type(result) for result in results] == [ModelFailing] * 2
     assert guard.is_broken

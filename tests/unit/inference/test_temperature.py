@@ -43,7 +43,7 @@ def test_certain_and_impossible_categories_stay_numbers(activation):
 class Rows:
     """A runtime that answers with given confidences."""
 
-    name, device, precision, runners = "rows", "cpu", "fp32", 1
+    name, device, precision, runners, for_single = "rows", "cpu", "fp32", 1, None
 
     def __init__(self, confidences):
         self._confidences = confidences

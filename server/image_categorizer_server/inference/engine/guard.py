@@ -57,7 +57,7 @@ class Guard:
         self,
         predict: Predict,
         max_size: int,
-        predict_alone: Predict | None = None,
+        predict_single: Predict | None = None,
         on_broken: Callable[[], None] | None = None,
     ) -> None:
         """Wraps the model.
@@ -65,11 +65,11 @@ class Guard:
         Args:
             predict: returns the answer for N inputs; the second argument asks for features.
             max_size: largest N.
-            predict_alone: the same, faster, for calls while no other image waits.
+            predict_single: the same, faster, for calls while no other image waits.
             on_broken: is called in the thread of a runner when the model fails on every image.
         """
         self._predict = predict
-        self._predict_alone = predict_alone or predict
+        self._predict_single = predict_single or predict
         self._on_broken = on_broken
         self._failures = 0
         self.max_size = max_size
@@ -86,16 +86,16 @@ class Guard:
         inputs: Sequence[NDArray[np.uint8]],
         with_features: bool,
         *,
-        is_alone: bool = False,
+        is_single: bool = False,
     ) -> list[Result]:
         """Returns a result for each of N inputs uint8 (H, W, 3), in order; never raises.
 
         Args:
             inputs: at least one.
             with_features: whether to return the features too.
-            is_alone: whether no other image waits.
+            is_single: whether no other image waits.
         """
-        predict = self._predict_alone if is_alone else self._predict
+        predict = self._predict_single if is_single else self._predict
         try:
             results = self._attempt(inputs, with_features, predict)
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything

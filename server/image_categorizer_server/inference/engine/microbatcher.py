@@ -376,8 +376,8 @@ class MicroBatcher:
         with_features = any(entry.request.with_features for entry in entries)
         inputs = [entry.input.array for entry in entries if entry.input]
         start_s = time.monotonic()
-        is_alone = self.depth == 1
-        results = self._guard.run(inputs, with_features, is_alone=is_alone)
+        is_single = self.depth == 1
+        results = self._guard.run(inputs, with_features, is_single=is_single)
         end_s = time.monotonic()
         outcomes: list[Result] = [
             (entry, _outcome(entry, result, micro_batch, start_s, end_s))
@@ -395,7 +395,7 @@ class MicroBatcher:
                 self._wait_in(dispatcher.unseen if entry.is_unseen else dispatcher.answered, entry)
             if unfinished and self._policy.decoders:
                 self._for_decoders.notify(len(unfinished))
-            if not is_alone:  # such a call is no measure for the others
+            if not is_single:  # such a call is no measure for the others
                 self._table.observe(len(inputs), end_s - start_s)
             self._rate.observe(len(inputs), end_s, more_wait=self.depth > len(inputs))
             outcomes += self._outcomes_if_broken()

@@ -186,7 +186,7 @@ class Loader:
         guard = Guard(
             partial(_predict, runtime),
             warm.max_size,
-            partial(_predict, runtime.alone) if runtime.alone else None,
+            partial(_predict, runtime.for_single) if runtime.for_single else None,
             remote.report_broken if remote else None,
         )
         if remote:
@@ -318,9 +318,9 @@ class Loader:
                 ) from None
             if report.accepted:
                 threads, runners = self._inference.threads_and_runners()
-                alone = self._inference.threads_alone()
+                single = self._inference.threads_for_single()
                 runtime = await asyncio.to_thread(
-                    open_onnx, file, threads, runners, manifest.precision, alone
+                    open_onnx, file, threads, runners, manifest.precision, single
                 )
                 if manifest.detection:
                     return runtime, DetectionLocalizer(manifest.detection, manifest.input)
@@ -395,7 +395,7 @@ def choose_device(wanted: str) -> str:
 
 
 def open_onnx(
-    file: Path, threads: int, runners: int, precision: Precision, alone_threads: int = 0
+    file: Path, threads: int, runners: int, precision: Precision, single_image_threads: int = 0
 ) -> Runtime:
     """Returns a runtime on the CPU, see `OnnxRuntime`; blocks.
 
@@ -405,7 +405,7 @@ def open_onnx(
     from image_categorizer_server.inference.runtimes.onnx import OnnxRuntime
 
     try:
-        return OnnxRuntime(file, threads, runners, precision, alone_threads)
+        return OnnxRuntime(file, threads, runners, precision, single_image_threads)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class
         # Clients see this message, so it omits the path that ONNX Runtime's own message contains.
         log.warning("ONNX Runtime cannot open a graph", file=str(file), error=str(error))

@@ -253,7 +253,7 @@ def _spec(
     crops = bool(getattr(processor, "do_center_crop", False))
     shortest, resize_px = size.get("shortest_edge"), 0
     if is_detector(config) and not {"height", "width"} <= size.keys():
-        raise ValueError(
+        raise NotSupported(
             "it keeps the aspect ratio, so that inputs differ in size, but micro-batches need one: "
             "--size 800, for instance, stretches whole pictures to 800 x 800 instead"
         )

@@ -44,7 +44,7 @@ class Runtime(Protocol):
     """Maximum number of concurrent calls."""
 
     @property
-    def alone(self) -> "Runtime | None":
+    def for_single(self) -> "Runtime | None":
         """The same network for one call while no other image waits; None if there is none."""
         ...
 

@@ -36,8 +36,10 @@ class CalibratedRuntime:
         self.device: str = runtime.device
         self.precision: Precision = runtime.precision
         self.runners: int = runtime.runners
-        self.alone: Runtime | None = (
-            CalibratedRuntime(runtime.alone, temperatures, activation) if runtime.alone else None
+        self.for_single: Runtime | None = (
+            CalibratedRuntime(runtime.for_single, temperatures, activation)
+            if runtime.for_single
+            else None
         )
         self._runtime = runtime
         self._temperatures = np.array(temperatures, np.float32)

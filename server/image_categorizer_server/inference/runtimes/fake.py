@@ -87,7 +87,7 @@ class FakeRuntime:
     device = "cpu"
     precision: Precision = "fp32"
     runners = 1
-    alone = None
+    for_single = None
 
     def __init__(self, times: FakeTimes) -> None:
         self._times = times

@@ -29,7 +29,7 @@ class OnnxRuntime:
         threads: int,
         runners: int,
         precision: Precision = "fp32",
-        alone_threads: int = 0,
+        single_image_threads: int = 0,
     ) -> None:
         """Loads and optimizes the graph; blocks.
 
@@ -38,8 +38,9 @@ class OnnxRuntime:
             threads: number of threads of one call; 0 for one per core.
             runners: maximum number of concurrent calls; they share the weights.
             precision: the number format of the graph.
-            alone_threads: number of threads of a call while no other image waits.  If greater than
-                `threads`, the network is loaded a second time: a session cannot change its threads.
+            single_image_threads: number of threads of a call while no other image waits.  If
+                greater than `threads`, the network is loaded a second time: a session cannot change
+                its threads.
         """
         self.runners = runners
         self.precision = precision
@@ -54,9 +55,9 @@ class OnnxRuntime:
         self._session = onnxruntime.InferenceSession(
             file, options, providers=["CPUExecutionProvider"]
         )
-        is_wider = alone_threads > threads > 0
-        self.alone: Runtime | None = (
-            OnnxRuntime(file, alone_threads, 1, precision) if is_wider else None
+        is_wider = single_image_threads > threads > 0
+        self.for_single: Runtime | None = (
+            OnnxRuntime(file, single_image_threads, 1, precision) if is_wider else None
         )
         self.has_features = FEATURES in {output.name for output in self._session.get_outputs()}
 

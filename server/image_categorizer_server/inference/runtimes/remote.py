@@ -56,7 +56,7 @@ class RemoteRuntime:
     """Calls a model in the model process; see `Runtime`."""
 
     runners = SLOTS
-    alone = None
+    for_single = None
 
     def __init__(
         self, link: socket.socket, offer: Offer, places: Sequence[Place], timeout_s: float

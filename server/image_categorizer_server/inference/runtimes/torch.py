@@ -36,7 +36,7 @@ class TorchRuntime:
 
     name = "torch"
     runners = 1
-    alone = None
+    for_single = None
 
     def __init__(
         self,
