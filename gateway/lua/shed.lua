@@ -5,7 +5,8 @@
 -- The server marks each refusal for lack of capacity.  From then on, of that caller's calls only so many pass that
 -- the server refuses a few: as many as it has answered lately, and `MARGIN` more.  So it always has enough to do, and
 -- shows at once when it can take more.  After a window without refusals, twice as many pass, until all do.  Calls that
--- end without an answer do not count: a server that is too busy to refuse gets less.
+-- end without an answer do not count: a server that is too busy to refuse gets less.  The first call of each window
+-- passes, so that a caller with few calls only meets the server.
 --
 -- A caller is an API key, with one kind of client and about one deadline: others are not refused because this one
 -- asks too much, nor patient calls because impatient ones came too late.  Each thread of Envoy counts by itself.
@@ -14,7 +15,7 @@ local FILTER = "shed"
 local WINDOW_MS = 250
 local KEPT = 0.75 -- of the counts, from one window to the next: they cover about a second
 local MARGIN = 1.15
-local MIN_SHARE = 0.02
+local FIRST_SHARE = 0.02 -- what is doubled if none passed
 local MAX_CALLERS = 10000
 local DEADLINE_STEP = math.log(1.25)
 local UNITS_S = { H = 3600, M = 60, S = 1, m = 1e-3, u = 1e-6, n = 1e-9 }
@@ -33,22 +34,24 @@ local function forget(key)
   callers[key], count = nil, count - 1
 end
 
--- Ends the caller's window if its time is over, and forgets a caller whose calls all pass again.
+-- Ends the caller's window if its time is over, and forgets a caller whose calls all pass again.  Returns whether a
+-- window has begun.
 local function end_window(key, caller, now_ms)
   local windows = math.floor((now_ms - caller.since_ms) / WINDOW_MS)
   if windows < 1 then
-    return
+    return false
   end
   if caller.refused > 0 then
-    caller.share = math.max(MIN_SHARE, math.min(MARGIN * caller.answered / math.max(caller.asked, 1), 1))
+    caller.share = math.min(MARGIN * caller.answered / math.max(caller.asked, 1), 1)
     windows = windows - 1
   end
-  caller.share = caller.share * 2 ^ windows
+  caller.share = math.max(caller.share, FIRST_SHARE) * 2 ^ windows
   if caller.share > 1 then
     forget(key)
   end
   caller.since_ms, caller.refused = now_ms, 0
   caller.asked, caller.answered = caller.asked * KEPT, caller.answered * KEPT
+  return true
 end
 
 -- Repeats what the server has answered to this caller.
@@ -75,9 +78,9 @@ function envoy_on_request(handle)
   if not caller then
     return
   end
-  end_window(key, caller, handle:timestamp())
+  local is_first = end_window(key, caller, handle:timestamp())
   caller.asked = caller.asked + 1
-  if math.random() >= caller.share then
+  if not is_first and math.random() >= caller.share then
     refuse(handle, headers, caller)
   end
 end

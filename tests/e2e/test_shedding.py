@@ -141,10 +141,9 @@ async def test_the_gateway_passes_calls_with_another_key_or_another_deadline(slo
         rest_answers(slow, slow.other_key, "other", callers=1, pause_s=0.5),
     )
     assert not all(map(is_by_server, flood))
-    # The server may refuse them; then the gateway refuses at most as many.
-    assert sum(map(is_by_server, patient)) >= len(patient) / 2
-    by_server = [FROM_SERVER in answer.headers for answer in other]
-    assert sum(by_server) >= len(other) / 2
+    # The server may refuse them: its queue is full.
+    assert all(map(is_by_server, patient))
+    assert all(FROM_SERVER in answer.headers for answer in other)
 
 
 async def test_all_calls_pass_again_once_the_flood_is_over(slow):
