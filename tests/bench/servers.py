@@ -31,6 +31,7 @@ from image_categorizer_server.bench.load import (
     http_clients,
     http_request,
 )
+from image_categorizer_server.bench.prepare import pictures
 from image_categorizer_server.bench.stage import PROGRAM, free_port
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.rpc.health import is_ready
@@ -162,33 +163,35 @@ class Traffic:
 
 @asynccontextmanager
 async def our_server(
-    name: str, key: str, environment: dict[str, str], traffic: Traffic, address: str = ""
+    name: str, key: str, environment: dict[str, str], traffic: Traffic
 ) -> AsyncIterator[Server]:
-    """Runs `image-categorizer serve` on TCP, like the peers.
+    """Runs `image-categorizer serve` on TCP, like the peers, until the model answers.
 
     Args:
         name: name in the table.
         key: API key.
         environment: settings.
         traffic: requests of the clients.
-        address: where to listen; empty for any free port.
 
     Raises:
         OperatorError: it does not start.
     """
-    address = address or f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     environment = {**environment, "CATEGORIZER_SERVER__BIND": address, "LOG_LEVEL": "WARNING"}
     command = [*PROGRAM, "serve"]
-    async with _process(name, command, environment, lambda: is_ready(address)) as process:
-        clients = partial(
-            grpc_clients,
-            address,
-            key,
-            traffic.model,
-            version=traffic.version,
-            connections=traffic.connections,
-        )
-        yield Server(name, clients, process)
+    clients = partial(grpc_clients, address, key, traffic.model, version=traffic.version)
+
+    async def answers() -> bool:
+        # A server is ready once its default model is, which is another one.
+        if not await is_ready(address):
+            return False
+        async with clients(1) as (ask,):
+            with suppress(RuntimeError):
+                return await ask(pictures()[0]) > 0
+        return False
+
+    async with _process(name, command, environment, answers) as process:
+        yield Server(name, partial(clients, connections=traffic.connections), process)
 
 
 @asynccontextmanager
