@@ -163,7 +163,7 @@ class Traffic:
 
 @asynccontextmanager
 async def our_server(
-    name: str, key: str, environment: dict[str, str], traffic: Traffic
+    name: str, key: str, environment: dict[str, str], traffic: Traffic, address: str = ""
 ) -> AsyncIterator[Server]:
     """Runs `image-categorizer serve` on TCP, like the peers, until the model answers.
 
@@ -172,11 +172,12 @@ async def our_server(
         key: API key.
         environment: settings.
         traffic: requests of the clients.
+        address: where to listen; empty for any free port.
 
     Raises:
         OperatorError: it does not start.
     """
-    address = f"127.0.0.1:{free_port()}"
+    address = address or f"127.0.0.1:{free_port()}"
     environment = {**environment, "CATEGORIZER_SERVER__BIND": address, "LOG_LEVEL": "WARNING"}
     command = [*PROGRAM, "serve"]
     clients = partial(grpc_clients, address, key, traffic.model, version=traffic.version)
