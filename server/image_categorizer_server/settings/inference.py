@@ -45,7 +45,7 @@ class InferenceSettings(Group):
         description="Number of concurrent model calls on a CPU. 0: as many as the cores allow.",
     )
     niceness: int = Field(
-        10,
+        5,
         ge=0,
         le=19,
         description="Nice value of model calls and decoding on Linux. Higher values favour the "
