@@ -67,8 +67,9 @@ def test_boxes_stay_inside_the_picture_and_are_no_smaller_than_a_pixel():
     assert found == [Box(0, 20, 200, 21), Box(199, 99, 200, 100)]
 
 
-def test_a_box_that_is_not_a_number_is_left_out():
-    features = queries(((np.nan, 0, 1, 1), (0.9, 0)), (FULL, (0.6, 0)))
+@pytest.mark.parametrize("box", [(np.nan, 0, 1, 1), (0.5, 0.5, 0.3, 0.6), (0.5, 0.5, 0.6, 0.3)])
+def test_a_box_that_is_not_a_number_or_has_crossing_edges_is_left_out(box):
+    features = queries((box, (0.9, 0)), (FULL, (0.6, 0)))
     assert localizer().boxes(features, 0, (200, 100), 0.5) == [Box(0, 0, 200, 100)]
     assert localizer().boxes(features[:1], 0, (200, 100), 0.5) == []
 

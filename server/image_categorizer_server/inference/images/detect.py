@@ -109,7 +109,7 @@ class DetectionLocalizer:
     ) -> list[Box]:
         """Returns boxes inside the image for a category, the strongest first, at most `MAX_BOXES`.
 
-        The strongest is there whatever its score; empty only if no box is of finite numbers.
+        The strongest is there whatever its score; empty only if none is a box, see `is_box`.
 
         Args:
             features: float32 (Q, 4 + C): left, top, right, bottom as shares of the network's input,
@@ -120,13 +120,22 @@ class DetectionLocalizer:
         """
         corners, scores = features[:, :CORNERS], features[:, CORNERS + category]
         order = np.argsort(-scores, kind="stable")
-        order = order[np.isfinite(corners[order]).all(-1)]
+        order = order[is_box(corners[order])]
         order = order[: max(1, np.count_nonzero(scores[order] >= threshold))]
         if self._max_overlap is not None:
             order = order[:MAX_CANDIDATES]
             order = order[distinct(corners[order], self._max_overlap)]
         edges = seen_part(size_px, self._spec)
         return [in_pixels(_shares(box), ONE, edges, size_px) for box in corners[order[:MAX_BOXES]]]
+
+
+def is_box(corners: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Returns for each of N rows (N, 4) whether its numbers are finite, and its edges in order.
+
+    Edges that cross mean that the model was added as one that answers corners, and answers others.
+    """
+    is_finite = np.isfinite(corners).all(-1)
+    return np.asarray(is_finite & (corners[:, :2] <= corners[:, 2:]).all(-1))
 
 
 def distinct(corners: NDArray[np.float32], max_overlap: float) -> list[int]:
