@@ -31,7 +31,8 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly():
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "data").write_text("")
-    done = command("up", "--data", tmp_path / "data")
+    # Not the default port: an installation may run beside the tests.
+    done = command("up", "--port", "39871", "--data", tmp_path / "data")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert str(tmp_path / "data") in done.stderr.replace("\n", "")
