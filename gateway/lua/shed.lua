@@ -1,5 +1,5 @@
--- Under overload, refuses a part of a caller's classify calls here: that costs the model's cores a fraction of
--- what a refusal by the server does.  See Beyer et al., "Site Reliability Engineering" (2016), chapter 21,
+-- Under overload, refuses a part of a caller's classify calls here: that spares the server, whose refusals share
+-- a thread with its answers.  See Beyer et al., "Site Reliability Engineering" (2016), chapter 21,
 -- "Client-Side Throttling".
 --
 -- The server marks each refusal for lack of capacity.  From then on, of that caller's calls only so many pass that

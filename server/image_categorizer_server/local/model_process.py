@@ -26,10 +26,9 @@ async def run_models(settings: Settings) -> None:
         raise OperatorError("Set CATEGORIZER_INFERENCE__MODEL_SOCKET to the path of a socket.")
     stop = stop_on_signals()
     # No image is alone here: server processes decode meanwhile.
-    inference = settings.inference.model_copy(update={"single_image_threads": 1})
     loader = Loader(
         Decoder(image_limits(settings)),
-        inference,
+        settings.inference.without_single_images(),
         settings.models,
         fake_times(settings.test.fake_model),
     )

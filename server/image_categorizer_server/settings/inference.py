@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -132,6 +132,10 @@ class InferenceSettings(Group):
         own = self.cores or cores()
         threads = self.model_threads or max(1, own // 4)
         return threads, self.runners or own // threads
+
+    def without_single_images(self) -> Self:
+        """Returns settings for a process that never has a call while no other image waits."""
+        return self.model_copy(update={"single_image_threads": 1})
 
     def threads_for_single(self) -> int:
         """Returns the cores of a model call on a CPU while no other image waits."""

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from image_categorizer_server.domain.model import ModelState
+from image_categorizer_server.domain.model import Localization, ModelState
 from image_categorizer_server.errors import ModelFailing, OperatorError
 from image_categorizer_server.inference.engine.guard import Guard
 from image_categorizer_server.inference.images.decode import Decoder
@@ -30,9 +30,12 @@ from image_categorizer_server.tasks import TaskOwner
 
 from tests.conftest import EXPORTS
 from tests.support.batching import image
+from tests.support.pictures import encoded
 from tests.support.polling import eventually
 from tests.support.registries import running, state
+from tests.support.square_detector import ULTRALYTICS, picture_of, write_square_detector
 from tests.unit.conftest import LIMITS, add
+from tests.unit.inference.test_onnx import add_onnx
 
 QUICK = FakeTimes(call_ms=0, image_ms=0, raw=True)
 HANGING = FakeTimes(call_ms=5000, image_ms=0, raw=True)
@@ -119,6 +122,22 @@ async def test_answers_are_those_of_a_single_process(repository, tiny, tmp_path,
         ours, theirs = own.localizer, other.localizer
         assert (theirs.category_weights == ours.category_weights).all()
         assert theirs.grid == ours.grid
+
+
+async def test_a_detector_answers_boxes_through_the_model_process(repository, tmp_path):
+    file = write_square_detector(tmp_path / "squares", "columns", ULTRALYTICS)
+    folder, _ = add_onnx(repository, file)
+    red = 60, 40, 140, 120
+    content = encoded(picture_of((300, 200), red=red), "PNG")
+    async with process(tmp_path) as models, loaded(models.front(), folder) as model:
+        assert model.localizer.localization is Localization.DETECTION
+        assert model.features_bytes > 0
+        seen = model.preprocessor.prepare(content).array
+        answer = await asyncio.to_thread(model.runtime.predict, [seen] * 3, with_features=True)
+        assert len(answer.features) == 3
+        for features in answer.features:
+            (box, *_) = model.localizer.boxes(features, 0, (300, 200), 0.5)
+            assert box == pytest.approx(red, abs=6)
 
 
 async def test_a_model_is_loaded_once_and_unloaded_after_its_last_user(

@@ -411,7 +411,8 @@ def give_way(niceness: int) -> None:
     The event loop's work for an image is short, but if it is late, clients idle and refusals are
     late too.  With both cores busy, 32 clients and threads of equal priority, it waited for whole
     time slices: 0.80 of the raw limit instead of 0.91, and refusals after 1.9 s instead of 0.1 s at
-    5 times the capacity.
+    5 times the capacity.  Not lower than needed: at a nice value of 10, refusals at ten times the
+    capacity once kept both cores so busy that the model had a tenth of them.
     """
     if niceness and sys.platform == "linux":
         me = threading.get_native_id()

@@ -124,7 +124,7 @@ class Evaluator:
         self._decoder = decoder
         self._max_image_bytes = max_image_bytes
         self._inference = inference
-        self._loader = Loader(decoder, inference, models)
+        self._loader = Loader(decoder, inference.without_single_images(), models)
         self._on_step = on_step
 
     def ask(self, found: Found, dataset: LabelledSet, *, keep_all: bool = False) -> Answers:

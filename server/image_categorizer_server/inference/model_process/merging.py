@@ -198,7 +198,7 @@ class Merger:
             shape = None
             if answer.features is not None:
                 given = answer.features[rows]
-                shape = (len(given), given.shape[1], given.shape[2], given.shape[3])
+                shape = given.shape
                 slot.features(shape)[:] = given
             done.append(Done(has_raw=answer.raw_confidences is not None, features_shape=shape))
         return done

@@ -121,8 +121,8 @@ class Done(Message):
     error: str = ""
     """Class and message of the runtime's exception; empty if there is an answer."""
     has_raw: bool = False
-    features_shape: tuple[int, int, int, int] | None = None
-    """(N, K, h, w), if features were asked for and there are any."""
+    features_shape: tuple[int, ...] | None = None
+    """(N, K, h, w), or (N, Q, 4 + C) of a detector; None if not asked for, or if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +171,8 @@ class Slot:
             self._floats(self._layout.raw_at, shape),
         )
 
-    def features(self, shape: tuple[int, int, int, int]) -> NDArray[np.float32]:
-        """Returns the place of features float32 (N, K, h, w).
+    def features(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Returns the place of features float32 of a shape that starts with N.
 
         Raises:
             ValueError: there is no place for so many bytes.
