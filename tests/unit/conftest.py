@@ -1,5 +1,7 @@
 """Blocks the network. Provides models, loaders and micro-batchers."""
 
+import shutil
+
 import pytest
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.models.loader import Loader
@@ -86,3 +88,10 @@ def twofold(tmp_path, tiny):
     for _ in range(2):
         add(Repository(shipped), tiny, "small")
     return Repository(tmp_path / "models", [shipped], {"small": {"fast": 2}, "absent": {"fast": 2}})
+
+
+@pytest.fixture
+def source(tiny, tmp_path):
+    """A copy of the tiny model, to be changed."""
+    shutil.copytree(tiny, tmp_path / "source")
+    return tmp_path / "source"
