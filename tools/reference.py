@@ -54,13 +54,16 @@ def roles_page(files: FileDescriptorSet) -> str:
         workers = "yes" if options[options_pb2.open_to_workers] else ""
         verb, path = http_rule(method)
         rest = f"`{verb.upper()} {path}`" if verb else ""
-        rows.append(f"| `{service}.{method.name}` | {rest} | {role} | {workers} |")
+        scope = options_pb2.Scope.Name(options[options_pb2.required_scope])
+        scope = "" if role == "public" else f"`{scope.lower().replace('_', ':')}`"
+        rows.append(f"| `{service}.{method.name}` | {rest} | {role} | {scope} | {workers} |")
     return page(
         "Roles",
-        "Every API key has one role. Of `viewer`, `classifier`, `operator` and `admin`, each "
-        "includes the ones before it. `worker` is for the processes that run batches: it may call "
-        "only the RPCs marked in the last column. `public` RPCs require no key.",
-        ["RPC", "REST", "Required role", "Open to `worker`"],
+        "Every caller has one role. Of `viewer`, `classifier`, `operator`, `admin` and `platform`, "
+        "each includes the ones before it. Credentials may also be limited to scopes: they then "
+        "permit only RPCs of these scopes. `worker` is for the processes that run batches: it may "
+        "call only the RPCs marked in the last column. `public` RPCs require no credentials.",
+        ["RPC", "REST", "Required role", "Scope", "Open to `worker`"],
         rows,
     )
 

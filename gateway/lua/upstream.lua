@@ -5,6 +5,7 @@ local FORWARDED = {
   [":authority"] = true, [":method"] = true, [":path"] = true, [":scheme"] = true,
   ["authorization"] = true, ["content-type"] = true, ["grpc-encoding"] = true, ["grpc-timeout"] = true,
   ["traceparent"] = true, ["x-request-id"] = true,
+  ["x-client-address"] = true, -- set below
   ["x-attempt"] = true, -- of the SDK; the gateway counts its own attempts in another header
   ["x-forwarded-proto"] = true, -- set by Envoy, which finds no route without it
   ["x-native-grpc"] = true, -- set by requests.lua; local replies depend on it
@@ -87,6 +88,8 @@ function envoy_on_request(handle)
     return handle:respond({ [":status"] = "400" }, message)
   end
   drop_the_rest(headers)
+  -- The server counts calls by it. With `use_remote_address` Envoy has checked it against its trusted proxies.
+  headers:replace("x-client-address", (handle:streamInfo():downstreamRemoteAddress():gsub(":%d+$", ""):gsub("[%[%]]", "")))
   headers:replace(":authority", "server")
   headers:replace("content-type", "application/grpc")
   headers:replace("te", "trailers")

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from image_categorizer_server.access.authenticator import Authenticator
+from image_categorizer_server.access.key_verifier import KeyVerifier
 from image_categorizer_server.db.database import check_database, check_login, open_database
 from image_categorizer_server.db.key import find_key
 from image_categorizer_server.db.schema import schema_problem
@@ -206,7 +207,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings),
-            authenticator=Authenticator(find_key, settings.security.key_cache_s),
+            authenticator=Authenticator(KeyVerifier(find_key, settings.security.key_cache_s)),
             redis=redis,
             tasks=tasks,
         )

@@ -1,8 +1,8 @@
-"""Values about access: roles, principals, API keys."""
+"""Values about access: roles, scopes, principals, API keys."""
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 DEFAULT_TENANT = "default"
 
@@ -16,15 +16,38 @@ class Role(IntEnum):
     CLASSIFIER = 2
     OPERATOR = 3
     ADMIN = 4
+    PLATFORM = 5
+    """Manages tenants."""
+
+
+class Scope(Enum):
+    """A part of the API, to which credentials may be limited."""
+
+    CLASSIFY = "classify"
+    BATCHES_READ = "batches:read"
+    BATCHES_WRITE = "batches:write"
+    MODELS_READ = "models:read"
+    MODELS_WRITE = "models:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
+    KEYS_READ = "keys:read"
+    KEYS_WRITE = "keys:write"
+    AUDIT_READ = "audit:read"
+    USAGE_READ = "usage:read"
+    TENANTS_READ = "tenants:read"
+    TENANTS_WRITE = "tenants:write"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The caller: one API key of one tenant."""
+    """The caller: one API key, or one user, of one tenant."""
 
-    key_id: str
+    actor_id: str
+    """The id of the API key; for a user, the name that the identity provider vouches for."""
     tenant_id: str
     role: Role
+    scopes: frozenset[Scope] = frozenset()
+    """What the credentials are limited to.  Empty: everything that the role permits."""
 
 
 @dataclass(frozen=True, slots=True)

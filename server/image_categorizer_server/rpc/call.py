@@ -21,6 +21,8 @@ class Call:
     """One RPC, or one item of a stream, from its arrival."""
 
     request_id: str
+    address: str = ""
+    """The IP address of the client; empty if it calls over a unix socket."""
     principal: Principal | None = None
     """Set by authentication; None for public RPCs."""
     deadline_s: float = math.inf

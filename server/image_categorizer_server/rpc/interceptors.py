@@ -14,6 +14,7 @@ from image_categorizer_server.access.roles import RpcAccess, authorize
 from image_categorizer_server.backend import Backend
 from image_categorizer_server.domain.audit import Actor, current_actor
 from image_categorizer_server.errors import DeadlineExceeded, Draining, InvalidRequest
+from image_categorizer_server.rpc.address import client_address
 from image_categorizer_server.rpc.call import Call, current_call, send
 from image_categorizer_server.rpc.messages import (
     deserializer_of,
@@ -53,6 +54,7 @@ class Edge(grpc.aio.ServerInterceptor):
         """
         self._backend = backend
         self._access = access
+        self._gateways = backend.settings.server.gateway_networks
         self._logs_calls = backend.settings.log_level == "DEBUG"
         self._handlers: dict[str, Handler] = {}
 
@@ -113,7 +115,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 return await behaviour(readable(request), context)
 
         async def serve(_: AsyncIterator[Message], context: Context) -> Message:
-            call, headers = _begin(context)
+            call, headers = self._begin(context)
             request = await only_request(context)
             try:
                 response = await answer(request, context, headers)
@@ -149,7 +151,7 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def _stream(self, method: str, behaviour: Stream) -> Stream:
         async def serve(requests: AsyncIterator[Message], context: Context) -> None:
-            call, headers = _begin(context)
+            call, headers = self._begin(context)
             call.readmit = partial(self._admit, self._access[method], headers)
             try:
                 await call.readmit()
@@ -173,7 +175,7 @@ class Edge(grpc.aio.ServerInterceptor):
         silence_s = server.upload_idle_s
 
         async def serve(requests: AsyncIterator[Message], context: Context) -> Message:
-            call, headers = _begin(context)
+            call, headers = self._begin(context)
             call.readmit = partial(self._admit, self._access[method], headers)
             try:
                 if headers.get("x-body") == "json":
@@ -199,7 +201,7 @@ class Edge(grpc.aio.ServerInterceptor):
         within_s = self._backend.settings.server.send_timeout_s
 
         async def serve(_: AsyncIterator[Message], context: Context) -> None:
-            call, headers = _begin(context)
+            call, headers = self._begin(context)
             request = await only_request(context)
             call.readmit = partial(self._admit, self._access[method], headers)
             try:
@@ -223,27 +225,30 @@ class Edge(grpc.aio.ServerInterceptor):
     async def _admit(self, access: RpcAccess, headers: Headers) -> None:
         if self._backend.refusing.is_set():
             raise Draining("this server is stopping")
-        principal = await self._backend.authenticator.authenticate(headers.get("authorization"))
-        authorize(principal, access)
         call = current_call.get()
+        authenticator = self._backend.authenticator
+        principal = await authenticator.authenticate(headers.get("authorization"), call.address)
+        authorize(principal, access)
         call.principal = principal
-        current_actor.set(Actor(principal.key_id, call.request_id))
+        current_actor.set(Actor(principal.actor_id, call.request_id))
 
-
-def _begin(context: Context) -> tuple[Call, Headers]:
-    """Binds a new call to the current task; returns it with the headers."""
-    headers = {
-        key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
-    }
-    call = Call(
-        request_id_of(headers.get("x-request-id")),
-        is_head=headers.get("x-http-method") == "HEAD",
-        body_encoding=headers.get("x-body-encoding", ""),
-        is_repeated=any(headers.get(name, "1") != "1" for name in ATTEMPT_HEADERS),
-    )
-    bind_request(call.request_id, trace_id_of(headers.get("traceparent")))
-    current_call.set(call)
-    return call, headers
+    def _begin(self, context: Context) -> tuple[Call, Headers]:
+        """Binds a new call to the current task; returns it with the headers."""
+        headers = {
+            key: value
+            for key, value in context.invocation_metadata() or ()
+            if isinstance(value, str)
+        }
+        call = Call(
+            request_id_of(headers.get("x-request-id")),
+            client_address(context.peer(), headers, self._gateways),
+            is_head=headers.get("x-http-method") == "HEAD",
+            body_encoding=headers.get("x-body-encoding", ""),
+            is_repeated=any(headers.get(name, "1") != "1" for name in ATTEMPT_HEADERS),
+        )
+        bind_request(call.request_id, trace_id_of(headers.get("traceparent")))
+        current_call.set(call)
+        return call, headers
 
 
 async def _never_silent(

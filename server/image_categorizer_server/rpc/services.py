@@ -8,7 +8,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from image_categorizer.v1 import options_pb2
 
 from image_categorizer_server.access.roles import RpcAccess
-from image_categorizer_server.domain.access import Role
+from image_categorizer_server.domain.access import Role, Scope
 
 
 def our_services() -> list[ServiceDescriptor]:
@@ -26,7 +26,7 @@ def access_by_method(services: list[ServiceDescriptor]) -> dict[str, RpcAccess]:
     """Returns who may call each RPC, by its path: `/package.Service/Method`.
 
     Raises:
-        ValueError: an RPC has no option `required_role`.
+        ValueError: an RPC lacks the option `required_role` or `required_scope`.
     """
     return {
         f"/{service.full_name}/{method.name}": _access_of(method)
@@ -40,8 +40,14 @@ def _access_of(method: MethodDescriptor) -> RpcAccess:
     role = options[options_pb2.required_role]
     if role == options_pb2.ROLE_UNSPECIFIED:
         raise ValueError(f"{method.full_name} has no option (image_categorizer.v1.required_role)")
+    if role == options_pb2.PUBLIC:
+        return RpcAccess(name=method.name, required_role=None)
+    scope = options[options_pb2.required_scope]
+    if scope == options_pb2.SCOPE_UNSPECIFIED:
+        raise ValueError(f"{method.full_name} has no option (image_categorizer.v1.required_scope)")
     return RpcAccess(
         name=method.name,
-        required_role=None if role == options_pb2.PUBLIC else Role[options_pb2.Role.Name(role)],
+        required_role=Role[options_pb2.Role.Name(role)],
+        required_scope=Scope[options_pb2.Scope.Name(scope)],
         is_open_to_workers=options[options_pb2.open_to_workers],
     )

@@ -1,7 +1,7 @@
 """AdminService: webhooks and their deliveries."""
 
 import grpc
-from image_categorizer.v1 import admin_pb2, admin_pb2_grpc
+from image_categorizer.v1 import admin_pb2
 
 from image_categorizer_server.domain.webhook import (
     Delivery,
@@ -20,8 +20,8 @@ from image_categorizer_server.services.webhook import Webhooks
 Context = grpc.aio.ServicerContext
 
 
-class WebhookServicer(admin_pb2_grpc.AdminServiceServicer):
-    """Serves the webhooks of AdminService."""
+class WebhookServicer:
+    """Serves the RPCs of AdminService about webhooks."""
 
     def __init__(self, webhooks: Webhooks, max_page_bytes: int) -> None:
         self._webhooks = webhooks

@@ -1,6 +1,8 @@
 """Settings of the gRPC server, and limits of images and requests."""
 
-from pydantic import Field
+from ipaddress import ip_network
+
+from pydantic import Field, IPvAnyNetwork
 
 from image_categorizer_server.settings.group import Group
 
@@ -10,6 +12,11 @@ class ServerSettings(Group):
 
     bind: str = Field(
         "127.0.0.1:50051", description="Address to listen on: host:port or unix:/path."
+    )
+    gateway_networks: tuple[IPvAnyNetwork, ...] = Field(
+        (ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        description="Networks of the gateways, as a JSON list of CIDR blocks. What a host of these "
+        "networks says about the address of a client is believed.",
     )
     reflection: bool = Field(
         False,

@@ -6,12 +6,15 @@ import pytest
 from image_categorizer_server import clock
 from image_categorizer_server.access.api_key import new_key, sha256_of
 from image_categorizer_server.access.authenticator import Authenticator
+from image_categorizer_server.access.key_verifier import KeyVerifier
 from image_categorizer_server.domain.access import ApiKey, Principal, Role
 from image_categorizer_server.errors import (
     CredentialsInvalid,
     CredentialsMissing,
     DependencyDown,
 )
+
+ADDRESS = "192.0.2.1"
 
 
 class Rows:
@@ -27,6 +30,10 @@ class Rows:
             raise DependencyDown("the database does not answer")
         self.queries += 1
         return self.by_hash.get(secret_sha256)
+
+
+def of_keys(rows):
+    return Authenticator(KeyVerifier(rows.find, cache_s=60))
 
 
 def row(**changes):
@@ -46,9 +53,9 @@ def row(**changes):
 async def test_a_good_key_is_looked_up_once():
     key = new_key()
     rows = Rows((sha256_of(key), row()))
-    authenticator = Authenticator(rows.find, cache_s=60)
+    authenticator = of_keys(rows)
     for header in (f"Bearer {key}", f"Bearer {key}"):
-        assert await authenticator.authenticate(header) == Principal(
+        assert await authenticator.authenticate(header, ADDRESS) == Principal(
             "k1", "default", Role.CLASSIFIER
         )
     assert rows.queries == 1
@@ -57,7 +64,7 @@ async def test_a_good_key_is_looked_up_once():
 @pytest.mark.parametrize("header", [None, ""])
 async def test_no_header_is_missing_credentials(header):
     with pytest.raises(CredentialsMissing, match="Bearer"):
-        await Authenticator(Rows().find, cache_s=1).authenticate(header)
+        await of_keys(Rows()).authenticate(header, ADDRESS)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +73,7 @@ async def test_no_header_is_missing_credentials(header):
 async def test_a_malformed_key_never_reaches_the_database(header):
     rows = Rows()
     with pytest.raises(CredentialsInvalid):
-        await Authenticator(rows.find, cache_s=1).authenticate(header)
+        await of_keys(rows).authenticate(header, ADDRESS)
     assert rows.queries == 0
 
 
@@ -77,23 +84,23 @@ async def test_a_malformed_key_never_reaches_the_database(header):
 )
 async def test_keys_not_in_force_are_refused_alike(key_row):
     key = new_key()
-    authenticator = Authenticator(Rows((sha256_of(key), key_row)).find, cache_s=60)
+    authenticator = of_keys(Rows((sha256_of(key), key_row)))
     with pytest.raises(CredentialsInvalid, match="^the API key is not valid$"):
-        await authenticator.authenticate(f"Bearer {key}")
+        await authenticator.authenticate(f"Bearer {key}", ADDRESS)
 
 
 async def test_a_remembered_key_survives_a_lost_database_but_expires_on_time():
     key = new_key()
     key_row = row(expire_time=clock.now() + timedelta(seconds=0.2))
     rows = Rows((sha256_of(key), key_row), queries_until_down=1)
-    authenticator = Authenticator(rows.find, cache_s=60)
-    await authenticator.authenticate(f"Bearer {key}")
-    await authenticator.authenticate(f"Bearer {key}")
+    authenticator = of_keys(rows)
+    await authenticator.authenticate(f"Bearer {key}", ADDRESS)
+    await authenticator.authenticate(f"Bearer {key}", ADDRESS)
     with pytest.raises(DependencyDown):
-        await authenticator.authenticate(f"Bearer {new_key()}")
+        await authenticator.authenticate(f"Bearer {new_key()}", ADDRESS)
     clock.shift(1)
     try:
         with pytest.raises(CredentialsInvalid):
-            await authenticator.authenticate(f"Bearer {key}")
+            await authenticator.authenticate(f"Bearer {key}", ADDRESS)
     finally:
         clock.shift(0)

@@ -2,18 +2,18 @@
 
 import pytest
 from image_categorizer_server.access.roles import RpcAccess, authorize
-from image_categorizer_server.domain.access import Principal, Role
+from image_categorizer_server.domain.access import Principal, Role, Scope
 from image_categorizer_server.errors import RoleInsufficient
 
 
-def principal(role):
-    return Principal("k", "default", role)
+def principal(role, *scopes):
+    return Principal("k", "default", role, frozenset(scopes))
 
 
 @pytest.mark.parametrize("required", [role for role in Role if role is not Role.WORKER])
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.WORKER])
 def test_a_role_may_do_what_lower_roles_may(role, required):
-    rpc = RpcAccess("GetBatch", required)
+    rpc = RpcAccess("GetBatch", required, Scope.BATCHES_READ)
     if role >= required:
         authorize(principal(role), rpc)
     else:
@@ -24,7 +24,9 @@ def test_a_role_may_do_what_lower_roles_may(role, required):
 
 
 def test_workers_may_call_only_what_is_open_to_them():
-    authorize(principal(Role.WORKER), RpcAccess("ClassifyStream", Role.CLASSIFIER, True))
+    authorize(
+        principal(Role.WORKER), RpcAccess("ClassifyStream", Role.CLASSIFIER, Scope.CLASSIFY, True)
+    )
     with pytest.raises(RoleInsufficient, match="'worker' may not call GetBatch"):
         authorize(principal(Role.WORKER), RpcAccess("GetBatch", Role.VIEWER))
 
@@ -32,3 +34,16 @@ def test_workers_may_call_only_what_is_open_to_them():
 def test_public_rpcs_are_open_to_every_role():
     for role in Role:
         authorize(principal(role), RpcAccess("GetLiveness", None))
+
+
+def test_credentials_with_scopes_permit_only_these():
+    rpc = RpcAccess("GetBatch", Role.VIEWER, Scope.BATCHES_READ)
+    authorize(principal(Role.VIEWER, Scope.BATCHES_READ, Scope.CLASSIFY), rpc)
+    with pytest.raises(RoleInsufficient, match="it requires 'batches:read'"):
+        authorize(principal(Role.PLATFORM, Scope.CLASSIFY), rpc)
+
+
+def test_scopes_do_not_widen_a_role():
+    rpc = RpcAccess("CreateBatch", Role.CLASSIFIER, Scope.BATCHES_WRITE)
+    with pytest.raises(RoleInsufficient, match="it requires 'classifier'"):
+        authorize(principal(Role.VIEWER, Scope.BATCHES_WRITE), rpc)

@@ -26,7 +26,7 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.rpc import code_pb2 as google_dot_rpc_dot_code__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"image_categorizer/v1/options.proto\x12\x14image_categorizer.v1\x1a google/protobuf/descriptor.proto\x1a\x15google/rpc/code.proto\"X\n\x0b\x45rrorStatus\x12\x1e\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x10.google.rpc.Code\x12\x13\n\x0bhttp_status\x18\x02 \x03(\x05\x12\x14\n\x0c\x66rom_gateway\x18\x03 \x01(\x08*]\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\n\n\x06PUBLIC\x10\x01\x12\n\n\x06VIEWER\x10\x02\x12\x0e\n\nCLASSIFIER\x10\x03\x12\x0c\n\x08OPERATOR\x10\x04\x12\t\n\x05\x41\x44MIN\x10\x05:S\n\rrequired_role\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0e\x32\x1a.image_categorizer.v1.Role:9\n\x0fopen_to_workers\x12\x1e.google.protobuf.MethodOptions\x18\xd2\x86\x03 \x01(\x08:U\n\x05\x65rror\x12!.google.protobuf.EnumValueOptions\x18\xd1\x86\x03 \x01(\x0b\x32!.image_categorizer.v1.ErrorStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"image_categorizer/v1/options.proto\x12\x14image_categorizer.v1\x1a google/protobuf/descriptor.proto\x1a\x15google/rpc/code.proto\"X\n\x0b\x45rrorStatus\x12\x1e\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x10.google.rpc.Code\x12\x13\n\x0bhttp_status\x18\x02 \x03(\x05\x12\x14\n\x0c\x66rom_gateway\x18\x03 \x01(\x08*k\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\n\n\x06PUBLIC\x10\x01\x12\n\n\x06VIEWER\x10\x02\x12\x0e\n\nCLASSIFIER\x10\x03\x12\x0c\n\x08OPERATOR\x10\x04\x12\t\n\x05\x41\x44MIN\x10\x05\x12\x0c\n\x08PLATFORM\x10\x06*\xff\x01\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43LASSIFY\x10\x01\x12\x10\n\x0c\x42\x41TCHES_READ\x10\x02\x12\x11\n\rBATCHES_WRITE\x10\x03\x12\x0f\n\x0bMODELS_READ\x10\x04\x12\x10\n\x0cMODELS_WRITE\x10\x05\x12\x11\n\rWEBHOOKS_READ\x10\x06\x12\x12\n\x0eWEBHOOKS_WRITE\x10\x07\x12\r\n\tKEYS_READ\x10\x08\x12\x0e\n\nKEYS_WRITE\x10\t\x12\x0e\n\nAUDIT_READ\x10\n\x12\x0e\n\nUSAGE_READ\x10\x0b\x12\x10\n\x0cTENANTS_READ\x10\x0c\x12\x11\n\rTENANTS_WRITE\x10\r:S\n\rrequired_role\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0e\x32\x1a.image_categorizer.v1.Role:9\n\x0fopen_to_workers\x12\x1e.google.protobuf.MethodOptions\x18\xd2\x86\x03 \x01(\x08:U\n\x0erequired_scope\x12\x1e.google.protobuf.MethodOptions\x18\xd3\x86\x03 \x01(\x0e\x32\x1b.image_categorizer.v1.Scope:U\n\x05\x65rror\x12!.google.protobuf.EnumValueOptions\x18\xd1\x86\x03 \x01(\x0b\x32!.image_categorizer.v1.ErrorStatusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'image_categorizer.v1.option
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ROLE']._serialized_start=207
-  _globals['_ROLE']._serialized_end=300
+  _globals['_ROLE']._serialized_end=314
+  _globals['_SCOPE']._serialized_start=317
+  _globals['_SCOPE']._serialized_end=572
   _globals['_ERRORSTATUS']._serialized_start=117
   _globals['_ERRORSTATUS']._serialized_end=205
 # @@protoc_insertion_point(module_scope)

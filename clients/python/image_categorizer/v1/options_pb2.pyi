@@ -39,10 +39,12 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     OPERATOR: _Role.ValueType  # 4
     """Manages webhooks."""
     ADMIN: _Role.ValueType  # 5
-    """Manages models."""
+    """Manages models, API keys and the audit of its tenant."""
+    PLATFORM: _Role.ValueType  # 6
+    """Manages tenants."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
-    """What a caller may do. Each role from VIEWER to ADMIN includes the ones before it."""
+    """What a caller may do. Each role from VIEWER to PLATFORM includes the ones before it."""
 
 ROLE_UNSPECIFIED: Role.ValueType  # 0
 """Never used."""
@@ -55,8 +57,81 @@ CLASSIFIER: Role.ValueType  # 3
 OPERATOR: Role.ValueType  # 4
 """Manages webhooks."""
 ADMIN: Role.ValueType  # 5
-"""Manages models."""
+"""Manages models, API keys and the audit of its tenant."""
+PLATFORM: Role.ValueType  # 6
+"""Manages tenants."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
+
+class _Scope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCOPE_UNSPECIFIED: _Scope.ValueType  # 0
+    """No scope: only for RPCs that require no credentials."""
+    CLASSIFY: _Scope.ValueType  # 1
+    """Classifies images."""
+    BATCHES_READ: _Scope.ValueType  # 2
+    """Reads batches and their results."""
+    BATCHES_WRITE: _Scope.ValueType  # 3
+    """Creates, cancels, retries and deletes batches."""
+    MODELS_READ: _Scope.ValueType  # 4
+    """Reads models, categories and limits."""
+    MODELS_WRITE: _Scope.ValueType  # 5
+    """Loads and unloads models and sets aliases."""
+    WEBHOOKS_READ: _Scope.ValueType  # 6
+    """Reads webhooks and their deliveries."""
+    WEBHOOKS_WRITE: _Scope.ValueType  # 7
+    """Creates, changes and deletes webhooks, and sends messages again."""
+    KEYS_READ: _Scope.ValueType  # 8
+    """Reads API keys, without their secrets."""
+    KEYS_WRITE: _Scope.ValueType  # 9
+    """Creates, changes and revokes API keys."""
+    AUDIT_READ: _Scope.ValueType  # 10
+    """Reads the audit."""
+    USAGE_READ: _Scope.ValueType  # 11
+    """Reads what was used."""
+    TENANTS_READ: _Scope.ValueType  # 12
+    """Reads tenants."""
+    TENANTS_WRITE: _Scope.ValueType  # 13
+    """Creates, suspends and deletes tenants, and sets their limits."""
+
+class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper):
+    """A part of the API. Credentials that list scopes may call only RPCs of these scopes, as far as their role
+    permits. Credentials without scopes may call everything that their role permits. In API keys and tokens, the
+    name of a scope is in lower case, with a colon in place of the underscore: `batches:read`.
+    """
+
+SCOPE_UNSPECIFIED: Scope.ValueType  # 0
+"""No scope: only for RPCs that require no credentials."""
+CLASSIFY: Scope.ValueType  # 1
+"""Classifies images."""
+BATCHES_READ: Scope.ValueType  # 2
+"""Reads batches and their results."""
+BATCHES_WRITE: Scope.ValueType  # 3
+"""Creates, cancels, retries and deletes batches."""
+MODELS_READ: Scope.ValueType  # 4
+"""Reads models, categories and limits."""
+MODELS_WRITE: Scope.ValueType  # 5
+"""Loads and unloads models and sets aliases."""
+WEBHOOKS_READ: Scope.ValueType  # 6
+"""Reads webhooks and their deliveries."""
+WEBHOOKS_WRITE: Scope.ValueType  # 7
+"""Creates, changes and deletes webhooks, and sends messages again."""
+KEYS_READ: Scope.ValueType  # 8
+"""Reads API keys, without their secrets."""
+KEYS_WRITE: Scope.ValueType  # 9
+"""Creates, changes and revokes API keys."""
+AUDIT_READ: Scope.ValueType  # 10
+"""Reads the audit."""
+USAGE_READ: Scope.ValueType  # 11
+"""Reads what was used."""
+TENANTS_READ: Scope.ValueType  # 12
+"""Reads tenants."""
+TENANTS_WRITE: Scope.ValueType  # 13
+"""Creates, suspends and deletes tenants, and sets their limits."""
+Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final
 class ErrorStatus(_message.Message):
@@ -94,10 +169,13 @@ Global___ErrorStatus: _TypeAlias = ErrorStatus  # noqa: Y015
 
 REQUIRED_ROLE_FIELD_NUMBER: _builtins.int
 OPEN_TO_WORKERS_FIELD_NUMBER: _builtins.int
+REQUIRED_SCOPE_FIELD_NUMBER: _builtins.int
 ERROR_FIELD_NUMBER: _builtins.int
 required_role: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Role.ValueType]
 """The lowest role that may call the RPC. Required: the server does not start with an RPC that has none."""
 open_to_workers: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
 """Whether API keys with the role `worker`, which process the batches of all tenants, may call it, too."""
+required_scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Scope.ValueType]
+"""The scope that credentials with scopes must list. Required unless the role is PUBLIC."""
 error: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, Global___ErrorStatus]
 """The status of an error reason."""

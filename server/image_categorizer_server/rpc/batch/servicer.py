@@ -202,7 +202,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         assert principal is not None
         async with aclosing(items):
             return convert.batch(
-                await self._batches.create(principal.tenant_id, principal.key_id, config, items)
+                await self._batches.create(principal.tenant_id, principal.actor_id, config, items)
             )
 
     def _check_items(self, request: batch_pb2.CreateBatchRequest) -> None:
