@@ -49,7 +49,7 @@ def unfiltered(query: str) -> str:
     return FILTER.sub(r"(\1::text IS NOT NULL)", query)
 
 
-class Unfiltered(asyncpg.Connection):
+class Unfiltered(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """A connection whose statements forget whose rows they are for."""
 
     async def execute(self, query, *values, **options):
