@@ -19,6 +19,7 @@ CLIENT = "ImageCategorizationClient"
 RESOURCES = [
     ("Batches", "batches", "client.batches"),
     ("Models", "models", "client.models"),
+    ("Tenants", "tenants", "client.tenants"),
     ("Webhooks", "webhooks", "client.webhooks"),
 ]
 SECTION = re.compile(r"(Args|Returns|Yields|Raises):")

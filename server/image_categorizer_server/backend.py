@@ -10,9 +10,12 @@ from pathlib import Path
 
 from image_categorizer_server.access.authenticator import Authenticator
 from image_categorizer_server.access.key_verifier import KeyVerifier
+from image_categorizer_server.access.tenant_gate import TenantGate
 from image_categorizer_server.db.database import check_database, check_login, open_database
+from image_categorizer_server.db.isolation import role_problem
 from image_categorizer_server.db.key import find_key
 from image_categorizer_server.db.schema import schema_problem
+from image_categorizer_server.db.tenant import find_state
 from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import (
@@ -125,7 +128,7 @@ class Backend:
             ModelLoading: the default model is loading.
             ModelFailing: the default model cannot answer; the message says what to do.
             DependencyDown: a background task has died, or the database does not answer, or its
-                tables are not of this version.
+                tables are not of this version, or production may not use the role.
         """
         if self.draining.is_set():
             raise Draining("the server is stopping")
@@ -154,7 +157,8 @@ class Backend:
     async def _check_schema(self) -> None:
         # Only until it passes: a newer program may migrate the database while this one serves.
         if not self._has_schema:
-            if problem := await schema_problem():
+            problem = await schema_problem() or await role_problem(self.settings.environment)
+            if problem:
                 raise DependencyDown(problem)
             self._has_schema = True
 
@@ -207,7 +211,10 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings),
-            authenticator=Authenticator(KeyVerifier(find_key, settings.security.key_cache_s)),
+            authenticator=Authenticator(
+                KeyVerifier(find_key, settings.security.key_cache_s),
+                TenantGate(find_state, settings.security.key_cache_s),
+            ),
             redis=redis,
             tasks=tasks,
         )

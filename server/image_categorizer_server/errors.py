@@ -5,6 +5,7 @@
     │   ├─ CredentialsMissing      CREDENTIALS_MISSING
     │   └─ CredentialsInvalid      CREDENTIALS_INVALID
     ├─ RoleInsufficient        PERMISSION_DENIED     ROLE_INSUFFICIENT
+    ├─ TenantSuspended         PERMISSION_DENIED     TENANT_SUSPENDED
     ├─ InvalidRequest          INVALID_ARGUMENT      FIELD_INVALID
     │   ├─ UndecodableImage        IMAGE_UNDECODABLE
     │   ├─ UnsupportedFormat       IMAGE_FORMAT_UNSUPPORTED
@@ -19,8 +20,10 @@
     │   ├─ CategoryNotFound        CATEGORY_NOT_FOUND
     │   ├─ BatchNotFound           BATCH_NOT_FOUND
     │   ├─ WebhookNotFound         WEBHOOK_NOT_FOUND
-    │   └─ DeliveryNotFound        DELIVERY_NOT_FOUND
+    │   ├─ DeliveryNotFound        DELIVERY_NOT_FOUND
+    │   └─ TenantNotFound          TENANT_NOT_FOUND
     ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
+    ├─ TenantExists            ALREADY_EXISTS        TENANT_EXISTS
     ├─ FailedPrecondition      FAILED_PRECONDITION
     │   ├─ ModelFailed             MODEL_FAILED
     │   ├─ ModelInUse              MODEL_IN_USE
@@ -93,6 +96,13 @@ class RoleInsufficient(CategorizerError):
 
     status = "PERMISSION_DENIED"
     reason = "ROLE_INSUFFICIENT"
+
+
+class TenantSuspended(CategorizerError):
+    """The tenant of the credentials is suspended."""
+
+    status = "PERMISSION_DENIED"
+    reason = "TENANT_SUSPENDED"
 
 
 class InvalidRequest(CategorizerError):
@@ -199,6 +209,19 @@ class DeliveryNotFound(NotFound):
     """The webhook has no such delivery."""
 
     reason = "DELIVERY_NOT_FOUND"
+
+
+class TenantNotFound(NotFound):
+    """No such tenant, or it is being deleted."""
+
+    reason = "TENANT_NOT_FOUND"
+
+
+class TenantExists(CategorizerError):
+    """There is a tenant of this name, or it is not removed yet."""
+
+    status = "ALREADY_EXISTS"
+    reason = "TENANT_EXISTS"
 
 
 class RequestIdReused(CategorizerError):

@@ -79,6 +79,15 @@ def number_of(token: str) -> int | None:
     return _number(text)
 
 
+def text_of(token: str) -> str | None:
+    """Returns the text that a token holds; None for the empty token of the first page.
+
+    Raises:
+        InvalidRequest: the token was not made by `token_of` from one text.
+    """
+    return _position(token, 1)[0] if token else None
+
+
 def number_and_text_of(token: str) -> tuple[int, str] | None:
     """Returns the number and the text that a token holds; None for the empty token.
 

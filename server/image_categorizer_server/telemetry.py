@@ -19,6 +19,7 @@ Log = structlog.stdlib.BoundLogger
 # W3C Trace Context, section 3.2: version, trace id, parent id, flags.
 TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _request: ContextVar[tuple[str, str]] = ContextVar("request", default=("", ""))
+_tenant: ContextVar[str] = ContextVar("tenant", default="")
 OWN = ("image_categorizer", "image_categorizer_server", "image_categorizer_workers", "__main__")
 # A library may log once for each request, or for each tag of an image.
 FOREIGN_LINES, FOREIGN_WINDOW_S = 10, 60.0
@@ -125,6 +126,11 @@ def bind_request(request_id: str, trace_id: str) -> None:
     _request.set((request_id, trace_id))
 
 
+def name_tenant(tenant_id: str) -> None:
+    """Adds the tenant to every log line of the current task; nothing if it is empty."""
+    _tenant.set(tenant_id)
+
+
 def _add_request(
     _: object, __: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
@@ -133,4 +139,6 @@ def _add_request(
         event["request_id"] = request_id
     if trace_id:
         event["trace_id"] = trace_id
+    if tenant_id := _tenant.get():
+        event["tenant_id"] = tenant_id
     return event

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import asyncpg
 import pytest
 from image_categorizer_server.access.api_key import sha256_of
 from image_categorizer_server.db import key as keys
@@ -19,11 +18,13 @@ from image_categorizer_server.settings.database import DatabaseSettings
 from tortoise.context import TortoiseContext
 from tortoise.migrations.autodetector import MigrationAutodetector
 
+from tests.support.database import connect_as_owner, owner_of
+
 QUICK = DatabaseSettings(timeout_s=1)
 
 
 async def fetch(url, query):
-    connection = await asyncpg.connect(url)
+    connection = await connect_as_owner(url)
     try:
         return await connection.fetch(query)
     finally:
@@ -31,7 +32,8 @@ async def fetch(url, query):
 
 
 async def test_migrating_twice_and_at_once_changes_nothing(stores):
-    await asyncio.gather(*(migrate(stores.postgres.url, QUICK) for _ in range(4)))
+    owned = QUICK.model_copy(update={"owner_url": owner_of(stores.postgres.url)})
+    await asyncio.gather(*(migrate(stores.postgres.url, owned) for _ in range(4)))
     applied = await fetch(stores.postgres.url, "SELECT name FROM tortoise_migrations ORDER BY id")
     names = [row["name"] for row in applied]
     assert names == sorted(set(names))

@@ -17,15 +17,14 @@ import psutil
 import pytest
 from image_categorizer import AsyncImageCategorizationClient, CrashingImage
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
-from image_categorizer_server.db.database import open_database
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.processes import reserved
 from image_categorizer_server.rpc.health import is_ready
 from image_categorizer_server.services import key as admin
-from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.conftest import EXPORTS
+from tests.support.database import open_for_all_tenants
 from tests.support.pictures import jpeg
 from tests.support.polling import elapsed, eventually
 from tests.support.up import Up, free_port
@@ -88,7 +87,7 @@ class Served:
 async def serve(stores, empty_database, tmp_path):
     """Returns how one starts `serve` with some settings."""
     started: list[subprocess.Popen[bytes]] = []
-    async with open_database(empty_database, DatabaseSettings()):
+    async with open_for_all_tenants(empty_database):
         key = (await admin.create_key("test", Role.CLASSIFIER)).secret
 
     def start(bind: str = "", **variables: str) -> Served:

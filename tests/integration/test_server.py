@@ -3,7 +3,6 @@
 import asyncio
 import io
 
-import asyncpg
 import grpc
 import numpy as np
 import PIL.Image
@@ -33,6 +32,7 @@ from image_categorizer_server.services import key as admin
 from image_categorizer_server.settings.testing import TestSettings
 
 from tests.integration.conftest import running_server
+from tests.support.database import connect_as_owner
 from tests.support.memory import watching_memory
 from tests.support.pictures import jpeg
 from tests.support.polling import elapsed, eventually
@@ -307,7 +307,7 @@ async def test_a_lost_database_makes_not_ready_and_comes_back(server, stores):
 @pytest.fixture
 async def login(stores):
     """Runs SQL that changes the login of the database's user, on a connection that stays open."""
-    connection = await asyncpg.connect(stores.postgres.url)
+    connection = await connect_as_owner(stores.postgres.url)
     yield connection.execute
     await connection.execute("ALTER ROLE CURRENT_USER LOGIN")
     await connection.close()

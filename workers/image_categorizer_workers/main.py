@@ -11,15 +11,18 @@ from pathlib import Path
 
 from image_categorizer import AsyncImageCategorizationClient
 from image_categorizer_server.db.database import open_database
+from image_categorizer_server.db.isolation import role_problem
 from image_categorizer_server.db.schema import schema_problem
+from image_categorizer_server.domain.tenant import all_tenants, one_tenant
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.object_store import Storage, open_storage
 from image_categorizer_server.stores.queue import Doorbell
-from image_categorizer_server.stores.redis import open_redis
+from image_categorizer_server.stores.redis import RedisCache, open_redis
 from image_categorizer_server.tasks import (
     END_S,
     cancel_until_ended,
@@ -51,18 +54,29 @@ async def run_worker(settings: Settings) -> None:
         ExceptionGroup: a task died. The supervisor starts the process again.
     """
     stop = stop_on_signals()
+    with all_tenants():
+        await _run_until(stop, settings)
+    log.info("stopped")
+
+
+async def _run_until(stop: asyncio.Event, settings: Settings) -> None:
     async with (
         open_database(settings.database_url, settings.database),
         open_storage(settings) as storage,
         open_components(settings, storage) as components,
         open_redis(settings.redis_url, settings.redis) as redis,
     ):
-        await _check_schema()
+        await _check_schema(settings.environment)
         doorbell = Doorbell(redis)
         # Containers reuse process IDs, so these alone would not be unique.
         engine = Engine(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", components)
         batches = Batches(storage, settings.batch, settings.max_image_bytes)
-        sweeper = Sweeper(doorbell, batches, engine.wake, settings.worker.lease_s)
+        tenants = TenantRemoval(
+            storage,
+            RedisCache(redis, settings.redis.timeout_s),
+            settings.tenants.removal_delay_s,
+        )
+        sweeper = Sweeper(doorbell, batches, tenants, engine.wake, settings.worker.lease_s)
         async with asyncio.TaskGroup() as group:
             background = {
                 group.create_task(listen(doorbell, engine.wake), name="listener"),
@@ -81,17 +95,17 @@ async def run_worker(settings: Settings) -> None:
                 await working
             finally:  # also if one of the tasks died: the group would cancel the others only once
                 await cancel_until_ended(background)
-    log.info("stopped")
 
 
-async def _check_schema() -> None:
+async def _check_schema(environment: str) -> None:
     """Passes a database of this version, and one that does not answer: the worker waits for it.
 
     Raises:
-        OperatorError: the tables are older or newer than this program.
+        OperatorError: the tables are older or newer than this program, or production may not use
+            the role.
     """
     try:
-        problem = await schema_problem()
+        problem = await schema_problem() or await role_problem(environment)
     except DependencyDown:
         return
     if problem:
@@ -101,12 +115,13 @@ async def _check_schema() -> None:
 async def run_isolated_chunk(settings: Settings) -> None:
     """Runs the chunk on standard input. The parent process keeps its lease."""
     chunk = load_chunk(sys.stdin.buffer.read())
-    async with (
-        open_database(settings.database_url, settings.database),
-        open_storage(settings) as storage,
-        open_components(settings, storage) as components,
-    ):
-        await ChunkRunner(chunk, components).run()
+    with one_tenant(chunk.tenant_id):
+        async with (
+            open_database(settings.database_url, settings.database),
+            open_storage(settings) as storage,
+            open_components(settings, storage) as components,
+        ):
+            await ChunkRunner(chunk, components).run()
 
 
 @asynccontextmanager

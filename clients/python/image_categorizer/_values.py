@@ -298,6 +298,20 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Tenant:
+    """An owner of keys, batches, webhooks and images."""
+
+    tenant_id: str
+    display_name: str
+    """The name for people; may be empty."""
+    state: str
+    """ACTIVE, SUSPENDED or DELETING."""
+    create_time: datetime
+    delete_time: datetime | None
+    """None unless DELETING."""
+
+
+@dataclass(frozen=True, slots=True)
 class Webhook:
     """An address that receives a message when a batch ends."""
 

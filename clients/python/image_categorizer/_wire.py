@@ -28,12 +28,20 @@ from image_categorizer._values import (
     Options,
     Prediction,
     ServerInfo,
+    Tenant,
     Timing,
     Webhook,
     WebhookAttempt,
     WebhookDelivery,
 )
-from image_categorizer.v1 import admin_pb2, batch_pb2, classify_pb2, metadata_pb2, types_pb2
+from image_categorizer.v1 import (
+    admin_pb2,
+    batch_pb2,
+    classify_pb2,
+    metadata_pb2,
+    tenant_pb2,
+    types_pb2,
+)
 
 Number = TypeVar("Number", bound=int)
 PAGE_SIZE = 1000
@@ -228,6 +236,17 @@ def batch_result(wire: batch_pb2.BatchResult) -> BatchResult:
 
 def _warnings(numbers: Iterable[types_pb2.ImageWarning.ValueType]) -> tuple[str, ...]:
     return tuple(name_of(types_pb2.ImageWarning.Name, number) for number in numbers)
+
+
+def tenant(wire: tenant_pb2.Tenant) -> Tenant:
+    """Returns a tenant."""
+    return Tenant(
+        tenant_id=wire.tenant_id,
+        display_name=wire.display_name,
+        state=name_of(tenant_pb2.Tenant.State.Name, wire.state),
+        create_time=wire.create_time.ToDatetime(UTC),
+        delete_time=_time(wire, "delete_time"),
+    )
 
 
 def webhook(wire: admin_pb2.Webhook) -> Webhook:

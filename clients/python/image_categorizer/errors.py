@@ -5,6 +5,7 @@ CategorizerError
 │   ├─ CredentialsMissing      no API key was sent
 │   └─ CredentialsInvalid      the API key is not valid
 ├─ RoleInsufficient        the API key's role does not permit this
+├─ TenantSuspended         the tenant of the key is suspended
 ├─ InvalidRequest          a field is invalid; `violations` names each
 │   ├─ UndecodableImage        not an image, or a damaged one
 │   ├─ UnsupportedFormat       the image's format is not supported
@@ -19,8 +20,10 @@ CategorizerError
 │   ├─ CategoryNotFound
 │   ├─ BatchNotFound
 │   ├─ WebhookNotFound
-│   └─ DeliveryNotFound
+│   ├─ DeliveryNotFound
+│   └─ TenantNotFound
 ├─ RequestIdReused         another batch was created with this request id
+├─ TenantExists            the id of the tenant is taken
 ├─ FailedPrecondition      the state of the resource does not permit this
 │   ├─ ModelFailed             the version cannot answer
 │   ├─ ModelInUse              other requests depend on the version
@@ -87,6 +90,12 @@ class RoleInsufficient(CategorizerError):
     """The API key's role does not permit this call; the message names the required role."""
 
     reason = "ROLE_INSUFFICIENT"
+
+
+class TenantSuspended(CategorizerError):
+    """The tenant of the credentials is suspended: ask the operator of the server."""
+
+    reason = "TENANT_SUSPENDED"
 
 
 class InvalidRequest(CategorizerError):
@@ -177,6 +186,18 @@ class DeliveryNotFound(NotFound):
     """The webhook has no such delivery."""
 
     reason = "DELIVERY_NOT_FOUND"
+
+
+class TenantNotFound(NotFound):
+    """There is no such tenant, or it is being removed."""
+
+    reason = "TENANT_NOT_FOUND"
+
+
+class TenantExists(CategorizerError):
+    """There is a tenant with this id, or the tenant that had it is still being removed."""
+
+    reason = "TENANT_EXISTS"
 
 
 class RequestIdReused(CategorizerError):

@@ -2,7 +2,9 @@
 
 from image_categorizer_server.access.api_key import PREFIX
 from image_categorizer_server.access.key_verifier import KeyVerifier
+from image_categorizer_server.access.tenant_gate import TenantGate
 from image_categorizer_server.domain.access import Principal
+from image_categorizer_server.domain.tenant import all_tenants
 from image_categorizer_server.errors import CredentialsInvalid, CredentialsMissing
 
 HELP = "send the header 'authorization: Bearer ic_...'"
@@ -11,15 +13,12 @@ HELP = "send the header 'authorization: Bearer ic_...'"
 class Authenticator:
     """Authenticates callers by what kind of credentials they send."""
 
-    def __init__(self, keys: KeyVerifier) -> None:
+    def __init__(self, keys: KeyVerifier, tenants: TenantGate) -> None:
         self._keys = keys
+        self._tenants = tenants
 
-    async def authenticate(
-        self,
-        header: str | None,
-        address: str,  # noqa: ARG002 - for allowed addresses of keys
-    ) -> Principal:
-        """Returns the caller.
+    async def authenticate(self, header: str | None, address: str) -> Principal:
+        """Returns the caller, whose tenant is active.
 
         Args:
             header: the value of the header `authorization`.
@@ -28,8 +27,19 @@ class Authenticator:
         Raises:
             CredentialsMissing: there is no header.
             CredentialsInvalid: the credentials are malformed, unknown, revoked or expired.
+            TenantSuspended: the credentials are valid, but their tenant is suspended.
             DependencyDown: what the credentials are checked against does not answer.
         """
+        with all_tenants():  # whose credentials they are is not known yet
+            principal = await self._identify(header, address)
+            await self._tenants.check(principal.tenant_id)
+        return principal
+
+    async def _identify(
+        self,
+        header: str | None,
+        address: str,  # noqa: ARG002 - for allowed addresses of keys
+    ) -> Principal:
         if not header:
             raise CredentialsMissing(f"no credentials: {HELP}")
         scheme, _, credentials = header.partition(" ")

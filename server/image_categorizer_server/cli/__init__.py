@@ -17,6 +17,7 @@ from image_categorizer_server.cli import (
     model_import,
     promotion,
     run,
+    tenant,
     webhook,
 )
 from image_categorizer_server.cli.output import printable, say
@@ -46,6 +47,7 @@ app.add_typer(model.app, name="models")
 app.add_typer(batch.app, name="batch")
 app.add_typer(webhook.app, name="webhooks")
 app.add_typer(key.app, name="keys")
+app.add_typer(tenant.app, name="tenants")
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,6 +12,7 @@ from image_categorizer import CategorizerError, ImageCategorizationClient
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.schema import schema_problem
 from image_categorizer_server.domain.access import Role
+from image_categorizer_server.domain.tenant import all_tenants
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.installation import (
     DEFAULT_DATA,
@@ -81,14 +82,15 @@ def client_of(
 
 
 def with_database(data: Path | None, work: Coroutine[None, None, Result]) -> Result:
-    """Runs `work` with the database open, and returns its result."""
+    """Runs `work` with the database open for all tenants, and returns its result."""
     settings = settings_for(data)
 
     async def run() -> Result:
-        async with open_database(settings.database_url, settings.database):
-            if problem := await schema_problem():
-                raise OperatorError(f"{problem[0].upper()}{problem[1:]}.")
-            return await work
+        with all_tenants():
+            async with open_database(settings.database_url, settings.database):
+                if problem := await schema_problem():
+                    raise OperatorError(f"{problem[0].upper()}{problem[1:]}.")
+                return await work
 
     try:
         return asyncio.run(run())

@@ -11,29 +11,35 @@ from rich.table import Table
 from image_categorizer_server import clock
 from image_categorizer_server.cli.connection import Data, with_database
 from image_categorizer_server.cli.output import AsJson, add_row, out, say
-from image_categorizer_server.domain.access import ApiKey, Role
+from image_categorizer_server.domain.access import DEFAULT_TENANT, ApiKey, Role
 from image_categorizer_server.services import key as keys
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 
 
+Tenant = Annotated[str, typer.Option(help="Tenant that the keys belong to.")]
+
+
 class RoleName(StrEnum):
-    """Roles. From viewer to admin, each role includes the permissions of the one before."""
+    """Roles. From viewer to platform, each includes the permissions of the one before."""
 
     WORKER = "worker"
     VIEWER = "viewer"
     CLASSIFIER = "classifier"
     OPERATOR = "operator"
     ADMIN = "admin"
+    PLATFORM = "platform"
 
 
 def create_admin(
     data: Data = None,
     as_json: AsJson = False,
     name: Annotated[str, typer.Option(help="Name of the key.")] = "admin",
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Create an API key with the role admin. The key is shown only once."""
-    _print_new(with_database(data, keys.create_key(name, Role.ADMIN)), as_json)
+    created = with_database(data, keys.create_key(name, Role.ADMIN, tenant_id=tenant))
+    print_new_key(created, as_json)
 
 
 @app.command()
@@ -44,18 +50,20 @@ def create(
         int | None,
         typer.Option(min=1, max=3650, help="Days until the key expires. Never by default."),
     ] = None,
+    tenant: Tenant = DEFAULT_TENANT,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Create an API key. The key is shown only once."""
     end = clock.now() + timedelta(days=expires_in_days) if expires_in_days else None
-    _print_new(with_database(data, keys.create_key(name, Role[role.name], end)), as_json)
+    created = with_database(data, keys.create_key(name, Role[role.name], end, tenant))
+    print_new_key(created, as_json)
 
 
 @app.command("list")
-def list_(data: Data = None, as_json: AsJson = False) -> None:
-    """List the API keys, without their secrets."""
-    found = with_database(data, keys.list_keys())
+def list_(tenant: Tenant = DEFAULT_TENANT, data: Data = None, as_json: AsJson = False) -> None:
+    """List the API keys of a tenant, without their secrets."""
+    found = with_database(data, keys.list_keys(tenant))
     if as_json:
         print(json.dumps([_fields(key) for key in found], indent=1))
         return
@@ -76,14 +84,16 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
 @app.command()
 def revoke(
     key_id: Annotated[str, typer.Argument(help="ID of the key, as shown by `keys list`.")],
+    tenant: Tenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
     """Revoke an API key. Servers refuse it within seconds."""
-    with_database(data, keys.revoke_key(key_id))
+    with_database(data, keys.revoke_key(key_id, tenant))
     say("The key is revoked. Servers refuse it within seconds.")
 
 
-def _print_new(created: keys.NewKey, as_json: bool) -> None:
+def print_new_key(created: keys.NewKey, as_json: bool) -> None:
+    """Prints a new key, with its secret."""
     if as_json:
         print(json.dumps({"key": created.secret, **_fields(created.key)}))
         return

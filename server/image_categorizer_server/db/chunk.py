@@ -48,7 +48,7 @@ ISOLATION_POLL_S = 0.01, 0.1
 
 # The tenant with the fewest leased chunks goes first.  `waiting` walks the index from tenant to
 # tenant, so its cost does not depend on the number of chunks.  Ties are broken at random, or one
-# tenant would always win.
+# tenant would always win.  Batches of suspended tenants wait.
 CLAIM = """
 WITH RECURSIVE waiting AS (
     (SELECT tenant_id FROM batch_chunks WHERE state = 'READY' ORDER BY tenant_id LIMIT 1)
@@ -60,7 +60,9 @@ WITH RECURSIVE waiting AS (
     SELECT tenant_id, count(*) AS chunks FROM batch_chunks WHERE state = 'LEASED' GROUP BY 1
 ), ordered AS MATERIALIZED (
     SELECT w.tenant_id FROM waiting w LEFT JOIN busy USING (tenant_id)
-    WHERE w.tenant_id IS NOT NULL ORDER BY coalesce(busy.chunks, 0), random()
+    WHERE w.tenant_id IS NOT NULL AND NOT EXISTS (
+        SELECT FROM tenants t WHERE t.tenant_id = w.tenant_id AND t.state <> 'ACTIVE')
+    ORDER BY coalesce(busy.chunks, 0), random()
 ), picked AS MATERIALIZED (
     SELECT next.batch_id, next.number FROM ordered o CROSS JOIN LATERAL (
         SELECT c.batch_id, c.number FROM batch_chunks c

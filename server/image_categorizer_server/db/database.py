@@ -1,6 +1,6 @@
 """Connections to PostgreSQL, and its faults as `DependencyDown`."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, TypedDict
 
@@ -59,17 +59,6 @@ class Connection(Protocol):
 
     async def fetchval(self, query: str, *values: object, timeout: float | None = None) -> object:
         """Runs a statement; returns the first value of its first row, None if there is none."""
-        ...
-
-    async def copy_records_to_table(
-        self,
-        table_name: str,
-        *,
-        columns: Sequence[str],
-        records: Iterable[Sequence[object]],
-        timeout: float | None = None,
-    ) -> str:
-        """Writes many rows by COPY."""
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[object]:
@@ -153,6 +142,8 @@ async def translated_faults() -> AsyncIterator[None]:
 @asynccontextmanager
 async def connected() -> AsyncIterator[Connection]:
     """Yields a connection that commits each statement by itself.
+
+    It sees the rows of the current tenant scope: see `domain/tenant.py`.
 
     Raises:
         DependencyDown: the database does not answer.

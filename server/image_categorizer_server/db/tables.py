@@ -83,6 +83,17 @@ class WebhookDeliveryRow(Model):
         )
 
 
+class TenantRow(TypedDict):
+    """A row of `tenants`."""
+
+    tenant_id: str
+    display_name: str
+    state: str
+    create_time: datetime
+    delete_time: datetime | None
+    limits: str  # JSON: overrides of the settings
+
+
 class BatchRow(TypedDict):
     """A row of `batches`."""
 

@@ -29,18 +29,6 @@ from image_categorizer_server.domain.batch import BatchConfig, BatchItem, ItemEr
 from image_categorizer_server.domain.outbox import OutboxKind
 from image_categorizer_server.errors import DependencyDown
 
-ITEM_COLUMNS = (
-    "batch_id",
-    "number",
-    "tenant_id",
-    "filename",
-    "object_key",
-    "image_uri",
-    "size_bytes",
-    "status",
-    "reason",
-    "message",
-)
 GIVEN_UP = "the upload was silent for too long"
 INSERT_BATCH = """
 INSERT INTO batches (batch_id, tenant_id, state, state_message, options, webhook_url, priority,
@@ -60,6 +48,15 @@ WITH refused AS (
     RETURNING 1
 )
 UPDATE batches SET failed_count = (SELECT count(*) FROM refused) WHERE batch_id = $1
+"""
+# Not by COPY, which PostgreSQL refuses on tables with row-level security.
+INSERT_ITEMS = """
+INSERT INTO batch_items (batch_id, number, tenant_id, filename, object_key, image_uri, size_bytes,
+    status, reason, message)
+SELECT $1::text, i.number, $2::text, i.filename, i.object_key, i.image_uri, i.size_bytes, i.status,
+    i.reason, i.message
+FROM unnest($3::int[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[],
+    $10::text[]) AS i (number, filename, object_key, image_uri, size_bytes, status, reason, message)
 """
 FORGET_REQUEST_ID = """
 UPDATE batches SET request_id = NULL, request_sha256 = NULL
@@ -120,23 +117,20 @@ async def write_items(tenant_id: str, batch_id: str, items: Sequence[UploadItem]
             "SELECT true FROM batch_uploads WHERE batch_id = $1 FOR KEY SHARE", batch_id
         ):
             raise DependencyDown(GIVEN_UP)
-        await connection.copy_records_to_table(
-            "batch_items",
-            columns=ITEM_COLUMNS,
-            records=[
-                (
-                    batch_id,
-                    item.number,
-                    tenant_id,
-                    item.filename,
-                    item.object_key,
-                    item.image_uri,
-                    item.size_bytes,
-                    *((error.status, error.reason, error.message) if error else (None,) * 3),
-                )
-                for item, error in items
-            ],
-            timeout=BULK_TIMEOUT_S,
+        rows = [
+            (
+                item.number,
+                item.filename,
+                item.object_key,
+                item.image_uri,
+                item.size_bytes,
+                *((error.status, error.reason, error.message) if error else (None,) * 3),
+            )
+            for item, error in items
+        ]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        await connection.execute(
+            INSERT_ITEMS, batch_id, tenant_id, *columns, timeout=BULK_TIMEOUT_S
         )
 
 

@@ -16,6 +16,11 @@ class AuditAction(Enum):
     BATCH_CANCELLED = "batch.cancelled"
     BATCH_FAILED = "batch.failed"
     BATCH_ITEM_CRASHED = "batch.item_crashed"
+    TENANT_CREATE = "tenant.create"
+    TENANT_SUSPEND = "tenant.suspend"
+    TENANT_RESUME = "tenant.resume"
+    TENANT_DELETE = "tenant.delete"
+    TENANT_REMOVED = "tenant.removed"
     WEBHOOK_CREATE = "webhook.create"
     WEBHOOK_UPDATE = "webhook.update"
     WEBHOOK_ROTATE_SECRET = "webhook.rotate_secret"  # noqa: S105 - the name of an action

@@ -55,6 +55,8 @@ class Addresses(BaseModel):
 
     base_url: str
     database_url: str
+    owner_url: str = ""
+    """Of the embedded PostgreSQL, whose tables another role owns."""
     redis_url: str
     model_path: Path
     storage_path: Path = Path("images")
@@ -248,4 +250,5 @@ def settings_for(data: Path | None) -> Settings:
         REDIS_URL=addresses.redis_url,
         MODEL_PATH=addresses.model_path,
         storage={"path": addresses.storage_path},
+        **({"database": {"owner_url": addresses.owner_url}} if addresses.owner_url else {}),
     )

@@ -6,8 +6,8 @@ import shlex
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from image_categorizer_server.access.api_key import sha256_of
@@ -15,6 +15,7 @@ from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.key import find_key
 from image_categorizer_server.db.schema import migrate
 from image_categorizer_server.domain.access import Role
+from image_categorizer_server.domain.tenant import all_tenants
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.packaged import ensure_packaged
 from image_categorizer_server.local.embedded import EmbeddedEnvoy, EmbeddedPostgres, EmbeddedRedis
@@ -102,9 +103,12 @@ class _Up:
     async def start_and_watch(self) -> None:
         addresses = await self._start_stores()
         self.installation.write_addresses(addresses)
-        await migrate(addresses.database_url, self.settings.database)
+        owner_url = addresses.owner_url or self.settings.database.owner_url
+        database = self.settings.database.model_copy(update={"owner_url": owner_url})
+        await migrate(addresses.database_url, database)
         environment = {
             "DATABASE_URL": addresses.database_url,
+            "CATEGORIZER_DATABASE__OWNER_URL": "",  # what serves calls must not know it
             "REDIS_URL": addresses.redis_url,
             "MODEL_PATH": str(addresses.model_path),
             "CATEGORIZER_STORAGE__PATH": str(addresses.storage_path),
@@ -134,6 +138,7 @@ class _Up:
         return Addresses(
             base_url=f"http://{host}:{self.port}",
             database_url=postgres.url if own_database else self.settings.database_url,
+            owner_url=postgres.owner_url if own_database else "",
             redis_url=redis.url if own_redis else self.settings.redis_url,
             model_path=self.installation.model_path,
             storage_path=self.installation.storage_path,
@@ -177,6 +182,13 @@ class _Up:
         )
         await self._timed("worker", lambda: self.supervisor.start(worker))
 
+    @asynccontextmanager
+    async def _database(self, addresses: Addresses) -> AsyncIterator[None]:
+        """Opens the database for the keys of the installation."""
+        with all_tenants():
+            async with open_database(addresses.database_url, self.settings.database):
+                yield
+
     async def _make_packaged_model(self) -> None:
         with suppress(OperatorError):  # the server tries again, and says what is wrong
             await ensure_packaged(self.settings.models)
@@ -187,7 +199,7 @@ class _Up:
         The saved key is used if the database knows it, else a new one is created. Anyone who can
         read the installation's folder can read its database, so the key grants nothing new.
         """
-        async with open_database(addresses.database_url, self.settings.database):
+        async with self._database(addresses):
             if secret := self.installation.saved_key(Role.WORKER):
                 key = await find_key(sha256_of(secret))
                 if key and not key.revoke_time and key.role is Role.WORKER:
@@ -203,7 +215,7 @@ class _Up:
             f"\nListening on {url} (REST, gRPC, gRPC-web). "
             f"Logs are in {self.installation.logs}. Press Ctrl-C to stop."
         )
-        async with open_database(addresses.database_url, self.settings.database):
+        async with self._database(addresses):
             if any(
                 key.role is Role.ADMIN and key.revoke_time is None for key in await keys.list_keys()
             ):

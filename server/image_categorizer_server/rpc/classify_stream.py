@@ -19,6 +19,7 @@ from image_categorizer.v1 import classify_pb2
 from image_categorizer_server.clock import jittered
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.classification import ClassifyOptions, Lane
+from image_categorizer_server.domain.tenant import bind_tenant
 from image_categorizer_server.errors import (
     CategorizerError,
     DeadlineExceeded,
@@ -182,6 +183,10 @@ class ItemStream:
         if len(tenant_id) > MAX_TENANT_CHARACTERS:
             text = f"must have at most {MAX_TENANT_CHARACTERS} characters, has {len(tenant_id)}"
             raise InvalidRequest.of([("config.tenant_id", text)])
+        try:
+            bind_tenant(tenant_id)
+        except ValueError:
+            raise InvalidRequest.of([("config.tenant_id", "is not the id of a tenant")]) from None
         self._call.on_behalf_of = tenant_id
 
     def _checked(self, message: Request) -> Item:

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from image_categorizer_server.access.roles import RpcAccess, authorize
 from image_categorizer_server.backend import Backend
 from image_categorizer_server.domain.audit import Actor, current_actor
+from image_categorizer_server.domain.tenant import bind_tenant, unbind_tenant
 from image_categorizer_server.errors import DeadlineExceeded, Draining, InvalidRequest
 from image_categorizer_server.rpc.address import client_address
 from image_categorizer_server.rpc.call import Call, current_call, send
@@ -231,6 +232,7 @@ class Edge(grpc.aio.ServerInterceptor):
         authorize(principal, access)
         call.principal = principal
         current_actor.set(Actor(principal.actor_id, call.request_id))
+        bind_tenant(call.tenant_id)
 
     def _begin(self, context: Context) -> tuple[Call, Headers]:
         """Binds a new call to the current task; returns it with the headers."""
@@ -247,6 +249,7 @@ class Edge(grpc.aio.ServerInterceptor):
             is_repeated=any(headers.get(name, "1") != "1" for name in ATTEMPT_HEADERS),
         )
         bind_request(call.request_id, trace_id_of(headers.get("traceparent")))
+        unbind_tenant()
         current_call.set(call)
         return call, headers
 

@@ -40,6 +40,7 @@ from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.settings.names import refuse_misspelled, report_ignored
 from image_categorizer_server.settings.server import LimitSettings, ServerSettings
 from image_categorizer_server.settings.storage import StorageSettings
+from image_categorizer_server.settings.tenant import TenantSettings
 from image_categorizer_server.settings.testing import TestSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
 from image_categorizer_server.settings.worker import WorkerSettings
@@ -125,6 +126,7 @@ class Settings(BaseSettings):
     batch: BatchSettings = BatchSettings()
     webhook: WebhookSettings = WebhookSettings()
     security: SecuritySettings = SecuritySettings()
+    tenants: TenantSettings = TenantSettings()
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
     worker: WorkerSettings = WorkerSettings()

@@ -12,5 +12,6 @@ class SecuritySettings(Group):
         5.0,
         ge=0,
         le=300,
-        description="How long a key is cached, in seconds. A revoked key works that long.",
+        description="How long a key, and the state of its tenant, are cached, in seconds. A "
+        "revoked key, or a key of a suspended tenant, works that long.",
     )

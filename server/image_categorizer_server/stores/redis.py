@@ -7,6 +7,7 @@ reach it still classifies, and reports `degraded`.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -22,6 +23,7 @@ log = get_log(__name__)
 Answer = TypeVar("Answer")
 # Readiness probes wait for this check, and many of them time out after one second.
 CHECK_TIMEOUT_S = 0.5
+SCANNED_KEYS = 1000
 
 
 class RedisClient:
@@ -121,6 +123,26 @@ class RedisCache:
             lambda: self._redis.commands.set(key, value, px=max(1, int(ttl_s * 1000))),
             self._timeout_s,
         )
+
+    async def remove_all(self, prefix: str) -> int:
+        """Removes every key that begins with a prefix; returns how many.
+
+        Looks at all keys of Redis, a thousand at a time, so that other commands are not held up.
+
+        Args:
+            prefix: has no characters with a meaning in patterns of Redis.
+
+        Raises:
+            DependencyDown: Redis does not answer in time.
+        """
+        commands, cursor, count = self._redis.commands, 0, 0
+        while True:
+            scan = partial(commands.scan, cursor, match=f"{prefix}*", count=SCANNED_KEYS)
+            cursor, keys = await self._redis.run(scan, self._timeout_s)
+            if keys:
+                count += await self._redis.run(partial(commands.unlink, *keys), self._timeout_s)
+            if not cursor:
+                return count
 
 
 @asynccontextmanager

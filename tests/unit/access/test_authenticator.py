@@ -7,11 +7,14 @@ from image_categorizer_server import clock
 from image_categorizer_server.access.api_key import new_key, sha256_of
 from image_categorizer_server.access.authenticator import Authenticator
 from image_categorizer_server.access.key_verifier import KeyVerifier
+from image_categorizer_server.access.tenant_gate import TenantGate
 from image_categorizer_server.domain.access import ApiKey, Principal, Role
+from image_categorizer_server.domain.tenant import TenantState
 from image_categorizer_server.errors import (
     CredentialsInvalid,
     CredentialsMissing,
     DependencyDown,
+    TenantSuspended,
 )
 
 ADDRESS = "192.0.2.1"
@@ -33,7 +36,13 @@ class Rows:
 
 
 def of_keys(rows):
-    return Authenticator(KeyVerifier(rows.find, cache_s=60))
+    return Authenticator(KeyVerifier(rows.find, cache_s=60), TenantGate(state_of, cache_s=60))
+
+
+async def state_of(tenant_id):
+    return {"default": TenantState.ACTIVE, "late": TenantState.SUSPENDED}.get(
+        tenant_id, TenantState.DELETING if tenant_id == "gone" else None
+    )
 
 
 def row(**changes):
@@ -104,3 +113,18 @@ async def test_a_remembered_key_survives_a_lost_database_but_expires_on_time():
             await authenticator.authenticate(f"Bearer {key}", ADDRESS)
     finally:
         clock.shift(0)
+
+
+@pytest.mark.parametrize("tenant_id", ["gone", "unknown", "*", ""])
+async def test_keys_of_a_tenant_that_is_gone_are_refused_like_unknown_ones(tenant_id):
+    key = new_key()
+    authenticator = of_keys(Rows((sha256_of(key), row(tenant_id=tenant_id))))
+    with pytest.raises(CredentialsInvalid, match="^the API key is not valid$"):
+        await authenticator.authenticate(f"Bearer {key}", ADDRESS)
+
+
+async def test_keys_of_a_suspended_tenant_are_refused_with_the_reason():
+    key = new_key()
+    authenticator = of_keys(Rows((sha256_of(key), row(tenant_id="late"))))
+    with pytest.raises(TenantSuspended, match="suspended"):
+        await authenticator.authenticate(f"Bearer {key}", ADDRESS)

@@ -11,6 +11,7 @@ from image_categorizer._aio.connection import AsyncConnection
 from image_categorizer._aio.models import AsyncModels
 from image_categorizer._aio.runtime import in_thread
 from image_categorizer._aio.stream import AsyncStream
+from image_categorizer._aio.tenants import AsyncTenants
 from image_categorizer._aio.webhooks import AsyncWebhooks
 from image_categorizer._ledger import Ledger
 from image_categorizer._values import (
@@ -38,7 +39,7 @@ class AsyncImageCategorizationClient:
             result = await client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `batches`, `models` and `webhooks` hold the methods for batches, models and webhooks.
+    `batches`, `models`, `tenants` and `webhooks` hold the methods for these.
 
     A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
     the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
@@ -53,6 +54,8 @@ class AsyncImageCategorizationClient:
     """Many images in the background."""
     models: AsyncModels
     """The models that the server offers."""
+    tenants: AsyncTenants
+    """The owners of keys, batches and webhooks, for operators of the platform."""
     webhooks: AsyncWebhooks
     """Addresses that receive a message when a batch ends."""
 
@@ -79,6 +82,7 @@ class AsyncImageCategorizationClient:
         self._connection = AsyncConnection(api_key, base_url, timeout_s)
         self.batches = AsyncBatches(self._connection)
         self.models = AsyncModels(self._connection)
+        self.tenants = AsyncTenants(self._connection)
         self.webhooks = AsyncWebhooks(self._connection)
 
     async def __aenter__(self) -> Self:

@@ -13,6 +13,7 @@ from image_categorizer._sync.connection import Connection
 from image_categorizer._sync.models import Models
 from image_categorizer._sync.runtime import in_thread
 from image_categorizer._sync.stream import Stream
+from image_categorizer._sync.tenants import Tenants
 from image_categorizer._sync.webhooks import Webhooks
 from image_categorizer._values import (
     BatchOptions,
@@ -39,7 +40,7 @@ class ImageCategorizationClient:
             result = client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `batches`, `models` and `webhooks` hold the methods for batches, models and webhooks.
+    `batches`, `models`, `tenants` and `webhooks` hold the methods for these.
 
     A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
     the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
@@ -54,6 +55,8 @@ class ImageCategorizationClient:
     """Many images in the background."""
     models: Models
     """The models that the server offers."""
+    tenants: Tenants
+    """The owners of keys, batches and webhooks, for operators of the platform."""
     webhooks: Webhooks
     """Addresses that receive a message when a batch ends."""
 
@@ -80,6 +83,7 @@ class ImageCategorizationClient:
         self._connection = Connection(api_key, base_url, timeout_s)
         self.batches = Batches(self._connection)
         self.models = Models(self._connection)
+        self.tenants = Tenants(self._connection)
         self.webhooks = Webhooks(self._connection)
 
     def __enter__(self) -> Self:

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from image_categorizer.v1 import admin_pb2 as image__categorizer_dot_v1_dot_admin__pb2
+from image_categorizer.v1 import tenant_pb2 as image__categorizer_dot_v1_dot_tenant__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -46,7 +47,7 @@ class AdminServiceStub:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -99,6 +100,36 @@ class AdminServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_admin__pb2.RedeliverWebhookRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_admin__pb2.WebhookDelivery.FromString,
                 _registered_method=True)
+        self.CreateTenant = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/CreateTenant',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.CreateTenantRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.GetTenant = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/GetTenant',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.GetTenantRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.ListTenants = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/ListTenants',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsResponse.FromString,
+                _registered_method=True)
+        self.SuspendTenant = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/SuspendTenant',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.SuspendTenantRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.ResumeTenant = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/ResumeTenant',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.ResumeTenantRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.DeleteTenant = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/DeleteTenant',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.DeleteTenantRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -122,7 +153,7 @@ class AdminServiceServicer:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -214,6 +245,69 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateTenant(self, request, context):
+        """Creates a tenant, which has no keys yet. Not idempotent.
+
+        Errors, in addition to those of the service: ALREADY_EXISTS `TENANT_EXISTS`: the id is taken, or the
+        tenant that had it is still being removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTenant(self, request, context):
+        """Returns one tenant, also while it is being removed.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTenants(self, request, context):
+        """Lists all tenants, by id.
+
+        Errors: those of the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendTenant(self, request, context):
+        """Suspends a tenant: within 5 seconds every server refuses its credentials with `TENANT_SUSPENDED`. Its
+        batches wait; images that are being classified are finished. Idempotent.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+        removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTenant(self, request, context):
+        """Ends the suspension of a tenant: its credentials are accepted within 5 seconds, and its batches go on.
+        Idempotent.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+        removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTenant(self, request, context):
+        """Deletes a tenant with its keys, batches, webhooks, images and cached answers. This cannot be undone.
+
+        Within 5 seconds every server refuses its credentials as unknown. The rest is removed in the background;
+        meanwhile the tenant is DELETING and its id is taken. Events of the audit are kept. Idempotent until the
+        removal has finished.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -257,6 +351,36 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=image__categorizer_dot_v1_dot_admin__pb2.RedeliverWebhookRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_admin__pb2.WebhookDelivery.SerializeToString,
             ),
+            'CreateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTenant,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.CreateTenantRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
+            'GetTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTenant,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.GetTenantRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
+            'ListTenants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTenants,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsResponse.SerializeToString,
+            ),
+            'SuspendTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendTenant,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.SuspendTenantRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
+            'ResumeTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTenant,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.ResumeTenantRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
+            'DeleteTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTenant,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.DeleteTenantRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'image_categorizer.v1.AdminService', rpc_method_handlers)
@@ -286,7 +410,7 @@ class AdminService:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -499,6 +623,168 @@ class AdminService:
             '/image_categorizer.v1.AdminService/RedeliverWebhook',
             image__categorizer_dot_v1_dot_admin__pb2.RedeliverWebhookRequest.SerializeToString,
             image__categorizer_dot_v1_dot_admin__pb2.WebhookDelivery.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/CreateTenant',
+            image__categorizer_dot_v1_dot_tenant__pb2.CreateTenantRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/GetTenant',
+            image__categorizer_dot_v1_dot_tenant__pb2.GetTenantRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTenants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ListTenants',
+            image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/SuspendTenant',
+            image__categorizer_dot_v1_dot_tenant__pb2.SuspendTenantRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ResumeTenant',
+            image__categorizer_dot_v1_dot_tenant__pb2.ResumeTenantRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/DeleteTenant',
+            image__categorizer_dot_v1_dot_tenant__pb2.DeleteTenantRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
             options,
             channel_credentials,
             insecure,

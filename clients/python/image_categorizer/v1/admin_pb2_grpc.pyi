@@ -6,6 +6,7 @@ Webhooks and their deliveries."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from image_categorizer.v1 import admin_pb2 as _admin_pb2
+from image_categorizer.v1 import tenant_pb2 as _tenant_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -47,7 +48,7 @@ class AdminServiceStub:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -111,6 +112,45 @@ class AdminServiceStub:
     Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
     `WEBHOOK_DISABLED`: enable the webhook first.
     """
+    CreateTenant: _grpc.UnaryUnaryMultiCallable[_tenant_pb2.CreateTenantRequest, _tenant_pb2.Tenant]
+    """Creates a tenant, which has no keys yet. Not idempotent.
+
+    Errors, in addition to those of the service: ALREADY_EXISTS `TENANT_EXISTS`: the id is taken, or the
+    tenant that had it is still being removed.
+    """
+    GetTenant: _grpc.UnaryUnaryMultiCallable[_tenant_pb2.GetTenantRequest, _tenant_pb2.Tenant]
+    """Returns one tenant, also while it is being removed.
+
+    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+    """
+    ListTenants: _grpc.UnaryUnaryMultiCallable[_tenant_pb2.ListTenantsRequest, _tenant_pb2.ListTenantsResponse]
+    """Lists all tenants, by id.
+
+    Errors: those of the service.
+    """
+    SuspendTenant: _grpc.UnaryUnaryMultiCallable[_tenant_pb2.SuspendTenantRequest, _tenant_pb2.Tenant]
+    """Suspends a tenant: within 5 seconds every server refuses its credentials with `TENANT_SUSPENDED`. Its
+    batches wait; images that are being classified are finished. Idempotent.
+
+    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+    removed.
+    """
+    ResumeTenant: _grpc.UnaryUnaryMultiCallable[_tenant_pb2.ResumeTenantRequest, _tenant_pb2.Tenant]
+    """Ends the suspension of a tenant: its credentials are accepted within 5 seconds, and its batches go on.
+    Idempotent.
+
+    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+    removed.
+    """
+    DeleteTenant: _grpc.UnaryUnaryMultiCallable[_tenant_pb2.DeleteTenantRequest, _tenant_pb2.Tenant]
+    """Deletes a tenant with its keys, batches, webhooks, images and cached answers. This cannot be undone.
+
+    Within 5 seconds every server refuses its credentials as unknown. The rest is removed in the background;
+    meanwhile the tenant is DELETING and its id is taken. Events of the audit are kept. Idempotent until the
+    removal has finished.
+
+    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -134,7 +174,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -195,6 +235,45 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
     `WEBHOOK_DISABLED`: enable the webhook first.
     """
+    CreateTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.CreateTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
+    """Creates a tenant, which has no keys yet. Not idempotent.
+
+    Errors, in addition to those of the service: ALREADY_EXISTS `TENANT_EXISTS`: the id is taken, or the
+    tenant that had it is still being removed.
+    """
+    GetTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.GetTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
+    """Returns one tenant, also while it is being removed.
+
+    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+    """
+    ListTenants: _aio.UnaryUnaryMultiCallable[_tenant_pb2.ListTenantsRequest, _tenant_pb2.ListTenantsResponse]  # type: ignore[assignment]
+    """Lists all tenants, by id.
+
+    Errors: those of the service.
+    """
+    SuspendTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.SuspendTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
+    """Suspends a tenant: within 5 seconds every server refuses its credentials with `TENANT_SUSPENDED`. Its
+    batches wait; images that are being classified are finished. Idempotent.
+
+    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+    removed.
+    """
+    ResumeTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.ResumeTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
+    """Ends the suspension of a tenant: its credentials are accepted within 5 seconds, and its batches go on.
+    Idempotent.
+
+    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+    removed.
+    """
+    DeleteTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.DeleteTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
+    """Deletes a tenant with its keys, batches, webhooks, images and cached answers. This cannot be undone.
+
+    Within 5 seconds every server refuses its credentials as unknown. The rest is removed in the background;
+    meanwhile the tenant is DELETING and its id is taken. Events of the audit are kept. Idempotent until the
+    removal has finished.
+
+    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages webhooks: URLs that are notified when a batch ends.
@@ -217,7 +296,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -323,6 +402,81 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
         `WEBHOOK_DISABLED`: enable the webhook first.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateTenant(
+        self,
+        request: _tenant_pb2.CreateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
+        """Creates a tenant, which has no keys yet. Not idempotent.
+
+        Errors, in addition to those of the service: ALREADY_EXISTS `TENANT_EXISTS`: the id is taken, or the
+        tenant that had it is still being removed.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTenant(
+        self,
+        request: _tenant_pb2.GetTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
+        """Returns one tenant, also while it is being removed.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTenants(
+        self,
+        request: _tenant_pb2.ListTenantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_pb2.ListTenantsResponse, _abc.Awaitable[_tenant_pb2.ListTenantsResponse]]:
+        """Lists all tenants, by id.
+
+        Errors: those of the service.
+        """
+
+    @_abc_1.abstractmethod
+    def SuspendTenant(
+        self,
+        request: _tenant_pb2.SuspendTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
+        """Suspends a tenant: within 5 seconds every server refuses its credentials with `TENANT_SUSPENDED`. Its
+        batches wait; images that are being classified are finished. Idempotent.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+        removed.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeTenant(
+        self,
+        request: _tenant_pb2.ResumeTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
+        """Ends the suspension of a tenant: its credentials are accepted within 5 seconds, and its batches go on.
+        Idempotent.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+        removed.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteTenant(
+        self,
+        request: _tenant_pb2.DeleteTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
+        """Deletes a tenant with its keys, batches, webhooks, images and cached answers. This cannot be undone.
+
+        Within 5 seconds every server refuses its credentials as unknown. The rest is removed in the background;
+        meanwhile the tenant is DELETING and its id is taken. Events of the audit are kept. Idempotent until the
+        removal has finished.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -147,6 +147,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     of the requests, to point to the version. The message says why. Check the version with
     `image-categorizer models check`, or choose one that has passed.
     """
+    TENANT_NOT_FOUND: _ErrorReason.ValueType  # 41
+    """There is no tenant with this id, or it is being removed."""
+    TENANT_SUSPENDED: _ErrorReason.ValueType  # 42
+    """The tenant of the credentials is suspended. Ask the operator of the server. Do not retry."""
+    TENANT_EXISTS: _ErrorReason.ValueType  # 48
+    """There is a tenant with this id, or the tenant that had it is still being removed. Choose another id, or
+    retry after some minutes.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -282,5 +290,13 @@ PROMOTION_REFUSED: ErrorReason.ValueType  # 40
 """The model has a promotion policy, which does not allow the alias `stable`, or a `canary` with more than half
 of the requests, to point to the version. The message says why. Check the version with
 `image-categorizer models check`, or choose one that has passed.
+"""
+TENANT_NOT_FOUND: ErrorReason.ValueType  # 41
+"""There is no tenant with this id, or it is being removed."""
+TENANT_SUSPENDED: ErrorReason.ValueType  # 42
+"""The tenant of the credentials is suspended. Ask the operator of the server. Do not retry."""
+TENANT_EXISTS: ErrorReason.ValueType  # 48
+"""There is a tenant with this id, or the tenant that had it is still being removed. Choose another id, or
+retry after some minutes.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,44 @@
+"""Whether the credentials of a tenant are accepted, with a short cache."""
+
+from collections.abc import Awaitable, Callable
+
+from cachetools import TTLCache
+
+from image_categorizer_server.domain.tenant import TenantState
+from image_categorizer_server.errors import CredentialsInvalid, TenantSuspended
+
+CACHED_TENANTS = 10_000
+_UNKNOWN = object()
+
+
+class TenantGate:
+    """Lets callers of active tenants pass, whatever their credentials are."""
+
+    def __init__(
+        self, find_state: Callable[[str], Awaitable[TenantState | None]], cache_s: float
+    ) -> None:
+        """Configures the gate.
+
+        Args:
+            find_state: returns the state of a tenant, None if it does not exist.
+            cache_s: how long a state is cached.  A suspended tenant's credentials work that long.
+        """
+        self._find_state = find_state
+        self._cache: TTLCache[str, object] = TTLCache(CACHED_TENANTS, ttl=cache_s)
+
+    async def check(self, tenant_id: str) -> None:
+        """Passes an active tenant.
+
+        Raises:
+            TenantSuspended: the tenant is suspended.
+            CredentialsInvalid: the tenant does not exist, or is being deleted.
+            DependencyDown: the state is not cached and the database does not answer.
+        """
+        state = self._cache.get(tenant_id, _UNKNOWN)
+        if state is _UNKNOWN:
+            state = self._cache[tenant_id] = await self._find_state(tenant_id)
+        if state is TenantState.SUSPENDED:
+            raise TenantSuspended("the tenant is suspended: ask the operator of this server")
+        if state is not TenantState.ACTIVE:
+            # The text for keys that do not exist: nobody learns that this one did.
+            raise CredentialsInvalid("the API key is not valid")
