@@ -5,6 +5,7 @@
     │   ├─ CredentialsMissing      CREDENTIALS_MISSING
     │   └─ CredentialsInvalid      CREDENTIALS_INVALID
     ├─ RoleInsufficient        PERMISSION_DENIED     ROLE_INSUFFICIENT
+    ├─ AddressNotAllowed       PERMISSION_DENIED     ADDRESS_NOT_ALLOWED
     ├─ InvalidRequest          INVALID_ARGUMENT      FIELD_INVALID
     │   ├─ UndecodableImage        IMAGE_UNDECODABLE
     │   ├─ UnsupportedFormat       IMAGE_FORMAT_UNSUPPORTED
@@ -19,7 +20,8 @@
     │   ├─ CategoryNotFound        CATEGORY_NOT_FOUND
     │   ├─ BatchNotFound           BATCH_NOT_FOUND
     │   ├─ WebhookNotFound         WEBHOOK_NOT_FOUND
-    │   └─ DeliveryNotFound        DELIVERY_NOT_FOUND
+    │   ├─ DeliveryNotFound        DELIVERY_NOT_FOUND
+    │   └─ KeyNotFound             KEY_NOT_FOUND
     ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
     ├─ FailedPrecondition      FAILED_PRECONDITION
     │   ├─ ModelFailed             MODEL_FAILED
@@ -93,6 +95,13 @@ class RoleInsufficient(CategorizerError):
 
     status = "PERMISSION_DENIED"
     reason = "ROLE_INSUFFICIENT"
+
+
+class AddressNotAllowed(CategorizerError):
+    """The API key is valid, but not at the caller's address."""
+
+    status = "PERMISSION_DENIED"
+    reason = "ADDRESS_NOT_ALLOWED"
 
 
 class InvalidRequest(CategorizerError):
@@ -199,6 +208,12 @@ class DeliveryNotFound(NotFound):
     """The webhook has no such delivery."""
 
     reason = "DELIVERY_NOT_FOUND"
+
+
+class KeyNotFound(NotFound):
+    """The tenant has no such API key."""
+
+    reason = "KEY_NOT_FOUND"
 
 
 class RequestIdReused(CategorizerError):

@@ -9,6 +9,7 @@ print(result.category, result.confidence)
 
 from image_categorizer._inputs import image_files
 from image_categorizer._values import (
+    ApiKey,
     AsyncSources,
     AsyncStreamSources,
     Batch,
@@ -21,6 +22,9 @@ from image_categorizer._values import (
     DeliveryState,
     ExportFormat,
     Image,
+    KeyChanges,
+    KeyRole,
+    KeyState,
     Lane,
     Limits,
     Model,
@@ -42,16 +46,19 @@ from image_categorizer._values import (
 from image_categorizer.aio import (
     AsyncBatches,
     AsyncImageCategorizationClient,
+    AsyncKeys,
     AsyncModels,
     AsyncWebhooks,
 )
 from image_categorizer.client import (
     Batches,
     ImageCategorizationClient,
+    Keys,
     Models,
     Webhooks,
 )
 from image_categorizer.errors import (
+    AddressNotAllowed,
     BatchNotFound,
     BatchRunning,
     BatchTooLarge,
@@ -71,6 +78,7 @@ from image_categorizer.errors import (
     InvalidRequest,
     ItemKilledServers,
     ItemKilledWorkers,
+    KeyNotFound,
     ModelFailed,
     ModelFailing,
     ModelInUse,
@@ -94,8 +102,11 @@ from image_categorizer.errors import (
 from image_categorizer.webhooks import WebhookInvalid, verify_webhook
 
 __all__ = [
+    "AddressNotAllowed",
+    "ApiKey",
     "AsyncBatches",
     "AsyncImageCategorizationClient",
+    "AsyncKeys",
     "AsyncModels",
     "AsyncSources",
     "AsyncStreamSources",
@@ -131,6 +142,11 @@ __all__ = [
     "InvalidRequest",
     "ItemKilledServers",
     "ItemKilledWorkers",
+    "KeyChanges",
+    "KeyNotFound",
+    "KeyRole",
+    "KeyState",
+    "Keys",
     "Lane",
     "Limits",
     "Model",

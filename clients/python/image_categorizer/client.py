@@ -2,7 +2,8 @@
 
 from image_categorizer._sync.batches import Batches
 from image_categorizer._sync.client import ImageCategorizationClient
+from image_categorizer._sync.keys import Keys
 from image_categorizer._sync.models import Models
 from image_categorizer._sync.webhooks import Webhooks
 
-__all__ = ["Batches", "ImageCategorizationClient", "Models", "Webhooks"]
+__all__ = ["Batches", "ImageCategorizationClient", "Keys", "Models", "Webhooks"]

@@ -5,6 +5,7 @@ CategorizerError
 │   ├─ CredentialsMissing      no API key was sent
 │   └─ CredentialsInvalid      the API key is not valid
 ├─ RoleInsufficient        the API key's role does not permit this
+├─ AddressNotAllowed       the API key is not accepted from this address
 ├─ InvalidRequest          a field is invalid; `violations` names each
 │   ├─ UndecodableImage        not an image, or a damaged one
 │   ├─ UnsupportedFormat       the image's format is not supported
@@ -19,7 +20,8 @@ CategorizerError
 │   ├─ CategoryNotFound
 │   ├─ BatchNotFound
 │   ├─ WebhookNotFound
-│   └─ DeliveryNotFound
+│   ├─ DeliveryNotFound
+│   └─ KeyNotFound
 ├─ RequestIdReused         another batch was created with this request id
 ├─ FailedPrecondition      the state of the resource does not permit this
 │   ├─ ModelFailed             the version cannot answer
@@ -87,6 +89,12 @@ class RoleInsufficient(CategorizerError):
     """The API key's role does not permit this call; the message names the required role."""
 
     reason = "ROLE_INSUFFICIENT"
+
+
+class AddressNotAllowed(CategorizerError):
+    """The API key is valid, but its `allowed_addresses` do not include the caller's address."""
+
+    reason = "ADDRESS_NOT_ALLOWED"
 
 
 class InvalidRequest(CategorizerError):
@@ -177,6 +185,12 @@ class DeliveryNotFound(NotFound):
     """The webhook has no such delivery."""
 
     reason = "DELIVERY_NOT_FOUND"
+
+
+class KeyNotFound(NotFound):
+    """There is no such API key."""
+
+    reason = "KEY_NOT_FOUND"
 
 
 class RequestIdReused(CategorizerError):

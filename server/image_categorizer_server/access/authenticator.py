@@ -14,11 +14,7 @@ class Authenticator:
     def __init__(self, keys: KeyVerifier) -> None:
         self._keys = keys
 
-    async def authenticate(
-        self,
-        header: str | None,
-        address: str,  # noqa: ARG002 - for allowed addresses of keys
-    ) -> Principal:
+    async def authenticate(self, header: str | None, address: str) -> Principal:
         """Returns the caller.
 
         Args:
@@ -28,6 +24,7 @@ class Authenticator:
         Raises:
             CredentialsMissing: there is no header.
             CredentialsInvalid: the credentials are malformed, unknown, revoked or expired.
+            AddressNotAllowed: the credentials are not accepted from this address.
             DependencyDown: what the credentials are checked against does not answer.
         """
         if not header:
@@ -35,5 +32,5 @@ class Authenticator:
         scheme, _, credentials = header.partition(" ")
         credentials = credentials.strip()
         if scheme.lower() == "bearer" and credentials.startswith(PREFIX):
-            return await self._keys.verify(credentials)
+            return await self._keys.verify(credentials, address)
         raise CredentialsInvalid(f"the credentials are not an API key: {HELP}")

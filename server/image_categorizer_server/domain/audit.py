@@ -16,6 +16,10 @@ class AuditAction(Enum):
     BATCH_CANCELLED = "batch.cancelled"
     BATCH_FAILED = "batch.failed"
     BATCH_ITEM_CRASHED = "batch.item_crashed"
+    KEY_CREATE = "key.create"
+    KEY_UPDATE = "key.update"
+    KEY_ROTATE = "key.rotate"
+    KEY_REVOKE = "key.revoke"
     WEBHOOK_CREATE = "webhook.create"
     WEBHOOK_UPDATE = "webhook.update"
     WEBHOOK_ROTATE_SECRET = "webhook.rotate_secret"  # noqa: S105 - the name of an action

@@ -147,6 +147,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     of the requests, to point to the version. The message says why. Check the version with
     `image-categorizer models check`, or choose one that has passed.
     """
+    KEY_NOT_FOUND: _ErrorReason.ValueType  # 43
+    """No such API key, or it belongs to another tenant. `ListApiKeys` lists all."""
+    ADDRESS_NOT_ALLOWED: _ErrorReason.ValueType  # 48
+    """The API key is valid, but its `allowed_addresses` do not include the address of the caller. Call from
+    another address, or change the key.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -282,5 +288,11 @@ PROMOTION_REFUSED: ErrorReason.ValueType  # 40
 """The model has a promotion policy, which does not allow the alias `stable`, or a `canary` with more than half
 of the requests, to point to the version. The message says why. Check the version with
 `image-categorizer models check`, or choose one that has passed.
+"""
+KEY_NOT_FOUND: ErrorReason.ValueType  # 43
+"""No such API key, or it belongs to another tenant. `ListApiKeys` lists all."""
+ADDRESS_NOT_ALLOWED: ErrorReason.ValueType  # 48
+"""The API key is valid, but its `allowed_addresses` do not include the address of the caller. Call from
+another address, or change the key.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
