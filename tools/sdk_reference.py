@@ -18,6 +18,7 @@ CLIENT = "ImageCategorizationClient"
 # Class, module, and what leads to it from a client.
 RESOURCES = [
     ("Batches", "batches", "client.batches"),
+    ("Keys", "keys", "client.keys"),
     ("Models", "models", "client.models"),
     ("Tenants", "tenants", "client.tenants"),
     ("Webhooks", "webhooks", "client.webhooks"),

@@ -9,11 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from image_categorizer_server.access.authenticator import Authenticator
+from image_categorizer_server.access.guesses import Guesses
+from image_categorizer_server.access.key_uses import KeyUses
 from image_categorizer_server.access.key_verifier import KeyVerifier
 from image_categorizer_server.access.tenant_gate import TenantGate
+from image_categorizer_server.db.access_changes import AccessChange, watch_changes
 from image_categorizer_server.db.database import check_database, check_login, open_database
 from image_categorizer_server.db.isolation import role_problem
-from image_categorizer_server.db.key import find_key
+from image_categorizer_server.db.key import find_key, note_uses
 from image_categorizer_server.db.schema import schema_problem
 from image_categorizer_server.db.tenant import find_state
 from image_categorizer_server.domain.batch import BatchConfig
@@ -44,6 +47,7 @@ from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTi
 from image_categorizer_server.services.batch import Batches, notify_workers
 from image_categorizer_server.services.classify import Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
+from image_categorizer_server.services.key import ApiKeys
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.webhook import Webhooks
@@ -73,6 +77,7 @@ class Backend:
     batches: Batches
     webhooks: Webhooks
     models: Models
+    keys: ApiKeys
     authenticator: Authenticator
     redis: RedisClient
     tasks: TaskOwner
@@ -211,13 +216,36 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings),
-            authenticator=Authenticator(
-                KeyVerifier(find_key, settings.security.key_cache_s),
-                TenantGate(find_state, settings.security.key_cache_s),
-            ),
+            keys=ApiKeys(settings.security),
+            authenticator=_authenticator(settings, tasks),
             redis=redis,
             tasks=tasks,
         )
+
+
+def _authenticator(settings: Settings, tasks: TaskOwner) -> Authenticator:
+    """Returns the authenticator, and starts the tasks that keep its caches and the uses of keys."""
+    security = settings.security
+    uses = KeyUses(note_uses, security.key_use_interval_s)
+    guesses = Guesses(security.max_unknown_keys_per_minute)
+    verifier = KeyVerifier(find_key, security.key_cache_s, guesses, uses)
+    tenants = TenantGate(find_state, security.key_cache_s)
+
+    def follow(change: AccessChange) -> None:
+        if change.key_id:
+            verifier.forget_key(change.key_id)
+        if change.tenant_id:
+            verifier.forget_tenant(change.tenant_id)
+            tenants.forget(change.tenant_id)
+
+    def forget_all() -> None:
+        verifier.forget_all()
+        tenants.forget_all()
+
+    watching = watch_changes(settings.database_url, settings.database.timeout_s, follow, forget_all)
+    tasks.start(watching, "watcher of access")
+    tasks.start(uses.write_forever(), "writer of key uses")
+    return Authenticator(verifier, tenants)
 
 
 def _in_flight(path: str, stack: AsyncExitStack) -> InFlight | None:

@@ -6,6 +6,7 @@
     │   └─ CredentialsInvalid      CREDENTIALS_INVALID
     ├─ RoleInsufficient        PERMISSION_DENIED     ROLE_INSUFFICIENT
     ├─ TenantSuspended         PERMISSION_DENIED     TENANT_SUSPENDED
+    ├─ AddressNotAllowed       PERMISSION_DENIED     ADDRESS_NOT_ALLOWED
     ├─ InvalidRequest          INVALID_ARGUMENT      FIELD_INVALID
     │   ├─ UndecodableImage        IMAGE_UNDECODABLE
     │   ├─ UnsupportedFormat       IMAGE_FORMAT_UNSUPPORTED
@@ -21,6 +22,7 @@
     │   ├─ BatchNotFound           BATCH_NOT_FOUND
     │   ├─ WebhookNotFound         WEBHOOK_NOT_FOUND
     │   ├─ DeliveryNotFound        DELIVERY_NOT_FOUND
+    │   ├─ KeyNotFound             KEY_NOT_FOUND
     │   └─ TenantNotFound          TENANT_NOT_FOUND
     ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
     ├─ TenantExists            ALREADY_EXISTS        TENANT_EXISTS
@@ -103,6 +105,13 @@ class TenantSuspended(CategorizerError):
 
     status = "PERMISSION_DENIED"
     reason = "TENANT_SUSPENDED"
+
+
+class AddressNotAllowed(CategorizerError):
+    """The API key is valid, but not at the caller's address."""
+
+    status = "PERMISSION_DENIED"
+    reason = "ADDRESS_NOT_ALLOWED"
 
 
 class InvalidRequest(CategorizerError):
@@ -222,6 +231,12 @@ class TenantExists(CategorizerError):
 
     status = "ALREADY_EXISTS"
     reason = "TENANT_EXISTS"
+
+
+class KeyNotFound(NotFound):
+    """The tenant has no such API key."""
+
+    reason = "KEY_NOT_FOUND"
 
 
 class RequestIdReused(CategorizerError):

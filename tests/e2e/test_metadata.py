@@ -9,6 +9,7 @@ import pytest
 import yaml
 from image_categorizer import ImageCategorizationClient
 
+from tests.e2e.test_keys import answers as key_answers
 from tests.e2e.test_tenants import answers as tenant_answers
 from tests.e2e.test_webhooks import answers as webhook_answers
 from tests.support.pictures import jpeg
@@ -96,6 +97,7 @@ def answers(http, model, receiver):
         answer = http.post(f"/v1/models/{model}:{verb}", json=body)
         yield f"/v1/models/{{model}}:{verb}", "post", answer
     yield from webhook_answers(http, receiver)
+    yield from key_answers(http)
     yield "/v1/info", "get", http.get("/v1/info")
     yield "/healthz", "get", http.get("/healthz")
     yield "/readyz", "get", http.get("/readyz")
@@ -139,6 +141,10 @@ def test_what_answers_always_contain_is_required(openapi):
         if "required" in schema and name not in schema["required"]
     }
     assert optional == {
+        "ApiKey.expire_time",
+        "ApiKey.last_use_time",
+        "ApiKey.previous_secret_expire_time",
+        "ApiKey.revoke_time",
         "Batch.end_time",
         "Batch.remaining_time",
         "Batch.start_time",

@@ -18,17 +18,19 @@ from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import result as results
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.batch import BatchConfig
-from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.errors import KeyNotFound
 from image_categorizer_server.errors import TenantNotFound as NoSuchTenant
 from image_categorizer_server.services import key as keys
 from image_categorizer_server.services import tenant as tenants
 from image_categorizer_server.services.tenant_removal import TenantRemoval
+from image_categorizer_server.settings.access import SecuritySettings
 from image_categorizer_server.stores.redis import RedisCache, open_redis
 from redis.asyncio import Redis
 
 from tests.integration.conftest import running_server
 from tests.support.batch_tools import do_all, keys_of, make_batch, numbered
 from tests.support.database import connect_as_owner, ensure_tenants
+from tests.support.keys import keys_of as api_keys_of
 from tests.support.pictures import jpeg
 from tests.support.polling import eventually
 from tests.support.storage_contract import store_image
@@ -172,11 +174,10 @@ async def test_neither_the_default_tenant_nor_ones_own_can_be_suspended_or_delet
 async def test_keys_are_a_tenant_s_own(database):
     await ensure_tenants("acme")
     made = await keys.create_key("camera", Role.VIEWER, tenant_id="acme")
-    assert [key.key_id for key in await keys.list_keys("acme")] == [made.key.key_id]
-    assert await keys.list_keys() == []
-    with pytest.raises(OperatorError):
-        await keys.revoke_key(made.key.key_id)
-    await keys.revoke_key(made.key.key_id, "acme")
+    assert [key.key_id for key in await api_keys_of("acme")] == [made.key.key_id]
+    assert await api_keys_of() == []
+    with pytest.raises(KeyNotFound):
+        await keys.ApiKeys(SecuritySettings()).revoke(keys.operator(), made.key.key_id)
     with pytest.raises(NoSuchTenant):
         await keys.create_key("camera", Role.VIEWER, tenant_id="nobody")
 
@@ -272,7 +273,7 @@ async def test_a_deleted_tenant_is_removed_without_a_trace_and_no_other(
     assert await cache.get("result:acme:7") is None
     assert await cache.get("result:acme2:7") == b"{}"
     await tenants.create_tenant("acme")
-    assert await keys.list_keys("acme") == []
+    assert await api_keys_of("acme") == []
     assert (await batches.list("acme")).items == []
 
 

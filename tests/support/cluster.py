@@ -214,7 +214,7 @@ class Cluster:
         """Creates an API key of another tenant."""
         async with open_for_all_tenants(self.postgres.url):
             await ensure_tenants(tenant_id)
-            return (await admin.create_key("test", Role.CLASSIFIER, tenant_id=tenant_id)).secret
+            return (await admin.create_key("other", Role.CLASSIFIER, tenant_id)).secret
 
     async def as_tenant(self, tenant_id: str) -> "Cluster":
         """Returns the same cluster with the API key of another tenant."""

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from image_categorizer import (
+    AddressNotAllowed,
     AsyncImageCategorizationClient,
     CategorizerError,
     Classification,
@@ -176,7 +177,7 @@ class _Stream:
                 except _Disconnected:
                     self._fail_all(CallFailed(Unavailable("the connection broke")))
                 except CategorizerError as error:
-                    if isinstance(error, RoleInsufficient | Unauthenticated):
+                    if isinstance(error, AddressNotAllowed | RoleInsufficient | Unauthenticated):
                         log.warning("batches wait: the server refuses our key", remedy=REMEDY)
                     self._fail_all(CallFailed(error))
                 if self._sources.empty():

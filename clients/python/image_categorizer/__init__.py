@@ -9,6 +9,7 @@ print(result.category, result.confidence)
 
 from image_categorizer._inputs import image_files
 from image_categorizer._values import (
+    ApiKey,
     AsyncSources,
     AsyncStreamSources,
     Batch,
@@ -21,6 +22,9 @@ from image_categorizer._values import (
     DeliveryState,
     ExportFormat,
     Image,
+    KeyChanges,
+    KeyRole,
+    KeyState,
     Lane,
     Limits,
     Model,
@@ -43,6 +47,7 @@ from image_categorizer._values import (
 from image_categorizer.aio import (
     AsyncBatches,
     AsyncImageCategorizationClient,
+    AsyncKeys,
     AsyncModels,
     AsyncTenants,
     AsyncWebhooks,
@@ -50,11 +55,13 @@ from image_categorizer.aio import (
 from image_categorizer.client import (
     Batches,
     ImageCategorizationClient,
+    Keys,
     Models,
     Tenants,
     Webhooks,
 )
 from image_categorizer.errors import (
+    AddressNotAllowed,
     BatchNotFound,
     BatchRunning,
     BatchTooLarge,
@@ -74,6 +81,7 @@ from image_categorizer.errors import (
     InvalidRequest,
     ItemKilledServers,
     ItemKilledWorkers,
+    KeyNotFound,
     ModelFailed,
     ModelFailing,
     ModelInUse,
@@ -100,8 +108,11 @@ from image_categorizer.errors import (
 from image_categorizer.webhooks import WebhookInvalid, verify_webhook
 
 __all__ = [
+    "AddressNotAllowed",
+    "ApiKey",
     "AsyncBatches",
     "AsyncImageCategorizationClient",
+    "AsyncKeys",
     "AsyncModels",
     "AsyncSources",
     "AsyncStreamSources",
@@ -138,6 +149,11 @@ __all__ = [
     "InvalidRequest",
     "ItemKilledServers",
     "ItemKilledWorkers",
+    "KeyChanges",
+    "KeyNotFound",
+    "KeyRole",
+    "KeyState",
+    "Keys",
     "Lane",
     "Limits",
     "Model",

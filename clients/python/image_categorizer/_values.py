@@ -51,6 +51,12 @@ BatchState = Literal["QUEUED", "RUNNING", "COMPLETED", "CANCELLING", "CANCELLED"
 DeliveryState = Literal["PENDING", "DELIVERED", "FAILED"]
 """The states of a webhook delivery, as an argument; see `WebhookDelivery.state`."""
 
+KeyRole = Literal["viewer", "classifier", "operator", "admin", "worker", "platform"]
+"""The roles of API keys, as an argument; see `ApiKey.role`."""
+
+KeyState = Literal["ACTIVE", "EXPIRED", "REVOKED"]
+"""The states of an API key, as an argument; see `ApiKey.state`."""
+
 ExportFormat = Literal["jsonl", "csv"]
 """The format of exported results: JSON Lines, or CSV (RFC 4180) with a header row."""
 
@@ -359,6 +365,50 @@ class WebhookDelivery:
     create_time: datetime
     end_time: datetime | None
     """None while PENDING."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key with which programs call the API."""
+
+    key_id: str
+    name: str
+    role: str
+    """`viewer`, `classifier`, `operator`, `admin`, `worker` or `platform`."""
+    scopes: tuple[str, ...]
+    """What the key is limited to, such as `batches:read`; empty: all that the role permits."""
+    state: str
+    """ACTIVE, EXPIRED or REVOKED."""
+    prefix: str
+    """The first characters of the secret, to recognize the key by."""
+    allowed_addresses: tuple[str, ...]
+    """The networks from which the key is accepted; empty: all."""
+    create_time: datetime
+    expire_time: datetime | None
+    """None: the key does not expire."""
+    revoke_time: datetime | None
+    last_use_time: datetime | None
+    """When the key was last accepted, to about a minute; None: never."""
+    previous_secret_expire_time: datetime | None
+    """Until when the secret before the last rotation is accepted, too; None: it is not."""
+    created_by: str
+    """The `key_id` of another key, or the name of a user; empty: the command line."""
+    secret: str = field(repr=False)
+    """Set only by `create` and `rotate`; otherwise empty."""
+
+
+class KeyChanges(TypedDict, total=False):
+    """What `keys.update` changes; what is not given stays."""
+
+    name: str
+    role: KeyRole
+    """At most the role of the caller's key."""
+    scopes: Sequence[str]
+    """Empty: the key is not limited to scopes any more."""
+    allowed_addresses: Sequence[str]
+    """Empty: the key is accepted from everywhere."""
+    expire_time: datetime | None
+    """With a time zone. None: the key does not expire any more."""
 
 
 @dataclass(frozen=True, slots=True)

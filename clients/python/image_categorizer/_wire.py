@@ -6,14 +6,16 @@ number as text, and nothing here raises because of it.
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from image_categorizer._statuses import from_status
 from image_categorizer._values import (
+    ApiKey,
     Batch,
     BatchOptions,
     BatchResult,
@@ -21,6 +23,8 @@ from image_categorizer._values import (
     Category,
     Classification,
     DeliveryState,
+    KeyChanges,
+    KeyState,
     Lane,
     Limits,
     Model,
@@ -38,6 +42,7 @@ from image_categorizer.v1 import (
     admin_pb2,
     batch_pb2,
     classify_pb2,
+    key_pb2,
     metadata_pb2,
     tenant_pb2,
     types_pb2,
@@ -45,6 +50,8 @@ from image_categorizer.v1 import (
 
 Number = TypeVar("Number", bound=int)
 PAGE_SIZE = 1000
+KEY_FIELDS = ("scopes", "allowed_addresses", "expire_time")
+"""What an API key need not have."""
 
 
 class PageRequest(Protocol):
@@ -158,6 +165,84 @@ def list_deliveries_request(
     return admin_pb2.ListWebhookDeliveriesRequest(
         webhook_id=webhook_id, page_size=PAGE_SIZE, batch_id=batch_id, state=wanted
     )
+
+
+def list_keys_request(state: KeyState | None) -> key_pb2.ListApiKeysRequest:
+    """Returns the request for the first page of API keys."""
+    wanted = key_pb2.ApiKey.State.Value(state or "STATE_UNSPECIFIED")
+    return key_pb2.ListApiKeysRequest(page_size=PAGE_SIZE, state=wanted)
+
+
+def create_key_request(
+    name: str,
+    role: str,
+    scopes: Sequence[str],
+    allowed_addresses: Sequence[str],
+    expire_time: datetime | None,
+) -> key_pb2.CreateApiKeyRequest:
+    """Returns the request for a new API key.
+
+    Raises:
+        TypeError: a single text stands for a list.
+        ValueError: the time has no time zone.
+    """
+    return key_pb2.CreateApiKeyRequest(
+        name=name,
+        role=role,
+        scopes=_list("scopes", scopes),
+        allowed_addresses=_list("allowed_addresses", allowed_addresses),
+        expire_time=timestamp(expire_time),
+    )
+
+
+def _list(name: str, value: Sequence[str]) -> Sequence[str]:
+    if isinstance(value, str):
+        raise TypeError(f"{name} takes a list, not the single text {value!r}")
+    return value
+
+
+def update_key_request(key_id: str, changes: KeyChanges) -> key_pb2.UpdateApiKeyRequest:
+    """Returns the request that changes an API key; an empty value is one to clear.
+
+    Raises:
+        TypeError: there is no such field, or a single text stands for a list.
+        ValueError: the time has no time zone.
+    """
+    if unknown := changes.keys() - KeyChanges.__annotations__.keys():
+        raise TypeError(f"an API key has no {', '.join(sorted(unknown))} to change")
+    return key_pb2.UpdateApiKeyRequest(
+        key_id=key_id,
+        name=changes.get("name"),
+        role=changes.get("role"),
+        scopes=_list("scopes", changes.get("scopes", ())),
+        allowed_addresses=_list("allowed_addresses", changes.get("allowed_addresses", ())),
+        expire_time=timestamp(changes.get("expire_time")),
+        clear=[field for field in KEY_FIELDS if field in changes and not changes.get(field)],
+    )
+
+
+def rotate_key_request(key_id: str, overlap: timedelta | None) -> key_pb2.RotateApiKeyRequest:
+    """Returns the request for a new secret; without an overlap, the server's default counts."""
+    if overlap is None:
+        return key_pb2.RotateApiKeyRequest(key_id=key_id)
+    span = Duration()
+    span.FromTimedelta(overlap)
+    return key_pb2.RotateApiKeyRequest(key_id=key_id, overlap=span)
+
+
+def timestamp(time: datetime | None) -> Timestamp | None:
+    """Returns a time; None stays None.
+
+    Raises:
+        ValueError: the time has no time zone.
+    """
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        raise ValueError("a time needs a time zone, such as datetime.now(UTC)")
+    wire = Timestamp()
+    wire.FromDatetime(time)
+    return wire
 
 
 def name_of(name: Callable[[Number], str], number: Number) -> str:
@@ -278,6 +363,26 @@ def delivery(wire: admin_pb2.WebhookDelivery) -> WebhookDelivery:
         ),
         create_time=wire.create_time.ToDatetime(UTC),
         end_time=_time(wire, "end_time"),
+    )
+
+
+def api_key(wire: key_pb2.ApiKey) -> ApiKey:
+    """Returns an API key."""
+    return ApiKey(
+        key_id=wire.key_id,
+        name=wire.name,
+        role=wire.role,
+        scopes=tuple(wire.scopes),
+        state=name_of(key_pb2.ApiKey.State.Name, wire.state),
+        prefix=wire.prefix,
+        allowed_addresses=tuple(wire.allowed_addresses),
+        create_time=wire.create_time.ToDatetime(UTC),
+        expire_time=_time(wire, "expire_time"),
+        revoke_time=_time(wire, "revoke_time"),
+        last_use_time=_time(wire, "last_use_time"),
+        previous_secret_expire_time=_time(wire, "previous_secret_expire_time"),
+        created_by=wire.created_by,
+        secret=wire.secret,
     )
 
 

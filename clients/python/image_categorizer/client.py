@@ -2,8 +2,9 @@
 
 from image_categorizer._sync.batches import Batches
 from image_categorizer._sync.client import ImageCategorizationClient
+from image_categorizer._sync.keys import Keys
 from image_categorizer._sync.models import Models
 from image_categorizer._sync.tenants import Tenants
 from image_categorizer._sync.webhooks import Webhooks
 
-__all__ = ["Batches", "ImageCategorizationClient", "Models", "Tenants", "Webhooks"]
+__all__ = ["Batches", "ImageCategorizationClient", "Keys", "Models", "Tenants", "Webhooks"]

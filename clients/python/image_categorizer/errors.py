@@ -6,6 +6,7 @@ CategorizerError
 │   └─ CredentialsInvalid      the API key is not valid
 ├─ RoleInsufficient        the API key's role does not permit this
 ├─ TenantSuspended         the tenant of the key is suspended
+├─ AddressNotAllowed       the API key is not accepted from this address
 ├─ InvalidRequest          a field is invalid; `violations` names each
 │   ├─ UndecodableImage        not an image, or a damaged one
 │   ├─ UnsupportedFormat       the image's format is not supported
@@ -21,6 +22,7 @@ CategorizerError
 │   ├─ BatchNotFound
 │   ├─ WebhookNotFound
 │   ├─ DeliveryNotFound
+│   ├─ KeyNotFound
 │   └─ TenantNotFound
 ├─ RequestIdReused         another batch was created with this request id
 ├─ TenantExists            the id of the tenant is taken
@@ -96,6 +98,12 @@ class TenantSuspended(CategorizerError):
     """The tenant of the credentials is suspended: ask the operator of the server."""
 
     reason = "TENANT_SUSPENDED"
+
+
+class AddressNotAllowed(CategorizerError):
+    """The API key is valid, but its `allowed_addresses` do not include the caller's address."""
+
+    reason = "ADDRESS_NOT_ALLOWED"
 
 
 class InvalidRequest(CategorizerError):
@@ -198,6 +206,12 @@ class TenantExists(CategorizerError):
     """There is a tenant with this id, or the tenant that had it is still being removed."""
 
     reason = "TENANT_EXISTS"
+
+
+class KeyNotFound(NotFound):
+    """There is no such API key."""
+
+    reason = "KEY_NOT_FOUND"
 
 
 class RequestIdReused(CategorizerError):

@@ -28,6 +28,7 @@ class Authenticator:
             CredentialsMissing: there is no header.
             CredentialsInvalid: the credentials are malformed, unknown, revoked or expired.
             TenantSuspended: the credentials are valid, but their tenant is suspended.
+            AddressNotAllowed: the credentials are not accepted from this address.
             DependencyDown: what the credentials are checked against does not answer.
         """
         with all_tenants():  # whose credentials they are is not known yet
@@ -35,15 +36,11 @@ class Authenticator:
             await self._tenants.check(principal.tenant_id)
         return principal
 
-    async def _identify(
-        self,
-        header: str | None,
-        address: str,  # noqa: ARG002 - for allowed addresses of keys
-    ) -> Principal:
+    async def _identify(self, header: str | None, address: str) -> Principal:
         if not header:
             raise CredentialsMissing(f"no credentials: {HELP}")
         scheme, _, credentials = header.partition(" ")
         credentials = credentials.strip()
         if scheme.lower() == "bearer" and credentials.startswith(PREFIX):
-            return await self._keys.verify(credentials)
+            return await self._keys.verify(credentials, address)
         raise CredentialsInvalid(f"the credentials are not an API key: {HELP}")

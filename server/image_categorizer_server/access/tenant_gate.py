@@ -21,10 +21,22 @@ class TenantGate:
 
         Args:
             find_state: returns the state of a tenant, None if it does not exist.
-            cache_s: how long a state is cached.  A suspended tenant's credentials work that long.
+            cache_s: how long a state is cached.  If the notification of a suspension is
+                lost, the tenant's credentials work that long.
         """
         self._find_state = find_state
         self._cache: TTLCache[str, object] = TTLCache(CACHED_TENANTS, ttl=cache_s)
+        self._changes = 0
+
+    def forget(self, tenant_id: str) -> None:
+        """Looks the tenant up again at its next call."""
+        self._changes += 1
+        self._cache.pop(tenant_id, None)
+
+    def forget_all(self) -> None:
+        """Looks every tenant up again."""
+        self._changes += 1
+        self._cache.clear()
 
     async def check(self, tenant_id: str) -> None:
         """Passes an active tenant.
@@ -36,7 +48,11 @@ class TenantGate:
         """
         state = self._cache.get(tenant_id, _UNKNOWN)
         if state is _UNKNOWN:
-            state = self._cache[tenant_id] = await self._find_state(tenant_id)
+            changes = self._changes
+            state = await self._find_state(tenant_id)
+            # The row may be from before a change whose notification has arrived meanwhile.
+            if changes == self._changes:
+                self._cache[tenant_id] = state
         if state is TenantState.SUSPENDED:
             raise TenantSuspended("the tenant is suspended: ask the operator of this server")
         if state is not TenantState.ACTIVE:

@@ -10,6 +10,7 @@ from image_categorizer_server.cli.connection import Data, with_database
 from image_categorizer_server.cli.key import print_new_key
 from image_categorizer_server.cli.output import AsJson, add_row, out, say
 from image_categorizer_server.domain.access import Role
+from image_categorizer_server.domain.key import NewKey
 from image_categorizer_server.domain.tenant import Tenant
 from image_categorizer_server.paging import MAX_PAGE_SIZE
 from image_categorizer_server.services import key as keys
@@ -32,7 +33,7 @@ def create(
 ) -> None:
     """Create a tenant."""
 
-    async def work() -> tuple[Tenant, keys.NewKey | None]:
+    async def work() -> tuple[Tenant, NewKey | None]:
         created = await tenants.create_tenant(tenant_id, display_name)
         if not admin_key:
             return created, None

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import cast
 
 from image_categorizer_server.db import audit
+from image_categorizer_server.db.access_changes import notify_tenant
 from image_categorizer_server.db.database import Connection, connected, transaction
 from image_categorizer_server.db.tables import TenantRow
 from image_categorizer_server.domain.access import DEFAULT_TENANT
@@ -96,6 +97,7 @@ async def change_state(tenant_id: str, state: TenantState, now: datetime) -> Ten
                 delete_time = now if state is TenantState.DELETING else None
                 row = await connection.fetchrow(CHANGE, tenant_id, state.value, delete_time)
                 await record_tenant_event(connection, ACTIONS[state], tenant_id, now)
+                await notify_tenant(connection, tenant_id)
     return tenant_from_row(cast("TenantRow", row))
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+from image_categorizer_server import clock
 from image_categorizer_server.access.api_key import sha256_of
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.key import find_key
@@ -201,8 +202,9 @@ class _Up:
         """
         async with self._database(addresses):
             if secret := self.installation.saved_key(Role.WORKER):
-                key = await find_key(sha256_of(secret))
-                if key and not key.revoke_time and key.role is Role.WORKER:
+                found = await find_key(sha256_of(secret))
+                is_valid = found and found.is_valid(clock.now()) and not found.is_previous
+                if found and is_valid and found.key.role is Role.WORKER:
                     return secret
             secret = (await keys.create_key("workers", Role.WORKER)).secret
         self.installation.save_key(Role.WORKER, secret)
@@ -216,9 +218,7 @@ class _Up:
             f"Logs are in {self.installation.logs}. Press Ctrl-C to stop."
         )
         async with self._database(addresses):
-            if any(
-                key.role is Role.ADMIN and key.revoke_time is None for key in await keys.list_keys()
-            ):
+            if await keys.has_active_key(Role.ADMIN):
                 self.say(
                     "The admin key was shown at the first start. "
                     "Run `image-categorizer create-admin` to create another."

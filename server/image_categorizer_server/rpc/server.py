@@ -30,6 +30,7 @@ from image_categorizer_server.rpc.batch.validation import BatchLimits
 from image_categorizer_server.rpc.classify import ClassifyLimits, ClassifyServicer
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.interceptors import Edge
+from image_categorizer_server.rpc.key import KeyServicer
 from image_categorizer_server.rpc.model import MetadataServicer
 from image_categorizer_server.rpc.services import access_by_method, our_services
 from image_categorizer_server.rpc.tenant import TenantServicer
@@ -122,6 +123,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     admin = admin_servicer(
         WebhookServicer(backend.webhooks, settings.server.max_page_bytes),
         TenantServicer(),
+        KeyServicer(backend.keys, settings.server.max_page_bytes),
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 
 from image_categorizer_server import failpoints
 from image_categorizer_server.db import batch as rows
@@ -15,10 +14,11 @@ from image_categorizer_server.errors import DependencyDown, RequestIdReused
 from image_categorizer_server.paging import (
     Page,
     limit_of,
-    number_and_text_of,
+    moment_and_text_of,
     number_of,
     page_from,
     token_of,
+    token_of_moment,
 )
 from image_categorizer_server.services.upload import PAGE_ITEMS, IgnoredFile, NewItem, Upload
 from image_categorizer_server.settings.batch import BatchSettings
@@ -27,9 +27,6 @@ from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LONGEST = datetime.max.replace(tzinfo=UTC) - EPOCH
-MICROSECOND = timedelta(microseconds=1)
 NOTIFICATIONS_AT_ONCE = 500
 # Rows that an export reads at once: one may have thousands of predictions.
 EXPORT_ROWS = 100
@@ -133,11 +130,10 @@ class Batches:
             DependencyDown: the database does not answer.
         """
         limit = limit_of(page_size)
-        position = number_and_text_of(page_token)
         found = await rows.list_batches(
             tenant_id,
             limit + 1,
-            (_moment(position[0]), position[1]) if position else None,
+            moment_and_text_of(page_token),
             state,
             self._settings.max_failures_shown,
         )
@@ -340,9 +336,4 @@ async def notify_workers(doorbell: Doorbell, batch_id: str | None = None) -> int
 
 
 def _token_after(batch: Batch) -> str:
-    return token_of((batch.create_time - EPOCH) // MICROSECOND, batch.batch_id)
-
-
-def _moment(micros: int) -> datetime:
-    """Returns a time that a page token holds; a forged one may be later than `datetime` ends."""
-    return EPOCH + min(micros * MICROSECOND, LONGEST)
+    return token_of_moment(batch.create_time, batch.batch_id)

@@ -8,6 +8,7 @@ from typing import Self, Unpack
 from image_categorizer import _inputs, _wire
 from image_categorizer._aio.batches import AsyncBatches
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.keys import AsyncKeys
 from image_categorizer._aio.models import AsyncModels
 from image_categorizer._aio.runtime import in_thread
 from image_categorizer._aio.stream import AsyncStream
@@ -39,7 +40,7 @@ class AsyncImageCategorizationClient:
             result = await client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `batches`, `models`, `tenants` and `webhooks` hold the methods for these.
+    `batches`, `keys`, `models`, `tenants` and `webhooks` hold the methods for these.
 
     A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
     the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
@@ -52,6 +53,8 @@ class AsyncImageCategorizationClient:
 
     batches: AsyncBatches
     """Many images in the background."""
+    keys: AsyncKeys
+    """API keys."""
     models: AsyncModels
     """The models that the server offers."""
     tenants: AsyncTenants
@@ -81,6 +84,7 @@ class AsyncImageCategorizationClient:
         """
         self._connection = AsyncConnection(api_key, base_url, timeout_s)
         self.batches = AsyncBatches(self._connection)
+        self.keys = AsyncKeys(self._connection)
         self.models = AsyncModels(self._connection)
         self.tenants = AsyncTenants(self._connection)
         self.webhooks = AsyncWebhooks(self._connection)

@@ -10,6 +10,7 @@ from image_categorizer import _inputs, _wire
 from image_categorizer._ledger import Ledger
 from image_categorizer._sync.batches import Batches
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.keys import Keys
 from image_categorizer._sync.models import Models
 from image_categorizer._sync.runtime import in_thread
 from image_categorizer._sync.stream import Stream
@@ -40,7 +41,7 @@ class ImageCategorizationClient:
             result = client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `batches`, `models`, `tenants` and `webhooks` hold the methods for these.
+    `batches`, `keys`, `models`, `tenants` and `webhooks` hold the methods for these.
 
     A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
     the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
@@ -53,6 +54,8 @@ class ImageCategorizationClient:
 
     batches: Batches
     """Many images in the background."""
+    keys: Keys
+    """API keys."""
     models: Models
     """The models that the server offers."""
     tenants: Tenants
@@ -82,6 +85,7 @@ class ImageCategorizationClient:
         """
         self._connection = Connection(api_key, base_url, timeout_s)
         self.batches = Batches(self._connection)
+        self.keys = Keys(self._connection)
         self.models = Models(self._connection)
         self.tenants = Tenants(self._connection)
         self.webhooks = Webhooks(self._connection)

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from image_categorizer.v1 import admin_pb2 as image__categorizer_dot_v1_dot_admin__pb2
+from image_categorizer.v1 import key_pb2 as image__categorizer_dot_v1_dot_key__pb2
 from image_categorizer.v1 import tenant_pb2 as image__categorizer_dot_v1_dot_tenant__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -27,7 +28,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Manages webhooks: URLs that are notified when a batch ends.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -47,7 +48,7 @@ class AdminServiceStub:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -130,10 +131,40 @@ class AdminServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.DeleteTenantRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
                 _registered_method=True)
+        self.CreateApiKey = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/CreateApiKey',
+                request_serializer=image__categorizer_dot_v1_dot_key__pb2.CreateApiKeyRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+                _registered_method=True)
+        self.GetApiKey = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/GetApiKey',
+                request_serializer=image__categorizer_dot_v1_dot_key__pb2.GetApiKeyRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+                _registered_method=True)
+        self.ListApiKeys = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/ListApiKeys',
+                request_serializer=image__categorizer_dot_v1_dot_key__pb2.ListApiKeysRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ListApiKeysResponse.FromString,
+                _registered_method=True)
+        self.UpdateApiKey = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/UpdateApiKey',
+                request_serializer=image__categorizer_dot_v1_dot_key__pb2.UpdateApiKeyRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+                _registered_method=True)
+        self.RotateApiKey = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/RotateApiKey',
+                request_serializer=image__categorizer_dot_v1_dot_key__pb2.RotateApiKeyRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+                _registered_method=True)
+        self.RevokeApiKey = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/RevokeApiKey',
+                request_serializer=image__categorizer_dot_v1_dot_key__pb2.RevokeApiKeyRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Manages webhooks: URLs that are notified when a batch ends.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -153,7 +184,7 @@ class AdminServiceServicer:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -308,6 +339,69 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateApiKey(self, request, context):
+        """Creates an API key. The response contains the secret. No other call returns it again. Not idempotent.
+
+        Errors, in addition to those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`: the key would be able to
+        do more than the caller; RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`: the tenant has the maximum number of active
+        keys.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetApiKey(self, request, context):
+        """Returns one API key, without its secret.
+
+        Errors, in addition to those of the service: NOT_FOUND `KEY_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApiKeys(self, request, context):
+        """Lists the tenant's API keys, oldest first, without their secrets, also those that are expired or revoked.
+
+        Errors: those of the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateApiKey(self, request, context):
+        """Changes an API key; its secret stays. Fields that are not set do not change. All servers follow within 5
+        seconds, usually within one.
+
+        Errors, in addition to those of the service: NOT_FOUND `KEY_NOT_FOUND`; FAILED_PRECONDITION
+        `FAILED_PRECONDITION`: the key is revoked; PERMISSION_DENIED `ROLE_INSUFFICIENT`: the key is, or would be,
+        able to do more than the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateApiKey(self, request, context):
+        """Gives an API key a new secret. The response contains it; no other call returns it again. The secret before
+        it is accepted until `previous_secret_expire_time`, so that callers can change over. A second rotation within
+        that time ends the oldest of the three secrets at once. Not idempotent.
+
+        Errors, in addition to those of the service: those of `UpdateApiKey`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeApiKey(self, request, context):
+        """Ends an API key and its secrets for good. All servers refuse it within 5 seconds, usually within one.
+        Idempotent: a revoked key stays as it is.
+
+        Errors, in addition to those of the service: NOT_FOUND `KEY_NOT_FOUND`; PERMISSION_DENIED
+        `ROLE_INSUFFICIENT`: the key has a higher role than the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -381,6 +475,36 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.DeleteTenantRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
             ),
+            'CreateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateApiKey,
+                    request_deserializer=image__categorizer_dot_v1_dot_key__pb2.CreateApiKeyRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.SerializeToString,
+            ),
+            'GetApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetApiKey,
+                    request_deserializer=image__categorizer_dot_v1_dot_key__pb2.GetApiKeyRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.SerializeToString,
+            ),
+            'ListApiKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApiKeys,
+                    request_deserializer=image__categorizer_dot_v1_dot_key__pb2.ListApiKeysRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_key__pb2.ListApiKeysResponse.SerializeToString,
+            ),
+            'UpdateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateApiKey,
+                    request_deserializer=image__categorizer_dot_v1_dot_key__pb2.UpdateApiKeyRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.SerializeToString,
+            ),
+            'RotateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateApiKey,
+                    request_deserializer=image__categorizer_dot_v1_dot_key__pb2.RotateApiKeyRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.SerializeToString,
+            ),
+            'RevokeApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeApiKey,
+                    request_deserializer=image__categorizer_dot_v1_dot_key__pb2.RevokeApiKeyRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'image_categorizer.v1.AdminService', rpc_method_handlers)
@@ -390,7 +514,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Manages webhooks: URLs that are notified when a batch ends.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -410,7 +534,7 @@ class AdminService:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -785,6 +909,168 @@ class AdminService:
             '/image_categorizer.v1.AdminService/DeleteTenant',
             image__categorizer_dot_v1_dot_tenant__pb2.DeleteTenantRequest.SerializeToString,
             image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/CreateApiKey',
+            image__categorizer_dot_v1_dot_key__pb2.CreateApiKeyRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/GetApiKey',
+            image__categorizer_dot_v1_dot_key__pb2.GetApiKeyRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApiKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ListApiKeys',
+            image__categorizer_dot_v1_dot_key__pb2.ListApiKeysRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_key__pb2.ListApiKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/UpdateApiKey',
+            image__categorizer_dot_v1_dot_key__pb2.UpdateApiKeyRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/RotateApiKey',
+            image__categorizer_dot_v1_dot_key__pb2.RotateApiKeyRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/RevokeApiKey',
+            image__categorizer_dot_v1_dot_key__pb2.RevokeApiKeyRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,7 +35,7 @@ class ClassifyServiceStub:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
       `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -112,7 +112,7 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
       `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -185,7 +185,7 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
       `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.

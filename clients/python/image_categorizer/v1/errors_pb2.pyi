@@ -155,6 +155,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """There is a tenant with this id, or the tenant that had it is still being removed. Choose another id, or
     retry after some minutes.
     """
+    KEY_NOT_FOUND: _ErrorReason.ValueType  # 43
+    """No such API key, or it belongs to another tenant. `ListApiKeys` lists all."""
+    ADDRESS_NOT_ALLOWED: _ErrorReason.ValueType  # 49
+    """The API key is valid, but its `allowed_addresses` do not include the address of the caller. Call from
+    another address, or change the key.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -298,5 +304,11 @@ TENANT_SUSPENDED: ErrorReason.ValueType  # 42
 TENANT_EXISTS: ErrorReason.ValueType  # 48
 """There is a tenant with this id, or the tenant that had it is still being removed. Choose another id, or
 retry after some minutes.
+"""
+KEY_NOT_FOUND: ErrorReason.ValueType  # 43
+"""No such API key, or it belongs to another tenant. `ListApiKeys` lists all."""
+ADDRESS_NOT_ALLOWED: ErrorReason.ValueType  # 49
+"""The API key is valid, but its `allowed_addresses` do not include the address of the caller. Call from
+another address, or change the key.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
