@@ -10,6 +10,7 @@ from pathlib import Path
 
 from image_categorizer_server.access.authenticator import Authenticator
 from image_categorizer_server.access.key_verifier import KeyVerifier
+from image_categorizer_server.db.audit import append
 from image_categorizer_server.db.database import check_database, check_login, open_database
 from image_categorizer_server.db.key import find_key
 from image_categorizer_server.db.schema import schema_problem
@@ -38,10 +39,13 @@ from image_categorizer_server.inference.models.packaged import (
 )
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
+from image_categorizer_server.services.audit import Audit
+from image_categorizer_server.services.audit_statement import AuditStatements
 from image_categorizer_server.services.batch import Batches, notify_workers
 from image_categorizer_server.services.classify import Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.model import Models
+from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
@@ -70,6 +74,8 @@ class Backend:
     batches: Batches
     webhooks: Webhooks
     models: Models
+    audit: Audit
+    refusals: Refusals
     authenticator: Authenticator
     redis: RedisClient
     tasks: TaskOwner
@@ -190,10 +196,15 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             partial(notify_workers, Doorbell(redis)),
             partial(check_batch, registry, webhooks),
         )
+        statements = AuditStatements.of(storage, settings)
+        refusals = Refusals(append, settings.audit)
+        stack.push_async_callback(refusals.close)
         # Entered last: tasks end before what they use is closed.
         owner = TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S)  # none cleans up, some ask Redis
         tasks = await stack.enter_async_context(owner)
         tasks.start(crashing.watch(), "reader of crashing images")
+        tasks.start(refusals.run(), "writer of refused calls")
+        tasks.start(statements.run(), "maker of statements about the audit")
         yield Backend(
             settings=settings,
             registry=registry,
@@ -206,7 +217,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             ),
             batches=batches,
             webhooks=webhooks,
-            models=Models(registry, settings),
+            models=Models(registry, settings, append),
+            audit=Audit(),
+            refusals=refusals,
             authenticator=Authenticator(KeyVerifier(find_key, settings.security.key_cache_s)),
             redis=redis,
             tasks=tasks,

@@ -11,6 +11,8 @@ from image_categorizer._inputs import image_files
 from image_categorizer._values import (
     AsyncSources,
     AsyncStreamSources,
+    AuditEvent,
+    AuditFilter,
     Batch,
     BatchOptions,
     BatchProgress,
@@ -40,12 +42,14 @@ from image_categorizer._values import (
     WebhookDelivery,
 )
 from image_categorizer.aio import (
+    AsyncAudit,
     AsyncBatches,
     AsyncImageCategorizationClient,
     AsyncModels,
     AsyncWebhooks,
 )
 from image_categorizer.client import (
+    Audit,
     Batches,
     ImageCategorizationClient,
     Models,
@@ -94,12 +98,16 @@ from image_categorizer.errors import (
 from image_categorizer.webhooks import WebhookInvalid, verify_webhook
 
 __all__ = [
+    "AsyncAudit",
     "AsyncBatches",
     "AsyncImageCategorizationClient",
     "AsyncModels",
     "AsyncSources",
     "AsyncStreamSources",
     "AsyncWebhooks",
+    "Audit",
+    "AuditEvent",
+    "AuditFilter",
     "Batch",
     "BatchNotFound",
     "BatchOptions",

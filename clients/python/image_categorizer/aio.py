@@ -3,9 +3,16 @@
 The client may be made before an event loop runs.  Event loops may use it one after the other.
 """
 
+from image_categorizer._aio.audit import AsyncAudit
 from image_categorizer._aio.batches import AsyncBatches
 from image_categorizer._aio.client import AsyncImageCategorizationClient
 from image_categorizer._aio.models import AsyncModels
 from image_categorizer._aio.webhooks import AsyncWebhooks
 
-__all__ = ["AsyncBatches", "AsyncImageCategorizationClient", "AsyncModels", "AsyncWebhooks"]
+__all__ = [
+    "AsyncAudit",
+    "AsyncBatches",
+    "AsyncImageCategorizationClient",
+    "AsyncModels",
+    "AsyncWebhooks",
+]

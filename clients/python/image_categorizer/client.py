@@ -1,8 +1,9 @@
 """The client without asyncio, and the classes of its resources; any thread may use it."""
 
+from image_categorizer._sync.audit import Audit
 from image_categorizer._sync.batches import Batches
 from image_categorizer._sync.client import ImageCategorizationClient
 from image_categorizer._sync.models import Models
 from image_categorizer._sync.webhooks import Webhooks
 
-__all__ = ["Batches", "ImageCategorizationClient", "Models", "Webhooks"]
+__all__ = ["Audit", "Batches", "ImageCategorizationClient", "Models", "Webhooks"]

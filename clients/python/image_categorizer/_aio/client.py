@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from image_categorizer import _inputs, _wire
+from image_categorizer._aio.audit import AsyncAudit
 from image_categorizer._aio.batches import AsyncBatches
 from image_categorizer._aio.connection import AsyncConnection
 from image_categorizer._aio.models import AsyncModels
@@ -38,7 +39,8 @@ class AsyncImageCategorizationClient:
             result = await client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `batches`, `models` and `webhooks` hold the methods for batches, models and webhooks.
+    `batches`, `models` and `webhooks` hold the methods for batches, models and webhooks, `audit`
+    those for the audit.
 
     A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
     the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
@@ -49,6 +51,8 @@ class AsyncImageCategorizationClient:
     Any number of tasks of one event loop may share a client; another loop may use it afterwards.
     """
 
+    audit: AsyncAudit
+    """Who did what."""
     batches: AsyncBatches
     """Many images in the background."""
     models: AsyncModels
@@ -77,6 +81,7 @@ class AsyncImageCategorizationClient:
             ValueError: `base_url` is not an address, or `api_key` is not one word.
         """
         self._connection = AsyncConnection(api_key, base_url, timeout_s)
+        self.audit = AsyncAudit(self._connection)
         self.batches = AsyncBatches(self._connection)
         self.models = AsyncModels(self._connection)
         self.webhooks = AsyncWebhooks(self._connection)

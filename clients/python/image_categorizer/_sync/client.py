@@ -8,6 +8,7 @@ from typing import Self, Unpack
 
 from image_categorizer import _inputs, _wire
 from image_categorizer._ledger import Ledger
+from image_categorizer._sync.audit import Audit
 from image_categorizer._sync.batches import Batches
 from image_categorizer._sync.connection import Connection
 from image_categorizer._sync.models import Models
@@ -39,7 +40,8 @@ class ImageCategorizationClient:
             result = client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `batches`, `models` and `webhooks` hold the methods for batches, models and webhooks.
+    `batches`, `models` and `webhooks` hold the methods for batches, models and webhooks, `audit`
+    those for the audit.
 
     A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
     the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
@@ -50,6 +52,8 @@ class ImageCategorizationClient:
     Any number of threads may share a client.
     """
 
+    audit: Audit
+    """Who did what."""
     batches: Batches
     """Many images in the background."""
     models: Models
@@ -78,6 +82,7 @@ class ImageCategorizationClient:
             ValueError: `base_url` is not an address, or `api_key` is not one word.
         """
         self._connection = Connection(api_key, base_url, timeout_s)
+        self.audit = Audit(self._connection)
         self.batches = Batches(self._connection)
         self.models = Models(self._connection)
         self.webhooks = Webhooks(self._connection)

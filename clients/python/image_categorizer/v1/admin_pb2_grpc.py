@@ -3,7 +3,9 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from image_categorizer.v1 import admin_pb2 as image__categorizer_dot_v1_dot_admin__pb2
+from image_categorizer.v1 import audit_pb2 as image__categorizer_dot_v1_dot_audit__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -98,6 +100,16 @@ class AdminServiceStub:
                 '/image_categorizer.v1.AdminService/RedeliverWebhook',
                 request_serializer=image__categorizer_dot_v1_dot_admin__pb2.RedeliverWebhookRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_admin__pb2.WebhookDelivery.FromString,
+                _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/ListAuditEvents',
+                request_serializer=image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
+        self.ExportAuditEvents = channel.unary_stream(
+                '/image_categorizer.v1.AdminService/ExportAuditEvents',
+                request_serializer=image__categorizer_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
 
 
@@ -214,6 +226,29 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditEvents(self, request, context):
+        """The audit.
+
+        Lists the events of the tenant's audit, newest first.
+
+        Errors: those of the service. PERMISSION_DENIED `ROLE_INSUFFICIENT` if `platform` is set and the role is not
+        PLATFORM.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportAuditEvents(self, request, context):
+        """Exports the events of the tenant's audit as a file, oldest first: JSON lines, from which the chain can be
+        verified, or CSV with a header line. The export is an event, too.
+
+        Errors: those of `ListAuditEvents`. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
+        300 s, by default.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -256,6 +291,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RedeliverWebhook,
                     request_deserializer=image__categorizer_dot_v1_dot_admin__pb2.RedeliverWebhookRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_admin__pb2.WebhookDelivery.SerializeToString,
+            ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'ExportAuditEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportAuditEvents,
+                    request_deserializer=image__categorizer_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -499,6 +544,60 @@ class AdminService:
             '/image_categorizer.v1.AdminService/RedeliverWebhook',
             image__categorizer_dot_v1_dot_admin__pb2.RedeliverWebhookRequest.SerializeToString,
             image__categorizer_dot_v1_dot_admin__pb2.WebhookDelivery.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ListAuditEvents',
+            image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ExportAuditEvents',
+            image__categorizer_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,8 +4,10 @@ isort:skip_file
 Webhooks and their deliveries."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from image_categorizer.v1 import admin_pb2 as _admin_pb2
+from image_categorizer.v1 import audit_pb2 as _audit_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -111,6 +113,21 @@ class AdminServiceStub:
     Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
     `WEBHOOK_DISABLED`: enable the webhook first.
     """
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
+    """The audit.
+
+    Lists the events of the tenant's audit, newest first.
+
+    Errors: those of the service. PERMISSION_DENIED `ROLE_INSUFFICIENT` if `platform` is set and the role is not
+    PLATFORM.
+    """
+    ExportAuditEvents: _grpc.UnaryStreamMultiCallable[_audit_pb2.ExportAuditEventsRequest, _httpbody_pb2.HttpBody]
+    """Exports the events of the tenant's audit as a file, oldest first: JSON lines, from which the chain can be
+    verified, or CSV with a header line. The export is an event, too.
+
+    Errors: those of `ListAuditEvents`. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
+    300 s, by default.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -194,6 +211,21 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
     `WEBHOOK_DISABLED`: enable the webhook first.
+    """
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """The audit.
+
+    Lists the events of the tenant's audit, newest first.
+
+    Errors: those of the service. PERMISSION_DENIED `ROLE_INSUFFICIENT` if `platform` is set and the role is not
+    PLATFORM.
+    """
+    ExportAuditEvents: _aio.UnaryStreamMultiCallable[_audit_pb2.ExportAuditEventsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Exports the events of the tenant's audit as a file, oldest first: JSON lines, from which the chain can be
+    verified, or CSV with a header line. The export is an event, too.
+
+    Errors: those of `ListAuditEvents`. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
+    300 s, by default.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -323,6 +355,33 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
         `WEBHOOK_DISABLED`: enable the webhook first.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: _audit_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListAuditEventsResponse, _abc.Awaitable[_audit_pb2.ListAuditEventsResponse]]:
+        """The audit.
+
+        Lists the events of the tenant's audit, newest first.
+
+        Errors: those of the service. PERMISSION_DENIED `ROLE_INSUFFICIENT` if `platform` is set and the role is not
+        PLATFORM.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportAuditEvents(
+        self,
+        request: _audit_pb2.ExportAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Exports the events of the tenant's audit as a file, oldest first: JSON lines, from which the chain can be
+        verified, or CSV with a header line. The export is an event, too.
+
+        Errors: those of `ListAuditEvents`. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
+        300 s, by default.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
