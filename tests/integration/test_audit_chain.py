@@ -21,12 +21,12 @@ from image_categorizer_server.domain.audit import (
 )
 from image_categorizer_server.services.audit_verification import verify_audit
 
+from tests.support.audit_forgeries import FORGERIES, restore_older
 from tests.support.audit_tools import (
     CLIENT,
     START,
     as_forger,
     new_event,
-    rewrite,
     statements_of,
     write_chain,
 )
@@ -101,10 +101,13 @@ async def test_an_event_outside_a_transaction_of_ours_is_a_bug(database):
 
 
 async def test_events_are_written_last_and_not_at_all_if_the_transaction_fails(database):
-    with pytest.raises(ZeroDivisionError):
+    async def fail():
         async with transaction() as connection:
             await audit.record_event(connection, "t1", AuditAction.BATCH_CANCEL, "b-1", START)
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     async with transaction() as connection:
         await audit.record_event(connection, "t1", AuditAction.BATCH_CANCEL, "b-1", START)
         assert await connection.fetchval("SELECT count(*) FROM audit_events") == 0
@@ -132,96 +135,15 @@ async def test_an_untouched_chain_passes(database, storage):
     assert await findings(storage, first_seq=11) == []
 
 
-async def edit(connection):
-    await connection.execute("UPDATE audit_events SET actor_id = 'k-2' WHERE seq = 7")
-
-
-async def delete_inside(connection):
-    await connection.execute("DELETE FROM audit_events WHERE seq = 7")
-
-
-async def delete_tail(connection):
-    await connection.execute("DELETE FROM audit_events WHERE seq > 15")
-    await connection.execute(
-        "UPDATE audit_heads SET seq = 15, hash = (SELECT hash FROM audit_events WHERE seq = 15)"
-    )
-
-
-async def swap(connection):
-    for old, new in ((7, -7), (8, 7), (-7, 8)):
-        await connection.execute("UPDATE audit_events SET seq = $2 WHERE seq = $1", old, new)
-
-
-async def insert(connection):
-    """Between two events, with right numbers for all that follow and a right hash of its own."""
-    await connection.execute("UPDATE audit_events SET seq = -seq WHERE seq >= 7")
-    await connection.execute("UPDATE audit_events SET seq = 1 - seq WHERE seq < 0")
-    await connection.execute(
-        """
-        INSERT INTO audit_events SELECT (jsonb_populate_record(e, '{"seq": 7}')).*
-        FROM audit_events e WHERE seq = 6
-        """
-    )
-    await connection.execute(
-        "UPDATE audit_events e SET prev_hash = (SELECT hash FROM audit_events WHERE seq = 6)"
-        " WHERE seq = 7"
-    )
-    await connection.execute("UPDATE audit_events e SET hash = audit_hash(e) WHERE seq = 7")
-
-
-async def rewrite_all(connection):
-    await connection.execute("UPDATE audit_events SET actor_id = 'k-2' WHERE seq = 7")
-    await rewrite(connection)
-
-
-async def change_time(connection):
-    await connection.execute(
-        "UPDATE audit_events SET create_time = create_time - interval '1 microsecond' WHERE seq = 7"
-    )
-
-
-async def restore_older(connection):
-    """A backup of the moment at which there were ten events; the statement came later."""
-    await connection.execute("DELETE FROM audit_events WHERE seq > 10")
-    await connection.execute(
-        "UPDATE audit_heads SET seq = 10, hash = (SELECT hash FROM audit_events WHERE seq = 10)"
-    )
-    await connection.execute("DELETE FROM audit_statements")
-
-
-async def erase(connection):
-    for table in ("audit_events", "audit_heads", "audit_statements"):
-        await connection.execute(f"DELETE FROM {table}")
-
-
-FORGERIES = {
-    edit: ["event 7 was changed after it was written"],
-    delete_inside: ["event 7 is missing"],
-    delete_tail: ["events 16 to 20 are missing, of which the statement of"],
-    swap: [
-        "event 7 does not follow event 6",
-        "event 7 was changed",
-        "event 8 does not follow event 7",
-        "event 8 was changed",
-        "event 9 does not follow event 8",
-    ],
-    insert: ["event 8 does not follow event 7", "event 8 was changed"],
-    rewrite_all: ["event 20 is not the one that the statement of"],
-    change_time: ["event 7 was changed after it was written"],
-    restore_older: ["events 11 to 20 are missing, of which the statement of"],
-    erase: ["events 1 to 20 are missing, of which the statement of"],
-}
-
-
 @pytest.mark.parametrize("forge", FORGERIES, ids=lambda forge: forge.__name__)
 async def test_a_forgery_is_found_and_named(database, storage, forge):
     await write_chain(20)
     await statements_of(storage, KEY).make()
     assert await findings(storage) == []
     async with as_forger() as connection:
-        await forge(connection)
+        await forge(connection, 20)
     found = await findings(storage)
-    for text in FORGERIES[forge]:
+    for text in FORGERIES[forge](20):
         assert any(line.startswith(f"t1: {text}") for line in found), (text, found)
 
 
@@ -237,7 +159,7 @@ async def test_a_restored_database_that_goes_on_is_found_for_ever(database, stor
     await write_chain(20)
     await statements.make()
     async with as_forger() as connection:
-        await restore_older(connection)
+        await restore_older(connection, 20)
     await write_chain(30, first=100)
     await statements.make()
     await write_chain(1)

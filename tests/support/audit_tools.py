@@ -43,19 +43,3 @@ async def as_forger():
             yield connection
         finally:
             await connection.execute("RESET session_replication_role")
-
-
-async def rewrite(connection, tenant: str = "t1") -> None:
-    """Gives all events of a chain, as they are now, right numbers and hashes, and a right head."""
-    await connection.execute(
-        """
-        CREATE TEMPORARY TABLE kept AS
-            SELECT * FROM audit_events WHERE tenant_id = $1::text ORDER BY seq
-        """.replace("$1::text", f"'{tenant}'")
-    )
-    await connection.execute("DELETE FROM audit_events WHERE tenant_id = $1", tenant)
-    await connection.execute("DELETE FROM audit_heads WHERE tenant_id = $1", tenant)
-    await connection.execute(
-        "SELECT append_audit_events((SELECT jsonb_agg(to_jsonb(k) ORDER BY k.seq) FROM kept k))"
-    )
-    await connection.execute("DROP TABLE kept")

@@ -16,8 +16,8 @@ from image_categorizer_server.domain.classification import (
 )
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.batch import convert as convert_batch
-from image_categorizer_server.rpc.batch.export import FORMATS
-from image_categorizer_server.rpc.export import file_format, pieces
+from image_categorizer_server.rpc.batch.export import COLUMNS, FORMATS
+from image_categorizer_server.rpc.export import PIECE_BYTES, file_format, pieces
 
 from tests.support.forms import stream
 
