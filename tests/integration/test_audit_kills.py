@@ -8,8 +8,9 @@ import time
 import pytest
 from image_categorizer_server.access.signing import SigningKey
 from image_categorizer_server.db import audit
-from image_categorizer_server.db.database import connected
+from image_categorizer_server.db.database import connected, open_database
 from image_categorizer_server.services.audit_verification import verify_audit
+from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.support.audit_forgeries import FORGERIES
 from tests.support.audit_tools import as_forger, statements_of
@@ -19,6 +20,13 @@ SHORT, LONG = 1_000, 10_000
 VERIFIED_WITHIN_S = 5.0
 KEY = SigningKey.generate()
 TABLES = ("audit_events", "audit_heads", "audit_statements")
+
+
+@pytest.fixture
+async def patient_database(empty_database):
+    """The address of the empty database, open for statements that take long."""
+    async with open_database(empty_database, DatabaseSettings(timeout_s=60)):
+        yield empty_database
 
 
 async def write_until_killed(url: str, name: str, number: int, kill_after: int) -> int:
@@ -54,11 +62,11 @@ async def writer(url: str, name: str, total: int) -> tuple[int, int]:
     [SHORT, pytest.param(LONG, marks=[pytest.mark.slow, pytest.mark.timeout(600)])],
 )
 async def test_killed_writers_leave_a_chain_in_which_every_forgery_is_found(
-    database, empty_database, storage, count
+    patient_database, storage, count
 ):
     start_s = time.perf_counter()
     results = await asyncio.gather(
-        *(writer(empty_database, f"w{n}", count // WRITERS) for n in range(WRITERS))
+        *(writer(patient_database, f"w{n}", count // WRITERS) for n in range(WRITERS))
     )
     writing_s = time.perf_counter() - start_s
     acknowledged, kills = (sum(column) for column in zip(*results, strict=True))

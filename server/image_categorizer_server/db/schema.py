@@ -19,6 +19,8 @@ from image_categorizer_server.db.locks import MIGRATION_LOCK
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings.database import DatabaseSettings
 
+# Longest time for one statement of a migration.
+MIGRATION_S = 3600.0
 NEWER = "the database is of a newer version than this program: update the program"
 
 
@@ -47,7 +49,9 @@ async def migrate(url: str, settings: DatabaseSettings) -> None:
     Raises:
         OperatorError: the database cannot be reached or refuses a migration.
     """
-    config = dict(tortoise_config(url, settings))
+    # A migration may rewrite a table with millions of rows.
+    patient = settings.model_copy(update={"timeout_s": MIGRATION_S})
+    config = dict(tortoise_config(url, patient))
     credentials = expand_db_url(url)["credentials"]
     address = {key: credentials[key] for key in ("host", "port", "user", "password", "database")}
     try:
