@@ -95,6 +95,8 @@ def answers(http, model, receiver):
         answer = http.post(f"/v1/models/{model}:{verb}", json=body)
         yield f"/v1/models/{{model}}:{verb}", "post", answer
     yield from webhook_answers(http, receiver)
+    yield "/v1/audit", "get", http.get("/v1/audit?page_size=5")
+    yield "/v1/audit:export", "get", http.get("/v1/audit:export")
     yield "/v1/info", "get", http.get("/v1/info")
     yield "/healthz", "get", http.get("/healthz")
     yield "/readyz", "get", http.get("/readyz")
