@@ -56,6 +56,7 @@ check: setup  ## Check style, types, imports, protos and generated files
 	lint-imports
 	python tools/generate.py --check
 	python tools/settings.py --check
+	python tools/audit_events.py --check
 	buf lint
 	buf format --diff --exit-code proto
 	buf breaking proto --against proto/released.binpb
@@ -68,6 +69,7 @@ format: setup  ## Format the code
 proto: setup  ## Generate what depends on the protos (stubs, descriptors, OpenAPI, docs) and on the settings
 	python tools/generate.py
 	python tools/settings.py
+	python tools/audit_events.py
 
 migration: setup  ## Write the migration that db/tables.py asks for: make migration NAME=add_labels
 	python tools/migration.py $(NAME)

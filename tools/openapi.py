@@ -20,6 +20,7 @@ from google.protobuf.descriptor_pb2 import (
 from image_categorizer.v1 import options_pb2
 from openapi_schemas import (
     HTTP_BODY,
+    WELL_KNOWN,
     Comments,
     Json,
     Message,
@@ -167,13 +168,19 @@ class Paths:
         return operation
 
     def _parameters(self, binding: Binding) -> list[Parameter]:
-        """Returns the path and query parameters: every scalar field that is not in the body."""
+        """Returns the path and query parameters: the fields that are not in the body.
+
+        Of messages, only those with a JSON form of their own can be parameters, such as times.
+        """
         request = self._known[binding.method.input_type]
         found = []
         for position, field in enumerate(request.proto.field):
             in_path = f"{{{field.name}}}" in binding.path
             in_body = binding.body in ("*", field.name)
-            is_message = field.type == FieldDescriptorProto.TYPE_MESSAGE
+            is_message = (
+                field.type == FieldDescriptorProto.TYPE_MESSAGE
+                and field.type_name not in WELL_KNOWN
+            )
             if in_path or not (in_body or is_message):
                 schema = self._schemas.field(field, "")
                 found.append(Parameter(field.name, in_path, request.field_text(position), schema))

@@ -31,6 +31,7 @@ SCALARS: dict[int, Json] = {
 # Google's messages that have a JSON form of their own.
 WELL_KNOWN: dict[str, Json] = {
     ".google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
+    ".google.protobuf.Struct": {"type": "object", "additionalProperties": True},
     ".google.protobuf.Duration": {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?s$"},
 }
 STATUS: Json = {

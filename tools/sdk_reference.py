@@ -17,6 +17,7 @@ MAX_SIGNATURE = 88
 CLIENT = "ImageCategorizationClient"
 # Class, module, and what leads to it from a client.
 RESOURCES = [
+    ("Audit", "audit", "client.audit"),
     ("Batches", "batches", "client.batches"),
     ("Keys", "keys", "client.keys"),
     ("Models", "models", "client.models"),

@@ -14,12 +14,14 @@ from image_categorizer_server.access.key_uses import KeyUses
 from image_categorizer_server.access.key_verifier import KeyVerifier
 from image_categorizer_server.access.tenant_gate import TenantGate
 from image_categorizer_server.db.access_changes import AccessChange, watch_changes
+from image_categorizer_server.db.audit import append
 from image_categorizer_server.db.database import check_database, check_login, open_database
 from image_categorizer_server.db.isolation import role_problem
 from image_categorizer_server.db.key import find_key, note_uses
 from image_categorizer_server.db.schema import schema_problem
 from image_categorizer_server.db.tenant import find_state
 from image_categorizer_server.domain.batch import BatchConfig
+from image_categorizer_server.domain.tenant import all_tenants
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import (
     CategorizerError,
@@ -44,11 +46,14 @@ from image_categorizer_server.inference.models.packaged import (
 )
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
+from image_categorizer_server.services.audit import Audit
+from image_categorizer_server.services.audit_statement import AuditStatements
 from image_categorizer_server.services.batch import Batches, notify_workers
 from image_categorizer_server.services.classify import Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.key import ApiKeys
 from image_categorizer_server.services.model import Models
+from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
@@ -78,6 +83,8 @@ class Backend:
     webhooks: Webhooks
     models: Models
     keys: ApiKeys
+    audit: Audit
+    refusals: Refusals
     authenticator: Authenticator
     redis: RedisClient
     tasks: TaskOwner
@@ -199,10 +206,16 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             partial(notify_workers, Doorbell(redis)),
             partial(check_batch, registry, webhooks),
         )
+        statements = AuditStatements.of(storage, settings)
+        refusals = Refusals(append, settings.audit)
+        stack.push_async_callback(refusals.close)
         # Entered last: tasks end before what they use is closed.
         owner = TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S)  # none cleans up, some ask Redis
         tasks = await stack.enter_async_context(owner)
         tasks.start(crashing.watch(), "reader of crashing images")
+        tasks.start(refusals.run(), "writer of refused calls")
+        with all_tenants():
+            tasks.start(statements.run(), "maker of statements about the audit")
         yield Backend(
             settings=settings,
             registry=registry,
@@ -215,8 +228,10 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             ),
             batches=batches,
             webhooks=webhooks,
-            models=Models(registry, settings),
+            models=Models(registry, settings, append),
             keys=ApiKeys(settings.security),
+            audit=Audit(),
+            refusals=refusals,
             authenticator=_authenticator(settings, tasks),
             redis=redis,
             tasks=tasks,

@@ -24,6 +24,8 @@ def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
     """
     receiver_port = free_port()
     variables = {
+        "CATEGORIZER_AUDIT__REFUSAL_INTERVAL_S": "0.2",
+        "CATEGORIZER_AUDIT__SIGN_INTERVAL_S": "1",
         "CATEGORIZER_FETCH__ALLOW_HTTP": "true",
         "CATEGORIZER_FETCH__ALLOWED_PORTS": f"[{receiver_port}]",
         "CATEGORIZER_FETCH__ALLOWED_NETWORKS": '["127.0.0.0/8"]',

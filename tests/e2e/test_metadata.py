@@ -98,6 +98,8 @@ def answers(http, model, receiver):
         yield f"/v1/models/{{model}}:{verb}", "post", answer
     yield from webhook_answers(http, receiver)
     yield from key_answers(http)
+    yield "/v1/audit", "get", http.get("/v1/audit?page_size=5")
+    yield "/v1/audit:export", "get", http.get("/v1/audit:export")
     yield "/v1/info", "get", http.get("/v1/info")
     yield "/healthz", "get", http.get("/healthz")
     yield "/readyz", "get", http.get("/readyz")

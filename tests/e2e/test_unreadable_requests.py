@@ -18,7 +18,11 @@ UNARY = [
     *("BatchService/GetBatch", "MetadataService/GetModel", "ClassifyService/Classify"),
     "HealthService/GetLiveness",
 ]
-DOWNLOADS = ["BatchService/WatchBatch", "BatchService/ExportBatchResults"]
+DOWNLOADS = [
+    "AdminService/ExportAuditEvents",
+    "BatchService/WatchBatch",
+    "BatchService/ExportBatchResults",
+]
 UPLOADS = ["BatchService/UploadBatch", "BatchService/UploadBatchForm"]
 WEB = "application/grpc-web"
 WEB_BODIES = {

@@ -58,7 +58,7 @@ async def events(resource=None, tenant="t1"):
     async with connected() as connection:
         rows = await connection.fetch(
             "SELECT * FROM audit_events WHERE tenant_id = $1"
-            " AND ($2::text IS NULL OR resource = $2) ORDER BY event_id",
+            " AND ($2::text IS NULL OR resource = $2) ORDER BY seq",
             tenant,
             resource,
         )
@@ -92,7 +92,7 @@ async def test_a_batch_s_life_is_written_down(batches, acting):
     assert found[3][2] == {"item_count": 1}
     assert found[4][2] == {"run": 2, "item_count": 3, "succeeded_count": 3, "failed_count": 0}
     async with connected() as connection:
-        rows = await connection.fetch("SELECT DISTINCT actor_key_id, request_id FROM audit_events")
+        rows = await connection.fetch("SELECT DISTINCT actor_id, request_id FROM audit_events")
     assert [tuple(row) for row in rows] == [("k-1", "r-1")]
 
 
@@ -197,10 +197,12 @@ async def test_key_and_request_of_the_caller_are_in_it(settings):
         with pytest.raises(BatchRunning):
             await client.batches.delete(batch.batch_id)
         await client.batches.cancel(batch.batch_id)
-        keys = await server.backend.authenticator.authenticate(client._connection.headers[0][1])
+        principal = await server.backend.authenticator.authenticate(
+            client._connection.headers[0][1], ""
+        )
         async with connected() as connection:
-            rows = await connection.fetch("SELECT * FROM audit_events ORDER BY event_id")
+            rows = await connection.fetch("SELECT * FROM audit_events ORDER BY seq")
     assert [row["action"] for row in rows] == ["batch.create", "batch.cancel", "batch.cancelled"]
-    assert {row["actor_key_id"] for row in rows} == {keys.key_id}
+    assert {row["actor_id"] for row in rows} == {principal.actor_id}
     assert all(len(row["request_id"]) == 32 for row in rows)
     assert rows[0]["request_id"] != rows[1]["request_id"]

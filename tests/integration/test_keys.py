@@ -31,7 +31,7 @@ from tests.support.keys import make_key
 from tests.support.polling import eventually, stays
 
 DAY = timedelta(days=1)
-EVENTS = "SELECT action, actor_key_id, detail::text FROM audit_events WHERE resource = $1"
+EVENTS = "SELECT action, actor_id, detail::text FROM audit_events WHERE resource = $1"
 
 
 @pytest.fixture(autouse=True)
@@ -302,7 +302,7 @@ async def test_changes_are_in_the_audit_without_what_people_wrote(admin):
         "key.rotate",
         "key.update",
     ]
-    assert {event["actor_key_id"] for event in events} == {made.created_by}
+    assert {event["actor_id"] for event in events} == {made.created_by}
     assert "private" not in str(events)
     assert made.secret not in str(events)
 

@@ -338,7 +338,7 @@ async def test_what_happens_to_a_tenant_is_in_the_audit_of_the_platform(
         "tenant.delete",
     ]
     assert {(row["tenant_id"], row["resource"]) for row in rows} == {("default", "acme")}
-    assert all(row["actor_key_id"] and row["request_id"] for row in rows)
+    assert all(row["actor_id"] and row["request_id"] for row in rows)
 
 
 async def test_log_lines_of_a_call_name_its_tenant(settings, caplog):

@@ -64,10 +64,10 @@ FAULTS = {
         SELECT batch_id, payload->>'run' FROM outbox WHERE kind = 'webhook'
         GROUP BY 1, 2 HAVING count(*) > 1""",
     "I4 the audit has more or fewer events than ends": """
-        SELECT b.batch_id, b.run_count, count(a.event_id) FROM batches b
+        SELECT b.batch_id, b.run_count, count(a.seq) FROM batches b
         LEFT JOIN audit_events a ON a.tenant_id = b.tenant_id AND a.resource = b.batch_id
         AND a.action IN ('batch.completed', 'batch.cancelled', 'batch.failed') GROUP BY b.batch_id
-        HAVING count(a.event_id) <> b.run_count - (b.end_time IS NULL)::int""",
+        HAVING count(a.seq) <> b.run_count - (b.end_time IS NULL)::int""",
     "I4 the audit does not name exactly the items that crashed processes": """
         SELECT batch_id, r.items, a.items FROM batches b CROSS JOIN LATERAL (
             SELECT array_agg(number ORDER BY number) AS items FROM batch_results

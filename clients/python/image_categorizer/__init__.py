@@ -12,6 +12,8 @@ from image_categorizer._values import (
     ApiKey,
     AsyncSources,
     AsyncStreamSources,
+    AuditEvent,
+    AuditFilter,
     Batch,
     BatchOptions,
     BatchProgress,
@@ -45,6 +47,7 @@ from image_categorizer._values import (
     WebhookDelivery,
 )
 from image_categorizer.aio import (
+    AsyncAudit,
     AsyncBatches,
     AsyncImageCategorizationClient,
     AsyncKeys,
@@ -53,6 +56,7 @@ from image_categorizer.aio import (
     AsyncWebhooks,
 )
 from image_categorizer.client import (
+    Audit,
     Batches,
     ImageCategorizationClient,
     Keys,
@@ -110,6 +114,7 @@ from image_categorizer.webhooks import WebhookInvalid, verify_webhook
 __all__ = [
     "AddressNotAllowed",
     "ApiKey",
+    "AsyncAudit",
     "AsyncBatches",
     "AsyncImageCategorizationClient",
     "AsyncKeys",
@@ -118,6 +123,9 @@ __all__ = [
     "AsyncStreamSources",
     "AsyncTenants",
     "AsyncWebhooks",
+    "Audit",
+    "AuditEvent",
+    "AuditFilter",
     "Batch",
     "BatchNotFound",
     "BatchOptions",

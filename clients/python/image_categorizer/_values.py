@@ -115,6 +115,27 @@ class BatchOptions(Options, total=False):
     """The order among your own batches, in [-10, 10]; higher goes first. Default: 0."""
 
 
+class AuditFilter(TypedDict, total=False):
+    """Which events of the audit to read, as keyword arguments."""
+
+    start_time: datetime | None
+    """The earliest time. Default: the beginning."""
+    end_time: datetime | None
+    """The end, exclusive. Default: none."""
+    actor_id: str
+    """The actor. Default: all."""
+    action: str
+    """An action such as `batch.create`, or the beginning of several: `batch.`. Default: all."""
+    resource: str
+    """What it happened to, such as the id of a batch. Default: all."""
+    outcome: str | None
+    """`OK` or `DENIED`. Default: both."""
+    address: str
+    """The IP address of the client. Default: all."""
+    platform: bool
+    """Whether to read the chain of the platform; needs its role. Default: the tenant's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One category of an image."""
@@ -500,3 +521,30 @@ class ServerInfo:
     limits: Limits
     default_model: str
     """The model that answers requests that name none."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """Something that somebody did, or that was refused."""
+
+    tenant_id: str
+    """`_platform` for events that belong to no tenant."""
+    seq: int
+    """The number in the tenant's chain: from 1, without gaps."""
+    time: datetime
+    actor_id: str
+    """An API key, a user, or `cli:` and a user of the operating system; empty for the system."""
+    action: str
+    """What happened, such as `batch.create`."""
+    resource: str
+    """What it happened to, such as the id of a batch."""
+    outcome: str
+    """OK or DENIED."""
+    address: str
+    """The IP address of the client; empty if there is none."""
+    request_id: str
+    detail: dict[str, object]
+    """Further facts."""
+    prev_hash: str
+    hash: str
+    """The SHA-256 over all other fields; docs/audit.md says of which bytes."""

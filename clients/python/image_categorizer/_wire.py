@@ -10,12 +10,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from image_categorizer._statuses import from_status
 from image_categorizer._values import (
     ApiKey,
+    AuditEvent,
+    AuditFilter,
     Batch,
     BatchOptions,
     BatchResult,
@@ -40,6 +43,7 @@ from image_categorizer._values import (
 )
 from image_categorizer.v1 import (
     admin_pb2,
+    audit_pb2,
     batch_pb2,
     classify_pb2,
     key_pb2,
@@ -245,6 +249,27 @@ def timestamp(time: datetime | None) -> Timestamp | None:
     return wire
 
 
+def list_events_request(given: AuditFilter) -> audit_pb2.ListAuditEventsRequest:
+    """Returns the request for the first page of events."""
+    fields = _filter_fields(given)
+    return audit_pb2.ListAuditEventsRequest(page_size=PAGE_SIZE, **fields)  # type: ignore[arg-type]
+
+
+def export_events_request(
+    file_format: str, given: AuditFilter
+) -> audit_pb2.ExportAuditEventsRequest:
+    """Returns the request for events as a file."""
+    fields = _filter_fields(given)
+    return audit_pb2.ExportAuditEventsRequest(format=file_format, **fields)  # type: ignore[arg-type]
+
+
+def _filter_fields(given: AuditFilter) -> dict[str, object]:
+    fields: dict[str, object] = {key: value for key, value in given.items() if value is not None}
+    if outcome := fields.get("outcome"):
+        fields["outcome"] = audit_pb2.AuditEvent.Outcome.Value(str(outcome))
+    return fields
+
+
 def name_of(name: Callable[[Number], str], number: Number) -> str:
     """Returns the name of an enum value; its number as text if this package has no name for it.
 
@@ -384,6 +409,30 @@ def api_key(wire: key_pb2.ApiKey) -> ApiKey:
         created_by=wire.created_by,
         secret=wire.secret,
     )
+
+
+def audit_event(wire: audit_pb2.AuditEvent) -> AuditEvent:
+    """Returns an event of the audit."""
+    detail = MessageToDict(wire.detail)
+    return AuditEvent(
+        tenant_id=wire.tenant_id,
+        seq=wire.seq,
+        time=wire.time.ToDatetime(UTC),
+        actor_id=wire.actor_id,
+        action=wire.action,
+        resource=wire.resource,
+        outcome=name_of(audit_pb2.AuditEvent.Outcome.Name, wire.outcome),
+        address=wire.address,
+        request_id=wire.request_id,
+        detail={name: _whole(value) for name, value in detail.items()},
+        prev_hash=wire.prev_hash,
+        hash=wire.hash,
+    )
+
+
+def _whole(value: object) -> object:
+    """Returns an integer for a number without a fraction: on the wire all are fractions."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def category(wire: metadata_pb2.Category) -> Category:

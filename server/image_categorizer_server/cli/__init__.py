@@ -7,6 +7,7 @@ import traceback
 import typer
 
 from image_categorizer_server.cli import (
+    audit,
     batch,
     bench,
     calibrate,
@@ -48,6 +49,7 @@ app.add_typer(batch.app, name="batch")
 app.add_typer(webhook.app, name="webhooks")
 app.add_typer(key.app, name="keys")
 app.add_typer(tenant.app, name="tenants")
+app.add_typer(audit.app, name="audit")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,6 +1,8 @@
 """Connects a command to the server, or to the database, of the installation it is meant for."""
 
 import asyncio
+import os
+import pwd
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from image_categorizer import CategorizerError, ImageCategorizationClient
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.schema import schema_problem
 from image_categorizer_server.domain.access import Role
+from image_categorizer_server.domain.audit import Actor, current_actor
 from image_categorizer_server.domain.tenant import all_tenants
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.installation import (
@@ -86,6 +89,7 @@ def with_database(data: Path | None, work: Coroutine[None, None, Result]) -> Res
     settings = settings_for(data)
 
     async def run() -> Result:
+        act_as_user()
         with all_tenants():
             async with open_database(settings.database_url, settings.database):
                 if problem := await schema_problem():
@@ -96,3 +100,12 @@ def with_database(data: Path | None, work: Coroutine[None, None, Result]) -> Res
         return asyncio.run(run())
     finally:
         work.close()
+
+
+def act_as_user() -> None:
+    """Makes the user of the operating system the actor of what follows in this context."""
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # in a container
+        name = str(os.geteuid())
+    current_actor.set(Actor(f"cli:{name}"))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from image_categorizer_server.cli.connection import Data, server_of, with_database
+from image_categorizer_server.cli.connection import Data, act_as_user, server_of, with_database
 from image_categorizer_server.cli.output import say
 from image_categorizer_server.db import schema
 from image_categorizer_server.db.outbox import Pending, count_pending
@@ -46,6 +46,7 @@ def up(
     settings = load_settings()
     configure_logging("WARNING", "console")
     installation = Installation(data or DEFAULT_DATA)
+    act_as_user()  # who creates keys at the first start
     say(f"image-categorizer up, data in {os.path.relpath(installation.data)}")
     if not asyncio.run(run(installation, settings, port, say)):
         raise typer.Exit(INTERRUPTED)

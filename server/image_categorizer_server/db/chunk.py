@@ -24,7 +24,12 @@ from image_categorizer_server.db.convert import (
     item_from_row,
     options_from_json,
 )
-from image_categorizer_server.db.database import Connection, connected, transaction
+from image_categorizer_server.db.database import (
+    Connection,
+    connected,
+    transaction,
+    transaction_on,
+)
 from image_categorizer_server.db.locks import (
     ISOLATION_LOCK,
     SWEEP_LOCK,
@@ -350,7 +355,7 @@ async def expire(limit: int = 1000, excused_until: datetime | None = None) -> in
 async def _expire_batch(
     connection: Connection, batch_id: str, now: datetime, excused_until: datetime | None
 ) -> int:
-    async with connection.transaction():
+    async with transaction_on(connection):
         batch = await lock_batch(connection, batch_id)
         if batch is None:
             return 0

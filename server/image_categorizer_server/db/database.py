@@ -1,8 +1,8 @@
 """Connections to PostgreSQL, and its faults as `DependencyDown`."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol, TypedDict
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Protocol, TypedDict, TypeVar
 
 import asyncpg
 from tortoise.backends.base.config_generator import expand_db_url
@@ -152,6 +152,41 @@ async def connected() -> AsyncIterator[Connection]:
         yield connection
 
 
+class Ending(Protocol):
+    """What a transaction does last, right before its commit."""
+
+    async def run(self, connection: Connection) -> None:
+        """Runs its statements."""
+        ...
+
+
+SomeEnding = TypeVar("SomeEnding", bound=Ending)
+# Of the open transactions, by their connections.
+_endings: dict[Connection, dict[type[Ending], Ending]] = {}
+
+
+def ending_of(connection: Connection, kind: type[SomeEnding]) -> SomeEnding:
+    """Returns what the open transaction of a connection does last, of one kind; new at first.
+
+    Raises:
+        RuntimeError: neither `transaction` nor `transaction_on` has begun the transaction.
+    """
+    if connection not in _endings:
+        raise RuntimeError("the connection has no transaction open")
+    found = _endings[connection].setdefault(kind, kind())
+    assert isinstance(found, kind)
+    return found
+
+
+@contextmanager
+def _with_endings(connection: Connection) -> Iterator[dict[type[Ending], Ending]]:
+    endings = _endings[connection] = {}
+    try:
+        yield endings
+    finally:
+        del _endings[connection]
+
+
 @asynccontextmanager
 async def transaction() -> AsyncIterator[Connection]:
     """Yields a connection within a transaction, which an error rolls back.
@@ -162,9 +197,22 @@ async def transaction() -> AsyncIterator[Connection]:
     async with connected() as connection:
         block = connection.transaction()
         await block.__aenter__()
-        yield connection
+        with _with_endings(connection) as endings:
+            yield connection
+            for ending in endings.values():
+                await ending.run(connection)
         # After an error the pool rolls back, when it takes the connection: nobody waits for that.
         await block.__aexit__(None, None, None)
+
+
+@asynccontextmanager
+async def transaction_on(connection: Connection) -> AsyncIterator[None]:
+    """Makes the block one transaction of a connection that is used further."""
+    async with connection.transaction():
+        with _with_endings(connection) as endings:
+            yield
+            for ending in endings.values():
+                await ending.run(connection)
 
 
 async def check_database() -> None:

@@ -10,6 +10,7 @@ from typing import cast
 
 from tortoise.backends.base.config_generator import expand_db_url
 
+from image_categorizer_server.db import audit
 from image_categorizer_server.db.database import Connection, connected
 from image_categorizer_server.db.engine import SCOPE_PARAMETER
 from image_categorizer_server.domain.tenant import EVERY_TENANT
@@ -19,8 +20,7 @@ log = get_log(__name__)
 POLICY = "tenant"
 TENANT_TABLES = """
 SELECT quote_ident(c.relname) AS name, c.oid,
-    EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-        WHERE t.tgrelid = c.oid AND p.proname = 'refuse_change') AS is_append_only,
+    starts_with(c.relname, 'audit_') AS is_of_audit,
     c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (
         SELECT FROM pg_policy y WHERE y.polrelid = c.oid AND y.polname = 'tenant') AS is_protected
 FROM pg_class c
@@ -70,7 +70,7 @@ async def protect_tables(connection: Connection) -> None:
 async def grant_access(connection: Connection, owner_url: str, url: str) -> None:
     """Creates the role that the programs log in as, unless it exists, and grants it its rights.
 
-    Does nothing if the programs log in as the owner.  Append-only tables can be read and added to.
+    Does nothing if the programs log in as the owner.  It can read the audit, and add to it.
 
     Args:
         connection: the owner's.
@@ -91,12 +91,11 @@ async def grant_access(connection: Connection, owner_url: str, url: str) -> None
         await connection.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}")
         await connection.execute(f"GRANT SELECT ON tortoise_migrations TO {role}")
         for table in await connection.fetch(TENANT_TABLES):
-            if table["is_append_only"]:
-                await connection.execute(f"REVOKE ALL ON {table['name']} FROM {role}")
-                rights = "SELECT, INSERT"
-            else:
+            if not table["is_of_audit"]:
                 rights = "SELECT, INSERT, UPDATE, DELETE"
-            await connection.execute(f"GRANT {rights} ON {table['name']} TO {role}")
+                await connection.execute(f"GRANT {rights} ON {table['name']} TO {role}")
+        for statement in audit.grants(name):
+            await connection.execute(statement)
 
 
 async def role_problem(environment: str) -> str:

@@ -3,6 +3,9 @@
 A transaction that changes a batch, or more than one of its chunks, first locks the row of the
 batch.  A transaction that holds only the lock of a chunk waits for no other lock.  So there are no
 deadlocks, and each decision about a batch sees all earlier ones.
+
+Last of all a transaction locks the heads of the audit's chains, in the order of the tenants' names,
+and then commits: `db/audit.py` collects its events until then.
 """
 
 from typing import cast
@@ -17,6 +20,8 @@ SWEEP_LOCK = 0x1CA7E61
 """One process expires leases at a time."""
 ISOLATION_LOCK = 0x1CA7E62
 """One process at a time sends the server an image that may crash it."""
+AUDIT_LOCK = 0x1CA7E66
+"""One process at a time makes statements about the audit and removes old events."""
 # Locks of one tenant: the hash of its name, seeded with or beside a number.
 WEBHOOK_QUOTA_LOCK = 0x1CA7E63
 KEY_QUOTA_LOCK = 0x1CA7E6B

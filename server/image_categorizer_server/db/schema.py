@@ -22,6 +22,8 @@ from image_categorizer_server.domain.tenant import EVERY_TENANT
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings.database import DatabaseSettings
 
+# Longest time for one statement of a migration.
+MIGRATION_S = 3600.0
 NEWER = "the database is of a newer version than this program: update the program"
 
 
@@ -56,7 +58,9 @@ async def migrate(url: str, settings: DatabaseSettings) -> None:
         OperatorError: the database cannot be reached or refuses a migration.
     """
     owner_url = settings.owner_url or url
-    config = tortoise_config(owner_url, settings)
+    # A migration may rewrite a table with millions of rows.
+    patient = settings.model_copy(update={"timeout_s": MIGRATION_S})
+    config = tortoise_config(owner_url, patient)
     credentials = cast("dict[str, object]", config["connections"]["default"]["credentials"])
     # The default of its sessions, because Tortoise opens transactions of its own.
     parameters = credentials["server_settings"] = {SCOPE_PARAMETER: EVERY_TENANT}

@@ -208,3 +208,20 @@ class OutboxTableRow(TypedDict):
     create_time: datetime
     take_after: datetime
     done_time: datetime | None
+
+
+class AuditEventRow(TypedDict):
+    """A row of `audit_events`."""
+
+    tenant_id: str
+    seq: int
+    create_time: datetime
+    actor_id: str
+    action: str
+    resource: str
+    outcome: str
+    address: str
+    request_id: str
+    detail: str  # JSON
+    prev_hash: str
+    hash: str

@@ -122,7 +122,7 @@ async def _is_empty(connection: Connection, tenant_id: str) -> bool:
 async def _tables(connection: Connection) -> list[str]:
     """Returns the tables with rows of tenants that are removed by tenant."""
     found = await connection.fetch(TENANT_TABLES)
-    names = [str(table["name"]) for table in found if not table["is_append_only"]]
+    names = [str(table["name"]) for table in found if not table["is_of_audit"]]
     return [name for name in names if name not in ("tenants", *OF_BATCHES)]
 
 

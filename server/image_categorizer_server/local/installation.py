@@ -6,6 +6,7 @@
        client.key         the command line's own key with the role classifier
        operator.key       the command line's own key with the role operator
        worker.key         the workers' key
+       audit.pem          the key that signs statements about the audit
        example.jpg        a picture to try it with
        up.lock            held by a running `up`
 """
@@ -44,6 +45,7 @@ OWN_NAMES = frozenset(
         *("postgres", "postgres.new", "redis", "models", "images", "logs", "run"),
         *("installation.json", "up.lock", "example.jpg"),
         *("client.key", "viewer.key", "operator.key", "admin.key", "worker.key"),
+        "audit.pem",
     )
 )
 
@@ -74,6 +76,7 @@ class Installation:
         self.storage_path = Path(
             os.environ.get("CATEGORIZER_STORAGE__PATH", self.data / "images")
         ).resolve()
+        self.audit_key = self.data / "audit.pem"
         self._addresses = self.data / "installation.json"
         self._lock = self.data / "up.lock"
 
@@ -245,7 +248,10 @@ def settings_for(data: Path | None) -> Settings:
     addresses = installation.addresses()
     if addresses is None:
         return load_settings(MODEL_PATH=installation.model_path)
+    has_key = {"CATEGORIZER_AUDIT__SIGNING_KEY", "CATEGORIZER_AUDIT__SIGNING_KEY_FILE"}
+    own_key = {"audit": {"signing_key_file": installation.audit_key}}
     return load_settings(
+        **(own_key if installation.audit_key.exists() and not has_key & set(os.environ) else {}),
         DATABASE_URL=addresses.database_url,
         REDIS_URL=addresses.redis_url,
         MODEL_PATH=addresses.model_path,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from image_categorizer_server import clock
 from image_categorizer_server.access.api_key import sha256_of
+from image_categorizer_server.access.signing import SigningKey
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.key import find_key
 from image_categorizer_server.db.schema import migrate
@@ -113,6 +114,7 @@ class _Up:
             "REDIS_URL": addresses.redis_url,
             "MODEL_PATH": str(addresses.model_path),
             "CATEGORIZER_STORAGE__PATH": str(addresses.storage_path),
+            **self._signing_key(),
             "CATEGORIZER_LOG_FORMAT": os.environ.get("CATEGORIZER_LOG_FORMAT", "console"),
         }
         await self._start_servers(addresses, environment)
@@ -189,6 +191,17 @@ class _Up:
         with all_tenants():
             async with open_database(addresses.database_url, self.settings.database):
                 yield
+
+    def _signing_key(self) -> dict[str, str]:
+        """Returns the variable that names the installation's key, unless the settings name one."""
+        audit = self.settings.audit
+        if audit.signing_key or audit.signing_key_file:
+            return {}
+        file = self.installation.audit_key
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(SigningKey.generate().pem())
+        return {"CATEGORIZER_AUDIT__SIGNING_KEY_FILE": str(file)}
 
     async def _make_packaged_model(self) -> None:
         with suppress(OperatorError):  # the server tries again, and says what is wrong

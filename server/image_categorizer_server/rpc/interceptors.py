@@ -14,7 +14,12 @@ from image_categorizer_server.access.roles import RpcAccess, authorize
 from image_categorizer_server.backend import Backend
 from image_categorizer_server.domain.audit import Actor, current_actor
 from image_categorizer_server.domain.tenant import bind_tenant, unbind_tenant
-from image_categorizer_server.errors import DeadlineExceeded, Draining, InvalidRequest
+from image_categorizer_server.errors import (
+    CategorizerError,
+    DeadlineExceeded,
+    Draining,
+    InvalidRequest,
+)
 from image_categorizer_server.rpc.address import client_address
 from image_categorizer_server.rpc.call import Call, current_call, send
 from image_categorizer_server.rpc.messages import (
@@ -121,7 +126,7 @@ class Edge(grpc.aio.ServerInterceptor):
             try:
                 response = await answer(request, context, headers)
             except Exception as error:  # noqa: BLE001 - becomes a status
-                failure = error_for_caller(error, method, call)
+                failure = self._failure(error, method, call)
             else:
                 if self._logs_calls:
                     log.debug("served", method=method, ms=round(call.elapsed_s * 1000, 1))
@@ -160,7 +165,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 await context.send_initial_metadata((("x-request-id", call.request_id),))
                 await behaviour(requests, context)
             except Exception as error:  # noqa: BLE001 - becomes a status
-                failure = error_for_caller(error, method, call)
+                failure = self._failure(error, method, call)
             else:
                 return
             await abort_stream(context, failure, call)
@@ -190,7 +195,7 @@ class Edge(grpc.aio.ServerInterceptor):
                     await context.send_initial_metadata((("x-request-id", call.request_id),))
                     response = await behaviour(_never_silent(requests, silence_s), context)
             except Exception as error:  # noqa: BLE001 - becomes a status
-                failure = error_for_caller(error, method, call)
+                failure = self._failure(error, method, call)
             else:
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return response
@@ -215,7 +220,7 @@ class Edge(grpc.aio.ServerInterceptor):
             except grpc.aio.BaseError:  # the client has gone, or the server stops
                 raise
             except Exception as error:  # noqa: BLE001 - becomes a status
-                failure = error_for_caller(error, method, call)
+                failure = self._failure(error, method, call)
             else:
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return
@@ -229,10 +234,17 @@ class Edge(grpc.aio.ServerInterceptor):
         call = current_call.get()
         authenticator = self._backend.authenticator
         principal = await authenticator.authenticate(headers.get("authorization"), call.address)
-        authorize(principal, access)
         call.principal = principal
-        current_actor.set(Actor(principal.actor_id, call.request_id))
+        authorize(principal, access)
+        current_actor.set(Actor(principal.actor_id, call.request_id, call.address))
         bind_tenant(call.tenant_id)
+
+    def _failure(self, error: Exception, method: str, call: Call) -> CategorizerError:
+        """Returns what the caller sees of an error; a refusal becomes an event of the audit."""
+        failure = error_for_caller(error, method, call)
+        actor = Actor(request_id=call.request_id, address=call.address)
+        self._backend.refusals.add(failure, method.rpartition("/")[2], call.principal, actor)
+        return failure
 
     def _begin(self, context: Context) -> tuple[Call, Headers]:
         """Binds a new call to the current task; returns it with the headers."""

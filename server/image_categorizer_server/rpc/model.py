@@ -5,6 +5,7 @@ from image_categorizer.v1 import metadata_pb2, metadata_pb2_grpc
 
 from image_categorizer_server.domain.classification import Category
 from image_categorizer_server.domain.model import ModelStatus, ServerInfo
+from image_categorizer_server.rpc.call import current_tenant
 from image_categorizer_server.rpc.pages import cut
 from image_categorizer_server.rpc.validation import (
     alias_name,
@@ -73,7 +74,7 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
         required("model", request.model, wrong)
         version = version_number(request.version, wrong)
         raise_if_any(wrong)
-        return _model(await self._models.load_model(request.model, version))
+        return _model(await self._models.load_model(current_tenant(), request.model, version))
 
     async def UnloadModel(
         self,
@@ -87,7 +88,7 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
             wrong.append(("version", "is required"))
         raise_if_any(wrong)
         assert version is not None
-        return _model(await self._models.unload_model(request.model, version))
+        return _model(await self._models.unload_model(current_tenant(), request.model, version))
 
     async def SetModelAlias(
         self,
@@ -102,7 +103,9 @@ class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
         if percent and not request.version:
             wrong.append(("canary_percent", "must be 0 if the alias is removed"))
         raise_if_any(wrong)
-        status = await self._models.set_alias(request.model, alias, version, percent)
+        status = await self._models.set_alias(
+            current_tenant(), request.model, alias, version, percent
+        )
         return _model(status)
 
     async def GetServerInfo(

@@ -24,6 +24,7 @@ from image_categorizer_server.backend import Backend, open_backend
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.decode import DECODING_LIBRARY
 from image_categorizer_server.rpc.admin import admin_servicer
+from image_categorizer_server.rpc.audit import AuditServicer
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits
 from image_categorizer_server.rpc.batch.servicer import BatchServicer
 from image_categorizer_server.rpc.batch.validation import BatchLimits
@@ -121,6 +122,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
     batch_pb2_grpc.add_BatchServiceServicer_to_server(batch_servicer(backend), server)
     admin = admin_servicer(
+        AuditServicer(backend.audit, settings.server.max_page_bytes),
         WebhookServicer(backend.webhooks, settings.server.max_page_bytes),
         TenantServicer(),
         KeyServicer(backend.keys, settings.server.max_page_bytes),

@@ -26,6 +26,7 @@ from pydantic_settings import (
 from image_categorizer_server import clock, failpoints
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings.access import SecuritySettings
+from image_categorizer_server.settings.audit import AuditSettings
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.settings.database import (
     CacheSettings,
@@ -127,6 +128,7 @@ class Settings(BaseSettings):
     webhook: WebhookSettings = WebhookSettings()
     security: SecuritySettings = SecuritySettings()
     tenants: TenantSettings = TenantSettings()
+    audit: AuditSettings = AuditSettings()
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
     worker: WorkerSettings = WorkerSettings()

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
 from image_categorizer_server.errors import (
@@ -83,6 +83,19 @@ class Storage:
         """
         async with self._call():
             await self._store.put_async(key, content, use_multipart=False)
+
+    async def create(self, key: str, content: bytes) -> bool:
+        """Stores an object unless there is one with this key; returns whether it did.
+
+        Raises:
+            DependencyDown: the store does not answer.
+        """
+        try:
+            async with self._call():
+                await self._store.put_async(key, content, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        return True
 
     async def flush(self) -> None:
         """Returns once all earlier puts survive a power failure.
@@ -228,6 +241,8 @@ class Storage:
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 yield
+        except AlreadyExistsError:
+            raise
         except (BaseError, OSError) as error:
             if is_missing(error):
                 raise NotFound("the image is no longer stored") from error

@@ -16,7 +16,8 @@ from image_categorizer_server.domain.classification import (
 )
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.batch import convert as convert_batch
-from image_categorizer_server.rpc.batch import export
+from image_categorizer_server.rpc.batch.export import COLUMNS, FORMATS
+from image_categorizer_server.rpc.export import PIECE_BYTES, file_format, pieces
 
 from tests.support.forms import stream
 
@@ -42,15 +43,15 @@ BAD = ItemResult(
 
 
 async def exported(name, *results):
-    form = export.file_format(name)
-    return b"".join([piece async for piece in export.pieces(stream(*results), form)]).decode()
+    form = file_format(FORMATS, name)
+    return b"".join([piece async for piece in pieces(stream(*results), form)]).decode()
 
 
 @pytest.mark.parametrize("name", ["", "jsonl"])
 async def test_results_as_json_lines(name):
     lines = (await exported(name, GOOD, EMPTY, BAD)).splitlines()
     good, empty, bad = map(json.loads, lines)
-    assert set(good) == set(export.COLUMNS)
+    assert set(good) == set(COLUMNS)
     assert (good["item_id"], good["filename"], good["category"]) == ("0", 'a "b", c.jpg', "cat")
     assert good["predictions"][0]["bounding_box"] == [1, 2, 3, 4]
     assert good["predictions"][0]["bounding_boxes"] == [
@@ -101,21 +102,21 @@ async def test_a_confidence_before_calibration_is_exported_if_it_is_known():
 
 
 async def test_an_export_of_nothing_is_an_empty_file_all_the_same():
-    form = export.file_format("jsonl")
-    assert [piece async for piece in export.pieces(stream(), form)] == [b""]
+    form = file_format(FORMATS, "jsonl")
+    assert [piece async for piece in pieces(stream(), form)] == [b""]
     assert (await exported("csv")).count("\r\n") == 1
 
 
 async def test_large_exports_come_in_pieces():
-    form = export.file_format("jsonl")
-    found = [piece async for piece in export.pieces(stream(*[GOOD] * 1000), form)]
+    form = file_format(FORMATS, "jsonl")
+    found = [piece async for piece in pieces(stream(*[GOOD] * 1000), form)]
     assert len(found) > 2
     assert b"".join(found).count(b"\n") == 1000
 
 
 def test_an_unknown_format_is_refused():
     with pytest.raises(InvalidRequest, match="format: must be jsonl or csv"):
-        export.file_format("xlsx")
+        file_format(FORMATS, "xlsx")
 
 
 def test_results_carry_code_0_or_the_reason():
@@ -139,11 +140,11 @@ async def test_no_cell_of_a_csv_file_is_a_formula(start):
 
 
 async def test_a_csv_file_may_begin_with_a_byte_order_mark():
-    form = export.file_format("csv", bom=True)
-    (piece,) = [piece async for piece in export.pieces(stream(GOOD), form)]
+    form = file_format(FORMATS, "csv", bom=True)
+    (piece,) = [piece async for piece in pieces(stream(GOOD), form)]
     assert piece.startswith(b"\xef\xbb\xbfitem_id,")
     with pytest.raises(InvalidRequest, match="bom: is for the format csv only"):
-        export.file_format("jsonl", bom=True)
+        file_format(FORMATS, "jsonl", bom=True)
 
 
 async def test_one_long_line_comes_in_pieces_too():
@@ -151,7 +152,7 @@ async def test_one_long_line_comes_in_pieces_too():
     long = ItemResult(
         0, "a", (Prediction(category, 0.1),) * 1000, ModelRef("m", 1, "sha256:0"), None
     )
-    form = export.file_format("jsonl")
-    found = [piece async for piece in export.pieces(stream(long), form)]
-    assert max(map(len, found)) <= export.PIECE_BYTES < len(b"".join(found))
+    form = file_format(FORMATS, "jsonl")
+    found = [piece async for piece in pieces(stream(long), form)]
+    assert max(map(len, found)) <= PIECE_BYTES < len(b"".join(found))
     assert len(json.loads(b"".join(found))["predictions"]) == 1000

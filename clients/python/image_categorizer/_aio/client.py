@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from image_categorizer import _inputs, _wire
+from image_categorizer._aio.audit import AsyncAudit
 from image_categorizer._aio.batches import AsyncBatches
 from image_categorizer._aio.connection import AsyncConnection
 from image_categorizer._aio.keys import AsyncKeys
@@ -40,7 +41,7 @@ class AsyncImageCategorizationClient:
             result = await client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `batches`, `keys`, `models`, `tenants` and `webhooks` hold the methods for these.
+    `audit`, `batches`, `keys`, `models`, `tenants` and `webhooks` hold the methods for these.
 
     A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
     the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
@@ -51,6 +52,8 @@ class AsyncImageCategorizationClient:
     Any number of tasks of one event loop may share a client; another loop may use it afterwards.
     """
 
+    audit: AsyncAudit
+    """Who did what."""
     batches: AsyncBatches
     """Many images in the background."""
     keys: AsyncKeys
@@ -83,6 +86,7 @@ class AsyncImageCategorizationClient:
             ValueError: `base_url` is not an address, or `api_key` is not one word.
         """
         self._connection = AsyncConnection(api_key, base_url, timeout_s)
+        self.audit = AsyncAudit(self._connection)
         self.batches = AsyncBatches(self._connection)
         self.keys = AsyncKeys(self._connection)
         self.models = AsyncModels(self._connection)

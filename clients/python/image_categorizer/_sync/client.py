@@ -8,6 +8,7 @@ from typing import Self, Unpack
 
 from image_categorizer import _inputs, _wire
 from image_categorizer._ledger import Ledger
+from image_categorizer._sync.audit import Audit
 from image_categorizer._sync.batches import Batches
 from image_categorizer._sync.connection import Connection
 from image_categorizer._sync.keys import Keys
@@ -41,7 +42,7 @@ class ImageCategorizationClient:
             result = client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `batches`, `keys`, `models`, `tenants` and `webhooks` hold the methods for these.
+    `audit`, `batches`, `keys`, `models`, `tenants` and `webhooks` hold the methods for these.
 
     A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
     the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
@@ -52,6 +53,8 @@ class ImageCategorizationClient:
     Any number of threads may share a client.
     """
 
+    audit: Audit
+    """Who did what."""
     batches: Batches
     """Many images in the background."""
     keys: Keys
@@ -84,6 +87,7 @@ class ImageCategorizationClient:
             ValueError: `base_url` is not an address, or `api_key` is not one word.
         """
         self._connection = Connection(api_key, base_url, timeout_s)
+        self.audit = Audit(self._connection)
         self.batches = Batches(self._connection)
         self.keys = Keys(self._connection)
         self.models = Models(self._connection)

@@ -3,7 +3,9 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from image_categorizer.v1 import admin_pb2 as image__categorizer_dot_v1_dot_admin__pb2
+from image_categorizer.v1 import audit_pb2 as image__categorizer_dot_v1_dot_audit__pb2
 from image_categorizer.v1 import key_pb2 as image__categorizer_dot_v1_dot_key__pb2
 from image_categorizer.v1 import tenant_pb2 as image__categorizer_dot_v1_dot_tenant__pb2
 
@@ -28,7 +30,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants, and reads the audit.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -161,10 +163,20 @@ class AdminServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_key__pb2.RevokeApiKeyRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
                 _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/ListAuditEvents',
+                request_serializer=image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
+        self.ExportAuditEvents = channel.unary_stream(
+                '/image_categorizer.v1.AdminService/ExportAuditEvents',
+                request_serializer=image__categorizer_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants, and reads the audit.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -402,6 +414,27 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditEvents(self, request, context):
+        """Lists the events of the tenant's audit, newest first.
+
+        Errors: those of the service. PERMISSION_DENIED `ROLE_INSUFFICIENT` if `platform` is set and the role is not
+        PLATFORM.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportAuditEvents(self, request, context):
+        """Exports the events of the tenant's audit as a file, oldest first: JSON lines, from which the chain can be
+        verified, or CSV with a header line. The export is an event, too.
+
+        Errors: those of `ListAuditEvents`. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
+        300 s, by default.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -505,6 +538,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=image__categorizer_dot_v1_dot_key__pb2.RevokeApiKeyRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.SerializeToString,
             ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'ExportAuditEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportAuditEvents,
+                    request_deserializer=image__categorizer_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'image_categorizer.v1.AdminService', rpc_method_handlers)
@@ -514,7 +557,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants, and reads the audit.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -1071,6 +1114,60 @@ class AdminService:
             '/image_categorizer.v1.AdminService/RevokeApiKey',
             image__categorizer_dot_v1_dot_key__pb2.RevokeApiKeyRequest.SerializeToString,
             image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ListAuditEvents',
+            image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ExportAuditEvents',
+            image__categorizer_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,8 +4,10 @@ isort:skip_file
 Administration: webhooks and their deliveries, and what the other files of its subjects describe."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from image_categorizer.v1 import admin_pb2 as _admin_pb2
+from image_categorizer.v1 import audit_pb2 as _audit_pb2
 from image_categorizer.v1 import key_pb2 as _key_pb2
 from image_categorizer.v1 import tenant_pb2 as _tenant_pb2
 import abc as _abc_1
@@ -29,7 +31,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants, and reads the audit.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -191,10 +193,23 @@ class AdminServiceStub:
     Errors, in addition to those of the service: NOT_FOUND `KEY_NOT_FOUND`; PERMISSION_DENIED
     `ROLE_INSUFFICIENT`: the key has a higher role than the caller.
     """
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
+    """Lists the events of the tenant's audit, newest first.
+
+    Errors: those of the service. PERMISSION_DENIED `ROLE_INSUFFICIENT` if `platform` is set and the role is not
+    PLATFORM.
+    """
+    ExportAuditEvents: _grpc.UnaryStreamMultiCallable[_audit_pb2.ExportAuditEventsRequest, _httpbody_pb2.HttpBody]
+    """Exports the events of the tenant's audit as a file, oldest first: JSON lines, from which the chain can be
+    verified, or CSV with a header line. The export is an event, too.
+
+    Errors: those of `ListAuditEvents`. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
+    300 s, by default.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants, and reads the audit.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -353,9 +368,22 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors, in addition to those of the service: NOT_FOUND `KEY_NOT_FOUND`; PERMISSION_DENIED
     `ROLE_INSUFFICIENT`: the key has a higher role than the caller.
     """
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """Lists the events of the tenant's audit, newest first.
+
+    Errors: those of the service. PERMISSION_DENIED `ROLE_INSUFFICIENT` if `platform` is set and the role is not
+    PLATFORM.
+    """
+    ExportAuditEvents: _aio.UnaryStreamMultiCallable[_audit_pb2.ExportAuditEventsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Exports the events of the tenant's audit as a file, oldest first: JSON lines, from which the chain can be
+    verified, or CSV with a header line. The export is an event, too.
+
+    Errors: those of `ListAuditEvents`. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
+    300 s, by default.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants, and reads the audit.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -631,6 +659,31 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors, in addition to those of the service: NOT_FOUND `KEY_NOT_FOUND`; PERMISSION_DENIED
         `ROLE_INSUFFICIENT`: the key has a higher role than the caller.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: _audit_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListAuditEventsResponse, _abc.Awaitable[_audit_pb2.ListAuditEventsResponse]]:
+        """Lists the events of the tenant's audit, newest first.
+
+        Errors: those of the service. PERMISSION_DENIED `ROLE_INSUFFICIENT` if `platform` is set and the role is not
+        PLATFORM.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportAuditEvents(
+        self,
+        request: _audit_pb2.ExportAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Exports the events of the tenant's audit as a file, oldest first: JSON lines, from which the chain can be
+        verified, or CSV with a header line. The export is an event, too.
+
+        Errors: those of `ListAuditEvents`. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
+        300 s, by default.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

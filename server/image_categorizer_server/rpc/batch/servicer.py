@@ -14,7 +14,7 @@ from image_categorizer_server.paging import Page
 from image_categorizer_server.rpc import pages
 from image_categorizer_server.rpc.batch import convert
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits
-from image_categorizer_server.rpc.batch.export import file_format, pieces
+from image_categorizer_server.rpc.batch.export import FORMATS
 from image_categorizer_server.rpc.batch.form import Form
 from image_categorizer_server.rpc.batch.json_batch import JsonBatch
 from image_categorizer_server.rpc.batch.upload import FileStream
@@ -29,6 +29,7 @@ from image_categorizer_server.rpc.batch.validation import (
 )
 from image_categorizer_server.rpc.call import current_call, current_tenant, readmission
 from image_categorizer_server.rpc.encoding import GZIP, unpacked_messages
+from image_categorizer_server.rpc.export import file_format, pieces
 from image_categorizer_server.rpc.json_body import is_json
 from image_categorizer_server.rpc.options import copy_fields
 from image_categorizer_server.rpc.validation import raise_if_any
@@ -164,7 +165,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
         request: batch_pb2.ExportBatchResultsRequest,
         context: Context[batch_pb2.ExportBatchResultsRequest, httpbody_pb2.HttpBody],
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
-        form = file_format(request.format, bom=request.bom)
+        form = file_format(FORMATS, request.format, bom=request.bom)
         batch = await self._batches.get(current_tenant(), required_id(request.batch_id))
         name = f"{batch.batch_id}.{form.suffix}"
         await context.send_initial_metadata(

@@ -1,0 +1,137 @@
+"""The kinds of events in the audit: what each means, and the details that it carries.
+
+`docs/audit-events.md` is generated from this table.  A detail is a text of ours, an integer, a
+boolean, or a list of these: never a text that a client chose, except the hosts of webhooks and the
+names of aliases.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from image_categorizer_server.domain.audit import AuditAction
+
+REFUSALS = {
+    "method": "the RPC",
+    "reason": "the reason of the error",
+    "count": "how many calls the event stands for; above 1, they came within one minute",
+}
+COUNTS = {
+    "run": "how often the batch was started",
+    "item_count": "its items",
+    "succeeded_count": "items with a classification",
+    "failed_count": "items with an error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditKind:
+    """What an action means."""
+
+    meaning: str
+    resource: str = ""
+    """What the event names as its resource; empty for nothing."""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """The meaning of each detail, by its name.  An event may lack some of them."""
+
+
+BATCH, KEY, MODEL, TENANT = "the batch", "the API key", "the model", "the tenant"
+WEBHOOK = "the webhook"
+RIGHTS = {
+    "role": "its role",
+    "scopes": "what it is limited to; empty for nothing",
+    "allowed_addresses": "the networks it is accepted from; empty for all",
+    "expire_time": "when it expires; null for never",
+}
+KINDS: Mapping[AuditAction, AuditKind] = {
+    AuditAction.ACCESS_UNAUTHENTICATED: AuditKind(
+        "A call had no credentials, or none that are valid", details=REFUSALS
+    ),
+    AuditAction.ACCESS_DENIED: AuditKind(
+        "The role, the scopes or the tenant of the caller did not permit the call", details=REFUSALS
+    ),
+    AuditAction.ACCESS_LIMITED: AuditKind(
+        "A rate limit or a quota refused a call", details=REFUSALS
+    ),
+    AuditAction.AUDIT_EXPORT: AuditKind(
+        "A caller exported events", details={"format": "`jsonl` or `csv`"}
+    ),
+    AuditAction.AUDIT_REMOVED: AuditKind(
+        "Retention removed the oldest events", details={"last_seq": "the number of the last one"}
+    ),
+    AuditAction.BATCH_CREATE: AuditKind(
+        "A caller created a batch",
+        BATCH,
+        {"item_count": "its items", "priority": "its priority", "webhook_host": "host and port"},
+    ),
+    AuditAction.BATCH_CANCEL: AuditKind("A caller cancelled a batch", BATCH),
+    AuditAction.BATCH_RETRY: AuditKind(
+        "A caller started a batch again", BATCH, {"item_count": "items to be done again"}
+    ),
+    AuditAction.BATCH_DELETE: AuditKind(
+        "A caller deleted a batch", BATCH, {"item_count": "its items"}
+    ),
+    AuditAction.BATCH_COMPLETED: AuditKind("All items of a batch have an outcome", BATCH, COUNTS),
+    AuditAction.BATCH_CANCELLED: AuditKind("A cancelled batch ended", BATCH, COUNTS),
+    AuditAction.BATCH_FAILED: AuditKind("A batch ended because it cannot run", BATCH, COUNTS),
+    AuditAction.BATCH_ITEM_CRASHED: AuditKind(
+        "An item failed because processes crash over it",
+        BATCH,
+        {"number": "the number of the item", "reason": "the reason of its error"},
+    ),
+    AuditAction.KEY_CREATE: AuditKind("A caller created an API key", KEY, RIGHTS),
+    AuditAction.KEY_UPDATE: AuditKind("A caller changed an API key", KEY, RIGHTS),
+    AuditAction.KEY_ROTATE: AuditKind("A caller replaced the secret of an API key", KEY),
+    AuditAction.KEY_REVOKE: AuditKind("A caller revoked an API key", KEY, RIGHTS),
+    AuditAction.MODEL_LOAD: AuditKind(
+        "A caller ordered the server to load a version",
+        MODEL,
+        {"version": "a number; empty for the newest"},
+    ),
+    AuditAction.MODEL_UNLOAD: AuditKind(
+        "A caller ordered the server to unload a version",
+        MODEL,
+        {"version": "a number or an alias"},
+    ),
+    AuditAction.MODEL_SET_ALIAS: AuditKind(
+        "A caller ordered that an alias points to a version, or to none",
+        MODEL,
+        {
+            "alias": "the alias",
+            "version": "a number; empty if the alias is removed",
+            "canary_permille": "the share of requests for the canary, in thousandths",
+        },
+    ),
+    AuditAction.TENANT_CREATE: AuditKind("A caller created a tenant", TENANT),
+    AuditAction.TENANT_SUSPEND: AuditKind("A caller suspended a tenant", TENANT),
+    AuditAction.TENANT_RESUME: AuditKind("A caller ended the suspension of a tenant", TENANT),
+    AuditAction.TENANT_DELETE: AuditKind("A caller ordered that a tenant is removed", TENANT),
+    AuditAction.TENANT_REMOVED: AuditKind("All that a deleted tenant had is removed", TENANT),
+    AuditAction.WEBHOOK_CREATE: AuditKind(
+        "A caller created a webhook", WEBHOOK, {"host": "host and port"}
+    ),
+    AuditAction.WEBHOOK_UPDATE: AuditKind(
+        "A caller changed a webhook",
+        WEBHOOK,
+        {"host": "host and port of the new address", "state": "the new state"},
+    ),
+    AuditAction.WEBHOOK_ROTATE_SECRET: AuditKind("A caller replaced the secret", WEBHOOK),
+    AuditAction.WEBHOOK_DELETE: AuditKind("A caller deleted a webhook", WEBHOOK),
+    AuditAction.WEBHOOK_GONE: AuditKind(
+        "The address of a webhook answered 410", WEBHOOK, {"state": "`GONE`"}
+    ),
+}
+
+
+def check_detail(action: AuditAction, detail: Mapping[str, object]) -> None:
+    """Passes details that an event of this kind may carry.
+
+    Raises:
+        ValueError: a name is not in the table, or a value has no canonical form.
+    """
+    kind = KINDS[action]
+    for name, value in detail.items():
+        if name not in kind.details:
+            raise ValueError(f"an event {action.value} has no detail {name}")
+        values = value if isinstance(value, list | tuple) else [value]
+        if not all(item is None or isinstance(item, str | int) for item in values):
+            raise ValueError(f"the detail {name} of {action.value} is neither text nor integer")

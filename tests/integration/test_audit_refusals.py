@@ -1,0 +1,147 @@
+"""Refused calls in the audit: one by one, and counted in a flood."""
+
+import asyncio
+
+import grpc
+import pytest
+from image_categorizer import (
+    AsyncImageCategorizationClient,
+    CredentialsInvalid,
+    RoleInsufficient,
+)
+from image_categorizer.v1 import metadata_pb2, metadata_pb2_grpc
+from image_categorizer_server.db import audit
+from image_categorizer_server.domain.access import Principal, Role
+from image_categorizer_server.domain.audit import PLATFORM_CHAIN, Actor
+from image_categorizer_server.errors import (
+    CredentialsMissing,
+    DependencyDown,
+    Draining,
+    QuotaExceeded,
+)
+from image_categorizer_server.services import refusal
+from image_categorizer_server.services.refusal import Refusals
+from image_categorizer_server.settings.audit import AuditSettings
+
+from tests.integration.conftest import running_server
+
+CALLER = Principal("k-1", "t1", Role.VIEWER)
+
+
+class Written:
+    """Takes what is written, unless it is told not to."""
+
+    def __init__(self):
+        self.events = []
+        self.error = None
+
+    async def __call__(self, events):
+        if self.error:
+            raise self.error
+        self.events += events
+
+
+@pytest.fixture
+def written():
+    return Written()
+
+
+def refusals_of(written, **settings):
+    return Refusals(written, AuditSettings(**{"max_refusals_per_minute": 3} | settings))
+
+
+async def test_few_refusals_are_recorded_one_by_one(written):
+    refusals = refusals_of(written)
+    refusals.add(CredentialsMissing("x"), "ListModels", None, Actor("", "r-1", "192.0.2.1"))
+    refusals.add(QuotaExceeded("x"), "CreateWebhook", CALLER, Actor("", "r-2", "192.0.2.2"))
+    refusals.add(Draining("x"), "Classify", CALLER, Actor())
+    await refusals.close()
+    first, second = written.events
+    assert (first.tenant_id, first.actor) == (PLATFORM_CHAIN, Actor("", "r-1", "192.0.2.1"))
+    assert first.action.value == "access.unauthenticated"
+    assert first.detail == {"method": "ListModels", "reason": "CREDENTIALS_MISSING", "count": 1}
+    assert (second.tenant_id, second.actor) == ("t1", Actor("k-1", "r-2", "192.0.2.2"))
+    assert (second.action.value, second.outcome.value) == ("access.limited", "DENIED")
+
+
+async def test_a_flood_is_counted(written):
+    refusals = refusals_of(written)
+    for number in range(1000):
+        actor = Actor("", f"r-{number}", f"192.0.2.{number % 2}")
+        refusals.add(CredentialsMissing("x"), "ListModels", None, actor)
+        refusals.add(QuotaExceeded("x"), "ListModels", CALLER, Actor(address="192.0.2.9"))
+    await refusals.close()
+    assert [event.detail["count"] for event in written.events] == [1] * 6 + [997, 997]
+    unknown, known = written.events[6:]
+    # What the calls do not have in common, the event does not say.
+    assert unknown.actor == Actor()
+    assert known.actor == Actor("k-1", "", "192.0.2.9")
+
+
+async def test_a_new_minute_counts_anew(written, monkeypatch):
+    monkeypatch.setattr(refusal, "WINDOW_S", 0.0)
+    refusals = refusals_of(written, max_refusals_per_minute=1)
+    for _ in range(5):
+        refusals.add(CredentialsMissing("x"), "ListModels", None, Actor())
+    await refusals.close()
+    assert [event.detail["count"] for event in written.events] == [1] * 5
+
+
+async def test_memory_is_bounded_while_the_database_is_away(written, monkeypatch):
+    monkeypatch.setattr(refusal, "MAX_WAITING", 10)
+    monkeypatch.setattr(refusal, "MAX_KINDS", 4)
+    written.error = DependencyDown("away")
+    refusals = refusals_of(written, refusal_interval_s=0.001)
+    for number in range(100):
+        caller = Principal("k-1", f"t{number}", Role.VIEWER)
+        refusals.add(QuotaExceeded("x"), "ListModels", caller, Actor())
+    running = asyncio.get_running_loop().create_task(refusals.run())
+    await asyncio.sleep(0)
+    running.cancel()
+    assert len(refusals._waiting) <= 10
+    assert len(refusals._windows) <= 5
+    written.error = None
+    await refusals.close()
+    assert sum(event.detail["count"] for event in written.events) == 100
+
+
+async def test_every_refused_call_has_exactly_one_event(settings):
+    quick = settings.model_copy(update={"audit": AuditSettings(refusal_interval_s=0.05)})
+    async with running_server(quick) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub = metadata_pb2_grpc.MetadataServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.ListModels(metadata_pb2.ListModelsRequest())
+        async with AsyncImageCategorizationClient("ic_none", server.address) as client:
+            with pytest.raises(CredentialsInvalid):
+                [event async for event in client.audit.export()]
+        async with await server.client(Role.VIEWER) as client:
+            with pytest.raises(RoleInsufficient):
+                await client.classify_image(b"x")
+            with pytest.raises(RoleInsufficient):
+                async for _ in client.audit.list():
+                    pass
+        async with await server.client(Role.ADMIN) as client:
+            with pytest.raises(RoleInsufficient):
+                async for _ in client.audit.list(platform=True):
+                    pass
+        await server.backend.refusals.close()
+        unknown = [event async for event in audit.chain(PLATFORM_CHAIN, 0)]
+        known = [event async for event in audit.chain("default", 0)]
+    assert [(event.action, event.detail) for event in unknown] == [
+        (
+            "access.unauthenticated",
+            {"method": "ListModels", "reason": "CREDENTIALS_MISSING", "count": 1},
+        ),
+        (
+            "access.unauthenticated",
+            {"method": "ExportAuditEvents", "reason": "CREDENTIALS_INVALID", "count": 1},
+        ),
+    ]
+    refused = [(event.action, event.detail["method"], event.outcome) for event in known]
+    assert refused == [
+        ("access.denied", "Classify", "DENIED"),
+        ("access.denied", "ListAuditEvents", "DENIED"),
+        ("access.denied", "ListAuditEvents", "DENIED"),
+    ]
+    assert all(event.actor_id and event.request_id for event in known)

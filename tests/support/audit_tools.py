@@ -1,0 +1,45 @@
+"""Chains of events for tests, and what a forger with the rights of the owner does to them."""
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from image_categorizer_server.access.signing import SigningKey
+from image_categorizer_server.db.audit import append
+from image_categorizer_server.db.database import connected
+from image_categorizer_server.domain.audit import Actor, AuditAction, NewEvent
+from image_categorizer_server.services.audit_statement import AuditStatements
+from image_categorizer_server.settings.audit import AuditSettings
+
+START = datetime(2026, 1, 31, 23, 59, 59, 1, UTC)
+CLIENT = Actor("k-1", "r-1", "192.0.2.1")
+
+
+def new_event(number=0, tenant="t1", **changes):
+    values = {
+        "tenant_id": tenant,
+        "time": START + timedelta(seconds=number),
+        "actor": CLIENT,
+        "action": AuditAction.BATCH_CREATE,
+        "resource": f"b-{number}",
+        "detail": {"item_count": number, "priority": 0, "webhook_host": 'zürich"\n\x01'},
+    }
+    return NewEvent(**(values | changes))
+
+
+async def write_chain(count: int, tenant: str = "t1", first: int = 1) -> None:
+    await append([new_event(number, tenant) for number in range(first, first + count)])
+
+
+def statements_of(storage, key: SigningKey | None, **settings) -> AuditStatements:
+    return AuditStatements(storage, key, AuditSettings(**settings))
+
+
+@asynccontextmanager
+async def as_forger():
+    """Yields a connection for which no trigger fires, as the owner of the tables can have it."""
+    async with connected() as connection:
+        await connection.execute("SET session_replication_role = replica")
+        try:
+            yield connection
+        finally:
+            await connection.execute("RESET session_replication_role")
