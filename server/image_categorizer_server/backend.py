@@ -38,9 +38,10 @@ from image_categorizer_server.inference.models.packaged import (
 )
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
-from image_categorizer_server.services.batch import Batches, notify_workers
+from image_categorizer_server.services.batch import BatchCheck, Batches, notify_workers
 from image_categorizer_server.services.classify import Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
+from image_categorizer_server.services.limit import BatchQuota, Limiter
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.webhook import Webhooks
@@ -48,6 +49,7 @@ from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.expiring_set import RedisExpiringSet
 from image_categorizer_server.stores.in_flight import InFlight
+from image_categorizer_server.stores.limiter import RedisLimiter
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import RedisCache, RedisClient, open_redis
@@ -71,6 +73,7 @@ class Backend:
     webhooks: Webhooks
     models: Models
     authenticator: Authenticator
+    limiter: Limiter
     redis: RedisClient
     tasks: TaskOwner
     """Background tasks. The server is not ready once one has died."""
@@ -183,12 +186,16 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             open_fetcher(settings.fetch, ObjectReader(settings).read)
         )
         webhooks = Webhooks(settings.webhook, fetcher)
+        round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
+        limiter = Limiter(
+            RedisLimiter(redis, settings.quota.timeout_s, round_trips), settings.quota
+        )
         batches = Batches(
             storage,
             settings.batch,
             settings.max_image_bytes,
             partial(notify_workers, Doorbell(redis)),
-            partial(check_batch, registry, webhooks),
+            BatchCheck(partial(check_batch, registry, webhooks), BatchQuota(limiter)),
         )
         # Entered last: tasks end before what they use is closed.
         owner = TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S)  # none cleans up, some ask Redis
@@ -208,6 +215,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             webhooks=webhooks,
             models=Models(registry, settings),
             authenticator=Authenticator(KeyVerifier(find_key, settings.security.key_cache_s)),
+            limiter=limiter,
             redis=redis,
             tasks=tasks,
         )

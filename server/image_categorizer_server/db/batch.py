@@ -1,6 +1,6 @@
 """Batches: created, read, cancelled, retried, finished, removed."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import cast
 
@@ -162,8 +162,20 @@ async def cancel(tenant_id: str, batch_id: str) -> None:
     failpoints.hit("batch.cancelled")
 
 
-async def retry(tenant_id: str, batch_id: str, chunk_items: int) -> bool:
+async def retry(
+    tenant_id: str,
+    batch_id: str,
+    chunk_items: int,
+    admit: Callable[[Connection, int], Awaitable[None]] | None = None,
+) -> bool:
     """Restarts an ended batch for its failed and pending items; returns False if it has none.
+
+    Args:
+        tenant_id: the tenant.
+        batch_id: the batch.
+        chunk_items: the maximum number of items in a chunk.
+        admit: is given the number of these items, and raises an error if the batch should not be
+            restarted; None admits all.
 
     Raises:
         BatchNotFound: the tenant has no such batch.
@@ -176,6 +188,8 @@ async def retry(tenant_id: str, batch_id: str, chunk_items: int) -> bool:
         pending = await connection.fetchval(FORGET_FAILURES, batch_id, timeout=BULK_TIMEOUT_S)
         if not pending:
             return False
+        if admit:
+            await admit(connection, cast("int", pending))
         await connection.execute("DELETE FROM batch_chunks WHERE batch_id = $1", batch_id)
         await create_chunks(connection, batch_id, chunk_items, now)
         await connection.execute(RESTART, batch_id)

@@ -7,7 +7,7 @@
 An upload has a lease.  Once its server is dead the lease ends, and a sweep gives the upload up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
@@ -45,8 +45,8 @@ GIVEN_UP = "the upload was silent for too long"
 INSERT_BATCH = """
 INSERT INTO batches (batch_id, tenant_id, state, state_message, options, webhook_url, priority,
     request_id, request_sha256, item_count, succeeded_count, failed_count, run_count, created_by,
-    create_time, mark_count, last_mark_count, ignored_count)
-VALUES ($1, $2, 'QUEUED', '', $3, $4, $5, $6, $7, $8, 0, 0, 1, $9, $10, 0, 0, $11)
+    create_time, mark_count, last_mark_count, ignored_count, image_bytes)
+VALUES ($1, $2, 'QUEUED', '', $3, $4, $5, $6, $7, $8, 0, 0, 1, $9, $10, 0, 0, $11, $12)
 ON CONFLICT (tenant_id, request_id) DO NOTHING
 RETURNING batch_id
 """
@@ -69,6 +69,8 @@ WHERE tenant_id = $1 AND request_id = $2 AND create_time < $3
 
 UploadItem = tuple[BatchItem, ItemError | None]
 """An item, and why it was refused."""
+Admit = Callable[[Connection], Awaitable[None]]
+"""Raises an error if a new batch should be refused."""
 
 
 async def begin_upload(tenant_id: str, batch_id: str, lease_s: float) -> frozenset[str]:
@@ -199,6 +201,8 @@ class NewBatch:
     """Equal for uploads of the same images with the same configuration."""
     item_count: int
     ignored_count: int
+    image_bytes: int
+    """Size of its images, without those that it names by URI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,9 @@ class Acceptance:
     is_new: bool
 
 
-async def accept(new: NewBatch, chunk_items: int, request_id_s: float) -> Acceptance:
+async def accept(
+    new: NewBatch, chunk_items: int, request_id_s: float, admit: Admit | None = None
+) -> Acceptance:
     """Makes an upload a batch, in one transaction, or finds the batch that it repeats.
 
     Of several concurrent requests with one id, one becomes the batch, and the others find it.
@@ -221,6 +227,7 @@ async def accept(new: NewBatch, chunk_items: int, request_id_s: float) -> Accept
         new: the upload.
         chunk_items: the maximum number of items in a chunk.
         request_id_s: how long a request id is remembered.
+        admit: is asked unless the upload repeats a batch; None admits all.
 
     Raises:
         DependencyDown: the database does not answer, or the upload was given up.
@@ -231,6 +238,8 @@ async def accept(new: NewBatch, chunk_items: int, request_id_s: float) -> Accept
         earlier = await _find_earlier(connection, new, remembered_since)
         if earlier is not None:
             return earlier
+        if admit:
+            await admit(connection)
         if not await _insert(connection, new, now):
             # Another request with this id has just committed.
             earlier = await _find_earlier(connection, new, remembered_since)
@@ -269,6 +278,7 @@ async def _insert(connection: Connection, new: NewBatch, now: datetime) -> bool:
         new.key_id,
         now,
         new.ignored_count,
+        new.image_bytes,
     )
     if inserted is None:
         return False

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import grpc
 
 from image_categorizer_server.domain.access import Principal
+from image_categorizer_server.domain.limit import Decision
 from image_categorizer_server.errors import DeadlineExceeded
 
 Sent = TypeVar("Sent")
@@ -39,6 +41,10 @@ class Call:
     """What a REST client gets if the call fails; 0 for what follows from the gRPC status."""
     readmit: Callable[[], Awaitable[None]] | None = None
     """Repeats authentication and authorization. Only streams last long enough to need it."""
+    decision: Decision | None = None
+    """What the limits said of the call; None if none applies."""
+    charged_image: Callable[[], AbstractAsyncContextManager[None]] | None = None
+    """Charges one image of a stream, which the block serves; raises if it exceeds a limit."""
     start_s: float = field(default_factory=time.perf_counter)
 
     @property

@@ -204,7 +204,9 @@ class ItemStream:
         )
         current_call.set(call)
         try:
-            response = Response(key=key, response=await self._classify_in_time(content))
+            assert call.charged_image is not None, "only streams have items"
+            async with call.charged_image():
+                response = Response(key=key, response=await self._classify_in_time(content))
         except Exception as error:  # noqa: BLE001 - fails the item, not the call
             status = status_of(error_for_caller(error, METHOD, call))
             response = Response(key=key, status=status)
