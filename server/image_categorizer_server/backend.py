@@ -39,11 +39,12 @@ from image_categorizer_server.inference.models.packaged import (
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
 from image_categorizer_server.services.batch import BatchCheck, Batches, notify_workers
-from image_categorizer_server.services.classify import Classifications
+from image_categorizer_server.services.classify import Accounting, Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.limit import BatchQuota, Limiter
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.result_cache import ResultCache
+from image_categorizer_server.services.usage import UsageMeter
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
@@ -180,6 +181,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             _in_flight(settings.server.in_flight_path, stack),
         )
         stack.push_async_callback(crashing.close)
+        meter = UsageMeter(settings.usage)
+        stack.push_async_callback(meter.close)
         registry = _registry(settings, stack)
         storage = await stack.enter_async_context(open_storage(settings))
         fetcher = await stack.enter_async_context(
@@ -201,15 +204,16 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         owner = TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S)  # none cleans up, some ask Redis
         tasks = await stack.enter_async_context(owner)
         tasks.start(crashing.watch(), "reader of crashing images")
+        tasks.start(meter.run(), "writer of usage")
         yield Backend(
             settings=settings,
             registry=registry,
             classifications=Classifications(
-                Classifier(registry),
+                Classifier(registry, meter.charge_model),
                 registry,
                 results,
                 partial(fetcher.fetch, max_bytes=settings.max_image_bytes),
-                crashing,
+                Accounting(crashing, meter),
             ),
             batches=batches,
             webhooks=webhooks,

@@ -97,7 +97,7 @@ def classify_request(
 
 
 def stream_config(
-    options: Options, lane: Lane, tenant_id: str
+    options: Options, lane: Lane, tenant_id: str, key_id: str
 ) -> classify_pb2.ClassifyStreamRequest:
     """Returns the first message of a stream.
 
@@ -108,6 +108,7 @@ def stream_config(
         options=classify_options(options),
         lane=classify_pb2.ClassifyStreamConfig.Lane.Value(lane),
         tenant_id=tenant_id,
+        key_id=key_id,
     )
     return classify_pb2.ClassifyStreamRequest(config=config)
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from image_categorizer_server import clock, failpoints
-from image_categorizer_server.db import audit, outbox, removal
+from image_categorizer_server.db import audit, outbox, removal, usage
 from image_categorizer_server.db.batch import create_chunks, finish_if_done
 from image_categorizer_server.db.convert import options_to_json
 from image_categorizer_server.db.database import (
@@ -27,6 +27,7 @@ from image_categorizer_server.db.tables import BatchRow
 from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.batch import BatchConfig, BatchItem, ItemError
 from image_categorizer_server.domain.outbox import OutboxKind
+from image_categorizer_server.domain.usage import Usage, UsageKey
 from image_categorizer_server.errors import DependencyDown
 
 ITEM_COLUMNS = (
@@ -60,6 +61,7 @@ WITH refused AS (
     RETURNING 1
 )
 UPDATE batches SET failed_count = (SELECT count(*) FROM refused) WHERE batch_id = $1
+RETURNING failed_count
 """
 FORGET_REQUEST_ID = """
 UPDATE batches SET request_id = NULL, request_sha256 = NULL
@@ -250,7 +252,13 @@ async def accept(
             "DELETE FROM batch_uploads WHERE batch_id = $1 RETURNING true", new.batch_id
         ):
             raise DependencyDown(GIVEN_UP)
-        await connection.execute(FAIL_REFUSED, new.batch_id, now, timeout=BULK_TIMEOUT_S)
+        failed = await connection.fetchval(
+            FAIL_REFUSED, new.batch_id, now, timeout=BULK_TIMEOUT_S
+        )
+        if failed:
+            key = UsageKey(new.tenant_id, now.date(), new.key_id, new.config.options.model)
+            count = cast("int", failed)
+            await usage.add(connection, {key: Usage(images=count, failed=count)})
         await create_chunks(connection, new.batch_id, chunk_items, now)
         if not await finish_if_done(connection, new.batch_id, now):
             await outbox.add(connection, OutboxKind.DOORBELL, new.tenant_id, new.batch_id, now)

@@ -31,6 +31,8 @@ class Call:
     """When the answer must be ready, on the clock of `time.monotonic`."""
     on_behalf_of: str = ""
     """The tenant that a worker names; empty for the caller's own."""
+    on_behalf_of_key: str = ""
+    """The API key that a worker names."""
     is_head: bool = False
     """Whether a REST client asks for the headers of the answer only."""
     body_encoding: str = ""
@@ -57,6 +59,12 @@ class Call:
         """The tenant that the call is for: the caller's own, or the one that a worker names."""
         assert self.principal is not None, "public RPCs have no tenant"
         return self.on_behalf_of or self.principal.tenant_id
+
+    @property
+    def key_id(self) -> str:
+        """Who the usage is attributed to: the caller, or the key that a worker names."""
+        assert self.principal is not None, "public RPCs use nothing"
+        return self.on_behalf_of_key or self.principal.actor_id
 
 
 current_call: ContextVar[Call] = ContextVar("current_call")

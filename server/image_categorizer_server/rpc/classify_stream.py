@@ -42,7 +42,7 @@ Context = grpc.aio.ServicerContext[Request, Response]
 Classify = Callable[[bytes, ClassifyOptions, Lane], Awaitable[classify_pb2.ClassifyResponse]]
 METHOD = "ClassifyStream"
 MAX_KEY_CHARACTERS = 256
-MAX_TENANT_CHARACTERS = 64
+MAX_NAME_CHARACTERS = 64  # of a tenant, or of a key
 LANES = {
     classify_pb2.ClassifyStreamConfig.LANE_UNSPECIFIED: Lane.INTERACTIVE,
     classify_pb2.ClassifyStreamConfig.INTERACTIVE: Lane.INTERACTIVE,
@@ -169,20 +169,21 @@ class ItemStream:
         if config.lane not in LANES:
             raise InvalidRequest.of([("config.lane", f"{config.lane} is not a lane")])
         self._lane = LANES[config.lane]
-        self._serve_tenant(config.tenant_id)
+        self._serve_tenant(config.tenant_id, config.key_id)
         self._options = options_from_wire(
             config.options, self._max_filter_categories, "config.options."
         )
 
-    def _serve_tenant(self, tenant_id: str) -> None:
-        if not tenant_id:
+    def _serve_tenant(self, tenant_id: str, key_id: str) -> None:
+        if not tenant_id and not key_id:
             return
         if self._call.principal is None or self._call.principal.role is not Role.WORKER:
-            raise RoleInsufficient("only the role 'worker' may name a tenant")
-        if len(tenant_id) > MAX_TENANT_CHARACTERS:
-            text = f"must have at most {MAX_TENANT_CHARACTERS} characters, has {len(tenant_id)}"
-            raise InvalidRequest.of([("config.tenant_id", text)])
-        self._call.on_behalf_of = tenant_id
+            raise RoleInsufficient("only the role 'worker' may name a tenant or a key")
+        for field, name in (("config.tenant_id", tenant_id), ("config.key_id", key_id)):
+            if len(name) > MAX_NAME_CHARACTERS:
+                text = f"must have at most {MAX_NAME_CHARACTERS} characters, has {len(name)}"
+                raise InvalidRequest.of([(field, text)])
+        self._call.on_behalf_of, self._call.on_behalf_of_key = tenant_id, key_id
 
     def _checked(self, message: Request) -> Item:
         if message.WhichOneof("message") != "item":

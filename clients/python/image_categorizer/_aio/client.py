@@ -151,6 +151,7 @@ class AsyncImageCategorizationClient:
         on_progress: Progress | None = None,
         on_disconnect: OnDisconnect | None = None,
         tenant_id: str = "",
+        key_id: str = "",
         **options: Unpack[Options],
     ) -> AsyncIterator[Result]:
         """Yields the outcome for each of many images as soon as it is known, over one call.
@@ -171,6 +172,7 @@ class AsyncImageCategorizationClient:
             on_disconnect: called when a connection breaks that the server had accepted, with the
                 keys of the images that it had not answered. They are sent again unless this raises.
             tenant_id: the tenant of the images, for keys of the role worker only.
+            key_id: the API key that the usage is attributed to, for the role worker only.
             options: how to classify; see `Options`.
 
         Raises:
@@ -194,7 +196,7 @@ class AsyncImageCategorizationClient:
             self._connection,
             max_image_bytes,
             _inputs.many(sources, "classify_stream"),
-            Ledger(_wire.stream_config(options, lane, tenant_id), on_disconnect),
+            Ledger(_wire.stream_config(options, lane, tenant_id, key_id), on_disconnect),
             on_progress,
         )
         return stream.results()
