@@ -13,7 +13,7 @@ from image_categorizer_server.errors import (
     ModelNotFound,
     RequestIdReused,
 )
-from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.batch import BatchCheck, Batches
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.object_store import MemoryStorage
 

@@ -17,6 +17,7 @@ from image_categorizer_server.cli import (
     model_import,
     promotion,
     run,
+    usage,
     webhook,
 )
 from image_categorizer_server.cli.output import printable, say
@@ -36,6 +37,7 @@ app.command("create-admin")(key.create_admin)
 app.command()(classify.classify)
 app.command()(evaluate.evaluate)
 app.command()(bench.bench)
+app.command()(usage.usage)
 for change in (model_import.add, model_import.pull, model_import.quantize):
     model.app.command()(change)
 model.app.command()(evaluate.compare)

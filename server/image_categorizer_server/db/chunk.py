@@ -403,8 +403,8 @@ async def _count_crash(
         await connection.execute(FAIL_ITEM, *key, error.status, error.reason, error.message, now)
         await record_item_crash(connection, batch, chunk["first_item"], error.reason, now)
         model = options_from_json(batch["options"]).model
-        key = UsageKey(batch["tenant_id"], now.date(), batch["created_by"], model)
-        await usage.add(connection, {key: Usage(images=1, failed=1)})
+        used = UsageKey(batch["tenant_id"], now.date(), batch["created_by"], model)
+        await usage.add(connection, {used: Usage(images=1, failed=1)})
     elif crashes >= ISOLATE_AFTER_CRASHES and not chunk["is_isolated"]:
         await connection.execute(ISOLATE_ITEMS, *key, _unleased_state(batch), crashes)
         await connection.execute(CLOSE, *key, crashes)

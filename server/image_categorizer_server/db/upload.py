@@ -252,9 +252,7 @@ async def accept(
             "DELETE FROM batch_uploads WHERE batch_id = $1 RETURNING true", new.batch_id
         ):
             raise DependencyDown(GIVEN_UP)
-        failed = await connection.fetchval(
-            FAIL_REFUSED, new.batch_id, now, timeout=BULK_TIMEOUT_S
-        )
+        failed = await connection.fetchval(FAIL_REFUSED, new.batch_id, now, timeout=BULK_TIMEOUT_S)
         if failed:
             key = UsageKey(new.tenant_id, now.date(), new.key_id, new.config.options.model)
             count = cast("int", failed)

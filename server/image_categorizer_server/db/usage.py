@@ -27,7 +27,11 @@ SELECT {column}, sum(images)::bigint AS images, sum(cached_images)::bigint AS ca
 FROM usage_daily WHERE tenant_id = $1 AND day >= $2 AND day <= $3
 GROUP BY {column} ORDER BY {order} LIMIT $4
 """
-ORDERS = {UsageGroup.DAY: "day", UsageGroup.KEY: "images DESC, 1", UsageGroup.MODEL: "model_ms DESC, 1"}
+ORDERS = {
+    UsageGroup.DAY: "day",
+    UsageGroup.KEY: "images DESC, 1",
+    UsageGroup.MODEL: "model_ms DESC, 1",
+}
 REMOVE = """
 DELETE FROM usage_daily WHERE ctid IN (SELECT ctid FROM usage_daily WHERE day < $1 LIMIT $2)
 """

@@ -42,7 +42,7 @@ Context = grpc.aio.ServicerContext[Request, Response]
 Classify = Callable[[bytes, ClassifyOptions, Lane], Awaitable[classify_pb2.ClassifyResponse]]
 METHOD = "ClassifyStream"
 MAX_KEY_CHARACTERS = 256
-MAX_NAME_CHARACTERS = 64  # of a tenant, or of a key
+MAX_TENANT_CHARACTERS = 64
 LANES = {
     classify_pb2.ClassifyStreamConfig.LANE_UNSPECIFIED: Lane.INTERACTIVE,
     classify_pb2.ClassifyStreamConfig.INTERACTIVE: Lane.INTERACTIVE,
@@ -179,9 +179,12 @@ class ItemStream:
             return
         if self._call.principal is None or self._call.principal.role is not Role.WORKER:
             raise RoleInsufficient("only the role 'worker' may name a tenant or a key")
-        for field, name in (("config.tenant_id", tenant_id), ("config.key_id", key_id)):
-            if len(name) > MAX_NAME_CHARACTERS:
-                text = f"must have at most {MAX_NAME_CHARACTERS} characters, has {len(name)}"
+        for field, name, most in (
+            ("config.tenant_id", tenant_id, MAX_TENANT_CHARACTERS),
+            ("config.key_id", key_id, MAX_KEY_CHARACTERS),
+        ):
+            if len(name) > most:
+                text = f"must have at most {most} characters, has {len(name)}"
                 raise InvalidRequest.of([(field, text)])
         self._call.on_behalf_of, self._call.on_behalf_of_key = tenant_id, key_id
 

@@ -119,8 +119,9 @@ async def abort_stream(
 
 def _retry_after_s(error: CategorizerError) -> float | None:
     """Returns the seconds after which a retry may succeed; None if time does not help."""
-    is_temporary = isinstance(error, Unavailable | QuotaExceeded | RateLimited)
-    return error.retry_after_s if is_temporary else None
+    if isinstance(error, Unavailable | QuotaExceeded | RateLimited):
+        return error.retry_after_s
+    return None
 
 
 def _packed(detail: Message) -> any_pb2.Any:

@@ -94,7 +94,7 @@ class Limiter:
             except DependencyDown:
                 return self._defaults
             except ValueError as error:
-                log.error("the limits of a tenant are ignored", tenant=tenant_id, why=str(error))
+                log.warning("the limits of a tenant are ignored", tenant=tenant_id, why=str(error))
                 limits = self._defaults
             self._limits[tenant_id] = limits
         return limits

@@ -107,7 +107,7 @@ class UsageMeter:
         try:
             await self.flush()
         except DependencyDown as error:
-            log.error("usage was lost: the database does not answer", why=error.message)
+            log.warning("usage was lost: the database does not answer", why=error.message)
 
 
 async def read_usage(

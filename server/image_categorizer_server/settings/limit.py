@@ -16,7 +16,10 @@ class QuotaSettings(Group):
     """
 
     requests_per_s: float = Field(
-        0.0, ge=0, le=1e6, description="Requests of a tenant per second. An image of a stream is one."
+        0.0,
+        ge=0,
+        le=1e6,
+        description="Requests of a tenant per second. An image of a stream is one.",
     )
     request_burst: int = Field(
         0,
@@ -53,8 +56,8 @@ class QuotaSettings(Group):
         0.0,
         ge=0,
         le=1e6,
-        description="Requests of one client address per second. Not for servers behind a proxy that "
-        "hides the addresses: all clients would share one.",
+        description="Requests of one client address per second. Not behind a proxy that hides the "
+        "addresses: all clients would share one.",
     )
     address_request_burst: int = Field(
         0,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from datetime import date
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -27,6 +28,8 @@ from image_categorizer._values import (
     Progress,
     Result,
     ServerInfo,
+    Usage,
+    UsageGroup,
 )
 from image_categorizer.v1 import metadata_pb2
 
@@ -40,7 +43,7 @@ class AsyncImageCategorizationClient:
 
     `batches`, `models` and `webhooks` hold the methods for batches, models and webhooks.
 
-    A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
+    A call that finds the server unavailable, or that exceeds a rate limit, is made up to four times within `timeout_s`, as long as
     the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
     grow from 0.2 s, differ at random, and are never shorter than the server asks for. A call that
     is cut off is made again once: it may be what crashes the server. Other errors are raised at
@@ -284,4 +287,30 @@ class AsyncImageCategorizationClient:
         request = metadata_pb2.GetServerInfoRequest()
         return _wire.server_info(
             await self._connection.call(self._connection.stubs.metadata.GetServerInfo, request)
+        )
+
+    async def usage(
+        self,
+        *,
+        start_date: date | None = None,
+        end_date: date | None = None,
+        group_by: UsageGroup = "day",
+    ) -> Usage:
+        """Returns what the tenant has used. Needs a key of the role operator.
+
+            for row in (await client.usage(group_by="model")).rows:
+                print(row.model, row.images, row.model_ms)
+
+        Args:
+            start_date: the first day, in UTC. Default: 30 days that end with the last one.
+            end_date: the last day. Default: today.
+            group_by: by what it is summed up.
+
+        Raises:
+            InvalidRequest: the last day is before the first.
+            RoleInsufficient: the key does not have the role operator.
+        """
+        request = _wire.usage_request(start_date, end_date, group_by)
+        return _wire.usage(
+            await self._connection.call(self._connection.stubs.admin.GetUsage, request)
         )

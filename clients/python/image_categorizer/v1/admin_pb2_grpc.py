@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from image_categorizer.v1 import admin_pb2 as image__categorizer_dot_v1_dot_admin__pb2
+from image_categorizer.v1 import usage_pb2 as image__categorizer_dot_v1_dot_usage__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -49,6 +50,7 @@ class AdminServiceStub:
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
+    - RESOURCE_EXHAUSTED `RATE_LIMITED`: too many requests. Retry after the delay in `google.rpc.RetryInfo`.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
@@ -99,6 +101,11 @@ class AdminServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_admin__pb2.RedeliverWebhookRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_admin__pb2.WebhookDelivery.FromString,
                 _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/GetUsage',
+                request_serializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -125,6 +132,7 @@ class AdminServiceServicer:
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
+    - RESOURCE_EXHAUSTED `RATE_LIMITED`: too many requests. Retry after the delay in `google.rpc.RetryInfo`.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
@@ -214,6 +222,18 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUsage(self, request, context):
+        """Returns what the tenant has used: images, bytes and milliseconds of models, by day, key or model.
+
+        Single images and streams appear within seconds; the images of batches with their results. Days begin and end
+        at midnight, UTC. They are kept for 400 days, a setting of the server.
+
+        Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -257,6 +277,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=image__categorizer_dot_v1_dot_admin__pb2.RedeliverWebhookRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_admin__pb2.WebhookDelivery.SerializeToString,
             ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'image_categorizer.v1.AdminService', rpc_method_handlers)
@@ -289,6 +314,7 @@ class AdminService:
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
+    - RESOURCE_EXHAUSTED `RATE_LIMITED`: too many requests. Retry after the delay in `google.rpc.RetryInfo`.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
@@ -499,6 +525,33 @@ class AdminService:
             '/image_categorizer.v1.AdminService/RedeliverWebhook',
             image__categorizer_dot_v1_dot_admin__pb2.RedeliverWebhookRequest.SerializeToString,
             image__categorizer_dot_v1_dot_admin__pb2.WebhookDelivery.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/GetUsage',
+            image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

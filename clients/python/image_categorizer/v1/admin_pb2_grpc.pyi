@@ -6,6 +6,7 @@ Webhooks and their deliveries."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from image_categorizer.v1 import admin_pb2 as _admin_pb2
+from image_categorizer.v1 import usage_pb2 as _usage_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -50,6 +51,7 @@ class AdminServiceStub:
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
+    - RESOURCE_EXHAUSTED `RATE_LIMITED`: too many requests. Retry after the delay in `google.rpc.RetryInfo`.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
@@ -111,6 +113,14 @@ class AdminServiceStub:
     Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
     `WEBHOOK_DISABLED`: enable the webhook first.
     """
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_usage_pb2.GetUsageRequest, _usage_pb2.GetUsageResponse]
+    """Returns what the tenant has used: images, bytes and milliseconds of models, by day, key or model.
+
+    Single images and streams appear within seconds; the images of batches with their results. Days begin and end
+    at midnight, UTC. They are kept for 400 days, a setting of the server.
+
+    Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -137,6 +147,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
+    - RESOURCE_EXHAUSTED `RATE_LIMITED`: too many requests. Retry after the delay in `google.rpc.RetryInfo`.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
@@ -195,6 +206,14 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
     `WEBHOOK_DISABLED`: enable the webhook first.
     """
+    GetUsage: _aio.UnaryUnaryMultiCallable[_usage_pb2.GetUsageRequest, _usage_pb2.GetUsageResponse]  # type: ignore[assignment]
+    """Returns what the tenant has used: images, bytes and milliseconds of models, by day, key or model.
+
+    Single images and streams appear within seconds; the images of batches with their results. Days begin and end
+    at midnight, UTC. They are kept for 400 days, a setting of the server.
+
+    Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages webhooks: URLs that are notified when a batch ends.
@@ -220,6 +239,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
+    - RESOURCE_EXHAUSTED `RATE_LIMITED`: too many requests. Retry after the delay in `google.rpc.RetryInfo`.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
     - INTERNAL: a bug in the server. The message contains the request id and nothing else.
     """
@@ -323,6 +343,20 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
         `WEBHOOK_DISABLED`: enable the webhook first.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _usage_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_pb2.GetUsageResponse, _abc.Awaitable[_usage_pb2.GetUsageResponse]]:
+        """Returns what the tenant has used: images, bytes and milliseconds of models, by day, key or model.
+
+        Single images and streams appear within seconds; the images of batches with their results. Days begin and end
+        at midnight, UTC. They are kept for 400 days, a setting of the server.
+
+        Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
