@@ -26,7 +26,6 @@ from image_categorizer_server.inference.models.category_tree import CategoryTree
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
 
-
 ChargeModel = Callable[[Caller, str, float], None]
 """Takes the caller, the name of the model, and milliseconds of it; called in any thread."""
 

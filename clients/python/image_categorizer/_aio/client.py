@@ -43,10 +43,11 @@ class AsyncImageCategorizationClient:
 
     `batches`, `models` and `webhooks` hold the methods for batches, models and webhooks.
 
-    A call that finds the server unavailable, or that exceeds a rate limit, is made up to four times within `timeout_s`, as long as
-    the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
-    grow from 0.2 s, differ at random, and are never shorter than the server asks for. A call that
-    is cut off is made again once: it may be what crashes the server. Other errors are raised at
+    A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
+    within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
+    calls that succeed. The waits grow from 0.2 s, differ at random, and are never shorter than the
+    server asks for. A call that is cut off is made again once: it may be what crashes the server.
+    Other errors are raised at
     once. Every method may raise the errors of `image_categorizer.errors`.
 
     Any number of tasks of one event loop may share a client; another loop may use it afterwards.
