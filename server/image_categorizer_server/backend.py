@@ -41,7 +41,7 @@ from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTi
 from image_categorizer_server.services.batch import BatchCheck, Batches, notify_workers
 from image_categorizer_server.services.classify import Accounting, Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
-from image_categorizer_server.services.limit import BatchQuota, Limiter
+from image_categorizer_server.services.limit import Limiter
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.usage import UsageMeter
@@ -198,7 +198,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             settings.batch,
             settings.max_image_bytes,
             partial(notify_workers, Doorbell(redis)),
-            BatchCheck(partial(check_batch, registry, webhooks), BatchQuota(limiter)),
+            BatchCheck(partial(check_batch, registry, webhooks), limiter),
         )
         # Entered last: tasks end before what they use is closed.
         owner = TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S)  # none cleans up, some ask Redis

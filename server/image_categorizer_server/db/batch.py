@@ -1,8 +1,8 @@
 """Batches: created, read, cancelled, retried, finished, removed."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import cast
+from typing import Protocol, cast
 
 from image_categorizer_server import clock, failpoints
 from image_categorizer_server.db import audit, outbox, removal
@@ -162,11 +162,23 @@ async def cancel(tenant_id: str, batch_id: str) -> None:
     failpoints.hit("batch.cancelled")
 
 
+class Admission(Protocol):
+    """Decides whether a batch may be made or restarted."""
+
+    async def lock(self, connection: Connection) -> None:
+        """Makes others wait until the transaction ends."""
+        ...
+
+    async def admit(self, connection: Connection, images: int) -> None:
+        """Raises an error if the batch should be refused; takes its images otherwise."""
+        ...
+
+
 async def retry(
     tenant_id: str,
     batch_id: str,
     chunk_items: int,
-    admit: Callable[[Connection, int], Awaitable[None]] | None = None,
+    admission: Admission | None = None,
 ) -> bool:
     """Restarts an ended batch for its failed and pending items; returns False if it has none.
 
@@ -174,8 +186,7 @@ async def retry(
         tenant_id: the tenant.
         batch_id: the batch.
         chunk_items: the maximum number of items in a chunk.
-        admit: is given the number of these items, and raises an error if the batch should not be
-            restarted; None admits all.
+        admission: is asked about these items; None admits all.
 
     Raises:
         BatchNotFound: the tenant has no such batch.
@@ -188,8 +199,9 @@ async def retry(
         pending = await connection.fetchval(FORGET_FAILURES, batch_id, timeout=BULK_TIMEOUT_S)
         if not pending:
             return False
-        if admit:
-            await admit(connection, cast("int", pending))
+        if admission:
+            await admission.lock(connection)
+            await admission.admit(connection, cast("int", pending))
         await connection.execute("DELETE FROM batch_chunks WHERE batch_id = $1", batch_id)
         await create_chunks(connection, batch_id, chunk_items, now)
         await connection.execute(RESTART, batch_id)

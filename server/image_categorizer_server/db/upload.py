@@ -7,14 +7,14 @@
 An upload has a lease.  Once its server is dead the lease ends, and a sweep gives the upload up.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
 from image_categorizer_server import clock, failpoints
 from image_categorizer_server.db import audit, outbox, removal, usage
-from image_categorizer_server.db.batch import create_chunks, finish_if_done
+from image_categorizer_server.db.batch import Admission, create_chunks, finish_if_done
 from image_categorizer_server.db.convert import options_to_json
 from image_categorizer_server.db.database import (
     BULK_TIMEOUT_S,
@@ -71,8 +71,6 @@ WHERE tenant_id = $1 AND request_id = $2 AND create_time < $3
 
 UploadItem = tuple[BatchItem, ItemError | None]
 """An item, and why it was refused."""
-Admit = Callable[[Connection], Awaitable[None]]
-"""Raises an error if a new batch should be refused."""
 
 
 async def begin_upload(tenant_id: str, batch_id: str, lease_s: float) -> frozenset[str]:
@@ -219,7 +217,7 @@ class Acceptance:
 
 
 async def accept(
-    new: NewBatch, chunk_items: int, request_id_s: float, admit: Admit | None = None
+    new: NewBatch, chunk_items: int, request_id_s: float, admission: Admission | None = None
 ) -> Acceptance:
     """Makes an upload a batch, in one transaction, or finds the batch that it repeats.
 
@@ -229,7 +227,7 @@ async def accept(
         new: the upload.
         chunk_items: the maximum number of items in a chunk.
         request_id_s: how long a request id is remembered.
-        admit: is asked unless the upload repeats a batch; None admits all.
+        admission: is asked unless the upload repeats a batch; None admits all.
 
     Raises:
         DependencyDown: the database does not answer, or the upload was given up.
@@ -237,11 +235,13 @@ async def accept(
     now = clock.now()
     remembered_since = now - timedelta(seconds=request_id_s)
     async with transaction() as connection:
+        if admission:  # first: equal requests find one another, and count once
+            await admission.lock(connection)
         earlier = await _find_earlier(connection, new, remembered_since)
         if earlier is not None:
             return earlier
-        if admit:
-            await admit(connection)
+        if admission:
+            await admission.admit(connection, new.item_count)
         if not await _insert(connection, new, now):
             # Another request with this id has just committed.
             earlier = await _find_earlier(connection, new, remembered_since)

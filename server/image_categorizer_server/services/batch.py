@@ -10,7 +10,6 @@ from image_categorizer_server.db import batch as rows
 from image_categorizer_server.db import outbox, removal
 from image_categorizer_server.db import result as result_rows
 from image_categorizer_server.db import upload as upload_rows
-from image_categorizer_server.db.database import Connection
 from image_categorizer_server.domain.batch import Batch, BatchConfig, BatchState, ItemResult
 from image_categorizer_server.domain.outbox import OutboxKind
 from image_categorizer_server.errors import DependencyDown, RequestIdReused
@@ -22,7 +21,7 @@ from image_categorizer_server.paging import (
     page_from,
     token_of,
 )
-from image_categorizer_server.services.limit import BatchQuota, NewWork
+from image_categorizer_server.services.limit import BatchAdmission, Limiter
 from image_categorizer_server.services.upload import PAGE_ITEMS, IgnoredFile, NewItem, Upload
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.object_store import Storage
@@ -52,8 +51,8 @@ class BatchCheck:
 
     config: Callable[[BatchConfig], Awaitable[object]]
     """Raises an error if a configuration should be refused."""
-    quota: BatchQuota | None = None
-    """None for no quota."""
+    limiter: Limiter | None = None
+    """Knows the quotas of tenants; None for none."""
 
 
 class Batches:
@@ -99,7 +98,7 @@ class Batches:
             QuotaExceeded: the batch exceeds a quota of the tenant.
             DependencyDown: the database or the storage does not answer.
         """
-        quota = self._check.quota if self._check else None
+        limiter = self._check.limiter if self._check else None
         if self._check:
             await self._check.config(config)
         upload = Upload(
@@ -113,7 +112,7 @@ class Batches:
         async with upload:
             async for item in items:
                 await upload.add(item)
-            accepted = await upload.accept(key_id, quota)
+            accepted = await upload.accept(key_id, limiter)
         if accepted.request_sha256 != upload.request_sha256:
             raise RequestIdReused("another batch was created with this request_id")
         await self._try_to_notify(accepted.batch_id)
@@ -178,13 +177,9 @@ class Batches:
                 again.
             DependencyDown: the database does not answer.
         """
-        quota = self._check.quota if self._check else None
-
-        async def admit(connection: Connection, images: int) -> None:
-            if quota:
-                await quota.admit(connection, tenant_id, NewWork(images))
-
-        if await rows.retry(tenant_id, batch_id, self._settings.chunk_items, admit):
+        limiter = self._check.limiter if self._check else None
+        admission = BatchAdmission(limiter, tenant_id) if limiter else None
+        if await rows.retry(tenant_id, batch_id, self._settings.chunk_items, admission):
             await self._try_to_notify(batch_id)
         return await self.get(tenant_id, batch_id)
 

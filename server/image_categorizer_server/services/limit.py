@@ -10,7 +10,6 @@ closed.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -239,49 +238,47 @@ def _too_many_images(decision: Decision, count: int) -> QuotaExceeded:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class NewWork:
-    """Work that a batch asks for."""
+class BatchAdmission:
+    """Admits one batch, in the transaction that makes it or restarts it."""
 
-    images: int
-    stored_bytes: int = 0
-    """Of images that are not stored yet."""
+    def __init__(self, limiter: Limiter, tenant_id: str, stored_bytes: int = 0) -> None:
+        """Prepares to ask.
 
-
-class BatchQuota:
-    """Admits batches, in the transaction that makes them."""
-
-    def __init__(self, limiter: Limiter) -> None:
+        Args:
+            limiter: knows the limits.
+            tenant_id: the tenant.
+            stored_bytes: size of the images that the batch adds.
+        """
         self._limiter = limiter
+        self._tenant_id = tenant_id
+        self._stored_bytes = stored_bytes
 
-    async def admit(self, connection: Connection, tenant_id: str, work: NewWork) -> None:
+    async def lock(self, connection: Connection) -> None:
+        """Makes other batches of the tenant wait until the transaction ends, if it has quotas."""
+        limits = await self._limiter.limits_of(self._tenant_id)
+        if limits.images_per_day or limits.concurrent_batches or limits.stored_bytes:
+            await lock_batch_quota(connection, self._tenant_id)
+
+    async def admit(self, connection: Connection, images: int) -> None:
         """Passes a batch that exceeds no quota of its tenant, and takes its images.
-
-        Until the transaction ends, no other one of the tenant is looked at.
 
         Raises:
             QuotaExceeded: it exceeds one; nothing was taken.
         """
-        limits = await self._limiter.limits_of(tenant_id)
+        limits = await self._limiter.limits_of(self._tenant_id)
         if limits.concurrent_batches or limits.stored_bytes:
-            await lock_batch_quota(connection, tenant_id)
-            count, stored_bytes = await rows.batch_totals(connection, tenant_id)
+            count, stored_bytes = await rows.batch_totals(connection, self._tenant_id)
             if limits.concurrent_batches and count >= limits.concurrent_batches:
                 raise QuotaExceeded(
                     f"{count} batches have not ended, the most that the tenant may have; "
                     "wait for one to end, or cancel one",
                     quota="concurrent_batches",
                 )
-            total_bytes = stored_bytes + work.stored_bytes
-            if limits.stored_bytes and work.stored_bytes and total_bytes > limits.stored_bytes:
+            free_bytes = max(0, limits.stored_bytes - stored_bytes)
+            if limits.stored_bytes and self._stored_bytes > free_bytes:
                 raise QuotaExceeded(
-                    f"the batch has {work.stored_bytes} bytes, and "
-                    f"{max(0, limits.stored_bytes - stored_bytes)} of the tenant's "
+                    f"the batch has {self._stored_bytes} bytes, and {free_bytes} of the tenant's "
                     f"{limits.stored_bytes} are free; delete batches that have ended",
                     quota="stored_bytes",
                 )
-        await self._limiter.take_images(tenant_id, work.images)
-
-    async def give_back(self, tenant_id: str, images: int) -> None:
-        """Gives back the images of a batch that was admitted but not made."""
-        await self._limiter.give_back_images(tenant_id, images)
+        await self._limiter.take_images(self._tenant_id, images)

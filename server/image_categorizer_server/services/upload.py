@@ -21,7 +21,6 @@ from typing import Self
 from image_categorizer_server import failpoints
 from image_categorizer_server.db import removal
 from image_categorizer_server.db import upload as rows
-from image_categorizer_server.db.database import Connection
 from image_categorizer_server.domain.batch import BatchConfig, BatchItem, ItemError
 from image_categorizer_server.errors import (
     BatchTooLarge,
@@ -30,7 +29,7 @@ from image_categorizer_server.errors import (
     InvalidRequest,
     UndecodableImage,
 )
-from image_categorizer_server.services.limit import BatchQuota, NewWork
+from image_categorizer_server.services.limit import BatchAdmission, Limiter
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.image_key import image_key
 from image_categorizer_server.stores.object_store import Storage
@@ -252,16 +251,16 @@ class Upload:
         self._tasks.check()
         self._unwritten = []
 
-    async def accept(self, key_id: str, quota: BatchQuota | None = None) -> rows.Acceptance:
+    async def accept(self, key_id: str, limiter: Limiter | None = None) -> rows.Acceptance:
         """Makes the upload a batch, or finds the batch that it repeats.
 
         Args:
             key_id: the API key that creates the batch.
-            quota: of the tenant; None for none.
+            limiter: knows the quotas of the tenant; None for none.
 
         Raises:
             InvalidRequest: there are no images.
-            QuotaExceeded: the batch exceeds the quota.
+            QuotaExceeded: the batch exceeds a quota.
             DependencyDown: the database or the storage does not answer.
         """
         if not self._count:
@@ -280,20 +279,14 @@ class Upload:
             ignored_count=self._ignored_count,
             image_bytes=self._bytes,
         )
-        is_admitted = False
-
-        async def admit(connection: Connection) -> None:
-            nonlocal is_admitted
-            if quota:
-                work = NewWork(self._count, self._bytes)
-                await quota.admit(connection, self._tenant_id, work)
-                is_admitted = True
-
         settings = self._settings
-        accepted = await rows.accept(new, settings.chunk_items, settings.request_id_s, admit)
+        accepted = await rows.accept(
+            new,
+            settings.chunk_items,
+            settings.request_id_s,
+            BatchAdmission(limiter, self._tenant_id, self._bytes) if limiter else None,
+        )
         self._is_batch = accepted.is_new
-        if quota and is_admitted and not accepted.is_new:  # another request was quicker
-            await quota.give_back(self._tenant_id, self._count)
         return accepted
 
 
