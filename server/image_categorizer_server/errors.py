@@ -266,7 +266,7 @@ class RateLimited(CategorizerError):
     status = "RESOURCE_EXHAUSTED"
     reason = "RATE_LIMITED"
 
-    def __init__(self, message: str, retry_after_s: float, quota: str = "") -> None:
+    def __init__(self, message: str, retry_after_s: float = 1.0, quota: str = "") -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.quota = quota

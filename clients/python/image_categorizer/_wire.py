@@ -107,7 +107,7 @@ def classify_request(
 
 
 def stream_config(
-    options: Options, lane: Lane, tenant_id: str, key_id: str
+    options: Options, lane: Lane, tenant_id: str, key_id: str = ""
 ) -> classify_pb2.ClassifyStreamRequest:
     """Returns the first message of a stream.
 
