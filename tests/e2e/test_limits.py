@@ -47,7 +47,7 @@ def client_of(running: Up, key: str) -> httpx.Client:
 def test_a_flood_gets_429_and_whoever_waits_is_answered(limited):
     with client_of(limited, key_of(limited, "flood")) as http:
 
-        def classify(_number=0) -> httpx.Response:
+        def classify(_number=0):
             return http.post("/v1/classify", content=PICTURE)
 
         first = classify()
@@ -97,7 +97,7 @@ def test_a_client_cannot_pretend_to_be_many(limited):
     start_s = time.monotonic()
     with httpx.Client(base_url=limited.url) as http:
 
-        def guess(number: int) -> httpx.Response:
+        def guess(number):
             address = f"192.0.2.{number}"
             headers = {
                 "authorization": "Bearer ic_guess",

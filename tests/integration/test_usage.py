@@ -47,7 +47,7 @@ async def total_of(tenant_id="default") -> Usage:
 
 async def by_key(tenant_id="default") -> dict[str, Usage]:
     _, _, found = await read_usage(tenant_id, None, None, KEY)
-    return {row.key_id: row.usage for row in found}
+    return {str(row.key_id): row.usage for row in found}
 
 
 @pytest.fixture

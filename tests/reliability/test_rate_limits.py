@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import pytest
@@ -35,9 +36,10 @@ FLUSH, SKEW = "SCRIPT FLUSH", "skewed clocks"
 class Flood:
     """Clients that call all servers, and what they are answered."""
 
-    calls: list  # one for each server
-    headers: tuple
-    codes: Counter = field(default_factory=Counter)
+    calls: list[Any]
+    """One for each server."""
+    headers: tuple[tuple[str, str], ...]
+    codes: Counter[grpc.StatusCode] = field(default_factory=Counter)
     allowed_s: list[float] = field(default_factory=list)
     """When calls succeeded, by `time.monotonic`."""
 
