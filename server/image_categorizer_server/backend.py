@@ -19,7 +19,7 @@ from image_categorizer_server.db.database import check_database, check_login, op
 from image_categorizer_server.db.isolation import role_problem
 from image_categorizer_server.db.key import find_key, note_uses
 from image_categorizer_server.db.schema import schema_problem
-from image_categorizer_server.db.tenant import find_state
+from image_categorizer_server.db.tenant import find_limits, find_state
 from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.domain.tenant import all_tenants
 from image_categorizer_server.egress.fetcher import open_fetcher
@@ -48,18 +48,21 @@ from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
 from image_categorizer_server.services.audit import Audit
 from image_categorizer_server.services.audit_statement import AuditStatements
-from image_categorizer_server.services.batch import Batches, notify_workers
-from image_categorizer_server.services.classify import Classifications
+from image_categorizer_server.services.batch import BatchCheck, Batches, notify_workers
+from image_categorizer_server.services.classify import Accounting, Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.key import ApiKeys
+from image_categorizer_server.services.limit import Limiter
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.result_cache import ResultCache
+from image_categorizer_server.services.usage import UsageMeter
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.expiring_set import RedisExpiringSet
 from image_categorizer_server.stores.in_flight import InFlight
+from image_categorizer_server.stores.limiter import RedisLimiter
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import RedisCache, RedisClient, open_redis
@@ -86,6 +89,7 @@ class Backend:
     audit: Audit
     refusals: Refusals
     authenticator: Authenticator
+    limiter: Limiter
     redis: RedisClient
     tasks: TaskOwner
     """Background tasks. The server is not ready once one has died."""
@@ -193,18 +197,24 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             _in_flight(settings.server.in_flight_path, stack),
         )
         stack.push_async_callback(crashing.close)
+        meter = UsageMeter(settings.usage)
+        stack.push_async_callback(meter.close)
         registry = _registry(settings, stack)
         storage = await stack.enter_async_context(open_storage(settings))
         fetcher = await stack.enter_async_context(
             open_fetcher(settings.fetch, ObjectReader(settings).read)
         )
         webhooks = Webhooks(settings.webhook, fetcher)
+        round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
+        limiter = Limiter(
+            RedisLimiter(redis, settings.quota.timeout_s, round_trips), settings.quota, find_limits
+        )
         batches = Batches(
             storage,
             settings.batch,
             settings.max_image_bytes,
             partial(notify_workers, Doorbell(redis)),
-            partial(check_batch, registry, webhooks),
+            BatchCheck(partial(check_batch, registry, webhooks), limiter),
         )
         statements = AuditStatements.of(storage, settings)
         refusals = Refusals(append, settings.audit)
@@ -214,17 +224,18 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         tasks = await stack.enter_async_context(owner)
         tasks.start(crashing.watch(), "reader of crashing images")
         tasks.start(refusals.run(), "writer of refused calls")
+        tasks.start(meter.run(), "writer of usage")
         with all_tenants():
             tasks.start(statements.run(), "maker of statements about the audit")
         yield Backend(
             settings=settings,
             registry=registry,
             classifications=Classifications(
-                Classifier(registry),
+                Classifier(registry, meter.charge_model),
                 registry,
                 results,
                 partial(fetcher.fetch, max_bytes=settings.max_image_bytes),
-                crashing,
+                Accounting(crashing, meter),
             ),
             batches=batches,
             webhooks=webhooks,
@@ -233,6 +244,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             audit=Audit(),
             refusals=refusals,
             authenticator=_authenticator(settings, tasks),
+            limiter=limiter,
             redis=redis,
             tasks=tasks,
         )

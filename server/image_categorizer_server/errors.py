@@ -33,6 +33,7 @@
     │   ├─ BatchRunning            BATCH_RUNNING
     │   └─ WebhookDisabled         WEBHOOK_DISABLED
     ├─ QuotaExceeded           RESOURCE_EXHAUSTED    QUOTA_EXCEEDED
+    ├─ RateLimited             RESOURCE_EXHAUSTED    RATE_LIMITED, with the delay before a retry
     ├─ Unavailable             UNAVAILABLE, with the delay before a retry
     │   ├─ Overloaded              QUEUE_FULL
     │   ├─ DeadlineUnreachable     DEADLINE_UNREACHABLE
@@ -284,10 +285,30 @@ class WebhookDisabled(FailedPrecondition):
 
 
 class QuotaExceeded(CategorizerError):
-    """The tenant has the maximum number of these resources."""
+    """The tenant has used up a quota, or has the maximum number of these resources."""
 
     status = "RESOURCE_EXHAUSTED"
     reason = "QUOTA_EXCEEDED"
+
+    def __init__(self, message: str, retry_after_s: float | None = None, quota: str = "") -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """When a quota that is measured by time is whole again; None for others."""
+        self.quota = quota
+        """Names the setting that limits the tenant; empty if it is none of `QuotaSettings`."""
+
+
+class RateLimited(CategorizerError):
+    """The caller, its tenant or its address makes requests too quickly."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "RATE_LIMITED"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0, quota: str = "") -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.quota = quota
+        """Names the setting that limits the caller."""
 
 
 class Unavailable(CategorizerError):

@@ -19,13 +19,14 @@ from image_categorizer._inputs import named_content
 from image_categorizer._retries import (
     MAX_FAILED_CALLS,
     MAX_LOSSES,
+    MAX_RETRY_AFTER_S,
     Retries,
     backoff_s,
     is_disconnect,
 )
 from image_categorizer._statuses import from_status
 from image_categorizer._values import OnDisconnect, Result, Source
-from image_categorizer.errors import CategorizerError, ImageTooLarge, Unavailable
+from image_categorizer.errors import CategorizerError, ImageTooLarge, RateLimited, Unavailable
 from image_categorizer.v1 import classify_pb2
 
 # Twice what the server accepts at once by default, so that the next image is already on its way
@@ -188,9 +189,12 @@ class Ledger:
             case _:
                 error = CategorizerError("the server sent an outcome unknown to this client")
                 error.request_id = request_id
-        item.attempts += 1
-        if isinstance(error, Unavailable) and item.attempts < MAX_SENDS:
-            wait_s = (error.retry_after_s or 0.0) + backoff_s(item.attempts)
+        is_limited = isinstance(error, RateLimited)  # as often as it takes: others went first
+        item.attempts += not is_limited
+        asked_s = error.retry_after_s or 0.0
+        is_soon = is_limited and asked_s <= MAX_RETRY_AFTER_S
+        if is_soon or (isinstance(error, Unavailable) and item.attempts < MAX_SENDS):
+            wait_s = asked_s + backoff_s(max(1, item.attempts))
             self._resume_s = max(self._resume_s, time.monotonic() + wait_s)
             self._to_send.append(item)
             return None

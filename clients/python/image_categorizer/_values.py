@@ -7,7 +7,7 @@ than this package may send a value that has no name here; its number stands in i
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias, TypedDict
 
 from image_categorizer.errors import CategorizerError
@@ -56,6 +56,9 @@ KeyRole = Literal["viewer", "classifier", "operator", "admin", "worker", "platfo
 
 KeyState = Literal["ACTIVE", "EXPIRED", "REVOKED"]
 """The states of an API key, as an argument; see `ApiKey.state`."""
+
+UsageGroup = Literal["day", "key", "model"]
+"""By what usage is summed up."""
 
 ExportFormat = Literal["jsonl", "csv"]
 """The format of exported results: JSON Lines, or CSV (RFC 4180) with a header row."""
@@ -509,6 +512,35 @@ class Limits:
     """The maximum number of unanswered images of one stream."""
     max_batch_items: int
     max_batch_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What one group has used; of `day`, `key_id` and `model`, one names the group."""
+
+    day: date | None
+    """In UTC; None unless usage is summed up by day."""
+    key_id: str
+    model: str
+    images: int
+    """All images that were answered, with a classification or with an error about the image."""
+    cached_images: int
+    failed_images: int
+    bytes: int
+    """The size of the encoded images."""
+    model_ms: float
+    """Milliseconds of the model; the images of a micro-batch share its time equally."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the tenant has used."""
+
+    start_date: date
+    end_date: date
+    """The last day."""
+    rows: tuple[UsageRow, ...]
+    total: UsageRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ number as text, and nothing here raises because of it.
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -37,6 +37,9 @@ from image_categorizer._values import (
     ServerInfo,
     Tenant,
     Timing,
+    Usage,
+    UsageGroup,
+    UsageRow,
     Webhook,
     WebhookAttempt,
     WebhookDelivery,
@@ -50,6 +53,7 @@ from image_categorizer.v1 import (
     metadata_pb2,
     tenant_pb2,
     types_pb2,
+    usage_pb2,
 )
 
 Number = TypeVar("Number", bound=int)
@@ -116,7 +120,7 @@ def classify_request(
 
 
 def stream_config(
-    options: Options, lane: Lane, tenant_id: str
+    options: Options, lane: Lane, tenant_id: str, key_id: str = ""
 ) -> classify_pb2.ClassifyStreamRequest:
     """Returns the first message of a stream.
 
@@ -127,6 +131,7 @@ def stream_config(
         options=classify_options(options),
         lane=classify_pb2.ClassifyStreamConfig.Lane.Value(lane),
         tenant_id=tenant_id,
+        key_id=key_id,
     )
     return classify_pb2.ClassifyStreamRequest(config=config)
 
@@ -484,6 +489,40 @@ def server_info(wire: metadata_pb2.ServerInfo) -> ServerInfo:
             max_batch_bytes=limits.max_batch_bytes,
         ),
         default_model=wire.default_model,
+    )
+
+
+def usage_request(
+    start_date: date | None, end_date: date | None, group_by: UsageGroup
+) -> usage_pb2.GetUsageRequest:
+    """Returns the request for what was used."""
+    return usage_pb2.GetUsageRequest(
+        start_date=start_date.isoformat() if start_date else "",
+        end_date=end_date.isoformat() if end_date else "",
+        group_by=group_by,
+    )
+
+
+def usage(wire: usage_pb2.GetUsageResponse) -> Usage:
+    """Returns what was used."""
+    return Usage(
+        start_date=date.fromisoformat(wire.start_date),
+        end_date=date.fromisoformat(wire.end_date),
+        rows=tuple(map(_usage_row, wire.rows)),
+        total=_usage_row(wire.total),
+    )
+
+
+def _usage_row(wire: usage_pb2.UsageRow) -> UsageRow:
+    return UsageRow(
+        day=date.fromisoformat(wire.day) if wire.day else None,
+        key_id=wire.key_id,
+        model=wire.model,
+        images=wire.images,
+        cached_images=wire.cached_images,
+        failed_images=wire.failed_images,
+        bytes=wire.bytes,
+        model_ms=wire.model_ms,
     )
 
 

@@ -32,7 +32,8 @@ CategorizerError
 │   ├─ PromotionRefused        the version has not passed the model's promotion policy
 │   ├─ BatchRunning            the batch has not ended
 │   └─ WebhookDisabled         the webhook is disabled
-├─ QuotaExceeded           the tenant has the maximum number
+├─ QuotaExceeded           the tenant has the maximum number, or has used up a quota
+├─ RateLimited             too many requests; the client has already waited and retried
 ├─ Unavailable             not now; the client has already retried
 │   ├─ Overloaded              the server's queue is full
 │   ├─ DeadlineUnreachable     the answer would come too late
@@ -257,9 +258,18 @@ class WebhookDisabled(FailedPrecondition):
 
 
 class QuotaExceeded(CategorizerError):
-    """The tenant has the maximum number of these resources."""
+    """The tenant has the maximum number of these resources, or has used up a quota.
+
+    If `retry_after_s` is not None, the quota is whole again after that time.
+    """
 
     reason = "QUOTA_EXCEEDED"
+
+
+class RateLimited(CategorizerError):
+    """The tenant, the API key or the address makes requests too quickly."""
+
+    reason = "RATE_LIMITED"
 
 
 class Unavailable(CategorizerError):

@@ -19,6 +19,13 @@ class RpcAccess:
     """What credentials with scopes must list. None only if no credentials are required."""
     is_open_to_workers: bool = False
     """Whether the role WORKER may call it, too."""
+    image_count: int = 0
+    """How many images one call counts as; streams and batches count theirs by themselves."""
+
+    @property
+    def is_administration(self) -> bool:
+        """Whether it manages things, which nobody does while limits cannot be checked."""
+        return self.required_role is not None and self.required_role >= Role.OPERATOR
 
 
 def authorize(principal: Principal, rpc: RpcAccess) -> None:

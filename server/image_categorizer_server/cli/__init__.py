@@ -19,6 +19,7 @@ from image_categorizer_server.cli import (
     promotion,
     run,
     tenant,
+    usage,
     webhook,
 )
 from image_categorizer_server.cli.output import printable, say
@@ -38,6 +39,7 @@ app.command("create-admin")(key.create_admin)
 app.command()(classify.classify)
 app.command()(evaluate.evaluate)
 app.command()(bench.bench)
+app.command()(usage.usage)
 for change in (model_import.add, model_import.pull, model_import.quantize):
     model.app.command()(change)
 model.app.command()(evaluate.compare)

@@ -147,6 +147,7 @@ class BatchRow(TypedDict):
     mark_count: int
     last_mark_time: datetime | None
     last_mark_count: int
+    image_bytes: int
 
 
 class ItemRow(TypedDict):

@@ -1,6 +1,7 @@
 """Tenants: created, suspended, deleted.  The scope of each function is that of all tenants."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
@@ -61,6 +62,20 @@ async def find_state(tenant_id: str) -> TenantState | None:
     """
     tenant = await find_tenant(tenant_id)
     return tenant.state if tenant else None
+
+
+async def find_limits(tenant_id: str) -> Mapping[str, object]:
+    """Returns the limits that a tenant has instead of those of the settings, by name.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    with all_tenants():
+        async with connected() as connection:
+            limits = await connection.fetchval(
+                "SELECT limits FROM tenants WHERE tenant_id = $1", tenant_id
+            )
+    return cast("Mapping[str, object]", json.loads(str(limits))) if limits else {}
 
 
 async def list_tenants(after: str, limit: int) -> list[Tenant]:

@@ -35,6 +35,8 @@ CORS_RESPONSE_HEADERS = (
     "grpc-retry-pushback-ms",
     "grpc-status",
     "grpc-status-details-bin",
+    "ratelimit",
+    "ratelimit-policy",
     "retry-after",
     "x-request-id",
 )

@@ -35,6 +35,7 @@ from image_categorizer_server.rpc.key import KeyServicer
 from image_categorizer_server.rpc.model import MetadataServicer
 from image_categorizer_server.rpc.services import access_by_method, our_services
 from image_categorizer_server.rpc.tenant import TenantServicer
+from image_categorizer_server.rpc.usage import UsageServicer
 from image_categorizer_server.rpc.webhook import WebhookServicer
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.tasks import END_S, end_within, run_until, stop_on_signals
@@ -126,6 +127,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
         WebhookServicer(backend.webhooks, settings.server.max_page_bytes),
         TenantServicer(),
         KeyServicer(backend.keys, settings.server.max_page_bytes),
+        UsageServicer(),
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 from image_categorizer_server import failpoints
 from image_categorizer_server.db import batch as rows
@@ -20,6 +21,7 @@ from image_categorizer_server.paging import (
     token_of,
     token_of_moment,
 )
+from image_categorizer_server.services.limit import BatchAdmission, Limiter
 from image_categorizer_server.services.upload import PAGE_ITEMS, IgnoredFile, NewItem, Upload
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.object_store import Storage
@@ -40,6 +42,16 @@ NOTIFICATION_LEASE_S = 5.0
 Items = AsyncIterator[NewItem | IgnoredFile]
 
 
+@dataclass(frozen=True, slots=True)
+class BatchCheck:
+    """What new batches have to pass."""
+
+    config: Callable[[BatchConfig], Awaitable[object]]
+    """Raises an error if a configuration should be refused."""
+    limiter: Limiter | None = None
+    """Knows the quotas of tenants; None for none."""
+
+
 class Batches:
     """What callers can do with batches.  Each call is for one tenant and sees only its batches."""
 
@@ -49,7 +61,7 @@ class Batches:
         settings: BatchSettings,
         max_image_bytes: int,
         notify_workers: Callable[[str], Awaitable[object]] | None = None,
-        check: Callable[[BatchConfig], Awaitable[object]] | None = None,
+        check: BatchCheck | None = None,
         page_items: int = PAGE_ITEMS,
     ) -> None:
         """Configures the service.
@@ -59,7 +71,7 @@ class Batches:
             settings: limits.
             max_image_bytes: the maximum size of one encoded image.
             notify_workers: wakes a worker for a batch; None if workers find it by themselves.
-            check: raises an error if `create` should refuse a configuration; None accepts all.
+            check: what `create` refuses; None accepts all.
             page_items: how many items of an upload are written at once.
         """
         self._storage = storage
@@ -80,10 +92,12 @@ class Batches:
             BatchTooLarge: there are more items or bytes than a batch may have.
             ModelNotFound, CategoryNotFound: the options name what does not exist.
             RequestIdReused: another batch was created with the request id.
+            QuotaExceeded: the batch exceeds a quota of the tenant.
             DependencyDown: the database or the storage does not answer.
         """
+        limiter = self._check.limiter if self._check else None
         if self._check:
-            await self._check(config)
+            await self._check.config(config)
         upload = Upload(
             tenant_id,
             config,
@@ -95,7 +109,7 @@ class Batches:
         async with upload:
             async for item in items:
                 await upload.add(item)
-            accepted = await upload.accept(key_id)
+            accepted = await upload.accept(key_id, limiter)
         if accepted.request_sha256 != upload.request_sha256:
             raise RequestIdReused("another batch was created with this request_id")
         await self._try_to_notify(accepted.batch_id)
@@ -155,9 +169,13 @@ class Batches:
         Raises:
             BatchNotFound: the tenant has no such batch.
             BatchRunning: the batch has not ended.
+            QuotaExceeded: it exceeds a quota of the tenant; images that are classified again count
+                again.
             DependencyDown: the database does not answer.
         """
-        if await rows.retry(tenant_id, batch_id, self._settings.chunk_items):
+        limiter = self._check.limiter if self._check else None
+        admission = BatchAdmission(limiter, tenant_id) if limiter else None
+        if await rows.retry(tenant_id, batch_id, self._settings.chunk_items, admission):
             await self._try_to_notify(batch_id)
         return await self.get(tenant_id, batch_id)
 

@@ -37,12 +37,14 @@ from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.gateway import ClientSettings, GatewaySettings
 from image_categorizer_server.settings.group import Group
 from image_categorizer_server.settings.inference import InferenceSettings
+from image_categorizer_server.settings.limit import QuotaSettings
 from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.settings.names import refuse_misspelled, report_ignored
 from image_categorizer_server.settings.server import LimitSettings, ServerSettings
 from image_categorizer_server.settings.storage import StorageSettings
 from image_categorizer_server.settings.tenant import TenantSettings
 from image_categorizer_server.settings.testing import TestSettings
+from image_categorizer_server.settings.usage import UsageSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
 from image_categorizer_server.settings.worker import WorkerSettings
 
@@ -129,6 +131,8 @@ class Settings(BaseSettings):
     security: SecuritySettings = SecuritySettings()
     tenants: TenantSettings = TenantSettings()
     audit: AuditSettings = AuditSettings()
+    quota: QuotaSettings = QuotaSettings()
+    usage: UsageSettings = UsageSettings()
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
     worker: WorkerSettings = WorkerSettings()

@@ -10,7 +10,7 @@ from image_categorizer import _channel, _wire
 from image_categorizer._aio.runtime import AsyncChannel, sleep
 from image_categorizer._retries import MAX_ATTEMPTS, MAX_CUTS, Retries, RetryBudget
 from image_categorizer._statuses import from_rpc_error
-from image_categorizer.errors import Unavailable
+from image_categorizer.errors import RateLimited, Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
@@ -20,6 +20,7 @@ from image_categorizer.v1 import (
 
 REPEATED = ("x-attempt", "2")
 """Says that an earlier call was cut off: the server makes sure that the image does not crash it."""
+RETRIED = "UNAVAILABLE", "RESOURCE_EXHAUSTED"
 Headers = tuple[tuple[str, str], ...]
 Response = TypeVar("Response")
 Page = TypeVar("Page", bound=_wire.Page)
@@ -88,9 +89,9 @@ class AsyncConnection:
                 response = await self._attempt(
                     method, request, deadline_s - time.monotonic(), headers
                 )
-            except Unavailable as error:
-                # Only that status is safe to retry (AIP-194).
-                if error.status != "UNAVAILABLE" or error.is_final:
+            except (Unavailable, RateLimited) as error:
+                # Only that status is safe to retry (AIP-194), and calls that were not begun.
+                if error.status not in RETRIED or error.is_final:
                     raise
                 wait_s = retries.failed(error)
                 if time.monotonic() + wait_s >= deadline_s:

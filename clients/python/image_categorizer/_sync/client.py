@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Iterator
+from datetime import date
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -31,6 +32,8 @@ from image_categorizer._values import (
     ServerInfo,
     Sources,
     StreamSources,
+    Usage,
+    UsageGroup,
 )
 from image_categorizer.v1 import metadata_pb2
 
@@ -44,10 +47,11 @@ class ImageCategorizationClient:
 
     `audit`, `batches`, `keys`, `models`, `tenants` and `webhooks` hold the methods for these.
 
-    A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
-    the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
-    grow from 0.2 s, differ at random, and are never shorter than the server asks for. A call that
-    is cut off is made again once: it may be what crashes the server. Other errors are raised at
+    A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
+    within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
+    calls that succeed. The waits grow from 0.2 s, differ at random, and are never shorter than the
+    server asks for. A call that is cut off is made again once: it may be what crashes the server.
+    Other errors are raised at
     once. Every method may raise the errors of `image_categorizer.errors`.
 
     Any number of threads may share a client.
@@ -164,6 +168,7 @@ class ImageCategorizationClient:
         on_progress: Progress | None = None,
         on_disconnect: OnDisconnect | None = None,
         tenant_id: str = "",
+        key_id: str = "",
         **options: Unpack[Options],
     ) -> Iterator[Result]:
         """Yields the outcome for each of many images as soon as it is known, over one call.
@@ -184,6 +189,7 @@ class ImageCategorizationClient:
             on_disconnect: called when a connection breaks that the server had accepted, with the
                 keys of the images that it had not answered. They are sent again unless this raises.
             tenant_id: the tenant of the images, for keys of the role worker only.
+            key_id: the API key that the usage is attributed to, for the role worker only.
             options: how to classify; see `Options`.
 
         Raises:
@@ -207,7 +213,7 @@ class ImageCategorizationClient:
             self._connection,
             max_image_bytes,
             _inputs.many(sources, "classify_stream"),
-            Ledger(_wire.stream_config(options, lane, tenant_id), on_disconnect),
+            Ledger(_wire.stream_config(options, lane, tenant_id, key_id), on_disconnect),
             on_progress,
         )
         return stream.results()
@@ -296,3 +302,27 @@ class ImageCategorizationClient:
         return _wire.server_info(
             self._connection.call(self._connection.stubs.metadata.GetServerInfo, request)
         )
+
+    def usage(
+        self,
+        *,
+        start_date: date | None = None,
+        end_date: date | None = None,
+        group_by: UsageGroup = "day",
+    ) -> Usage:
+        """Returns what the tenant has used. Needs a key of the role operator.
+
+            for row in (client.usage(group_by="model")).rows:
+                print(row.model, row.images, row.model_ms)
+
+        Args:
+            start_date: the first day, in UTC. Default: 30 days that end with the last one.
+            end_date: the last day. Default: today.
+            group_by: by what it is summed up.
+
+        Raises:
+            InvalidRequest: the last day is before the first.
+            RoleInsufficient: the key does not have the role operator.
+        """
+        request = _wire.usage_request(start_date, end_date, group_by)
+        return _wire.usage(self._connection.call(self._connection.stubs.admin.GetUsage, request))

@@ -8,6 +8,7 @@ from image_categorizer.v1 import admin_pb2 as image__categorizer_dot_v1_dot_admi
 from image_categorizer.v1 import audit_pb2 as image__categorizer_dot_v1_dot_audit__pb2
 from image_categorizer.v1 import key_pb2 as image__categorizer_dot_v1_dot_key__pb2
 from image_categorizer.v1 import tenant_pb2 as image__categorizer_dot_v1_dot_tenant__pb2
+from image_categorizer.v1 import usage_pb2 as image__categorizer_dot_v1_dot_usage__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -30,7 +31,8 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants, and reads the audit.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants; reads the audit and the
+    usage.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -173,10 +175,16 @@ class AdminServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/GetUsage',
+                request_serializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants, and reads the audit.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants; reads the audit and the
+    usage.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -435,6 +443,18 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUsage(self, request, context):
+        """Returns what the tenant has used: images, bytes and milliseconds of models, by day, key or model.
+
+        Single images and streams appear within seconds; the images of batches with their results. Days begin and end
+        at midnight, UTC. They are kept for 400 days, a setting of the server.
+
+        Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -548,6 +568,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=image__categorizer_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'image_categorizer.v1.AdminService', rpc_method_handlers)
@@ -557,7 +582,8 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants, and reads the audit.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants; reads the audit and the
+    usage.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -1168,6 +1194,33 @@ class AdminService:
             '/image_categorizer.v1.AdminService/ExportAuditEvents',
             image__categorizer_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/GetUsage',
+            image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,6 +10,7 @@ from image_categorizer.v1 import admin_pb2 as _admin_pb2
 from image_categorizer.v1 import audit_pb2 as _audit_pb2
 from image_categorizer.v1 import key_pb2 as _key_pb2
 from image_categorizer.v1 import tenant_pb2 as _tenant_pb2
+from image_categorizer.v1 import usage_pb2 as _usage_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -31,7 +32,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants, and reads the audit.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants; reads the audit and the
+    usage.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -206,10 +208,19 @@ class AdminServiceStub:
     Errors: those of `ListAuditEvents`. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
     300 s, by default.
     """
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_usage_pb2.GetUsageRequest, _usage_pb2.GetUsageResponse]
+    """Returns what the tenant has used: images, bytes and milliseconds of models, by day, key or model.
+
+    Single images and streams appear within seconds; the images of batches with their results. Days begin and end
+    at midnight, UTC. They are kept for 400 days, a setting of the server.
+
+    Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants, and reads the audit.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants; reads the audit and the
+    usage.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -381,9 +392,18 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors: those of `ListAuditEvents`. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
     300 s, by default.
     """
+    GetUsage: _aio.UnaryUnaryMultiCallable[_usage_pb2.GetUsageRequest, _usage_pb2.GetUsageResponse]  # type: ignore[assignment]
+    """Returns what the tenant has used: images, bytes and milliseconds of models, by day, key or model.
+
+    Single images and streams appear within seconds; the images of batches with their results. Days begin and end
+    at midnight, UTC. They are kept for 400 days, a setting of the server.
+
+    Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants, and reads the audit.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants; reads the audit and the
+    usage.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -684,6 +704,20 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: those of `ListAuditEvents`. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
         300 s, by default.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _usage_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_pb2.GetUsageResponse, _abc.Awaitable[_usage_pb2.GetUsageResponse]]:
+        """Returns what the tenant has used: images, bytes and milliseconds of models, by day, key or model.
+
+        Single images and streams appear within seconds; the images of batches with their results. Days begin and end
+        at midnight, UTC. They are kept for 400 days, a setting of the server.
+
+        Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -96,7 +96,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     WEBHOOK_DISABLED: _ErrorReason.ValueType  # 23
     """The webhook is disabled. Enable it with `UpdateWebhook` first."""
     QUOTA_EXCEEDED: _ErrorReason.ValueType  # 24
-    """The tenant already has the maximum number of these resources. Delete one first."""
+    """The tenant already has the maximum number of these resources, or has used up a quota. `google.rpc.QuotaFailure`
+    names the quota. If it is one of time, such as the images of a day, `google.rpc.RetryInfo` says when it is whole
+    again. Otherwise delete one first, or wait for one to end.
+    """
     UNAVAILABLE: _ErrorReason.ValueType  # 25
     """The service is temporarily unavailable, and no more specific reason applies. Retry with backoff."""
     QUEUE_FULL: _ErrorReason.ValueType  # 26
@@ -137,7 +140,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     METHOD_NOT_ALLOWED: _ErrorReason.ValueType  # 37
     """Only from the gateway: the path exists, but does not support the HTTP method."""
     RATE_LIMITED: _ErrorReason.ValueType  # 38
-    """Only from the gateway: too many requests. Retry after the delay in the header `retry-after`."""
+    """The tenant, the API key or the address of the client makes requests too quickly; `google.rpc.QuotaFailure` names
+    the limit. Nothing was done. Retry after the delay in `google.rpc.RetryInfo`, over REST in the header
+    `retry-after`.
+    """
     IMAGE_CRASHES_SERVER: _ErrorReason.ValueType  # 39
     """Decoding the image crashes the process that does it. All servers refuse the image for some time. Do not
     retry; save the image with another program.
@@ -246,7 +252,10 @@ BATCH_RUNNING: ErrorReason.ValueType  # 22
 WEBHOOK_DISABLED: ErrorReason.ValueType  # 23
 """The webhook is disabled. Enable it with `UpdateWebhook` first."""
 QUOTA_EXCEEDED: ErrorReason.ValueType  # 24
-"""The tenant already has the maximum number of these resources. Delete one first."""
+"""The tenant already has the maximum number of these resources, or has used up a quota. `google.rpc.QuotaFailure`
+names the quota. If it is one of time, such as the images of a day, `google.rpc.RetryInfo` says when it is whole
+again. Otherwise delete one first, or wait for one to end.
+"""
 UNAVAILABLE: ErrorReason.ValueType  # 25
 """The service is temporarily unavailable, and no more specific reason applies. Retry with backoff."""
 QUEUE_FULL: ErrorReason.ValueType  # 26
@@ -287,7 +296,10 @@ ROUTE_NOT_FOUND: ErrorReason.ValueType  # 36
 METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 37
 """Only from the gateway: the path exists, but does not support the HTTP method."""
 RATE_LIMITED: ErrorReason.ValueType  # 38
-"""Only from the gateway: too many requests. Retry after the delay in the header `retry-after`."""
+"""The tenant, the API key or the address of the client makes requests too quickly; `google.rpc.QuotaFailure` names
+the limit. Nothing was done. Retry after the delay in `google.rpc.RetryInfo`, over REST in the header
+`retry-after`.
+"""
 IMAGE_CRASHES_SERVER: ErrorReason.ValueType  # 39
 """Decoding the image crashes the process that does it. All servers refuse the image for some time. Do not
 retry; save the image with another program.
