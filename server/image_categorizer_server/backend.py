@@ -43,6 +43,7 @@ from image_categorizer_server.services.classify import Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.result_cache import ResultCache
+from image_categorizer_server.services.token import open_tokens, watch_issuers
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
@@ -190,10 +191,12 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             partial(notify_workers, Doorbell(redis)),
             partial(check_batch, registry, webhooks),
         )
+        tokens = await stack.enter_async_context(open_tokens(settings))
         # Entered last: tasks end before what they use is closed.
         owner = TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S)  # none cleans up, some ask Redis
         tasks = await stack.enter_async_context(owner)
         tasks.start(crashing.watch(), "reader of crashing images")
+        watch_issuers(tokens, tasks)
         yield Backend(
             settings=settings,
             registry=registry,
@@ -207,7 +210,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings),
-            authenticator=Authenticator(KeyVerifier(find_key, settings.security.key_cache_s)),
+            authenticator=Authenticator(
+                KeyVerifier(find_key, settings.security.key_cache_s), tokens
+            ),
             redis=redis,
             tasks=tasks,
         )

@@ -2,17 +2,27 @@
 
 from image_categorizer_server.access.api_key import PREFIX
 from image_categorizer_server.access.key_verifier import KeyVerifier
+from image_categorizer_server.access.token import TokenVerifier
 from image_categorizer_server.domain.access import Principal
 from image_categorizer_server.errors import CredentialsInvalid, CredentialsMissing
 
 HELP = "send the header 'authorization: Bearer ic_...'"
+TOKEN_HELP = f"{HELP}, or an access token of your identity provider in its place"
 
 
 class Authenticator:
     """Authenticates callers by what kind of credentials they send."""
 
-    def __init__(self, keys: KeyVerifier) -> None:
+    def __init__(self, keys: KeyVerifier, tokens: TokenVerifier | None = None) -> None:
+        """Configures the authenticator.
+
+        Args:
+            keys: verifies API keys.
+            tokens: verifies access tokens. None: they are not accepted.
+        """
         self._keys = keys
+        self._tokens = tokens
+        self._help = TOKEN_HELP if tokens else HELP
 
     async def authenticate(
         self,
@@ -31,9 +41,15 @@ class Authenticator:
             DependencyDown: what the credentials are checked against does not answer.
         """
         if not header:
-            raise CredentialsMissing(f"no credentials: {HELP}")
+            raise CredentialsMissing(f"no credentials: {self._help}")
         scheme, _, credentials = header.partition(" ")
         credentials = credentials.strip()
         if scheme.lower() == "bearer" and credentials.startswith(PREFIX):
             return await self._keys.verify(credentials)
-        raise CredentialsInvalid(f"the credentials are not an API key: {HELP}")
+        if self._tokens is None:
+            raise CredentialsInvalid(f"the credentials are not an API key: {self._help}")
+        if scheme.lower() == "bearer" and "." in credentials:
+            return await self._tokens.verify(credentials)
+        raise CredentialsInvalid(
+            f"the credentials are neither an API key nor an access token: {self._help}"
+        )

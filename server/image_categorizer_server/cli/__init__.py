@@ -7,6 +7,7 @@ import traceback
 import typer
 
 from image_categorizer_server.cli import (
+    access,
     batch,
     bench,
     calibrate,
@@ -46,6 +47,7 @@ app.add_typer(model.app, name="models")
 app.add_typer(batch.app, name="batch")
 app.add_typer(webhook.app, name="webhooks")
 app.add_typer(key.app, name="keys")
+app.add_typer(access.app, name="access")
 
 
 def _print_version(wanted: bool) -> None:
