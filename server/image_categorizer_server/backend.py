@@ -13,6 +13,7 @@ from image_categorizer_server.access.guesses import Guesses
 from image_categorizer_server.access.key_uses import KeyUses
 from image_categorizer_server.access.key_verifier import KeyVerifier
 from image_categorizer_server.access.tenant_gate import TenantGate
+from image_categorizer_server.access.token import TokenVerifier
 from image_categorizer_server.db.access_changes import AccessChange, watch_changes
 from image_categorizer_server.db.audit import append
 from image_categorizer_server.db.database import check_database, check_login, open_database
@@ -56,6 +57,7 @@ from image_categorizer_server.services.limit import Limiter
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.result_cache import ResultCache
+from image_categorizer_server.services.token import open_tokens, watch_issuers
 from image_categorizer_server.services.usage import UsageMeter
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
@@ -219,10 +221,12 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         statements = AuditStatements.of(storage, settings)
         refusals = Refusals(append, settings.audit)
         stack.push_async_callback(refusals.close)
+        tokens = await stack.enter_async_context(open_tokens(settings))
         # Entered last: tasks end before what they use is closed.
         owner = TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S)  # none cleans up, some ask Redis
         tasks = await stack.enter_async_context(owner)
         tasks.start(crashing.watch(), "reader of crashing images")
+        watch_issuers(tokens, tasks)
         tasks.start(refusals.run(), "writer of refused calls")
         tasks.start(meter.run(), "writer of usage")
         with all_tenants():
@@ -243,14 +247,16 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             keys=ApiKeys(settings.security),
             audit=Audit(),
             refusals=refusals,
-            authenticator=_authenticator(settings, tasks),
+            authenticator=_authenticator(settings, tokens, tasks),
             limiter=limiter,
             redis=redis,
             tasks=tasks,
         )
 
 
-def _authenticator(settings: Settings, tasks: TaskOwner) -> Authenticator:
+def _authenticator(
+    settings: Settings, tokens: TokenVerifier | None, tasks: TaskOwner
+) -> Authenticator:
     """Returns the authenticator, and starts the tasks that keep its caches and the uses of keys."""
     security = settings.security
     uses = KeyUses(note_uses, security.key_use_interval_s)
@@ -272,7 +278,7 @@ def _authenticator(settings: Settings, tasks: TaskOwner) -> Authenticator:
     watching = watch_changes(settings.database_url, settings.database.timeout_s, follow, forget_all)
     tasks.start(watching, "watcher of access")
     tasks.start(uses.write_forever(), "writer of key uses")
-    return Authenticator(verifier, tenants)
+    return Authenticator(verifier, tenants, tokens)
 
 
 def _in_flight(path: str, stack: AsyncExitStack) -> InFlight | None:

@@ -22,11 +22,18 @@ from image_categorizer._retries import (
     MAX_RETRY_AFTER_S,
     Retries,
     backoff_s,
+    ended_early,
     is_disconnect,
 )
 from image_categorizer._statuses import from_status
 from image_categorizer._values import OnDisconnect, Result, Source
-from image_categorizer.errors import CategorizerError, ImageTooLarge, RateLimited, Unavailable
+from image_categorizer.errors import (
+    CategorizerError,
+    CredentialsInvalid,
+    ImageTooLarge,
+    RateLimited,
+    Unavailable,
+)
 from image_categorizer.v1 import classify_pb2
 
 # Twice what the server accepts at once by default, so that the next image is already on its way
@@ -94,13 +101,18 @@ class Ledger:
         self,
         config: classify_pb2.ClassifyStreamRequest,
         on_disconnect: OnDisconnect | None = None,
+        *,
+        renews_credentials: bool = False,
     ) -> None:
         """Starts without images.
 
         Args:
             config: the first message of every call.
             on_disconnect: see `classify_stream`.
+            renews_credentials: whether the next call has other credentials if those of this one
+                expire.
         """
+        self._renews_credentials = renews_credentials
         self.config = config
         self.source_error: Exception | None = None
         """What the sources raised; for the caller, after all results."""
@@ -214,10 +226,16 @@ class Ledger:
             Exception: what `on_disconnect` raises.
         """
         is_lost = self._is_accepted and is_disconnect(error)
+        has_expired = self._is_accepted and isinstance(error, CredentialsInvalid)
         self._is_accepted = False
         if self._on_disconnect and is_lost and self._unanswered:
             self._on_disconnect([item.key for item in self._unanswered.values()])
-        wait_s = self._retries.failed(error)
+        try:
+            wait_s = self._retries.failed(
+                ended_early() if has_expired and self._renews_credentials else error
+            )
+        except Unavailable:
+            raise error from None
         if is_lost or error.is_final:
             self._count_losses(error)
         self._to_send.extendleft(reversed(self._unanswered.values()))

@@ -5,7 +5,7 @@ than this package may send a value that has no name here; its number stands in i
 """
 
 import os
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias, TypedDict
@@ -63,6 +63,10 @@ UsageGroup = Literal["day", "key", "model"]
 ExportFormat = Literal["jsonl", "csv"]
 """The format of exported results: JSON Lines, or CSV (RFC 4180) with a header row."""
 
+TokenProvider = Callable[[], str]
+"""Returns an access token that is in force; called before every call to the server."""
+AsyncTokenProvider = Callable[[], str] | Callable[[], Awaitable[str]]
+"""A `TokenProvider`, or a coroutine function that does the same."""
 Progress = Callable[[int, int | None], None]
 """Called before each result of a stream: results so far, and their total, None if unknown."""
 

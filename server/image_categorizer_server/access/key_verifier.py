@@ -16,6 +16,7 @@ from image_categorizer_server.domain.access import Principal
 from image_categorizer_server.domain.key import FoundKey
 from image_categorizer_server.errors import AddressNotAllowed, CredentialsInvalid
 
+REFUSAL = "the API key is not valid"
 CACHED_KEYS = 10_000
 
 
@@ -108,4 +109,4 @@ class KeyVerifier:
 
 
 def _invalid() -> CredentialsInvalid:
-    return CredentialsInvalid("the API key is not valid")
+    return CredentialsInvalid(REFUSAL)

@@ -38,8 +38,12 @@ class TenantGate:
         self._changes += 1
         self._cache.clear()
 
-    async def check(self, tenant_id: str) -> None:
+    async def check(self, tenant_id: str, refusal: str) -> None:
         """Passes an active tenant.
+
+        Args:
+            tenant_id: the tenant.
+            refusal: the text for credentials that do not exist. Nobody learns that these did.
 
         Raises:
             TenantSuspended: the tenant is suspended.
@@ -56,5 +60,4 @@ class TenantGate:
         if state is TenantState.SUSPENDED:
             raise TenantSuspended("the tenant is suspended: ask the operator of this server")
         if state is not TenantState.ACTIVE:
-            # The text for keys that do not exist: nobody learns that this one did.
-            raise CredentialsInvalid("the API key is not valid")
+            raise CredentialsInvalid(refusal)

@@ -7,6 +7,7 @@ import traceback
 import typer
 
 from image_categorizer_server.cli import (
+    access,
     audit,
     batch,
     bench,
@@ -52,6 +53,7 @@ app.add_typer(webhook.app, name="webhooks")
 app.add_typer(key.app, name="keys")
 app.add_typer(tenant.app, name="tenants")
 app.add_typer(audit.app, name="audit")
+app.add_typer(access.app, name="access")
 
 
 def _print_version(wanted: bool) -> None:

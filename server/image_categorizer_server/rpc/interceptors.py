@@ -304,11 +304,15 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def _begin(self, context: Context) -> tuple[Call, Headers]:
         """Binds a new call to the current task; returns it with the headers."""
-        headers = {
-            key: value
-            for key, value in context.invocation_metadata() or ()
-            if isinstance(value, str)
-        }
+        headers: Headers = {}
+        for name, value in context.invocation_metadata() or ():
+            if not isinstance(value, str):
+                continue
+            if name == "authorization" and name in headers:
+                # As RFC 9110, section 5.3, joins them: one of two credentials is not picked.
+                headers[name] += f", {value}"
+            else:
+                headers[name] = value
         call = Call(
             request_id_of(headers.get("x-request-id")),
             client_address(context.peer(), headers, self._gateways),

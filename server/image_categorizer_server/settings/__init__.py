@@ -44,6 +44,7 @@ from image_categorizer_server.settings.server import LimitSettings, ServerSettin
 from image_categorizer_server.settings.storage import StorageSettings
 from image_categorizer_server.settings.tenant import TenantSettings
 from image_categorizer_server.settings.testing import TestSettings
+from image_categorizer_server.settings.token import TokenSettings
 from image_categorizer_server.settings.usage import UsageSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
 from image_categorizer_server.settings.worker import WorkerSettings
@@ -133,6 +134,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     quota: QuotaSettings = QuotaSettings()
     usage: UsageSettings = UsageSettings()
+    token: TokenSettings = TokenSettings()
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
     worker: WorkerSettings = WorkerSettings()
@@ -201,6 +203,14 @@ def _known() -> frozenset[str]:
     return frozenset(variable_names().values())
 
 
+def _variable_of(dotted: str) -> str:
+    """Returns the variable of a setting, with the place in it if that is a JSON value."""
+    for name, variable in variable_names().items():
+        if f"{dotted}.".startswith(f"{name}."):
+            return variable + dotted.removeprefix(name)
+    return dotted
+
+
 def _names_in_file() -> list[str]:
     """Returns the names in `.env`.
 
@@ -234,11 +244,9 @@ def load_settings(**overrides: object) -> Settings:
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
-        names = variable_names()
         problems = []
         for problem in error.errors():
-            dotted = ".".join(map(str, problem["loc"]))
-            name = names.get(dotted, dotted)
+            name = _variable_of(".".join(map(str, problem["loc"])))
             problems.append(f"{name}: {problem['msg']}" if name else problem["msg"])
         raise OperatorError(f"Invalid settings: {'; '.join(problems)}.") from None
     try:

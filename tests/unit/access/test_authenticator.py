@@ -77,12 +77,12 @@ async def test_keys_of_a_suspended_tenant_are_refused_with_the_reason():
 async def test_the_state_of_a_tenant_is_looked_up_again_after_a_change():
     tenants = Tenants()
     gate = TenantGate(tenants.state_of, cache_s=60)
-    await gate.check("default")
+    await gate.check("default", "not valid")
     tenants.states["default"] = TenantState.SUSPENDED
-    await gate.check("default")
+    await gate.check("default", "not valid")
     assert tenants.queries == 1
     for forget in (lambda: gate.forget("default"), gate.forget_all):
         forget()
         with pytest.raises(TenantSuspended):
-            await gate.check("default")
+            await gate.check("default", "not valid")
     assert tenants.queries == 3

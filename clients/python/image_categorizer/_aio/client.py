@@ -20,6 +20,7 @@ from image_categorizer._ledger import Ledger
 from image_categorizer._values import (
     AsyncSources,
     AsyncStreamSources,
+    AsyncTokenProvider,
     BatchOptions,
     BatchProgress,
     BatchResult,
@@ -71,25 +72,30 @@ class AsyncImageCategorizationClient:
 
     def __init__(
         self,
-        api_key: str,
+        api_key: str = "",
         base_url: str = "localhost:8080",
         *,
         timeout_s: float = 30.0,
+        token_provider: AsyncTokenProvider | None = None,
     ) -> None:
         """Configures the client; it connects on the first call.
 
         Args:
-            api_key: `ic_...`; blanks and line ends around it are ignored.
+            api_key: `ic_...`, or an access token; blanks and line ends around it are ignored.
             base_url: `https://host`, or `host` alone, for TLS; `http://host:port` for a server
                 without it. Without a scheme, servers on this machine (`localhost:8080`, loopback
                 addresses, `unix:` sockets) are called without TLS.
             timeout_s: the maximum duration of one call in seconds, retries included. Uploads,
                 exports, streams and `batches.watch` have no limit.
+            token_provider: returns an access token, instead of `api_key`. It is called before every
+                attempt, and should return the same token until shortly before it expires. What it
+                raises, the call raises. A stream whose token expires goes on with the next one.
 
         Raises:
-            ValueError: `base_url` is not an address, or `api_key` is not one word.
+            ValueError: `base_url` is not an address, `api_key` is not one word, or both an
+                `api_key` and a `token_provider` are given.
         """
-        self._connection = AsyncConnection(api_key, base_url, timeout_s)
+        self._connection = AsyncConnection(api_key, base_url, timeout_s, token_provider)
         self.audit = AsyncAudit(self._connection)
         self.batches = AsyncBatches(self._connection)
         self.keys = AsyncKeys(self._connection)
@@ -212,7 +218,11 @@ class AsyncImageCategorizationClient:
             self._connection,
             max_image_bytes,
             _inputs.many(sources, "classify_stream"),
-            Ledger(_wire.stream_config(options, lane, tenant_id, key_id), on_disconnect),
+            Ledger(
+                _wire.stream_config(options, lane, tenant_id, key_id),
+                on_disconnect,
+                renews_credentials=self._connection.token_provider is not None,
+            ),
             on_progress,
         )
         return stream.results()

@@ -7,9 +7,10 @@ from typing import Protocol, TypeVar
 import grpc
 
 from image_categorizer import _channel, _wire
-from image_categorizer._aio.runtime import AsyncChannel, sleep
+from image_categorizer._aio.runtime import AsyncChannel, sleep, token_of
 from image_categorizer._retries import MAX_ATTEMPTS, MAX_CUTS, Retries, RetryBudget
 from image_categorizer._statuses import from_rpc_error
+from image_categorizer._values import AsyncTokenProvider
 from image_categorizer.errors import RateLimited, Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,
@@ -49,15 +50,25 @@ class AsyncStubs:
 
 
 class AsyncConnection:
-    """Calls the server with the client's key and timeout; its errors are those of `errors`."""
+    """Calls the server with the client's credentials; its errors are those of `errors`."""
 
-    def __init__(self, api_key: str, base_url: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str,
+        timeout_s: float,
+        token_provider: AsyncTokenProvider | None = None,
+    ) -> None:
         """Connects on the first call.
 
         Raises:
-            ValueError: `base_url` is not an address, or `api_key` cannot be one.
+            ValueError: `base_url` is not an address, `api_key` cannot be one, or `token_provider`
+                is given beside it.
         """
-        self.headers = _channel.headers(api_key)
+        if api_key and token_provider is not None:
+            raise ValueError("a client takes either an api_key or a token_provider")
+        self.token_provider = token_provider
+        self._headers = _channel.headers(api_key)
         self.retry_budget = RetryBudget()
         self._channel = AsyncChannel(base_url)
         self._stubs: AsyncStubs | None = None
@@ -75,6 +86,17 @@ class AsyncConnection:
             self._stubs = AsyncStubs(channel)
         return self._stubs
 
+    async def headers(self) -> Headers:
+        """Returns the headers of the next call.
+
+        Raises:
+            ValueError: the token of the provider is not one word.
+            Exception: whatever the provider raises.
+        """
+        if self.token_provider is None:
+            return self._headers
+        return _channel.headers(await token_of(self.token_provider))
+
     async def call(self, method: Callable[..., Awaitable[Response]], request: object) -> Response:
         """Returns the answer to a request that is safe to repeat, of the first or a later attempt.
 
@@ -83,8 +105,9 @@ class AsyncConnection:
         """
         deadline_s = time.monotonic() + self._timeout_s
         retries = Retries(MAX_ATTEMPTS, self.retry_budget, MAX_CUTS)
-        headers = self.headers
+        repeated: Headers = ()
         while True:
+            headers = (*await self.headers(), *repeated)
             try:
                 response = await self._attempt(
                     method, request, deadline_s - time.monotonic(), headers
@@ -97,7 +120,7 @@ class AsyncConnection:
                 if time.monotonic() + wait_s >= deadline_s:
                     raise
                 if retries.may_crash:
-                    headers = (*self.headers, REPEATED)
+                    repeated = (REPEATED,)
             else:
                 self.retry_budget.succeeded()
                 return response
@@ -111,7 +134,7 @@ class AsyncConnection:
         Raises:
             CategorizerError: the call failed.
         """
-        return await self._attempt(method, request, self._timeout_s, self.headers)
+        return await self._attempt(method, request, self._timeout_s, await self.headers())
 
     async def _attempt(
         self,
@@ -148,7 +171,7 @@ class AsyncConnection:
         Raises:
             CategorizerError: the call failed.
         """
-        call = method(request, metadata=self.headers)
+        call = method(request, metadata=await self.headers())
         try:
             async for message in call:
                 yield message

@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 import grpc
 
 from image_categorizer import _channel
+from image_categorizer._values import AsyncTokenProvider
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -25,6 +26,12 @@ async def in_thread(
 ) -> Returned:
     """Returns what a blocking function returns, without blocking the event loop."""
     return await asyncio.to_thread(function, *args, **kwargs)
+
+
+async def token_of(provider: AsyncTokenProvider) -> str:
+    """Returns the token that a provider of either kind returns."""
+    token = provider()
+    return token if isinstance(token, str) else await token
 
 
 class AsyncChannel:

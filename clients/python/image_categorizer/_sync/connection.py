@@ -10,7 +10,8 @@ import grpc
 from image_categorizer import _channel, _wire
 from image_categorizer._retries import MAX_ATTEMPTS, MAX_CUTS, Retries, RetryBudget
 from image_categorizer._statuses import from_rpc_error
-from image_categorizer._sync.runtime import Channel, sleep
+from image_categorizer._sync.runtime import Channel, sleep, token_of
+from image_categorizer._values import TokenProvider
 from image_categorizer.errors import RateLimited, Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,
@@ -50,15 +51,25 @@ class Stubs:
 
 
 class Connection:
-    """Calls the server with the client's key and timeout; its errors are those of `errors`."""
+    """Calls the server with the client's credentials; its errors are those of `errors`."""
 
-    def __init__(self, api_key: str, base_url: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str,
+        timeout_s: float,
+        token_provider: TokenProvider | None = None,
+    ) -> None:
         """Connects on the first call.
 
         Raises:
-            ValueError: `base_url` is not an address, or `api_key` cannot be one.
+            ValueError: `base_url` is not an address, `api_key` cannot be one, or `token_provider`
+                is given beside it.
         """
-        self.headers = _channel.headers(api_key)
+        if api_key and token_provider is not None:
+            raise ValueError("a client takes either an api_key or a token_provider")
+        self.token_provider = token_provider
+        self._headers = _channel.headers(api_key)
         self.retry_budget = RetryBudget()
         self._channel = Channel(base_url)
         self._stubs: Stubs | None = None
@@ -76,6 +87,17 @@ class Connection:
             self._stubs = Stubs(channel)
         return self._stubs
 
+    def headers(self) -> Headers:
+        """Returns the headers of the next call.
+
+        Raises:
+            ValueError: the token of the provider is not one word.
+            Exception: whatever the provider raises.
+        """
+        if self.token_provider is None:
+            return self._headers
+        return _channel.headers(token_of(self.token_provider))
+
     def call(self, method: Callable[..., Response], request: object) -> Response:
         """Returns the answer to a request that is safe to repeat, of the first or a later attempt.
 
@@ -84,8 +106,9 @@ class Connection:
         """
         deadline_s = time.monotonic() + self._timeout_s
         retries = Retries(MAX_ATTEMPTS, self.retry_budget, MAX_CUTS)
-        headers = self.headers
+        repeated: Headers = ()
         while True:
+            headers = (*self.headers(), *repeated)
             try:
                 response = self._attempt(method, request, deadline_s - time.monotonic(), headers)
             except (Unavailable, RateLimited) as error:
@@ -96,7 +119,7 @@ class Connection:
                 if time.monotonic() + wait_s >= deadline_s:
                     raise
                 if retries.may_crash:
-                    headers = (*self.headers, REPEATED)
+                    repeated = (REPEATED,)
             else:
                 self.retry_budget.succeeded()
                 return response
@@ -108,7 +131,7 @@ class Connection:
         Raises:
             CategorizerError: the call failed.
         """
-        return self._attempt(method, request, self._timeout_s, self.headers)
+        return self._attempt(method, request, self._timeout_s, self.headers())
 
     def _attempt(
         self,
@@ -143,7 +166,7 @@ class Connection:
         Raises:
             CategorizerError: the call failed.
         """
-        call = method(request, metadata=self.headers)
+        call = method(request, metadata=self.headers())
         try:
             for message in call:
                 yield message

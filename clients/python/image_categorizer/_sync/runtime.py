@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 import grpc
 
 from image_categorizer import _channel
+from image_categorizer._values import TokenProvider
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -25,6 +26,11 @@ def in_thread(
 ) -> Returned:
     """Returns what a blocking function returns; the caller's own thread may block."""
     return function(*args, **kwargs)
+
+
+def token_of(provider: TokenProvider) -> str:
+    """Returns the token that a provider returns."""
+    return provider()
 
 
 class Channel:
