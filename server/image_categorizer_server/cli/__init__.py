@@ -10,6 +10,7 @@ from image_categorizer_server.cli import (
     batch,
     bench,
     calibrate,
+    certificates,
     classify,
     evaluate,
     key,
@@ -46,6 +47,7 @@ app.add_typer(model.app, name="models")
 app.add_typer(batch.app, name="batch")
 app.add_typer(webhook.app, name="webhooks")
 app.add_typer(key.app, name="keys")
+app.add_typer(certificates.app, name="certificates")
 
 
 def _print_version(wanted: bool) -> None:

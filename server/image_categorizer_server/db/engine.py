@@ -8,6 +8,7 @@ deadline has passed must not wait for them, nor for a connection that never beco
 import asyncio
 from typing import Any
 
+import asyncpg
 from tortoise.backends.asyncpg.client import AsyncpgDBClient
 from tortoise.backends.base.client import PoolConnectionWrapper
 
@@ -27,6 +28,10 @@ class Client(AsyncpgDBClient):
     def acquire_connection(self) -> "PooledConnection":
         """Returns a block that has a connection of the pool."""
         return PooledConnection(self, self._pool_init_lock)
+
+    async def create_pool(self, *, dsn: str, **options: object) -> Any:
+        """Returns a new pool; `dsn` says how its connections are encrypted."""
+        return await asyncpg.create_pool(dsn, **options)
 
     async def release(self, connection: object) -> None:
         """Returns a connection to the pool; closes it if it is not clean in time."""

@@ -13,6 +13,7 @@ from image_categorizer_server.db.database import (
     UNMIGRATED,
     UNREACHABLE,
     connected,
+    tls_of,
     tortoise_config,
 )
 from image_categorizer_server.db.locks import MIGRATION_LOCK
@@ -51,7 +52,7 @@ async def migrate(url: str, settings: DatabaseSettings) -> None:
     credentials = expand_db_url(url)["credentials"]
     address = {key: credentials[key] for key in ("host", "port", "user", "password", "database")}
     try:
-        connection = await asyncpg.connect(**address, timeout=settings.timeout_s)
+        connection = await asyncpg.connect(tls_of(url), **address, timeout=settings.timeout_s)
         try:
             # Tortoise takes no lock.  PostgreSQL releases this one when the connection closes.
             await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)

@@ -10,6 +10,7 @@ from image_categorizer import _channel, _wire
 from image_categorizer._aio.runtime import AsyncChannel, sleep
 from image_categorizer._retries import MAX_ATTEMPTS, MAX_CUTS, Retries, RetryBudget
 from image_categorizer._statuses import from_rpc_error
+from image_categorizer._values import Tls
 from image_categorizer.errors import Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,
@@ -50,15 +51,16 @@ class AsyncStubs:
 class AsyncConnection:
     """Calls the server with the client's key and timeout; its errors are those of `errors`."""
 
-    def __init__(self, api_key: str, base_url: str, timeout_s: float) -> None:
+    def __init__(self, api_key: str, base_url: str, timeout_s: float, tls: Tls | None) -> None:
         """Connects on the first call.
 
         Raises:
+            OSError: a file of `tls` cannot be read.
             ValueError: `base_url` is not an address, or `api_key` cannot be one.
         """
         self.headers = _channel.headers(api_key)
         self.retry_budget = RetryBudget()
-        self._channel = AsyncChannel(base_url)
+        self._channel = AsyncChannel(base_url, tls)
         self._stubs: AsyncStubs | None = None
         self._timeout_s = timeout_s
 

@@ -28,6 +28,7 @@ from image_categorizer._values import (
     ServerInfo,
     Sources,
     StreamSources,
+    Tls,
 )
 from image_categorizer.v1 import metadata_pb2
 
@@ -63,6 +64,7 @@ class ImageCategorizationClient:
         base_url: str = "localhost:8080",
         *,
         timeout_s: float = 30.0,
+        tls: Tls | None = None,
     ) -> None:
         """Configures the client; it connects on the first call.
 
@@ -73,11 +75,14 @@ class ImageCategorizationClient:
                 addresses, `unix:` sockets) are called without TLS.
             timeout_s: the maximum duration of one call in seconds, retries included. Uploads,
                 exports, streams and `batches.watch` have no limit.
+            tls: certificates, if the system's do not do; addresses without a scheme are then called
+                with TLS.
 
         Raises:
+            OSError: a file of `tls` cannot be read.
             ValueError: `base_url` is not an address, or `api_key` is not one word.
         """
-        self._connection = Connection(api_key, base_url, timeout_s)
+        self._connection = Connection(api_key, base_url, timeout_s, tls)
         self.batches = Batches(self._connection)
         self.models = Models(self._connection)
         self.webhooks = Webhooks(self._connection)

@@ -11,6 +11,7 @@ from image_categorizer import _channel, _wire
 from image_categorizer._retries import MAX_ATTEMPTS, MAX_CUTS, Retries, RetryBudget
 from image_categorizer._statuses import from_rpc_error
 from image_categorizer._sync.runtime import Channel, sleep
+from image_categorizer._values import Tls
 from image_categorizer.errors import Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,
@@ -51,15 +52,16 @@ class Stubs:
 class Connection:
     """Calls the server with the client's key and timeout; its errors are those of `errors`."""
 
-    def __init__(self, api_key: str, base_url: str, timeout_s: float) -> None:
+    def __init__(self, api_key: str, base_url: str, timeout_s: float, tls: Tls | None) -> None:
         """Connects on the first call.
 
         Raises:
+            OSError: a file of `tls` cannot be read.
             ValueError: `base_url` is not an address, or `api_key` cannot be one.
         """
         self.headers = _channel.headers(api_key)
         self.retry_budget = RetryBudget()
-        self._channel = Channel(base_url)
+        self._channel = Channel(base_url, tls)
         self._stubs: Stubs | None = None
         self._timeout_s = timeout_s
 
