@@ -28,7 +28,6 @@ from image_categorizer_server.local.supervisor import ManagedProcess
 from image_categorizer_server.rpc.health import is_ready
 from image_categorizer_server.services import key as admin
 from image_categorizer_server.settings.database import DatabaseSettings
-from image_categorizer_server.settings.encryption import InternalTlsSettings
 from image_categorizer_server.tasks import TaskOwner
 
 from tests.conftest import EXPORTS
@@ -144,7 +143,7 @@ class Cluster:
 
         async def is_serving() -> bool:
             assert server.poll() is None, self.log("server")
-            return await is_ready(self.address, InternalTlsSettings())
+            return await is_ready(self.address)
 
         await self._eventually(is_serving, READY_S, "server")
         return server

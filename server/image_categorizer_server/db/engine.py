@@ -29,9 +29,9 @@ class Client(AsyncpgDBClient):
         """Returns a block that has a connection of the pool."""
         return PooledConnection(self, self._pool_init_lock)
 
-    async def create_pool(self, *, dsn: str, **options: object) -> Any:
-        """Returns a new pool; `dsn` says how its connections are encrypted."""
-        return await asyncpg.create_pool(dsn, **options)
+    async def create_pool(self, **options: Any) -> Any:
+        """Returns a new pool. The option `dsn` says how its connections are encrypted."""
+        return await asyncpg.create_pool(**options)
 
     async def release(self, connection: object) -> None:
         """Returns a connection to the pool; closes it if it is not clean in time."""

@@ -29,7 +29,9 @@ def server_credentials(settings: InternalTlsSettings) -> grpc.ServerCredentials:
     except (OSError, ValueError) as error:
         raise OperatorError(f"CATEGORIZER_INTERNAL_TLS__PATH: {_problem(error)}.") from None
     return grpc.dynamic_ssl_server_credentials(
-        first, certificates.changed, require_client_authentication=True
+        first,
+        certificates.changed,  # type: ignore[arg-type]  # grpc documents None for no change
+        require_client_authentication=True,
     )
 
 

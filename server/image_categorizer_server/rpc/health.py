@@ -90,13 +90,17 @@ async def report_health(
         raise
 
 
-async def is_ready(address: str, internal_tls: InternalTlsSettings) -> bool:
+async def is_ready(address: str, internal_tls: InternalTlsSettings | None = None) -> bool:
     """Returns whether the server at `host:port` or `unix:/path` would answer a classification.
+
+    Args:
+        address: of the server.
+        internal_tls: with the server's certificates; None for a server without TLS.
 
     Raises:
         OSError: a certificate cannot be read.
     """
-    async with probe_channel(address, internal_tls) as channel:
+    async with probe_channel(address, internal_tls or InternalTlsSettings()) as channel:
         try:
             stub = health_pb2_grpc.HealthServiceStub(channel)
             await stub.GetReadiness(our_health_pb2.GetReadinessRequest(), timeout=PROBE_TIMEOUT_S)
