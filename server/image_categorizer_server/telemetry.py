@@ -24,6 +24,11 @@ OWN = ("image_categorizer", "image_categorizer_server", "image_categorizer_worke
 # A library may log once for each request, or for each tag of an image.
 FOREIGN_LINES, FOREIGN_WINDOW_S = 10, 60.0
 MAX_FOREIGN_CHARACTERS = 500
+# Keys, secrets of webhooks, JSON web tokens, and passwords in addresses.
+SECRET = re.compile(
+    r"\b(?P<kind>ic_|whsec_|eyJ)[A-Za-z0-9+/_-]{16,}(\.[A-Za-z0-9_-]+)*=*"
+    r"|(?<=://)[^\s/:@]*:[^\s@]+(?=@)"
+)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -49,7 +54,7 @@ def configure_logging(level: str, log_format: Literal["auto", "console", "json"]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    formatter = structlog.stdlib.ProcessorFormatter(
+    formatter = _Formatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
     )
@@ -71,6 +76,20 @@ def configure_logging(level: str, log_format: Literal["auto", "console", "json"]
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def without_secrets(text: str) -> str:
+    """Returns a text in which `[hidden]` stands for what looks like a secret.
+
+    Nothing of ours logs one.  But a client may write its key where a name belongs, and a library
+    may log an address.
+    """
+    return SECRET.sub(lambda found: f"{found['kind'] or ''}[hidden]", text)
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
 
 class ForeignLines(logging.Filter):

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from image_categorizer import AsyncImageCategorizationClient
+from image_categorizer import AsyncImageCategorizationClient, Tls
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.isolation import role_problem
 from image_categorizer_server.db.schema import schema_problem
@@ -19,6 +19,7 @@ from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.settings.hops import warn_of_clear_hops
 from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.object_store import Storage, open_storage
 from image_categorizer_server.stores.queue import Doorbell
@@ -54,6 +55,7 @@ async def run_worker(settings: Settings) -> None:
         ExceptionGroup: a task died. The supervisor starts the process again.
     """
     stop = stop_on_signals()
+    warn_of_clear_hops(settings)
     with all_tenants():
         await _run_until(stop, settings)
     log.info("stopped")
@@ -139,7 +141,9 @@ async def open_components(settings: Settings, storage: Storage) -> AsyncIterator
         )
     async with (
         open_fetcher(settings.fetch, ObjectReader(settings).read) as fetcher,
-        AsyncImageCategorizationClient(client_settings.api_key, client_settings.base_url) as client,
+        AsyncImageCategorizationClient(
+            client_settings.api_key, client_settings.base_url, tls=_tls(settings)
+        ) as client,
     ):
         streams = StreamPool(
             client, worker_settings.stream_idle_s, worker_settings.answer_timeout_s
@@ -153,6 +157,33 @@ async def open_components(settings: Settings, storage: Storage) -> AsyncIterator
             )
         finally:
             await streams.close()
+
+
+def _tls(settings: Settings) -> Tls | None:
+    """Returns which certificates the worker trusts and shows; None if the usual rules do.
+
+    Raises:
+        OperatorError: there are certificates, but the address of the server is one without TLS.
+    """
+    internal, client = settings.internal_tls, settings.client
+    if internal.path:
+        if client.base_url.lower().startswith("http:"):
+            raise OperatorError(
+                "CATEGORIZER_CLIENT__BASE_URL must begin with https://, as "
+                "CATEGORIZER_INTERNAL_TLS__PATH is set."
+            )
+        files = internal.files("worker")
+        return Tls(
+            root_certificates=files.ca,
+            certificate=files.certificate,
+            private_key=files.key,
+            server_name=internal.server_name,
+        )
+    if not (client.root_certificates_path or client.server_name):
+        return None
+    return Tls(
+        root_certificates=client.root_certificates_path or None, server_name=client.server_name
+    )
 
 
 async def _show_alive(path: str) -> None:

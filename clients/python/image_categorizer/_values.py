@@ -584,3 +584,21 @@ class AuditEvent:
     prev_hash: str
     hash: str
     """The SHA-256 over all other fields; docs/audit.md says of which bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Which server a client trusts, and how it identifies itself, by paths of PEM files."""
+
+    root_certificates: str | os.PathLike[str] | None = None
+    """Certificates of the authorities that are trusted; None for those that gRPC comes with."""
+    certificate: str | os.PathLike[str] | None = None
+    """The client's own certificate, for servers that ask for one."""
+    private_key: str | os.PathLike[str] | None = None
+    """The key of `certificate`."""
+    server_name: str = ""
+    """A name in the server's certificate; empty for the host of the address."""
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key belong together: give both or neither")

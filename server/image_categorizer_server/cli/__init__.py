@@ -12,6 +12,7 @@ from image_categorizer_server.cli import (
     batch,
     bench,
     calibrate,
+    certificates,
     classify,
     evaluate,
     key,
@@ -54,6 +55,7 @@ app.add_typer(key.app, name="keys")
 app.add_typer(tenant.app, name="tenants")
 app.add_typer(audit.app, name="audit")
 app.add_typer(access.app, name="access")
+app.add_typer(certificates.app, name="certificates")
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Protocol, TypedDict, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 from tortoise.backends.base.config_generator import expand_db_url
@@ -33,6 +34,9 @@ UNREACHABLE = (
     asyncpg.OperatorInterventionError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+
+# Parameters of an address that say how a connection is encrypted, as libpq names them.
+TLS_PARAMETERS = "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword"
 
 Row = Mapping[str, object]
 """A row of any query.  `tables.py` has a type for the rows of each table."""
@@ -87,6 +91,8 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> TortoiseConfig:
         raise OperatorError(
             f"DATABASE_URL is wrong: {error}. It looks like postgres://user:password@host/db."
         ) from None
+    for name in TLS_PARAMETERS:
+        connection["credentials"].pop(name, None)
     connection["engine"] = engine.MODULE
     connection["credentials"] |= {
         "minsize": 1,
@@ -94,6 +100,7 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> TortoiseConfig:
         "timeout": settings.timeout_s,
         "command_timeout": settings.timeout_s,
         "application_name": "image-categorizer",
+        "dsn": tls_of(url),
     }
     app: dict[str, object] = {
         "models": [f"{MODULE}.tables"],
@@ -106,6 +113,15 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> TortoiseConfig:
         "use_tz": True,
         "timezone": "UTC",
     }
+
+
+def tls_of(url: str) -> str:
+    """Returns how connections to an address are encrypted, as a `dsn` of asyncpg and no more.
+
+    Tortoise knows no such parameter, and asyncpg takes most of them in an address only.
+    """
+    given = dict(parse_qsl(urlsplit(url).query))
+    return f"postgres://?{urlencode({k: v for k, v in given.items() if k in TLS_PARAMETERS})}"
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ that when it is returned.  Row-level security reads it: see `schema.py`.
 import asyncio
 from typing import Any
 
+import asyncpg
 from tortoise.backends.asyncpg.client import AsyncpgDBClient
 from tortoise.backends.base.client import PoolConnectionWrapper
 
@@ -34,6 +35,10 @@ class Client(AsyncpgDBClient):
     def acquire_connection(self) -> "PooledConnection":
         """Returns a block that has a connection of the pool."""
         return PooledConnection(self, self._pool_init_lock)
+
+    async def create_pool(self, **options: Any) -> Any:
+        """Returns a new pool. The option `dsn` says how its connections are encrypted."""
+        return await asyncpg.create_pool(**options)
 
     async def release(self, connection: object) -> None:
         """Returns a connection to the pool; closes it if it is not clean in time."""

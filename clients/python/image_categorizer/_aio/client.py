@@ -32,6 +32,7 @@ from image_categorizer._values import (
     Progress,
     Result,
     ServerInfo,
+    Tls,
     Usage,
     UsageGroup,
 )
@@ -77,6 +78,7 @@ class AsyncImageCategorizationClient:
         *,
         timeout_s: float = 30.0,
         token_provider: AsyncTokenProvider | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """Configures the client; it connects on the first call.
 
@@ -90,12 +92,15 @@ class AsyncImageCategorizationClient:
             token_provider: returns an access token, instead of `api_key`. It is called before every
                 attempt, and should return the same token until shortly before it expires. What it
                 raises, the call raises. A stream whose token expires goes on with the next one.
+            tls: certificates, if the system's do not do; addresses without a scheme are then called
+                with TLS.
 
         Raises:
+            OSError: a file of `tls` cannot be read.
             ValueError: `base_url` is not an address, `api_key` is not one word, or both an
                 `api_key` and a `token_provider` are given.
         """
-        self._connection = AsyncConnection(api_key, base_url, timeout_s, token_provider)
+        self._connection = AsyncConnection(api_key, base_url, timeout_s, token_provider, tls)
         self.audit = AsyncAudit(self._connection)
         self.batches = AsyncBatches(self._connection)
         self.keys = AsyncKeys(self._connection)

@@ -32,6 +32,7 @@ from image_categorizer._values import (
     ServerInfo,
     Sources,
     StreamSources,
+    Tls,
     TokenProvider,
     Usage,
     UsageGroup,
@@ -78,6 +79,7 @@ class ImageCategorizationClient:
         *,
         timeout_s: float = 30.0,
         token_provider: TokenProvider | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """Configures the client; it connects on the first call.
 
@@ -91,12 +93,15 @@ class ImageCategorizationClient:
             token_provider: returns an access token, instead of `api_key`. It is called before every
                 attempt, and should return the same token until shortly before it expires. What it
                 raises, the call raises. A stream whose token expires goes on with the next one.
+            tls: certificates, if the system's do not do; addresses without a scheme are then called
+                with TLS.
 
         Raises:
+            OSError: a file of `tls` cannot be read.
             ValueError: `base_url` is not an address, `api_key` is not one word, or both an
                 `api_key` and a `token_provider` are given.
         """
-        self._connection = Connection(api_key, base_url, timeout_s, token_provider)
+        self._connection = Connection(api_key, base_url, timeout_s, token_provider, tls)
         self.audit = Audit(self._connection)
         self.batches = Batches(self._connection)
         self.keys = Keys(self._connection)

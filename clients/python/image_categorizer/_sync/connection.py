@@ -11,7 +11,7 @@ from image_categorizer import _channel, _wire
 from image_categorizer._retries import MAX_ATTEMPTS, MAX_CUTS, Retries, RetryBudget
 from image_categorizer._statuses import from_rpc_error
 from image_categorizer._sync.runtime import Channel, sleep, token_of
-from image_categorizer._values import TokenProvider
+from image_categorizer._values import Tls, TokenProvider
 from image_categorizer.errors import RateLimited, Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,
@@ -59,10 +59,12 @@ class Connection:
         base_url: str,
         timeout_s: float,
         token_provider: TokenProvider | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """Connects on the first call.
 
         Raises:
+            OSError: a file of `tls` cannot be read.
             ValueError: `base_url` is not an address, `api_key` cannot be one, or `token_provider`
                 is given beside it.
         """
@@ -71,7 +73,7 @@ class Connection:
         self.token_provider = token_provider
         self._headers = _channel.headers(api_key)
         self.retry_budget = RetryBudget()
-        self._channel = Channel(base_url)
+        self._channel = Channel(base_url, tls)
         self._stubs: Stubs | None = None
         self._timeout_s = timeout_s
 
