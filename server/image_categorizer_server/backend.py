@@ -247,7 +247,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             keys=ApiKeys(settings.security),
             audit=Audit(),
             refusals=refusals,
-            authenticator=_authenticator(settings, tokens, tasks),
+            authenticator=_authenticator(settings, tokens, limiter, tasks),
             limiter=limiter,
             redis=redis,
             tasks=tasks,
@@ -255,9 +255,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
 
 
 def _authenticator(
-    settings: Settings, tokens: TokenVerifier | None, tasks: TaskOwner
+    settings: Settings, tokens: TokenVerifier | None, limiter: Limiter, tasks: TaskOwner
 ) -> Authenticator:
-    """Returns the authenticator, and starts the tasks that keep its caches and the uses of keys."""
+    """Returns the authenticator, and starts the tasks that keep caches and the uses of keys."""
     security = settings.security
     uses = KeyUses(note_uses, security.key_use_interval_s)
     guesses = Guesses(security.max_unknown_keys_per_minute)
@@ -270,10 +270,12 @@ def _authenticator(
         if change.tenant_id:
             verifier.forget_tenant(change.tenant_id)
             tenants.forget(change.tenant_id)
+            limiter.forget_tenant(change.tenant_id)
 
     def forget_all() -> None:
         verifier.forget_all()
         tenants.forget_all()
+        limiter.forget_all()
 
     watching = watch_changes(settings.database_url, settings.database.timeout_s, follow, forget_all)
     tasks.start(watching, "watcher of access")

@@ -103,6 +103,14 @@ def test_the_command_line_manages_tenants(up):
     assert "Initech" in run("tenants", "list").stdout
     key = run("create-admin", "--tenant", "initech").stdout.strip()
     assert "admin" in run("keys", "list", "--tenant", "initech").stdout
+    changed = run("tenants", "update", "initech", "--limit", "images_per_day=10", "--json")
+    assert json.loads(changed.stdout)["limits"] == {"images_per_day": 10}
+    more = run("tenants", "update", "initech", "--limit", "requests_per_s=0.5")
+    assert "images_per_day=10, requests_per_s=0.5" in more.stderr
+    lifted = run("tenants", "update", "initech", "--limit", "images_per_day", "--json")
+    assert json.loads(lifted.stdout)["limits"] == {"requests_per_s": 0.5}
+    for wrong in ("images_per_day=many", "images=1", "images_per_day=-1"):
+        assert run("tenants", "update", "initech", "--limit", wrong).returncode == 1
     assert run("tenants", "suspend", "initech").returncode == 0
     assert run("tenants", "resume", "initech").returncode == 0
     assert run("tenants", "delete", "default", "--yes").returncode == 1

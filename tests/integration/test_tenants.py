@@ -8,6 +8,7 @@ from image_categorizer import (
     AsyncImageCategorizationClient,
     CredentialsInvalid,
     InvalidRequest,
+    QuotaExceeded,
     RoleInsufficient,
     TenantExists,
     TenantNotFound,
@@ -169,6 +170,47 @@ async def test_neither_the_default_tenant_nor_ones_own_can_be_suspended_or_delet
                 with pytest.raises(InvalidRequest):
                     await refused
     assert (await platform.tenants.delete("ops")).state == "DELETING"
+
+
+async def test_limits_of_a_tenant_replace_those_of_the_settings(server, platform):
+    key = await server.key(Role.CLASSIFIER, "acme")
+    changed = await platform.tenants.update("acme", limits={"images_per_day": 1})
+    assert changed == await platform.tenants.get("acme")
+    assert (changed.limits, changed.display_name) == ({"images_per_day": 1}, "")
+
+    async def refuses(client):
+        try:
+            await client.classify_image(PICTURE)
+        except QuotaExceeded:
+            return True
+        return False
+
+    async with AsyncImageCategorizationClient(key, server.address) as client:
+        await eventually(lambda: refuses(client), WITHIN_S)
+        lifted = await platform.tenants.update("acme", display_name="Acme", limits={})
+        assert (lifted.limits, lifted.display_name) == ({}, "Acme")
+
+        async def answers():
+            return not await refuses(client)
+
+        await eventually(answers, WITHIN_S)
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [({"images_per_day": -1}, "images_per_day must be"), ({"requests_per_s": 1e300}, "from 0 to")],
+)
+async def test_limits_that_make_no_sense_are_refused(platform, limits, why):
+    with pytest.raises(InvalidRequest, match=why):
+        await platform.tenants.update("default", limits=limits)
+    assert (await platform.tenants.get("default")).limits == {}
+
+
+async def test_only_what_exists_can_be_changed(platform):
+    with pytest.raises(TenantNotFound):
+        await platform.tenants.update("nobody", display_name="x")
+    with pytest.raises(TypeError, match="no limit images"):
+        await platform.tenants.update("default", limits={"images": 1})
 
 
 async def test_keys_are_a_tenant_s_own(database):

@@ -331,6 +331,24 @@ class Batch:
             raise CategorizerError(f"batch {self.batch_id} is {self.state}: {why}")
 
 
+class TenantLimits(TypedDict, total=False):
+    """Limits of one tenant: a missing one is that of the server's settings, 0 is none."""
+
+    requests_per_s: float
+    """All API keys together."""
+    request_burst: int
+    """Requests at once, after a pause."""
+    key_requests_per_s: float
+    """Of each API key."""
+    key_request_burst: int
+    images_per_day: int
+    """From midnight to midnight, UTC."""
+    concurrent_batches: int
+    """Batches that have not ended."""
+    stored_bytes: int
+    """Bytes of the images of all batches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """An owner of keys, batches, webhooks and images."""
@@ -343,6 +361,8 @@ class Tenant:
     create_time: datetime
     delete_time: datetime | None
     """None unless DELETING."""
+    limits: TenantLimits
+    """The limits that it has instead of those of the server's settings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ number as text, and nothing here raises because of it.
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
@@ -36,6 +36,7 @@ from image_categorizer._values import (
     Prediction,
     ServerInfo,
     Tenant,
+    TenantLimits,
     Timing,
     Usage,
     UsageGroup,
@@ -353,6 +354,23 @@ def _warnings(numbers: Iterable[types_pb2.ImageWarning.ValueType]) -> tuple[str,
     return tuple(name_of(types_pb2.ImageWarning.Name, number) for number in numbers)
 
 
+def update_tenant_request(
+    tenant_id: str, display_name: str | None, limits: TenantLimits | None
+) -> tenant_pb2.UpdateTenantRequest:
+    """Returns the request that changes a tenant.
+
+    Raises:
+        TypeError: there is no such limit.
+    """
+    if unknown := (limits or {}).keys() - TenantLimits.__annotations__.keys():
+        raise TypeError(f"a tenant has no limit {', '.join(sorted(unknown))}")
+    return tenant_pb2.UpdateTenantRequest(
+        tenant_id=tenant_id,
+        display_name=display_name,
+        limits=None if limits is None else tenant_pb2.TenantLimits(**limits),
+    )
+
+
 def tenant(wire: tenant_pb2.Tenant) -> Tenant:
     """Returns a tenant."""
     return Tenant(
@@ -361,7 +379,13 @@ def tenant(wire: tenant_pb2.Tenant) -> Tenant:
         state=name_of(tenant_pb2.Tenant.State.Name, wire.state),
         create_time=wire.create_time.ToDatetime(UTC),
         delete_time=_time(wire, "delete_time"),
+        limits=_limits(wire.limits),
     )
+
+
+def _limits(wire: tenant_pb2.TenantLimits) -> TenantLimits:
+    fields = {field.name: value for field, value in wire.ListFields()}
+    return cast("TenantLimits", fields)
 
 
 def webhook(wire: admin_pb2.Webhook) -> Webhook:

@@ -12,11 +12,12 @@ from image_categorizer_server.cli.output import AsJson, add_row, out, say
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.key import NewKey
 from image_categorizer_server.domain.tenant import Tenant
+from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.paging import MAX_PAGE_SIZE
 from image_categorizer_server.services import key as keys
 from image_categorizer_server.services import tenant as tenants
 
-app = typer.Typer(help="Create, suspend and delete tenants.", no_args_is_help=True)
+app = typer.Typer(help="Create, change, suspend and delete tenants.", no_args_is_help=True)
 TenantId = Annotated[str, typer.Argument(help="ID of the tenant.")]
 
 
@@ -63,6 +64,39 @@ def list_(data: Data = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def update(
+    tenant_id: TenantId,
+    display_name: Annotated[str | None, typer.Option(help="New name for people.")] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A limit of its own, such as images_per_day=10000; 0 is none. Without a number it "
+            "is that of the settings again. Repeat the option for several.",
+        ),
+    ] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change the name or the limits of a tenant. What is not given does not change."""
+
+    async def work() -> Tenant:
+        limits = dict((await tenants.get_tenant(tenant_id)).limits)
+        for text in limit or ():
+            name, _, value = text.partition("=")
+            limits.pop(name, None)
+            if value:
+                limits[name] = _number(text, value)
+        return await tenants.update_tenant(tenant_id, display_name, limits if limit else None)
+
+    tenant = with_database(data, work())
+    if as_json:
+        print(json.dumps(_fields(tenant)))
+        return
+    shown = ", ".join(f"{name}={value}" for name, value in tenant.limits.items())
+    say(f"The tenant {tenant_id} has {f'the limits {shown}' if shown else 'no limits of its own'}.")
+
+
+@app.command()
 def suspend(tenant_id: TenantId, data: Data = None) -> None:
     """Suspend a tenant. Servers refuse its credentials within seconds, and its batches wait."""
     with_database(data, tenants.suspend_tenant(tenant_id))
@@ -90,6 +124,13 @@ def delete(
     say(f"The tenant {tenant_id} is deleted. Workers remove what it has within minutes.")
 
 
+def _number(text: str, value: str) -> float:
+    try:
+        return float(value) if "." in value else int(value)
+    except ValueError:
+        raise OperatorError(f"--limit {text}: the limit is not a number.") from None
+
+
 async def _all() -> list[Tenant]:
     found: list[Tenant] = []
     token = ""
@@ -107,4 +148,5 @@ def _fields(tenant: Tenant) -> dict[str, object]:
         "state": tenant.state.value,
         "create_time": tenant.create_time.isoformat(),
         "delete_time": tenant.delete_time and tenant.delete_time.isoformat(),
+        "limits": dict(tenant.limits),
     }

@@ -19,6 +19,10 @@ ON CONFLICT DO NOTHING RETURNING true
 """
 LOCK = "SELECT * FROM tenants WHERE tenant_id = $1 FOR UPDATE"
 CHANGE = "UPDATE tenants SET state = $2, delete_time = $3 WHERE tenant_id = $1 RETURNING *"
+UPDATE = """
+UPDATE tenants SET display_name = coalesce($2, display_name), limits = coalesce($3::jsonb, limits)
+WHERE tenant_id = $1 AND state <> 'DELETING' RETURNING *
+"""
 ACTIONS = {
     TenantState.ACTIVE: AuditAction.TENANT_RESUME,
     TenantState.SUSPENDED: AuditAction.TENANT_SUSPEND,
@@ -116,11 +120,41 @@ async def change_state(tenant_id: str, state: TenantState, now: datetime) -> Ten
     return tenant_from_row(cast("TenantRow", row))
 
 
+async def update_tenant(
+    tenant_id: str,
+    now: datetime,
+    display_name: str | None,
+    limits: Mapping[str, object] | None,
+) -> Tenant | None:
+    """Changes what is not None of a tenant; returns it as it is then.
+
+    Returns:
+        None if there is no such tenant, or it is being deleted.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    with all_tenants():
+        async with transaction() as connection:
+            changed = None if limits is None else json.dumps(limits)
+            row = await connection.fetchrow(UPDATE, tenant_id, display_name, changed)
+            if row is None:
+                return None
+            action, detail = AuditAction.TENANT_UPDATE, sorted(limits or ())
+            await record_tenant_event(connection, action, tenant_id, now, limits=detail)
+            await notify_tenant(connection, tenant_id)
+    return tenant_from_row(cast("TenantRow", row))
+
+
 async def record_tenant_event(
-    connection: Connection, action: AuditAction, tenant_id: str, now: datetime
+    connection: Connection,
+    action: AuditAction,
+    tenant_id: str,
+    now: datetime,
+    **detail: object,
 ) -> None:
     """Adds an event about a tenant to the audit of the default tenant, which outlives it."""
-    await audit.record_event(connection, DEFAULT_TENANT, action, tenant_id, now)
+    await audit.record_event(connection, DEFAULT_TENANT, action, tenant_id, now, **detail)
 
 
 def tenant_from_row(row: TenantRow) -> Tenant:
@@ -131,4 +165,5 @@ def tenant_from_row(row: TenantRow) -> Tenant:
         state=TenantState(row["state"]),
         create_time=row["create_time"],
         delete_time=row["delete_time"],
+        limits=json.loads(row["limits"]),
     )

@@ -39,6 +39,7 @@ class AuditAction(Enum):
     MODEL_UNLOAD = "model.unload"
     MODEL_SET_ALIAS = "model.set_alias"
     TENANT_CREATE = "tenant.create"
+    TENANT_UPDATE = "tenant.update"
     TENANT_SUSPEND = "tenant.suspend"
     TENANT_RESUME = "tenant.resume"
     TENANT_DELETE = "tenant.delete"

@@ -102,6 +102,11 @@ KINDS: Mapping[AuditAction, AuditKind] = {
         },
     ),
     AuditAction.TENANT_CREATE: AuditKind("A caller created a tenant", TENANT),
+    AuditAction.TENANT_UPDATE: AuditKind(
+        "A caller changed the name or the limits of a tenant",
+        TENANT,
+        {"limits": "the names of its own limits; empty if only the name changed"},
+    ),
     AuditAction.TENANT_SUSPEND: AuditKind("A caller suspended a tenant", TENANT),
     AuditAction.TENANT_RESUME: AuditKind("A caller ended the suspension of a tenant", TENANT),
     AuditAction.TENANT_DELETE: AuditKind("A caller ordered that a tenant is removed", TENANT),

@@ -7,10 +7,10 @@ that look for work, migrations, commands of the operator.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
@@ -46,6 +46,8 @@ class Tenant:
     create_time: datetime
     delete_time: datetime | None
     """When the removal began; None unless DELETING."""
+    limits: Mapping[str, object] = field(default_factory=dict)
+    """What overrides the limits of the settings, by the names of `domain.limit.Limits`."""
 
 
 def current_scope() -> str:

@@ -41,6 +41,19 @@ class TenantServicer:
             tenants=map(_tenant, page.items), next_page_token=page.next_page_token
         )
 
+    async def UpdateTenant(
+        self,
+        request: tenant_pb2.UpdateTenantRequest,
+        context: Context[tenant_pb2.UpdateTenantRequest, tenant_pb2.Tenant],
+    ) -> tenant_pb2.Tenant:
+        return _tenant(
+            await tenants.update_tenant(
+                _tenant_id(request.tenant_id),
+                request.display_name if request.HasField("display_name") else None,
+                _limits(request.limits) if request.HasField("limits") else None,
+            )
+        )
+
     async def SuspendTenant(
         self,
         request: tenant_pb2.SuspendTenantRequest,
@@ -74,6 +87,10 @@ def _tenant_id(text: str) -> str:
     return text
 
 
+def _limits(message: tenant_pb2.TenantLimits) -> dict[str, object]:
+    return {field.name: value for field, value in message.ListFields()}
+
+
 def _tenant(value: Tenant) -> tenant_pb2.Tenant:
     return tenant_pb2.Tenant(
         tenant_id=value.tenant_id,
@@ -81,4 +98,5 @@ def _tenant(value: Tenant) -> tenant_pb2.Tenant:
         state=tenant_pb2.Tenant.State.Value(value.state.value),
         create_time=timestamp(value.create_time),
         delete_time=timestamp(value.delete_time),
+        limits=tenant_pb2.TenantLimits(**value.limits),  # type: ignore[arg-type]  # as stored
     )

@@ -98,6 +98,14 @@ class Limiter:
             self._limits[tenant_id] = limits
         return limits
 
+    def forget_tenant(self, tenant_id: str) -> None:
+        """Reads the limits of a tenant again at its next call: they have changed."""
+        self._limits.pop(tenant_id, None)
+
+    def forget_all(self) -> None:
+        """Reads all limits again: changes may have gone unnoticed."""
+        self._limits.clear()
+
     # Before authentication.
 
     def check_address(self, address: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from image_categorizer import _wire
 from image_categorizer._aio.connection import AsyncConnection
-from image_categorizer._values import Tenant
+from image_categorizer._values import Tenant, TenantLimits
 from image_categorizer.v1 import tenant_pb2
 
 
@@ -57,6 +57,32 @@ class AsyncTenants:
         async for page in self._connection.pages(self._connection.stubs.admin.ListTenants, request):
             for wire in page.tenants:
                 yield _wire.tenant(wire)
+
+    async def update(
+        self,
+        tenant_id: str,
+        *,
+        display_name: str | None = None,
+        limits: TenantLimits | None = None,
+    ) -> Tenant:
+        """Changes the arguments that are not None.
+
+            await client.tenants.update("acme", limits={"images_per_day": 10_000})
+
+        Args:
+            tenant_id: the tenant.
+            display_name: the new name for people, at most 128 characters.
+            limits: all limits that the tenant has instead of those of the settings; {} for none.
+
+        Raises:
+            TenantNotFound: there is no such tenant, or it is being removed.
+            InvalidRequest: the name or a limit is not valid.
+            TypeError: there is no such limit.
+        """
+        request = _wire.update_tenant_request(tenant_id, display_name, limits)
+        return _wire.tenant(
+            await self._connection.call(self._connection.stubs.admin.UpdateTenant, request)
+        )
 
     async def suspend(self, tenant_id: str) -> Tenant:
         """Refuses the tenant's credentials within 5 seconds; its batches wait.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from image_categorizer import _wire
 from image_categorizer._sync.connection import Connection
-from image_categorizer._values import Tenant
+from image_categorizer._values import Tenant, TenantLimits
 from image_categorizer.v1 import tenant_pb2
 
 
@@ -56,6 +56,32 @@ class Tenants:
         for page in self._connection.pages(self._connection.stubs.admin.ListTenants, request):
             for wire in page.tenants:
                 yield _wire.tenant(wire)
+
+    def update(
+        self,
+        tenant_id: str,
+        *,
+        display_name: str | None = None,
+        limits: TenantLimits | None = None,
+    ) -> Tenant:
+        """Changes the arguments that are not None.
+
+            client.tenants.update("acme", limits={"images_per_day": 10_000})
+
+        Args:
+            tenant_id: the tenant.
+            display_name: the new name for people, at most 128 characters.
+            limits: all limits that the tenant has instead of those of the settings; {} for none.
+
+        Raises:
+            TenantNotFound: there is no such tenant, or it is being removed.
+            InvalidRequest: the name or a limit is not valid.
+            TypeError: there is no such limit.
+        """
+        request = _wire.update_tenant_request(tenant_id, display_name, limits)
+        return _wire.tenant(
+            self._connection.call(self._connection.stubs.admin.UpdateTenant, request)
+        )
 
     def suspend(self, tenant_id: str) -> Tenant:
         """Refuses the tenant's credentials within 5 seconds; its batches wait.

@@ -120,6 +120,11 @@ class AdminServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsResponse.FromString,
                 _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/UpdateTenant',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
         self.SuspendTenant = channel.unary_unary(
                 '/image_categorizer.v1.AdminService/SuspendTenant',
                 request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.SuspendTenantRequest.SerializeToString,
@@ -324,6 +329,17 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateTenant(self, request, context):
+        """Changes the name or the limits of a tenant. Fields that are not set do not change. Servers follow within
+        5 seconds.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+        removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SuspendTenant(self, request, context):
         """Suspends a tenant: within 5 seconds every server refuses its credentials with `TENANT_SUSPENDED`. Its
         batches wait; images that are being classified are finished. Idempotent.
@@ -512,6 +528,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListTenants,
                     request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsResponse.SerializeToString,
+            ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
             ),
             'SuspendTenant': grpc.unary_unary_rpc_method_handler(
                     servicer.SuspendTenant,
@@ -897,6 +918,33 @@ class AdminService:
             '/image_categorizer.v1.AdminService/ListTenants',
             image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsRequest.SerializeToString,
             image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/UpdateTenant',
+            image__categorizer_dot_v1_dot_tenant__pb2.UpdateTenantRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
             options,
             channel_credentials,
             insecure,

@@ -133,6 +133,13 @@ class AdminServiceStub:
 
     Errors: those of the service.
     """
+    UpdateTenant: _grpc.UnaryUnaryMultiCallable[_tenant_pb2.UpdateTenantRequest, _tenant_pb2.Tenant]
+    """Changes the name or the limits of a tenant. Fields that are not set do not change. Servers follow within
+    5 seconds.
+
+    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+    removed.
+    """
     SuspendTenant: _grpc.UnaryUnaryMultiCallable[_tenant_pb2.SuspendTenantRequest, _tenant_pb2.Tenant]
     """Suspends a tenant: within 5 seconds every server refuses its credentials with `TENANT_SUSPENDED`. Its
     batches wait; images that are being classified are finished. Idempotent.
@@ -316,6 +323,13 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists all tenants, by id.
 
     Errors: those of the service.
+    """
+    UpdateTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.UpdateTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
+    """Changes the name or the limits of a tenant. Fields that are not set do not change. Servers follow within
+    5 seconds.
+
+    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+    removed.
     """
     SuspendTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.SuspendTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
     """Suspends a tenant: within 5 seconds every server refuses its credentials with `TENANT_SUSPENDED`. Its
@@ -563,6 +577,19 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists all tenants, by id.
 
         Errors: those of the service.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateTenant(
+        self,
+        request: _tenant_pb2.UpdateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
+        """Changes the name or the limits of a tenant. Fields that are not set do not change. Servers follow within
+        5 seconds.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+        removed.
         """
 
     @_abc_1.abstractmethod

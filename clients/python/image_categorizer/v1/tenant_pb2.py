@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!image_categorizer/v1/tenant.proto\x12\x14image_categorizer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x02\n\x06Tenant\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".image_categorizer.v1.Tenant.State\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0b\x64\x65lete_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\"G\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\r\n\tSUSPENDED\x10\x02\x12\x0c\n\x08\x44\x45LETING\x10\x03\x42\x0e\n\x0c_delete_time\">\n\x13\x43reateTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\"%\n\x10GetTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\";\n\x12ListTenantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x13ListTenantsResponse\x12-\n\x07tenants\x18\x01 \x03(\x0b\x32\x1c.image_categorizer.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x14SuspendTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\"(\n\x13ResumeTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\"(\n\x13\x44\x65leteTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!image_categorizer/v1/tenant.proto\x12\x14image_categorizer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x02\n\x06Tenant\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".image_categorizer.v1.Tenant.State\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0b\x64\x65lete_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x32\n\x06limits\x18\x06 \x01(\x0b\x32\".image_categorizer.v1.TenantLimits\"G\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\r\n\tSUSPENDED\x10\x02\x12\x0c\n\x08\x44\x45LETING\x10\x03\x42\x0e\n\x0c_delete_time\"\xee\x02\n\x0cTenantLimits\x12\x1b\n\x0erequests_per_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rrequest_burst\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x1f\n\x12key_requests_per_s\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11key_request_burst\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x1b\n\x0eimages_per_day\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x1f\n\x12\x63oncurrent_batches\x18\x06 \x01(\x05H\x05\x88\x01\x01\x12\x19\n\x0cstored_bytes\x18\x07 \x01(\x04H\x06\x88\x01\x01\x42\x11\n\x0f_requests_per_sB\x10\n\x0e_request_burstB\x15\n\x13_key_requests_per_sB\x14\n\x12_key_request_burstB\x11\n\x0f_images_per_dayB\x15\n\x13_concurrent_batchesB\x0f\n\r_stored_bytes\">\n\x13\x43reateTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\"%\n\x10GetTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\";\n\x12ListTenantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x13ListTenantsResponse\x12-\n\x07tenants\x18\x01 \x03(\x0b\x32\x1c.image_categorizer.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x88\x01\n\x13UpdateTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x19\n\x0c\x64isplay_name\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x32\n\x06limits\x18\x03 \x01(\x0b\x32\".image_categorizer.v1.TenantLimitsB\x0f\n\r_display_name\")\n\x14SuspendTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\"(\n\x13ResumeTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\"(\n\x13\x44\x65leteTenantRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,21 +33,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'image_categorizer.v1.tenant
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TENANT']._serialized_start=93
-  _globals['_TENANT']._serialized_end=385
-  _globals['_TENANT_STATE']._serialized_start=298
-  _globals['_TENANT_STATE']._serialized_end=369
-  _globals['_CREATETENANTREQUEST']._serialized_start=387
-  _globals['_CREATETENANTREQUEST']._serialized_end=449
-  _globals['_GETTENANTREQUEST']._serialized_start=451
-  _globals['_GETTENANTREQUEST']._serialized_end=488
-  _globals['_LISTTENANTSREQUEST']._serialized_start=490
-  _globals['_LISTTENANTSREQUEST']._serialized_end=549
-  _globals['_LISTTENANTSRESPONSE']._serialized_start=551
-  _globals['_LISTTENANTSRESPONSE']._serialized_end=644
-  _globals['_SUSPENDTENANTREQUEST']._serialized_start=646
-  _globals['_SUSPENDTENANTREQUEST']._serialized_end=687
-  _globals['_RESUMETENANTREQUEST']._serialized_start=689
-  _globals['_RESUMETENANTREQUEST']._serialized_end=729
-  _globals['_DELETETENANTREQUEST']._serialized_start=731
-  _globals['_DELETETENANTREQUEST']._serialized_end=771
+  _globals['_TENANT']._serialized_end=437
+  _globals['_TENANT_STATE']._serialized_start=350
+  _globals['_TENANT_STATE']._serialized_end=421
+  _globals['_TENANTLIMITS']._serialized_start=440
+  _globals['_TENANTLIMITS']._serialized_end=806
+  _globals['_CREATETENANTREQUEST']._serialized_start=808
+  _globals['_CREATETENANTREQUEST']._serialized_end=870
+  _globals['_GETTENANTREQUEST']._serialized_start=872
+  _globals['_GETTENANTREQUEST']._serialized_end=909
+  _globals['_LISTTENANTSREQUEST']._serialized_start=911
+  _globals['_LISTTENANTSREQUEST']._serialized_end=970
+  _globals['_LISTTENANTSRESPONSE']._serialized_start=972
+  _globals['_LISTTENANTSRESPONSE']._serialized_end=1065
+  _globals['_UPDATETENANTREQUEST']._serialized_start=1068
+  _globals['_UPDATETENANTREQUEST']._serialized_end=1204
+  _globals['_SUSPENDTENANTREQUEST']._serialized_start=1206
+  _globals['_SUSPENDTENANTREQUEST']._serialized_end=1247
+  _globals['_RESUMETENANTREQUEST']._serialized_start=1249
+  _globals['_RESUMETENANTREQUEST']._serialized_end=1289
+  _globals['_DELETETENANTREQUEST']._serialized_start=1291
+  _globals['_DELETETENANTREQUEST']._serialized_end=1331
 # @@protoc_insertion_point(module_scope)

@@ -58,6 +58,7 @@ class Tenant(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Identifies the tenant."""
     display_name: _builtins.str
@@ -72,6 +73,10 @@ class Tenant(_message.Message):
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When the tenant was deleted. Absent unless DELETING."""
 
+    @_builtins.property
+    def limits(self) -> Global___TenantLimits:
+        """The limits that hold for the tenant instead of those of the server's settings."""
+
     def __init__(
         self,
         *,
@@ -80,16 +85,90 @@ class Tenant(_message.Message):
         state: Global___Tenant.State.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
+        limits: Global___TenantLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_delete_time", b"_delete_time", "create_time", b"create_time", "delete_time", b"delete_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_delete_time", b"_delete_time", "create_time", b"create_time", "delete_time", b"delete_time", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delete_time", b"_delete_time", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "state", b"state", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delete_time", b"_delete_time", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "limits", b"limits", "state", b"state", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__delete_time: _TypeAlias = _typing.Literal["delete_time"]  # noqa: Y015
     _WhichOneofArgType__delete_time: _TypeAlias = _typing.Literal["_delete_time", b"_delete_time"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__delete_time) -> _WhichOneofReturnType__delete_time | None: ...
 
 Global___Tenant: _TypeAlias = Tenant  # noqa: Y015
+
+@_typing.final
+class TenantLimits(_message.Message):
+    """Limits of one tenant. Those that are not set are those of the server's settings. 0 is no limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_PER_S_FIELD_NUMBER: _builtins.int
+    REQUEST_BURST_FIELD_NUMBER: _builtins.int
+    KEY_REQUESTS_PER_S_FIELD_NUMBER: _builtins.int
+    KEY_REQUEST_BURST_FIELD_NUMBER: _builtins.int
+    IMAGES_PER_DAY_FIELD_NUMBER: _builtins.int
+    CONCURRENT_BATCHES_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
+    requests_per_s: _builtins.float
+    """Requests per second, all API keys together."""
+    request_burst: _builtins.int
+    """Requests at once, after a pause."""
+    key_requests_per_s: _builtins.float
+    """Requests per second of each API key."""
+    key_request_burst: _builtins.int
+    """Requests at once of each API key, after a pause."""
+    images_per_day: _builtins.int
+    """Images from midnight to midnight, UTC."""
+    concurrent_batches: _builtins.int
+    """Batches that have not ended."""
+    stored_bytes: _builtins.int
+    """Bytes of the images of all batches."""
+    def __init__(
+        self,
+        *,
+        requests_per_s: _builtins.float | None = ...,
+        request_burst: _builtins.int | None = ...,
+        key_requests_per_s: _builtins.float | None = ...,
+        key_request_burst: _builtins.int | None = ...,
+        images_per_day: _builtins.int | None = ...,
+        concurrent_batches: _builtins.int | None = ...,
+        stored_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrent_batches", b"_concurrent_batches", "_images_per_day", b"_images_per_day", "_key_request_burst", b"_key_request_burst", "_key_requests_per_s", b"_key_requests_per_s", "_request_burst", b"_request_burst", "_requests_per_s", b"_requests_per_s", "_stored_bytes", b"_stored_bytes", "concurrent_batches", b"concurrent_batches", "images_per_day", b"images_per_day", "key_request_burst", b"key_request_burst", "key_requests_per_s", b"key_requests_per_s", "request_burst", b"request_burst", "requests_per_s", b"requests_per_s", "stored_bytes", b"stored_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrent_batches", b"_concurrent_batches", "_images_per_day", b"_images_per_day", "_key_request_burst", b"_key_request_burst", "_key_requests_per_s", b"_key_requests_per_s", "_request_burst", b"_request_burst", "_requests_per_s", b"_requests_per_s", "_stored_bytes", b"_stored_bytes", "concurrent_batches", b"concurrent_batches", "images_per_day", b"images_per_day", "key_request_burst", b"key_request_burst", "key_requests_per_s", b"key_requests_per_s", "request_burst", b"request_burst", "requests_per_s", b"requests_per_s", "stored_bytes", b"stored_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__concurrent_batches: _TypeAlias = _typing.Literal["concurrent_batches"]  # noqa: Y015
+    _WhichOneofArgType__concurrent_batches: _TypeAlias = _typing.Literal["_concurrent_batches", b"_concurrent_batches"]  # noqa: Y015
+    _WhichOneofReturnType__images_per_day: _TypeAlias = _typing.Literal["images_per_day"]  # noqa: Y015
+    _WhichOneofArgType__images_per_day: _TypeAlias = _typing.Literal["_images_per_day", b"_images_per_day"]  # noqa: Y015
+    _WhichOneofReturnType__key_request_burst: _TypeAlias = _typing.Literal["key_request_burst"]  # noqa: Y015
+    _WhichOneofArgType__key_request_burst: _TypeAlias = _typing.Literal["_key_request_burst", b"_key_request_burst"]  # noqa: Y015
+    _WhichOneofReturnType__key_requests_per_s: _TypeAlias = _typing.Literal["key_requests_per_s"]  # noqa: Y015
+    _WhichOneofArgType__key_requests_per_s: _TypeAlias = _typing.Literal["_key_requests_per_s", b"_key_requests_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__request_burst: _TypeAlias = _typing.Literal["request_burst"]  # noqa: Y015
+    _WhichOneofArgType__request_burst: _TypeAlias = _typing.Literal["_request_burst", b"_request_burst"]  # noqa: Y015
+    _WhichOneofReturnType__requests_per_s: _TypeAlias = _typing.Literal["requests_per_s"]  # noqa: Y015
+    _WhichOneofArgType__requests_per_s: _TypeAlias = _typing.Literal["_requests_per_s", b"_requests_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__stored_bytes: _TypeAlias = _typing.Literal["stored_bytes"]  # noqa: Y015
+    _WhichOneofArgType__stored_bytes: _TypeAlias = _typing.Literal["_stored_bytes", b"_stored_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrent_batches) -> _WhichOneofReturnType__concurrent_batches | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__images_per_day) -> _WhichOneofReturnType__images_per_day | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__key_request_burst) -> _WhichOneofReturnType__key_request_burst | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__key_requests_per_s) -> _WhichOneofReturnType__key_requests_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_burst) -> _WhichOneofReturnType__request_burst | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_per_s) -> _WhichOneofReturnType__requests_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stored_bytes) -> _WhichOneofReturnType__stored_bytes | None: ...
+
+Global___TenantLimits: _TypeAlias = TenantLimits  # noqa: Y015
 
 @_typing.final
 class CreateTenantRequest(_message.Message):
@@ -194,6 +273,42 @@ class ListTenantsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTenantsResponse: _TypeAlias = ListTenantsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateTenantRequest(_message.Message):
+    """Request for `UpdateTenant`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """The tenant. Required."""
+    display_name: _builtins.str
+    """The new name for people, at most 128 characters. Does not change if it is not set."""
+    @_builtins.property
+    def limits(self) -> Global___TenantLimits:
+        """The new limits, all of them: those that are not set in it are those of the settings again. Do not change if
+        it is not set.
+        """
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        display_name: _builtins.str | None = ...,
+        limits: Global___TenantLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "display_name", b"display_name", "limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "display_name", b"display_name", "limits", b"limits", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
+    _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__display_name) -> _WhichOneofReturnType__display_name | None: ...
+
+Global___UpdateTenantRequest: _TypeAlias = UpdateTenantRequest  # noqa: Y015
 
 @_typing.final
 class SuspendTenantRequest(_message.Message):
