@@ -26,6 +26,8 @@ def answers(platform):
     yield PATH, "post", platform.post(PATH, json={"tenant_id": "globex", "display_name": "Globex"})
     yield PATH, "get", platform.get(PATH)
     yield one, "get", platform.get(f"{PATH}/globex")
+    limits = {"images_per_day": 1000}
+    yield one, "patch", platform.patch(f"{PATH}/globex", json={"limits": limits})
     yield f"{one}:suspend", "post", platform.post(f"{PATH}/globex:suspend", json={})
     yield f"{one}:resume", "post", platform.post(f"{PATH}/globex:resume", json={})
     yield one, "delete", platform.delete(f"{PATH}/globex")
