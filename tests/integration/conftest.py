@@ -180,11 +180,12 @@ async def running_server(
             await load_every_model(backend.registry)
 
         async def key(role: Role, tenant_id: str = DEFAULT_TENANT) -> str:
-            with all_tenants():
-                await ensure_tenants(tenant_id)
-                name = f"test {role.name}"
-                return (await admin.create_key(name, role, tenant_id=tenant_id)).secret
+            await ensure_tenants(tenant_id)
+            name = f"test {role.name}"
+            return (await admin.create_key(name, role, tenant_id=tenant_id)).secret
 
+        # The server and its tasks began without a tenant; the test may look at any.
+        stack.enter_context(all_tenants())
         yield Running(backend, settings.server.bind, key, health_servicer)
 
 

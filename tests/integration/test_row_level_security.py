@@ -37,9 +37,11 @@ REFUSED = asyncpg.InsufficientPrivilegeError
 async def owner(empty_database):
     """A connection that sees everything, on a database with rows of two tenants."""
     connection = await connect_as_owner(empty_database)
-    await fill(connection)
-    yield connection
-    await connection.close()
+    try:
+        await fill(connection)
+        yield connection
+    finally:
+        await connection.close()
 
 
 @pytest.fixture

@@ -308,17 +308,17 @@ async def login(stores):
     """Runs SQL that changes the login of the database's user, on a connection that stays open."""
     connection = await connect_as_owner(stores.postgres.url)
     yield connection.execute
-    await connection.execute("ALTER ROLE CURRENT_USER LOGIN")
+    await connection.execute("ALTER ROLE image_categorizer LOGIN")
     await connection.close()
 
 
 async def test_a_changed_login_makes_not_ready_though_open_connections_still_work(server, login):
     async with await server.client() as client:
         assert (await client.classify_image(PICTURE)).predictions
-        await login("ALTER ROLE CURRENT_USER NOLOGIN")
+        await login("ALTER ROLE image_categorizer NOLOGIN")
         assert await readiness(server.address) == "the database does not answer"
         assert (await client.classify_image(PICTURE)).predictions
-        await login("ALTER ROLE CURRENT_USER LOGIN")
+        await login("ALTER ROLE image_categorizer LOGIN")
         assert await readiness(server.address) == []
 
 

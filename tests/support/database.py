@@ -48,3 +48,12 @@ async def ensure_tenants(*tenant_ids: str) -> None:
     for tenant_id in tenant_ids:
         with suppress(TenantExists):
             await tenants.create_tenant(tenant_id)
+
+
+async def run_as_owner(url: str, statement: str) -> None:
+    """Runs a statement that the program's role may not run."""
+    connection = await connect_as_owner(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -13,19 +13,19 @@ WHERE table_schema = 'public' AND table_name = $1 AND is_nullable = 'NO' AND col
     AND is_identity = 'NO' ORDER BY ordinal_position
 """
 VALUES: Mapping[str, str] = {
-    "text": "$1::text || $2::text",
-    "character varying": "$1::text || $2::text",
+    "text": "$1::text || $2::int::text",
+    "character varying": "$1::text || $2::int::text",
     "jsonb": "'{}'",
     "boolean": "false",
     "timestamp with time zone": "now()",
     "date": "now()",
-    "bytea": "decode(md5($1::text || $2::text), 'hex')",
+    "bytea": "decode(md5($1::text || $2::int::text), 'hex')",
     "ARRAY": "'{}'",
-    "integer": "$2::int",
-    "smallint": "$2::int",
+    "integer": "0",
+    "smallint": "0",
     "bigint": "$2::int",
-    "double precision": "$2::int",
-    "numeric": "$2::int",
+    "double precision": "0",
+    "numeric": "0",
 }
 
 
