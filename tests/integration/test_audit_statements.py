@@ -28,13 +28,15 @@ from tests.support.audit_tools import as_forger, new_event, statements_of, write
 KEY = SigningKey.generate()
 
 
-class LostPuts(MemoryStorage):
-    """A store that is away at first."""
+class AwayStorage(MemoryStorage):
+    """A store that is away until its event is set."""
 
-    is_away = True
+    def __init__(self):
+        super().__init__()
+        self.back = asyncio.Event()
 
     async def create(self, key, content):
-        if self.is_away:
+        if not self.back.is_set():
             raise DependencyDown("away")
         return await super().create(key, content)
 
@@ -81,18 +83,15 @@ async def test_of_two_processes_one_makes_statements(database, storage):
 
 
 async def test_what_a_store_that_was_away_lacks_is_stored_before_anything_else(database):
-    storage = LostPuts()
+    storage = AwayStorage()
     statements = statements_of(storage, KEY)
     await write_chain(1)
     for _ in range(2):
         with pytest.raises(DependencyDown):
             await statements.make()
     await write_chain(1)
-    LostPuts.is_away = False
-    try:
-        await statements.make()
-    finally:
-        LostPuts.is_away = True
+    storage.back.set()
+    await statements.make()
     assert [entry["statement"]["seq"] for _, entry in await stored(storage)] == [1, 2]
     assert await findings(storage) == []
 
@@ -207,7 +206,10 @@ async def test_old_statements_are_removed_except_the_last(database, storage):
 def test_keys_are_read_from_the_settings(tmp_path):
     file = tmp_path / "key.pem"
     file.write_text(KEY.pem())
-    for settings in (AuditSettings(signing_key=KEY.pem()), AuditSettings(signing_key_file=file)):
+    for settings in (
+        AuditSettings(signing_key=KEY.pem()),
+        AuditSettings(signing_key_file=str(file)),
+    ):
         key = signing_key_of(settings)
         assert key is not None
         assert key.public_key.pem() == KEY.public_key.pem()
@@ -219,6 +221,6 @@ def test_keys_are_read_from_the_settings(tmp_path):
     with pytest.raises(OperatorError, match="new-key"):
         signing_key_of(AuditSettings(signing_key=KEY.public_key.pem()))
     with pytest.raises(OperatorError, match="Cannot read"):
-        signing_key_of(AuditSettings(signing_key_file=tmp_path / "none"))
+        signing_key_of(AuditSettings(signing_key_file=str(tmp_path / "none")))
     with pytest.raises(ValidationError):
         AuditSettings(keep_days=29)
