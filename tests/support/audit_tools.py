@@ -1,6 +1,7 @@
 """Chains of events for tests, and what a forger with the rights of the owner does to them."""
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from image_categorizer_server.access.signing import SigningKey
@@ -15,15 +16,15 @@ CLIENT = Actor("k-1", "r-1", "192.0.2.1")
 
 
 def new_event(number: int = 0, tenant: str = "t1", **changes) -> NewEvent:
-    values = {
-        "tenant_id": tenant,
-        "time": START + timedelta(seconds=number),
-        "actor": CLIENT,
-        "action": AuditAction.BATCH_CREATE,
-        "resource": f"b-{number}",
-        "detail": {"item_count": number, "priority": 0, "webhook_host": 'zürich"\n\x01'},
-    }
-    return NewEvent(**(values | changes))
+    event = NewEvent(
+        tenant_id=tenant,
+        time=START + timedelta(seconds=number),
+        actor=CLIENT,
+        action=AuditAction.BATCH_CREATE,
+        resource=f"b-{number}",
+        detail={"item_count": number, "priority": 0, "webhook_host": 'zürich"\n\x01'},
+    )
+    return replace(event, **changes)
 
 
 async def write_chain(count: int, tenant: str = "t1", first: int = 1) -> None:
