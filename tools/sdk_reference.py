@@ -19,7 +19,9 @@ CLIENT = "ImageCategorizationClient"
 RESOURCES = [
     ("Audit", "audit", "client.audit"),
     ("Batches", "batches", "client.batches"),
+    ("Keys", "keys", "client.keys"),
     ("Models", "models", "client.models"),
+    ("Tenants", "tenants", "client.tenants"),
     ("Webhooks", "webhooks", "client.webhooks"),
 ]
 SECTION = re.compile(r"(Args|Returns|Yields|Raises):")

@@ -17,6 +17,7 @@ local KEPT = 0.75 -- of the counts, from one window to the next: they cover abou
 local MARGIN = 1.15
 local FIRST_SHARE = 0.02 -- what is doubled if none passed
 local MAX_CALLERS = 10000
+local RESOURCE_EXHAUSTED = "8"
 local DEADLINE_STEP = math.log(1.25)
 local UNITS_S = { H = 3600, M = 60, S = 1, m = 1e-3, u = 1e-6, n = 1e-9 }
 
@@ -93,6 +94,9 @@ function envoy_on_response(handle)
   end
   local key = noted["caller"]
   local caller = callers[key]
+  if headers:get("grpc-status") == RESOURCE_EXHAUSTED then
+    return -- a limit of the caller, which says nothing about the capacity
+  end
   if not headers:get("x-overloaded") then
     if caller then
       caller.answered = caller.answered + 1

@@ -9,12 +9,20 @@ from functools import partial
 from pathlib import Path
 
 from image_categorizer_server.access.authenticator import Authenticator
+from image_categorizer_server.access.guesses import Guesses
+from image_categorizer_server.access.key_uses import KeyUses
 from image_categorizer_server.access.key_verifier import KeyVerifier
+from image_categorizer_server.access.tenant_gate import TenantGate
+from image_categorizer_server.access.token import TokenVerifier
+from image_categorizer_server.db.access_changes import AccessChange, watch_changes
 from image_categorizer_server.db.audit import append
 from image_categorizer_server.db.database import check_database, check_login, open_database
-from image_categorizer_server.db.key import find_key
+from image_categorizer_server.db.isolation import role_problem
+from image_categorizer_server.db.key import find_key, note_uses
 from image_categorizer_server.db.schema import schema_problem
+from image_categorizer_server.db.tenant import find_limits, find_state
 from image_categorizer_server.domain.batch import BatchConfig
+from image_categorizer_server.domain.tenant import all_tenants
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import (
     CategorizerError,
@@ -41,17 +49,22 @@ from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTimes
 from image_categorizer_server.services.audit import Audit
 from image_categorizer_server.services.audit_statement import AuditStatements
-from image_categorizer_server.services.batch import Batches, notify_workers
-from image_categorizer_server.services.classify import Classifications
+from image_categorizer_server.services.batch import BatchCheck, Batches, notify_workers
+from image_categorizer_server.services.classify import Accounting, Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
+from image_categorizer_server.services.key import ApiKeys
+from image_categorizer_server.services.limit import Limiter
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.result_cache import ResultCache
+from image_categorizer_server.services.token import open_tokens, watch_issuers
+from image_categorizer_server.services.usage import UsageMeter
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.expiring_set import RedisExpiringSet
 from image_categorizer_server.stores.in_flight import InFlight
+from image_categorizer_server.stores.limiter import RedisLimiter
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import RedisCache, RedisClient, open_redis
@@ -74,9 +87,11 @@ class Backend:
     batches: Batches
     webhooks: Webhooks
     models: Models
+    keys: ApiKeys
     audit: Audit
     refusals: Refusals
     authenticator: Authenticator
+    limiter: Limiter
     redis: RedisClient
     tasks: TaskOwner
     """Background tasks. The server is not ready once one has died."""
@@ -131,7 +146,7 @@ class Backend:
             ModelLoading: the default model is loading.
             ModelFailing: the default model cannot answer; the message says what to do.
             DependencyDown: a background task has died, or the database does not answer, or its
-                tables are not of this version.
+                tables are not of this version, or production may not use the role.
         """
         if self.draining.is_set():
             raise Draining("the server is stopping")
@@ -160,7 +175,8 @@ class Backend:
     async def _check_schema(self) -> None:
         # Only until it passes: a newer program may migrate the database while this one serves.
         if not self._has_schema:
-            if problem := await schema_problem():
+            problem = await schema_problem() or await role_problem(self.settings.environment)
+            if problem:
                 raise DependencyDown(problem)
             self._has_schema = True
 
@@ -183,47 +199,88 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             _in_flight(settings.server.in_flight_path, stack),
         )
         stack.push_async_callback(crashing.close)
+        meter = UsageMeter(settings.usage)
+        stack.push_async_callback(meter.close)
         registry = _registry(settings, stack)
         storage = await stack.enter_async_context(open_storage(settings))
         fetcher = await stack.enter_async_context(
             open_fetcher(settings.fetch, ObjectReader(settings).read)
         )
         webhooks = Webhooks(settings.webhook, fetcher)
+        round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
+        limiter = Limiter(
+            RedisLimiter(redis, settings.quota.timeout_s, round_trips), settings.quota, find_limits
+        )
         batches = Batches(
             storage,
             settings.batch,
             settings.max_image_bytes,
             partial(notify_workers, Doorbell(redis)),
-            partial(check_batch, registry, webhooks),
+            BatchCheck(partial(check_batch, registry, webhooks), limiter),
         )
         statements = AuditStatements.of(storage, settings)
         refusals = Refusals(append, settings.audit)
         stack.push_async_callback(refusals.close)
+        tokens = await stack.enter_async_context(open_tokens(settings))
         # Entered last: tasks end before what they use is closed.
         owner = TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S)  # none cleans up, some ask Redis
         tasks = await stack.enter_async_context(owner)
         tasks.start(crashing.watch(), "reader of crashing images")
+        watch_issuers(tokens, tasks)
         tasks.start(refusals.run(), "writer of refused calls")
-        tasks.start(statements.run(), "maker of statements about the audit")
+        tasks.start(meter.run(), "writer of usage")
+        with all_tenants():
+            tasks.start(statements.run(), "maker of statements about the audit")
         yield Backend(
             settings=settings,
             registry=registry,
             classifications=Classifications(
-                Classifier(registry),
+                Classifier(registry, meter.charge_model),
                 registry,
                 results,
                 partial(fetcher.fetch, max_bytes=settings.max_image_bytes),
-                crashing,
+                Accounting(crashing, meter),
             ),
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings, append),
+            keys=ApiKeys(settings.security),
             audit=Audit(),
             refusals=refusals,
-            authenticator=Authenticator(KeyVerifier(find_key, settings.security.key_cache_s)),
+            authenticator=_authenticator(settings, tokens, limiter, tasks),
+            limiter=limiter,
             redis=redis,
             tasks=tasks,
         )
+
+
+def _authenticator(
+    settings: Settings, tokens: TokenVerifier | None, limiter: Limiter, tasks: TaskOwner
+) -> Authenticator:
+    """Returns the authenticator, and starts the tasks that keep caches and the uses of keys."""
+    security = settings.security
+    uses = KeyUses(note_uses, security.key_use_interval_s)
+    guesses = Guesses(security.max_unknown_keys_per_minute)
+    verifier = KeyVerifier(find_key, security.key_cache_s, guesses, uses)
+    tenants = TenantGate(find_state, security.key_cache_s)
+
+    def follow(change: AccessChange) -> None:
+        if change.key_id:
+            verifier.forget_key(change.key_id)
+        if change.tenant_id:
+            verifier.forget_tenant(change.tenant_id)
+            tenants.forget(change.tenant_id)
+            limiter.forget_tenant(change.tenant_id)
+
+    def forget_all() -> None:
+        verifier.forget_all()
+        tenants.forget_all()
+        limiter.forget_all()
+
+    watching = watch_changes(settings.database_url, settings.database.timeout_s, follow, forget_all)
+    tasks.start(watching, "watcher of access")
+    tasks.start(uses.write_forever(), "writer of key uses")
+    return Authenticator(verifier, tenants, tokens)
 
 
 def _in_flight(path: str, stack: AsyncExitStack) -> InFlight | None:

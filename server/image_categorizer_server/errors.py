@@ -5,6 +5,8 @@
     │   ├─ CredentialsMissing      CREDENTIALS_MISSING
     │   └─ CredentialsInvalid      CREDENTIALS_INVALID
     ├─ RoleInsufficient        PERMISSION_DENIED     ROLE_INSUFFICIENT
+    ├─ TenantSuspended         PERMISSION_DENIED     TENANT_SUSPENDED
+    ├─ AddressNotAllowed       PERMISSION_DENIED     ADDRESS_NOT_ALLOWED
     ├─ InvalidRequest          INVALID_ARGUMENT      FIELD_INVALID
     │   ├─ UndecodableImage        IMAGE_UNDECODABLE
     │   ├─ UnsupportedFormat       IMAGE_FORMAT_UNSUPPORTED
@@ -19,8 +21,11 @@
     │   ├─ CategoryNotFound        CATEGORY_NOT_FOUND
     │   ├─ BatchNotFound           BATCH_NOT_FOUND
     │   ├─ WebhookNotFound         WEBHOOK_NOT_FOUND
-    │   └─ DeliveryNotFound        DELIVERY_NOT_FOUND
+    │   ├─ DeliveryNotFound        DELIVERY_NOT_FOUND
+    │   ├─ KeyNotFound             KEY_NOT_FOUND
+    │   └─ TenantNotFound          TENANT_NOT_FOUND
     ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
+    ├─ TenantExists            ALREADY_EXISTS        TENANT_EXISTS
     ├─ FailedPrecondition      FAILED_PRECONDITION
     │   ├─ ModelFailed             MODEL_FAILED
     │   ├─ ModelInUse              MODEL_IN_USE
@@ -28,6 +33,7 @@
     │   ├─ BatchRunning            BATCH_RUNNING
     │   └─ WebhookDisabled         WEBHOOK_DISABLED
     ├─ QuotaExceeded           RESOURCE_EXHAUSTED    QUOTA_EXCEEDED
+    ├─ RateLimited             RESOURCE_EXHAUSTED    RATE_LIMITED, with the delay before a retry
     ├─ Unavailable             UNAVAILABLE, with the delay before a retry
     │   ├─ Overloaded              QUEUE_FULL
     │   ├─ DeadlineUnreachable     DEADLINE_UNREACHABLE
@@ -93,6 +99,20 @@ class RoleInsufficient(CategorizerError):
 
     status = "PERMISSION_DENIED"
     reason = "ROLE_INSUFFICIENT"
+
+
+class TenantSuspended(CategorizerError):
+    """The tenant of the credentials is suspended."""
+
+    status = "PERMISSION_DENIED"
+    reason = "TENANT_SUSPENDED"
+
+
+class AddressNotAllowed(CategorizerError):
+    """The API key is valid, but not at the caller's address."""
+
+    status = "PERMISSION_DENIED"
+    reason = "ADDRESS_NOT_ALLOWED"
 
 
 class InvalidRequest(CategorizerError):
@@ -201,6 +221,25 @@ class DeliveryNotFound(NotFound):
     reason = "DELIVERY_NOT_FOUND"
 
 
+class TenantNotFound(NotFound):
+    """No such tenant, or it is being deleted."""
+
+    reason = "TENANT_NOT_FOUND"
+
+
+class TenantExists(CategorizerError):
+    """There is a tenant of this name, or it is not removed yet."""
+
+    status = "ALREADY_EXISTS"
+    reason = "TENANT_EXISTS"
+
+
+class KeyNotFound(NotFound):
+    """The tenant has no such API key."""
+
+    reason = "KEY_NOT_FOUND"
+
+
 class RequestIdReused(CategorizerError):
     """Another batch was created with this request id."""
 
@@ -246,10 +285,30 @@ class WebhookDisabled(FailedPrecondition):
 
 
 class QuotaExceeded(CategorizerError):
-    """The tenant has the maximum number of these resources."""
+    """The tenant has used up a quota, or has the maximum number of these resources."""
 
     status = "RESOURCE_EXHAUSTED"
     reason = "QUOTA_EXCEEDED"
+
+    def __init__(self, message: str, retry_after_s: float | None = None, quota: str = "") -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """When a quota that is measured by time is whole again; None for others."""
+        self.quota = quota
+        """Names the setting that limits the tenant; empty if it is none of `QuotaSettings`."""
+
+
+class RateLimited(CategorizerError):
+    """The caller, its tenant or its address makes requests too quickly."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "RATE_LIMITED"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0, quota: str = "") -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.quota = quota
+        """Names the setting that limits the caller."""
 
 
 class Unavailable(CategorizerError):

@@ -36,6 +36,8 @@ NAMES = {
     "rows.removed": "the removal of some rows is committed",
     "blobs.removing": "images without a batch are about to be deleted from the store",
     "blobs.removed": "images are deleted from the store; the outbox still holds them",
+    "tenant.removing": "some rows of a deleted tenant are removed; others are still there",
+    "tenant.emptied": "all rows and images of a deleted tenant are removed; its name is taken",
     "webhook.sending": "a delivery is about to be sent",
     "webhook.sent": "a delivery is sent; its outcome is not written",
 }

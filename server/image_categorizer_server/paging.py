@@ -8,6 +8,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
 from image_categorizer_server.errors import InvalidRequest
@@ -18,6 +19,9 @@ MAX_PAGE_SIZE = 1000
 # A position is compared with a bigint or a timestamp of PostgreSQL.
 LARGEST_NUMBER = 2**63 - 1
 SEPARATOR = "\x1f"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LONGEST = datetime.max.replace(tzinfo=UTC) - EPOCH
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,15 @@ def number_of(token: str) -> int | None:
     return _number(text)
 
 
+def text_of(token: str) -> str | None:
+    """Returns the text that a token holds; None for the empty token of the first page.
+
+    Raises:
+        InvalidRequest: the token was not made by `token_of` from one text.
+    """
+    return _position(token, 1)[0] if token else None
+
+
 def number_and_text_of(token: str) -> tuple[int, str] | None:
     """Returns the number and the text that a token holds; None for the empty token.
 
@@ -89,6 +102,26 @@ def number_and_text_of(token: str) -> tuple[int, str] | None:
         return None
     number, text = _position(token, 2)
     return _number(number), text
+
+
+def token_of_moment(time: datetime, text: str) -> str:
+    """Returns the token of a position in a list that is ordered by a time and a text."""
+    return token_of((time - EPOCH) // MICROSECOND, text)
+
+
+def moment_and_text_of(token: str) -> tuple[datetime, str] | None:
+    """Returns the time and the text that a token holds; None for the empty token.
+
+    A forged time may be later than `datetime` ends; then it is the end.
+
+    Raises:
+        InvalidRequest: the token was not made by `token_of_moment`.
+    """
+    position = number_and_text_of(token)
+    if position is None:
+        return None
+    micros, text = position
+    return EPOCH + min(micros * MICROSECOND, LONGEST), text
 
 
 def page_of(items: Sequence[Item], page_size: int, page_token: str) -> Page[Item]:

@@ -19,10 +19,16 @@ Log = structlog.stdlib.BoundLogger
 # W3C Trace Context, section 3.2: version, trace id, parent id, flags.
 TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _request: ContextVar[tuple[str, str]] = ContextVar("request", default=("", ""))
+_tenant: ContextVar[str] = ContextVar("tenant", default="")
 OWN = ("image_categorizer", "image_categorizer_server", "image_categorizer_workers", "__main__")
 # A library may log once for each request, or for each tag of an image.
 FOREIGN_LINES, FOREIGN_WINDOW_S = 10, 60.0
 MAX_FOREIGN_CHARACTERS = 500
+# Keys, secrets of webhooks, JSON web tokens, and passwords in addresses.
+SECRET = re.compile(
+    r"\b(?P<kind>ic_|whsec_|eyJ)[A-Za-z0-9+/_-]{16,}(\.[A-Za-z0-9_-]+)*=*"
+    r"|(?<=://)[^\s/:@]*:[^\s@]+(?=@)"
+)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -48,7 +54,7 @@ def configure_logging(level: str, log_format: Literal["auto", "console", "json"]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    formatter = structlog.stdlib.ProcessorFormatter(
+    formatter = _Formatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
     )
@@ -70,6 +76,20 @@ def configure_logging(level: str, log_format: Literal["auto", "console", "json"]
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def without_secrets(text: str) -> str:
+    """Returns a text in which `[hidden]` stands for what looks like a secret.
+
+    Nothing of ours logs one.  But a client may write its key where a name belongs, and a library
+    may log an address.
+    """
+    return SECRET.sub(lambda found: f"{found['kind'] or ''}[hidden]", text)
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
 
 class ForeignLines(logging.Filter):
@@ -125,6 +145,11 @@ def bind_request(request_id: str, trace_id: str) -> None:
     _request.set((request_id, trace_id))
 
 
+def name_tenant(tenant_id: str) -> None:
+    """Adds the tenant to every log line of the current task; nothing if it is empty."""
+    _tenant.set(tenant_id)
+
+
 def _add_request(
     _: object, __: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
@@ -133,4 +158,6 @@ def _add_request(
         event["request_id"] = request_id
     if trace_id:
         event["trace_id"] = trace_id
+    if tenant_id := _tenant.get():
+        event["tenant_id"] = tenant_id
     return event

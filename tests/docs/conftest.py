@@ -82,6 +82,7 @@ def reader(clean_environment, tmp_path_factory) -> Iterator[Terminal]:
         "CATEGORIZER_FETCH__ALLOWED_PORTS": f"[{receiver_port}]",
         "CATEGORIZER_FETCH__ALLOWED_NETWORKS": '["127.0.0.1/32"]',
         "CATEGORIZER_MODELS__SCAN_INTERVAL_S": "0.5",
+        "CATEGORIZER_QUOTA__KEY_REQUESTS_PER_S": "1000",  # more than any page asks for
     }
     up = Up(folder / ".data", port, variables)
     up.start()

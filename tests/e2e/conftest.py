@@ -88,6 +88,15 @@ def http(up, admin_key) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def platform(up) -> Iterator[httpx.Client]:
+    """Calls with the key of an operator of the platform."""
+    created = command("keys", "create", "ops", "--role", "platform", "--json", "--data", up.data)
+    headers = {"authorization": f"Bearer {json.loads(created.stdout)['key']}"}
+    with httpx.Client(base_url=up.url, headers=headers, timeout=30) as client:
+        yield client
+
+
 @pytest.fixture(scope="module")
 def roses(up, http, tmp_path_factory) -> Iterator[str]:
     """A model with two versions, both READY, without aliases."""

@@ -1,20 +1,15 @@
 """One caller's headers never break another's calls: malformed ones end at the gateway."""
 
 import random
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-import grpc
 import pytest
-from image_categorizer.v1 import health_pb2, health_pb2_grpc
 
 from tests.support import raw_http
-from tests.support.polling import pause
+from tests.support.healthy_caller import healthy_caller
 
 CASES = 75
 SLOW_CASES = 1000  # many take a second: Envoy closes the connection late
-PAUSE_S = 0.01
 METHOD = b"/image_categorizer.v1.HealthService/GetLiveness"
 ANSWERS = range(200, 500)
 GRPC = (b"content-type", b"application/grpc")
@@ -46,35 +41,6 @@ VALUES = [
         b"2147483648",
     ),
 ]
-
-
-@contextmanager
-def healthy_caller(port: int) -> Iterator[list[str]]:
-    """Calls by gRPC during the block, each with another deadline. Yields the outcomes."""
-    outcomes: list[str] = []
-    over = threading.Event()
-
-    def ask() -> None:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            stub = health_pb2_grpc.HealthServiceStub(channel)
-            while not over.is_set():
-                try:
-                    stub.GetLiveness(
-                        health_pb2.GetLivenessRequest(), timeout=20 + len(outcomes) / 1000
-                    )
-                except grpc.RpcError as error:
-                    outcomes.append(f"{error.code().name}: {error.details()}")
-                else:
-                    outcomes.append("OK")
-                pause(PAUSE_S)
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
-        yield outcomes
-    finally:
-        over.set()
-        asking.join()
 
 
 def rest(port: int, headers: raw_http.Headers) -> bool:

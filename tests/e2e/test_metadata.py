@@ -9,6 +9,8 @@ import pytest
 import yaml
 from image_categorizer import ImageCategorizationClient
 
+from tests.e2e.test_keys import answers as key_answers
+from tests.e2e.test_tenants import answers as tenant_answers
 from tests.e2e.test_webhooks import answers as webhook_answers
 from tests.support.pictures import jpeg
 
@@ -95,9 +97,11 @@ def answers(http, model, receiver):
         answer = http.post(f"/v1/models/{model}:{verb}", json=body)
         yield f"/v1/models/{{model}}:{verb}", "post", answer
     yield from webhook_answers(http, receiver)
+    yield from key_answers(http)
     yield "/v1/audit", "get", http.get("/v1/audit?page_size=5")
     yield "/v1/audit:export", "get", http.get("/v1/audit:export")
     yield "/v1/info", "get", http.get("/v1/info")
+    yield "/v1/usage", "get", http.get("/v1/usage?group_by=model")
     yield "/healthz", "get", http.get("/healthz")
     yield "/readyz", "get", http.get("/readyz")
     yield from batch_answers(http, image, receiver.url)
@@ -140,6 +144,10 @@ def test_what_answers_always_contain_is_required(openapi):
         if "required" in schema and name not in schema["required"]
     }
     assert optional == {
+        "ApiKey.expire_time",
+        "ApiKey.last_use_time",
+        "ApiKey.previous_secret_expire_time",
+        "ApiKey.revoke_time",
         "Batch.end_time",
         "Batch.remaining_time",
         "Batch.start_time",
@@ -147,6 +155,7 @@ def test_what_answers_always_contain_is_required(openapi):
         "ClassifyStreamResponse.response",
         "ClassifyStreamResponse.status",
         "Prediction.raw_confidence",
+        "Tenant.delete_time",
         "Webhook.previous_secret_expire_time",
         "WebhookDelivery.end_time",
         "WebhookDelivery.next_attempt_time",
@@ -156,9 +165,11 @@ def test_what_answers_always_contain_is_required(openapi):
     assert classified["properties"]["cache"]["enum"] == ["CACHE_UNSPECIFIED", "HIT", "MISS"]
 
 
-def test_every_operation_of_the_document_answers_as_it_says(http, openapi, roses, receiver):
+def test_every_operation_of_the_document_answers_as_it_says(
+    http, platform, openapi, roses, receiver
+):
     seen = set()
-    for path, method, answer in answers(http, roses, receiver):
+    for path, method, answer in (*answers(http, roses, receiver), *tenant_answers(platform)):
         seen.add((path, method))
         assert answer.status_code == 200
         content = openapi["paths"][path][method]["responses"]["200"]["content"]

@@ -10,11 +10,11 @@ import stat
 import subprocess
 from pathlib import Path
 
-import asyncpg
 import httpx
 import psutil
 import pytest
 
+from tests.support.database import connect_as_owner
 from tests.support.polling import wait_until
 from tests.support.up import COMMAND, Up, command, environment, free_port
 
@@ -212,7 +212,7 @@ def test_nobody_else_can_read_the_data_or_connect_to_a_socket(running):
 
 async def test_postgresql_trusts_only_the_user_who_started_it(running):
     addresses = json.loads((running.data / "installation.json").read_text())
-    connection = await asyncpg.connect(addresses["database_url"])
+    connection = await connect_as_owner(addresses["database_url"])
     rules = await connection.fetch("SELECT type, user_name, auth_method FROM pg_hba_file_rules")
     await connection.close()
     assert [tuple(rule) for rule in rules] == [("local", ["postgres"], "peer")]

@@ -1,8 +1,9 @@
 """A real PostgreSQL and Redis, started once, and a real server on a unix socket."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -11,9 +12,9 @@ from grpc_health.v1 import health
 from image_categorizer import AsyncImageCategorizationClient
 from image_categorizer_server import clock
 from image_categorizer_server.backend import Backend, open_backend
-from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.schema import migrate
-from image_categorizer_server.domain.access import Role
+from image_categorizer_server.domain.access import DEFAULT_TENANT, Role
+from image_categorizer_server.domain.tenant import all_tenants
 from image_categorizer_server.inference.models.repository import Repository
 from image_categorizer_server.local.embedded import EmbeddedPostgres, EmbeddedRedis
 from image_categorizer_server.local.installation import Installation
@@ -28,7 +29,14 @@ from image_categorizer_server.stores.object_store import MemoryStorage
 
 from tests.conftest import EXPORTS
 from tests.support import invariants as ledger
+from tests.support.audit_tools import forger_of
 from tests.support.batch_tools import category_of
+from tests.support.database import (
+    DEFAULT_TENANT_ROW,
+    connect_as_owner,
+    ensure_tenants,
+    open_for_all_tenants,
+)
 from tests.support.hosts import ALLOWED, PRIVATE, Canary, DnsServer, running_canary
 from tests.support.registries import load_every_model
 from tests.support.tiny_model import write_tiny_model
@@ -85,7 +93,7 @@ async def stores(clean_environment, tmp_path_factory) -> AsyncIterator[Stores]:
         await running.postgres.start()
         await embedded.create_database()
         await running.redis.start()
-        await migrate(embedded.url, DatabaseSettings())
+        await migrate(embedded.url, DatabaseSettings(owner_url=embedded.owner_url))
         yield running
     finally:
         await running.redis.stop()
@@ -94,8 +102,8 @@ async def stores(clean_environment, tmp_path_factory) -> AsyncIterator[Stores]:
 
 @pytest.fixture
 async def empty_database(stores) -> str:
-    """The address of the database, with all tables empty."""
-    connection = await asyncpg.connect(stores.postgres.url)
+    """The address of the database, with all tables empty, but for the tenant `default`."""
+    connection = await connect_as_owner(stores.postgres.url)
     tables = await connection.fetchval(
         "SELECT string_agg(tablename, ', ') FROM pg_tables"
         " WHERE schemaname = 'public' AND tablename <> 'tortoise_migrations'"
@@ -103,6 +111,7 @@ async def empty_database(stores) -> str:
     # A trigger protects the audit log from TRUNCATE. This disables it.
     await connection.execute("SET session_replication_role = replica")
     await connection.execute(f"TRUNCATE {tables}")
+    await connection.execute(DEFAULT_TENANT_ROW)
     await connection.close()
     return str(stores.postgres.url)
 
@@ -140,7 +149,8 @@ class Running:
 
     backend: Backend
     address: str
-    key: Callable[[Role], Awaitable[str]]
+    key: Callable[..., Awaitable[str]]
+    """Creates a key with a role, of the tenant `default` or another one."""
     health: health.aio.HealthServicer
     """Of grpc.health.v1. Nothing updates it."""
 
@@ -172,9 +182,13 @@ async def running_server(
         if load:
             await load_every_model(backend.registry)
 
-        async def key(role: Role) -> str:
-            return (await admin.create_key(f"test {role.name}", role)).secret
+        async def key(role: Role, tenant_id: str = DEFAULT_TENANT) -> str:
+            await ensure_tenants(tenant_id)
+            name = f"test {role.name}"
+            return (await admin.create_key(name, role, tenant_id=tenant_id)).secret
 
+        # The server and its tasks began without a tenant; the test may look at any.
+        stack.enter_context(all_tenants())
         yield Running(backend, settings.server.bind, key, health_servicer)
 
 
@@ -192,7 +206,7 @@ async def client(server) -> AsyncIterator[AsyncImageCategorizationClient]:
 
 @pytest.fixture
 async def database(empty_database) -> AsyncIterator[None]:
-    async with open_database(empty_database, DatabaseSettings()):
+    async with open_for_all_tenants(empty_database):
         yield
 
 
@@ -200,6 +214,12 @@ async def database(empty_database) -> AsyncIterator[None]:
 def emptied(database, empty_database) -> str:
     """The address of the empty database, which is also open in this process."""
     return str(empty_database)
+
+
+@pytest.fixture
+def as_forger(emptied) -> Callable[[], AbstractAsyncContextManager[asyncpg.Connection]]:
+    """Connects with all rights, without triggers."""
+    return partial(forger_of, emptied)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from image_categorizer_server.stores.object_store import MemoryStorage
 
 from tests.integration.conftest import running_server
 from tests.support.batch_tools import do_all, do_chunk, failed_outcome, files, right_outcome
+from tests.support.database import run_as_owner
 from tests.support.pictures import jpeg
 
 
@@ -96,18 +97,15 @@ async def test_a_batch_s_life_is_written_down(batches, acting):
     assert [tuple(row) for row in rows] == [("k-1", "r-1")]
 
 
-async def test_a_rolled_back_acceptance_leaves_none(batches):
+async def test_a_rolled_back_acceptance_leaves_none(batches, empty_database):
     """The database refuses the last thing of the transaction, the message to the tenant."""
-    async with connected() as connection:
-        await connection.execute(
-            "ALTER TABLE outbox ADD CONSTRAINT refused CHECK (kind <> 'doorbell') NOT VALID"
-        )
+    refuse = "ALTER TABLE outbox ADD CONSTRAINT refused CHECK (kind <> 'doorbell') NOT VALID"
+    await run_as_owner(empty_database, refuse)
     try:
         with pytest.raises(asyncpg.CheckViolationError):
             await batches.create("t1", "k-1", BatchConfig(), files([b"a"]))
     finally:
-        async with connected() as connection:
-            await connection.execute("ALTER TABLE outbox DROP CONSTRAINT refused")
+        await run_as_owner(empty_database, "ALTER TABLE outbox DROP CONSTRAINT refused")
     assert await events() == []
     async with connected() as connection:
         assert await connection.fetchval("SELECT count(*) FROM batches") == 0
@@ -163,10 +161,13 @@ async def test_a_retry_records_how_many_items_it_repeats(batches):
     "statement",
     ["UPDATE audit_events SET action = 'x'", "DELETE FROM audit_events", "TRUNCATE audit_events"],
 )
-async def test_nothing_is_changed_or_removed(batches, statement):
+async def test_nothing_is_changed_or_removed(batches, empty_database, statement):
+    """Not even by the owner; the role of the programs has no right to try."""
     await batches.create("t1", "k-1", BatchConfig(), files([b"a"]))
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+        await run_as_owner(empty_database, statement)
     async with connected() as connection:
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
             await connection.execute(statement)
     assert await actions() == ["batch.create"]
 

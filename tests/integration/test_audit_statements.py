@@ -23,7 +23,7 @@ from image_categorizer_server.stores.object_store import MemoryStorage
 from pydantic import ValidationError
 
 from tests.support.audit_forgeries import rewrite
-from tests.support.audit_tools import as_forger, new_event, statements_of, write_chain
+from tests.support.audit_tools import new_event, statements_of, write_chain
 
 KEY = SigningKey.generate()
 
@@ -141,7 +141,9 @@ async def test_statements_of_another_key_or_without_one_are_found(database, stor
     assert (report.findings, report.unsigned_statements) == ([], 2)
 
 
-async def test_a_rewritten_chain_is_found_by_a_statement_without_a_signature(database, storage):
+async def test_a_rewritten_chain_is_found_by_a_statement_without_a_signature(
+    database, storage, as_forger
+):
     await write_chain(5)
     await statements_of(storage, None).make()
     async with as_forger() as connection:
@@ -150,7 +152,7 @@ async def test_a_rewritten_chain_is_found_by_a_statement_without_a_signature(dat
     assert "was rewritten" in (await findings(storage, None))[0]
 
 
-async def test_old_events_are_removed_and_the_rest_still_verifies(database, storage):
+async def test_old_events_are_removed_and_the_rest_still_verifies(database, storage, as_forger):
     now = clock.now()
     for days in (90, 80, 70, 40, 1):
         await audit.append([new_event(time=now - timedelta(days=days))])
@@ -172,7 +174,9 @@ async def test_old_events_are_removed_and_the_rest_still_verifies(database, stor
     assert await findings(storage) == ["t1: event 4 is missing at the beginning."]
 
 
-async def test_a_beginning_that_no_statement_says_is_removed_is_missing(database, storage):
+async def test_a_beginning_that_no_statement_says_is_removed_is_missing(
+    database, storage, as_forger
+):
     await write_chain(5)
     await statements_of(storage, KEY).make()
     async with as_forger() as connection:

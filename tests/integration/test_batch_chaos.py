@@ -3,7 +3,6 @@
 import asyncio
 import random
 
-import asyncpg
 import pytest
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import result as results
@@ -20,6 +19,7 @@ from tests.support.batch_tools import (
     right_outcome,
     sweep,
 )
+from tests.support.database import connect_as_owner
 from tests.support.polling import elapsed
 
 
@@ -109,7 +109,7 @@ async def test_whatever_happens_at_once_the_ledger_is_right(batches, faultless, 
 async def test_the_ledger_finds_faults(batches, empty_database, storage):
     batch_id = await make_batch(batches, 8)
     await do_all()
-    connection = await asyncpg.connect(empty_database)
+    connection = await connect_as_owner(empty_database)
     await connection.execute("DELETE FROM batch_results WHERE number = 3")
     await connection.execute("DELETE FROM outbox WHERE kind = 'webhook'")
     await connection.execute("UPDATE batch_results SET predictions = '[]' WHERE number = 4")

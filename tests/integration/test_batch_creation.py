@@ -13,7 +13,7 @@ from image_categorizer_server.errors import (
     ModelNotFound,
     RequestIdReused,
 )
-from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.batch import BatchCheck, Batches
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.object_store import MemoryStorage
 
@@ -70,7 +70,7 @@ async def test_options_are_refused_before_anything_is_read(database, storage):
     async def refuse(config):
         raise ModelNotFound(config.options.model)
 
-    batches = Batches(storage, BatchSettings(), 1000, check=refuse)
+    batches = Batches(storage, BatchSettings(), 1000, check=BatchCheck(refuse))
     with pytest.raises(ModelNotFound):
         await batches.create("t1", "key", BatchConfig(), numbered(3))
     assert await keys_of(storage) == []

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import asyncpg
 import pytest
 from image_categorizer_server import clock
 from image_categorizer_server.db import upload as uploads
@@ -21,12 +20,13 @@ from image_categorizer_server.services.upload import NewItem
 from image_categorizer_server.settings.batch import BatchSettings
 
 from tests.support.batch_tools import do_all, files, keys_of, links, numbered, pieces, sweep
+from tests.support.database import connect_as_owner
 from tests.support.polling import eventually
 from tests.support.storage_contract import store_image
 
 
 async def remains(url):
-    connection = await asyncpg.connect(url)
+    connection = await connect_as_owner(url)
     tables = ("batches", "batch_items", "batch_chunks", "batch_results", "batch_uploads", "outbox")
     counts = {t: await connection.fetchval(f"SELECT count(*) FROM {t}") for t in tables}
     await connection.close()
@@ -98,7 +98,7 @@ async def test_a_call_that_is_cancelled_as_its_upload_begins_leaves_nothing(
 
 
 async def count_waiting_locks(url):
-    connection = await asyncpg.connect(url)
+    connection = await connect_as_owner(url)
     count = await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
     await connection.close()
     return count

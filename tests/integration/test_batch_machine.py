@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -18,12 +17,10 @@ from hypothesis.stateful import (
 from image_categorizer_server import clock
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import result as results
-from image_categorizer_server.db.database import open_database
 from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.errors import BatchNotFound, BatchRunning
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.settings.batch import BatchSettings
-from image_categorizer_server.settings.database import DatabaseSettings
 from image_categorizer_server.stores.object_store import MemoryStorage
 
 from tests.support import invariants as ledger
@@ -37,6 +34,7 @@ from tests.support.batch_tools import (
     right_outcome,
     sweep,
 )
+from tests.support.database import connect_as_owner, open_for_all_tenants
 
 TABLES = "batches, batch_items, batch_chunks, batch_results, batch_uploads, outbox"
 
@@ -60,10 +58,10 @@ class Machine(RuleBasedStateMachine):
         return self.runner.run(work)
 
     async def _open(self):
-        connection = await asyncpg.connect(self.url)
+        connection = await connect_as_owner(self.url)
         await connection.execute(f"TRUNCATE {TABLES}")
         await connection.close()
-        await self.stack.enter_async_context(open_database(self.url, DatabaseSettings()))
+        await self.stack.enter_async_context(open_for_all_tenants(self.url))
 
     @rule(target=batches, tenant=st.sampled_from("ab"), count=st.integers(1, 8))
     def create(self, tenant, count):

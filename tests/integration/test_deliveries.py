@@ -8,7 +8,6 @@ import sys
 import time
 from contextlib import AsyncExitStack
 
-import asyncpg
 import pytest
 from image_categorizer_server.domain.webhook import DeliveryState, WebhookState
 from image_categorizer_server.errors import (
@@ -17,6 +16,7 @@ from image_categorizer_server.errors import (
 from standardwebhooks import Webhook as Verifier
 
 from tests.conftest import SLACK_S
+from tests.support.database import connect_as_owner
 from tests.support.polling import elapsed, eventually
 from tests.support.receiver import receiving
 from tests.support.webhook_tools import TENANT, open_webhooks
@@ -174,7 +174,7 @@ async def test_deliveries_are_paged_and_forgotten(emptied):
         assert [len(page) for page in pages] == [2, 2, 1]
         numbers = [number for page in pages for number in page]
         assert numbers == sorted(numbers, reverse=True)
-        connection = await asyncpg.connect(emptied)
+        connection = await connect_as_owner(emptied)
         await connection.execute(
             "UPDATE webhook_deliveries SET end_time = end_time - interval '61 s'"
         )

@@ -3,11 +3,12 @@
 import json
 from datetime import timedelta
 
-import asyncpg
 import pytest
 from image_categorizer_server import clock
 from image_categorizer_server.db import delivery as deliveries
 from image_categorizer_server.db import outbox
+
+from tests.support.database import connect_as_owner, connect_in_scope
 
 WAITING = 20_000
 DEAD = """
@@ -26,11 +27,13 @@ SELECT 'default', 'webhook', 'b', '{}', $1, $1, $1 FROM generate_series(1, $2)
 
 @pytest.fixture
 async def connection(emptied):
-    connection = await asyncpg.connect(emptied)
+    connection = await connect_in_scope(emptied)
     now = clock.now()
     await connection.execute(DEAD, now - timedelta(hours=1), WAITING)
     await connection.execute(DONE, now - timedelta(hours=1), WAITING)
-    await connection.execute("VACUUM ANALYZE webhook_deliveries, outbox")
+    owner = await connect_as_owner(emptied)
+    await owner.execute("VACUUM ANALYZE webhook_deliveries, outbox")
+    await owner.close()
     yield connection
     await connection.close()
 

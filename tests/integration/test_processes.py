@@ -17,15 +17,16 @@ import psutil
 import pytest
 from image_categorizer import AsyncImageCategorizationClient, CrashingImage
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
-from image_categorizer_server.db.database import open_database
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.processes import reserved
 from image_categorizer_server.rpc.health import is_ready
 from image_categorizer_server.services import key as admin
-from image_categorizer_server.settings.database import DatabaseSettings
+from image_categorizer_server.services.key import ApiKeys, operator
+from image_categorizer_server.settings.access import SecuritySettings
 
 from tests.conftest import EXPORTS
+from tests.support.database import open_for_all_tenants
 from tests.support.pictures import jpeg
 from tests.support.polling import elapsed, eventually
 from tests.support.up import Up, free_port
@@ -40,6 +41,13 @@ COMMAND = [sys.executable, "-m", "image_categorizer_server", "serve"]
 READY_S = 60
 # CANCELLED is how gRPC itself ends what arrives at the moment of stopping.
 REFUSED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED
+
+
+FAKE = {
+    "CATEGORIZER_SERVER__PROCESSES": "1",
+    "CATEGORIZER_MODELS__DEFAULT": "fake",
+    "CATEGORIZER_TEST__FAKE_MODEL": "1,0",
+}
 
 
 @dataclass
@@ -88,7 +96,7 @@ class Served:
 async def serve(stores, empty_database, tmp_path):
     """Returns how one starts `serve` with some settings."""
     started: list[subprocess.Popen[bytes]] = []
-    async with open_database(empty_database, DatabaseSettings()):
+    async with open_for_all_tenants(empty_database):
         key = (await admin.create_key("test", Role.CLASSIFIER)).secret
 
     def start(bind: str = "", **variables: str) -> Served:
@@ -115,6 +123,36 @@ async def serve(stores, empty_database, tmp_path):
         if process.poll() is None:
             process.kill()
             process.wait(10)
+
+
+async def test_a_change_of_a_key_takes_effect_in_every_process_at_once(serve, stores):
+    """Only the notification explains that: keys are cached for five minutes."""
+    served = [serve(**FAKE, CATEGORIZER_SECURITY__KEY_CACHE_S="300") for _ in range(2)]
+    for one in served:
+        await one.logged('"ready', 1)
+
+    async def statuses():
+        found = await asyncio.gather(*(one.ask() for one in served), return_exceptions=True)
+        return {f.code().name if isinstance(f, grpc.RpcError) else "OK" for f in found}
+
+    async def becomes(status):
+        start_s = time.monotonic()
+        await eventually(lambda: is_now(status), 5)
+        print(f"{status} in both processes after {(time.monotonic() - start_s) * 1000:.0f} ms")
+
+    async def is_now(status):
+        return await statuses() == {status}
+
+    async with open_for_all_tenants(stores.postgres.url):
+        keys = ApiKeys(SecuritySettings())
+        (key,) = (await keys.list_page("default")).items
+        await becomes("OK")
+        await keys.update(operator(), key.key_id, {"role": Role.VIEWER})
+        await becomes("PERMISSION_DENIED")
+        await keys.update(operator(), key.key_id, {"role": Role.CLASSIFIER})
+        await becomes("OK")
+        await keys.revoke(operator(), key.key_id)
+        await becomes("UNAUTHENTICATED")
 
 
 async def test_a_model_call_that_hangs_does_not_hold_up_the_end(serve):

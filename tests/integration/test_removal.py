@@ -16,6 +16,7 @@ from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.object_store import MemoryStorage
 
 from tests.support.batch_tools import all_of, do_all, files, keys_of, make_batch, sweep
+from tests.support.database import run_as_owner
 from tests.support.polling import elapsed, eventually
 from tests.support.storage_contract import store_image
 
@@ -184,18 +185,15 @@ async def sweep_all(batches):
     return time.monotonic() - start_s
 
 
-async def test_a_page_that_fails_half_way_is_removed_later(batches, storage):
+async def test_a_page_that_fails_half_way_is_removed_later(batches, storage, empty_database):
     await deleted_batch(batches, 5)
-    async with connected() as connection:
-        await connection.execute(
-            "ALTER TABLE outbox ADD CONSTRAINT refused CHECK (kind <> 'blobs') NOT VALID"
-        )
+    refuse = "ALTER TABLE outbox ADD CONSTRAINT refused CHECK (kind <> 'blobs') NOT VALID"
+    await run_as_owner(empty_database, refuse)
     try:
         with pytest.raises(asyncpg.CheckViolationError):
             await batches.remove_rows(1)
     finally:
-        async with connected() as connection:
-            await connection.execute("ALTER TABLE outbox DROP CONSTRAINT refused")
+        await run_as_owner(empty_database, "ALTER TABLE outbox DROP CONSTRAINT refused")
     assert await counts() == [0, 5, 5, 2]
     assert await sweep(batches) == 5
     assert await counts() == [0, 0, 0, 0]

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import grpc
 import pytest
 from image_categorizer._statuses import from_rpc_error
@@ -17,6 +16,7 @@ from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.integration.conftest import running_server
+from tests.support.database import connect_as_owner, owner_of
 
 NAME = "other"
 SENTENCE = "run `image-categorizer migrate`"
@@ -27,7 +27,7 @@ async def unmigrated(stores) -> str:
     """The address of a database without tables."""
     async with _connection(stores.postgres.url) as connection:
         await connection.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
-    await create_database(stores.postgres.url, NAME, 10)
+    await create_database(owner_of(stores.postgres.url), NAME, 10)
     return str(urlunsplit(urlsplit(stores.postgres.url)._replace(path=f"/{NAME}")))
 
 
@@ -36,7 +36,7 @@ class _connection:  # noqa: N801 - a block
         self._url = url
 
     async def __aenter__(self):
-        self._connection = await asyncpg.connect(self._url)
+        self._connection = await connect_as_owner(self._url)
         return self._connection
 
     async def __aexit__(self, *_: object) -> None:
@@ -55,13 +55,13 @@ async def test_a_server_on_a_database_without_tables_is_not_ready_and_says_what_
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.ListBatches(batch_pb2.ListBatchesRequest(), metadata=headers)
         assert from_rpc_error(caught.value).reason in {"DEPENDENCY_DOWN", "CREDENTIALS_INVALID"}
-        await migrate(unmigrated, DatabaseSettings())
+        await migrate(unmigrated, DatabaseSettings(owner_url=owner_of(unmigrated)))
         await running.backend.check_ready()
 
 
 async def test_a_newer_database_stops_new_servers_and_not_those_that_serve(settings, unmigrated):
     changed = settings.model_copy(update={"database_url": unmigrated})
-    await migrate(unmigrated, DatabaseSettings())
+    await migrate(unmigrated, DatabaseSettings(owner_url=owner_of(unmigrated)))
     async with running_server(changed) as running:
         await running.backend.check_ready()
         async with _connection(unmigrated) as connection:

@@ -3,7 +3,6 @@
 import asyncio
 import io
 
-import asyncpg
 import grpc
 import numpy as np
 import PIL.Image
@@ -29,10 +28,11 @@ from image_categorizer.v1 import health_pb2 as our_health_pb2
 from image_categorizer.v1 import health_pb2_grpc as our_health_pb2_grpc
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.rpc.services import our_services
-from image_categorizer_server.services import key as admin
 from image_categorizer_server.settings.testing import TestSettings
 
 from tests.integration.conftest import running_server
+from tests.support.database import connect_as_owner
+from tests.support.keys import revoke_keys
 from tests.support.memory import watching_memory
 from tests.support.pictures import jpeg
 from tests.support.polling import elapsed, eventually
@@ -147,8 +147,7 @@ async def test_a_revoked_key_is_refused_within_the_cache_time(server):
     secret = await server.key(Role.CLASSIFIER)
     async with AsyncImageCategorizationClient(secret, server.address) as client:
         await client.classify_image(PICTURE)
-        key = next(k for k in await admin.list_keys() if secret.startswith(k.prefix))
-        await admin.revoke_key(key.key_id)
+        await revoke_keys()
         await elapsed(0.3)
         with pytest.raises(CredentialsInvalid):
             await client.classify_image(PICTURE)
@@ -307,19 +306,19 @@ async def test_a_lost_database_makes_not_ready_and_comes_back(server, stores):
 @pytest.fixture
 async def login(stores):
     """Runs SQL that changes the login of the database's user, on a connection that stays open."""
-    connection = await asyncpg.connect(stores.postgres.url)
+    connection = await connect_as_owner(stores.postgres.url)
     yield connection.execute
-    await connection.execute("ALTER ROLE CURRENT_USER LOGIN")
+    await connection.execute("ALTER ROLE image_categorizer LOGIN")
     await connection.close()
 
 
 async def test_a_changed_login_makes_not_ready_though_open_connections_still_work(server, login):
     async with await server.client() as client:
         assert (await client.classify_image(PICTURE)).predictions
-        await login("ALTER ROLE CURRENT_USER NOLOGIN")
+        await login("ALTER ROLE image_categorizer NOLOGIN")
         assert await readiness(server.address) == "the database does not answer"
         assert (await client.classify_image(PICTURE)).predictions
-        await login("ALTER ROLE CURRENT_USER LOGIN")
+        await login("ALTER ROLE image_categorizer LOGIN")
         assert await readiness(server.address) == []
 
 

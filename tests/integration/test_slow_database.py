@@ -8,7 +8,7 @@ import grpc
 import pytest
 from image_categorizer._statuses import from_rpc_error
 from image_categorizer.v1 import admin_pb2, admin_pb2_grpc, batch_pb2, batch_pb2_grpc
-from image_categorizer_server.db.database import connected, open_database
+from image_categorizer_server.db.database import connected
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.services.batch import Batches
@@ -18,6 +18,7 @@ from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.integration.conftest import Running, running_server
 from tests.support.batch_tools import PICTURES
+from tests.support.database import open_for_all_tenants
 from tests.support.fault_proxy import FaultProxy
 from tests.support.polling import eventually
 
@@ -150,7 +151,10 @@ async def numbered(count: int, images: bool) -> AsyncIterator[NewItem]:
 async def answers_for(stores, storage, count: int, images: bool) -> int:
     """Returns the number of answers of a slow database while a batch is created."""
     proxy = proxy_of(stores)
-    async with proxied(stores, proxy) as url, open_database(url, DatabaseSettings(timeout_s=20)):
+    async with (
+        proxied(stores, proxy) as url,
+        open_for_all_tenants(url, DatabaseSettings(timeout_s=20)),
+    ):
         batches = Batches(storage, BatchSettings(max_items=400_000), 1000)
         await batches.list("t1")  # connects
         proxy.slow_down(0.05)

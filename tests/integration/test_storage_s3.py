@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import boto3
 import pytest
 from image_categorizer_server.errors import (
     DependencyDown,
@@ -17,6 +18,8 @@ from tests.conftest import SLACK_S
 from tests.support.object_servers import BUCKET, empty_s3_bucket, running_s3, send
 from tests.support.storage_contract import SigningContract
 from tests.support.up import free_port
+
+KMS = "arn:aws:kms:us-east-1:123456789012:key/a"
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,26 @@ class TestS3(SigningContract):
     @pytest.fixture
     def http(self):
         return send
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({}, (None, None)),
+        ({"AWS_SERVER_SIDE_ENCRYPTION": "AES256"}, ("AES256", None)),
+        ({"AWS_SERVER_SIDE_ENCRYPTION": "aws:kms", "AWS_SSE_KMS_KEY_ID": KMS}, ("aws:kms", KMS)),
+    ],
+)
+async def test_the_store_encrypts_what_the_environment_says(s3, monkeypatch, variables, found):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    await empty_s3_bucket(s3)
+    async with open_storage(settings(s3)) as storage:
+        await storage.put("default/images/aa", b"picture")
+        assert await storage.get("default/images/aa") == b"picture"
+    client = boto3.client("s3", endpoint_url=s3)
+    head = await asyncio.to_thread(client.head_object, Bucket=BUCKET, Key="default/images/aa")
+    assert (head.get("ServerSideEncryption"), head.get("SSEKMSKeyId")) == found
 
 
 async def test_callers_can_read_only_listed_buckets(s3):

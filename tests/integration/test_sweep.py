@@ -6,15 +6,21 @@ import time
 from image_categorizer_server import clock
 from image_categorizer_server.db import upload as uploads
 from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import Doorbell
-from image_categorizer_server.stores.redis import open_redis
+from image_categorizer_server.stores.redis import RedisCache, open_redis
 from image_categorizer_server.tasks import TaskOwner
 from image_categorizer_workers.sweeper import Sweeper
 
 from tests.support.batch_tools import count_undone, do_all, keys_of, make_batch
 from tests.support.polling import eventually
 from tests.support.storage_contract import store_image
+
+
+def sweeper_of(redis, batches, storage):
+    tenants = TenantRemoval(storage, RedisCache(redis, timeout_s=2), delay_s=1)
+    return Sweeper(Doorbell(redis), batches, tenants, print, lease_s=30)
 
 
 async def test_it_removes_what_crashed_processes_left(settings, database, empty_database, tmp_path):
@@ -38,7 +44,7 @@ async def test_it_removes_what_crashed_processes_left(settings, database, empty_
             return not half.exists() and not await keys_of(storage)
 
         async with TaskOwner() as tasks:
-            sweeper = Sweeper(Doorbell(redis), batches, print, lease_s=30)
+            sweeper = sweeper_of(redis, batches, storage)
             tasks.start(sweeper.run(interval_s=0.05), "sweeper")
             await eventually(is_swept)
             tasks.check()
@@ -59,7 +65,7 @@ async def test_it_removes_deleted_batches(settings, batches, storage):
         TaskOwner() as tasks,
     ):
         for _ in range(2):
-            sweeper = Sweeper(Doorbell(redis), batches, print, lease_s=30)
+            sweeper = sweeper_of(redis, batches, storage)
             tasks.start(sweeper.run(interval_s=0.05), "sweeper")
         await eventually(is_swept)
         tasks.check()

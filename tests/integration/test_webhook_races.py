@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import asynccontextmanager
 
-import asyncpg
 import pytest
 from image_categorizer_server import clock
 from image_categorizer_server.db import delivery as deliveries
@@ -15,6 +14,7 @@ from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
 
+from tests.support.database import connect_as_owner
 from tests.support.receiver import receiving
 from tests.support.webhook_tools import FAST, TENANT, WebhookSystem, open_webhooks, unused
 
@@ -24,7 +24,7 @@ REMEMBERED = "SELECT batch_id FROM outbox ORDER BY outbox_id"
 
 @asynccontextmanager
 async def connected_to(url):
-    connection = await asyncpg.connect(url)
+    connection = await connect_as_owner(url)
     try:
         yield connection
     finally:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-import asyncpg
 import pytest
 from image_categorizer_server import clock
 from image_categorizer_server.clock import jittered
@@ -11,10 +10,11 @@ from image_categorizer_server.db import batch as batches
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.db import outbox, removal
 from image_categorizer_server.db import result as results
-from image_categorizer_server.db.database import connected, open_database
+from image_categorizer_server.db.database import connected
 from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.support.batch_tools import do_chunk
+from tests.support.database import connect_as_owner, open_for_all_tenants
 from tests.support.polling import elapsed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -50,7 +50,7 @@ FILL = [
 @pytest.fixture
 async def million(cluster):
     """A database with a million pending items."""
-    connection = await asyncpg.connect(cluster.postgres.url)
+    connection = await connect_as_owner(cluster.postgres.url)
     batch_fill, item_fill, chunk_fill = FILL
     await connection.execute(batch_fill, BATCHES, ITEMS, TENANTS, clock.now())
     await connection.execute(item_fill, ITEMS, timeout=300)
@@ -58,7 +58,7 @@ async def million(cluster):
     assert await connection.fetchval("SELECT count(*) FROM batch_items") == 1_000_000
     await connection.execute("VACUUM ANALYZE", timeout=300)
     await connection.close()
-    async with open_database(cluster.postgres.url, DatabaseSettings(pool_size=WORKERS + 2)):
+    async with open_for_all_tenants(cluster.postgres.url, DatabaseSettings(pool_size=WORKERS + 2)):
         yield
 
 

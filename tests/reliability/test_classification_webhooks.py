@@ -3,11 +3,10 @@
 import signal
 
 from image_categorizer import AsyncImageCategorizationClient, verify_webhook
-from image_categorizer_server.db.database import open_database
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.services import key as admin
-from image_categorizer_server.settings.database import DatabaseSettings
 
+from tests.support.database import open_for_all_tenants
 from tests.support.ledger import pictures
 from tests.support.receiver import receiving
 
@@ -21,7 +20,7 @@ async def test_a_webhook_is_sent_although_the_server_dies_right_after_its_answer
             "CATEGORIZER_FETCH__ALLOWED_NETWORKS": '["127.0.0.0/8"]',
         }
         server = await cluster.start_server()
-        async with open_database(cluster.postgres.url, DatabaseSettings()):
+        async with open_for_all_tenants(cluster.postgres.url):
             key = (await admin.create_key("operator", Role.OPERATOR)).secret
         async with AsyncImageCategorizationClient(key, cluster.address) as client:
             secret = (await client.webhooks.rotate_secret("default")).secret

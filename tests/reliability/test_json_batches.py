@@ -2,10 +2,10 @@
 
 import json
 
-import asyncpg
 import httpx
 import pytest
 
+from tests.support.database import connect_as_owner
 from tests.support.polling import eventually
 from tests.support.up import Up
 
@@ -33,7 +33,7 @@ async def test_nothing_remains_of_a_batch_that_was_not_created_in_time(installat
     assert answer.status_code == 504
     assert "submit smaller batches" in answer.json()["message"]
     url = json.loads((running.data / "installation.json").read_text())["database_url"]
-    connection = await asyncpg.connect(url)
+    connection = await connect_as_owner(url)
 
     async def is_empty() -> bool:
         tables = "batches", "batch_uploads", "batch_items"

@@ -13,13 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import grpc
 import psutil
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc
-from image_categorizer_server.access.api_key import new_key, sha256_of
-from image_categorizer_server.db import key as keys
-from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.schema import migrate
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.local.embedded import EmbeddedPostgres, EmbeddedRedis
@@ -31,6 +27,7 @@ from image_categorizer_server.settings.database import DatabaseSettings
 from image_categorizer_server.tasks import TaskOwner
 
 from tests.conftest import EXPORTS
+from tests.support.database import connect_as_owner, ensure_tenants, open_for_all_tenants
 from tests.support.ledger import Ledger, Picture
 from tests.support.polling import elapsed, eventually
 
@@ -91,8 +88,9 @@ class Cluster:
         await self.start_postgres()
         await self.postgres.create_database()
         await self.start_redis()
-        await migrate(self.postgres.url, DatabaseSettings())
-        async with open_database(self.postgres.url, DatabaseSettings()):
+        owner = DatabaseSettings(owner_url=self.postgres.owner_url)
+        await migrate(self.postgres.url, owner)
+        async with open_for_all_tenants(self.postgres.url):
             self.api_key = (await admin.create_key("test", Role.CLASSIFIER)).secret
             self.worker_key = (await admin.create_key("workers", Role.WORKER)).secret
 
@@ -214,12 +212,9 @@ class Cluster:
 
     async def key_of(self, tenant_id: str) -> str:
         """Creates an API key of another tenant."""
-        async with open_database(self.postgres.url, DatabaseSettings()):
-            template = (await admin.create_key("template", Role.CLASSIFIER)).key
-            secret = new_key()
-            key = replace(template, key_id=sha256_of(secret)[:32], tenant_id=tenant_id)
-            await keys.insert_key(key, sha256_of(secret))
-        return secret
+        async with open_for_all_tenants(self.postgres.url):
+            await ensure_tenants(tenant_id)
+            return (await admin.create_key("other", Role.CLASSIFIER, tenant_id)).secret
 
     async def as_tenant(self, tenant_id: str) -> "Cluster":
         """Returns the same cluster with the API key of another tenant."""
@@ -234,7 +229,7 @@ class Cluster:
 
     async def execute(self, statements: str) -> None:
         """Runs SQL statements."""
-        connection = await asyncpg.connect(self.postgres.url)
+        connection = await connect_as_owner(self.postgres.url)
         try:
             await connection.execute(statements)
         finally:
@@ -242,7 +237,7 @@ class Cluster:
 
     async def row(self, query: str) -> Any:
         """Returns the first row of a query."""
-        connection = await asyncpg.connect(self.postgres.url)
+        connection = await connect_as_owner(self.postgres.url)
         try:
             return await connection.fetchrow(query)
         finally:

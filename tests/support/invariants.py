@@ -10,9 +10,10 @@ I6  every outcome is the right one for its image
 
 from collections.abc import Callable, Collection, Iterable
 
-import asyncpg
 from image_categorizer_server.db.database import Connection, Row
 from image_categorizer_server.stores.object_store import Storage
+
+from tests.support.database import connect_as_owner
 
 # Each query finds faults; its columns name them.
 FAULTS = {
@@ -102,7 +103,7 @@ async def find_faults(
         category_of: returns the right category for the SHA-256 of an image; None skips I6.
         must_have_ended: whether to check I1.
     """
-    connection = await asyncpg.connect(url)
+    connection = await connect_as_owner(url)
     try:
         faults = await _lost(connection, acknowledged, must_have_ended)
         for name, query in FAULTS.items():

@@ -5,13 +5,13 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import asyncpg
 import numpy as np
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.storage import StorageSettings
 from image_categorizer_server.stores.object_store import open_storage
 from PIL import Image
 
+from tests.support.database import connect_as_owner
 from tests.support.invariants import find_faults
 
 CATEGORIES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -81,7 +81,7 @@ class Ledger:
                 database_url, self.batches, storage, lambda sha256: self.categories[sha256]
             )
         assert not faults, faults[:20]
-        connection = await asyncpg.connect(database_url)
+        connection = await connect_as_owner(database_url)
         rows = await connection.fetch("SELECT * FROM batch_results WHERE status <> 'OK'")
         counts = dict(
             await connection.fetch(

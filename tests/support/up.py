@@ -63,6 +63,8 @@ class Up:
     variables: dict[str, str] = field(default_factory=dict)
     receiver_port: int = 0
     """Port on this machine that webhooks of the shared installation may be sent to, by HTTP."""
+    words: tuple[str, ...] = ()
+    """More options of `up`."""
     lines: list[str] = field(default_factory=list)
     """What it has printed."""
     process: subprocess.Popen[str] | None = None
@@ -71,7 +73,7 @@ class Up:
         """Starts it. Returns how many seconds that took."""
         start_s = time.monotonic()
         process = self.process = subprocess.Popen(
-            [*COMMAND, "up", "--port", str(self.port), "--data", str(self.data)],
+            [*COMMAND, "up", "--port", str(self.port), "--data", str(self.data), *self.words],
             env=environment(**self.variables),
             stderr=subprocess.PIPE,
             text=True,

@@ -5,7 +5,6 @@ import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import asyncpg
 from image_categorizer_server.domain.webhook import DeliveryState
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.services.delivery import ROWS_PER_STATEMENT, Deliveries
@@ -13,6 +12,7 @@ from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
 
+from tests.support.database import connect_as_owner
 from tests.support.polling import eventually
 
 TENANT = "default"
@@ -46,7 +46,7 @@ class WebhookSystem:
             "end_time": "2026-11-22T23:00:00+00:00",
             "webhook_url": webhook_url,
         }
-        connection = await asyncpg.connect(self.url)
+        connection = await connect_as_owner(self.url)
         await connection.executemany(
             "INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after)"
             " VALUES ($1, 'webhook', $2, $3, now(), now())",

@@ -36,7 +36,7 @@ def test_every_error_has_the_status_of_its_reason_and_a_place_in_the_tree_of_the
 def test_every_reason_has_an_error_here_or_is_the_gateway_s():
     from_gateway = {name for name, status in DECLARED.items() if status.from_gateway}
     assert set(DECLARED) - from_gateway == {kind.reason for kind in OURS}
-    assert from_gateway == {"ROUTE_NOT_FOUND", "METHOD_NOT_ALLOWED", "RATE_LIMITED"}
+    assert from_gateway == {"ROUTE_NOT_FOUND", "METHOD_NOT_ALLOWED"}
 
 
 def test_every_reason_states_its_http_status_as_the_gateway_converts_it():

@@ -1,5 +1,7 @@
 """Pages and their tokens (AIP-158)."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,11 +9,15 @@ from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.paging import (
     LARGEST_NUMBER,
     limit_of,
+    moment_and_text_of,
     number_and_text_of,
     number_of,
     page_of,
     token_of,
+    token_of_moment,
 )
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("asked", "given_"), [(0, 100), (1, 1), (1000, 1000), (5000, 1000)])
@@ -28,6 +34,17 @@ def test_a_negative_page_size_is_refused():
 def test_a_token_leads_back_to_its_position(number, text):
     assert number_of(token_of(number)) == number
     assert number_and_text_of(token_of(number, text)) == (number, text)
+
+
+def test_a_time_is_exact_to_the_microsecond():
+    assert moment_and_text_of(token_of_moment(NOW, "b-1")) == (NOW, "b-1")
+    assert moment_and_text_of("") is None
+
+
+def test_a_forged_time_is_a_time_all_the_same():
+    moment, text = moment_and_text_of(token_of(LARGEST_NUMBER, "b-1"))
+    assert moment - NOW > timedelta(days=1)
+    assert text == "b-1"
 
 
 @pytest.mark.parametrize(

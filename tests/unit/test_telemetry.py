@@ -11,7 +11,10 @@ from image_categorizer_server.telemetry import (
     get_log,
     request_id_of,
     trace_id_of,
+    without_secrets,
 )
+
+KEY = "ic_Yx5tOfdexJE24yI3JJSOZRIPmVkXfO275Cky5dxoGfueuNld2"
 
 
 @pytest.mark.parametrize(
@@ -102,3 +105,37 @@ def test_a_library_that_logs_much_is_held_back_and_its_lines_are_short(capfd):
     assert max(map(len, lines)) < 1000
     assert "another library" in lines[-2]
     assert "ours" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"there is no model '{KEY}'", "there is no model 'ic_[hidden]'"),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw+/8=", "whsec_[hidden]"),
+        ("Bearer eyJhbGciOiJSUzI1NiJ9abc.eyJzdWIiOiJhIn0.c2ln", "Bearer eyJ[hidden]"),
+        ("postgres://user:s3/cr:et@host/db", "postgres://[hidden]@host/db"),
+        ("redis://:s3cret@host:6379/0", "redis://[hidden]@host:6379/0"),
+        ("https://host/a@b", "https://host/a@b"),
+        ("send 'authorization: Bearer ic_...'", "send 'authorization: Bearer ic_...'"),
+        ("panic_attack_and_more_words_of_it", "panic_attack_and_more_words_of_it"),
+        ("https://host:443/a and b@c", "https://host:443/a and b@c"),
+    ],
+)
+def test_what_looks_like_a_secret_is_hidden(text, shown):
+    assert without_secrets(text) == shown
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_no_line_of_ours_or_of_a_library_shows_a_secret(capfd, log_format):
+    configure_logging("INFO", log_format)
+    get_log("image_categorizer_server.a").info("refused", message=f"no model {KEY}")
+    logging.getLogger("library").warning("cannot reach %s", "redis://:s3cret@host")
+    try:
+        int(KEY)
+    except ValueError:
+        get_log("image_categorizer_server.a").exception("failed")
+    written = capfd.readouterr().err
+    assert written.count("[hidden]") >= 3
+    assert KEY not in written
+    assert "s3cret" not in written

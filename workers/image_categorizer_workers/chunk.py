@@ -22,6 +22,7 @@ from image_categorizer_server.domain.batch import BatchItem, Chunk, ItemOutcome
 from image_categorizer_server.domain.classification import (
     BatchCloseReason,
     Box,
+    CacheStatus,
     Category,
     Classification,
     ImageWarning,
@@ -269,5 +270,6 @@ def _classification_of(answer: Answer) -> Classification:
             timing.batch_size,
             BatchCloseReason.IDLE,
         ),
+        cache=CacheStatus[answer.cache] if answer.cache else CacheStatus.OFF,
         warnings=ImageWarning.known(answer.warnings),
     )

@@ -5,6 +5,7 @@ import asyncio
 from image_categorizer_server.clock import jittered
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.domain.batch import Chunk
+from image_categorizer_server.domain.tenant import one_tenant
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.tasks import TaskOwner, run_until, uncancelled
 from image_categorizer_server.telemetry import get_log
@@ -104,10 +105,11 @@ class Engine:
 
     async def _run_chunk(self, chunk: Chunk) -> None:
         try:
-            if chunk.is_isolated:
-                await run_isolated(chunk, self._settings, self._isolated)
-            else:
-                await ChunkRunner(chunk, self._components).run()
+            with one_tenant(chunk.tenant_id):
+                if chunk.is_isolated:
+                    await run_isolated(chunk, self._settings, self._isolated)
+                else:
+                    await ChunkRunner(chunk, self._components).run()
         except DependencyDown as error:
             self._may_have_lost_claims = True
             log.warning("a chunk stays leased: the database does not answer", error=repr(error))

@@ -9,17 +9,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from image_categorizer import AsyncImageCategorizationClient
+from image_categorizer import AsyncImageCategorizationClient, Tls
 from image_categorizer_server.db.database import open_database
+from image_categorizer_server.db.isolation import role_problem
 from image_categorizer_server.db.schema import schema_problem
+from image_categorizer_server.domain.tenant import all_tenants, one_tenant
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.settings.hops import warn_of_clear_hops
 from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.object_store import Storage, open_storage
 from image_categorizer_server.stores.queue import Doorbell
-from image_categorizer_server.stores.redis import open_redis
+from image_categorizer_server.stores.redis import RedisCache, open_redis
 from image_categorizer_server.tasks import (
     END_S,
     cancel_until_ended,
@@ -51,18 +55,30 @@ async def run_worker(settings: Settings) -> None:
         ExceptionGroup: a task died. The supervisor starts the process again.
     """
     stop = stop_on_signals()
+    warn_of_clear_hops(settings)
+    with all_tenants():
+        await _run_until(stop, settings)
+    log.info("stopped")
+
+
+async def _run_until(stop: asyncio.Event, settings: Settings) -> None:
     async with (
         open_database(settings.database_url, settings.database),
         open_storage(settings) as storage,
         open_components(settings, storage) as components,
         open_redis(settings.redis_url, settings.redis) as redis,
     ):
-        await _check_schema()
+        await _check_schema(settings.environment)
         doorbell = Doorbell(redis)
         # Containers reuse process IDs, so these alone would not be unique.
         engine = Engine(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", components)
         batches = Batches(storage, settings.batch, settings.max_image_bytes)
-        sweeper = Sweeper(doorbell, batches, engine.wake, settings.worker.lease_s)
+        tenants = TenantRemoval(
+            storage,
+            RedisCache(redis, settings.redis.timeout_s),
+            settings.tenants.removal_delay_s,
+        )
+        sweeper = Sweeper(doorbell, batches, tenants, engine.wake, settings.worker.lease_s)
         async with asyncio.TaskGroup() as group:
             background = {
                 group.create_task(listen(doorbell, engine.wake), name="listener"),
@@ -81,17 +97,17 @@ async def run_worker(settings: Settings) -> None:
                 await working
             finally:  # also if one of the tasks died: the group would cancel the others only once
                 await cancel_until_ended(background)
-    log.info("stopped")
 
 
-async def _check_schema() -> None:
+async def _check_schema(environment: str) -> None:
     """Passes a database of this version, and one that does not answer: the worker waits for it.
 
     Raises:
-        OperatorError: the tables are older or newer than this program.
+        OperatorError: the tables are older or newer than this program, or production may not use
+            the role.
     """
     try:
-        problem = await schema_problem()
+        problem = await schema_problem() or await role_problem(environment)
     except DependencyDown:
         return
     if problem:
@@ -101,12 +117,13 @@ async def _check_schema() -> None:
 async def run_isolated_chunk(settings: Settings) -> None:
     """Runs the chunk on standard input. The parent process keeps its lease."""
     chunk = load_chunk(sys.stdin.buffer.read())
-    async with (
-        open_database(settings.database_url, settings.database),
-        open_storage(settings) as storage,
-        open_components(settings, storage) as components,
-    ):
-        await ChunkRunner(chunk, components).run()
+    with one_tenant(chunk.tenant_id):
+        async with (
+            open_database(settings.database_url, settings.database),
+            open_storage(settings) as storage,
+            open_components(settings, storage) as components,
+        ):
+            await ChunkRunner(chunk, components).run()
 
 
 @asynccontextmanager
@@ -124,7 +141,9 @@ async def open_components(settings: Settings, storage: Storage) -> AsyncIterator
         )
     async with (
         open_fetcher(settings.fetch, ObjectReader(settings).read) as fetcher,
-        AsyncImageCategorizationClient(client_settings.api_key, client_settings.base_url) as client,
+        AsyncImageCategorizationClient(
+            client_settings.api_key, client_settings.base_url, tls=_tls(settings)
+        ) as client,
     ):
         streams = StreamPool(
             client, worker_settings.stream_idle_s, worker_settings.answer_timeout_s
@@ -138,6 +157,33 @@ async def open_components(settings: Settings, storage: Storage) -> AsyncIterator
             )
         finally:
             await streams.close()
+
+
+def _tls(settings: Settings) -> Tls | None:
+    """Returns which certificates the worker trusts and shows; None if the usual rules do.
+
+    Raises:
+        OperatorError: there are certificates, but the address of the server is one without TLS.
+    """
+    internal, client = settings.internal_tls, settings.client
+    if internal.path:
+        if client.base_url.lower().startswith("http:"):
+            raise OperatorError(
+                "CATEGORIZER_CLIENT__BASE_URL must begin with https://, as "
+                "CATEGORIZER_INTERNAL_TLS__PATH is set."
+            )
+        files = internal.files("worker")
+        return Tls(
+            root_certificates=files.ca,
+            certificate=files.certificate,
+            private_key=files.key,
+            server_name=internal.server_name,
+        )
+    if not (client.root_certificates_path or client.server_name):
+        return None
+    return Tls(
+        root_certificates=client.root_certificates_path or None, server_name=client.server_name
+    )
 
 
 async def _show_alive(path: str) -> None:

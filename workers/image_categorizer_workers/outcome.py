@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from image_categorizer import CategorizerError as ServerError
 from image_categorizer import (
+    AddressNotAllowed,
     CategoryNotFound,
     InvalidRequest,
     ModelNotFound,
@@ -11,6 +11,7 @@ from image_categorizer import (
     Unauthenticated,
     Unavailable,
 )
+from image_categorizer import CategorizerError as ServerError
 from image_categorizer_server import errors
 from image_categorizer_server.domain.batch import ItemError
 
@@ -79,7 +80,7 @@ def _outcome_of_call(error: ServerError) -> Outcome:
 def _outcome_of_answer(error: ServerError) -> Outcome:
     if isinstance(error, ModelNotFound | CategoryNotFound):
         return BatchFails(error.message)
-    if isinstance(error, Unavailable | Unauthenticated | RoleInsufficient):
+    if isinstance(error, Unavailable | Unauthenticated | RoleInsufficient | AddressNotAllowed):
         return RetryLater(error.retry_after_s or 0.0)
     if error.status in TRANSPORT and not error.request_id:
         return RetryLater()

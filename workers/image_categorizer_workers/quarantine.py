@@ -32,7 +32,7 @@ from image_categorizer_server.tasks import kill_process
 from image_categorizer_server.telemetry import get_log
 
 from image_categorizer_workers.leases import LeaseLost, keep_lease, retry_backoff
-from image_categorizer_workers.streams import ServerCrashed, StreamPool
+from image_categorizer_workers.streams import ServerCrashed, StreamKind, StreamPool
 
 log = get_log(__name__)
 ISOLATED = "isolated"
@@ -62,15 +62,15 @@ class IsolatingClassifier:
             DependencyDown: the database does not answer.
             CategorizerError, CallFailed: see `StreamPool.classify`.
         """
-        tenant_id, options = self._chunk.tenant_id, self._chunk.options
+        kind = StreamKind(self._chunk.tenant_id, self._chunk.options, self._chunk.key_id)
         while True:
             crashes = self._server_crashes.get(number, 0)
             try:
                 if crashes < self._isolate_after:
-                    return await self._streams.classify(tenant_id, options, content)
+                    return await self._streams.classify(kind, content)
                 # The lock first: one connection of this process waits for its turn, not many.
                 async with self._streams.isolation_lock, chunks.isolation():
-                    return await self._streams.classify_isolated(tenant_id, options, content)
+                    return await self._streams.classify_isolated(kind, content)
             except ServerCrashed:
                 crashes = await self._count_crash(number)
             if crashes >= self._fail_after:

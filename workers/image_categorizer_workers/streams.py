@@ -1,4 +1,4 @@
-"""Open ClassifyStream calls to the server: one for each tenant and set of options in use.
+"""Open ClassifyStream calls to the server: one for each tenant, key and set of options in use.
 
 A stream is worth its cost when many images pass through it, also those of different chunks and
 batches.  It closes when it has been idle for a while.
@@ -7,8 +7,10 @@ batches.  It closes when it has been idle for a while.
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple
 
 from image_categorizer import (
+    AddressNotAllowed,
     AsyncImageCategorizationClient,
     CategorizerError,
     Classification,
@@ -27,8 +29,16 @@ from image_categorizer_server.telemetry import get_log
 log = get_log(__name__)
 REMEDY = "create a key for the workers: `image-categorizer keys create workers --role worker`"
 
-StreamKind = tuple[str, ClassifyOptions]
-"""What all images of a stream share: the tenant and the options."""
+
+class StreamKind(NamedTuple):
+    """What all images of a stream share."""
+
+    tenant_id: str
+    options: ClassifyOptions
+    key_id: str = ""
+    """The API key that created their batches."""
+
+
 OpenStream = Callable[[AsyncIterator[Source], OnDisconnect], AsyncIterator[Result]]
 
 
@@ -72,9 +82,7 @@ class StreamPool:
         self.isolation_lock = asyncio.Lock()
         """Hold it while you call `classify_isolated`."""
 
-    async def classify(
-        self, tenant_id: str, options: ClassifyOptions, content: bytes
-    ) -> Classification:
+    async def classify(self, kind: StreamKind, content: bytes) -> Classification:
         """Classifies an image, together with others.
 
         A server that is busy is asked again.
@@ -85,21 +93,18 @@ class StreamPool:
                 stream.
             ServerCrashed: the connection broke while the server had the image.
         """
-        kind = tenant_id, options
         stream = self._streams.get(kind)
         if stream is None:
             stream = self._streams[kind] = self._open(kind, lambda: self._streams.pop(kind))
         return await self._answer_over(stream, content)
 
-    async def classify_isolated(
-        self, tenant_id: str, options: ClassifyOptions, content: bytes
-    ) -> Classification:
+    async def classify_isolated(self, kind: StreamKind, content: bytes) -> Classification:
         """Classifies an image over a stream of its own.
 
         Raises:
             CategorizerError, CallFailed, ServerCrashed: see `classify`.
         """
-        stream = self._open((tenant_id, options), lambda: None)
+        stream = self._open(kind, lambda: None)
         try:
             return await self._answer_over(stream, content)
         finally:
@@ -120,8 +125,7 @@ class StreamPool:
         await self._tasks.close()
 
     def _open(self, kind: StreamKind, on_end: Callable[[], object]) -> "_Stream":
-        tenant_id, options = kind
-        wire_options = _wire_options(options)
+        wire_options = _wire_options(kind.options)
 
         def open_stream(
             sources: AsyncIterator[Source], on_disconnect: OnDisconnect
@@ -130,7 +134,8 @@ class StreamPool:
                 sources,
                 lane="BATCH",
                 on_disconnect=on_disconnect,
-                tenant_id=tenant_id,
+                tenant_id=kind.tenant_id,
+                key_id=kind.key_id,
                 **wire_options,
             )
 
@@ -176,7 +181,7 @@ class _Stream:
                 except _Disconnected:
                     self._fail_all(CallFailed(Unavailable("the connection broke")))
                 except CategorizerError as error:
-                    if isinstance(error, RoleInsufficient | Unauthenticated):
+                    if isinstance(error, AddressNotAllowed | RoleInsufficient | Unauthenticated):
                         log.warning("batches wait: the server refuses our key", remedy=REMEDY)
                     self._fail_all(CallFailed(error))
                 if self._sources.empty():

@@ -9,6 +9,7 @@ from image_categorizer_server import clock
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.services.batch import Batches, notify_workers
+from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.telemetry import get_log
 
@@ -24,19 +25,26 @@ class Sweeper:
     """Sweeps at intervals. Any number of processes may do so at once."""
 
     def __init__(
-        self, doorbell: Doorbell, batches: Batches, wake: Callable[[], None], lease_s: float
+        self,
+        doorbell: Doorbell,
+        batches: Batches,
+        tenants: TenantRemoval,
+        wake: Callable[[], None],
+        lease_s: float,
     ) -> None:
         """Configures the sweeper.
 
         Args:
             doorbell: wakes workers for batches that wait in the outbox.
             batches: gives up uploads, and removes rows and images.
+            tenants: removes what deleted tenants have.
             wake: makes this process look for chunks that can be claimed again.
             lease_s: how long a lease lasts. A lease that ends within this time after the database
                 was down could not be extended, so its end does not count as a crash.
         """
         self._doorbell = doorbell
         self._batches = batches
+        self._tenants = tenants
         self._wake = wake
         self._lease_s = lease_s
         self._excused_until: datetime | None = None
@@ -53,6 +61,7 @@ class Sweeper:
                 self.free_chunks,
                 self._notify_workers,
                 self._give_up_uploads,
+                self._remove_tenants,
                 self._remove_rows,
                 self._remove_images,
                 self._remove_unfinished_images,
@@ -86,6 +95,9 @@ class Sweeper:
     async def _give_up_uploads(self) -> None:
         if given_up := await self._batches.give_up_silent_uploads():
             log.info("gave up uploads of dead processes", uploads=given_up)
+
+    async def _remove_tenants(self) -> None:
+        await self._tenants.sweep(MAX_PAGES)
 
     async def _remove_rows(self) -> None:
         await self._batches.remove_rows(MAX_PAGES)

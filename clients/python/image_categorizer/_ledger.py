@@ -19,13 +19,21 @@ from image_categorizer._inputs import named_content
 from image_categorizer._retries import (
     MAX_FAILED_CALLS,
     MAX_LOSSES,
+    MAX_RETRY_AFTER_S,
     Retries,
     backoff_s,
+    ended_early,
     is_disconnect,
 )
 from image_categorizer._statuses import from_status
 from image_categorizer._values import OnDisconnect, Result, Source
-from image_categorizer.errors import CategorizerError, ImageTooLarge, Unavailable
+from image_categorizer.errors import (
+    CategorizerError,
+    CredentialsInvalid,
+    ImageTooLarge,
+    RateLimited,
+    Unavailable,
+)
 from image_categorizer.v1 import classify_pb2
 
 # Twice what the server accepts at once by default, so that the next image is already on its way
@@ -93,13 +101,18 @@ class Ledger:
         self,
         config: classify_pb2.ClassifyStreamRequest,
         on_disconnect: OnDisconnect | None = None,
+        *,
+        renews_credentials: bool = False,
     ) -> None:
         """Starts without images.
 
         Args:
             config: the first message of every call.
             on_disconnect: see `classify_stream`.
+            renews_credentials: whether the next call has other credentials if those of this one
+                expire.
         """
+        self._renews_credentials = renews_credentials
         self.config = config
         self.source_error: Exception | None = None
         """What the sources raised; for the caller, after all results."""
@@ -188,9 +201,12 @@ class Ledger:
             case _:
                 error = CategorizerError("the server sent an outcome unknown to this client")
                 error.request_id = request_id
-        item.attempts += 1
-        if isinstance(error, Unavailable) and item.attempts < MAX_SENDS:
-            wait_s = (error.retry_after_s or 0.0) + backoff_s(item.attempts)
+        is_limited = isinstance(error, RateLimited)  # as often as it takes: others went first
+        item.attempts += not is_limited
+        asked_s = error.retry_after_s or 0.0
+        is_soon = is_limited and asked_s <= MAX_RETRY_AFTER_S
+        if is_soon or (isinstance(error, Unavailable) and item.attempts < MAX_SENDS):
+            wait_s = asked_s + backoff_s(max(1, item.attempts))
             self._resume_s = max(self._resume_s, time.monotonic() + wait_s)
             self._to_send.append(item)
             return None
@@ -210,10 +226,16 @@ class Ledger:
             Exception: what `on_disconnect` raises.
         """
         is_lost = self._is_accepted and is_disconnect(error)
+        has_expired = self._is_accepted and isinstance(error, CredentialsInvalid)
         self._is_accepted = False
         if self._on_disconnect and is_lost and self._unanswered:
             self._on_disconnect([item.key for item in self._unanswered.values()])
-        wait_s = self._retries.failed(error)
+        try:
+            wait_s = self._retries.failed(
+                ended_early() if has_expired and self._renews_credentials else error
+            )
+        except Unavailable:
+            raise error from None
         if is_lost or error.is_final:
             self._count_losses(error)
         self._to_send.extendleft(reversed(self._unanswered.values()))

@@ -7,7 +7,7 @@ import random
 import threading
 from collections.abc import Sequence
 
-from image_categorizer.errors import CategorizerError, Unavailable
+from image_categorizer.errors import CategorizerError, RateLimited, Unavailable
 
 MAX_ATTEMPTS = 4
 """How often a call is made that a server is too busy for, or an upload is started."""
@@ -122,7 +122,7 @@ class Retries:
         # A gateway without another server says only that it is unavailable.
         self.may_crash = self.may_crash or is_cut or type(error) is Unavailable
         asked_s = error.retry_after_s or 0.0
-        is_transient = is_disconnect(error) or isinstance(error, Unavailable)
+        is_transient = is_disconnect(error) or isinstance(error, Unavailable | RateLimited)
         if (
             not is_transient
             or self._failures >= self._max_failures

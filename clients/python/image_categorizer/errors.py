@@ -5,6 +5,8 @@ CategorizerError
 │   ├─ CredentialsMissing      no API key was sent
 │   └─ CredentialsInvalid      the API key is not valid
 ├─ RoleInsufficient        the API key's role does not permit this
+├─ TenantSuspended         the tenant of the key is suspended
+├─ AddressNotAllowed       the API key is not accepted from this address
 ├─ InvalidRequest          a field is invalid; `violations` names each
 │   ├─ UndecodableImage        not an image, or a damaged one
 │   ├─ UnsupportedFormat       the image's format is not supported
@@ -19,15 +21,19 @@ CategorizerError
 │   ├─ CategoryNotFound
 │   ├─ BatchNotFound
 │   ├─ WebhookNotFound
-│   └─ DeliveryNotFound
+│   ├─ DeliveryNotFound
+│   ├─ KeyNotFound
+│   └─ TenantNotFound
 ├─ RequestIdReused         another batch was created with this request id
+├─ TenantExists            the id of the tenant is taken
 ├─ FailedPrecondition      the state of the resource does not permit this
 │   ├─ ModelFailed             the version cannot answer
 │   ├─ ModelInUse              other requests depend on the version
 │   ├─ PromotionRefused        the version has not passed the model's promotion policy
 │   ├─ BatchRunning            the batch has not ended
 │   └─ WebhookDisabled         the webhook is disabled
-├─ QuotaExceeded           the tenant has the maximum number
+├─ QuotaExceeded           the tenant has the maximum number, or has used up a quota
+├─ RateLimited             too many requests; the client has already waited and retried
 ├─ Unavailable             not now; the client has already retried
 │   ├─ Overloaded              the server's queue is full
 │   ├─ DeadlineUnreachable     the answer would come too late
@@ -87,6 +93,18 @@ class RoleInsufficient(CategorizerError):
     """The API key's role does not permit this call; the message names the required role."""
 
     reason = "ROLE_INSUFFICIENT"
+
+
+class TenantSuspended(CategorizerError):
+    """The tenant of the credentials is suspended: ask the operator of the server."""
+
+    reason = "TENANT_SUSPENDED"
+
+
+class AddressNotAllowed(CategorizerError):
+    """The API key is valid, but its `allowed_addresses` do not include the caller's address."""
+
+    reason = "ADDRESS_NOT_ALLOWED"
 
 
 class InvalidRequest(CategorizerError):
@@ -179,6 +197,24 @@ class DeliveryNotFound(NotFound):
     reason = "DELIVERY_NOT_FOUND"
 
 
+class TenantNotFound(NotFound):
+    """There is no such tenant, or it is being removed."""
+
+    reason = "TENANT_NOT_FOUND"
+
+
+class TenantExists(CategorizerError):
+    """There is a tenant with this id, or the tenant that had it is still being removed."""
+
+    reason = "TENANT_EXISTS"
+
+
+class KeyNotFound(NotFound):
+    """There is no such API key."""
+
+    reason = "KEY_NOT_FOUND"
+
+
 class RequestIdReused(CategorizerError):
     """A different batch was created with this request id."""
 
@@ -222,9 +258,18 @@ class WebhookDisabled(FailedPrecondition):
 
 
 class QuotaExceeded(CategorizerError):
-    """The tenant has the maximum number of these resources."""
+    """The tenant has the maximum number of these resources, or has used up a quota.
+
+    If `retry_after_s` is not None, the quota is whole again after that time.
+    """
 
     reason = "QUOTA_EXCEEDED"
+
+
+class RateLimited(CategorizerError):
+    """The tenant, the API key or the address makes requests too quickly."""
+
+    reason = "RATE_LIMITED"
 
 
 class Unavailable(CategorizerError):

@@ -1,5 +1,6 @@
-"""Whether the role and the scopes of a caller permit an RPC."""
+"""Whether the role and the scopes of a caller permit an RPC, or to give rights to others."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from image_categorizer_server.domain.access import Principal, Role, Scope
@@ -18,6 +19,13 @@ class RpcAccess:
     """What credentials with scopes must list. None only if no credentials are required."""
     is_open_to_workers: bool = False
     """Whether the role WORKER may call it, too."""
+    image_count: int = 0
+    """How many images one call counts as; streams and batches count theirs by themselves."""
+
+    @property
+    def is_administration(self) -> bool:
+        """Whether it manages things, which nobody does while limits cannot be checked."""
+        return self.required_role is not None and self.required_role >= Role.OPERATOR
 
 
 def authorize(principal: Principal, rpc: RpcAccess) -> None:
@@ -41,4 +49,40 @@ def authorize(principal: Principal, rpc: RpcAccess) -> None:
         raise RoleInsufficient(
             f"the role '{principal.role.name.lower()}' may not call {rpc.name}; "
             f"it requires '{required.name.lower()}'"
+        )
+
+
+def authorize_role(principal: Principal, role: Role) -> None:
+    """Passes a principal that may manage credentials of a role.
+
+    Workers act for all tenants: only who manages tenants may give that.
+
+    Raises:
+        RoleInsufficient: the role is above that of the principal.
+    """
+    needed = Role.PLATFORM if role is Role.WORKER else role
+    if principal.role < needed:
+        raise RoleInsufficient(
+            f"the role '{principal.role.name.lower()}' may not manage credentials of the role "
+            f"'{role.name.lower()}'; that requires '{needed.name.lower()}'"
+        )
+
+
+def authorize_grant(principal: Principal, role: Role, scopes: AbstractSet[Scope]) -> None:
+    """Passes a principal that has all rights that it gives to others.
+
+    Args:
+        principal: gives the rights.
+        role: of the credentials.
+        scopes: what the credentials are limited to; empty for everything that the role permits.
+
+    Raises:
+        RoleInsufficient: the role is above that of the principal, or the scopes are beyond its own.
+    """
+    authorize_role(principal, role)
+    if principal.scopes and not (scopes and scopes <= principal.scopes):
+        own = ", ".join(sorted(scope.value for scope in principal.scopes))
+        raise RoleInsufficient(
+            f"the caller is limited to scopes, and may only manage credentials limited to the same "
+            f"or fewer: {own}"
         )

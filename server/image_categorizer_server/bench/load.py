@@ -174,6 +174,26 @@ def _grpc_client(connection: Connection, framed: Encode) -> Ask:
 
 
 @asynccontextmanager
+async def callers(address: str, key: str, path: str, count: int) -> AsyncIterator[list[Ask]]:
+    """Yields gRPC clients that send empty requests to a cheap method: what is left is the edge.
+
+    Args:
+        address: address of a server.
+        key: API key.
+        path: `/package.Service/Method`.
+        count: number of clients.
+    """
+    empty = message(b"")
+    async with connected(address, path, authorization(key)) as connection:
+
+        async def ask(_content: bytes) -> int:
+            await connection.call(empty)
+            return 0
+
+        yield [ask] * count
+
+
+@asynccontextmanager
 async def rest_clients(
     address: str, key: str, model: str, count: int, *, as_json: bool
 ) -> AsyncIterator[list[Ask]]:

@@ -16,6 +16,7 @@ from image_categorizer_server.bench.load import (
     Ask,
     Sample,
     batch_speed,
+    callers,
     drive,
     endless,
     grpc_clients,
@@ -30,6 +31,15 @@ from image_categorizer_server.settings import Settings
 
 MANY_CLIENTS = 32
 RAW, PLAIN_RAW, BATCH = "raw", "raw, plain Pillow", "batch"
+# What authentication, role and limits cost, beside a call that needs none of them.
+PUBLIC, WITH_KEY, LIMITED = "call", "call with a key", "call with a key and limits"
+LIVENESS = "/image_categorizer.v1.HealthService/GetLiveness"
+INFO = "/image_categorizer.v1.MetadataService/GetServerInfo"
+# So high that they refuse nothing.
+LIMITS = {
+    "CATEGORIZER_QUOTA__REQUESTS_PER_S": "1000000",
+    "CATEGORIZER_QUOTA__KEY_REQUESTS_PER_S": "1000000",
+}
 # Many short rounds: on a shared machine, speed drifts from one second to the next.
 ROUNDS = 7
 ONE_CLIENT_S, MANY_CLIENTS_S, WARM_UP_S = 1.0, 3.0, 0.4
@@ -65,11 +75,14 @@ class Row:
     mean_batch_size: float | None = None
     peak_memory_mb: float | None = None
     cpu_ms_per_image: float | None = None
-    """Core time of the server or of the raw process; None for a batch, which uses workers too."""
+    """Core time of the server or of the raw process; None for a batch, which uses workers too.
+
+    Of rows that are calls, not images: core time of one call.
+    """
 
 
 async def run(settings: Settings, folder: Path | None, say: Say) -> list[Row]:
-    """Returns the rows of the table. Takes about six minutes.
+    """Returns the rows of the table. Takes about seven minutes.
 
     Args:
         settings: settings of the server.
@@ -112,6 +125,23 @@ async def run(settings: Settings, folder: Path | None, say: Say) -> list[Row]:
             many.append(Way(limit_name, await stack.enter_async_context(limit), limit_name))
             asks = partial(grpc_clients, direct, key, NAME, version=str(version.number))
             many.append(Way(f"gRPC, {name}", partial(served, asks), limit_name))
+        (data / "limited").mkdir()
+        limited = {"MODEL_PATH": str(data / "models"), **LIMITS}
+        _, its_key, its_server = await stack.enter_async_context(
+            installation(data / "limited", limited)
+        )
+        calls = {
+            PUBLIC: (server, partial(callers, direct, key, LIVENESS)),
+            WITH_KEY: (server, partial(callers, direct, key, INFO)),
+            LIMITED: (
+                its_server,
+                partial(callers, f"unix:{data}/limited/run/server.sock", its_key, INFO),
+            ),
+        }
+        for name, (process, asks) in calls.items():
+            measure = partial(_served, process, endless([b""]), asks)
+            ways.append(Way(name, measure, PUBLIC))
+            many.append(Way(name, measure, PUBLIC))
         return await _measure(ways, many, say)
 
 

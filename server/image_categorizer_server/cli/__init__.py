@@ -7,10 +7,12 @@ import traceback
 import typer
 
 from image_categorizer_server.cli import (
+    access,
     audit,
     batch,
     bench,
     calibrate,
+    certificates,
     classify,
     evaluate,
     key,
@@ -18,6 +20,8 @@ from image_categorizer_server.cli import (
     model_import,
     promotion,
     run,
+    tenant,
+    usage,
     webhook,
 )
 from image_categorizer_server.cli.output import printable, say
@@ -37,6 +41,7 @@ app.command("create-admin")(key.create_admin)
 app.command()(classify.classify)
 app.command()(evaluate.evaluate)
 app.command()(bench.bench)
+app.command()(usage.usage)
 for change in (model_import.add, model_import.pull, model_import.quantize):
     model.app.command()(change)
 model.app.command()(evaluate.compare)
@@ -47,7 +52,10 @@ app.add_typer(model.app, name="models")
 app.add_typer(batch.app, name="batch")
 app.add_typer(webhook.app, name="webhooks")
 app.add_typer(key.app, name="keys")
+app.add_typer(tenant.app, name="tenants")
 app.add_typer(audit.app, name="audit")
+app.add_typer(access.app, name="access")
+app.add_typer(certificates.app, name="certificates")
 
 
 def _print_version(wanted: bool) -> None:

@@ -24,7 +24,7 @@ from image_categorizer import (
 from rich.progress import Progress
 from rich.table import Table
 
-from image_categorizer_server.cli.connection import Data, server_of
+from image_categorizer_server.cli.connection import Data, Server, server_of
 from image_categorizer_server.cli.options import (
     BoundingBoxes,
     Exclude,
@@ -97,7 +97,7 @@ def classify(
     A running `up` is found by its data folder and needs no API key. To use another server, set
     CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY.
     """
-    base_url, api_key = server_of(data)
+    server = server_of(data)
     options = options_of(
         model,
         version,
@@ -111,13 +111,13 @@ def classify(
         raw_confidence,
     )
     options["explain"] = explain
-    count, failed = asyncio.run(_classify_all(images, base_url, api_key, options, as_json))
+    count, failed = asyncio.run(_classify_all(images, server, options, as_json))
     if failed:
         raise OperatorError(f"{failed} of {count} images could not be classified.")
 
 
 async def _classify_all(
-    images: list[str], base_url: str, api_key: str, options: Options, as_json: bool
+    images: list[str], server: Server, options: Options, as_json: bool
 ) -> tuple[int, int]:
     """Prints one result per image, in the order of the images.
 
@@ -136,7 +136,9 @@ async def _classify_all(
         done += 1
         progress.update(task, completed=done)
 
-    async with AsyncImageCategorizationClient(api_key, base_url) as client:
+    async with AsyncImageCategorizationClient(
+        server.api_key, server.base_url, tls=server.tls
+    ) as client:
         try:
             info = await client.server_info()
             found = find_pictures(images, info.image_formats)

@@ -6,15 +6,16 @@ import pwd
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import typer
-from image_categorizer import CategorizerError, ImageCategorizationClient
+from image_categorizer import CategorizerError, ImageCategorizationClient, Tls
 
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.schema import schema_problem
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.audit import Actor, current_actor
+from image_categorizer_server.domain.tenant import all_tenants
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.installation import (
     DEFAULT_DATA,
@@ -34,8 +35,26 @@ Data = Annotated[
 ]
 
 
-def server_of(data: Path | None, role: Role = Role.CLASSIFIER) -> tuple[str, str]:
-    """Returns the address of the server and the API key to call it with.
+class Server(NamedTuple):
+    """A server, and how to call it."""
+
+    base_url: str
+    api_key: str
+    root_certificates_path: str
+    server_name: str
+
+    @property
+    def tls(self) -> Tls | None:
+        """Which certificate it must show; None if the usual rules do."""
+        if not (self.root_certificates_path or self.server_name):
+            return None
+        return Tls(
+            root_certificates=self.root_certificates_path or None, server_name=self.server_name
+        )
+
+
+def server_of(data: Path | None, role: Role = Role.CLASSIFIER) -> Server:
+    """Returns the server that a command is meant for, and the API key to call it with.
 
     A local installation needs no key from the user: the command line creates one for each role on
     first use. Anyone who can read the installation's folder can read its database, so the stored
@@ -51,7 +70,9 @@ def server_of(data: Path | None, role: Role = Role.CLASSIFIER) -> tuple[str, str
     """
     client = settings_for(data).client
     if client.base_url:
-        return client.base_url, client.api_key
+        return Server(
+            client.base_url, client.api_key, client.root_certificates_path, client.server_name
+        )
     installation = find_installation(data)
     addresses = installation.addresses() if installation else None
     if installation is None or addresses is None:
@@ -63,7 +84,9 @@ def server_of(data: Path | None, role: Role = Role.CLASSIFIER) -> tuple[str, str
     if not api_key:
         api_key = with_database(installation.data, keys.create_key("command line", role)).secret
         installation.save_key(role, api_key)
-    return addresses.base_url, api_key
+    return Server(
+        addresses.base_url, api_key, addresses.root_certificates_path, addresses.server_name
+    )
 
 
 @contextmanager
@@ -75,8 +98,8 @@ def client_of(
     Raises:
         OperatorError: there is no server to connect to, or it refuses or does not answer.
     """
-    base_url, api_key = server_of(data, role)
-    with ImageCategorizationClient(api_key, base_url) as client:
+    server = server_of(data, role)
+    with ImageCategorizationClient(server.api_key, server.base_url, tls=server.tls) as client:
         try:
             yield client
         except CategorizerError as error:
@@ -84,15 +107,16 @@ def client_of(
 
 
 def with_database(data: Path | None, work: Coroutine[None, None, Result]) -> Result:
-    """Runs `work` with the database open, and returns its result."""
+    """Runs `work` with the database open for all tenants, and returns its result."""
     settings = settings_for(data)
 
     async def run() -> Result:
         act_as_user()
-        async with open_database(settings.database_url, settings.database):
-            if problem := await schema_problem():
-                raise OperatorError(f"{problem[0].upper()}{problem[1:]}.")
-            return await work
+        with all_tenants():
+            async with open_database(settings.database_url, settings.database):
+                if problem := await schema_problem():
+                    raise OperatorError(f"{problem[0].upper()}{problem[1:]}.")
+                return await work
 
     try:
         return asyncio.run(run())

@@ -28,6 +28,10 @@ def up(
     port: Annotated[
         int, typer.Option(min=1, max=65_535, help="Port for REST, gRPC and gRPC-web.")
     ] = 8080,
+    tls: Annotated[
+        bool,
+        typer.Option("--tls", help="Serve with TLS, by a certificate that is made for it."),
+    ] = False,
     data: Data = None,
 ) -> None:
     """Start everything on this machine: PostgreSQL, Redis, the server, a worker and Envoy.
@@ -48,7 +52,7 @@ def up(
     installation = Installation(data or DEFAULT_DATA)
     act_as_user()  # who creates keys at the first start
     say(f"image-categorizer up, data in {os.path.relpath(installation.data)}")
-    if not asyncio.run(run(installation, settings, port, say)):
+    if not asyncio.run(run(installation, settings, port, say, tls=tls)):
         raise typer.Exit(INTERRUPTED)
 
 
@@ -99,12 +103,14 @@ def worker(data: Data = None) -> None:
 
     settings = settings_for(data)
     configure_logging(settings.log_level, settings.log_format)
-    base_url, api_key = server_of(data, Role.WORKER)
+    server = server_of(data, Role.WORKER)
     environment = {
         "DATABASE_URL": settings.database_url,
         "REDIS_URL": settings.redis_url,
-        "CATEGORIZER_CLIENT__BASE_URL": base_url,
-        "CATEGORIZER_CLIENT__API_KEY": api_key,
+        "CATEGORIZER_CLIENT__BASE_URL": server.base_url,
+        "CATEGORIZER_CLIENT__API_KEY": server.api_key,
+        "CATEGORIZER_CLIENT__ROOT_CERTIFICATES_PATH": server.root_certificates_path,
+        "CATEGORIZER_CLIENT__SERVER_NAME": server.server_name,
         "CATEGORIZER_STORAGE__PATH": str(settings.storage.path),
     }
     asyncio.run(run_workers(settings, environment))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import cast
+from typing import Protocol, cast
 
 from image_categorizer_server import clock, failpoints
 from image_categorizer_server.db import audit, outbox, removal
@@ -162,8 +162,31 @@ async def cancel(tenant_id: str, batch_id: str) -> None:
     failpoints.hit("batch.cancelled")
 
 
-async def retry(tenant_id: str, batch_id: str, chunk_items: int) -> bool:
+class Admission(Protocol):
+    """Decides whether a batch may be made or restarted."""
+
+    async def lock(self, connection: Connection) -> None:
+        """Makes others wait until the transaction ends."""
+        ...
+
+    async def admit(self, connection: Connection, images: int) -> None:
+        """Raises an error if the batch should be refused; takes its images otherwise."""
+        ...
+
+
+async def retry(
+    tenant_id: str,
+    batch_id: str,
+    chunk_items: int,
+    admission: Admission | None = None,
+) -> bool:
     """Restarts an ended batch for its failed and pending items; returns False if it has none.
+
+    Args:
+        tenant_id: the tenant.
+        batch_id: the batch.
+        chunk_items: the maximum number of items in a chunk.
+        admission: is asked about these items; None admits all.
 
     Raises:
         BatchNotFound: the tenant has no such batch.
@@ -176,6 +199,9 @@ async def retry(tenant_id: str, batch_id: str, chunk_items: int) -> bool:
         pending = await connection.fetchval(FORGET_FAILURES, batch_id, timeout=BULK_TIMEOUT_S)
         if not pending:
             return False
+        if admission:
+            await admission.lock(connection)
+            await admission.admit(connection, cast("int", pending))
         await connection.execute("DELETE FROM batch_chunks WHERE batch_id = $1", batch_id)
         await create_chunks(connection, batch_id, chunk_items, now)
         await connection.execute(RESTART, batch_id)

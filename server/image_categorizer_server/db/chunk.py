@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from image_categorizer_server import clock, failpoints
-from image_categorizer_server.db import audit, outbox
+from image_categorizer_server.db import audit, outbox, usage
 from image_categorizer_server.db.batch import finish, finish_if_done
 from image_categorizer_server.db.convert import (
     crash_counts_from_json,
@@ -41,6 +41,7 @@ from image_categorizer_server.db.tables import BatchRow, ChunkRow, ItemRow
 from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.batch import BatchState, Chunk
 from image_categorizer_server.domain.outbox import OutboxKind
+from image_categorizer_server.domain.usage import Usage, UsageKey
 from image_categorizer_server.errors import ItemKilledWorkers
 
 # After so many crashes each item of the chunk gets a chunk of its own.
@@ -53,7 +54,7 @@ ISOLATION_POLL_S = 0.01, 0.1
 
 # The tenant with the fewest leased chunks goes first.  `waiting` walks the index from tenant to
 # tenant, so its cost does not depend on the number of chunks.  Ties are broken at random, or one
-# tenant would always win.
+# tenant would always win.  Batches of suspended tenants wait.
 CLAIM = """
 WITH RECURSIVE waiting AS (
     (SELECT tenant_id FROM batch_chunks WHERE state = 'READY' ORDER BY tenant_id LIMIT 1)
@@ -65,7 +66,9 @@ WITH RECURSIVE waiting AS (
     SELECT tenant_id, count(*) AS chunks FROM batch_chunks WHERE state = 'LEASED' GROUP BY 1
 ), ordered AS MATERIALIZED (
     SELECT w.tenant_id FROM waiting w LEFT JOIN busy USING (tenant_id)
-    WHERE w.tenant_id IS NOT NULL ORDER BY coalesce(busy.chunks, 0), random()
+    WHERE w.tenant_id IS NOT NULL AND NOT EXISTS (
+        SELECT FROM tenants t WHERE t.tenant_id = w.tenant_id AND t.state <> 'ACTIVE')
+    ORDER BY coalesce(busy.chunks, 0), random()
 ), picked AS MATERIALIZED (
     SELECT next.batch_id, next.number FROM ordered o CROSS JOIN LATERAL (
         SELECT c.batch_id, c.number FROM batch_chunks c
@@ -192,6 +195,7 @@ async def claim(worker: str, lease_s: float) -> Chunk | None:
         number=chunk["number"],
         tenant_id=chunk["tenant_id"],
         lease_token=chunk["lease_token"],
+        key_id=batch["created_by"],
         options=options_from_json(batch["options"]),
         items=tuple(item_from_row(item) for item in cast("Sequence[ItemRow]", items)),
         worker_crashes=chunk["worker_crashes"],
@@ -405,6 +409,9 @@ async def _count_crash(
         error = ItemKilledWorkers(f"{crashes} processes died while they worked on it")
         await connection.execute(FAIL_ITEM, *key, error.status, error.reason, error.message, now)
         await record_item_crash(connection, batch, chunk["first_item"], error.reason, now)
+        model = options_from_json(batch["options"]).model
+        used = UsageKey(batch["tenant_id"], now.date(), batch["created_by"], model)
+        await usage.add(connection, {used: Usage(images=1, failed=1)})
     elif crashes >= ISOLATE_AFTER_CRASHES and not chunk["is_isolated"]:
         await connection.execute(ISOLATE_ITEMS, *key, _unleased_state(batch), crashes)
         await connection.execute(CLOSE, *key, crashes)

@@ -1,8 +1,9 @@
 """Connections to PostgreSQL, and its faults as `DependencyDown`."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Protocol, TypedDict, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 from tortoise.backends.base.config_generator import expand_db_url
@@ -34,6 +35,9 @@ UNREACHABLE = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 
+# Parameters of an address that say how a connection is encrypted, as libpq names them.
+TLS_PARAMETERS = "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword"
+
 Row = Mapping[str, object]
 """A row of any query.  `tables.py` has a type for the rows of each table."""
 
@@ -59,17 +63,6 @@ class Connection(Protocol):
 
     async def fetchval(self, query: str, *values: object, timeout: float | None = None) -> object:
         """Runs a statement; returns the first value of its first row, None if there is none."""
-        ...
-
-    async def copy_records_to_table(
-        self,
-        table_name: str,
-        *,
-        columns: Sequence[str],
-        records: Iterable[Sequence[object]],
-        timeout: float | None = None,
-    ) -> str:
-        """Writes many rows by COPY."""
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[object]:
@@ -98,6 +91,8 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> TortoiseConfig:
         raise OperatorError(
             f"DATABASE_URL is wrong: {error}. It looks like postgres://user:password@host/db."
         ) from None
+    for name in TLS_PARAMETERS:
+        connection["credentials"].pop(name, None)
     connection["engine"] = engine.MODULE
     connection["credentials"] |= {
         "minsize": 1,
@@ -105,6 +100,7 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> TortoiseConfig:
         "timeout": settings.timeout_s,
         "command_timeout": settings.timeout_s,
         "application_name": "image-categorizer",
+        "dsn": tls_of(url),
     }
     app: dict[str, object] = {
         "models": [f"{MODULE}.tables"],
@@ -117,6 +113,15 @@ def tortoise_config(url: str, settings: DatabaseSettings) -> TortoiseConfig:
         "use_tz": True,
         "timezone": "UTC",
     }
+
+
+def tls_of(url: str) -> str:
+    """Returns how connections to an address are encrypted, as a `dsn` of asyncpg and no more.
+
+    Tortoise knows no such parameter, and asyncpg takes most of them in an address only.
+    """
+    given = dict(parse_qsl(urlsplit(url).query))
+    return f"postgres://?{urlencode({k: v for k, v in given.items() if k in TLS_PARAMETERS})}"
 
 
 @asynccontextmanager
@@ -153,6 +158,8 @@ async def translated_faults() -> AsyncIterator[None]:
 @asynccontextmanager
 async def connected() -> AsyncIterator[Connection]:
     """Yields a connection that commits each statement by itself.
+
+    It sees the rows of the current tenant scope: see `domain/tenant.py`.
 
     Raises:
         DependencyDown: the database does not answer.

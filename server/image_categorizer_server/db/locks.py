@@ -24,7 +24,9 @@ AUDIT_LOCK = 0x1CA7E66
 """One process at a time makes statements about the audit and removes old events."""
 # Locks of one tenant: the hash of its name, seeded with or beside a number.
 WEBHOOK_QUOTA_LOCK = 0x1CA7E63
+KEY_QUOTA_LOCK = 0x1CA7E6B
 TENANT_IMAGES_LOCK = 0x6E9861
+BATCH_QUOTA_LOCK = 0x1CA7E64
 
 
 async def lock_batch(
@@ -50,6 +52,20 @@ async def lock_webhook_quota(connection: Connection, tenant_id: str) -> None:
     """Waits until no other transaction counts and adds webhooks of the tenant."""
     await connection.execute(
         "SELECT pg_advisory_xact_lock($1, hashtext($2))", WEBHOOK_QUOTA_LOCK, tenant_id
+    )
+
+
+async def lock_key_quota(connection: Connection, tenant_id: str) -> None:
+    """Waits until no other transaction counts and adds API keys of the tenant."""
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock($1, hashtext($2))", KEY_QUOTA_LOCK, tenant_id
+    )
+
+
+async def lock_batch_quota(connection: Connection, tenant_id: str) -> None:
+    """Waits until no other transaction compares batches of the tenant with its quotas."""
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock($1, hashtext($2))", BATCH_QUOTA_LOCK, tenant_id
     )
 
 

@@ -1,10 +1,11 @@
 """Outcomes of items: each is written once, and only by the holder of the lease."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast
 
 from image_categorizer_server import clock, failpoints
+from image_categorizer_server.db import usage
 from image_categorizer_server.db.batch import finish_if_done
 from image_categorizer_server.db.chunk import lock_lease, record_item_crash
 from image_categorizer_server.db.convert import (
@@ -17,6 +18,8 @@ from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.locks import lock_batch
 from image_categorizer_server.db.tables import ResultRow
 from image_categorizer_server.domain.batch import Chunk, ItemOutcome, ItemResult
+from image_categorizer_server.domain.classification import CacheStatus
+from image_categorizer_server.domain.usage import Usage, UsageKey
 from image_categorizer_server.errors import BatchNotFound, ItemKilledServers
 
 INSERT = """
@@ -90,6 +93,7 @@ async def record(chunk: Chunk, outcomes: Sequence[ItemOutcome]) -> bool:
         for result in written:
             if result["reason"] == ItemKilledServers.reason:
                 await record_item_crash(connection, batch, result["number"], result["reason"], now)
+        await usage.add(connection, _used(chunk, batch["created_by"], outcomes, written, now))
         succeeded = sum(result["status"] == OK for result in written)
         await connection.execute(
             COUNT,
@@ -106,6 +110,30 @@ async def record(chunk: Chunk, outcomes: Sequence[ItemOutcome]) -> bool:
     if has_ended:
         failpoints.hit("batch.ended")
     return True
+
+
+def _used(
+    chunk: Chunk,
+    key_id: str,
+    outcomes: Sequence[ItemOutcome],
+    written: Sequence[ResultRow],
+    now: datetime,
+) -> dict[UsageKey, Usage]:
+    """Returns the usage of the items whose outcomes were written, each for the first time.
+
+    Servers count the time of models themselves.
+    """
+    sizes = {item.number: item.size_bytes or 0 for item in chunk.items}
+    by_number = {outcome.number: outcome for outcome in outcomes}
+    used: dict[UsageKey, Usage] = {}
+    for result in written:
+        number = result["number"]
+        answer = by_number[number].classification
+        model = answer.model.name if answer else chunk.options.model
+        sums = used.setdefault(UsageKey(chunk.tenant_id, now.date(), key_id, model), Usage())
+        is_hit = answer is not None and answer.cache is CacheStatus.HIT
+        sums += Usage(1, int(is_hit), int(answer is None), sizes[number])
+    return used
 
 
 def _columns(outcomes: Sequence[ItemOutcome]) -> list[list[object]]:

@@ -1,19 +1,21 @@
 """The tables.  Each has the column `tenant_id`.
 
-Tortoise reads and writes the tables that have a `Model` here.  The other tables are read and
-written in SQL, and stand in the migrations; their rows have types at the end of this file.
+Tortoise writes the migrations of the tables that have a `Model` here, and reads some of them.  The
+other tables are read and written in SQL, and stand in the migrations; their rows have types at the
+end of this file.
 """
 
 from datetime import datetime
 from typing import TypedDict
 
 from tortoise import fields
+from tortoise.contrib.postgres.fields import ArrayField
 from tortoise.indexes import Index, PartialIndex
 from tortoise.models import Model
 
 
 class ApiKeyRow(Model):
-    """An API key; of its secret only the SHA-256 is kept."""
+    """An API key; of its secrets only the SHA-256 is kept."""
 
     id = fields.CharField(max_length=32, primary_key=True)
     tenant_id = fields.CharField(max_length=64)
@@ -24,6 +26,12 @@ class ApiKeyRow(Model):
     create_time = fields.DatetimeField(auto_now_add=True)
     expire_time = fields.DatetimeField(null=True)
     revoke_time = fields.DatetimeField(null=True)
+    scopes: fields.Field[list[str]] = ArrayField("text", db_default=[])
+    allowed_addresses: fields.Field[list[str]] = ArrayField("text", db_default=[])
+    created_by = fields.CharField(max_length=128, db_default="")
+    last_use_time = fields.DatetimeField(null=True)
+    previous_secret_sha256 = fields.CharField(max_length=64, unique=True, null=True)
+    previous_secret_expire_time = fields.DatetimeField(null=True)
 
     class Meta:
         table = "api_keys"
@@ -83,6 +91,35 @@ class WebhookDeliveryRow(Model):
         )
 
 
+class TenantRow(TypedDict):
+    """A row of `tenants`."""
+
+    tenant_id: str
+    display_name: str
+    state: str
+    create_time: datetime
+    delete_time: datetime | None
+    limits: str  # JSON: overrides of the settings
+
+
+class KeyRow(TypedDict):
+    """A row of `api_keys`, without the secrets."""
+
+    id: str
+    tenant_id: str
+    name: str
+    role: str
+    prefix: str
+    create_time: datetime
+    created_by: str
+    scopes: list[str]
+    allowed_addresses: list[str]
+    expire_time: datetime | None
+    revoke_time: datetime | None
+    last_use_time: datetime | None
+    previous_secret_expire_time: datetime | None
+
+
 class BatchRow(TypedDict):
     """A row of `batches`."""
 
@@ -110,6 +147,7 @@ class BatchRow(TypedDict):
     mark_count: int
     last_mark_time: datetime | None
     last_mark_count: int
+    image_bytes: int
 
 
 class ItemRow(TypedDict):

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from image_categorizer_server import clock, failpoints
-from image_categorizer_server.db import audit, outbox, removal
-from image_categorizer_server.db.batch import create_chunks, finish_if_done
+from image_categorizer_server.db import audit, outbox, removal, usage
+from image_categorizer_server.db.batch import Admission, create_chunks, finish_if_done
 from image_categorizer_server.db.convert import options_to_json
 from image_categorizer_server.db.database import (
     BULK_TIMEOUT_S,
@@ -27,26 +27,15 @@ from image_categorizer_server.db.tables import BatchRow
 from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.batch import BatchConfig, BatchItem, ItemError
 from image_categorizer_server.domain.outbox import OutboxKind
+from image_categorizer_server.domain.usage import Usage, UsageKey
 from image_categorizer_server.errors import DependencyDown
 
-ITEM_COLUMNS = (
-    "batch_id",
-    "number",
-    "tenant_id",
-    "filename",
-    "object_key",
-    "image_uri",
-    "size_bytes",
-    "status",
-    "reason",
-    "message",
-)
 GIVEN_UP = "the upload was silent for too long"
 INSERT_BATCH = """
 INSERT INTO batches (batch_id, tenant_id, state, state_message, options, webhook_url, priority,
     request_id, request_sha256, item_count, succeeded_count, failed_count, run_count, created_by,
-    create_time, mark_count, last_mark_count, ignored_count)
-VALUES ($1, $2, 'QUEUED', '', $3, $4, $5, $6, $7, $8, 0, 0, 1, $9, $10, 0, 0, $11)
+    create_time, mark_count, last_mark_count, ignored_count, image_bytes)
+VALUES ($1, $2, 'QUEUED', '', $3, $4, $5, $6, $7, $8, 0, 0, 1, $9, $10, 0, 0, $11, $12)
 ON CONFLICT (tenant_id, request_id) DO NOTHING
 RETURNING batch_id
 """
@@ -60,6 +49,16 @@ WITH refused AS (
     RETURNING 1
 )
 UPDATE batches SET failed_count = (SELECT count(*) FROM refused) WHERE batch_id = $1
+RETURNING failed_count
+"""
+# Not by COPY, which PostgreSQL refuses on tables with row-level security.
+INSERT_ITEMS = """
+INSERT INTO batch_items (batch_id, number, tenant_id, filename, object_key, image_uri, size_bytes,
+    status, reason, message)
+SELECT $1::text, i.number, $2::text, i.filename, i.object_key, i.image_uri, i.size_bytes, i.status,
+    i.reason, i.message
+FROM unnest($3::int[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[],
+    $10::text[]) AS i (number, filename, object_key, image_uri, size_bytes, status, reason, message)
 """
 FORGET_REQUEST_ID = """
 UPDATE batches SET request_id = NULL, request_sha256 = NULL
@@ -120,23 +119,20 @@ async def write_items(tenant_id: str, batch_id: str, items: Sequence[UploadItem]
             "SELECT true FROM batch_uploads WHERE batch_id = $1 FOR KEY SHARE", batch_id
         ):
             raise DependencyDown(GIVEN_UP)
-        await connection.copy_records_to_table(
-            "batch_items",
-            columns=ITEM_COLUMNS,
-            records=[
-                (
-                    batch_id,
-                    item.number,
-                    tenant_id,
-                    item.filename,
-                    item.object_key,
-                    item.image_uri,
-                    item.size_bytes,
-                    *((error.status, error.reason, error.message) if error else (None,) * 3),
-                )
-                for item, error in items
-            ],
-            timeout=BULK_TIMEOUT_S,
+        rows = [
+            (
+                item.number,
+                item.filename,
+                item.object_key,
+                item.image_uri,
+                item.size_bytes,
+                *((error.status, error.reason, error.message) if error else (None,) * 3),
+            )
+            for item, error in items
+        ]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        await connection.execute(
+            INSERT_ITEMS, batch_id, tenant_id, *columns, timeout=BULK_TIMEOUT_S
         )
 
 
@@ -199,6 +195,8 @@ class NewBatch:
     """Equal for uploads of the same images with the same configuration."""
     item_count: int
     ignored_count: int
+    image_bytes: int
+    """Size of its images, without those that it names by URI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +210,9 @@ class Acceptance:
     is_new: bool
 
 
-async def accept(new: NewBatch, chunk_items: int, request_id_s: float) -> Acceptance:
+async def accept(
+    new: NewBatch, chunk_items: int, request_id_s: float, admission: Admission | None = None
+) -> Acceptance:
     """Makes an upload a batch, in one transaction, or finds the batch that it repeats.
 
     Of several concurrent requests with one id, one becomes the batch, and the others find it.
@@ -221,6 +221,7 @@ async def accept(new: NewBatch, chunk_items: int, request_id_s: float) -> Accept
         new: the upload.
         chunk_items: the maximum number of items in a chunk.
         request_id_s: how long a request id is remembered.
+        admission: is asked unless the upload repeats a batch; None admits all.
 
     Raises:
         DependencyDown: the database does not answer, or the upload was given up.
@@ -228,9 +229,13 @@ async def accept(new: NewBatch, chunk_items: int, request_id_s: float) -> Accept
     now = clock.now()
     remembered_since = now - timedelta(seconds=request_id_s)
     async with transaction() as connection:
+        if admission:  # first: equal requests find one another, and count once
+            await admission.lock(connection)
         earlier = await _find_earlier(connection, new, remembered_since)
         if earlier is not None:
             return earlier
+        if admission:
+            await admission.admit(connection, new.item_count)
         if not await _insert(connection, new, now):
             # Another request with this id has just committed.
             earlier = await _find_earlier(connection, new, remembered_since)
@@ -241,7 +246,11 @@ async def accept(new: NewBatch, chunk_items: int, request_id_s: float) -> Accept
             "DELETE FROM batch_uploads WHERE batch_id = $1 RETURNING true", new.batch_id
         ):
             raise DependencyDown(GIVEN_UP)
-        await connection.execute(FAIL_REFUSED, new.batch_id, now, timeout=BULK_TIMEOUT_S)
+        failed = await connection.fetchval(FAIL_REFUSED, new.batch_id, now, timeout=BULK_TIMEOUT_S)
+        if failed:
+            key = UsageKey(new.tenant_id, now.date(), new.key_id, new.config.options.model)
+            count = cast("int", failed)
+            await usage.add(connection, {key: Usage(images=count, failed=count)})
         await create_chunks(connection, new.batch_id, chunk_items, now)
         if not await finish_if_done(connection, new.batch_id, now):
             await outbox.add(connection, OutboxKind.DOORBELL, new.tenant_id, new.batch_id, now)
@@ -269,6 +278,7 @@ async def _insert(connection: Connection, new: NewBatch, now: datetime) -> bool:
         new.key_id,
         now,
         new.ignored_count,
+        new.image_bytes,
     )
     if inserted is None:
         return False

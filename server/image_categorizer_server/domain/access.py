@@ -1,7 +1,6 @@
-"""Values about access: roles, scopes, principals, API keys."""
+"""Values about access: roles, scopes, principals."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum, IntEnum
 
 DEFAULT_TENANT = "default"
@@ -18,6 +17,10 @@ class Role(IntEnum):
     ADMIN = 4
     PLATFORM = 5
     """Manages tenants."""
+
+
+ROLES = {role.name.lower(): role for role in Role}
+"""The roles by their names, as callers write them."""
 
 
 class Scope(Enum):
@@ -48,18 +51,3 @@ class Principal:
     role: Role
     scopes: frozenset[Scope] = frozenset()
     """What the credentials are limited to.  Empty: everything that the role permits."""
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """An API key, without its secret."""
-
-    key_id: str
-    tenant_id: str
-    name: str
-    role: Role
-    prefix: str
-    """The first characters of the key, to recognize it by."""
-    create_time: datetime
-    expire_time: datetime | None
-    revoke_time: datetime | None

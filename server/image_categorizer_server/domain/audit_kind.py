@@ -34,7 +34,14 @@ class AuditKind:
     """The meaning of each detail, by its name.  An event may lack some of them."""
 
 
-BATCH, MODEL, WEBHOOK = "the batch", "the model", "the webhook"
+BATCH, KEY, MODEL, TENANT = "the batch", "the API key", "the model", "the tenant"
+WEBHOOK = "the webhook"
+RIGHTS = {
+    "role": "its role",
+    "scopes": "what it is limited to; empty for nothing",
+    "allowed_addresses": "the networks it is accepted from; empty for all",
+    "expire_time": "when it expires; null for never",
+}
 KINDS: Mapping[AuditAction, AuditKind] = {
     AuditAction.ACCESS_UNAUTHENTICATED: AuditKind(
         "A call had no credentials, or none that are valid", details=REFUSALS
@@ -71,6 +78,10 @@ KINDS: Mapping[AuditAction, AuditKind] = {
         BATCH,
         {"number": "the number of the item", "reason": "the reason of its error"},
     ),
+    AuditAction.KEY_CREATE: AuditKind("A caller created an API key", KEY, RIGHTS),
+    AuditAction.KEY_UPDATE: AuditKind("A caller changed an API key", KEY, RIGHTS),
+    AuditAction.KEY_ROTATE: AuditKind("A caller replaced the secret of an API key", KEY),
+    AuditAction.KEY_REVOKE: AuditKind("A caller revoked an API key", KEY, RIGHTS),
     AuditAction.MODEL_LOAD: AuditKind(
         "A caller ordered the server to load a version",
         MODEL,
@@ -90,6 +101,16 @@ KINDS: Mapping[AuditAction, AuditKind] = {
             "canary_permille": "the share of requests for the canary, in thousandths",
         },
     ),
+    AuditAction.TENANT_CREATE: AuditKind("A caller created a tenant", TENANT),
+    AuditAction.TENANT_UPDATE: AuditKind(
+        "A caller changed the name or the limits of a tenant",
+        TENANT,
+        {"limits": "the names of its own limits; empty if only the name changed"},
+    ),
+    AuditAction.TENANT_SUSPEND: AuditKind("A caller suspended a tenant", TENANT),
+    AuditAction.TENANT_RESUME: AuditKind("A caller ended the suspension of a tenant", TENANT),
+    AuditAction.TENANT_DELETE: AuditKind("A caller ordered that a tenant is removed", TENANT),
+    AuditAction.TENANT_REMOVED: AuditKind("All that a deleted tenant had is removed", TENANT),
     AuditAction.WEBHOOK_CREATE: AuditKind(
         "A caller created a webhook", WEBHOOK, {"host": "host and port"}
     ),
@@ -112,9 +133,9 @@ def check_detail(action: AuditAction, detail: Mapping[str, object]) -> None:
     Raises:
         ValueError: a name is not in the table, or a value has no canonical form.
     """
-    kind = KINDS.get(action)
+    kind = KINDS[action]
     for name, value in detail.items():
-        if kind is not None and name not in kind.details:
+        if name not in kind.details:
             raise ValueError(f"an event {action.value} has no detail {name}")
         values = value if isinstance(value, list | tuple) else [value]
         if not all(item is None or isinstance(item, str | int) for item in values):

@@ -81,6 +81,8 @@ class Chunk:
     """Whether the chunk is one item that may crash workers, to run in a process of its own."""
     server_crashes: dict[int, int] = field(default_factory=dict)
     """How often the server crashed while it had an item, by number; without items at zero."""
+    key_id: str = ""
+    """The API key that created the batch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,10 @@ class Caller:
     """The time after which the answer is useless, on the clock of `time.monotonic`."""
     is_repeated: bool = False
     """Whether an earlier call with the image was cut off, so that the image may crash processes."""
+    key_id: str = ""
+    """The API key, or the user, to which the usage is attributed."""
+    is_batch_item: bool = False
+    """Whether a worker asks, which counts the image itself when it writes the outcome."""
 
 
 class ImageWarning(StrEnum):

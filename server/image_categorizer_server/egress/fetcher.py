@@ -1,5 +1,8 @@
 """Calls URLs that users name, within limits: images by URI, and webhooks.
 
+The documents of identity providers, which operators name, pass the same guard with rules of their
+own.
+
     url ─▶ Guard: scheme, port, spelling ─▶ PerHostLimiter ─▶ GuardedNetwork: resolve, check every
         address, connect to a checked one ─▶ read up to a limit ─▶ a redirect starts again
 
@@ -46,6 +49,10 @@ MAX_LOGGED_CHARACTERS = 200
 Headers = list[tuple[bytes, bytes]]
 IMAGE_HEADERS: Headers = [
     (b"Accept", b"image/*, application/octet-stream;q=0.9, */*;q=0.1"),
+    (b"Accept-Encoding", b"identity"),
+]
+DOCUMENT_HEADERS: Headers = [
+    (b"Accept", b"application/json"),
     (b"Accept-Encoding", b"identity"),
 ]
 USER_AGENT = (b"User-Agent", f"image-categorizer/{VERSION}".encode())
@@ -194,6 +201,25 @@ class Fetcher:
                 async with self._call(request, on_turn) as response:
                     await _read(response, MAX_ANSWER_BYTES)
                     return Answer(response.status, _as_text(response.headers))
+
+    async def get(self, url: str, max_bytes: int, timeout_s: float) -> bytes:
+        """Returns the JSON document at a URL.  Follows no redirects, and does not try again.
+
+        Raises:
+            Unreachable: the URL is refused, or no document of at most `max_bytes` came within
+                `timeout_s` seconds of the turn.
+            HostBusy: earlier calls to the host took too long; this one was not made.
+        """
+        with _as_unreachable():
+            async with self._time_limit(timeout_s) as on_turn:
+                request = _Request("GET", self._guard.parse(url), DOCUMENT_HEADERS, max_bytes)
+                async with self._call(request, on_turn) as response:
+                    if response.status != 200:
+                        raise Unreachable(f"the host answers {response.status}")
+                    content = await _read(response, max_bytes)
+        if len(content) > max_bytes:
+            raise Unreachable(f"the document has more than {max_bytes} bytes")
+        return content
 
     @asynccontextmanager
     async def _time_limit(self, timeout_s: float) -> AsyncIterator[OnTurn]:

@@ -26,12 +26,22 @@ from image_categorizer_server.inference.models.category_tree import CategoryTree
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
 
+ChargeModel = Callable[[Caller, str, float], None]
+"""Takes the caller, the name of the model, and milliseconds of it; called in any thread."""
+
 
 class Classifier:
     """Classifies images with the models of a registry."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, charge_model: ChargeModel | None = None) -> None:
+        """Configures the classifier.
+
+        Args:
+            registry: of the models.
+            charge_model: attributes the time of models to callers; None for nobody.
+        """
         self._registry = registry
+        self._charge_model = charge_model
 
     async def classify(
         self, content: bytes, options: ClassifyOptions, caller: Caller
@@ -60,6 +70,9 @@ class Classifier:
                 predicted, model, options, filters_of(model.ref.name, model.tree, options)
             )
             request = request_for(model, content, options, caller, predicting)
+            if self._charge_model:
+                charge = partial(self._charge_model, caller, model.ref.name)
+                request = replace(request, charge=charge)
             try:
                 outcome = await model.batcher.submit(request)
             except BatcherStopped:

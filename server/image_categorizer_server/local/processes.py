@@ -94,7 +94,7 @@ def server_process(
     return ManagedProcess(
         name=name,
         command=command,
-        is_ready=lambda: is_ready(address),
+        is_ready=lambda: is_ready(address, settings.internal_tls),
         ready_within_s=settings.models.export_timeout_s,
         stop_within_s=settings.server.drain_notice_s + settings.server.drain_s + STOP_S,
         environment={**os.environ, **share, **environment},

@@ -6,18 +6,25 @@ import shlex
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from image_categorizer_server import clock
 from image_categorizer_server.access.api_key import sha256_of
 from image_categorizer_server.access.signing import SigningKey
 from image_categorizer_server.db.database import open_database
 from image_categorizer_server.db.key import find_key
 from image_categorizer_server.db.schema import migrate
 from image_categorizer_server.domain.access import Role
+from image_categorizer_server.domain.tenant import all_tenants
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.packaged import ensure_packaged
+from image_categorizer_server.local.certificates import (
+    names_of,
+    with_development_certificate,
+)
 from image_categorizer_server.local.embedded import EmbeddedEnvoy, EmbeddedPostgres, EmbeddedRedis
 from image_categorizer_server.local.gateway import reachable_host
 from image_categorizer_server.local.installation import Addresses, Installation
@@ -30,6 +37,7 @@ from image_categorizer_server.local.processes import (
 from image_categorizer_server.local.supervisor import Supervisor
 from image_categorizer_server.services import key as keys
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.settings.hops import clear_hops
 from image_categorizer_server.tasks import stop_on_signals
 
 Say = Callable[[str], None]
@@ -37,11 +45,20 @@ Say = Callable[[str], None]
 SLOW_START_S = 5.0
 
 
-async def run(installation: Installation, settings: Settings, port: int, say: Say) -> bool:
+async def run(
+    installation: Installation, settings: Settings, port: int, say: Say, *, tls: bool = False
+) -> bool:
     """Starts everything, and stops it on SIGINT, SIGTERM or SIGHUP.
 
     If the environment sets `DATABASE_URL` or `REDIS_URL`, that database or Redis is used instead of
     an embedded one.
+
+    Args:
+        installation: its data folder.
+        settings: of all processes.
+        port: the public port.
+        say: receives sentences for the person who watches.
+        tls: whether to make a certificate for development, and to serve with it.
 
     Returns whether everything had started before the end.
 
@@ -52,6 +69,11 @@ async def run(installation: Installation, settings: Settings, port: int, say: Sa
     refuse_taken_port(settings.gateway.host, port)
     installation.prepare()
     with installation.locked():
+        if tls:
+            settings = with_development_certificate(settings, installation.certificates)
+        if settings.environment == "production":
+            for sentence in clear_hops(settings, is_gateway=True):
+                say(f"Warning: {sentence}.")
         supervisor = Supervisor(say, installation.logs, installation.pid_file)
         if ended := supervisor.end_orphans():
             say(f"Ended {ended} processes left behind by an interrupted run.")
@@ -88,6 +110,12 @@ def reflects(settings: Settings) -> bool:
     return settings.server.reflection or not (is_set or settings.environment == "production")
 
 
+def _name_of(certificate: str, host: str) -> str:
+    """Returns a name that a certificate has; empty if it has that of the host."""
+    names = names_of(Path(certificate))
+    return "" if host in names else names[0].replace("*", "gateway", 1)
+
+
 @dataclass(frozen=True, slots=True)
 class _Up:
     """One run of an installation."""
@@ -103,9 +131,12 @@ class _Up:
     async def start_and_watch(self) -> None:
         addresses = await self._start_stores()
         self.installation.write_addresses(addresses)
-        await migrate(addresses.database_url, self.settings.database)
+        owner_url = addresses.owner_url or self.settings.database.owner_url
+        database = self.settings.database.model_copy(update={"owner_url": owner_url})
+        await migrate(addresses.database_url, database)
         environment = {
             "DATABASE_URL": addresses.database_url,
+            "CATEGORIZER_DATABASE__OWNER_URL": "",  # what serves calls must not know it
             "REDIS_URL": addresses.redis_url,
             "MODEL_PATH": str(addresses.model_path),
             "CATEGORIZER_STORAGE__PATH": str(addresses.storage_path),
@@ -133,13 +164,24 @@ class _Up:
             starts.append(self._timed("redis", lambda: self.supervisor.start(redis.process())))
         await asyncio.gather(*starts)
         host = reachable_host(self.settings.gateway.host, "localhost")
+        certificate = self.settings.gateway.tls_cert_path
         return Addresses(
-            base_url=f"http://{host}:{self.port}",
+            base_url=f"{'https' if certificate else 'http'}://{host}:{self.port}",
+            root_certificates_path=self._root_certificates(),
+            server_name=_name_of(certificate, host) if certificate else "",
             database_url=postgres.url if own_database else self.settings.database_url,
+            owner_url=postgres.owner_url if own_database else "",
             redis_url=redis.url if own_redis else self.settings.redis_url,
             model_path=self.installation.model_path,
             storage_path=self.installation.storage_path,
         )
+
+    def _root_certificates(self) -> str:
+        """Returns the file of those who vouch for the gateway; empty for the public ones."""
+        own = self.installation.certificates
+        if Path(self.settings.gateway.tls_cert_path).parent == own:
+            return str(own / "ca.pem")
+        return self.settings.client.root_certificates_path
 
     async def _start_servers(self, addresses: Addresses, environment: dict[str, str]) -> None:
         """Starts the servers, with the process of their models, the gateway and the worker."""
@@ -169,15 +211,27 @@ class _Up:
         envoy = EmbeddedEnvoy(installation, settings, self.port, sockets).process()
         await self._timed("gateway", lambda: self.supervisor.start(envoy))
         # With several servers, the worker goes through the gateway, which balances its calls.
-        base_url = f"unix:{sockets[0]}" if len(sockets) == 1 else addresses.base_url
-        calls = {
-            "CATEGORIZER_CLIENT__BASE_URL": base_url,
-            "CATEGORIZER_CLIENT__API_KEY": await self._worker_key(addresses),
-        }
+        calls = {"CATEGORIZER_CLIENT__API_KEY": await self._worker_key(addresses)}
+        if len(sockets) == 1:
+            calls["CATEGORIZER_CLIENT__BASE_URL"] = f"unix:{sockets[0]}"
+        else:
+            calls |= {
+                "CATEGORIZER_CLIENT__BASE_URL": addresses.base_url,
+                "CATEGORIZER_CLIENT__ROOT_CERTIFICATES_PATH": addresses.root_certificates_path,
+                "CATEGORIZER_CLIENT__SERVER_NAME": addresses.server_name,
+                "CATEGORIZER_INTERNAL_TLS__PATH": "",  # the gateway asks for no certificate
+            }
         worker = worker_process(
             "worker", installation.run / "worker.alive", settings, {**environment, **calls}
         )
         await self._timed("worker", lambda: self.supervisor.start(worker))
+
+    @asynccontextmanager
+    async def _database(self, addresses: Addresses) -> AsyncIterator[None]:
+        """Opens the database for the keys of the installation."""
+        with all_tenants():
+            async with open_database(addresses.database_url, self.settings.database):
+                yield
 
     def _signing_key(self) -> dict[str, str]:
         """Returns the variable that names the installation's key, unless the settings name one."""
@@ -200,10 +254,11 @@ class _Up:
         The saved key is used if the database knows it, else a new one is created. Anyone who can
         read the installation's folder can read its database, so the key grants nothing new.
         """
-        async with open_database(addresses.database_url, self.settings.database):
+        async with self._database(addresses):
             if secret := self.installation.saved_key(Role.WORKER):
-                key = await find_key(sha256_of(secret))
-                if key and not key.revoke_time and key.role is Role.WORKER:
+                found = await find_key(sha256_of(secret))
+                is_valid = found and found.is_valid(clock.now()) and not found.is_previous
+                if found and is_valid and found.key.role is Role.WORKER:
                     return secret
             secret = (await keys.create_key("workers", Role.WORKER)).secret
         self.installation.save_key(Role.WORKER, secret)
@@ -216,10 +271,14 @@ class _Up:
             f"\nListening on {url} (REST, gRPC, gRPC-web). "
             f"Logs are in {self.installation.logs}. Press Ctrl-C to stop."
         )
-        async with open_database(addresses.database_url, self.settings.database):
-            if any(
-                key.role is Role.ADMIN and key.revoke_time is None for key in await keys.list_keys()
-            ):
+        if authority := addresses.root_certificates_path:
+            file = shlex.quote(authority)
+            self.say(
+                f"Clients trust it by `curl --cacert {file}`, and in Python by "
+                f"`ImageCategorizationClient(..., tls=Tls(root_certificates={authority!r}))`."
+            )
+        async with self._database(addresses):
+            if await keys.has_active_key(Role.ADMIN):
                 self.say(
                     "The admin key was shown at the first start. "
                     "Run `image-categorizer create-admin` to create another."
@@ -227,8 +286,9 @@ class _Up:
                 return
             secret = (await keys.create_key("first admin", Role.ADMIN)).secret
         self.say(f"\nAdmin key, shown only this once:\n\n    {secret}\n")
+        trust = f"--cacert {shlex.quote(authority)} " if authority else ""
         self.say(
-            f"Try it:\n\n    curl -H 'Authorization: Bearer {secret}' "
+            f"Try it:\n\n    curl {trust}-H 'Authorization: Bearer {secret}' "
             f"-F image=@{shlex.quote(str(self.installation.example()))} {url}/v1/classify\n"
         )
 

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import grpc
 
 from image_categorizer_server.domain.access import Principal
+from image_categorizer_server.domain.limit import Decision
 from image_categorizer_server.errors import DeadlineExceeded
 
 Sent = TypeVar("Sent")
@@ -29,6 +31,8 @@ class Call:
     """When the answer must be ready, on the clock of `time.monotonic`."""
     on_behalf_of: str = ""
     """The tenant that a worker names; empty for the caller's own."""
+    on_behalf_of_key: str = ""
+    """The API key that a worker names."""
     is_head: bool = False
     """Whether a REST client asks for the headers of the answer only."""
     body_encoding: str = ""
@@ -39,6 +43,10 @@ class Call:
     """What a REST client gets if the call fails; 0 for what follows from the gRPC status."""
     readmit: Callable[[], Awaitable[None]] | None = None
     """Repeats authentication and authorization. Only streams last long enough to need it."""
+    decision: Decision | None = None
+    """What the limits said of the call; None if none applies."""
+    charged_image: Callable[[], AbstractAsyncContextManager[None]] | None = None
+    """Charges one image of a stream, which the block serves; raises if it exceeds a limit."""
     start_s: float = field(default_factory=time.perf_counter)
 
     @property
@@ -51,6 +59,12 @@ class Call:
         """The tenant that the call is for: the caller's own, or the one that a worker names."""
         assert self.principal is not None, "public RPCs have no tenant"
         return self.on_behalf_of or self.principal.tenant_id
+
+    @property
+    def key_id(self) -> str:
+        """Who the usage is attributed to: the caller, or the key that a worker names."""
+        assert self.principal is not None, "public RPCs use nothing"
+        return self.on_behalf_of_key or self.principal.actor_id
 
 
 current_call: ContextVar[Call] = ContextVar("current_call")

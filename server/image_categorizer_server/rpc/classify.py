@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import grpc
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc, types_pb2
 
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.classification import (
     Caller,
     Classification,
@@ -127,7 +128,15 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
         webhook_url: str = "",
     ) -> Response:
         call = current_call.get()
-        caller = Caller(call.tenant_id, lane, call.deadline_s, call.is_repeated)
+        assert call.principal is not None
+        caller = Caller(
+            call.tenant_id,
+            lane,
+            call.deadline_s,
+            call.is_repeated,
+            call.key_id,
+            is_batch_item=call.principal.role is Role.WORKER,
+        )
         classification = await self._classifications.classify(content, options, caller)
         if webhook_url:
             await self._webhooks.notify_classified(

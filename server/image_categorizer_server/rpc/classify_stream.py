@@ -19,6 +19,7 @@ from image_categorizer.v1 import classify_pb2
 from image_categorizer_server.clock import jittered
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.classification import ClassifyOptions, Lane
+from image_categorizer_server.domain.tenant import bind_tenant
 from image_categorizer_server.errors import (
     CategorizerError,
     DeadlineExceeded,
@@ -169,20 +170,29 @@ class ItemStream:
         if config.lane not in LANES:
             raise InvalidRequest.of([("config.lane", f"{config.lane} is not a lane")])
         self._lane = LANES[config.lane]
-        self._serve_tenant(config.tenant_id)
+        self._serve_tenant(config.tenant_id, config.key_id)
         self._options = options_from_wire(
             config.options, self._max_filter_categories, "config.options."
         )
 
-    def _serve_tenant(self, tenant_id: str) -> None:
-        if not tenant_id:
+    def _serve_tenant(self, tenant_id: str, key_id: str) -> None:
+        if not tenant_id and not key_id:
             return
         if self._call.principal is None or self._call.principal.role is not Role.WORKER:
-            raise RoleInsufficient("only the role 'worker' may name a tenant")
-        if len(tenant_id) > MAX_TENANT_CHARACTERS:
-            text = f"must have at most {MAX_TENANT_CHARACTERS} characters, has {len(tenant_id)}"
-            raise InvalidRequest.of([("config.tenant_id", text)])
-        self._call.on_behalf_of = tenant_id
+            raise RoleInsufficient("only the role 'worker' may name a tenant or a key")
+        for field, name, most in (
+            ("config.tenant_id", tenant_id, MAX_TENANT_CHARACTERS),
+            ("config.key_id", key_id, MAX_KEY_CHARACTERS),
+        ):
+            if len(name) > most:
+                text = f"must have at most {most} characters, has {len(name)}"
+                raise InvalidRequest.of([(field, text)])
+        try:
+            if tenant_id:
+                bind_tenant(tenant_id)
+        except ValueError:
+            raise InvalidRequest.of([("config.tenant_id", "is not the id of a tenant")]) from None
+        self._call.on_behalf_of, self._call.on_behalf_of_key = tenant_id, key_id
 
     def _checked(self, message: Request) -> Item:
         if message.WhichOneof("message") != "item":
@@ -204,7 +214,9 @@ class ItemStream:
         )
         current_call.set(call)
         try:
-            response = Response(key=key, response=await self._classify_in_time(content))
+            assert call.charged_image is not None, "only streams have items"
+            async with call.charged_image():
+                response = Response(key=key, response=await self._classify_in_time(content))
         except Exception as error:  # noqa: BLE001 - fails the item, not the call
             status = status_of(error_for_caller(error, METHOD, call))
             response = Response(key=key, status=status)

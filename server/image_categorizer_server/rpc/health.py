@@ -15,6 +15,8 @@ from image_categorizer.v1 import health_pb2_grpc
 
 from image_categorizer_server.backend import Backend
 from image_categorizer_server.errors import CategorizerError, ModelFailing, ModelLoading
+from image_categorizer_server.rpc.encryption import probe_channel
+from image_categorizer_server.settings.encryption import InternalTlsSettings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -88,9 +90,17 @@ async def report_health(
         raise
 
 
-async def is_ready(address: str) -> bool:
-    """Returns whether the server at `host:port` or `unix:/path` would answer a classification."""
-    async with grpc.aio.insecure_channel(address) as channel:
+async def is_ready(address: str, internal_tls: InternalTlsSettings | None = None) -> bool:
+    """Returns whether the server at `host:port` or `unix:/path` would answer a classification.
+
+    Args:
+        address: of the server.
+        internal_tls: with the server's certificates; None for a server without TLS.
+
+    Raises:
+        OSError: a certificate cannot be read.
+    """
+    async with probe_channel(address, internal_tls or InternalTlsSettings()) as channel:
         try:
             stub = health_pb2_grpc.HealthServiceStub(channel)
             await stub.GetReadiness(our_health_pb2.GetReadinessRequest(), timeout=PROBE_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""What every call passes, in order: request id and trace, deadline, credentials, role, errors."""
+"""What every call passes, in order: request id, deadline, credentials, role, limits, errors."""
 
 import asyncio
 import time
@@ -13,14 +13,19 @@ from google.protobuf.message import Message
 from image_categorizer_server.access.roles import RpcAccess, authorize
 from image_categorizer_server.backend import Backend
 from image_categorizer_server.domain.audit import Actor, current_actor
+from image_categorizer_server.domain.tenant import bind_tenant, unbind_tenant
 from image_categorizer_server.errors import (
     CategorizerError,
     DeadlineExceeded,
     Draining,
     InvalidRequest,
+    Unauthenticated,
+    Unavailable,
 )
 from image_categorizer_server.rpc.address import client_address
 from image_categorizer_server.rpc.call import Call, current_call, send
+from image_categorizer_server.rpc.encryption import shows_name
+from image_categorizer_server.rpc.limit import limit_fields
 from image_categorizer_server.rpc.messages import (
     deserializer_of,
     only_request,
@@ -28,6 +33,7 @@ from image_categorizer_server.rpc.messages import (
     refusing_unreadable,
 )
 from image_categorizer_server.rpc.status import abort, abort_stream, error_for_caller
+from image_categorizer_server.services.limit import refusal_of
 from image_categorizer_server.tasks import detached
 from image_categorizer_server.telemetry import bind_request, get_log, request_id_of, trace_id_of
 
@@ -60,6 +66,8 @@ class Edge(grpc.aio.ServerInterceptor):
         self._backend = backend
         self._access = access
         self._gateways = backend.settings.server.gateway_networks
+        tls = backend.settings.internal_tls
+        self._gateway_name = tls.gateway_name if tls.path else ""
         self._logs_calls = backend.settings.log_level == "DEBUG"
         self._handlers: dict[str, Handler] = {}
 
@@ -116,7 +124,9 @@ class Edge(grpc.aio.ServerInterceptor):
         ) -> Message:
             async with self._deadline(context, server.default_deadline_s):
                 if access.required_role is not None:
-                    await self._admit(access, headers)
+                    await self._enter(access, headers)
+                    async with self._charged(access, access.image_count):
+                        return await behaviour(readable(request), context)
                 return await behaviour(readable(request), context)
 
         async def serve(_: AsyncIterator[Message], context: Context) -> Message:
@@ -128,7 +138,10 @@ class Edge(grpc.aio.ServerInterceptor):
                 failure = self._failure(error, method, call)
             else:
                 if self._logs_calls:
-                    log.debug("served", method=method, ms=round(call.elapsed_s * 1000, 1))
+                    elapsed_ms = round(call.elapsed_s * 1000, 1)
+                    log.debug("served", method=method, ms=elapsed_ms, client=call.address)
+                if call.decision:  # only now: an error after these would be HTTP status 200
+                    await context.send_initial_metadata(limit_fields(call.decision))
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return response
             return await abort(context, failure, call)
@@ -155,13 +168,17 @@ class Edge(grpc.aio.ServerInterceptor):
             raise DeadlineExceeded("the deadline passed before the answer was ready") from None
 
     def _stream(self, method: str, behaviour: Stream) -> Stream:
+        access = self._access[method]
+
         async def serve(requests: AsyncIterator[Message], context: Context) -> None:
             call, headers = self._begin(context)
-            call.readmit = partial(self._admit, self._access[method], headers)
+            call.readmit = partial(self._admit, access, headers)
+            call.charged_image = partial(self._charged, access, 1)
             try:
-                await call.readmit()
+                await self._enter(access, headers)
+                await self._charge(access, 0)
                 # Shows proxies that the call has begun, however late its first answer is.
-                await context.send_initial_metadata((("x-request-id", call.request_id),))
+                await context.send_initial_metadata(_first_fields(call))
                 await behaviour(requests, context)
             except Exception as error:  # noqa: BLE001 - becomes a status
                 failure = self._failure(error, method, call)
@@ -176,22 +193,24 @@ class Edge(grpc.aio.ServerInterceptor):
 
         A JSON body is not sent bit by bit, so its call has a deadline, as a unary one.
         """
-        server = self._backend.settings.server
+        server, access = self._backend.settings.server, self._access[method]
         silence_s = server.upload_idle_s
 
         async def serve(requests: AsyncIterator[Message], context: Context) -> Message:
             call, headers = self._begin(context)
-            call.readmit = partial(self._admit, self._access[method], headers)
+            call.readmit = partial(self._admit, access, headers)
             try:
                 if headers.get("x-body") == "json":
                     async with self._deadline(context, server.max_deadline_s):
-                        await call.readmit()
+                        await self._enter(access, headers)
+                        await self._charge(access, 0)
                         response = await behaviour(_never_silent(requests, silence_s), context)
                 else:
-                    await call.readmit()
+                    await self._enter(access, headers)
+                    await self._charge(access, 0)
                     # Shows the gateway that the call has begun. It would time the upload out. JSON
                     # it has received in full; without this, an error can have any HTTP status.
-                    await context.send_initial_metadata((("x-request-id", call.request_id),))
+                    await context.send_initial_metadata(_first_fields(call))
                     response = await behaviour(_never_silent(requests, silence_s), context)
             except Exception as error:  # noqa: BLE001 - becomes a status
                 failure = self._failure(error, method, call)
@@ -203,14 +222,15 @@ class Edge(grpc.aio.ServerInterceptor):
         return serve
 
     def _download(self, method: str, behaviour: Download) -> Sending:
-        within_s = self._backend.settings.server.send_timeout_s
+        within_s, access = self._backend.settings.server.send_timeout_s, self._access[method]
 
         async def serve(_: AsyncIterator[Message], context: Context) -> None:
             call, headers = self._begin(context)
             request = await only_request(context)
-            call.readmit = partial(self._admit, self._access[method], headers)
+            call.readmit = partial(self._admit, access, headers)
             try:
-                await call.readmit()
+                await self._enter(access, headers)
+                await self._charge(access, 0)
                 async with aclosing(behaviour(readable(request), context)) as responses:
                     async for response in responses:
                         await send(context, response, within_s)
@@ -227,6 +247,47 @@ class Edge(grpc.aio.ServerInterceptor):
 
         return serve
 
+    async def _enter(self, access: RpcAccess, headers: Headers) -> None:
+        """Admits a new call.  Bad credentials are charged to its address."""
+        call, limiter = current_call.get(), self._backend.limiter
+        limiter.check_address(call.address)
+        try:
+            await self._admit(access, headers)
+        except Unauthenticated:
+            await limiter.penalize(call.address)
+            raise
+
+    async def _charge(self, access: RpcAccess, images: int) -> None:
+        """Charges one request, of so many images.
+
+        Raises:
+            RateLimited, QuotaExceeded: a limit refuses it.
+            DependencyDown: the limits cannot be checked, and the RPC is refused for it.
+        """
+        call = current_call.get()
+        assert call.principal is not None
+        call.decision = await self._backend.limiter.charge(
+            call.principal, call.address, images, is_administration=access.is_administration
+        )
+        if call.decision and call.decision.refused_by:
+            raise refusal_of(call.decision)
+
+    @asynccontextmanager
+    async def _charged(self, access: RpcAccess, images: int) -> AsyncIterator[None]:
+        """Charges one request.  Gives its images back if the block cannot serve it now.
+
+        Raises:
+            CategorizerError: see `_charge`.
+        """
+        await self._charge(access, images)
+        try:
+            yield
+        except Unavailable:
+            call = current_call.get()
+            if images and call.decision:
+                await self._backend.limiter.give_back_images(call.tenant_id, images)
+            raise
+
     async def _admit(self, access: RpcAccess, headers: Headers) -> None:
         if self._backend.refusing.is_set():
             raise Draining("this server is stopping")
@@ -236,6 +297,7 @@ class Edge(grpc.aio.ServerInterceptor):
         call.principal = principal
         authorize(principal, access)
         current_actor.set(Actor(principal.actor_id, call.request_id, call.address))
+        bind_tenant(call.tenant_id)
 
     def _failure(self, error: Exception, method: str, call: Call) -> CategorizerError:
         """Returns what the caller sees of an error; a refusal becomes an event of the audit."""
@@ -246,21 +308,37 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def _begin(self, context: Context) -> tuple[Call, Headers]:
         """Binds a new call to the current task; returns it with the headers."""
-        headers = {
-            key: value
-            for key, value in context.invocation_metadata() or ()
-            if isinstance(value, str)
-        }
+        headers: Headers = {}
+        for name, value in context.invocation_metadata() or ():
+            if not isinstance(value, str):
+                continue
+            if name == "authorization" and name in headers:
+                # As RFC 9110, section 5.3, joins them: one of two credentials is not picked.
+                headers[name] += f", {value}"
+            else:
+                headers[name] = value
         call = Call(
             request_id_of(headers.get("x-request-id")),
-            client_address(context.peer(), headers, self._gateways),
+            self._address_of(context, headers),
             is_head=headers.get("x-http-method") == "HEAD",
             body_encoding=headers.get("x-body-encoding", ""),
             is_repeated=any(headers.get(name, "1") != "1" for name in ATTEMPT_HEADERS),
         )
         bind_request(call.request_id, trace_id_of(headers.get("traceparent")))
+        unbind_tenant()
         current_call.set(call)
         return call, headers
+
+    def _address_of(self, context: Context, headers: Headers) -> str:
+        name = self._gateway_name
+        believed = headers if not name or shows_name(context.auth_context(), name) else {}
+        return client_address(context.peer(), believed, self._gateways)
+
+
+def _first_fields(call: Call) -> tuple[tuple[str, str], ...]:
+    """Returns the initial metadata of a stream."""
+    limits = limit_fields(call.decision) if call.decision else ()
+    return ("x-request-id", call.request_id), *limits
 
 
 async def _never_silent(

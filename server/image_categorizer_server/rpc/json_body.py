@@ -26,12 +26,12 @@ def read_json(body: bytes) -> dict[str, object]:
     """Returns the object that a body contains.
 
     Raises:
-        InvalidRequest: the body is not JSON in UTF-8, or no object.
+        InvalidRequest: the body is not JSON in UTF-8, or no object, or one in it has a name twice.
     """
     if body.startswith(UTF16_MARKS) or b"\0" in body[:4]:
         raise InvalidRequest.of([(BODY, "the JSON must be encoded in UTF-8")])
     try:
-        found = json.loads(body.removeprefix(UTF8_MARK).decode())
+        found = json.loads(body.removeprefix(UTF8_MARK).decode(), object_pairs_hook=_object)
     except UnicodeDecodeError:
         raise InvalidRequest.of([(BODY, "the JSON must be encoded in UTF-8")]) from None
     except json.JSONDecodeError as error:
@@ -41,6 +41,18 @@ def read_json(body: bytes) -> dict[str, object]:
         raise InvalidRequest.of([(BODY, "is not JSON that can be read")]) from None
     if not isinstance(found, dict):
         raise InvalidRequest.of([(BODY, "must be a JSON object")])
+    return found
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Returns an object.
+
+    Raises:
+        InvalidRequest: it has a name twice. Programs differ in which of them counts.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise InvalidRequest.of([(BODY, "has an object in which a name is given twice")])
     return found
 
 

@@ -29,12 +29,17 @@ from image_categorizer_server.rpc.batch.archive import ArchiveLimits
 from image_categorizer_server.rpc.batch.servicer import BatchServicer
 from image_categorizer_server.rpc.batch.validation import BatchLimits
 from image_categorizer_server.rpc.classify import ClassifyLimits, ClassifyServicer
+from image_categorizer_server.rpc.encryption import server_credentials
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.interceptors import Edge
+from image_categorizer_server.rpc.key import KeyServicer
 from image_categorizer_server.rpc.model import MetadataServicer
 from image_categorizer_server.rpc.services import access_by_method, our_services
+from image_categorizer_server.rpc.tenant import TenantServicer
+from image_categorizer_server.rpc.usage import UsageServicer
 from image_categorizer_server.rpc.webhook import WebhookServicer
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.settings.hops import warn_of_clear_hops
 from image_categorizer_server.tasks import END_S, end_within, run_until, stop_on_signals
 from image_categorizer_server.telemetry import get_log
 
@@ -122,6 +127,9 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     admin = admin_servicer(
         AuditServicer(backend.audit, settings.server.max_page_bytes),
         WebhookServicer(backend.webhooks, settings.server.max_page_bytes),
+        TenantServicer(),
+        KeyServicer(backend.keys, settings.server.max_page_bytes),
+        UsageServicer(),
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(
@@ -164,11 +172,12 @@ async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
         OperatorError: the address is in use, or the model repository cannot be read.
     """
     stop = stop_on_signals()
+    warn_of_clear_hops(settings)
     async with open_backend(settings) as backend:
         server, health_servicer = build_server(backend, shares_port=one_of_many)
         try:
             if not one_of_many:
-                await _listen(server, settings.server.bind)
+                await _listen(server, settings)
             # What lives now stays alive: the garbage collector need not look at it again.  Not so
             # the models.
             gc.freeze()
@@ -176,7 +185,7 @@ async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
             backend.tasks.start(report_health(backend, health_servicer), "health reporter")
             await run_until(stop, backend.load_models())
             if one_of_many and not stop.is_set():
-                await _listen(server, settings.server.bind)
+                await _listen(server, settings)
             backend.tasks.start(backend.registry.watch(), "model watcher")
             await stop.wait()
             await _drain(backend, server)
@@ -186,13 +195,24 @@ async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
     log.info("stopped")
 
 
-async def _listen(server: grpc.aio.Server, address: str) -> None:
+async def _listen(server: grpc.aio.Server, settings: Settings) -> None:
+    address, internal_tls = settings.server.bind, settings.internal_tls
+    credentials = server_credentials(internal_tls) if internal_tls.path else None
     try:
-        server.add_insecure_port(address)
+        if credentials is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, credentials)
     except RuntimeError:
         raise OperatorError(f"Cannot listen on {address}. Does another program use it?") from None
     await server.start()
-    log.info("listening", address=address, pid=os.getpid(), decoder=DECODING_LIBRARY)
+    log.info(
+        "listening",
+        address=address,
+        tls=credentials is not None,
+        pid=os.getpid(),
+        decoder=DECODING_LIBRARY,
+    )
 
 
 async def _drain(backend: Backend, server: grpc.aio.Server) -> None:

@@ -50,4 +50,5 @@ def _access_of(method: MethodDescriptor) -> RpcAccess:
         required_role=Role[options_pb2.Role.Name(role)],
         required_scope=Scope[options_pb2.Scope.Name(scope)],
         is_open_to_workers=options[options_pb2.open_to_workers],
+        image_count=options[options_pb2.image_count],
     )

@@ -14,9 +14,12 @@ from image_categorizer_server.errors import (
     DeadlineUnreachable,
     InvalidRequest,
     Overloaded,
+    QuotaExceeded,
+    RateLimited,
     Unavailable,
 )
 from image_categorizer_server.rpc.call import Call
+from image_categorizer_server.rpc.limit import limit_fields
 from image_categorizer_server.tasks import detached
 from image_categorizer_server.telemetry import get_log
 
@@ -47,10 +50,15 @@ def status_of(error: CategorizerError) -> status_pb2.Status:
             for field, text in error.violations[:MAX_VIOLATIONS]
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
-    if isinstance(error, Unavailable):
+    if (retry_after_s := _retry_after_s(error)) is not None:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromNanoseconds(int(error.retry_after_s * 1e9))
+        retry.retry_delay.FromNanoseconds(math.ceil(retry_after_s * 1e9))
         details.append(retry)
+    if isinstance(error, QuotaExceeded | RateLimited):
+        violation = error_details_pb2.QuotaFailure.Violation(
+            subject=error.quota, description=_short(error.message)
+        )
+        details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     return new_status(error.status, error.reason, error.message, details)
 
 
@@ -84,9 +92,11 @@ async def abort(
     ]
     if call.http_status:
         trailers.append(("x-http-status", str(call.http_status)))
-    if isinstance(error, Unavailable):
+    if (retry_after_s := _retry_after_s(error)) is not None:
         # For REST clients, in whole seconds (RFC 9110, section 10.2.3).
-        trailers.append(("retry-after", str(math.ceil(error.retry_after_s))))
+        trailers.append(("retry-after", str(math.ceil(retry_after_s))))
+    if call.decision is not None:
+        trailers += limit_fields(call.decision)
     if isinstance(error, Overloaded | DeadlineUnreachable):
         trailers.append(("x-overloaded", "1"))  # the gateway removes it; see shed.lua
     await context.abort(grpc.StatusCode[error.status], status.message, tuple(trailers))
@@ -105,6 +115,13 @@ async def abort_stream(
     if aborting.done():
         aborting.result()
     raise asyncio.CancelledError
+
+
+def _retry_after_s(error: CategorizerError) -> float | None:
+    """Returns the seconds after which a retry may succeed; None if time does not help."""
+    if isinstance(error, Unavailable | QuotaExceeded | RateLimited):
+        return error.retry_after_s
+    return None
 
 
 def _packed(detail: Message) -> any_pb2.Any:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 
 from image_categorizer_server import failpoints
 from image_categorizer_server.db import batch as rows
@@ -15,11 +15,13 @@ from image_categorizer_server.errors import DependencyDown, RequestIdReused
 from image_categorizer_server.paging import (
     Page,
     limit_of,
-    number_and_text_of,
+    moment_and_text_of,
     number_of,
     page_from,
     token_of,
+    token_of_moment,
 )
+from image_categorizer_server.services.limit import BatchAdmission, Limiter
 from image_categorizer_server.services.upload import PAGE_ITEMS, IgnoredFile, NewItem, Upload
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.object_store import Storage
@@ -27,9 +29,6 @@ from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LONGEST = datetime.max.replace(tzinfo=UTC) - EPOCH
-MICROSECOND = timedelta(microseconds=1)
 NOTIFICATIONS_AT_ONCE = 500
 # Rows that an export reads at once: one may have thousands of predictions.
 EXPORT_ROWS = 100
@@ -43,6 +42,16 @@ NOTIFICATION_LEASE_S = 5.0
 Items = AsyncIterator[NewItem | IgnoredFile]
 
 
+@dataclass(frozen=True, slots=True)
+class BatchCheck:
+    """What new batches have to pass."""
+
+    config: Callable[[BatchConfig], Awaitable[object]]
+    """Raises an error if a configuration should be refused."""
+    limiter: Limiter | None = None
+    """Knows the quotas of tenants; None for none."""
+
+
 class Batches:
     """What callers can do with batches.  Each call is for one tenant and sees only its batches."""
 
@@ -52,7 +61,7 @@ class Batches:
         settings: BatchSettings,
         max_image_bytes: int,
         notify_workers: Callable[[str], Awaitable[object]] | None = None,
-        check: Callable[[BatchConfig], Awaitable[object]] | None = None,
+        check: BatchCheck | None = None,
         page_items: int = PAGE_ITEMS,
     ) -> None:
         """Configures the service.
@@ -62,7 +71,7 @@ class Batches:
             settings: limits.
             max_image_bytes: the maximum size of one encoded image.
             notify_workers: wakes a worker for a batch; None if workers find it by themselves.
-            check: raises an error if `create` should refuse a configuration; None accepts all.
+            check: what `create` refuses; None accepts all.
             page_items: how many items of an upload are written at once.
         """
         self._storage = storage
@@ -83,10 +92,12 @@ class Batches:
             BatchTooLarge: there are more items or bytes than a batch may have.
             ModelNotFound, CategoryNotFound: the options name what does not exist.
             RequestIdReused: another batch was created with the request id.
+            QuotaExceeded: the batch exceeds a quota of the tenant.
             DependencyDown: the database or the storage does not answer.
         """
+        limiter = self._check.limiter if self._check else None
         if self._check:
-            await self._check(config)
+            await self._check.config(config)
         upload = Upload(
             tenant_id,
             config,
@@ -98,7 +109,7 @@ class Batches:
         async with upload:
             async for item in items:
                 await upload.add(item)
-            accepted = await upload.accept(key_id)
+            accepted = await upload.accept(key_id, limiter)
         if accepted.request_sha256 != upload.request_sha256:
             raise RequestIdReused("another batch was created with this request_id")
         await self._try_to_notify(accepted.batch_id)
@@ -133,11 +144,10 @@ class Batches:
             DependencyDown: the database does not answer.
         """
         limit = limit_of(page_size)
-        position = number_and_text_of(page_token)
         found = await rows.list_batches(
             tenant_id,
             limit + 1,
-            (_moment(position[0]), position[1]) if position else None,
+            moment_and_text_of(page_token),
             state,
             self._settings.max_failures_shown,
         )
@@ -159,9 +169,13 @@ class Batches:
         Raises:
             BatchNotFound: the tenant has no such batch.
             BatchRunning: the batch has not ended.
+            QuotaExceeded: it exceeds a quota of the tenant; images that are classified again count
+                again.
             DependencyDown: the database does not answer.
         """
-        if await rows.retry(tenant_id, batch_id, self._settings.chunk_items):
+        limiter = self._check.limiter if self._check else None
+        admission = BatchAdmission(limiter, tenant_id) if limiter else None
+        if await rows.retry(tenant_id, batch_id, self._settings.chunk_items, admission):
             await self._try_to_notify(batch_id)
         return await self.get(tenant_id, batch_id)
 
@@ -340,9 +354,4 @@ async def notify_workers(doorbell: Doorbell, batch_id: str | None = None) -> int
 
 
 def _token_after(batch: Batch) -> str:
-    return token_of((batch.create_time - EPOCH) // MICROSECOND, batch.batch_id)
-
-
-def _moment(micros: int) -> datetime:
-    """Returns a time that a page token holds; a forged one may be later than `datetime` ends."""
-    return EPOCH + min(micros * MICROSECOND, LONGEST)
+    return token_of_moment(batch.create_time, batch.batch_id)

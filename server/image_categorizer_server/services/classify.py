@@ -1,7 +1,7 @@
 """Classification of one image, from the result cache or by a model."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from image_categorizer_server.domain.classification import (
     CacheStatus,
@@ -9,13 +9,25 @@ from image_categorizer_server.domain.classification import (
     Classification,
     ClassifyOptions,
 )
-from image_categorizer_server.errors import DependencyDown
+from image_categorizer_server.domain.usage import Usage
+from image_categorizer_server.errors import DeadlineExceeded, DependencyDown, InvalidRequest
 from image_categorizer_server.inference.classifier import Classifier, with_defaults
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.services.crashing_images import CrashingImages, digest_of
 from image_categorizer_server.services.result_cache import Query, ResultCache
+from image_categorizer_server.services.usage import UsageMeter
 
 Fetch = Callable[[str], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """What is done about every image beside classifying it."""
+
+    crashing: CrashingImages
+    """Refuses images that crash processes."""
+    meter: UsageMeter
+    """Counts what callers use."""
 
 
 class Classifications:
@@ -27,7 +39,7 @@ class Classifications:
         registry: Registry,
         results: ResultCache | None,
         fetch: Fetch,
-        crashing: CrashingImages,
+        accounting: Accounting,
     ) -> None:
         """Configures the service.
 
@@ -36,10 +48,11 @@ class Classifications:
             registry: names the model that answers, which is part of the cache key.
             results: None disables the cache.
             fetch: returns the image that a URI names.
-            crashing: refuses images that crash processes.
+            accounting: of images that crash processes, and of usage.
         """
         self._fetch = fetch
-        self._crashing = crashing
+        self._crashing = accounting.crashing
+        self._meter = accounting.meter
         self._classifier = classifier
         self._registry = registry
         self._results = results
@@ -64,9 +77,22 @@ class Classifications:
             CrashingImage: the image crashes the process that decodes it.
             CategorizerError: see `Classifier.classify`, and `Registry.demand`.
         """
-        await self._registry.demand(options.model, options.version, content, caller)
-        async with self._crashing.guarding(content, is_repeated=caller.is_repeated):
-            return await self._answer(content, options, caller)
+        try:
+            await self._registry.demand(options.model, options.version, content, caller)
+            async with self._crashing.guarding(content, is_repeated=caller.is_repeated):
+                answer = await self._answer(content, options, caller)
+        except (InvalidRequest, DeadlineExceeded):  # about the image, not the server
+            model = options.model or self._registry.default
+            self._count(caller, model, Usage(images=1, failed=1, bytes=len(content)))
+            raise
+        is_hit = answer.cache is CacheStatus.HIT
+        used = Usage(images=1, cached_images=int(is_hit), bytes=len(content))
+        self._count(caller, answer.model.name, used)
+        return answer
+
+    def _count(self, caller: Caller, model: str, used: Usage) -> None:
+        if not caller.is_batch_item:
+            self._meter.count(caller, model, used)
 
     async def _answer(
         self, content: bytes, options: ClassifyOptions, caller: Caller

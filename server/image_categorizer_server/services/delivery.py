@@ -20,6 +20,7 @@ from image_categorizer_server.access.signature import new_secret, signed_headers
 from image_categorizer_server.db import delivery as rows
 from image_categorizer_server.db import outbox
 from image_categorizer_server.db import webhook as webhook_rows
+from image_categorizer_server.domain.tenant import one_tenant
 from image_categorizer_server.domain.webhook import DeliveryAttempt, DeliveryState, DueDelivery
 from image_categorizer_server.egress.fetcher import Fetcher, HostBusy, Unreachable
 from image_categorizer_server.errors import DependencyDown
@@ -156,8 +157,9 @@ class Deliveries:
 
     async def _deliver(self, due: DueDelivery, is_failing: bool) -> None:
         try:
-            secrets = due.secrets or await self._default_secrets(due)
-            await self._attempt(due, secrets)
+            with one_tenant(due.tenant_id):
+                secrets = due.secrets or await self._default_secrets(due)
+                await self._attempt(due, secrets)
         except DependencyDown as error:
             log.warning(
                 "the outcome of a webhook is lost", delivery=due.delivery_id, reason=error.message

@@ -174,4 +174,9 @@ class ResultCache:
 
     def _key(self, query: Query) -> str:
         slot = int(query.fingerprint[:16], 16) % self._settings.max_entries
-        return f"result:{quote(query.tenant_id, safe='')}:{slot}"
+        return f"{entries_of(query.tenant_id)}{slot}"
+
+
+def entries_of(tenant_id: str) -> str:
+    """Returns what the keys of a tenant's entries begin with."""
+    return f"result:{quote(tenant_id, safe='')}:"

@@ -29,6 +29,7 @@ from image_categorizer_server.errors import (
     InvalidRequest,
     UndecodableImage,
 )
+from image_categorizer_server.services.limit import BatchAdmission, Limiter
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.image_key import image_key
 from image_categorizer_server.stores.object_store import Storage
@@ -250,14 +251,16 @@ class Upload:
         self._tasks.check()
         self._unwritten = []
 
-    async def accept(self, key_id: str) -> rows.Acceptance:
+    async def accept(self, key_id: str, limiter: Limiter | None = None) -> rows.Acceptance:
         """Makes the upload a batch, or finds the batch that it repeats.
 
         Args:
             key_id: the API key that creates the batch.
+            limiter: knows the quotas of the tenant; None for none.
 
         Raises:
             InvalidRequest: there are no images.
+            QuotaExceeded: the batch exceeds a quota.
             DependencyDown: the database or the storage does not answer.
         """
         if not self._count:
@@ -274,8 +277,15 @@ class Upload:
             request_sha256=self.request_sha256,
             item_count=self._count,
             ignored_count=self._ignored_count,
+            image_bytes=self._bytes,
         )
-        accepted = await rows.accept(new, self._settings.chunk_items, self._settings.request_id_s)
+        settings = self._settings
+        accepted = await rows.accept(
+            new,
+            settings.chunk_items,
+            settings.request_id_s,
+            BatchAdmission(limiter, self._tenant_id, self._bytes) if limiter else None,
+        )
         self._is_batch = accepted.is_new
         return accepted
 

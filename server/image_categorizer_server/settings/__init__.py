@@ -33,15 +33,20 @@ from image_categorizer_server.settings.database import (
     DatabaseSettings,
     RedisSettings,
 )
+from image_categorizer_server.settings.encryption import InternalTlsSettings
 from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.gateway import ClientSettings, GatewaySettings
 from image_categorizer_server.settings.group import Group
 from image_categorizer_server.settings.inference import InferenceSettings
+from image_categorizer_server.settings.limit import QuotaSettings
 from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.settings.names import refuse_misspelled, report_ignored
 from image_categorizer_server.settings.server import LimitSettings, ServerSettings
 from image_categorizer_server.settings.storage import StorageSettings
+from image_categorizer_server.settings.tenant import TenantSettings
 from image_categorizer_server.settings.testing import TestSettings
+from image_categorizer_server.settings.token import TokenSettings
+from image_categorizer_server.settings.usage import UsageSettings
 from image_categorizer_server.settings.webhook import WebhookSettings
 from image_categorizer_server.settings.worker import WorkerSettings
 
@@ -70,13 +75,15 @@ class Settings(BaseSettings):
         "postgres://postgres@localhost:5432/image_categorizer",
         validation_alias="DATABASE_URL",
         repr=False,
-        description="Address of PostgreSQL. A unix socket: postgres://user@/database?host=/folder.",
+        description="Address of PostgreSQL. A unix socket: postgres://user@/database?host=/folder. "
+        "TLS: postgres://user:password@host/database?sslmode=verify-full&sslrootcert=/ca.pem.",
     )
     redis_url: str = Field(
         "redis://localhost:6379/0",
         validation_alias="REDIS_URL",
         repr=False,
-        description="Address of Redis. A unix socket: unix:///path?db=0.",
+        description="Address of Redis. A unix socket: unix:///path?db=0. "
+        "TLS: rediss://:password@host:6379/0?ssl_ca_certs=/ca.pem.",
     )
     model_path: Path = Field(
         Path("./models"),
@@ -126,9 +133,14 @@ class Settings(BaseSettings):
     batch: BatchSettings = BatchSettings()
     webhook: WebhookSettings = WebhookSettings()
     security: SecuritySettings = SecuritySettings()
+    tenants: TenantSettings = TenantSettings()
     audit: AuditSettings = AuditSettings()
+    quota: QuotaSettings = QuotaSettings()
+    usage: UsageSettings = UsageSettings()
+    token: TokenSettings = TokenSettings()
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
+    internal_tls: InternalTlsSettings = InternalTlsSettings()
     worker: WorkerSettings = WorkerSettings()
     storage: StorageSettings = StorageSettings()
     fetch: FetchSettings = FetchSettings()
@@ -195,6 +207,14 @@ def _known() -> frozenset[str]:
     return frozenset(variable_names().values())
 
 
+def _variable_of(dotted: str) -> str:
+    """Returns the variable of a setting, with the place in it if that is a JSON value."""
+    for name, variable in variable_names().items():
+        if f"{dotted}.".startswith(f"{name}."):
+            return variable + dotted.removeprefix(name)
+    return dotted
+
+
 def _names_in_file() -> list[str]:
     """Returns the names in `.env`.
 
@@ -228,11 +248,9 @@ def load_settings(**overrides: object) -> Settings:
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
-        names = variable_names()
         problems = []
         for problem in error.errors():
-            dotted = ".".join(map(str, problem["loc"]))
-            name = names.get(dotted, dotted)
+            name = _variable_of(".".join(map(str, problem["loc"])))
             problems.append(f"{name}: {problem['msg']}" if name else problem["msg"])
         raise OperatorError(f"Invalid settings: {'; '.join(problems)}.") from None
     try:

@@ -14,6 +14,12 @@ class DatabaseSettings(Group):
     timeout_s: float = Field(
         4.0, gt=0, le=60, description="Timeout of one statement or connection attempt, in seconds."
     )
+    owner_url: str = Field(
+        "",
+        repr=False,
+        description="URL of the role that owns the tables. Only `image-categorizer migrate` uses "
+        "it, and creates the role of DATABASE_URL. Empty: DATABASE_URL.",
+    )
 
 
 class RedisSettings(Group):

@@ -1,6 +1,9 @@
 """Settings of the gateway, and of the command line as a client."""
 
-from pydantic import Field
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from image_categorizer_server.settings.group import Group
 
@@ -68,6 +71,36 @@ class GatewaySettings(Group):
     max_headers_kib: int = Field(
         32, ge=8, le=96, description="Maximum size of a request's headers, path and query included."
     )
+    tls_cert_path: str = Field(
+        "",
+        description="PEM file with the certificate of the public port, and those between it and "
+        "its authority. A new file that is moved to its place is used at once. Empty: no TLS.",
+    )
+    tls_key_path: str = Field(
+        "", description="PEM file with the key of that certificate, in the same folder."
+    )
+    hsts_max_age_s: int = Field(
+        0,
+        ge=0,
+        le=63_072_000,
+        description="How long browsers use only TLS for this host (strict-transport-security). "
+        "0, or without TLS: they are not told.",
+    )
+    trusted_hops: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Number of proxies in front of the gateway that add to x-forwarded-for. What "
+        "others write into it is not believed.",
+    )
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if bool(self.tls_cert_path) != bool(self.tls_key_path):
+            raise ValueError("tls_cert_path and tls_key_path belong together")
+        if Path(self.tls_cert_path).parent != Path(self.tls_key_path).parent:
+            raise ValueError("tls_cert_path and tls_key_path must be in one folder")
+        return self
 
 
 class ClientSettings(Group):
@@ -84,4 +117,13 @@ class ClientSettings(Group):
         "",
         repr=False,
         description="API key for that server. Empty: the key of the local installation.",
+    )
+    root_certificates_path: str = Field(
+        "",
+        description="PEM file with the authorities that may vouch for that server. "
+        "Empty: the public ones.",
+    )
+    server_name: str = Field(
+        "",
+        description="A name in that server's certificate. Empty: the host of the address.",
     )

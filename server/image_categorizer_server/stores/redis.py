@@ -7,6 +7,7 @@ reach it still classifies, and reports `degraded`.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -22,6 +23,7 @@ log = get_log(__name__)
 Answer = TypeVar("Answer")
 # Readiness probes wait for this check, and many of them time out after one second.
 CHECK_TIMEOUT_S = 0.5
+SCANNED_KEYS = 1000
 
 
 class RedisClient:
@@ -122,6 +124,26 @@ class RedisCache:
             self._timeout_s,
         )
 
+    async def remove_all(self, prefix: str) -> int:
+        """Removes every key that begins with a prefix; returns how many.
+
+        Looks at all keys of Redis, a thousand at a time, so that other commands are not held up.
+
+        Args:
+            prefix: has no characters with a meaning in patterns of Redis.
+
+        Raises:
+            DependencyDown: Redis does not answer in time.
+        """
+        commands, cursor, count = self._redis.commands, 0, 0
+        while True:
+            scan = partial(commands.scan, cursor, match=f"{prefix}*", count=SCANNED_KEYS)
+            cursor, keys = await self._redis.run(scan, self._timeout_s)
+            if keys:
+                count += await self._redis.run(partial(commands.unlink, *keys), self._timeout_s)
+            if not cursor:
+                return count
+
 
 @asynccontextmanager
 async def open_redis(url: str, settings: RedisSettings) -> AsyncIterator[RedisClient]:
@@ -130,15 +152,21 @@ async def open_redis(url: str, settings: RedisSettings) -> AsyncIterator[RedisCl
     Raises:
         OperatorError: `url` is not a Redis URL.
     """
+    # By itself redis-py checks who signed a certificate, but not for which host.
+    tls = {"ssl_check_hostname": True} if url.lower().startswith("rediss:") else {}
     try:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=settings.pool_size,
             socket_timeout=settings.timeout_s,
             socket_connect_timeout=settings.timeout_s,
+            **tls,
         )
-    except ValueError as error:
-        raise OperatorError(f"REDIS_URL is wrong: {error}") from None
+    except ValueError:  # its text may repeat a part of the password
+        raise OperatorError(
+            "REDIS_URL is wrong. It looks like redis://user:password@host:6379/0; characters of "
+            "the password such as / and @ are percent-encoded."
+        ) from None
     try:
         async with TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S) as tasks:
             yield RedisClient(pool, tasks)

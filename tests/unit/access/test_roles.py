@@ -1,7 +1,12 @@
 """Roles and what they may call."""
 
 import pytest
-from image_categorizer_server.access.roles import RpcAccess, authorize
+from image_categorizer_server.access.roles import (
+    RpcAccess,
+    authorize,
+    authorize_grant,
+    authorize_role,
+)
 from image_categorizer_server.domain.access import Principal, Role, Scope
 from image_categorizer_server.errors import RoleInsufficient
 
@@ -47,3 +52,36 @@ def test_scopes_do_not_widen_a_role():
     rpc = RpcAccess("CreateBatch", Role.CLASSIFIER, Scope.BATCHES_WRITE)
     with pytest.raises(RoleInsufficient, match="it requires 'classifier'"):
         authorize(principal(Role.VIEWER, Scope.BATCHES_WRITE), rpc)
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("own", list(Role))
+def test_nobody_gives_a_role_above_their_own_and_only_the_platform_gives_worker(own, role):
+    permitted = own is Role.PLATFORM or Role.WORKER < role <= own
+    for check in (authorize_role, lambda caller, role: authorize_grant(caller, role, frozenset())):
+        if permitted:
+            check(principal(own), role)
+        else:
+            with pytest.raises(RoleInsufficient, match=f"the role '{role.name.lower()}'"):
+                check(principal(own), role)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "is_permitted"),
+    [
+        ([], [], True),
+        ([], [Scope.CLASSIFY], True),
+        ([Scope.KEYS_WRITE, Scope.CLASSIFY], [Scope.CLASSIFY], True),
+        ([Scope.KEYS_WRITE], [Scope.KEYS_WRITE], True),
+        ([Scope.KEYS_WRITE], [Scope.CLASSIFY], False),
+        ([Scope.KEYS_WRITE], [Scope.KEYS_WRITE, Scope.CLASSIFY], False),
+        ([Scope.KEYS_WRITE], [], False),
+    ],
+)
+def test_nobody_gives_scopes_that_they_do_not_have(own, given, is_permitted):
+    caller = principal(Role.ADMIN, *own)
+    if is_permitted:
+        authorize_grant(caller, Role.VIEWER, frozenset(given))
+    else:
+        with pytest.raises(RoleInsufficient, match="limited to scopes"):
+            authorize_grant(caller, Role.VIEWER, frozenset(given))

@@ -1,6 +1,7 @@
 """Which server a command connects to, and with which key."""
 
 import pytest
+from image_categorizer import Tls
 from image_categorizer_server.cli.connection import client_of, server_of
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
@@ -31,8 +32,9 @@ def test_without_a_server_the_error_names_both_ways(tmp_path, monkeypatch):
 
 def test_a_local_installation_is_called_with_its_saved_key(installation):
     installation.save_key(Role.CLASSIFIER, "ic_own")
-    assert server_of(None) == ("http://localhost:8080", "ic_own")
-    assert server_of(installation.data) == ("http://localhost:8080", "ic_own")
+    assert server_of(None)[:2] == ("http://localhost:8080", "ic_own")
+    assert server_of(None).tls is None
+    assert server_of(installation.data)[:2] == ("http://localhost:8080", "ic_own")
 
 
 def test_each_role_has_its_own_key(installation):
@@ -44,9 +46,21 @@ def test_each_role_has_its_own_key(installation):
 def test_the_environment_wins_over_the_installation(installation, monkeypatch):
     installation.save_key(Role.CLASSIFIER, "ic_own")
     monkeypatch.setenv("CATEGORIZER_CLIENT__API_KEY", "ic_given")
-    assert server_of(None) == ("http://localhost:8080", "ic_given")
+    assert server_of(None)[:2] == ("http://localhost:8080", "ic_given")
     monkeypatch.setenv("CATEGORIZER_CLIENT__BASE_URL", "api.example")
-    assert server_of(None) == ("api.example", "ic_given")
+    assert server_of(None)[:2] == ("api.example", "ic_given")
+
+
+def test_certificates_come_from_the_installation_or_the_environment(installation, monkeypatch):
+    installation.save_key(Role.CLASSIFIER, "ic_own")
+    found = installation.addresses()
+    update = {"root_certificates_path": "/own/ca.pem", "server_name": "own.example"}
+    installation.write_addresses(found.model_copy(update=update))
+    assert server_of(None).tls == Tls(root_certificates="/own/ca.pem", server_name="own.example")
+    monkeypatch.setenv("CATEGORIZER_CLIENT__BASE_URL", "api.example")
+    assert server_of(None).tls is None
+    monkeypatch.setenv("CATEGORIZER_CLIENT__ROOT_CERTIFICATES_PATH", "/given/ca.pem")
+    assert server_of(None).tls == Tls(root_certificates="/given/ca.pem")
 
 
 def test_a_server_that_does_not_answer_is_an_operator_error(monkeypatch, tmp_path):

@@ -1,7 +1,7 @@
 """Addresses and headers of a client's channel."""
 
 import pytest
-from image_categorizer import _channel
+from image_categorizer import ImageCategorizationClient, Tls, _channel
 from image_categorizer._channel import Target
 
 
@@ -86,3 +86,36 @@ def test_a_key_that_cannot_be_one_is_refused_unrepeated(api_key):
     with pytest.raises(ValueError, match="api_key must be one word") as refused:
         _channel.headers(api_key)
     assert api_key not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "is_secure"),
+    [
+        ("localhost:8080", True),
+        ("unix:/run/server.sock", True),
+        ("https://localhost", True),
+        ("http://localhost:8080", False),
+    ],
+)
+def test_with_certificates_only_http_is_called_without_tls(base_url, is_secure):
+    assert _channel.target(base_url, Tls()).is_secure is is_secure
+
+
+def test_the_name_of_a_server_may_differ_from_its_address():
+    target = _channel.target("https://10.0.0.7")
+    named = ("grpc.ssl_target_name_override", "api.example")
+    assert named in _channel.channel_options(target, Tls(server_name="api.example"))
+    assert "grpc.ssl_target_name_override" not in dict(_channel.channel_options(target, Tls()))
+
+
+def test_a_certificate_without_its_key_is_refused():
+    with pytest.raises(ValueError, match="belong together"):
+        Tls(certificate="a.pem")
+
+
+@pytest.mark.parametrize("file", ["root_certificates", "certificate"])
+def test_a_missing_file_is_named_when_the_client_is_made(tmp_path, file):
+    given = {"certificate": tmp_path / "x", "private_key": tmp_path / "y"}
+    tls = Tls(**(given if file == "certificate" else {file: tmp_path / "x"}))
+    with pytest.raises(FileNotFoundError):
+        ImageCategorizationClient("ic_x", "https://localhost", tls=tls)

@@ -3,15 +3,26 @@
 import grpc
 import pytest
 from google.protobuf.any_pb2 import Any
-from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
-from image_categorizer import CategorizerError, Overloaded, Unavailable
+from image_categorizer import (
+    CategorizerError,
+    Overloaded,
+    QuotaExceeded,
+    RateLimited,
+    Unavailable,
+)
 from image_categorizer._ledger import (
     MAX_OPEN,
     MAX_SENDS,
     Ledger,
 )
-from image_categorizer._retries import MAX_FAILED_CALLS, MAX_LOSSES, ended_early
+from image_categorizer._retries import (
+    MAX_FAILED_CALLS,
+    MAX_LOSSES,
+    MAX_RETRY_AFTER_S,
+    ended_early,
+)
 from image_categorizer._statuses import from_status
 from image_categorizer._wire import stream_config
 from image_categorizer.v1.classify_pb2 import ClassifyResponse, ClassifyStreamResponse
@@ -28,13 +39,15 @@ def new_ledger(on_disconnect=None):
     return Ledger(stream_config({"top_k": 2}, "BATCH", ""), on_disconnect)
 
 
-def answer(key, code=0, retry_s=0.0):
+def answer(key, code=0, retry_s=0.0, reason=""):
     if not code:
         return ClassifyStreamResponse(key=key, response=ClassifyResponse(success=True))
     retry, packed = RetryInfo(), Any()
     retry.retry_delay.FromNanoseconds(int(retry_s * 1e9))
     packed.Pack(retry)
-    return ClassifyStreamResponse(key=key, status=Status(code=code, details=[packed]))
+    info = Any()
+    info.Pack(ErrorInfo(reason=reason))
+    return ClassifyStreamResponse(key=key, status=Status(code=code, details=[packed, info]))
 
 
 def test_the_first_message_holds_options_and_lane(ledger):
@@ -82,6 +95,19 @@ def test_a_busy_server_is_retried_after_its_delay_and_not_for_ever(ledger):
     assert not isinstance(result.error, Overloaded)
     assert (result.error.request_id, result.error.retry_after_s) == ("mine", 3)
     assert (result.category, result.confidence, result.predictions) == (None, None, ())
+
+
+def test_an_image_over_the_rate_limit_is_sent_until_the_limit_allows_it(ledger):
+    ledger.take(("a", b"x"))
+    for _ in range(3 * MAX_SENDS):
+        limited = answer(ledger.next_item().wire_key, 8, 0.5, "RATE_LIMITED")
+        assert ledger.answered(limited, "id") is None
+        assert 0.4 < ledger.pause_s() < 1
+    too_long = answer(ledger.next_item().wire_key, 8, MAX_RETRY_AFTER_S + 1, "RATE_LIMITED")
+    assert isinstance(ledger.answered(too_long, "id").error, RateLimited)
+    ledger.take(("b", b"x"))
+    used_up = answer(ledger.next_item().wire_key, 8, 0.5, "QUOTA_EXCEEDED")
+    assert isinstance(ledger.answered(used_up, "id").error, QuotaExceeded)
 
 
 def test_ten_calls_in_a_row_without_an_answer_are_the_last(ledger):

@@ -9,13 +9,15 @@ from contextlib import suppress
 import grpc
 import pytest
 from google.protobuf.any_pb2 import Any
-from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from image_categorizer import (
     AsyncImageCategorizationClient,
     ImageCategorizationClient,
     InvalidRequest,
     Overloaded,
+    QuotaExceeded,
+    RateLimited,
     Unavailable,
 )
 from image_categorizer._retries import (
@@ -44,6 +46,13 @@ def asked_to_wait(seconds):
 
 def busy(retry_after_s=0):
     return from_status(asked_to_wait(retry_after_s), "r1")
+
+
+def exhausted(reason, retry_after_s):
+    status = asked_to_wait(retry_after_s)
+    info = Any()
+    info.Pack(ErrorInfo(reason=reason))
+    return from_status(Status(code=8, details=[info, *status.details]), "r1")
 
 
 def cut_off(message="Socket closed"):
@@ -96,6 +105,18 @@ def test_a_server_that_cannot_be_reached_was_not_crashed_by_the_call():
     retries = Retries(MAX_ATTEMPTS, max_cuts=MAX_CUTS)
     retries.failed(Overloaded("full"))
     assert not retries.may_crash
+
+
+def test_a_rate_limit_is_waited_for_and_a_quota_is_not():
+    limited = exhausted("RATE_LIMITED", 3.0)
+    assert 3 < Retries(2).failed(limited) < 4
+    budget = RetryBudget()
+    while budget.take():
+        pass
+    with pytest.raises(RateLimited):
+        Retries(2, budget).failed(limited)
+    with pytest.raises(QuotaExceeded):
+        Retries(2).failed(exhausted("QUOTA_EXCEEDED", 3.0))
 
 
 def test_an_error_that_is_not_transient_is_raised():

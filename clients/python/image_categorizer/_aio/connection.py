@@ -7,10 +7,11 @@ from typing import Protocol, TypeVar
 import grpc
 
 from image_categorizer import _channel, _wire
-from image_categorizer._aio.runtime import AsyncChannel, sleep
+from image_categorizer._aio.runtime import AsyncChannel, sleep, token_of
 from image_categorizer._retries import MAX_ATTEMPTS, MAX_CUTS, Retries, RetryBudget
 from image_categorizer._statuses import from_rpc_error
-from image_categorizer.errors import Unavailable
+from image_categorizer._values import AsyncTokenProvider, Tls
+from image_categorizer.errors import RateLimited, Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
@@ -20,6 +21,7 @@ from image_categorizer.v1 import (
 
 REPEATED = ("x-attempt", "2")
 """Says that an earlier call was cut off: the server makes sure that the image does not crash it."""
+RETRIED = "UNAVAILABLE", "RESOURCE_EXHAUSTED"
 Headers = tuple[tuple[str, str], ...]
 Response = TypeVar("Response")
 Page = TypeVar("Page", bound=_wire.Page)
@@ -48,17 +50,29 @@ class AsyncStubs:
 
 
 class AsyncConnection:
-    """Calls the server with the client's key and timeout; its errors are those of `errors`."""
+    """Calls the server with the client's credentials; its errors are those of `errors`."""
 
-    def __init__(self, api_key: str, base_url: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str,
+        timeout_s: float,
+        token_provider: AsyncTokenProvider | None = None,
+        tls: Tls | None = None,
+    ) -> None:
         """Connects on the first call.
 
         Raises:
-            ValueError: `base_url` is not an address, or `api_key` cannot be one.
+            OSError: a file of `tls` cannot be read.
+            ValueError: `base_url` is not an address, `api_key` cannot be one, or `token_provider`
+                is given beside it.
         """
-        self.headers = _channel.headers(api_key)
+        if api_key and token_provider is not None:
+            raise ValueError("a client takes either an api_key or a token_provider")
+        self.token_provider = token_provider
+        self._headers = _channel.headers(api_key)
         self.retry_budget = RetryBudget()
-        self._channel = AsyncChannel(base_url)
+        self._channel = AsyncChannel(base_url, tls)
         self._stubs: AsyncStubs | None = None
         self._timeout_s = timeout_s
 
@@ -74,6 +88,17 @@ class AsyncConnection:
             self._stubs = AsyncStubs(channel)
         return self._stubs
 
+    async def headers(self) -> Headers:
+        """Returns the headers of the next call.
+
+        Raises:
+            ValueError: the token of the provider is not one word.
+            Exception: whatever the provider raises.
+        """
+        if self.token_provider is None:
+            return self._headers
+        return _channel.headers(await token_of(self.token_provider))
+
     async def call(self, method: Callable[..., Awaitable[Response]], request: object) -> Response:
         """Returns the answer to a request that is safe to repeat, of the first or a later attempt.
 
@@ -82,21 +107,22 @@ class AsyncConnection:
         """
         deadline_s = time.monotonic() + self._timeout_s
         retries = Retries(MAX_ATTEMPTS, self.retry_budget, MAX_CUTS)
-        headers = self.headers
+        repeated: Headers = ()
         while True:
+            headers = (*await self.headers(), *repeated)
             try:
                 response = await self._attempt(
                     method, request, deadline_s - time.monotonic(), headers
                 )
-            except Unavailable as error:
-                # Only that status is safe to retry (AIP-194).
-                if error.status != "UNAVAILABLE" or error.is_final:
+            except (Unavailable, RateLimited) as error:
+                # Only that status is safe to retry (AIP-194), and calls that were not begun.
+                if error.status not in RETRIED or error.is_final:
                     raise
                 wait_s = retries.failed(error)
                 if time.monotonic() + wait_s >= deadline_s:
                     raise
                 if retries.may_crash:
-                    headers = (*self.headers, REPEATED)
+                    repeated = (REPEATED,)
             else:
                 self.retry_budget.succeeded()
                 return response
@@ -110,7 +136,7 @@ class AsyncConnection:
         Raises:
             CategorizerError: the call failed.
         """
-        return await self._attempt(method, request, self._timeout_s, self.headers)
+        return await self._attempt(method, request, self._timeout_s, await self.headers())
 
     async def _attempt(
         self,
@@ -147,7 +173,7 @@ class AsyncConnection:
         Raises:
             CategorizerError: the call failed.
         """
-        call = method(request, metadata=self.headers)
+        call = method(request, metadata=await self.headers())
         try:
             async for message in call:
                 yield message

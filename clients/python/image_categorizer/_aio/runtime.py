@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 import grpc
 
 from image_categorizer import _channel
+from image_categorizer._values import AsyncTokenProvider, Tls
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -27,6 +28,12 @@ async def in_thread(
     return await asyncio.to_thread(function, *args, **kwargs)
 
 
+async def token_of(provider: AsyncTokenProvider) -> str:
+    """Returns the token that a provider of either kind returns."""
+    token = provider()
+    return token if isinstance(token, str) else await token
+
+
 class AsyncChannel:
     """The gRPC channel of one client.
 
@@ -34,13 +41,16 @@ class AsyncChannel:
     call.  The client may be made before any loop runs.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, tls: Tls | None) -> None:
         """Checks the address; connects on the first call.
 
         Raises:
+            OSError: a file of `tls` cannot be read.
             ValueError: `base_url` is not an address.
         """
-        self._target = _channel.target(base_url)
+        self._target = _channel.target(base_url, tls)
+        self._options = _channel.channel_options(self._target, tls)
+        self._credentials = _channel.credentials(tls) if self._target.is_secure else None
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
@@ -60,11 +70,10 @@ class AsyncChannel:
         return self._channel
 
     def _made(self) -> grpc.aio.Channel:
-        options = _channel.channel_options(self._target)
-        if self._target.is_secure:
-            credentials = grpc.ssl_channel_credentials()
-            return grpc.aio.secure_channel(self._target.address, credentials, options)
-        return grpc.aio.insecure_channel(self._target.address, options)
+        address = self._target.address
+        if self._credentials is not None:
+            return grpc.aio.secure_channel(address, self._credentials, self._options)
+        return grpc.aio.insecure_channel(address, self._options)
 
     async def close(self) -> None:
         """Closes the channel; idempotent."""

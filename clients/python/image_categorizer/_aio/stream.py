@@ -69,7 +69,7 @@ class AsyncStream:
                         self._max_image_bytes or await self._ask_max_image_bytes()
                     )
                     call = self._connection.stubs.classify.ClassifyStream(
-                        metadata=self._connection.headers
+                        metadata=await self._connection.headers()
                     )
                     tasks.start(self._send(call))
                     tasks.start(self._receive(call, Ending(call)))

@@ -26,7 +26,7 @@ async def upload(
         CategorizerError: the call failed.
         Exception: what the sources raised, or reading them; there is no batch then.
     """
-    call = connection.stubs.batches.UploadBatch(metadata=connection.headers)
+    call = connection.stubs.batches.UploadBatch(metadata=await connection.headers())
     ending = Ending(call)
     try:
         # Writing to a call that has ended fails; awaiting the call tells why it has ended.

@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Iterator
+from datetime import date
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -11,9 +12,11 @@ from image_categorizer._ledger import Ledger
 from image_categorizer._sync.audit import Audit
 from image_categorizer._sync.batches import Batches
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.keys import Keys
 from image_categorizer._sync.models import Models
 from image_categorizer._sync.runtime import in_thread
 from image_categorizer._sync.stream import Stream
+from image_categorizer._sync.tenants import Tenants
 from image_categorizer._sync.webhooks import Webhooks
 from image_categorizer._values import (
     BatchOptions,
@@ -29,6 +32,10 @@ from image_categorizer._values import (
     ServerInfo,
     Sources,
     StreamSources,
+    Tls,
+    TokenProvider,
+    Usage,
+    UsageGroup,
 )
 from image_categorizer.v1 import metadata_pb2
 
@@ -40,13 +47,13 @@ class ImageCategorizationClient:
             result = client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `batches`, `models` and `webhooks` hold the methods for batches, models and webhooks, `audit`
-    those for the audit.
+    `audit`, `batches`, `keys`, `models`, `tenants` and `webhooks` hold the methods for these.
 
-    A call that finds the server unavailable is made up to four times within `timeout_s`, as long as
-    the client's budget lasts: ten retries, and one more for each ten calls that succeed. The waits
-    grow from 0.2 s, differ at random, and are never shorter than the server asks for. A call that
-    is cut off is made again once: it may be what crashes the server. Other errors are raised at
+    A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
+    within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
+    calls that succeed. The waits grow from 0.2 s, differ at random, and are never shorter than the
+    server asks for. A call that is cut off is made again once: it may be what crashes the server.
+    Other errors are raised at
     once. Every method may raise the errors of `image_categorizer.errors`.
 
     Any number of threads may share a client.
@@ -56,35 +63,50 @@ class ImageCategorizationClient:
     """Who did what."""
     batches: Batches
     """Many images in the background."""
+    keys: Keys
+    """API keys."""
     models: Models
     """The models that the server offers."""
+    tenants: Tenants
+    """The owners of keys, batches and webhooks, for operators of the platform."""
     webhooks: Webhooks
     """Addresses that receive a message when a batch ends."""
 
     def __init__(
         self,
-        api_key: str,
+        api_key: str = "",
         base_url: str = "localhost:8080",
         *,
         timeout_s: float = 30.0,
+        token_provider: TokenProvider | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """Configures the client; it connects on the first call.
 
         Args:
-            api_key: `ic_...`; blanks and line ends around it are ignored.
+            api_key: `ic_...`, or an access token; blanks and line ends around it are ignored.
             base_url: `https://host`, or `host` alone, for TLS; `http://host:port` for a server
                 without it. Without a scheme, servers on this machine (`localhost:8080`, loopback
                 addresses, `unix:` sockets) are called without TLS.
             timeout_s: the maximum duration of one call in seconds, retries included. Uploads,
                 exports, streams and `batches.watch` have no limit.
+            token_provider: returns an access token, instead of `api_key`. It is called before every
+                attempt, and should return the same token until shortly before it expires. What it
+                raises, the call raises. A stream whose token expires goes on with the next one.
+            tls: certificates, if the system's do not do; addresses without a scheme are then called
+                with TLS.
 
         Raises:
-            ValueError: `base_url` is not an address, or `api_key` is not one word.
+            OSError: a file of `tls` cannot be read.
+            ValueError: `base_url` is not an address, `api_key` is not one word, or both an
+                `api_key` and a `token_provider` are given.
         """
-        self._connection = Connection(api_key, base_url, timeout_s)
+        self._connection = Connection(api_key, base_url, timeout_s, token_provider, tls)
         self.audit = Audit(self._connection)
         self.batches = Batches(self._connection)
+        self.keys = Keys(self._connection)
         self.models = Models(self._connection)
+        self.tenants = Tenants(self._connection)
         self.webhooks = Webhooks(self._connection)
 
     def __enter__(self) -> Self:
@@ -157,6 +179,7 @@ class ImageCategorizationClient:
         on_progress: Progress | None = None,
         on_disconnect: OnDisconnect | None = None,
         tenant_id: str = "",
+        key_id: str = "",
         **options: Unpack[Options],
     ) -> Iterator[Result]:
         """Yields the outcome for each of many images as soon as it is known, over one call.
@@ -177,6 +200,7 @@ class ImageCategorizationClient:
             on_disconnect: called when a connection breaks that the server had accepted, with the
                 keys of the images that it had not answered. They are sent again unless this raises.
             tenant_id: the tenant of the images, for keys of the role worker only.
+            key_id: the API key that the usage is attributed to, for the role worker only.
             options: how to classify; see `Options`.
 
         Raises:
@@ -200,7 +224,11 @@ class ImageCategorizationClient:
             self._connection,
             max_image_bytes,
             _inputs.many(sources, "classify_stream"),
-            Ledger(_wire.stream_config(options, lane, tenant_id), on_disconnect),
+            Ledger(
+                _wire.stream_config(options, lane, tenant_id, key_id),
+                on_disconnect,
+                renews_credentials=self._connection.token_provider is not None,
+            ),
             on_progress,
         )
         return stream.results()
@@ -289,3 +317,27 @@ class ImageCategorizationClient:
         return _wire.server_info(
             self._connection.call(self._connection.stubs.metadata.GetServerInfo, request)
         )
+
+    def usage(
+        self,
+        *,
+        start_date: date | None = None,
+        end_date: date | None = None,
+        group_by: UsageGroup = "day",
+    ) -> Usage:
+        """Returns what the tenant has used. Needs a key of the role operator.
+
+            for row in (client.usage(group_by="model")).rows:
+                print(row.model, row.images, row.model_ms)
+
+        Args:
+            start_date: the first day, in UTC. Default: 30 days that end with the last one.
+            end_date: the last day. Default: today.
+            group_by: by what it is summed up.
+
+        Raises:
+            InvalidRequest: the last day is before the first.
+            RoleInsufficient: the key does not have the role operator.
+        """
+        request = _wire.usage_request(start_date, end_date, group_by)
+        return _wire.usage(self._connection.call(self._connection.stubs.admin.GetUsage, request))

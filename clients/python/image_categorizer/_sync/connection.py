@@ -10,8 +10,9 @@ import grpc
 from image_categorizer import _channel, _wire
 from image_categorizer._retries import MAX_ATTEMPTS, MAX_CUTS, Retries, RetryBudget
 from image_categorizer._statuses import from_rpc_error
-from image_categorizer._sync.runtime import Channel, sleep
-from image_categorizer.errors import Unavailable
+from image_categorizer._sync.runtime import Channel, sleep, token_of
+from image_categorizer._values import Tls, TokenProvider
+from image_categorizer.errors import RateLimited, Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
@@ -21,6 +22,7 @@ from image_categorizer.v1 import (
 
 REPEATED = ("x-attempt", "2")
 """Says that an earlier call was cut off: the server makes sure that the image does not crash it."""
+RETRIED = "UNAVAILABLE", "RESOURCE_EXHAUSTED"
 Headers = tuple[tuple[str, str], ...]
 Response = TypeVar("Response")
 Page = TypeVar("Page", bound=_wire.Page)
@@ -49,17 +51,29 @@ class Stubs:
 
 
 class Connection:
-    """Calls the server with the client's key and timeout; its errors are those of `errors`."""
+    """Calls the server with the client's credentials; its errors are those of `errors`."""
 
-    def __init__(self, api_key: str, base_url: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str,
+        timeout_s: float,
+        token_provider: TokenProvider | None = None,
+        tls: Tls | None = None,
+    ) -> None:
         """Connects on the first call.
 
         Raises:
-            ValueError: `base_url` is not an address, or `api_key` cannot be one.
+            OSError: a file of `tls` cannot be read.
+            ValueError: `base_url` is not an address, `api_key` cannot be one, or `token_provider`
+                is given beside it.
         """
-        self.headers = _channel.headers(api_key)
+        if api_key and token_provider is not None:
+            raise ValueError("a client takes either an api_key or a token_provider")
+        self.token_provider = token_provider
+        self._headers = _channel.headers(api_key)
         self.retry_budget = RetryBudget()
-        self._channel = Channel(base_url)
+        self._channel = Channel(base_url, tls)
         self._stubs: Stubs | None = None
         self._timeout_s = timeout_s
 
@@ -75,6 +89,17 @@ class Connection:
             self._stubs = Stubs(channel)
         return self._stubs
 
+    def headers(self) -> Headers:
+        """Returns the headers of the next call.
+
+        Raises:
+            ValueError: the token of the provider is not one word.
+            Exception: whatever the provider raises.
+        """
+        if self.token_provider is None:
+            return self._headers
+        return _channel.headers(token_of(self.token_provider))
+
     def call(self, method: Callable[..., Response], request: object) -> Response:
         """Returns the answer to a request that is safe to repeat, of the first or a later attempt.
 
@@ -83,19 +108,20 @@ class Connection:
         """
         deadline_s = time.monotonic() + self._timeout_s
         retries = Retries(MAX_ATTEMPTS, self.retry_budget, MAX_CUTS)
-        headers = self.headers
+        repeated: Headers = ()
         while True:
+            headers = (*self.headers(), *repeated)
             try:
                 response = self._attempt(method, request, deadline_s - time.monotonic(), headers)
-            except Unavailable as error:
-                # Only that status is safe to retry (AIP-194).
-                if error.status != "UNAVAILABLE" or error.is_final:
+            except (Unavailable, RateLimited) as error:
+                # Only that status is safe to retry (AIP-194), and calls that were not begun.
+                if error.status not in RETRIED or error.is_final:
                     raise
                 wait_s = retries.failed(error)
                 if time.monotonic() + wait_s >= deadline_s:
                     raise
                 if retries.may_crash:
-                    headers = (*self.headers, REPEATED)
+                    repeated = (REPEATED,)
             else:
                 self.retry_budget.succeeded()
                 return response
@@ -107,7 +133,7 @@ class Connection:
         Raises:
             CategorizerError: the call failed.
         """
-        return self._attempt(method, request, self._timeout_s, self.headers)
+        return self._attempt(method, request, self._timeout_s, self.headers())
 
     def _attempt(
         self,
@@ -142,7 +168,7 @@ class Connection:
         Raises:
             CategorizerError: the call failed.
         """
-        call = method(request, metadata=self.headers)
+        call = method(request, metadata=self.headers())
         try:
             for message in call:
                 yield message

@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 import grpc
 
 from image_categorizer import _channel
+from image_categorizer._values import Tls, TokenProvider
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -27,19 +28,25 @@ def in_thread(
     return function(*args, **kwargs)
 
 
+def token_of(provider: TokenProvider) -> str:
+    """Returns the token that a provider returns."""
+    return provider()
+
+
 class Channel:
     """The gRPC channel of one client; any thread may use it."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, tls: Tls | None) -> None:
         """Checks the address; connects on the first call.
 
         Raises:
+            OSError: a file of `tls` cannot be read.
             ValueError: `base_url` is not an address.
         """
-        target = _channel.target(base_url)
-        options = _channel.channel_options(target)
+        target = _channel.target(base_url, tls)
+        options = _channel.channel_options(target, tls)
         self._channel = (
-            grpc.secure_channel(target.address, grpc.ssl_channel_credentials(), options)
+            grpc.secure_channel(target.address, _channel.credentials(tls), options)
             if target.is_secure
             else grpc.insecure_channel(target.address, options)
         )

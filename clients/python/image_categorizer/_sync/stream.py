@@ -82,7 +82,7 @@ class Stream:
     def _one_call(self) -> Iterator[Result]:
         number = self._end_call()
         call = self._connection.stubs.classify.ClassifyStream(
-            self._requests(number), metadata=self._connection.headers
+            self._requests(number), metadata=self._connection.headers()
         )
         threading.Thread(target=self._receive, args=[call], daemon=True).start()
         try:

@@ -22,7 +22,8 @@ def upload(
         Exception: what the sources raised, or reading them; there is no batch then.
     """
     messages = _Messages(sources, config)
-    call = connection.stubs.batches.UploadBatch.future(iter(messages), metadata=connection.headers)
+    headers = connection.headers()
+    call = connection.stubs.batches.UploadBatch.future(iter(messages), metadata=headers)
     messages.begin(call)
     try:
         return call.result()

@@ -26,10 +26,13 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from image_categorizer.v1 import audit_pb2 as image__categorizer_dot_v1_dot_audit__pb2
+from image_categorizer.v1 import key_pb2 as image__categorizer_dot_v1_dot_key__pb2
 from image_categorizer.v1 import options_pb2 as image__categorizer_dot_v1_dot_options__pb2
+from image_categorizer.v1 import tenant_pb2 as image__categorizer_dot_v1_dot_tenant__pb2
+from image_categorizer.v1 import usage_pb2 as image__categorizer_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/admin.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a image_categorizer/v1/audit.proto\x1a\"image_categorizer/v1/options.proto\"\xca\x02\n\x07Webhook\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32#.image_categorizer.v1.Webhook.State\x12\x0e\n\x06secret\x18\x04 \x01(\t\x12\x44\n\x1bprevious_secret_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x45NABLED\x10\x01\x12\x0c\n\x08\x44ISABLED\x10\x02\x12\x08\n\x04GONE\x10\x03\x42\x1e\n\x1c_previous_secret_expire_time\"\x83\x04\n\x0fWebhookDelivery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x12\n\nwebhook_id\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x04 \x01(\t\x12\x0b\n\x03url\x18\x05 \x01(\t\x12:\n\x05state\x18\x06 \x01(\x0e\x32+.image_categorizer.v1.WebhookDelivery.State\x12:\n\x11next_attempt_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x15\n\rattempt_count\x18\x08 \x01(\x05\x12\x36\n\x08\x61ttempts\x18\t \x03(\x0b\x32$.image_categorizer.v1.WebhookAttempt\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\"F\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tDELIVERED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x42\x14\n\x12_next_attempt_timeB\x0b\n\t_end_time\"j\n\x0eWebhookAttempt\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x02\x12\x13\n\x0bstatus_code\x18\x03 \x01(\x05\"#\n\x14\x43reateWebhookRequest\x12\x0b\n\x03url\x18\x01 \x01(\t\"\'\n\x11GetWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"<\n\x13ListWebhooksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x14ListWebhooksResponse\x12/\n\x08webhooks\x18\x01 \x03(\x0b\x32\x1d.image_categorizer.v1.Webhook\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"f\n\x14UpdateWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x10\n\x03url\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x01\x88\x01\x01\x42\x06\n\x04_urlB\n\n\x08_enabled\"*\n\x14\x44\x65leteWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteWebhookResponse\"0\n\x1aRotateWebhookSecretRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"\xa7\x01\n\x1cListWebhookDeliveriesRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x04 \x01(\t\x12:\n\x05state\x18\x05 \x01(\x0e\x32+.image_categorizer.v1.WebhookDelivery.State\"s\n\x1dListWebhookDeliveriesResponse\x12\x39\n\ndeliveries\x18\x01 \x03(\x0b\x32%.image_categorizer.v1.WebhookDelivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x17RedeliverWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t2\xe8\x0b\n\x0c\x41\x64minService\x12{\n\rCreateWebhook\x12*.image_categorizer.v1.CreateWebhookRequest\x1a\x1d.image_categorizer.v1.Webhook\"\x1f\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/webhooks:\x01*\x12\x82\x01\n\nGetWebhook\x12\'.image_categorizer.v1.GetWebhookRequest\x1a\x1d.image_categorizer.v1.Webhook\",\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/webhooks/{webhook_id}\x12\x86\x01\n\x0cListWebhooks\x12).image_categorizer.v1.ListWebhooksRequest\x1a*.image_categorizer.v1.ListWebhooksResponse\"\x1f\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/webhooks\x12\x88\x01\n\rUpdateWebhook\x12*.image_categorizer.v1.UpdateWebhookRequest\x1a\x1d.image_categorizer.v1.Webhook\",\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/webhooks/{webhook_id}:\x01*\x12\x93\x01\n\rDeleteWebhook\x12*.image_categorizer.v1.DeleteWebhookRequest\x1a+.image_categorizer.v1.DeleteWebhookResponse\")\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x1b*\x19/v1/webhooks/{webhook_id}\x12\xa1\x01\n\x13RotateWebhookSecret\x12\x30.image_categorizer.v1.RotateWebhookSecretRequest\x1a\x1d.image_categorizer.v1.Webhook\"9\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02+\"&/v1/webhooks/{webhook_id}:rotateSecret:\x01*\x12\xb9\x01\n\x15ListWebhookDeliveries\x12\x32.image_categorizer.v1.ListWebhookDeliveriesRequest\x1a\x33.image_categorizer.v1.ListWebhookDeliveriesResponse\"7\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x06\x82\xd3\xe4\x93\x02&\x12$/v1/webhooks/{webhook_id}/deliveries\x12\xb9\x01\n\x10RedeliverWebhook\x12-.image_categorizer.v1.RedeliverWebhookRequest\x1a%.image_categorizer.v1.WebhookDelivery\"O\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x41\"</v1/webhooks/{webhook_id}/deliveries/{delivery_id}:redeliver:\x01*\x12\x8c\x01\n\x0fListAuditEvents\x12,.image_categorizer.v1.ListAuditEventsRequest\x1a-.image_categorizer.v1.ListAuditEventsResponse\"\x1c\x90\x02\x01\x88\xb5\x18\x05\x98\xb5\x18\n\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/audit\x12\x80\x01\n\x11\x45xportAuditEvents\x12..image_categorizer.v1.ExportAuditEventsRequest\x1a\x14.google.api.HttpBody\"#\x90\x02\x01\x88\xb5\x18\x05\x98\xb5\x18\n\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/audit:export0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/admin.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a image_categorizer/v1/audit.proto\x1a\x1eimage_categorizer/v1/key.proto\x1a\"image_categorizer/v1/options.proto\x1a!image_categorizer/v1/tenant.proto\x1a image_categorizer/v1/usage.proto\"\xca\x02\n\x07Webhook\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32#.image_categorizer.v1.Webhook.State\x12\x0e\n\x06secret\x18\x04 \x01(\t\x12\x44\n\x1bprevious_secret_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x45NABLED\x10\x01\x12\x0c\n\x08\x44ISABLED\x10\x02\x12\x08\n\x04GONE\x10\x03\x42\x1e\n\x1c_previous_secret_expire_time\"\x83\x04\n\x0fWebhookDelivery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x12\n\nwebhook_id\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x04 \x01(\t\x12\x0b\n\x03url\x18\x05 \x01(\t\x12:\n\x05state\x18\x06 \x01(\x0e\x32+.image_categorizer.v1.WebhookDelivery.State\x12:\n\x11next_attempt_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x15\n\rattempt_count\x18\x08 \x01(\x05\x12\x36\n\x08\x61ttempts\x18\t \x03(\x0b\x32$.image_categorizer.v1.WebhookAttempt\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\"F\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tDELIVERED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x42\x14\n\x12_next_attempt_timeB\x0b\n\t_end_time\"j\n\x0eWebhookAttempt\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x02\x12\x13\n\x0bstatus_code\x18\x03 \x01(\x05\"#\n\x14\x43reateWebhookRequest\x12\x0b\n\x03url\x18\x01 \x01(\t\"\'\n\x11GetWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"<\n\x13ListWebhooksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x14ListWebhooksResponse\x12/\n\x08webhooks\x18\x01 \x03(\x0b\x32\x1d.image_categorizer.v1.Webhook\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"f\n\x14UpdateWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x10\n\x03url\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x01\x88\x01\x01\x42\x06\n\x04_urlB\n\n\x08_enabled\"*\n\x14\x44\x65leteWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteWebhookResponse\"0\n\x1aRotateWebhookSecretRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"\xa7\x01\n\x1cListWebhookDeliveriesRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x04 \x01(\t\x12:\n\x05state\x18\x05 \x01(\x0e\x32+.image_categorizer.v1.WebhookDelivery.State\"s\n\x1dListWebhookDeliveriesResponse\x12\x39\n\ndeliveries\x18\x01 \x03(\x0b\x32%.image_categorizer.v1.WebhookDelivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x17RedeliverWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t2\x84\x1a\n\x0c\x41\x64minService\x12{\n\rCreateWebhook\x12*.image_categorizer.v1.CreateWebhookRequest\x1a\x1d.image_categorizer.v1.Webhook\"\x1f\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/webhooks:\x01*\x12\x82\x01\n\nGetWebhook\x12\'.image_categorizer.v1.GetWebhookRequest\x1a\x1d.image_categorizer.v1.Webhook\",\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/webhooks/{webhook_id}\x12\x86\x01\n\x0cListWebhooks\x12).image_categorizer.v1.ListWebhooksRequest\x1a*.image_categorizer.v1.ListWebhooksResponse\"\x1f\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/webhooks\x12\x88\x01\n\rUpdateWebhook\x12*.image_categorizer.v1.UpdateWebhookRequest\x1a\x1d.image_categorizer.v1.Webhook\",\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/webhooks/{webhook_id}:\x01*\x12\x93\x01\n\rDeleteWebhook\x12*.image_categorizer.v1.DeleteWebhookRequest\x1a+.image_categorizer.v1.DeleteWebhookResponse\")\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x1b*\x19/v1/webhooks/{webhook_id}\x12\xa1\x01\n\x13RotateWebhookSecret\x12\x30.image_categorizer.v1.RotateWebhookSecretRequest\x1a\x1d.image_categorizer.v1.Webhook\"9\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02+\"&/v1/webhooks/{webhook_id}:rotateSecret:\x01*\x12\xb9\x01\n\x15ListWebhookDeliveries\x12\x32.image_categorizer.v1.ListWebhookDeliveriesRequest\x1a\x33.image_categorizer.v1.ListWebhookDeliveriesResponse\"7\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x06\x82\xd3\xe4\x93\x02&\x12$/v1/webhooks/{webhook_id}/deliveries\x12\xb9\x01\n\x10RedeliverWebhook\x12-.image_categorizer.v1.RedeliverWebhookRequest\x1a%.image_categorizer.v1.WebhookDelivery\"O\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x41\"</v1/webhooks/{webhook_id}/deliveries/{delivery_id}:redeliver:\x01*\x12w\n\x0c\x43reateTenant\x12).image_categorizer.v1.CreateTenantRequest\x1a\x1c.image_categorizer.v1.Tenant\"\x1e\x88\xb5\x18\x06\x98\xb5\x18\r\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/tenants:\x01*\x12}\n\tGetTenant\x12&.image_categorizer.v1.GetTenantRequest\x1a\x1c.image_categorizer.v1.Tenant\"*\x90\x02\x01\x88\xb5\x18\x06\x98\xb5\x18\x0c\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/tenants/{tenant_id}\x12\x82\x01\n\x0bListTenants\x12(.image_categorizer.v1.ListTenantsRequest\x1a).image_categorizer.v1.ListTenantsResponse\"\x1e\x90\x02\x01\x88\xb5\x18\x06\x98\xb5\x18\x0c\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/tenants\x12\x83\x01\n\x0cUpdateTenant\x12).image_categorizer.v1.UpdateTenantRequest\x1a\x1c.image_categorizer.v1.Tenant\"*\x88\xb5\x18\x06\x98\xb5\x18\r\x82\xd3\xe4\x93\x02\x1c\x32\x17/v1/tenants/{tenant_id}:\x01*\x12\x8d\x01\n\rSuspendTenant\x12*.image_categorizer.v1.SuspendTenantRequest\x1a\x1c.image_categorizer.v1.Tenant\"2\x88\xb5\x18\x06\x98\xb5\x18\r\x82\xd3\xe4\x93\x02$\"\x1f/v1/tenants/{tenant_id}:suspend:\x01*\x12\x8a\x01\n\x0cResumeTenant\x12).image_categorizer.v1.ResumeTenantRequest\x1a\x1c.image_categorizer.v1.Tenant\"1\x88\xb5\x18\x06\x98\xb5\x18\r\x82\xd3\xe4\x93\x02#\"\x1e/v1/tenants/{tenant_id}:resume:\x01*\x12\x80\x01\n\x0c\x44\x65leteTenant\x12).image_categorizer.v1.DeleteTenantRequest\x1a\x1c.image_categorizer.v1.Tenant\"\'\x88\xb5\x18\x06\x98\xb5\x18\r\x82\xd3\xe4\x93\x02\x19*\x17/v1/tenants/{tenant_id}\x12t\n\x0c\x43reateApiKey\x12).image_categorizer.v1.CreateApiKeyRequest\x1a\x1c.image_categorizer.v1.ApiKey\"\x1b\x88\xb5\x18\x05\x98\xb5\x18\t\x82\xd3\xe4\x93\x02\r\"\x08/v1/keys:\x01*\x12w\n\tGetApiKey\x12&.image_categorizer.v1.GetApiKeyRequest\x1a\x1c.image_categorizer.v1.ApiKey\"$\x90\x02\x01\x88\xb5\x18\x05\x98\xb5\x18\x08\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/keys/{key_id}\x12\x7f\n\x0bListApiKeys\x12(.image_categorizer.v1.ListApiKeysRequest\x1a).image_categorizer.v1.ListApiKeysResponse\"\x1b\x90\x02\x01\x88\xb5\x18\x05\x98\xb5\x18\x08\x82\xd3\xe4\x93\x02\n\x12\x08/v1/keys\x12}\n\x0cUpdateApiKey\x12).image_categorizer.v1.UpdateApiKeyRequest\x1a\x1c.image_categorizer.v1.ApiKey\"$\x88\xb5\x18\x05\x98\xb5\x18\t\x82\xd3\xe4\x93\x02\x16\x32\x11/v1/keys/{key_id}:\x01*\x12\x84\x01\n\x0cRotateApiKey\x12).image_categorizer.v1.RotateApiKeyRequest\x1a\x1c.image_categorizer.v1.ApiKey\"+\x88\xb5\x18\x05\x98\xb5\x18\t\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/keys/{key_id}:rotate:\x01*\x12\x87\x01\n\x0cRevokeApiKey\x12).image_categorizer.v1.RevokeApiKeyRequest\x1a\x1c.image_categorizer.v1.ApiKey\".\x90\x02\x02\x88\xb5\x18\x05\x98\xb5\x18\t\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/keys/{key_id}:revoke:\x01*\x12\x8c\x01\n\x0fListAuditEvents\x12,.image_categorizer.v1.ListAuditEventsRequest\x1a-.image_categorizer.v1.ListAuditEventsResponse\"\x1c\x90\x02\x01\x88\xb5\x18\x05\x98\xb5\x18\n\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/audit\x12\x80\x01\n\x11\x45xportAuditEvents\x12..image_categorizer.v1.ExportAuditEventsRequest\x1a\x14.google.api.HttpBody\"#\x90\x02\x01\x88\xb5\x18\x05\x98\xb5\x18\n\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/audit:export0\x01\x12w\n\x08GetUsage\x12%.image_categorizer.v1.GetUsageRequest\x1a&.image_categorizer.v1.GetUsageResponse\"\x1c\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x0b\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,42 +55,70 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['ListWebhookDeliveries']._serialized_options = b'\220\002\001\210\265\030\004\230\265\030\006\202\323\344\223\002&\022$/v1/webhooks/{webhook_id}/deliveries'
   _globals['_ADMINSERVICE'].methods_by_name['RedeliverWebhook']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['RedeliverWebhook']._serialized_options = b'\210\265\030\004\230\265\030\007\202\323\344\223\002A\"</v1/webhooks/{webhook_id}/deliveries/{delivery_id}:redeliver:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['CreateTenant']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['CreateTenant']._serialized_options = b'\210\265\030\006\230\265\030\r\202\323\344\223\002\020\"\013/v1/tenants:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['GetTenant']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetTenant']._serialized_options = b'\220\002\001\210\265\030\006\230\265\030\014\202\323\344\223\002\031\022\027/v1/tenants/{tenant_id}'
+  _globals['_ADMINSERVICE'].methods_by_name['ListTenants']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListTenants']._serialized_options = b'\220\002\001\210\265\030\006\230\265\030\014\202\323\344\223\002\r\022\013/v1/tenants'
+  _globals['_ADMINSERVICE'].methods_by_name['UpdateTenant']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['UpdateTenant']._serialized_options = b'\210\265\030\006\230\265\030\r\202\323\344\223\002\0342\027/v1/tenants/{tenant_id}:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['SuspendTenant']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['SuspendTenant']._serialized_options = b'\210\265\030\006\230\265\030\r\202\323\344\223\002$\"\037/v1/tenants/{tenant_id}:suspend:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['ResumeTenant']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ResumeTenant']._serialized_options = b'\210\265\030\006\230\265\030\r\202\323\344\223\002#\"\036/v1/tenants/{tenant_id}:resume:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['DeleteTenant']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['DeleteTenant']._serialized_options = b'\210\265\030\006\230\265\030\r\202\323\344\223\002\031*\027/v1/tenants/{tenant_id}'
+  _globals['_ADMINSERVICE'].methods_by_name['CreateApiKey']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['CreateApiKey']._serialized_options = b'\210\265\030\005\230\265\030\t\202\323\344\223\002\r\"\010/v1/keys:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['GetApiKey']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetApiKey']._serialized_options = b'\220\002\001\210\265\030\005\230\265\030\010\202\323\344\223\002\023\022\021/v1/keys/{key_id}'
+  _globals['_ADMINSERVICE'].methods_by_name['ListApiKeys']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\220\002\001\210\265\030\005\230\265\030\010\202\323\344\223\002\n\022\010/v1/keys'
+  _globals['_ADMINSERVICE'].methods_by_name['UpdateApiKey']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['UpdateApiKey']._serialized_options = b'\210\265\030\005\230\265\030\t\202\323\344\223\002\0262\021/v1/keys/{key_id}:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['RotateApiKey']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['RotateApiKey']._serialized_options = b'\210\265\030\005\230\265\030\t\202\323\344\223\002\035\"\030/v1/keys/{key_id}:rotate:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['RevokeApiKey']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['RevokeApiKey']._serialized_options = b'\220\002\002\210\265\030\005\230\265\030\t\202\323\344\223\002\035\"\030/v1/keys/{key_id}:revoke:\001*'
   _globals['_ADMINSERVICE'].methods_by_name['ListAuditEvents']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['ListAuditEvents']._serialized_options = b'\220\002\001\210\265\030\005\230\265\030\n\202\323\344\223\002\013\022\t/v1/audit'
   _globals['_ADMINSERVICE'].methods_by_name['ExportAuditEvents']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['ExportAuditEvents']._serialized_options = b'\220\002\001\210\265\030\005\230\265\030\n\202\323\344\223\002\022\022\020/v1/audit:export'
-  _globals['_WEBHOOK']._serialized_start=219
-  _globals['_WEBHOOK']._serialized_end=549
-  _globals['_WEBHOOK_STATE']._serialized_start=450
-  _globals['_WEBHOOK_STATE']._serialized_end=517
-  _globals['_WEBHOOKDELIVERY']._serialized_start=552
-  _globals['_WEBHOOKDELIVERY']._serialized_end=1067
-  _globals['_WEBHOOKDELIVERY_STATE']._serialized_start=962
-  _globals['_WEBHOOKDELIVERY_STATE']._serialized_end=1032
-  _globals['_WEBHOOKATTEMPT']._serialized_start=1069
-  _globals['_WEBHOOKATTEMPT']._serialized_end=1175
-  _globals['_CREATEWEBHOOKREQUEST']._serialized_start=1177
-  _globals['_CREATEWEBHOOKREQUEST']._serialized_end=1212
-  _globals['_GETWEBHOOKREQUEST']._serialized_start=1214
-  _globals['_GETWEBHOOKREQUEST']._serialized_end=1253
-  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=1255
-  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=1315
-  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=1317
-  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=1413
-  _globals['_UPDATEWEBHOOKREQUEST']._serialized_start=1415
-  _globals['_UPDATEWEBHOOKREQUEST']._serialized_end=1517
-  _globals['_DELETEWEBHOOKREQUEST']._serialized_start=1519
-  _globals['_DELETEWEBHOOKREQUEST']._serialized_end=1561
-  _globals['_DELETEWEBHOOKRESPONSE']._serialized_start=1563
-  _globals['_DELETEWEBHOOKRESPONSE']._serialized_end=1586
-  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_start=1588
-  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_end=1636
-  _globals['_LISTWEBHOOKDELIVERIESREQUEST']._serialized_start=1639
-  _globals['_LISTWEBHOOKDELIVERIESREQUEST']._serialized_end=1806
-  _globals['_LISTWEBHOOKDELIVERIESRESPONSE']._serialized_start=1808
-  _globals['_LISTWEBHOOKDELIVERIESRESPONSE']._serialized_end=1923
-  _globals['_REDELIVERWEBHOOKREQUEST']._serialized_start=1925
-  _globals['_REDELIVERWEBHOOKREQUEST']._serialized_end=1991
-  _globals['_ADMINSERVICE']._serialized_start=1994
-  _globals['_ADMINSERVICE']._serialized_end=3506
+  _globals['_ADMINSERVICE'].methods_by_name['GetUsage']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetUsage']._serialized_options = b'\220\002\001\210\265\030\004\230\265\030\013\202\323\344\223\002\013\022\t/v1/usage'
+  _globals['_WEBHOOK']._serialized_start=320
+  _globals['_WEBHOOK']._serialized_end=650
+  _globals['_WEBHOOK_STATE']._serialized_start=551
+  _globals['_WEBHOOK_STATE']._serialized_end=618
+  _globals['_WEBHOOKDELIVERY']._serialized_start=653
+  _globals['_WEBHOOKDELIVERY']._serialized_end=1168
+  _globals['_WEBHOOKDELIVERY_STATE']._serialized_start=1063
+  _globals['_WEBHOOKDELIVERY_STATE']._serialized_end=1133
+  _globals['_WEBHOOKATTEMPT']._serialized_start=1170
+  _globals['_WEBHOOKATTEMPT']._serialized_end=1276
+  _globals['_CREATEWEBHOOKREQUEST']._serialized_start=1278
+  _globals['_CREATEWEBHOOKREQUEST']._serialized_end=1313
+  _globals['_GETWEBHOOKREQUEST']._serialized_start=1315
+  _globals['_GETWEBHOOKREQUEST']._serialized_end=1354
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=1356
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=1416
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=1418
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=1514
+  _globals['_UPDATEWEBHOOKREQUEST']._serialized_start=1516
+  _globals['_UPDATEWEBHOOKREQUEST']._serialized_end=1618
+  _globals['_DELETEWEBHOOKREQUEST']._serialized_start=1620
+  _globals['_DELETEWEBHOOKREQUEST']._serialized_end=1662
+  _globals['_DELETEWEBHOOKRESPONSE']._serialized_start=1664
+  _globals['_DELETEWEBHOOKRESPONSE']._serialized_end=1687
+  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_start=1689
+  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_end=1737
+  _globals['_LISTWEBHOOKDELIVERIESREQUEST']._serialized_start=1740
+  _globals['_LISTWEBHOOKDELIVERIESREQUEST']._serialized_end=1907
+  _globals['_LISTWEBHOOKDELIVERIESRESPONSE']._serialized_start=1909
+  _globals['_LISTWEBHOOKDELIVERIESRESPONSE']._serialized_end=2024
+  _globals['_REDELIVERWEBHOOKREQUEST']._serialized_start=2026
+  _globals['_REDELIVERWEBHOOKREQUEST']._serialized_end=2092
+  _globals['_ADMINSERVICE']._serialized_start=2095
+  _globals['_ADMINSERVICE']._serialized_end=5427
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,9 @@ import warnings
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from image_categorizer.v1 import admin_pb2 as image__categorizer_dot_v1_dot_admin__pb2
 from image_categorizer.v1 import audit_pb2 as image__categorizer_dot_v1_dot_audit__pb2
+from image_categorizer.v1 import key_pb2 as image__categorizer_dot_v1_dot_key__pb2
+from image_categorizer.v1 import tenant_pb2 as image__categorizer_dot_v1_dot_tenant__pb2
+from image_categorizer.v1 import usage_pb2 as image__categorizer_dot_v1_dot_usage__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -28,7 +31,8 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Manages webhooks: URLs that are notified when a batch ends.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants; reads the audit and the
+    usage.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -48,7 +52,7 @@ class AdminServiceStub:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -101,6 +105,71 @@ class AdminServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_admin__pb2.RedeliverWebhookRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_admin__pb2.WebhookDelivery.FromString,
                 _registered_method=True)
+        self.CreateTenant = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/CreateTenant',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.CreateTenantRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.GetTenant = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/GetTenant',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.GetTenantRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.ListTenants = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/ListTenants',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsResponse.FromString,
+                _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/UpdateTenant',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.SuspendTenant = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/SuspendTenant',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.SuspendTenantRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.ResumeTenant = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/ResumeTenant',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.ResumeTenantRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.DeleteTenant = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/DeleteTenant',
+                request_serializer=image__categorizer_dot_v1_dot_tenant__pb2.DeleteTenantRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.CreateApiKey = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/CreateApiKey',
+                request_serializer=image__categorizer_dot_v1_dot_key__pb2.CreateApiKeyRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+                _registered_method=True)
+        self.GetApiKey = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/GetApiKey',
+                request_serializer=image__categorizer_dot_v1_dot_key__pb2.GetApiKeyRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+                _registered_method=True)
+        self.ListApiKeys = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/ListApiKeys',
+                request_serializer=image__categorizer_dot_v1_dot_key__pb2.ListApiKeysRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ListApiKeysResponse.FromString,
+                _registered_method=True)
+        self.UpdateApiKey = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/UpdateApiKey',
+                request_serializer=image__categorizer_dot_v1_dot_key__pb2.UpdateApiKeyRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+                _registered_method=True)
+        self.RotateApiKey = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/RotateApiKey',
+                request_serializer=image__categorizer_dot_v1_dot_key__pb2.RotateApiKeyRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+                _registered_method=True)
+        self.RevokeApiKey = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/RevokeApiKey',
+                request_serializer=image__categorizer_dot_v1_dot_key__pb2.RevokeApiKeyRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+                _registered_method=True)
         self.ListAuditEvents = channel.unary_unary(
                 '/image_categorizer.v1.AdminService/ListAuditEvents',
                 request_serializer=image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
@@ -111,10 +180,16 @@ class AdminServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/GetUsage',
+                request_serializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Manages webhooks: URLs that are notified when a batch ends.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants; reads the audit and the
+    usage.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -134,7 +209,7 @@ class AdminServiceServicer:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -226,10 +301,145 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListAuditEvents(self, request, context):
-        """The audit.
+    def CreateTenant(self, request, context):
+        """Creates a tenant, which has no keys yet. Not idempotent.
 
-        Lists the events of the tenant's audit, newest first.
+        Errors, in addition to those of the service: ALREADY_EXISTS `TENANT_EXISTS`: the id is taken, or the
+        tenant that had it is still being removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTenant(self, request, context):
+        """Returns one tenant, also while it is being removed.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTenants(self, request, context):
+        """Lists all tenants, by id.
+
+        Errors: those of the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTenant(self, request, context):
+        """Changes the name or the limits of a tenant. Fields that are not set do not change. Servers follow within
+        5 seconds.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+        removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendTenant(self, request, context):
+        """Suspends a tenant: within 5 seconds every server refuses its credentials with `TENANT_SUSPENDED`. Its
+        batches wait; images that are being classified are finished. Idempotent.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+        removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTenant(self, request, context):
+        """Ends the suspension of a tenant: its credentials are accepted within 5 seconds, and its batches go on.
+        Idempotent.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`: no such tenant, or it is being
+        removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTenant(self, request, context):
+        """Deletes a tenant with its keys, batches, webhooks, images and cached answers. This cannot be undone.
+
+        Within 5 seconds every server refuses its credentials as unknown. The rest is removed in the background;
+        meanwhile the tenant is DELETING and its id is taken. Events of the audit are kept. Idempotent until the
+        removal has finished.
+
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateApiKey(self, request, context):
+        """Creates an API key. The response contains the secret. No other call returns it again. Not idempotent.
+
+        Errors, in addition to those of the service: PERMISSION_DENIED `ROLE_INSUFFICIENT`: the key would be able to
+        do more than the caller; RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`: the tenant has the maximum number of active
+        keys.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetApiKey(self, request, context):
+        """Returns one API key, without its secret.
+
+        Errors, in addition to those of the service: NOT_FOUND `KEY_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApiKeys(self, request, context):
+        """Lists the tenant's API keys, oldest first, without their secrets, also those that are expired or revoked.
+
+        Errors: those of the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateApiKey(self, request, context):
+        """Changes an API key; its secret stays. Fields that are not set do not change. All servers follow within 5
+        seconds, usually within one.
+
+        Errors, in addition to those of the service: NOT_FOUND `KEY_NOT_FOUND`; FAILED_PRECONDITION
+        `FAILED_PRECONDITION`: the key is revoked; PERMISSION_DENIED `ROLE_INSUFFICIENT`: the key is, or would be,
+        able to do more than the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateApiKey(self, request, context):
+        """Gives an API key a new secret. The response contains it; no other call returns it again. The secret before
+        it is accepted until `previous_secret_expire_time`, so that callers can change over. A second rotation within
+        that time ends the oldest of the three secrets at once. Not idempotent.
+
+        Errors, in addition to those of the service: those of `UpdateApiKey`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeApiKey(self, request, context):
+        """Ends an API key and its secrets for good. All servers refuse it within 5 seconds, usually within one.
+        Idempotent: a revoked key stays as it is.
+
+        Errors, in addition to those of the service: NOT_FOUND `KEY_NOT_FOUND`; PERMISSION_DENIED
+        `ROLE_INSUFFICIENT`: the key has a higher role than the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditEvents(self, request, context):
+        """Lists the events of the tenant's audit, newest first.
 
         Errors: those of the service. PERMISSION_DENIED `ROLE_INSUFFICIENT` if `platform` is set and the role is not
         PLATFORM.
@@ -244,6 +454,18 @@ class AdminServiceServicer:
 
         Errors: those of `ListAuditEvents`. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
         300 s, by default.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """Returns what the tenant has used: images, bytes and milliseconds of models, by day, key or model.
+
+        Single images and streams appear within seconds; the images of batches with their results. Days begin and end
+        at midnight, UTC. They are kept for 400 days, a setting of the server.
+
+        Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -292,6 +514,71 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=image__categorizer_dot_v1_dot_admin__pb2.RedeliverWebhookRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_admin__pb2.WebhookDelivery.SerializeToString,
             ),
+            'CreateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTenant,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.CreateTenantRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
+            'GetTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTenant,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.GetTenantRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
+            'ListTenants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTenants,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsResponse.SerializeToString,
+            ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
+            'SuspendTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendTenant,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.SuspendTenantRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
+            'ResumeTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTenant,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.ResumeTenantRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
+            'DeleteTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTenant,
+                    request_deserializer=image__categorizer_dot_v1_dot_tenant__pb2.DeleteTenantRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
+            'CreateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateApiKey,
+                    request_deserializer=image__categorizer_dot_v1_dot_key__pb2.CreateApiKeyRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.SerializeToString,
+            ),
+            'GetApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetApiKey,
+                    request_deserializer=image__categorizer_dot_v1_dot_key__pb2.GetApiKeyRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.SerializeToString,
+            ),
+            'ListApiKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApiKeys,
+                    request_deserializer=image__categorizer_dot_v1_dot_key__pb2.ListApiKeysRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_key__pb2.ListApiKeysResponse.SerializeToString,
+            ),
+            'UpdateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateApiKey,
+                    request_deserializer=image__categorizer_dot_v1_dot_key__pb2.UpdateApiKeyRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.SerializeToString,
+            ),
+            'RotateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateApiKey,
+                    request_deserializer=image__categorizer_dot_v1_dot_key__pb2.RotateApiKeyRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.SerializeToString,
+            ),
+            'RevokeApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeApiKey,
+                    request_deserializer=image__categorizer_dot_v1_dot_key__pb2.RevokeApiKeyRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_key__pb2.ApiKey.SerializeToString,
+            ),
             'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAuditEvents,
                     request_deserializer=image__categorizer_dot_v1_dot_audit__pb2.ListAuditEventsRequest.FromString,
@@ -302,6 +589,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=image__categorizer_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'image_categorizer.v1.AdminService', rpc_method_handlers)
@@ -311,7 +603,8 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Manages webhooks: URLs that are notified when a batch ends.
+    """Manages webhooks, which are URLs that are notified when a batch ends, API keys and tenants; reads the audit and the
+    usage.
 
     Messages follow Standard Webhooks (standardwebhooks.com): a POST of JSON with the headers `webhook-id`,
     `webhook-timestamp` and `webhook-signature`. Each webhook has its own secret. Any response with a status from
@@ -331,7 +624,7 @@ class AdminService:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `WEBHOOK_NOT_FOUND`: no such webhook, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -555,6 +848,357 @@ class AdminService:
             _registered_method=True)
 
     @staticmethod
+    def CreateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/CreateTenant',
+            image__categorizer_dot_v1_dot_tenant__pb2.CreateTenantRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/GetTenant',
+            image__categorizer_dot_v1_dot_tenant__pb2.GetTenantRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTenants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ListTenants',
+            image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.ListTenantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/UpdateTenant',
+            image__categorizer_dot_v1_dot_tenant__pb2.UpdateTenantRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/SuspendTenant',
+            image__categorizer_dot_v1_dot_tenant__pb2.SuspendTenantRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ResumeTenant',
+            image__categorizer_dot_v1_dot_tenant__pb2.ResumeTenantRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/DeleteTenant',
+            image__categorizer_dot_v1_dot_tenant__pb2.DeleteTenantRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/CreateApiKey',
+            image__categorizer_dot_v1_dot_key__pb2.CreateApiKeyRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/GetApiKey',
+            image__categorizer_dot_v1_dot_key__pb2.GetApiKeyRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApiKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ListApiKeys',
+            image__categorizer_dot_v1_dot_key__pb2.ListApiKeysRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_key__pb2.ListApiKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/UpdateApiKey',
+            image__categorizer_dot_v1_dot_key__pb2.UpdateApiKeyRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/RotateApiKey',
+            image__categorizer_dot_v1_dot_key__pb2.RotateApiKeyRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/RevokeApiKey',
+            image__categorizer_dot_v1_dot_key__pb2.RevokeApiKeyRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_key__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListAuditEvents(request,
             target,
             options=(),
@@ -598,6 +1242,33 @@ class AdminService:
             '/image_categorizer.v1.AdminService/ExportAuditEvents',
             image__categorizer_dot_v1_dot_audit__pb2.ExportAuditEventsRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/GetUsage',
+            image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

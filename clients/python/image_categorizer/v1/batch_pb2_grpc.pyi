@@ -37,7 +37,7 @@ class BatchServiceStub:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `BATCH_NOT_FOUND`: no such batch, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -142,7 +142,7 @@ class BatchServiceAsyncStub(BatchServiceStub):
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `BATCH_NOT_FOUND`: no such batch, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -243,7 +243,7 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - NOT_FOUND `BATCH_NOT_FOUND`: no such batch, or it belongs to another tenant.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.

@@ -410,11 +410,16 @@ class ClassifyStreamConfig(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
     TENANT_ID_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     lane: Global___ClassifyStreamConfig.Lane.ValueType
     """The lane of all items. Defaults to INTERACTIVE."""
     tenant_id: _builtins.str
     """The tenant to classify the images for, at most 64 characters. Only callers with the role `worker` may set
     it; others get PERMISSION_DENIED. Defaults to the caller's tenant.
+    """
+    key_id: _builtins.str
+    """The API key to attribute the usage to, at most 256 characters. Only callers with the role `worker` may set it.
+    Defaults to the caller's.
     """
     @_builtins.property
     def options(self) -> Global___ClassifyOptions:
@@ -426,10 +431,11 @@ class ClassifyStreamConfig(_message.Message):
         options: Global___ClassifyOptions | None = ...,
         lane: Global___ClassifyStreamConfig.Lane.ValueType = ...,
         tenant_id: _builtins.str = ...,
+        key_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "options", b"options", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "lane", b"lane", "options", b"options", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

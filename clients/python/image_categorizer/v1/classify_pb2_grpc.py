@@ -34,7 +34,8 @@ class ClassifyServiceStub:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
+    - RESOURCE_EXHAUSTED: `RATE_LIMITED`, `QUOTA_EXCEEDED`. Retry after the delay in `google.rpc.RetryInfo`.
     - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
     `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -74,7 +75,8 @@ class ClassifyServiceServicer:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
+    - RESOURCE_EXHAUSTED: `RATE_LIMITED`, `QUOTA_EXCEEDED`. Retry after the delay in `google.rpc.RetryInfo`.
     - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
     `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -133,7 +135,7 @@ class ClassifyServiceServicer:
         permits. Close the sending side after the last item; the call ends when all items are answered. Each item
         has the time of a `Classify` call without a deadline. The call itself has no limit except its own deadline.
 
-        An invalid item gets an error in its `status`; the call continues. If the server is too busy for an item of
+        An invalid item gets an error in its `status`, as does one that exceeds a limit; the call continues. If the server is too busy for an item of
         lane BATCH, it retries until the item's time is over, and only then returns an error.
 
         Errors, in addition to those of the service:
@@ -183,7 +185,8 @@ class ClassifyService:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
+    - RESOURCE_EXHAUSTED: `RATE_LIMITED`, `QUOTA_EXCEEDED`. Retry after the delay in `google.rpc.RetryInfo`.
     - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
     `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.

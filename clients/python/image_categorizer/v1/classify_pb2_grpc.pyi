@@ -35,7 +35,8 @@ class ClassifyServiceStub:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
+    - RESOURCE_EXHAUSTED: `RATE_LIMITED`, `QUOTA_EXCEEDED`. Retry after the delay in `google.rpc.RetryInfo`.
     - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
       `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -90,7 +91,7 @@ class ClassifyServiceStub:
     permits. Close the sending side after the last item; the call ends when all items are answered. Each item
     has the time of a `Classify` call without a deadline. The call itself has no limit except its own deadline.
 
-    An invalid item gets an error in its `status`; the call continues. If the server is too busy for an item of
+    An invalid item gets an error in its `status`, as does one that exceeds a limit; the call continues. If the server is too busy for an item of
     lane BATCH, it retries until the item's time is over, and only then returns an error.
 
     Errors, in addition to those of the service:
@@ -112,7 +113,8 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
+    - RESOURCE_EXHAUSTED: `RATE_LIMITED`, `QUOTA_EXCEEDED`. Retry after the delay in `google.rpc.RetryInfo`.
     - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
       `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -164,7 +166,7 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
     permits. Close the sending side after the last item; the call ends when all items are answered. Each item
     has the time of a `Classify` call without a deadline. The call itself has no limit except its own deadline.
 
-    An invalid item gets an error in its `status`; the call continues. If the server is too busy for an item of
+    An invalid item gets an error in its `status`, as does one that exceeds a limit; the call continues. If the server is too busy for an item of
     lane BATCH, it retries until the item's time is over, and only then returns an error.
 
     Errors, in addition to those of the service:
@@ -185,7 +187,8 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
+    - RESOURCE_EXHAUSTED: `RATE_LIMITED`, `QUOTA_EXCEEDED`. Retry after the delay in `google.rpc.RetryInfo`.
     - FAILED_PRECONDITION: `MODEL_FAILED`, for a model in STANDBY that does not fit into memory.
     - UNAVAILABLE: `QUEUE_FULL`, `DEADLINE_UNREACHABLE`, `MODEL_LOADING`, `MODEL_FAILING`, `DRAINING`,
       `DEPENDENCY_DOWN`. Retry after the delay in `google.rpc.RetryInfo`.
@@ -253,7 +256,7 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
         permits. Close the sending side after the last item; the call ends when all items are answered. Each item
         has the time of a `Classify` call without a deadline. The call itself has no limit except its own deadline.
 
-        An invalid item gets an error in its `status`; the call continues. If the server is too busy for an item of
+        An invalid item gets an error in its `status`, as does one that exceeds a limit; the call continues. If the server is too busy for an item of
         lane BATCH, it retries until the item's time is over, and only then returns an error.
 
         Errors, in addition to those of the service:

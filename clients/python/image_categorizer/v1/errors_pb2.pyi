@@ -96,7 +96,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     WEBHOOK_DISABLED: _ErrorReason.ValueType  # 23
     """The webhook is disabled. Enable it with `UpdateWebhook` first."""
     QUOTA_EXCEEDED: _ErrorReason.ValueType  # 24
-    """The tenant already has the maximum number of these resources. Delete one first."""
+    """The tenant already has the maximum number of these resources, or has used up a quota. `google.rpc.QuotaFailure`
+    names the quota. If it is one of time, such as the images of a day, `google.rpc.RetryInfo` says when it is whole
+    again. Otherwise delete one first, or wait for one to end.
+    """
     UNAVAILABLE: _ErrorReason.ValueType  # 25
     """The service is temporarily unavailable, and no more specific reason applies. Retry with backoff."""
     QUEUE_FULL: _ErrorReason.ValueType  # 26
@@ -137,7 +140,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     METHOD_NOT_ALLOWED: _ErrorReason.ValueType  # 37
     """Only from the gateway: the path exists, but does not support the HTTP method."""
     RATE_LIMITED: _ErrorReason.ValueType  # 38
-    """Only from the gateway: too many requests. Retry after the delay in the header `retry-after`."""
+    """The tenant, the API key or the address of the client makes requests too quickly; `google.rpc.QuotaFailure` names
+    the limit. Nothing was done. Retry after the delay in `google.rpc.RetryInfo`, over REST in the header
+    `retry-after`.
+    """
     IMAGE_CRASHES_SERVER: _ErrorReason.ValueType  # 39
     """Decoding the image crashes the process that does it. All servers refuse the image for some time. Do not
     retry; save the image with another program.
@@ -146,6 +152,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The model has a promotion policy, which does not allow the alias `stable`, or a `canary` with more than half
     of the requests, to point to the version. The message says why. Check the version with
     `image-categorizer models check`, or choose one that has passed.
+    """
+    TENANT_NOT_FOUND: _ErrorReason.ValueType  # 41
+    """There is no tenant with this id, or it is being removed."""
+    TENANT_SUSPENDED: _ErrorReason.ValueType  # 42
+    """The tenant of the credentials is suspended. Ask the operator of the server. Do not retry."""
+    TENANT_EXISTS: _ErrorReason.ValueType  # 48
+    """There is a tenant with this id, or the tenant that had it is still being removed. Choose another id, or
+    retry after some minutes.
+    """
+    KEY_NOT_FOUND: _ErrorReason.ValueType  # 43
+    """No such API key, or it belongs to another tenant. `ListApiKeys` lists all."""
+    ADDRESS_NOT_ALLOWED: _ErrorReason.ValueType  # 49
+    """The API key is valid, but its `allowed_addresses` do not include the address of the caller. Call from
+    another address, or change the key.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -232,7 +252,10 @@ BATCH_RUNNING: ErrorReason.ValueType  # 22
 WEBHOOK_DISABLED: ErrorReason.ValueType  # 23
 """The webhook is disabled. Enable it with `UpdateWebhook` first."""
 QUOTA_EXCEEDED: ErrorReason.ValueType  # 24
-"""The tenant already has the maximum number of these resources. Delete one first."""
+"""The tenant already has the maximum number of these resources, or has used up a quota. `google.rpc.QuotaFailure`
+names the quota. If it is one of time, such as the images of a day, `google.rpc.RetryInfo` says when it is whole
+again. Otherwise delete one first, or wait for one to end.
+"""
 UNAVAILABLE: ErrorReason.ValueType  # 25
 """The service is temporarily unavailable, and no more specific reason applies. Retry with backoff."""
 QUEUE_FULL: ErrorReason.ValueType  # 26
@@ -273,7 +296,10 @@ ROUTE_NOT_FOUND: ErrorReason.ValueType  # 36
 METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 37
 """Only from the gateway: the path exists, but does not support the HTTP method."""
 RATE_LIMITED: ErrorReason.ValueType  # 38
-"""Only from the gateway: too many requests. Retry after the delay in the header `retry-after`."""
+"""The tenant, the API key or the address of the client makes requests too quickly; `google.rpc.QuotaFailure` names
+the limit. Nothing was done. Retry after the delay in `google.rpc.RetryInfo`, over REST in the header
+`retry-after`.
+"""
 IMAGE_CRASHES_SERVER: ErrorReason.ValueType  # 39
 """Decoding the image crashes the process that does it. All servers refuse the image for some time. Do not
 retry; save the image with another program.
@@ -282,5 +308,19 @@ PROMOTION_REFUSED: ErrorReason.ValueType  # 40
 """The model has a promotion policy, which does not allow the alias `stable`, or a `canary` with more than half
 of the requests, to point to the version. The message says why. Check the version with
 `image-categorizer models check`, or choose one that has passed.
+"""
+TENANT_NOT_FOUND: ErrorReason.ValueType  # 41
+"""There is no tenant with this id, or it is being removed."""
+TENANT_SUSPENDED: ErrorReason.ValueType  # 42
+"""The tenant of the credentials is suspended. Ask the operator of the server. Do not retry."""
+TENANT_EXISTS: ErrorReason.ValueType  # 48
+"""There is a tenant with this id, or the tenant that had it is still being removed. Choose another id, or
+retry after some minutes.
+"""
+KEY_NOT_FOUND: ErrorReason.ValueType  # 43
+"""No such API key, or it belongs to another tenant. `ListApiKeys` lists all."""
+ADDRESS_NOT_ALLOWED: ErrorReason.ValueType  # 49
+"""The API key is valid, but its `allowed_addresses` do not include the address of the caller. Call from
+another address, or change the key.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

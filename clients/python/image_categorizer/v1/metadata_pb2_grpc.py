@@ -31,7 +31,7 @@ class MetadataServiceStub:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`.
     - INTERNAL: a bug in the server. The message contains the request id and nothing else.
@@ -86,7 +86,7 @@ class MetadataServiceServicer:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`.
     - INTERNAL: a bug in the server. The message contains the request id and nothing else.
@@ -232,7 +232,7 @@ class MetadataService:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`.
     - INTERNAL: a bug in the server. The message contains the request id and nothing else.

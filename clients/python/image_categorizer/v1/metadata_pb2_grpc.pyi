@@ -32,7 +32,7 @@ class MetadataServiceStub:
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`.
     - INTERNAL: a bug in the server. The message contains the request id and nothing else.
@@ -110,7 +110,7 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`.
     - INTERNAL: a bug in the server. The message contains the request id and nothing else.
@@ -184,7 +184,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
-    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`.
+    - PERMISSION_DENIED: `ROLE_INSUFFICIENT`, `TENANT_SUSPENDED`, `ADDRESS_NOT_ALLOWED`.
     - INVALID_ARGUMENT `FIELD_INVALID`: `google.rpc.BadRequest` names each invalid field.
     - UNAVAILABLE: `DRAINING`, `DEPENDENCY_DOWN`.
     - INTERNAL: a bug in the server. The message contains the request id and nothing else.

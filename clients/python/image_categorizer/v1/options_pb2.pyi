@@ -170,6 +170,7 @@ Global___ErrorStatus: _TypeAlias = ErrorStatus  # noqa: Y015
 REQUIRED_ROLE_FIELD_NUMBER: _builtins.int
 OPEN_TO_WORKERS_FIELD_NUMBER: _builtins.int
 REQUIRED_SCOPE_FIELD_NUMBER: _builtins.int
+IMAGE_COUNT_FIELD_NUMBER: _builtins.int
 ERROR_FIELD_NUMBER: _builtins.int
 required_role: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Role.ValueType]
 """The lowest role that may call the RPC. Required: the server does not start with an RPC that has none."""
@@ -177,5 +178,9 @@ open_to_workers: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.Metho
 """Whether API keys with the role `worker`, which process the batches of all tenants, may call it, too."""
 required_scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Scope.ValueType]
 """The scope that credentials with scopes must list. Required unless the role is PUBLIC."""
+image_count: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.int]
+"""How many images one call counts as, against the quota of images a day. Defaults to 0. Streams and batches
+count each of their images.
+"""
 error: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, Global___ErrorStatus]
 """The status of an error reason."""

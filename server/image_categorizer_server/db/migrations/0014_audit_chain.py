@@ -198,6 +198,6 @@ FORWARD = [
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0011_result_warnings")]
+    dependencies = [("models", "0013_api_keys")]
 
     operations = [ops.RunSQL([statement.strip() for statement in FORWARD])]

@@ -15,6 +15,7 @@ from image_categorizer_server.inference.images.preprocess import Input
 
 Prepare = Callable[[], Input]
 Locate = Callable[["Outcome"], Located]
+Charge = Callable[[float], None]
 MAX_HELD = 16
 """Maximum number of outcomes that wait for delivery."""
 
@@ -38,6 +39,9 @@ class Request:
     locate: Locate | None = None
     """Makes boxes and the heat map of the answer; called in a thread.  Where the input has a whole
     picture, the network sees that first."""
+    charge: Charge | None = None
+    """Takes the milliseconds of the model that fall to this image; called in a thread, for images
+    that fail or are abandoned meanwhile, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@
 Without failures the only cost is one check of the confidences.
 """
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -72,10 +74,16 @@ class Guard:
         self._predict_single = predict_single or predict
         self._on_broken = on_broken
         self._failures = 0
+        self._of_thread = threading.local()
         self.max_size = max_size
         """Size of the largest micro-batch; it shrinks when memory runs out."""
         self.is_broken = False
         """Whether the model has to be reloaded."""
+
+    @property
+    def model_s(self) -> float:
+        """Seconds of the model that the last `run` of this thread took, all its calls together."""
+        return float(getattr(self._of_thread, "model_s", 0.0))
 
     def mark_broken(self) -> None:
         """Makes the registry reload the model; thread-safe."""
@@ -96,6 +104,7 @@ class Guard:
             is_single: whether no other image waits.
         """
         predict = self._predict_single if is_single else self._predict
+        self._of_thread.model_s = 0.0
         try:
             results = self._attempt(inputs, with_features, predict)
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything
@@ -113,7 +122,7 @@ class Guard:
         predict: Predict | None = None,
     ) -> list[Result]:
         try:
-            answer = (predict or self._predict)(inputs, with_features)
+            answer = self._called(predict or self._predict, inputs, with_features)
         except Exception as error:
             if not is_out_of_memory(error) or len(inputs) == 1:
                 raise
@@ -128,6 +137,19 @@ class Guard:
             raise ValueError("confidences are not finite")
         rows = zip(_rows(answer), answer.confidences, strict=True)
         return [row if np.isfinite(values).all() else _unclassifiable() for row, values in rows]
+
+    def _called(
+        self, predict: Predict, inputs: Sequence[NDArray[np.uint8]], with_features: bool
+    ) -> Answer:
+        """Calls the model, and counts the time, also of a call that fails."""
+        start_s, model_s = time.monotonic(), None
+        try:
+            answer = predict(inputs, with_features)
+            model_s = answer.model_s
+            return answer
+        finally:
+            took_s = time.monotonic() - start_s
+            self._of_thread.model_s += took_s if model_s is None else model_s
 
     def _isolate(self, inputs: Sequence[NDArray[np.uint8]], with_features: bool) -> list[Result]:
         """Halves the micro-batch until each failing image is isolated."""
@@ -162,7 +184,7 @@ class Guard:
 
     def _answers_blank(self, like: NDArray[np.uint8]) -> bool:
         try:
-            answer = self._predict([np.full_like(like, BLANK)], False)
+            answer = self._called(self._predict, [np.full_like(like, BLANK)], False)
         except Exception:  # noqa: BLE001 - the failure is the result
             return False
         return len(answer.confidences) == 1 and bool(np.isfinite(answer.confidences).all())

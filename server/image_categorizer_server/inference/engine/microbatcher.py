@@ -324,6 +324,7 @@ class MicroBatcher:
         start_s = time.monotonic()
         (result,) = self._guard.run([answer.input.whole], True)
         seconds = time.monotonic() - start_s
+        self._charge([entry])
         if self._trace:
             self._trace.write("whole", id=entry.number, ms=seconds * 1000)
         outcomes: list[Result] = []
@@ -368,6 +369,13 @@ class MicroBatcher:
             self._locating.observe(seconds)
             self._delivery.add([(entry, outcome)], is_busy=False, next_s=0)
 
+    def _charge(self, entries: list[Entry]) -> None:
+        """Shares the time of the model's last answer equally among the images that were in it."""
+        share_ms = self._guard.model_s * 1000 / len(entries)
+        for entry in entries:
+            if entry.request.charge:
+                entry.request.charge(share_ms)
+
     def _run(self, micro_batch: MicroBatch) -> None:
         entries = micro_batch.entries
         if self._trace:
@@ -379,6 +387,7 @@ class MicroBatcher:
         is_single = self.depth == 1
         results = self._guard.run(inputs, with_features, is_single=is_single)
         end_s = time.monotonic()
+        self._charge(entries)
         outcomes: list[Result] = [
             (entry, _outcome(entry, result, micro_batch, start_s, end_s))
             for entry, result in zip(entries, results, strict=True)

@@ -184,7 +184,9 @@ class Merger:
     def _called(self, group: Sequence[Waiting]) -> list[Done]:
         blocks = [waiting.place.slot.inputs(waiting.call.shape) for waiting in group]
         inputs = [array for block in blocks for array in block]
+        start_s = time.monotonic()
         answer = self._runtime.predict(inputs, with_features=group[0].call.with_features)
+        row_s = (time.monotonic() - start_s) / len(inputs)
         if len(answer.confidences) != len(inputs):
             raise ValueError(f"{len(answer.confidences)} rows for {len(inputs)} inputs")
         done, start = [], 0
@@ -200,7 +202,9 @@ class Merger:
                 given = answer.features[rows]
                 shape = given.shape
                 slot.features(shape)[:] = given
-            done.append(Done(has_raw=answer.raw_confidences is not None, features_shape=shape))
+            has_raw = answer.raw_confidences is not None
+            model_s = row_s * waiting.call.shape[0]
+            done.append(Done(has_raw=has_raw, features_shape=shape, model_s=model_s))
         return done
 
     def _shrink_if_needed(self, error: Exception, group: Sequence[Waiting]) -> None:

@@ -25,6 +25,8 @@ class Answer:
     """float32 (N, K, h, w), for `localize`; (N, Q, 4 + C), for `detect`; None unless requested."""
     raw_confidences: NDArray[np.float32] | None = None
     """float32 (N, C), before the temperature; None if the model has none."""
+    model_s: float | None = None
+    """Seconds of the model that fall to these inputs; None: as long as the call took."""
 
 
 class RuntimeLost(Exception):

@@ -119,6 +119,7 @@ class RemoteRuntime:
             block.confidences.copy(),
             None if found is None else place.slot.features(found).copy(),
             block.raw.copy() if done.has_raw else None,
+            model_s=done.model_s,  # the call also waits for those of other server processes
         )
 
     def _end_lines(self) -> None:

@@ -123,6 +123,8 @@ class Done(Message):
     has_raw: bool = False
     features_shape: tuple[int, ...] | None = None
     """(N, K, h, w), or (N, Q, 4 + C) of a detector; None if not asked for, or if there are none."""
+    model_s: float = 0.0
+    """Seconds of the model that fall to this call, of all that were answered together."""
 
 
 @dataclass(frozen=True, slots=True)

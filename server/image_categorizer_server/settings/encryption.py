@@ -1,0 +1,49 @@
+"""Settings of TLS inside an installation, and its files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from image_categorizer_server.settings.group import Group
+
+Party = Literal["server", "gateway", "worker"]
+PARTIES: tuple[Party, ...] = ("server", "gateway", "worker")
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """What one party of a connection reads, as PEM files."""
+
+    ca: Path
+    """Certificate of the authority that issued the other party's certificate."""
+    certificate: Path
+    key: Path
+
+
+class InternalTlsSettings(Group):
+    """TLS between gateway, workers and server, in which each shows a certificate."""
+
+    path: str = Field(
+        "",
+        description="Folder with ca.pem and, for each party of this machine, its certificate and "
+        "key: server.pem and server-key.pem, gateway.pem and gateway-key.pem, worker.pem and "
+        "worker-key.pem. `image-categorizer certificates create` makes it. Empty: no TLS.",
+    )
+    server_name: str = Field(
+        "server.image-categorizer.internal",
+        description="DNS name in the servers' certificate, which gateway and workers check.",
+    )
+    gateway_name: str = Field(
+        "gateway.image-categorizer.internal",
+        description="DNS name in the gateway's certificate. A server believes what it says about "
+        "the address of a client, and nobody else.",
+    )
+
+    def files(self, party: Party) -> CertificateFiles:
+        """Returns the files of one party."""
+        folder = Path(self.path)
+        return CertificateFiles(
+            folder / "ca.pem", folder / f"{party}.pem", folder / f"{party}-key.pem"
+        )
