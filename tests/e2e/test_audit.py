@@ -5,12 +5,12 @@ import csv
 import io
 import json
 
-import asyncpg
 import httpx
 import pytest
 from image_categorizer import ImageCategorizationClient
 from image_categorizer_server.access.signing import PublicKey
 
+from tests.support.database import connect_as_owner
 from tests.support.pictures import jpeg
 from tests.support.polling import wait_until
 from tests.support.up import command
@@ -39,7 +39,7 @@ def sql(up, statement):
     url = json.loads((up.data / "installation.json").read_text())["database_url"]
 
     async def execute():
-        connection = await asyncpg.connect(url)
+        connection = await connect_as_owner(url)
         try:
             await connection.execute("SET session_replication_role = replica")
             await connection.execute(statement)

@@ -1,10 +1,12 @@
 """A real PostgreSQL and Redis, started once, and a real server on a unix socket."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import asyncpg
 import pytest
 from grpc_health.v1 import health
 from image_categorizer import AsyncImageCategorizationClient
@@ -27,6 +29,7 @@ from image_categorizer_server.stores.object_store import MemoryStorage
 
 from tests.conftest import EXPORTS
 from tests.support import invariants as ledger
+from tests.support.audit_tools import forger_of
 from tests.support.batch_tools import category_of
 from tests.support.database import (
     DEFAULT_TENANT_ROW,
@@ -211,6 +214,12 @@ async def database(empty_database) -> AsyncIterator[None]:
 def emptied(database, empty_database) -> str:
     """The address of the empty database, which is also open in this process."""
     return str(empty_database)
+
+
+@pytest.fixture
+def as_forger(emptied) -> Callable[[], AbstractAsyncContextManager[asyncpg.Connection]]:
+    """Connects with all rights, without triggers."""
+    return partial(forger_of, emptied)
 
 
 @pytest.fixture

@@ -25,11 +25,11 @@ from tests.support.audit_forgeries import FORGERIES, restore_older
 from tests.support.audit_tools import (
     CLIENT,
     START,
-    as_forger,
     new_event,
     statements_of,
     write_chain,
 )
+from tests.support.database import connect_in_scope
 
 KEY = SigningKey.generate()
 
@@ -136,7 +136,7 @@ async def test_an_untouched_chain_passes(database, storage):
 
 
 @pytest.mark.parametrize("forge", FORGERIES, ids=lambda forge: forge.__name__)
-async def test_a_forgery_is_found_and_named(database, storage, forge):
+async def test_a_forgery_is_found_and_named(database, storage, forge, as_forger):
     await write_chain(20)
     await statements_of(storage, KEY).make()
     assert await findings(storage) == []
@@ -147,14 +147,14 @@ async def test_a_forgery_is_found_and_named(database, storage, forge):
         assert any(line.startswith(f"t1: {text}") for line in found), (text, found)
 
 
-async def test_a_tail_cut_before_its_statement_is_found_by_the_head(database, storage):
+async def test_a_tail_cut_before_its_statement_is_found_by_the_head(database, storage, as_forger):
     await write_chain(20)
     async with as_forger() as connection:
         await connection.execute("DELETE FROM audit_events WHERE seq > 15")
     assert await findings(storage) == ["t1: events 16 to 20 are missing at the end."]
 
 
-async def test_a_restored_database_that_goes_on_is_found_for_ever(database, storage):
+async def test_a_restored_database_that_goes_on_is_found_for_ever(database, storage, as_forger):
     statements = statements_of(storage, KEY)
     await write_chain(20)
     await statements.make()
@@ -176,7 +176,7 @@ async def test_time_that_goes_back_is_found(database, storage):
     assert "event 5 goes back in time" in found
 
 
-async def test_only_one_chain_is_verified_on_request(database, storage):
+async def test_only_one_chain_is_verified_on_request(database, storage, as_forger):
     await write_chain(5, "t1")
     await write_chain(5, "t2")
     async with as_forger() as connection:
@@ -224,18 +224,9 @@ async def test_events_are_found_by_every_filter(database):
 @pytest.fixture
 async def as_application(emptied):
     """A connection with the rights of the application only."""
-    async with connected() as connection:
-        await connection.execute("DROP ROLE IF EXISTS audit_test")
-        await connection.execute("CREATE ROLE audit_test")
-        for statement in audit.grants("audit_test"):
-            await connection.execute(statement)
-    connection = await asyncpg.connect(emptied)
-    await connection.execute("SET ROLE audit_test")
+    connection = await connect_in_scope(emptied)
     yield connection
     await connection.close()
-    async with connected() as connection:
-        await connection.execute("DROP OWNED BY audit_test")
-        await connection.execute("DROP ROLE audit_test")
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ import time
 import pytest
 from image_categorizer_server.access.signing import SigningKey
 from image_categorizer_server.db import audit
-from image_categorizer_server.db.database import connected, open_database
+from image_categorizer_server.db.database import connected
 from image_categorizer_server.services.audit_verification import verify_audit
 from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.support.audit_forgeries import FORGERIES
-from tests.support.audit_tools import as_forger, statements_of
+from tests.support.audit_tools import forger_of, statements_of
+from tests.support.database import open_for_all_tenants
 
 WRITERS = 4
 SHORT, LONG = 1_000, 10_000
@@ -25,7 +26,7 @@ TABLES = ("audit_events", "audit_heads", "audit_statements")
 @pytest.fixture
 async def patient_database(empty_database):
     """The address of the empty database, open for statements that take long."""
-    async with open_database(empty_database, DatabaseSettings(timeout_s=60)):
+    async with open_for_all_tenants(empty_database, DatabaseSettings(timeout_s=60)):
         yield empty_database
 
 
@@ -84,32 +85,34 @@ async def test_killed_writers_leave_a_chain_in_which_every_forgery_is_found(
     assert acknowledged <= report.events <= acknowledged + kills
     async with connected() as connection:
         unique = await connection.fetchval("SELECT count(DISTINCT resource) FROM audit_events")
-        for table in TABLES:
-            await connection.execute(f"CREATE TABLE kept_{table} AS TABLE {table}")
+    await for_each_table(patient_database, "CREATE TABLE kept_{table} AS TABLE {table}")
     head = await audit.find_head("t1")
     assert head is not None
     assert unique == report.events == head.seq
     try:
-        assert await undetected(storage, head.seq) == []
+        assert await undetected(patient_database, storage, head.seq) == []
     finally:
-        async with connected() as connection:
-            for table in TABLES:
-                await connection.execute(f"DROP TABLE kept_{table}")
+        await for_each_table(patient_database, "DROP TABLE kept_{table}")
 
 
-async def undetected(storage, last: int) -> list[str]:
+async def for_each_table(url: str, *statements: str) -> None:
+    async with forger_of(url) as connection:
+        for table in TABLES:
+            for statement in statements:
+                await connection.execute(statement.format(table=table))
+
+
+async def undetected(url: str, storage, last: int) -> list[str]:
     """Returns the forgeries that `verify` does not name."""
     passed = []
     for forge, expected in FORGERIES.items():
-        async with as_forger() as connection:
+        async with forger_of(url) as connection:
             await forge(connection, last)
         report = await verify_audit(storage, KEY.public_key)
         found = [str(finding) for finding in report.findings]
         if not all(any(line.startswith(f"t1: {e}") for line in found) for e in expected(last)):
             passed.append(forge.__name__)
-        async with as_forger() as connection:
-            for table in TABLES:
-                await connection.execute(f"DELETE FROM {table}")
-                await connection.execute(f"INSERT INTO {table} SELECT * FROM kept_{table}")
+        put_back = "INSERT INTO {table} SELECT * FROM kept_{table}"
+        await for_each_table(url, "DELETE FROM {table}", put_back)
     assert (await verify_audit(storage, KEY.public_key)).findings == []
     return passed

@@ -2,11 +2,10 @@
 
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 from image_categorizer_server import clock
 from image_categorizer_server.db import audit
-from image_categorizer_server.db.database import create_database, open_database, tortoise_config
+from image_categorizer_server.db.database import create_database, tortoise_config
 from image_categorizer_server.db.schema import migrate
 from image_categorizer_server.domain.audit import FIRST_PREV_HASH
 from image_categorizer_server.services.audit_verification import verify_audit
@@ -15,6 +14,7 @@ from tortoise.context import TortoiseContext
 from tortoise.migrations.api import migrate as run_migrations
 
 from tests.support.audit_tools import new_event
+from tests.support.database import connect_as_owner, open_for_all_tenants, owner_of
 
 NAME = "unchained"
 # Two tenants in turns; numbers have gaps.
@@ -32,13 +32,13 @@ FROM generate_series(1, 100) n
 async def unchained(stores):
     """The address of a database as it was before, with a hundred events."""
     other = str(urlunsplit(urlsplit(stores.postgres.url)._replace(path=f"/{NAME}")))
-    connection = await asyncpg.connect(stores.postgres.url)
+    connection = await connect_as_owner(stores.postgres.url)
     await connection.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
-    await create_database(stores.postgres.url, NAME, 10)
-    config = dict(tortoise_config(other, DatabaseSettings()))
+    await create_database(owner_of(stores.postgres.url), NAME, 10)
+    config = dict(tortoise_config(owner_of(other), DatabaseSettings()))
     async with TortoiseContext():
         await run_migrations(config=config, target="models.0011_result_warnings")
-    rows = await asyncpg.connect(other)
+    rows = await connect_as_owner(other)
     await rows.execute(ROWS)
     await rows.close()
     yield other
@@ -47,8 +47,8 @@ async def unchained(stores):
 
 
 async def test_old_events_are_chained_and_new_ones_follow_them(unchained, storage):
-    await migrate(unchained, DatabaseSettings())
-    async with open_database(unchained, DatabaseSettings()):
+    await migrate(unchained, DatabaseSettings(owner_url=owner_of(unchained)))
+    async with open_for_all_tenants(unchained):
         await audit.append([new_event(1000, time=clock.now())])
         events = [event async for event in audit.chain("t1", 0)]
         assert [event.seq for event in events] == list(range(1, 52))

@@ -29,15 +29,15 @@ CALLER = Principal("k-1", "t1", Role.VIEWER)
 
 
 class Written:
-    """Takes what is written, unless it is told not to."""
+    """Takes what is written, unless the database is away."""
 
     def __init__(self):
         self.events = []
-        self.error = None
+        self.away = asyncio.Event()
 
     async def __call__(self, events):
-        if self.error:
-            raise self.error
+        if self.away.is_set():
+            raise DependencyDown("away")
         self.events += events
 
 
@@ -90,19 +90,28 @@ async def test_a_new_minute_counts_anew(written, monkeypatch):
 async def test_memory_is_bounded_while_the_database_is_away(written, monkeypatch):
     monkeypatch.setattr(refusal, "MAX_WAITING", 10)
     monkeypatch.setattr(refusal, "MAX_KINDS", 4)
-    written.error = DependencyDown("away")
-    refusals = refusals_of(written, refusal_interval_s=0.001)
+    written.away.set()
+    refusals = refusals_of(written)
     for number in range(100):
         caller = Principal("k-1", f"t{number}", Role.VIEWER)
         refusals.add(QuotaExceeded("x"), "ListModels", caller, Actor())
-    running = asyncio.get_running_loop().create_task(refusals.run())
-    await asyncio.sleep(0)
-    running.cancel()
     assert len(refusals._waiting) <= 10
     assert len(refusals._windows) <= 5
-    written.error = None
+    await refusals.close()
+    assert written.events == []
+    written.away.clear()
     await refusals.close()
     assert sum(event.detail["count"] for event in written.events) == 100
+
+
+async def test_who_writes_at_once_or_is_cut_off_writes_once(written):
+    refusals = refusals_of(written)
+    refusals.add(CredentialsMissing("x"), "ListModels", None, Actor())
+    first = asyncio.ensure_future(refusals.close())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, refusals.close(), refusals.close(), return_exceptions=True)
+    assert len(written.events) == 1
 
 
 async def test_every_refused_call_has_exactly_one_event(settings):

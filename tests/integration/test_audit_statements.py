@@ -23,18 +23,20 @@ from image_categorizer_server.stores.object_store import MemoryStorage
 from pydantic import ValidationError
 
 from tests.support.audit_forgeries import rewrite
-from tests.support.audit_tools import as_forger, new_event, statements_of, write_chain
+from tests.support.audit_tools import new_event, statements_of, write_chain
 
 KEY = SigningKey.generate()
 
 
-class LostPuts(MemoryStorage):
-    """A store that is away at first."""
+class AwayStorage(MemoryStorage):
+    """A store that is away until its event is set."""
 
-    is_away = True
+    def __init__(self):
+        super().__init__()
+        self.back = asyncio.Event()
 
     async def create(self, key, content):
-        if self.is_away:
+        if not self.back.is_set():
             raise DependencyDown("away")
         return await super().create(key, content)
 
@@ -81,18 +83,15 @@ async def test_of_two_processes_one_makes_statements(database, storage):
 
 
 async def test_what_a_store_that_was_away_lacks_is_stored_before_anything_else(database):
-    storage = LostPuts()
+    storage = AwayStorage()
     statements = statements_of(storage, KEY)
     await write_chain(1)
     for _ in range(2):
         with pytest.raises(DependencyDown):
             await statements.make()
     await write_chain(1)
-    LostPuts.is_away = False
-    try:
-        await statements.make()
-    finally:
-        LostPuts.is_away = True
+    storage.back.set()
+    await statements.make()
     assert [entry["statement"]["seq"] for _, entry in await stored(storage)] == [1, 2]
     assert await findings(storage) == []
 
@@ -142,7 +141,9 @@ async def test_statements_of_another_key_or_without_one_are_found(database, stor
     assert (report.findings, report.unsigned_statements) == ([], 2)
 
 
-async def test_a_rewritten_chain_is_found_by_a_statement_without_a_signature(database, storage):
+async def test_a_rewritten_chain_is_found_by_a_statement_without_a_signature(
+    database, storage, as_forger
+):
     await write_chain(5)
     await statements_of(storage, None).make()
     async with as_forger() as connection:
@@ -151,7 +152,7 @@ async def test_a_rewritten_chain_is_found_by_a_statement_without_a_signature(dat
     assert "was rewritten" in (await findings(storage, None))[0]
 
 
-async def test_old_events_are_removed_and_the_rest_still_verifies(database, storage):
+async def test_old_events_are_removed_and_the_rest_still_verifies(database, storage, as_forger):
     now = clock.now()
     for days in (90, 80, 70, 40, 1):
         await audit.append([new_event(time=now - timedelta(days=days))])
@@ -173,7 +174,9 @@ async def test_old_events_are_removed_and_the_rest_still_verifies(database, stor
     assert await findings(storage) == ["t1: event 4 is missing at the beginning."]
 
 
-async def test_a_beginning_that_no_statement_says_is_removed_is_missing(database, storage):
+async def test_a_beginning_that_no_statement_says_is_removed_is_missing(
+    database, storage, as_forger
+):
     await write_chain(5)
     await statements_of(storage, KEY).make()
     async with as_forger() as connection:
@@ -207,7 +210,10 @@ async def test_old_statements_are_removed_except_the_last(database, storage):
 def test_keys_are_read_from_the_settings(tmp_path):
     file = tmp_path / "key.pem"
     file.write_text(KEY.pem())
-    for settings in (AuditSettings(signing_key=KEY.pem()), AuditSettings(signing_key_file=file)):
+    for settings in (
+        AuditSettings(signing_key=KEY.pem()),
+        AuditSettings(signing_key_file=str(file)),
+    ):
         key = signing_key_of(settings)
         assert key is not None
         assert key.public_key.pem() == KEY.public_key.pem()
@@ -219,6 +225,6 @@ def test_keys_are_read_from_the_settings(tmp_path):
     with pytest.raises(OperatorError, match="new-key"):
         signing_key_of(AuditSettings(signing_key=KEY.public_key.pem()))
     with pytest.raises(OperatorError, match="Cannot read"):
-        signing_key_of(AuditSettings(signing_key_file=tmp_path / "none"))
+        signing_key_of(AuditSettings(signing_key_file=str(tmp_path / "none")))
     with pytest.raises(ValidationError):
         AuditSettings(keep_days=29)

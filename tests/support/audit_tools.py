@@ -1,29 +1,31 @@
 """Chains of events for tests, and what a forger with the rights of the owner does to them."""
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from image_categorizer_server.access.signing import SigningKey
 from image_categorizer_server.db.audit import append
-from image_categorizer_server.db.database import connected
 from image_categorizer_server.domain.audit import Actor, AuditAction, NewEvent
 from image_categorizer_server.services.audit_statement import AuditStatements
 from image_categorizer_server.settings.audit import AuditSettings
+
+from tests.support.database import connect_as_owner
 
 START = datetime(2026, 1, 31, 23, 59, 59, 1, UTC)
 CLIENT = Actor("k-1", "r-1", "192.0.2.1")
 
 
-def new_event(number=0, tenant="t1", **changes):
-    values = {
-        "tenant_id": tenant,
-        "time": START + timedelta(seconds=number),
-        "actor": CLIENT,
-        "action": AuditAction.BATCH_CREATE,
-        "resource": f"b-{number}",
-        "detail": {"item_count": number, "priority": 0, "webhook_host": 'zürich"\n\x01'},
-    }
-    return NewEvent(**(values | changes))
+def new_event(number: int = 0, tenant: str = "t1", **changes) -> NewEvent:
+    event = NewEvent(
+        tenant_id=tenant,
+        time=START + timedelta(seconds=number),
+        actor=CLIENT,
+        action=AuditAction.BATCH_CREATE,
+        resource=f"b-{number}",
+        detail={"item_count": number, "priority": 0, "webhook_host": 'zürich"\n\x01'},
+    )
+    return replace(event, **changes)
 
 
 async def write_chain(count: int, tenant: str = "t1", first: int = 1) -> None:
@@ -35,11 +37,11 @@ def statements_of(storage, key: SigningKey | None, **settings) -> AuditStatement
 
 
 @asynccontextmanager
-async def as_forger():
-    """Yields a connection for which no trigger fires, as the owner of the tables can have it."""
-    async with connected() as connection:
+async def forger_of(url: str):
+    """Yields a connection with all rights, for which no trigger fires."""
+    connection = await connect_as_owner(url)
+    try:
         await connection.execute("SET session_replication_role = replica")
-        try:
-            yield connection
-        finally:
-            await connection.execute("RESET session_replication_role")
+        yield connection
+    finally:
+        await connection.close()

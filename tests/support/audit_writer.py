@@ -11,11 +11,13 @@ from image_categorizer_server import clock
 from image_categorizer_server.db import audit
 from image_categorizer_server.db.database import open_database, transaction
 from image_categorizer_server.domain.audit import Actor, AuditAction, current_actor
+from image_categorizer_server.domain.tenant import bind_tenant
 from image_categorizer_server.settings.database import DatabaseSettings
 
 
 async def write(url: str, name: str, number: int) -> None:
     current_actor.set(Actor(name))
+    bind_tenant("t1")
     async with open_database(url, DatabaseSettings(pool_size=1)):
         while True:
             async with transaction() as connection:

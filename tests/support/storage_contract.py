@@ -42,6 +42,11 @@ class StorageContract:
         assert await storage.get(stored.key) == PICTURE
         assert b"".join([chunk async for chunk in storage.stream(stored.key)]) == PICTURE
 
+    async def test_what_is_created_is_never_replaced(self, storage):
+        assert await storage.create("a/b", b"first")
+        assert not await storage.create("a/b", b"second")
+        assert await storage.get("a/b") == b"first"
+
     async def test_the_same_image_is_stored_once_for_each_tenant(self, storage):
         for tenant in ("default", "default", "other"):
             await store_image(storage, tenant, PICTURE)

@@ -11,6 +11,7 @@ what somebody may ask to have removed.
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import cast
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from image_categorizer_server.db.database import (
 )
 from image_categorizer_server.db.tables import AuditEventRow
 from image_categorizer_server.domain.audit import (
+    PLATFORM_CHAIN,
     AuditAction,
     AuditEvent,
     EventFilter,
@@ -140,9 +142,7 @@ async def list_events(
     Raises:
         DependencyDown: the database does not answer.
     """
-    async with connected() as connection:
-        rows = await connection.fetch(NEWEST, *_values(tenant_id, wanted), before, limit)
-    return [_event(row) for row in rows]
+    return await _fetch(tenant_id, NEWEST, *_values(tenant_id, wanted), before, limit)
 
 
 async def export_events(tenant_id: str, wanted: EventFilter) -> AsyncIterator[AuditEvent]:
@@ -153,13 +153,11 @@ async def export_events(tenant_id: str, wanted: EventFilter) -> AsyncIterator[Au
     """
     values, after = _values(tenant_id, wanted), 0
     while True:
-        async with connected() as connection:
-            rows = await connection.fetch(OLDEST, *values, after, PAGE)
-        for row in rows:
-            event = _event(row)
+        events = await _fetch(tenant_id, OLDEST, *values, after, PAGE)
+        for event in events:
             after = event.seq
             yield event
-        if len(rows) < PAGE:
+        if len(events) < PAGE:
             return
 
 
@@ -170,14 +168,19 @@ async def chain(tenant_id: str, after: int) -> AsyncIterator[AuditEvent]:
         DependencyDown: the database does not answer.
     """
     while True:
-        async with connected() as connection:
-            rows = await connection.fetch(CHAIN, tenant_id, after, PAGE)
-        for row in rows:
-            event = _event(row)
+        events = await _fetch(tenant_id, CHAIN, tenant_id, after, PAGE)
+        for event in events:
             after = event.seq
             yield event
-        if len(rows) < PAGE:
+        if len(events) < PAGE:
             return
+
+
+async def _fetch(tenant_id: str, query: str, *values: object) -> list[AuditEvent]:
+    # The caller's scope is its own tenant, also where its role permits the chain of the platform.
+    with all_tenants() if tenant_id == PLATFORM_CHAIN else nullcontext():
+        async with connected() as connection:
+            return [_event(row) for row in await connection.fetch(query, *values)]
 
 
 async def find_head(tenant_id: str) -> Head | None:

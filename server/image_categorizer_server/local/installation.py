@@ -256,7 +256,7 @@ def settings_for(data: Path | None) -> Settings:
     if addresses is None:
         return load_settings(MODEL_PATH=installation.model_path)
     has_key = {"CATEGORIZER_AUDIT__SIGNING_KEY", "CATEGORIZER_AUDIT__SIGNING_KEY_FILE"}
-    own_key = {"audit": {"signing_key_file": installation.audit_key}}
+    own_key = {"audit": {"signing_key_file": str(installation.audit_key)}}
     return load_settings(
         **(own_key if installation.audit_key.exists() and not has_key & set(os.environ) else {}),
         DATABASE_URL=addresses.database_url,

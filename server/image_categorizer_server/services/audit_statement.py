@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 from image_categorizer_server import clock
 from image_categorizer_server.access.signing import SigningKey
@@ -51,7 +52,7 @@ def signing_key_of(settings: AuditSettings) -> SigningKey | None:
     if not text and settings.signing_key_file:
         source = "CATEGORIZER_AUDIT__SIGNING_KEY_FILE"
         try:
-            text = settings.signing_key_file.expanduser().read_text()
+            text = Path(settings.signing_key_file).expanduser().read_text()
         except (OSError, UnicodeDecodeError):
             raise OperatorError(f"Cannot read the file that {source} names.") from None
     if not text:

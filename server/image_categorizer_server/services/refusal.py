@@ -6,7 +6,7 @@ process that is killed loses the last interval, and the count of the last minute
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -22,6 +22,7 @@ from image_categorizer_server.domain.audit import (
 )
 from image_categorizer_server.errors import CategorizerError, DependencyDown
 from image_categorizer_server.settings.audit import AuditSettings
+from image_categorizer_server.tasks import uncancelled
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -40,7 +41,7 @@ ACTIONS = {
 }
 Kind = tuple[str, AuditAction, str]
 """Tenant, action, reason of the error."""
-Write = Callable[[Sequence[NewEvent]], Awaitable[None]]
+Write = Callable[[Sequence[NewEvent]], Coroutine[None, None, None]]
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ class Refusals:
         self._interval_s = settings.refusal_interval_s
         self._windows: dict[Kind, _Window] = {}
         self._waiting: list[NewEvent] = []
+        self._writing = asyncio.Lock()
 
     def add(
         self, error: CategorizerError, method: str, principal: Principal | None, actor: Actor
@@ -159,13 +161,16 @@ class Refusals:
             log.warning("refused calls are missing in the audit", events=len(self._waiting))
 
     async def _write_waiting(self) -> None:
-        while self._waiting:
-            some = self._waiting[:WRITTEN_AT_ONCE]
-            try:
-                await self._write(some)
-            except DependencyDown as error:
-                log.warning("refused calls cannot be written yet", reason=error.message)
-                return
-            except Exception:
-                log.exception("refused calls are lost because of a bug", events=len(some))
-            del self._waiting[: len(some)]
+        async with self._writing:
+            while self._waiting:
+                some = self._waiting[:WRITTEN_AT_ONCE]
+                del self._waiting[: len(some)]
+                try:
+                    # Cut off half way, it would be unknown whether they are written.
+                    await uncancelled(self._write(some))
+                except DependencyDown as error:
+                    self._waiting[:0] = some
+                    log.warning("refused calls cannot be written yet", reason=error.message)
+                    return
+                except Exception:
+                    log.exception("refused calls are lost because of a bug", events=len(some))

@@ -1,6 +1,5 @@
 """Settings of the audit."""
 
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -19,8 +18,8 @@ class AuditSettings(Group):
         description="Private Ed25519 key, as PEM, that signs statements about the audit. "
         "`image-categorizer audit new-key` makes one.",
     )
-    signing_key_file: Path | None = Field(
-        None, description="File with that key, if it is not given itself. `up` makes its own."
+    signing_key_file: str = Field(
+        "", description="File with that key, if it is not given itself. `up` makes its own."
     )
     sign_interval_s: float = Field(
         300.0,
