@@ -123,7 +123,7 @@ async def furnish(server: Running, owner: asyncpg.Connection, tenant_id: str) ->
 
 WEBHOOK = """
 INSERT INTO webhooks (tenant_id, webhook_id, url, state, secret, create_time)
-VALUES ($1, $2, 'https://192.0.2.7/' || $1::text, 'ENABLED', 'whsec_' || $1::text, now())
+SELECT $1::text, $2, 'https://192.0.2.7/' || $1::text, 'ENABLED', 'whsec_' || $1::text, now()
 """
 DELIVERIES = """
 INSERT INTO webhook_deliveries (delivery_id, tenant_id, webhook_id, target, url, event_type,
