@@ -21,10 +21,10 @@ from image_categorizer import (
 from image_categorizer._statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2
 from image_categorizer_server.domain.access import Role
-from image_categorizer_server.services import key as admin
 
 from tests.integration.conftest import running_server
 from tests.support.batch_tools import PICTURES, SOURCES, all_of, batch_stub, do_all
+from tests.support.keys import revoke_all
 from tests.support.polling import elapsed, eventually
 
 
@@ -120,9 +120,7 @@ async def test_a_key_revoked_while_it_watches_hears_no_more(server):
         batch = await client.batches.submit(SOURCES)
         watching = client.batches.watch(batch.batch_id)
         assert (await anext(watching)).state == "QUEUED"
-        for key in await admin.list_keys():
-            if key.revoke_time is None:
-                await admin.revoke_key(key.key_id)
+        await revoke_all()
         await elapsed(server.backend.settings.security.key_cache_s)
         await do_all()
         with pytest.raises(CredentialsInvalid):

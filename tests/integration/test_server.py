@@ -29,10 +29,10 @@ from image_categorizer.v1 import health_pb2 as our_health_pb2
 from image_categorizer.v1 import health_pb2_grpc as our_health_pb2_grpc
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.rpc.services import our_services
-from image_categorizer_server.services import key as admin
 from image_categorizer_server.settings.testing import TestSettings
 
 from tests.integration.conftest import running_server
+from tests.support.keys import revoke_all
 from tests.support.memory import watching_memory
 from tests.support.pictures import jpeg
 from tests.support.polling import elapsed, eventually
@@ -147,8 +147,7 @@ async def test_a_revoked_key_is_refused_within_the_cache_time(server):
     secret = await server.key(Role.CLASSIFIER)
     async with AsyncImageCategorizationClient(secret, server.address) as client:
         await client.classify_image(PICTURE)
-        key = next(k for k in await admin.list_keys() if secret.startswith(k.prefix))
-        await admin.revoke_key(key.key_id)
+        await revoke_all()
         await elapsed(0.3)
         with pytest.raises(CredentialsInvalid):
             await client.classify_image(PICTURE)

@@ -22,9 +22,9 @@ from image_categorizer._statuses import from_rpc_error
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import Overloaded
-from image_categorizer_server.services import key as admin
 
 from tests.integration.conftest import collected, running_server
+from tests.support.keys import revoke_all
 from tests.support.pictures import jpeg
 from tests.support.polling import elapsed, eventually
 
@@ -154,9 +154,7 @@ async def test_a_key_revoked_while_the_stream_lasts_ends_it(server):
     async with await server.client() as client:
         results = client.classify_stream(("a", PICTURE) for _ in count())
         await anext(results)
-        for key in await admin.list_keys():
-            if key.revoke_time is None:
-                await admin.revoke_key(key.key_id)
+        await revoke_all()
         with pytest.raises(CredentialsInvalid):
             await collected(results, [])
 

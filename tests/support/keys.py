@@ -4,9 +4,11 @@ from image_categorizer_server import clock
 from image_categorizer_server.access.guesses import Guesses
 from image_categorizer_server.access.key_uses import KeyUses
 from image_categorizer_server.access.key_verifier import KeyVerifier
-from image_categorizer_server.domain.access import Role
-from image_categorizer_server.domain.key import ApiKey, FoundKey
+from image_categorizer_server.domain.access import DEFAULT_TENANT, Role
+from image_categorizer_server.domain.key import ApiKey, FoundKey, KeyState
 from image_categorizer_server.errors import DependencyDown
+from image_categorizer_server.services.key import ApiKeys, operator
+from image_categorizer_server.settings.access import SecuritySettings
 
 
 def key_of(**changes):
@@ -61,3 +63,10 @@ class Written:
 def verifier_of(rows, uses=None, cache_s=60, max_unknown=1_000_000):
     uses = uses or KeyUses(Written().write, interval_s=60)
     return KeyVerifier(rows.find, cache_s, Guesses(max_unknown), uses)
+
+
+async def revoke_all():
+    """Revokes every active key of the default tenant."""
+    keys = ApiKeys(SecuritySettings())
+    for key in (await keys.list_page(DEFAULT_TENANT, KeyState.ACTIVE)).items:
+        await keys.revoke(operator(), key.key_id)
