@@ -41,6 +41,7 @@ from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTi
 from image_categorizer_server.services.batch import Batches, notify_workers
 from image_categorizer_server.services.classify import Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
+from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.webhook import Webhooks
@@ -178,7 +179,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         )
         stack.push_async_callback(crashing.close)
         registry = _registry(settings, stack)
-        storage = await stack.enter_async_context(open_storage(settings))
+        storage = await stack.enter_async_context(
+            open_storage(settings, open_sealer(settings.encryption))
+        )
         fetcher = await stack.enter_async_context(
             open_fetcher(settings.fetch, ObjectReader(settings).read)
         )

@@ -15,6 +15,7 @@ from image_categorizer_server.db.schema import schema_problem
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.hops import warn_of_clear_hops
 from image_categorizer_server.stores.buckets import ObjectReader
@@ -55,7 +56,7 @@ async def run_worker(settings: Settings) -> None:
     warn_of_clear_hops(settings)
     async with (
         open_database(settings.database_url, settings.database),
-        open_storage(settings) as storage,
+        open_storage(settings, open_sealer(settings.encryption)) as storage,
         open_components(settings, storage) as components,
         open_redis(settings.redis_url, settings.redis) as redis,
     ):
@@ -105,7 +106,7 @@ async def run_isolated_chunk(settings: Settings) -> None:
     chunk = load_chunk(sys.stdin.buffer.read())
     async with (
         open_database(settings.database_url, settings.database),
-        open_storage(settings) as storage,
+        open_storage(settings, open_sealer(settings.encryption)) as storage,
         open_components(settings, storage) as components,
     ):
         await ChunkRunner(chunk, components).run()

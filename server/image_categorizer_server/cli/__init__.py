@@ -12,6 +12,7 @@ from image_categorizer_server.cli import (
     calibrate,
     certificates,
     classify,
+    encryption,
     evaluate,
     key,
     model,
@@ -48,6 +49,7 @@ app.add_typer(batch.app, name="batch")
 app.add_typer(webhook.app, name="webhooks")
 app.add_typer(key.app, name="keys")
 app.add_typer(certificates.app, name="certificates")
+app.add_typer(encryption.app, name="encryption")
 
 
 def _print_version(wanted: bool) -> None:

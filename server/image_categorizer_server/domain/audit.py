@@ -16,6 +16,9 @@ class AuditAction(Enum):
     BATCH_CANCELLED = "batch.cancelled"
     BATCH_FAILED = "batch.failed"
     BATCH_ITEM_CRASHED = "batch.item_crashed"
+    DATA_KEY_CREATED = "data_key.created"
+    DATA_KEY_REWRAP = "data_key.rewrap"
+    DATA_KEY_ERASE = "data_key.erase"
     WEBHOOK_CREATE = "webhook.create"
     WEBHOOK_UPDATE = "webhook.update"
     WEBHOOK_ROTATE_SECRET = "webhook.rotate_secret"  # noqa: S105 - the name of an action
