@@ -174,8 +174,10 @@ def test_a_certificate_of_one_s_own_may_name_another_host(
     running.start()
     try:
         (tmp_path / "a.jpg").write_bytes(jpeg())
-        words = ("batch", "submit", tmp_path, "--wait", "--data", running.data)
-        done = command(*words)
-        assert done.returncode == 0, done.stderr
+        submitted = command("batch", "submit", tmp_path, "--data", running.data)
+        assert submitted.returncode == 0, submitted.stderr
+        batch_id = submitted.stdout.strip()
+        watched = command("batch", "watch", batch_id, "--data", running.data)
+        assert watched.returncode == 0, watched.stderr
     finally:
         assert running.stop() == 0
