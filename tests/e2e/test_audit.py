@@ -97,6 +97,16 @@ def test_refusals_and_a_role_that_is_too_low_are_in_it(up, http, viewer_key):
     assert http.get("/v1/audit?platform=true").status_code == 403
 
 
+def test_what_the_command_line_changes_has_one_event_of_its_user(up, http, viewer_key):
+    found = http.get("/v1/audit", params={"action": "key.create"}).json()["events"]
+    of_viewers = [event for event in found if event["detail"]["role"] == "viewer"]
+    keys = http.get("/v1/keys").json()["keys"]
+    assert [event["resource"] for event in of_viewers] == [
+        key["key_id"] for key in keys if key["role"] == "VIEWER"
+    ]
+    assert of_viewers[0]["actor_id"].startswith("cli:")
+
+
 def test_the_command_line_lists_and_exports(up, batch_id, tmp_path):
     listed = run(up, "list", "--resource", batch_id, "--json")
     events = [json.loads(line) for line in listed.stdout.splitlines()]

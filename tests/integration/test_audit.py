@@ -198,9 +198,8 @@ async def test_key_and_request_of_the_caller_are_in_it(settings):
         with pytest.raises(BatchRunning):
             await client.batches.delete(batch.batch_id)
         await client.batches.cancel(batch.batch_id)
-        principal = await server.backend.authenticator.authenticate(
-            client._connection.headers[0][1], ""
-        )
+        (headers,) = await client._connection.headers()
+        principal = await server.backend.authenticator.authenticate(headers[1], "")
         async with connected() as connection:
             rows = await connection.fetch(
                 "SELECT * FROM audit_events WHERE resource = $1 ORDER BY seq", batch.batch_id
