@@ -153,6 +153,7 @@ def test_only_the_gateway_says_where_a_client_is(secured, internal):
     assert "client=192.0.2.2" not in log.read_text()
 
 
+@pytest.mark.timeout(300)  # starts an installation of its own
 def test_a_certificate_of_one_s_own_may_name_another_host(
     clean_environment, tmp_path_factory, tmp_path
 ):
