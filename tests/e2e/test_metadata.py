@@ -96,6 +96,7 @@ def answers(http, model, receiver):
         yield f"/v1/models/{{model}}:{verb}", "post", answer
     yield from webhook_answers(http, receiver)
     yield "/v1/info", "get", http.get("/v1/info")
+    yield "/v1/me", "get", http.get("/v1/me")
     yield "/healthz", "get", http.get("/healthz")
     yield "/readyz", "get", http.get("/readyz")
     yield from batch_answers(http, image, receiver.url)

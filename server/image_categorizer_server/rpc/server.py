@@ -27,6 +27,7 @@ from image_categorizer_server.rpc.admin import admin_servicer
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits
 from image_categorizer_server.rpc.batch.servicer import BatchServicer
 from image_categorizer_server.rpc.batch.validation import BatchLimits
+from image_categorizer_server.rpc.caller import CallerServicer
 from image_categorizer_server.rpc.classify import ClassifyLimits, ClassifyServicer
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.interceptors import Edge
@@ -118,7 +119,9 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     )
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
     batch_pb2_grpc.add_BatchServiceServicer_to_server(batch_servicer(backend), server)
-    admin = admin_servicer(WebhookServicer(backend.webhooks, settings.server.max_page_bytes))
+    admin = admin_servicer(
+        WebhookServicer(backend.webhooks, settings.server.max_page_bytes), CallerServicer()
+    )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(
         MetadataServicer(backend.models, settings.server.max_page_bytes), server

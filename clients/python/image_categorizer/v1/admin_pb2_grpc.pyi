@@ -6,6 +6,7 @@ Webhooks and their deliveries."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from image_categorizer.v1 import admin_pb2 as _admin_pb2
+from image_categorizer.v1 import caller_pb2 as _caller_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -111,6 +112,11 @@ class AdminServiceStub:
     Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
     `WEBHOOK_DISABLED`: enable the webhook first.
     """
+    GetCaller: _grpc.UnaryUnaryMultiCallable[_caller_pb2.GetCallerRequest, _caller_pb2.Caller]
+    """Returns who calls: tenant, role and scopes of the credentials, whether an API key or an access token.
+
+    Errors: those of the service.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -194,6 +200,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
     `WEBHOOK_DISABLED`: enable the webhook first.
+    """
+    GetCaller: _aio.UnaryUnaryMultiCallable[_caller_pb2.GetCallerRequest, _caller_pb2.Caller]  # type: ignore[assignment]
+    """Returns who calls: tenant, role and scopes of the credentials, whether an API key or an access token.
+
+    Errors: those of the service.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -323,6 +334,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors, in addition to those of the service: NOT_FOUND `DELIVERY_NOT_FOUND`; FAILED_PRECONDITION
         `WEBHOOK_DISABLED`: enable the webhook first.
+        """
+
+    @_abc_1.abstractmethod
+    def GetCaller(
+        self,
+        request: _caller_pb2.GetCallerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_caller_pb2.Caller, _abc.Awaitable[_caller_pb2.Caller]]:
+        """Returns who calls: tenant, role and scopes of the credentials, whether an API key or an access token.
+
+        Errors: those of the service.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
