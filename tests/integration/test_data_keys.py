@@ -3,7 +3,6 @@
 import asyncio
 import json
 
-import asyncpg
 import pytest
 from image_categorizer import BatchOptions
 from image_categorizer_server.access.key_encryption import local_keys, new_key
@@ -16,6 +15,7 @@ from image_categorizer_server.stores.sealing import MAGIC, Sealer
 
 from tests.integration.conftest import running_server
 from tests.support.batch_tools import PICTURES, SOURCES
+from tests.support.database import connect_in_scope
 from tests.support.polling import eventually
 
 FIRST, SECOND = new_key(), new_key()
@@ -26,7 +26,7 @@ def encryption(*keys):
 
 
 async def rows(url):
-    connection = await asyncpg.connect(url)
+    connection = await connect_in_scope(url)
     try:
         return await connection.fetch("SELECT * FROM data_keys ORDER BY tenant_id")
     finally:
@@ -88,9 +88,9 @@ async def test_an_erased_key_is_lost_and_the_audit_says_so(emptied):
     lost = (await rows(emptied))[0]
     assert lost["tenant_id"] == "b"
     assert await forgetful.find("b", lost["data_key_id"]) is not None
-    connection = await asyncpg.connect(emptied)
+    connection = await connect_in_scope(emptied)
     events = await connection.fetch(
-        "SELECT action, tenant_id, detail FROM audit_events ORDER BY event_id"
+        "SELECT action, tenant_id, detail FROM audit_events ORDER BY create_time"
     )
     await connection.close()
     assert [(event["action"], event["tenant_id"]) for event in events] == [
@@ -103,7 +103,7 @@ async def test_a_wrapped_key_in_another_s_row_is_refused(emptied):
     keys = TenantKeys(local_keys(encryption(FIRST)))
     await keys.current("a")
     await keys.current("b")
-    connection = await asyncpg.connect(emptied)
+    connection = await connect_in_scope(emptied)
     await connection.execute(
         "UPDATE data_keys SET wrapped = (SELECT wrapped FROM data_keys WHERE tenant_id = 'a')"
     )
