@@ -8,7 +8,6 @@ import json
 import httpx
 import pytest
 from image_categorizer import ImageCategorizationClient
-from image_categorizer_server.access.signing import PublicKey
 
 from tests.support.database import connect_as_owner
 from tests.support.pictures import jpeg
@@ -97,14 +96,13 @@ def test_refusals_and_a_role_that_is_too_low_are_in_it(up, http, viewer_key):
     assert http.get("/v1/audit?platform=true").status_code == 403
 
 
-def test_what_the_command_line_changes_has_one_event_of_its_user(up, http, viewer_key):
-    found = http.get("/v1/audit", params={"action": "key.create"}).json()["events"]
-    of_viewers = [event for event in found if event["detail"]["role"] == "viewer"]
-    keys = http.get("/v1/keys").json()["keys"]
-    assert [event["resource"] for event in of_viewers] == [
-        key["key_id"] for key in keys if key["role"] == "VIEWER"
-    ]
-    assert of_viewers[0]["actor_id"].startswith("cli:")
+def test_every_key_has_one_event_that_names_who_created_it(http, viewer_key):
+    query = {"action": "key.create", "page_size": 1000}
+    found = http.get("/v1/audit", params=query).json()["events"]
+    resources = [event["resource"] for event in found]
+    keys = http.get("/v1/keys?page_size=1000").json()["keys"]
+    assert [resources.count(key["key_id"]) for key in keys] == [1] * len(keys)
+    assert any(event["actor_id"].startswith("cli:") for event in found)
 
 
 def test_the_command_line_lists_and_exports(up, batch_id, tmp_path):
@@ -121,35 +119,18 @@ def test_the_command_line_lists_and_exports(up, batch_id, tmp_path):
 
 def test_one_row_edited_by_hand_is_found_and_named(up, batch_id):
     wait_until(lambda: any((up.data / "images" / "_audit" / "default").iterdir()), 30)
-    verified = run(up, "verify")
+    verified = run(up, "verify", "--tenant", "default")
     assert verified.returncode == 0, verified.stderr
     assert "are as they were written" in " ".join(verified.stderr.split())
-    assert "not verified" not in verified.stderr
+    assert "not verified" not in verified.stderr  # the key of the installation is known
     sql(up, FORGE)
     try:
-        verified = run(up, "verify")
-        as_json = run(up, "verify", "--tenant", "default", "--json")
+        verified = run(up, "verify", "--tenant", "default")
     finally:
         sql(up, RESTORE)
-    assert verified.returncode == as_json.returncode == 1
-    assert "default: event 2 was changed after it was written." in verified.stderr
-    (finding,) = json.loads(as_json.stdout)["findings"]
-    assert (finding["tenant_id"], finding["seq"]) == ("default", 2)
-    assert run(up, "verify", "--from", "3").returncode == 0
-
-
-def test_the_key_of_the_installation_is_for_its_owner_only(up, tmp_path):
-    assert (up.data / "audit.pem").stat().st_mode & 0o777 == 0o600
-    shown = run(up, "public-key")
-    assert PublicKey.from_pem(shown.stdout).pem() == shown.stdout
-    public = tmp_path / "public.pem"
-    public.write_text(shown.stdout)
-    assert run(up, "verify", "--public-key", public).returncode == 0
-    other = tmp_path / "other.pem"
-    made = command("audit", "new-key", other)
-    assert other.stat().st_mode & 0o777 == 0o600
-    assert PublicKey.from_pem(other.read_text()).pem() == made.stdout
-    verified = run(up, "verify", "--public-key", other)
     assert verified.returncode == 1
-    assert "does not have the signature of the key" in " ".join(verified.stderr.split())
-    assert command("audit", "new-key", other).returncode == 1
+    assert "default: event 2 was changed after it was written." in verified.stderr
+
+
+def test_the_key_of_the_installation_is_for_its_owner_only(up):
+    assert (up.data / "audit.pem").stat().st_mode & 0o777 == 0o600
