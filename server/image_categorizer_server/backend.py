@@ -43,7 +43,8 @@ from image_categorizer_server.services.classify import Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.result_cache import ResultCache
-from image_categorizer_server.services.token import open_tokens, watch_issuers
+from image_categorizer_server.services.sign_in import SignIns
+from image_categorizer_server.services.token import open_tokens, sign_ins_of, watch_issuers
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
@@ -72,6 +73,7 @@ class Backend:
     webhooks: Webhooks
     models: Models
     authenticator: Authenticator
+    sign_ins: SignIns
     redis: RedisClient
     tasks: TaskOwner
     """Background tasks. The server is not ready once one has died."""
@@ -211,8 +213,10 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             webhooks=webhooks,
             models=Models(registry, settings),
             authenticator=Authenticator(
-                KeyVerifier(find_key, settings.security.key_cache_s), tokens
+                KeyVerifier(find_key, settings.security.key_cache_s),
+                tokens.verifier if tokens else None,
             ),
+            sign_ins=sign_ins_of(settings, tokens),
             redis=redis,
             tasks=tasks,
         )

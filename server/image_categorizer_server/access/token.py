@@ -16,7 +16,7 @@ from joserfc.errors import ClaimError
 from joserfc.jwt import JWTClaimsRegistry
 
 from image_categorizer_server import clock
-from image_categorizer_server.access.claims import ClaimMapping, Note
+from image_categorizer_server.access.claims import ClaimMapping, Note, ignore
 from image_categorizer_server.access.jwks import IssuerKeys
 from image_categorizer_server.access.jws import (
     Object,
@@ -102,7 +102,7 @@ class TokenVerifier:
         verified = self._cache.get(digest)
         if verified is None or not self._is_valid(verified):
             try:
-                verified = await self._verified(token, _nothing)
+                verified = await self._verified(token, ignore)
             except TokenRefused as error:
                 reason = str(error)[:MAX_LOGGED_CHARACTERS]
                 log.info("an access token is refused", reason=reason)
@@ -149,41 +149,45 @@ class TokenVerifier:
         generation = issuer.keys.generation
         verify_signature(token, key)
         note(f"The issuer's key {quoted(key.kid or '')} has signed it, by {token.algorithm}.")
-        expire_s = self._check_claims(issuer.settings, token.claims)
+        expire_s = check_claims(token.claims, issuer.settings, self._settings)
         note(f"It is for us, and in force for {expire_s - clock.now().timestamp():.0f} s more.")
         principal = issuer.mapping.principal(token.claims, note)
         return _Verified(principal, issuer.keys, generation, expire_s)
 
-    def _check_claims(self, issuer: IssuerSettings, claims: Object) -> float:
-        """Passes the claims of a token that is for us and in force; returns when it expires."""
-        registry = JWTClaimsRegistry(
-            now=int(clock.now().timestamp()),
-            leeway=self._settings.leeway_s,
-            iss={"essential": True, "value": issuer.issuer},
-            aud={"essential": True, "values": list(issuer.audiences)},
-            exp={"essential": True},
-            iat={"essential": True},
-            sub={"essential": True},
-        )
-        try:
-            registry.validate(claims)
-        except ClaimError as error:
-            value = quoted(str(claims.get(error.claim)))
-            raise TokenRefused(f"{error.description} ({error.claim} is {value})") from None
-        others = set(_audiences(claims)) - {*issuer.audiences, *issuer.other_audiences}
-        if others:
-            raise TokenRefused(f"it is also for {quoted(min(others))}")
-        if "cnf" in claims:
-            raise TokenRefused("it is bound to a key of its owner, which is not checked here")
-        lifetime_s = claims["exp"] - claims["iat"]
-        if not 0 < lifetime_s <= self._settings.max_lifetime_s:
-            limit_s = self._settings.max_lifetime_s
-            raise TokenRefused(f"the time from 'iat' to 'exp' is not between 0 and {limit_s} s")
-        return float(claims["exp"])
 
+def check_claims(claims: Object, issuer: IssuerSettings, limits: TokenSettings) -> float:
+    """Passes the claims of a token that is for us and in force.
 
-def _nothing(sentence: str) -> None:
-    pass
+    Returns:
+        When it expires, in seconds since 1970.
+
+    Raises:
+        TokenRefused: it is of another issuer, not for us alone, not in force, or bound to a key.
+    """
+    registry = JWTClaimsRegistry(
+        now=int(clock.now().timestamp()),
+        leeway=limits.leeway_s,
+        iss={"essential": True, "value": issuer.issuer},
+        aud={"essential": True, "values": list(issuer.audiences)},
+        exp={"essential": True},
+        iat={"essential": True},
+        sub={"essential": True},
+    )
+    try:
+        registry.validate(claims)
+    except ClaimError as error:
+        value = quoted(str(claims.get(error.claim)))
+        raise TokenRefused(f"{error.description} ({error.claim} is {value})") from None
+    others = set(_audiences(claims)) - {*issuer.audiences, *issuer.other_audiences}
+    if others:
+        raise TokenRefused(f"it is also for {quoted(min(others))}")
+    if "cnf" in claims:
+        raise TokenRefused("it is bound to a key of its owner, which is not checked here")
+    lifetime_s = claims["exp"] - claims["iat"]
+    if not 0 < lifetime_s <= limits.max_lifetime_s:
+        limit_s = limits.max_lifetime_s
+        raise TokenRefused(f"the time from 'iat' to 'exp' is not between 0 and {limit_s} s")
+    return float(claims["exp"])
 
 
 def _audiences(claims: Object) -> list[str]:

@@ -171,3 +171,15 @@ class OutboxTableRow(TypedDict):
     create_time: datetime
     take_after: datetime
     done_time: datetime | None
+
+
+class SessionRow(TypedDict):
+    """A row of `sessions`, without its secret."""
+
+    tenant_id: str
+    actor_id: str
+    role: str
+    scopes: list[str]
+    use_time: datetime
+    expire_time: datetime
+    end_time: datetime | None

@@ -51,6 +51,18 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """A session of a person who has signed in, without its secret."""
+
+    principal: Principal
+    use_time: datetime
+    """When it was used last, to the minute."""
+    expire_time: datetime
+    end_time: datetime | None
+    """When the person signed out."""
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     """An API key, without its secret."""
 

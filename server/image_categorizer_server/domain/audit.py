@@ -16,6 +16,8 @@ class AuditAction(Enum):
     BATCH_CANCELLED = "batch.cancelled"
     BATCH_FAILED = "batch.failed"
     BATCH_ITEM_CRASHED = "batch.item_crashed"
+    SESSION_CREATE = "session.create"
+    SESSION_END = "session.end"
     WEBHOOK_CREATE = "webhook.create"
     WEBHOOK_UPDATE = "webhook.update"
     WEBHOOK_ROTATE_SECRET = "webhook.rotate_secret"  # noqa: S105 - the name of an action

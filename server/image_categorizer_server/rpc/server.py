@@ -33,6 +33,7 @@ from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.interceptors import Edge
 from image_categorizer_server.rpc.model import MetadataServicer
 from image_categorizer_server.rpc.services import access_by_method, our_services
+from image_categorizer_server.rpc.sign_in import SignInServicer
 from image_categorizer_server.rpc.webhook import WebhookServicer
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.tasks import END_S, end_within, run_until, stop_on_signals
@@ -120,7 +121,9 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
     batch_pb2_grpc.add_BatchServiceServicer_to_server(batch_servicer(backend), server)
     admin = admin_servicer(
-        WebhookServicer(backend.webhooks, settings.server.max_page_bytes), CallerServicer()
+        WebhookServicer(backend.webhooks, settings.server.max_page_bytes),
+        CallerServicer(),
+        SignInServicer(backend.sign_ins),
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(

@@ -39,6 +39,7 @@ from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.settings.names import refuse_misspelled, report_ignored
 from image_categorizer_server.settings.server import LimitSettings, ServerSettings
+from image_categorizer_server.settings.sign_in import SignInSettings
 from image_categorizer_server.settings.storage import StorageSettings
 from image_categorizer_server.settings.testing import TestSettings
 from image_categorizer_server.settings.token import TokenSettings
@@ -127,6 +128,7 @@ class Settings(BaseSettings):
     webhook: WebhookSettings = WebhookSettings()
     security: SecuritySettings = SecuritySettings()
     token: TokenSettings = TokenSettings()
+    sign_in: SignInSettings = SignInSettings()
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
     worker: WorkerSettings = WorkerSettings()

@@ -26,9 +26,10 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from image_categorizer.v1 import caller_pb2 as image__categorizer_dot_v1_dot_caller__pb2
 from image_categorizer.v1 import options_pb2 as image__categorizer_dot_v1_dot_options__pb2
+from image_categorizer.v1 import sign_in_pb2 as image__categorizer_dot_v1_dot_sign__in__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/admin.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!image_categorizer/v1/caller.proto\x1a\"image_categorizer/v1/options.proto\"\xca\x02\n\x07Webhook\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32#.image_categorizer.v1.Webhook.State\x12\x0e\n\x06secret\x18\x04 \x01(\t\x12\x44\n\x1bprevious_secret_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x45NABLED\x10\x01\x12\x0c\n\x08\x44ISABLED\x10\x02\x12\x08\n\x04GONE\x10\x03\x42\x1e\n\x1c_previous_secret_expire_time\"\x83\x04\n\x0fWebhookDelivery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x12\n\nwebhook_id\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x04 \x01(\t\x12\x0b\n\x03url\x18\x05 \x01(\t\x12:\n\x05state\x18\x06 \x01(\x0e\x32+.image_categorizer.v1.WebhookDelivery.State\x12:\n\x11next_attempt_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x15\n\rattempt_count\x18\x08 \x01(\x05\x12\x36\n\x08\x61ttempts\x18\t \x03(\x0b\x32$.image_categorizer.v1.WebhookAttempt\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\"F\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tDELIVERED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x42\x14\n\x12_next_attempt_timeB\x0b\n\t_end_time\"j\n\x0eWebhookAttempt\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x02\x12\x13\n\x0bstatus_code\x18\x03 \x01(\x05\"#\n\x14\x43reateWebhookRequest\x12\x0b\n\x03url\x18\x01 \x01(\t\"\'\n\x11GetWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"<\n\x13ListWebhooksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x14ListWebhooksResponse\x12/\n\x08webhooks\x18\x01 \x03(\x0b\x32\x1d.image_categorizer.v1.Webhook\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"f\n\x14UpdateWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x10\n\x03url\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x01\x88\x01\x01\x42\x06\n\x04_urlB\n\n\x08_enabled\"*\n\x14\x44\x65leteWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteWebhookResponse\"0\n\x1aRotateWebhookSecretRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"\xa7\x01\n\x1cListWebhookDeliveriesRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x04 \x01(\t\x12:\n\x05state\x18\x05 \x01(\x0e\x32+.image_categorizer.v1.WebhookDelivery.State\"s\n\x1dListWebhookDeliveriesResponse\x12\x39\n\ndeliveries\x18\x01 \x03(\x0b\x32%.image_categorizer.v1.WebhookDelivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x17RedeliverWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t2\xc8\n\n\x0c\x41\x64minService\x12{\n\rCreateWebhook\x12*.image_categorizer.v1.CreateWebhookRequest\x1a\x1d.image_categorizer.v1.Webhook\"\x1f\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/webhooks:\x01*\x12\x82\x01\n\nGetWebhook\x12\'.image_categorizer.v1.GetWebhookRequest\x1a\x1d.image_categorizer.v1.Webhook\",\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/webhooks/{webhook_id}\x12\x86\x01\n\x0cListWebhooks\x12).image_categorizer.v1.ListWebhooksRequest\x1a*.image_categorizer.v1.ListWebhooksResponse\"\x1f\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/webhooks\x12\x88\x01\n\rUpdateWebhook\x12*.image_categorizer.v1.UpdateWebhookRequest\x1a\x1d.image_categorizer.v1.Webhook\",\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/webhooks/{webhook_id}:\x01*\x12\x93\x01\n\rDeleteWebhook\x12*.image_categorizer.v1.DeleteWebhookRequest\x1a+.image_categorizer.v1.DeleteWebhookResponse\")\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x1b*\x19/v1/webhooks/{webhook_id}\x12\xa1\x01\n\x13RotateWebhookSecret\x12\x30.image_categorizer.v1.RotateWebhookSecretRequest\x1a\x1d.image_categorizer.v1.Webhook\"9\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02+\"&/v1/webhooks/{webhook_id}:rotateSecret:\x01*\x12\xb9\x01\n\x15ListWebhookDeliveries\x12\x32.image_categorizer.v1.ListWebhookDeliveriesRequest\x1a\x33.image_categorizer.v1.ListWebhookDeliveriesResponse\"7\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x06\x82\xd3\xe4\x93\x02&\x12$/v1/webhooks/{webhook_id}/deliveries\x12\xb9\x01\n\x10RedeliverWebhook\x12-.image_categorizer.v1.RedeliverWebhookRequest\x1a%.image_categorizer.v1.WebhookDelivery\"O\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x41\"</v1/webhooks/{webhook_id}/deliveries/{delivery_id}:redeliver:\x01*\x12p\n\tGetCaller\x12&.image_categorizer.v1.GetCallerRequest\x1a\x1c.image_categorizer.v1.Caller\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x90\xb5\x18\x01\x98\xb5\x18\x04\x82\xd3\xe4\x93\x02\x08\x12\x06/v1/meb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/admin.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!image_categorizer/v1/caller.proto\x1a\"image_categorizer/v1/options.proto\x1a\"image_categorizer/v1/sign_in.proto\"\xca\x02\n\x07Webhook\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32#.image_categorizer.v1.Webhook.State\x12\x0e\n\x06secret\x18\x04 \x01(\t\x12\x44\n\x1bprevious_secret_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x45NABLED\x10\x01\x12\x0c\n\x08\x44ISABLED\x10\x02\x12\x08\n\x04GONE\x10\x03\x42\x1e\n\x1c_previous_secret_expire_time\"\x83\x04\n\x0fWebhookDelivery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x12\n\nwebhook_id\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x04 \x01(\t\x12\x0b\n\x03url\x18\x05 \x01(\t\x12:\n\x05state\x18\x06 \x01(\x0e\x32+.image_categorizer.v1.WebhookDelivery.State\x12:\n\x11next_attempt_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x15\n\rattempt_count\x18\x08 \x01(\x05\x12\x36\n\x08\x61ttempts\x18\t \x03(\x0b\x32$.image_categorizer.v1.WebhookAttempt\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\"F\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tDELIVERED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x42\x14\n\x12_next_attempt_timeB\x0b\n\t_end_time\"j\n\x0eWebhookAttempt\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x02\x12\x13\n\x0bstatus_code\x18\x03 \x01(\x05\"#\n\x14\x43reateWebhookRequest\x12\x0b\n\x03url\x18\x01 \x01(\t\"\'\n\x11GetWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"<\n\x13ListWebhooksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x14ListWebhooksResponse\x12/\n\x08webhooks\x18\x01 \x03(\x0b\x32\x1d.image_categorizer.v1.Webhook\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"f\n\x14UpdateWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x10\n\x03url\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x01\x88\x01\x01\x42\x06\n\x04_urlB\n\n\x08_enabled\"*\n\x14\x44\x65leteWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteWebhookResponse\"0\n\x1aRotateWebhookSecretRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"\xa7\x01\n\x1cListWebhookDeliveriesRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x04 \x01(\t\x12:\n\x05state\x18\x05 \x01(\x0e\x32+.image_categorizer.v1.WebhookDelivery.State\"s\n\x1dListWebhookDeliveriesResponse\x12\x39\n\ndeliveries\x18\x01 \x03(\x0b\x32%.image_categorizer.v1.WebhookDelivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x17RedeliverWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t2\xbe\r\n\x0c\x41\x64minService\x12{\n\rCreateWebhook\x12*.image_categorizer.v1.CreateWebhookRequest\x1a\x1d.image_categorizer.v1.Webhook\"\x1f\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/webhooks:\x01*\x12\x82\x01\n\nGetWebhook\x12\'.image_categorizer.v1.GetWebhookRequest\x1a\x1d.image_categorizer.v1.Webhook\",\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/webhooks/{webhook_id}\x12\x86\x01\n\x0cListWebhooks\x12).image_categorizer.v1.ListWebhooksRequest\x1a*.image_categorizer.v1.ListWebhooksResponse\"\x1f\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/webhooks\x12\x88\x01\n\rUpdateWebhook\x12*.image_categorizer.v1.UpdateWebhookRequest\x1a\x1d.image_categorizer.v1.Webhook\",\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/webhooks/{webhook_id}:\x01*\x12\x93\x01\n\rDeleteWebhook\x12*.image_categorizer.v1.DeleteWebhookRequest\x1a+.image_categorizer.v1.DeleteWebhookResponse\")\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x1b*\x19/v1/webhooks/{webhook_id}\x12\xa1\x01\n\x13RotateWebhookSecret\x12\x30.image_categorizer.v1.RotateWebhookSecretRequest\x1a\x1d.image_categorizer.v1.Webhook\"9\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02+\"&/v1/webhooks/{webhook_id}:rotateSecret:\x01*\x12\xb9\x01\n\x15ListWebhookDeliveries\x12\x32.image_categorizer.v1.ListWebhookDeliveriesRequest\x1a\x33.image_categorizer.v1.ListWebhookDeliveriesResponse\"7\x90\x02\x01\x88\xb5\x18\x04\x98\xb5\x18\x06\x82\xd3\xe4\x93\x02&\x12$/v1/webhooks/{webhook_id}/deliveries\x12\xb9\x01\n\x10RedeliverWebhook\x12-.image_categorizer.v1.RedeliverWebhookRequest\x1a%.image_categorizer.v1.WebhookDelivery\"O\x88\xb5\x18\x04\x98\xb5\x18\x07\x82\xd3\xe4\x93\x02\x41\"</v1/webhooks/{webhook_id}/deliveries/{delivery_id}:redeliver:\x01*\x12p\n\tGetCaller\x12&.image_categorizer.v1.GetCallerRequest\x1a\x1c.image_categorizer.v1.Caller\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x90\xb5\x18\x01\x98\xb5\x18\x04\x82\xd3\xe4\x93\x02\x08\x12\x06/v1/me\x12{\n\x0bStartSignIn\x12(.image_categorizer.v1.StartSignInRequest\x1a).image_categorizer.v1.StartSignInResponse\"\x17\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/auth/login\x12\x81\x01\n\x0c\x46inishSignIn\x12).image_categorizer.v1.FinishSignInRequest\x1a*.image_categorizer.v1.FinishSignInResponse\"\x1a\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/auth/callback\x12s\n\x07SignOut\x12$.image_categorizer.v1.SignOutRequest\x1a%.image_categorizer.v1.SignOutResponse\"\x1b\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x11\"\x0c/auth/logout:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,38 +54,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['RedeliverWebhook']._serialized_options = b'\210\265\030\004\230\265\030\007\202\323\344\223\002A\"</v1/webhooks/{webhook_id}/deliveries/{delivery_id}:redeliver:\001*'
   _globals['_ADMINSERVICE'].methods_by_name['GetCaller']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['GetCaller']._serialized_options = b'\220\002\001\210\265\030\002\220\265\030\001\230\265\030\004\202\323\344\223\002\010\022\006/v1/me'
-  _globals['_WEBHOOK']._serialized_start=193
-  _globals['_WEBHOOK']._serialized_end=523
-  _globals['_WEBHOOK_STATE']._serialized_start=424
-  _globals['_WEBHOOK_STATE']._serialized_end=491
-  _globals['_WEBHOOKDELIVERY']._serialized_start=526
-  _globals['_WEBHOOKDELIVERY']._serialized_end=1041
-  _globals['_WEBHOOKDELIVERY_STATE']._serialized_start=936
-  _globals['_WEBHOOKDELIVERY_STATE']._serialized_end=1006
-  _globals['_WEBHOOKATTEMPT']._serialized_start=1043
-  _globals['_WEBHOOKATTEMPT']._serialized_end=1149
-  _globals['_CREATEWEBHOOKREQUEST']._serialized_start=1151
-  _globals['_CREATEWEBHOOKREQUEST']._serialized_end=1186
-  _globals['_GETWEBHOOKREQUEST']._serialized_start=1188
-  _globals['_GETWEBHOOKREQUEST']._serialized_end=1227
-  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=1229
-  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=1289
-  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=1291
-  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=1387
-  _globals['_UPDATEWEBHOOKREQUEST']._serialized_start=1389
-  _globals['_UPDATEWEBHOOKREQUEST']._serialized_end=1491
-  _globals['_DELETEWEBHOOKREQUEST']._serialized_start=1493
-  _globals['_DELETEWEBHOOKREQUEST']._serialized_end=1535
-  _globals['_DELETEWEBHOOKRESPONSE']._serialized_start=1537
-  _globals['_DELETEWEBHOOKRESPONSE']._serialized_end=1560
-  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_start=1562
-  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_end=1610
-  _globals['_LISTWEBHOOKDELIVERIESREQUEST']._serialized_start=1613
-  _globals['_LISTWEBHOOKDELIVERIESREQUEST']._serialized_end=1780
-  _globals['_LISTWEBHOOKDELIVERIESRESPONSE']._serialized_start=1782
-  _globals['_LISTWEBHOOKDELIVERIESRESPONSE']._serialized_end=1897
-  _globals['_REDELIVERWEBHOOKREQUEST']._serialized_start=1899
-  _globals['_REDELIVERWEBHOOKREQUEST']._serialized_end=1965
-  _globals['_ADMINSERVICE']._serialized_start=1968
-  _globals['_ADMINSERVICE']._serialized_end=3320
+  _globals['_ADMINSERVICE'].methods_by_name['StartSignIn']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['StartSignIn']._serialized_options = b'\210\265\030\001\202\323\344\223\002\r\022\013/auth/login'
+  _globals['_ADMINSERVICE'].methods_by_name['FinishSignIn']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['FinishSignIn']._serialized_options = b'\210\265\030\001\202\323\344\223\002\020\022\016/auth/callback'
+  _globals['_ADMINSERVICE'].methods_by_name['SignOut']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['SignOut']._serialized_options = b'\210\265\030\001\202\323\344\223\002\021\"\014/auth/logout:\001*'
+  _globals['_WEBHOOK']._serialized_start=229
+  _globals['_WEBHOOK']._serialized_end=559
+  _globals['_WEBHOOK_STATE']._serialized_start=460
+  _globals['_WEBHOOK_STATE']._serialized_end=527
+  _globals['_WEBHOOKDELIVERY']._serialized_start=562
+  _globals['_WEBHOOKDELIVERY']._serialized_end=1077
+  _globals['_WEBHOOKDELIVERY_STATE']._serialized_start=972
+  _globals['_WEBHOOKDELIVERY_STATE']._serialized_end=1042
+  _globals['_WEBHOOKATTEMPT']._serialized_start=1079
+  _globals['_WEBHOOKATTEMPT']._serialized_end=1185
+  _globals['_CREATEWEBHOOKREQUEST']._serialized_start=1187
+  _globals['_CREATEWEBHOOKREQUEST']._serialized_end=1222
+  _globals['_GETWEBHOOKREQUEST']._serialized_start=1224
+  _globals['_GETWEBHOOKREQUEST']._serialized_end=1263
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=1265
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=1325
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=1327
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=1423
+  _globals['_UPDATEWEBHOOKREQUEST']._serialized_start=1425
+  _globals['_UPDATEWEBHOOKREQUEST']._serialized_end=1527
+  _globals['_DELETEWEBHOOKREQUEST']._serialized_start=1529
+  _globals['_DELETEWEBHOOKREQUEST']._serialized_end=1571
+  _globals['_DELETEWEBHOOKRESPONSE']._serialized_start=1573
+  _globals['_DELETEWEBHOOKRESPONSE']._serialized_end=1596
+  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_start=1598
+  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_end=1646
+  _globals['_LISTWEBHOOKDELIVERIESREQUEST']._serialized_start=1649
+  _globals['_LISTWEBHOOKDELIVERIESREQUEST']._serialized_end=1816
+  _globals['_LISTWEBHOOKDELIVERIESRESPONSE']._serialized_start=1818
+  _globals['_LISTWEBHOOKDELIVERIESRESPONSE']._serialized_end=1933
+  _globals['_REDELIVERWEBHOOKREQUEST']._serialized_start=1935
+  _globals['_REDELIVERWEBHOOKREQUEST']._serialized_end=2001
+  _globals['_ADMINSERVICE']._serialized_start=2004
+  _globals['_ADMINSERVICE']._serialized_end=3730
 # @@protoc_insertion_point(module_scope)
