@@ -52,6 +52,10 @@ Dumper.add_representer(
 )
 
 
+# Pages that a browser opens: redirects and cookies, not for programs.
+BROWSER = "/auth/"
+
+
 @dataclass(frozen=True)
 class Binding:
     """One RPC and its form in REST."""
@@ -127,6 +131,8 @@ class Paths:
         operations: list[Binding] = []
         uploads: dict[tuple[str, str], Binding] = {}
         for binding in bindings(self._files):
+            if binding.path.startswith(BROWSER):
+                continue
             if binding.is_upload(self._known[binding.method.input_type]):
                 uploads[binding.path.removesuffix(UPLOAD), binding.verb] = binding
             else:

@@ -6,6 +6,8 @@
 -- A body may be compressed by gzip, and in no other way.
 -- One path has two kinds of response: lines of JSON, or server-sent events for clients that accept them.
 local UPLOADS = { ["/v1/classify"] = true, ["/v1/batch"] = true }
+local CALLBACK = "/auth/callback"
+local SIGN_IN_PARAMETERS = { code = true, state = true, error = true }
 local FILTER = "requests"
 local MAX_MESSAGE_BYTES = 200
 local LONG_ERROR_BYTES = 400 -- one with a message of 200 bytes has about that
@@ -86,6 +88,29 @@ local function note_for_log(handle, headers, target)
   end
 end
 
+-- Returns what of a query finishes a sign-in: providers add parameters of their own.
+local function sign_in_query(query)
+  local kept = {}
+  for pair in query:gmatch("[^?&]+") do
+    if SIGN_IN_PARAMETERS[pair:match("^[^=]*")] then kept[#kept + 1] = pair end
+  end
+  return "?" .. table.concat(kept, "&")
+end
+
+-- Turns what the server says about the answer into what gRPC cannot carry: a redirect, and cookies.
+local function take_browser_headers(headers)
+  local location = headers:get("x-location")
+  if location then
+    headers:replace("location", location)
+    headers:remove("x-location")
+  end
+  local count = headers:getNumValues("x-set-cookie")
+  for i = 0, count - 1 do
+    headers:add("set-cookie", headers:getAtIndex("x-set-cookie", i))
+  end
+  if count > 0 then headers:remove("x-set-cookie") end
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local target = headers:get(":path") or "" -- CONNECT has none
@@ -129,6 +154,7 @@ function envoy_on_request(handle)
       headers:replace("x-body", "json") -- selects the route that limits its size
     end
   end
+  if path == CALLBACK then query = sign_in_query(query) end
   headers:replace(":path", path .. clean_query(query))
   if headers:get("content-encoding") then
     note_gzip_tail(handle)
@@ -151,10 +177,13 @@ end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
-  local status = headers:get("x-http-status") -- from the server, where gRPC has no such code
-  if status then
-    headers:replace(":status", status)
-    headers:remove("x-http-status")
+  if not (headers:get("content-type") or ""):find("^application/grpc") then
+    local status = headers:get("x-http-status") -- from the server, where gRPC has no such code
+    if status then
+      headers:replace(":status", status)
+      headers:remove("x-http-status")
+    end
+    take_browser_headers(headers)
   end
   local size = tonumber(headers:get("content-length") or 0)
   if size > LONG_ERROR_BYTES and headers:get(":status"):find("^[45]") then

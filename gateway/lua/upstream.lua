@@ -9,10 +9,12 @@ local FORWARDED = {
   ["x-attempt"] = true, -- of the SDK; the gateway counts its own attempts in another header
   ["x-forwarded-proto"] = true, -- set by Envoy, which finds no route without it
   ["x-native-grpc"] = true, -- set by requests.lua; local replies depend on it
+  ["x-cookies"] = true, -- set below
+  ["sec-fetch-site"] = true, ["x-image-categorizer"] = true, -- whether a session's cookie counts
   ["x-http-method"] = true, ["x-body"] = true, ["x-body-encoding"] = true, -- set by requests.lua
 }
 -- Malformed ones are dropped: the server then makes its own.
-local OPTIONAL = { "traceparent", "x-attempt", "x-request-id" }
+local OPTIONAL = { "sec-fetch-site", "traceparent", "x-attempt", "x-image-categorizer", "x-request-id" }
 local ENCODINGS = { identity = true, gzip = true, deflate = true }
 local COMPRESSED = 1 -- the only flag that gRPC defines for messages
 local INVALID_ARGUMENT, UNIMPLEMENTED = "3", "12"
@@ -24,6 +26,19 @@ end
 
 local function is_printable(value)
   return not value:find("[^\32-\126]")
+end
+
+-- Passes on our own cookies, and no others: their values are secrets of other programs.
+local function take_cookies(headers)
+  local kept = {}
+  for pair in (headers:get("cookie") or ""):gmatch("[^;]+") do
+    local cookie = pair:match("^%s*(.-)%s*$")
+    if cookie:find("^ic_[%w_]+=[%w_-]*$") or cookie:find("^__Host%-ic_[%w_]+=[%w_-]*$") then
+      kept[#kept + 1] = cookie
+    end
+  end
+  headers:remove("x-cookies")
+  if #kept > 0 then headers:replace("x-cookies", table.concat(kept, "; "):sub(1, 1024)) end
 end
 
 local function drop_the_rest(headers)
@@ -87,6 +102,7 @@ function envoy_on_request(handle)
     if headers:get("x-native-grpc") then return refuse_grpc(handle, INVALID_ARGUMENT, message) end
     return handle:respond({ [":status"] = "400" }, message)
   end
+  take_cookies(headers)
   drop_the_rest(headers)
   -- The server counts calls by it. With `use_remote_address` Envoy has checked it against its trusted proxies.
   headers:replace("x-client-address", (handle:streamInfo():downstreamRemoteAddress():gsub(":%d+$", ""):gsub("[%[%]]", "")))

@@ -13,7 +13,6 @@ from image_categorizer_server.access.guesses import Guesses
 from image_categorizer_server.access.key_uses import KeyUses
 from image_categorizer_server.access.key_verifier import KeyVerifier
 from image_categorizer_server.access.tenant_gate import TenantGate
-from image_categorizer_server.access.token import TokenVerifier
 from image_categorizer_server.db.access_changes import AccessChange, watch_changes
 from image_categorizer_server.db.audit import append
 from image_categorizer_server.db.database import check_database, check_login, open_database
@@ -58,7 +57,13 @@ from image_categorizer_server.services.limit import Limiter
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.result_cache import ResultCache
-from image_categorizer_server.services.token import open_tokens, watch_issuers
+from image_categorizer_server.services.sign_in import SignIns
+from image_categorizer_server.services.token import (
+    Tokens,
+    open_tokens,
+    sign_ins_of,
+    watch_issuers,
+)
 from image_categorizer_server.services.usage import UsageMeter
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
@@ -93,6 +98,7 @@ class Backend:
     refusals: Refusals
     authenticator: Authenticator
     limiter: Limiter
+    sign_ins: SignIns
     redis: RedisClient
     tasks: TaskOwner
     """Background tasks. The server is not ready once one has died."""
@@ -225,6 +231,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         refusals = Refusals(append, settings.audit)
         stack.push_async_callback(refusals.close)
         tokens = await stack.enter_async_context(open_tokens(settings))
+        tenants = TenantGate(find_state, settings.security.key_cache_s)
         # Entered last: tasks end before what they use is closed.
         owner = TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S)  # none cleans up, some ask Redis
         tasks = await stack.enter_async_context(owner)
@@ -250,22 +257,26 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             keys=ApiKeys(settings.security),
             audit=Audit(),
             refusals=refusals,
-            authenticator=_authenticator(settings, tokens, limiter, tasks),
+            authenticator=_authenticator(settings, tokens, tenants, limiter, tasks),
             limiter=limiter,
+            sign_ins=sign_ins_of(settings, tokens, tenants),
             redis=redis,
             tasks=tasks,
         )
 
 
 def _authenticator(
-    settings: Settings, tokens: TokenVerifier | None, limiter: Limiter, tasks: TaskOwner
+    settings: Settings,
+    tokens: Tokens | None,
+    tenants: TenantGate,
+    limiter: Limiter,
+    tasks: TaskOwner,
 ) -> Authenticator:
     """Returns the authenticator, and starts the tasks that keep caches and the uses of keys."""
     security = settings.security
     uses = KeyUses(note_uses, security.key_use_interval_s)
     guesses = Guesses(security.max_unknown_keys_per_minute)
     verifier = KeyVerifier(find_key, security.key_cache_s, guesses, uses)
-    tenants = TenantGate(find_state, security.key_cache_s)
 
     def follow(change: AccessChange) -> None:
         if change.key_id:
@@ -283,7 +294,7 @@ def _authenticator(
     watching = watch_changes(settings.database_url, settings.database.timeout_s, follow, forget_all)
     tasks.start(watching, "watcher of access")
     tasks.start(uses.write_forever(), "writer of key uses")
-    return Authenticator(verifier, tenants, tokens)
+    return Authenticator(verifier, tenants, tokens.verifier if tokens else None)
 
 
 def _in_flight(path: str, stack: AsyncExitStack) -> InFlight | None:

@@ -41,7 +41,7 @@ class Client:
         return scope
 
     def check_redirect_uri(self, redirect_uri: str) -> bool:
-        return redirect_uri == REDIRECT
+        return redirect_uri.startswith("http://localhost")
 
     def check_client_secret(self, client_secret: str) -> bool:
         return secrets.compare_digest(client_secret, SECRET)

@@ -1,7 +1,7 @@
 """What the claims of a verified token mean here: tenant, role, scopes, and who it is."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from image_categorizer_server.access.jws import Object, TokenRefused
 from image_categorizer_server.domain.access import DEFAULT_TENANT, Principal, Role, Scope
@@ -17,21 +17,30 @@ Note = Callable[[str], None]
 """Takes a sentence about a step that passed."""
 
 
+def ignore(sentence: str) -> None:
+    """Takes a sentence that nobody wants to read."""
+
+
 class ClaimMapping:
     """Maps the claims of one issuer, as its settings say."""
 
-    def __init__(self, issuer: IssuerSettings) -> None:
+    def __init__(self, issuer: IssuerSettings, admins: Collection[str] = ()) -> None:
         """Checks the names of roles and scopes.
+
+        Args:
+            issuer: says what its claims mean.
+            admins: people who are admins at least: their `sub`, or their verified address.
 
         Raises:
             OperatorError: names one that does not exist.
         """
         self._issuer = issuer
+        self._admins = frozenset(admins)
         self._roles = {value: _role(name) for value, name in issuer.roles.items()}
         own = {scope.value: scope.value for scope in Scope}
         self._scopes = {k: _scope(name) for k, name in (issuer.scopes or own).items()}
 
-    def principal(self, claims: Object, note: Note) -> Principal:
+    def principal(self, claims: Object, note: Note = ignore) -> Principal:
         """Returns the caller that a token stands for.
 
         Args:
@@ -66,10 +75,14 @@ class ClaimMapping:
 
     def _role(self, claims: Object) -> Role:
         path = self._issuer.role_claim
-        if path == ("email",) and claims.get("email_verified") is not True:
+        is_verified = claims.get("email_verified") is True
+        if path == ("email",) and not is_verified:
             raise TokenRefused("the role depends on 'email', which is not verified")
         values = _values(claims, path)
         roles = [role for value, role in self._roles.items() if value in values]
+        names = {claims["sub"]} | (_values(claims, ("email",)) if is_verified else set())
+        if names & self._admins:
+            roles.append(Role.ADMIN)
         if not roles:
             raise TokenRefused(f"no value of {_named(path)} is mapped to a role")
         return max(roles)

@@ -188,21 +188,12 @@ class IssuerKeys:
         return [key for entry in entries if (key := self._imported(entry))]
 
     async def _discovered(self) -> str:
-        """Returns the URL of the key set, from the metadata of the issuer.
+        """Returns the URL of the key set.
 
         Raises:
-            DocumentUnavailable, ValueError: there is no metadata, or it is of another issuer.
+            DocumentUnavailable, ValueError: the metadata does not name it.
         """
-        issuer = self._issuer.issuer
-        try:
-            content = await self._fetch(f"{issuer.rstrip('/')}{OIDC_PATH}", MAX_DOCUMENT_BYTES)
-        except DocumentUnavailable:
-            parts = urlsplit(issuer)
-            path = f"{OAUTH_PATH}{parts.path.rstrip('/')}"  # RFC 8414, section 3.1
-            content = await self._fetch(parts._replace(path=path).geturl(), MAX_DOCUMENT_BYTES)
-        metadata = strict_object(content)
-        if metadata.get("issuer") != issuer:
-            raise DocumentUnavailable("the metadata is of another issuer")
+        metadata = await read_metadata(self._issuer.issuer, self._fetch)
         url = metadata.get("jwks_uri")
         if not isinstance(url, str):
             raise DocumentUnavailable("the metadata has no 'jwks_uri'")
@@ -221,6 +212,24 @@ class IssuerKeys:
     def _age_s(since: datetime) -> float:
         # Never negative: the system's clock may have been set back.
         return max(clock.now() - since, timedelta(0)).total_seconds()
+
+
+async def read_metadata(issuer: str, fetch: FetchDocument) -> Object:
+    """Returns the metadata of an issuer: of OpenID Connect, else of OAuth 2.0 (RFC 8414).
+
+    Raises:
+        DocumentUnavailable, ValueError: there is none, or it is of another issuer.
+    """
+    try:
+        content = await fetch(f"{issuer.rstrip('/')}{OIDC_PATH}", MAX_DOCUMENT_BYTES)
+    except DocumentUnavailable:
+        parts = urlsplit(issuer)
+        path = f"{OAUTH_PATH}{parts.path.rstrip('/')}"  # RFC 8414, section 3.1
+        content = await fetch(parts._replace(path=path).geturl(), MAX_DOCUMENT_BYTES)
+    metadata = strict_object(content)
+    if metadata.get("issuer") != issuer:
+        raise DocumentUnavailable("the metadata is of another issuer")
+    return metadata
 
 
 def public_key(entry: Object) -> Key:

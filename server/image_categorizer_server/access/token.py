@@ -8,7 +8,7 @@ token (RFC 8725).  The caller learns only that a token is not valid; the reason 
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from cachetools import TTLCache
@@ -16,7 +16,7 @@ from joserfc.errors import ClaimError
 from joserfc.jwt import JWTClaimsRegistry
 
 from image_categorizer_server import clock
-from image_categorizer_server.access.claims import ClaimMapping, Note
+from image_categorizer_server.access.claims import ClaimMapping, Note, ignore
 from image_categorizer_server.access.jwks import IssuerKeys
 from image_categorizer_server.access.jws import (
     Object,
@@ -39,8 +39,6 @@ ID_TOKEN_CLAIMS = ("nonce", "at_hash", "c_hash")
 CACHED_TOKENS = 10_000
 MAX_LOGGED_CHARACTERS = 300
 REFUSAL = "the access token is not valid"
-CheckTenant = Callable[[str], Awaitable[None]]
-"""Passes a tenant whose users may call, by its id; raises the error that callers see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +60,18 @@ class _Verified:
     """Seconds since 1970."""
 
 
-async def any_tenant(tenant_id: str) -> None:
-    """Passes every tenant."""
-
-
 class TokenVerifier:
     """Verifies access tokens, with a short cache."""
 
-    def __init__(
-        self,
-        settings: TokenSettings,
-        issuers: Mapping[str, Issuer],
-        check_tenant: CheckTenant = any_tenant,
-    ) -> None:
+    def __init__(self, settings: TokenSettings, issuers: Mapping[str, Issuer]) -> None:
         """Configures the verifier.
 
         Args:
             settings: limits.
             issuers: by the claim `iss`.
-            check_tenant: is asked at every call, also for tokens in the cache.
         """
         self._settings = settings
         self._issuers = issuers
-        self._check_tenant = check_tenant
         self._cache: TTLCache[bytes, _Verified] = TTLCache(CACHED_TOKENS, ttl=settings.cache_s)
 
     @property
@@ -103,13 +90,12 @@ class TokenVerifier:
         verified = self._cache.get(digest)
         if verified is None or not self._is_valid(verified):
             try:
-                verified = await self._verified(token, _nothing)
+                verified = await self._verified(token, ignore)
             except TokenRefused as error:
                 reason = str(error)[:MAX_LOGGED_CHARACTERS]
                 log.info("an access token is refused", reason=reason)
                 raise CredentialsInvalid(REFUSAL) from None
             self._cache[digest] = verified
-        await self._check_tenant(verified.principal.tenant_id)
         return verified.principal
 
     async def explain(self, token: str, note: Note) -> Principal:
@@ -121,11 +107,9 @@ class TokenVerifier:
 
         Raises:
             TokenRefused: names the check that the token does not pass.
-            CategorizerError: the keys of its issuer cannot be read, or its tenant may not call.
+            CategorizerError: the keys of its issuer cannot be read.
         """
-        principal = (await self._verified(token, note)).principal
-        await self._check_tenant(principal.tenant_id)
-        return principal
+        return (await self._verified(token, note)).principal
 
     def _is_valid(self, verified: _Verified) -> bool:
         return (
@@ -150,41 +134,45 @@ class TokenVerifier:
         generation = issuer.keys.generation
         verify_signature(token, key)
         note(f"The issuer's key {quoted(key.kid or '')} has signed it, by {token.algorithm}.")
-        expire_s = self._check_claims(issuer.settings, token.claims)
+        expire_s = check_claims(token.claims, issuer.settings, self._settings)
         note(f"It is for us, and in force for {expire_s - clock.now().timestamp():.0f} s more.")
         principal = issuer.mapping.principal(token.claims, note)
         return _Verified(principal, issuer.keys, generation, expire_s)
 
-    def _check_claims(self, issuer: IssuerSettings, claims: Object) -> float:
-        """Passes the claims of a token that is for us and in force; returns when it expires."""
-        registry = JWTClaimsRegistry(
-            now=int(clock.now().timestamp()),
-            leeway=self._settings.leeway_s,
-            iss={"essential": True, "value": issuer.issuer},
-            aud={"essential": True, "values": list(issuer.audiences)},
-            exp={"essential": True},
-            iat={"essential": True},
-            sub={"essential": True},
-        )
-        try:
-            registry.validate(claims)
-        except ClaimError as error:
-            value = quoted(str(claims.get(error.claim)))
-            raise TokenRefused(f"{error.description} ({error.claim} is {value})") from None
-        others = set(_audiences(claims)) - {*issuer.audiences, *issuer.other_audiences}
-        if others:
-            raise TokenRefused(f"it is also for {quoted(min(others))}")
-        if "cnf" in claims:
-            raise TokenRefused("it is bound to a key of its owner, which is not checked here")
-        lifetime_s = claims["exp"] - claims["iat"]
-        if not 0 < lifetime_s <= self._settings.max_lifetime_s:
-            limit_s = self._settings.max_lifetime_s
-            raise TokenRefused(f"the time from 'iat' to 'exp' is not between 0 and {limit_s} s")
-        return float(claims["exp"])
 
+def check_claims(claims: Object, issuer: IssuerSettings, limits: TokenSettings) -> float:
+    """Passes the claims of a token that is for us and in force.
 
-def _nothing(sentence: str) -> None:
-    pass
+    Returns:
+        When it expires, in seconds since 1970.
+
+    Raises:
+        TokenRefused: it is of another issuer, not for us alone, not in force, or bound to a key.
+    """
+    registry = JWTClaimsRegistry(
+        now=int(clock.now().timestamp()),
+        leeway=limits.leeway_s,
+        iss={"essential": True, "value": issuer.issuer},
+        aud={"essential": True, "values": list(issuer.audiences)},
+        exp={"essential": True},
+        iat={"essential": True},
+        sub={"essential": True},
+    )
+    try:
+        registry.validate(claims)
+    except ClaimError as error:
+        value = quoted(str(claims.get(error.claim)))
+        raise TokenRefused(f"{error.description} ({error.claim} is {value})") from None
+    others = set(_audiences(claims)) - {*issuer.audiences, *issuer.other_audiences}
+    if others:
+        raise TokenRefused(f"it is also for {quoted(min(others))}")
+    if "cnf" in claims:
+        raise TokenRefused("it is bound to a key of its owner, which is not checked here")
+    lifetime_s = claims["exp"] - claims["iat"]
+    if not 0 < lifetime_s <= limits.max_lifetime_s:
+        limit_s = limits.max_lifetime_s
+        raise TokenRefused(f"the time from 'iat' to 'exp' is not between 0 and {limit_s} s")
+    return float(claims["exp"])
 
 
 def _audiences(claims: Object) -> list[str]:

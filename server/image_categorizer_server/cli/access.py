@@ -68,13 +68,13 @@ async def _explained(text: str, settings: Settings) -> Principal:
                 "No issuer is configured, so no token is accepted: set CATEGORIZER_TOKEN__ISSUERS."
             )
         async with asyncio.TaskGroup() as group:
-            for issuer in tokens.issuers:
+            for issuer in tokens.verifier.issuers:
                 group.create_task(issuer.keys.refresh())
-        problems = {i.settings.name: i.keys.problem for i in tokens.issuers if i.keys.problem}
-        for name, problem in problems.items():
-            say(f"The keys of {name} cannot be read: {problem}.")
+        for issuer in tokens.verifier.issuers:
+            if problem := issuer.keys.problem:
+                say(f"The keys of {issuer.settings.name} cannot be read: {problem}.")
         try:
-            return await tokens.explain(text, _print_step)
+            return await tokens.verifier.explain(text, _print_step)
         except TokenRefused as error:
             raise OperatorError(f"The token is refused: {error}.") from None
         except CategorizerError as error:

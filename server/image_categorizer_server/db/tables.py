@@ -226,3 +226,15 @@ class AuditEventRow(TypedDict):
     detail: str  # JSON
     prev_hash: str
     hash: str
+
+
+class SessionRow(TypedDict):
+    """A row of `sessions`, without its secret."""
+
+    tenant_id: str
+    actor_id: str
+    role: str
+    scopes: list[str]
+    use_time: datetime
+    expire_time: datetime
+    end_time: datetime | None

@@ -1,6 +1,7 @@
 """Values about access: roles, scopes, principals."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum, IntEnum
 
 DEFAULT_TENANT = "default"
@@ -51,3 +52,15 @@ class Principal:
     role: Role
     scopes: frozenset[Scope] = frozenset()
     """What the credentials are limited to.  Empty: everything that the role permits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session of a person who has signed in, without its secret."""
+
+    principal: Principal
+    use_time: datetime
+    """When it was used last, to the minute."""
+    expire_time: datetime
+    end_time: datetime | None
+    """When the person signed out."""

@@ -41,6 +41,8 @@ class AuditAction(Enum):
     MODEL_LOAD = "model.load"
     MODEL_UNLOAD = "model.unload"
     MODEL_SET_ALIAS = "model.set_alias"
+    SESSION_CREATE = "session.create"
+    SESSION_END = "session.end"
     TENANT_CREATE = "tenant.create"
     TENANT_UPDATE = "tenant.update"
     TENANT_SUSPEND = "tenant.suspend"

@@ -36,6 +36,7 @@ class AuditKind:
 
 BATCH, KEY, MODEL, TENANT = "the batch", "the API key", "the model", "the tenant"
 WEBHOOK, DATA_KEY = "the webhook", "the data key"
+PERSON = "the person, as in the actor of its later calls"
 KEK = {"kek_id": "the key-encryption key that wraps it"}
 RIGHTS = {
     "role": "its role",
@@ -111,6 +112,10 @@ KINDS: Mapping[AuditAction, AuditKind] = {
             "canary_permille": "the share of requests for the canary, in thousandths",
         },
     ),
+    AuditAction.SESSION_CREATE: AuditKind(
+        "A person signed in", PERSON, {"role": "the role of the session"}
+    ),
+    AuditAction.SESSION_END: AuditKind("A person signed out", PERSON),
     AuditAction.TENANT_CREATE: AuditKind("A caller created a tenant", TENANT),
     AuditAction.TENANT_UPDATE: AuditKind(
         "A caller changed the name or the limits of a tenant",

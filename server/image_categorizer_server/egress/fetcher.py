@@ -87,6 +87,8 @@ class Answer:
     status: int
     headers: dict[str, str]
     """Names in lower case. Of a repeated header, the last value."""
+    body: bytes = b""
+    """Its first `MAX_ANSWER_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +201,8 @@ class Fetcher:
                 sent = [(name.encode("ascii"), text.encode()) for name, text in headers.items()]
                 request = _Request("POST", target, sent, MAX_ANSWER_BYTES, body)
                 async with self._call(request, on_turn) as response:
-                    await _read(response, MAX_ANSWER_BYTES)
-                    return Answer(response.status, _as_text(response.headers))
+                    content = await _read(response, MAX_ANSWER_BYTES)
+                    return Answer(response.status, _as_text(response.headers), content)
 
     async def get(self, url: str, max_bytes: int, timeout_s: float) -> bytes:
         """Returns the JSON document at a URL.  Follows no redirects, and does not try again.

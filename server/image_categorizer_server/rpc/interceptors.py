@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from image_categorizer_server.access.roles import RpcAccess, authorize
+from image_categorizer_server.access.session import COOKIES_HEADER
 from image_categorizer_server.backend import Backend
 from image_categorizer_server.domain.audit import Actor, current_actor
 from image_categorizer_server.domain.tenant import bind_tenant, unbind_tenant
@@ -292,8 +293,11 @@ class Edge(grpc.aio.ServerInterceptor):
         if self._backend.refusing.is_set():
             raise Draining("this server is stopping")
         call = current_call.get()
-        authenticator = self._backend.authenticator
-        principal = await authenticator.authenticate(headers.get("authorization"), call.address)
+        header, principal = headers.get("authorization"), None
+        if header is None and COOKIES_HEADER in headers:
+            principal = await self._backend.sign_ins.authenticate(headers)
+        if principal is None:
+            principal = await self._backend.authenticator.authenticate(header, call.address)
         call.principal = principal
         authorize(principal, access)
         current_actor.set(Actor(principal.actor_id, call.request_id, call.address))

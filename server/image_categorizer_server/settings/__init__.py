@@ -42,6 +42,7 @@ from image_categorizer_server.settings.limit import QuotaSettings
 from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.settings.names import refuse_misspelled, report_ignored
 from image_categorizer_server.settings.server import LimitSettings, ServerSettings
+from image_categorizer_server.settings.sign_in import SignInSettings
 from image_categorizer_server.settings.storage import StorageSettings
 from image_categorizer_server.settings.tenant import TenantSettings
 from image_categorizer_server.settings.testing import TestSettings
@@ -138,6 +139,7 @@ class Settings(BaseSettings):
     quota: QuotaSettings = QuotaSettings()
     usage: UsageSettings = UsageSettings()
     token: TokenSettings = TokenSettings()
+    sign_in: SignInSettings = SignInSettings()
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
     internal_tls: InternalTlsSettings = InternalTlsSettings()

@@ -5,12 +5,15 @@ from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 from image_categorizer_server import clock
+from image_categorizer_server.access.authenticator import Authenticator
 from image_categorizer_server.access.claims import ClaimMapping
 from image_categorizer_server.access.jwks import IssuerKeys
 from image_categorizer_server.access.jws import TokenRefused
-from image_categorizer_server.access.token import Issuer, TokenVerifier, any_tenant
+from image_categorizer_server.access.tenant_gate import TenantGate
+from image_categorizer_server.access.token import Issuer, TokenVerifier
 from image_categorizer_server.domain.access import Principal, Role
-from image_categorizer_server.errors import CredentialsInvalid, DependencyDown, NotFound
+from image_categorizer_server.domain.tenant import TenantState
+from image_categorizer_server.errors import CredentialsInvalid, DependencyDown, TenantSuspended
 from image_categorizer_server.settings.token import TokenSettings
 from image_categorizer_server.tasks import TaskOwner
 
@@ -25,6 +28,7 @@ from tests.support.issuer import (
     new_key,
     signed,
 )
+from tests.support.keys import Rows, verifier_of
 from tests.support.polling import eventually
 
 ADA = Principal("main:ada", "default", Role.CLASSIFIER)
@@ -40,15 +44,13 @@ def later(seconds):
 
 
 @asynccontextmanager
-async def verifier(published, check_tenant=any_tenant, settings=None, **issuer):
+async def verifier(published, settings=None, **issuer):
     """Yields a verifier as the server has it."""
     settings, one = settings or TokenSettings(), issuer_settings(**issuer)
     keys = IssuerKeys(one, settings, published.fetch)
     async with TaskOwner() as tasks:
         tasks.start(keys.watch(), "reader")
-        yield TokenVerifier(
-            settings, {one.issuer: Issuer(one, keys, ClaimMapping(one))}, check_tenant
-        )
+        yield TokenVerifier(settings, {one.issuer: Issuer(one, keys, ClaimMapping(one))})
 
 
 async def test_the_good_token_is_accepted():
@@ -212,21 +214,21 @@ async def test_further_audiences_are_admitted_by_a_setting():
 
 
 async def test_a_tenant_is_checked_at_every_call_also_of_tokens_in_the_cache():
-    suspended = set()
+    published, states = Published(), {"acme": TenantState.ACTIVE}
 
-    async def check(tenant_id):
-        if tenant_id in suspended:
-            raise NotFound("the tenant is suspended")
+    async def state_of(tenant_id):
+        return states.get(tenant_id)
 
-    published = Published()
-    async with verifier(published, check, tenant_claim="org") as tokens:
-        token = published.token(org="acme")
-        assert (await tokens.verify(token)).tenant_id == "acme"
-        suspended.add("acme")
-        with pytest.raises(NotFound):
-            await tokens.verify(token)
-        with pytest.raises(NotFound):
-            await tokens.explain(token, str)
+    async with verifier(published, tenant_claim="org") as tokens:
+        authenticator = Authenticator(verifier_of(Rows()), TenantGate(state_of, 0), tokens)
+        header = f"Bearer {published.token(org='acme')}"
+        assert (await authenticator.authenticate(header, "")).tenant_id == "acme"
+        states["acme"] = TenantState.SUSPENDED
+        with pytest.raises(TenantSuspended):
+            await authenticator.authenticate(header, "")
+        del states["acme"]
+        with pytest.raises(CredentialsInvalid, match="^the access token is not valid$"):
+            await authenticator.authenticate(header, "")
 
 
 async def test_each_check_that_a_token_passes_is_explained():

@@ -8,6 +8,7 @@ from image_categorizer.v1 import admin_pb2 as image__categorizer_dot_v1_dot_admi
 from image_categorizer.v1 import audit_pb2 as image__categorizer_dot_v1_dot_audit__pb2
 from image_categorizer.v1 import caller_pb2 as image__categorizer_dot_v1_dot_caller__pb2
 from image_categorizer.v1 import key_pb2 as image__categorizer_dot_v1_dot_key__pb2
+from image_categorizer.v1 import sign_in_pb2 as image__categorizer_dot_v1_dot_sign__in__pb2
 from image_categorizer.v1 import tenant_pb2 as image__categorizer_dot_v1_dot_tenant__pb2
 from image_categorizer.v1 import usage_pb2 as image__categorizer_dot_v1_dot_usage__pb2
 
@@ -190,6 +191,21 @@ class AdminServiceStub:
                 '/image_categorizer.v1.AdminService/GetCaller',
                 request_serializer=image__categorizer_dot_v1_dot_caller__pb2.GetCallerRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_caller__pb2.Caller.FromString,
+                _registered_method=True)
+        self.StartSignIn = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/StartSignIn',
+                request_serializer=image__categorizer_dot_v1_dot_sign__in__pb2.StartSignInRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_sign__in__pb2.StartSignInResponse.FromString,
+                _registered_method=True)
+        self.FinishSignIn = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/FinishSignIn',
+                request_serializer=image__categorizer_dot_v1_dot_sign__in__pb2.FinishSignInRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_sign__in__pb2.FinishSignInResponse.FromString,
+                _registered_method=True)
+        self.SignOut = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/SignOut',
+                request_serializer=image__categorizer_dot_v1_dot_sign__in__pb2.SignOutRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_sign__in__pb2.SignOutResponse.FromString,
                 _registered_method=True)
 
 
@@ -486,6 +502,37 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartSignIn(self, request, context):
+        """Starts the sign-in of a person with a browser. Over REST it redirects to the identity provider, and sets a
+        cookie that binds the sign-in to the browser.
+
+        Errors: FAILED_PRECONDITION: nobody can sign in. UNAVAILABLE `DEPENDENCY_DOWN`: the identity provider does
+        not respond.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishSignIn(self, request, context):
+        """Finishes the sign-in: checks with the identity provider who the person is, and creates a session with the role
+        that the person has now. Over REST it sets the session's cookie and redirects to `/`.
+
+        Errors: UNAUTHENTICATED `CREDENTIALS_INVALID`: the sign-in is of another browser, or the identity provider does
+        not vouch for the person. FAILED_PRECONDITION, UNAVAILABLE: as for `StartSignIn`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignOut(self, request, context):
+        """Ends the session of the caller. Idempotent. Over REST it deletes the session's cookie.
+
+        Errors: UNAUTHENTICATED `CREDENTIALS_INVALID`: another site makes the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -613,6 +660,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetCaller,
                     request_deserializer=image__categorizer_dot_v1_dot_caller__pb2.GetCallerRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_caller__pb2.Caller.SerializeToString,
+            ),
+            'StartSignIn': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartSignIn,
+                    request_deserializer=image__categorizer_dot_v1_dot_sign__in__pb2.StartSignInRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_sign__in__pb2.StartSignInResponse.SerializeToString,
+            ),
+            'FinishSignIn': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishSignIn,
+                    request_deserializer=image__categorizer_dot_v1_dot_sign__in__pb2.FinishSignInRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_sign__in__pb2.FinishSignInResponse.SerializeToString,
+            ),
+            'SignOut': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignOut,
+                    request_deserializer=image__categorizer_dot_v1_dot_sign__in__pb2.SignOutRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_sign__in__pb2.SignOutResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1316,6 +1378,87 @@ class AdminService:
             '/image_categorizer.v1.AdminService/GetCaller',
             image__categorizer_dot_v1_dot_caller__pb2.GetCallerRequest.SerializeToString,
             image__categorizer_dot_v1_dot_caller__pb2.Caller.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartSignIn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/StartSignIn',
+            image__categorizer_dot_v1_dot_sign__in__pb2.StartSignInRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_sign__in__pb2.StartSignInResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishSignIn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/FinishSignIn',
+            image__categorizer_dot_v1_dot_sign__in__pb2.FinishSignInRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_sign__in__pb2.FinishSignInResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignOut(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/SignOut',
+            image__categorizer_dot_v1_dot_sign__in__pb2.SignOutRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_sign__in__pb2.SignOutResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,6 +10,7 @@ from image_categorizer.v1 import admin_pb2 as _admin_pb2
 from image_categorizer.v1 import audit_pb2 as _audit_pb2
 from image_categorizer.v1 import caller_pb2 as _caller_pb2
 from image_categorizer.v1 import key_pb2 as _key_pb2
+from image_categorizer.v1 import sign_in_pb2 as _sign_in_pb2
 from image_categorizer.v1 import tenant_pb2 as _tenant_pb2
 from image_categorizer.v1 import usage_pb2 as _usage_pb2
 import abc as _abc_1
@@ -229,6 +230,25 @@ class AdminServiceStub:
 
     Errors: those of the service.
     """
+    StartSignIn: _grpc.UnaryUnaryMultiCallable[_sign_in_pb2.StartSignInRequest, _sign_in_pb2.StartSignInResponse]
+    """Starts the sign-in of a person with a browser. Over REST it redirects to the identity provider, and sets a
+    cookie that binds the sign-in to the browser.
+
+    Errors: FAILED_PRECONDITION: nobody can sign in. UNAVAILABLE `DEPENDENCY_DOWN`: the identity provider does
+    not respond.
+    """
+    FinishSignIn: _grpc.UnaryUnaryMultiCallable[_sign_in_pb2.FinishSignInRequest, _sign_in_pb2.FinishSignInResponse]
+    """Finishes the sign-in: checks with the identity provider who the person is, and creates a session with the role
+    that the person has now. Over REST it sets the session's cookie and redirects to `/`.
+
+    Errors: UNAUTHENTICATED `CREDENTIALS_INVALID`: the sign-in is of another browser, or the identity provider does
+    not vouch for the person. FAILED_PRECONDITION, UNAVAILABLE: as for `StartSignIn`.
+    """
+    SignOut: _grpc.UnaryUnaryMultiCallable[_sign_in_pb2.SignOutRequest, _sign_in_pb2.SignOutResponse]
+    """Ends the session of the caller. Idempotent. Over REST it deletes the session's cookie.
+
+    Errors: UNAUTHENTICATED `CREDENTIALS_INVALID`: another site makes the call.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -424,6 +444,25 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Returns who calls: tenant, role and scopes of the credentials, whether an API key or an access token.
 
     Errors: those of the service.
+    """
+    StartSignIn: _aio.UnaryUnaryMultiCallable[_sign_in_pb2.StartSignInRequest, _sign_in_pb2.StartSignInResponse]  # type: ignore[assignment]
+    """Starts the sign-in of a person with a browser. Over REST it redirects to the identity provider, and sets a
+    cookie that binds the sign-in to the browser.
+
+    Errors: FAILED_PRECONDITION: nobody can sign in. UNAVAILABLE `DEPENDENCY_DOWN`: the identity provider does
+    not respond.
+    """
+    FinishSignIn: _aio.UnaryUnaryMultiCallable[_sign_in_pb2.FinishSignInRequest, _sign_in_pb2.FinishSignInResponse]  # type: ignore[assignment]
+    """Finishes the sign-in: checks with the identity provider who the person is, and creates a session with the role
+    that the person has now. Over REST it sets the session's cookie and redirects to `/`.
+
+    Errors: UNAUTHENTICATED `CREDENTIALS_INVALID`: the sign-in is of another browser, or the identity provider does
+    not vouch for the person. FAILED_PRECONDITION, UNAVAILABLE: as for `StartSignIn`.
+    """
+    SignOut: _aio.UnaryUnaryMultiCallable[_sign_in_pb2.SignOutRequest, _sign_in_pb2.SignOutResponse]  # type: ignore[assignment]
+    """Ends the session of the caller. Idempotent. Over REST it deletes the session's cookie.
+
+    Errors: UNAUTHENTICATED `CREDENTIALS_INVALID`: another site makes the call.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -767,6 +806,43 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns who calls: tenant, role and scopes of the credentials, whether an API key or an access token.
 
         Errors: those of the service.
+        """
+
+    @_abc_1.abstractmethod
+    def StartSignIn(
+        self,
+        request: _sign_in_pb2.StartSignInRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sign_in_pb2.StartSignInResponse, _abc.Awaitable[_sign_in_pb2.StartSignInResponse]]:
+        """Starts the sign-in of a person with a browser. Over REST it redirects to the identity provider, and sets a
+        cookie that binds the sign-in to the browser.
+
+        Errors: FAILED_PRECONDITION: nobody can sign in. UNAVAILABLE `DEPENDENCY_DOWN`: the identity provider does
+        not respond.
+        """
+
+    @_abc_1.abstractmethod
+    def FinishSignIn(
+        self,
+        request: _sign_in_pb2.FinishSignInRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sign_in_pb2.FinishSignInResponse, _abc.Awaitable[_sign_in_pb2.FinishSignInResponse]]:
+        """Finishes the sign-in: checks with the identity provider who the person is, and creates a session with the role
+        that the person has now. Over REST it sets the session's cookie and redirects to `/`.
+
+        Errors: UNAUTHENTICATED `CREDENTIALS_INVALID`: the sign-in is of another browser, or the identity provider does
+        not vouch for the person. FAILED_PRECONDITION, UNAVAILABLE: as for `StartSignIn`.
+        """
+
+    @_abc_1.abstractmethod
+    def SignOut(
+        self,
+        request: _sign_in_pb2.SignOutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sign_in_pb2.SignOutResponse, _abc.Awaitable[_sign_in_pb2.SignOutResponse]]:
+        """Ends the session of the caller. Idempotent. Over REST it deletes the session's cookie.
+
+        Errors: UNAUTHENTICATED `CREDENTIALS_INVALID`: another site makes the call.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,7 +3,7 @@ from tortoise.migrations import operations as ops
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0015_usage")]
+    dependencies = [("models", "0016_sessions")]
 
     operations = [
         ops.RunSQL(
