@@ -52,6 +52,7 @@ from image_categorizer_server.services.audit_statement import AuditStatements
 from image_categorizer_server.services.batch import BatchCheck, Batches, notify_workers
 from image_categorizer_server.services.classify import Accounting, Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
+from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.services.key import ApiKeys
 from image_categorizer_server.services.limit import Limiter
 from image_categorizer_server.services.model import Models
@@ -202,7 +203,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         meter = UsageMeter(settings.usage)
         stack.push_async_callback(meter.close)
         registry = _registry(settings, stack)
-        storage = await stack.enter_async_context(open_storage(settings))
+        storage = await stack.enter_async_context(
+            open_storage(settings, open_sealer(settings.encryption))
+        )
         fetcher = await stack.enter_async_context(
             open_fetcher(settings.fetch, ObjectReader(settings).read)
         )

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 import grpc
 import httpx
 import pytest
+import trustme
 from image_categorizer import CategorizerError, ImageCategorizationClient, Tls
 from image_categorizer.v1 import health_pb2, health_pb2_grpc
+from image_categorizer_server.access.key_encryption import new_key
 from image_categorizer_server.local.installation import Installation
+from image_categorizer_server.stores.sealing import MAGIC
 
 from tests.support.pictures import jpeg
 from tests.support.polling import wait_until
@@ -27,6 +30,7 @@ def secured(internal, tmp_path_factory) -> Iterator[Up]:
     variables = {
         "CATEGORIZER_INTERNAL_TLS__PATH": str(internal),
         "CATEGORIZER_GATEWAY__HSTS_MAX_AGE_S": "600",
+        "CATEGORIZER_ENCRYPTION__KEYS": new_key(),
         "CATEGORIZER_TEST__FAKE_MODEL": "0,0",
         "LOG_LEVEL": "DEBUG",
     }
@@ -53,6 +57,27 @@ def test_images_and_batches_are_classified(secured, url, authority):
         assert client.classify_image(jpeg()).category
         results = list(client.classify_batch([(f"{n}.jpg", jpeg(seed=n)) for n in range(3)]))
     assert [result.error for result in results] == [None] * 3
+    stored = [file for file in (secured.data / "images").rglob("*") if file.is_file()]
+    assert len(stored) == 3
+    assert all(file.read_bytes().startswith(MAGIC) for file in stored)
+
+
+def test_keys_of_images_are_rotated_by_a_command(secured, tmp_path):
+    first, second = (
+        secured.variables["CATEGORIZER_ENCRYPTION__KEYS"],
+        command("encryption", "new-key"),
+    )
+    both = {"CATEGORIZER_ENCRYPTION__KEYS": f"{second.stdout.strip()},{first}"}
+    for count in (1, 0):
+        done = command("encryption", "rotate", "--data", secured.data, **both)
+        assert done.returncode == 0, done.stderr
+        assert f"{count} data keys" in done.stderr
+    back = {"CATEGORIZER_ENCRYPTION__KEYS": f"{first},{second.stdout.strip()}"}
+    assert command("encryption", "rotate", "--data", secured.data, **back).returncode == 0
+    erased = command("encryption", "erase", "default", "--yes", "--data", secured.data)
+    assert "Erased 1 data keys" in erased.stderr
+    off = command("encryption", "rotate", "--data", secured.data)
+    assert (off.returncode, "Encryption is off" in off.stderr) == (1, True)
 
 
 def test_what_it_prints_shows_how_to_trust_it(secured, url, authority):
@@ -126,3 +151,34 @@ def test_only_the_gateway_says_where_a_client_is(secured, internal):
     log = secured.data / "logs" / "server.log"
     wait_until(lambda: "client=192.0.2.1" in log.read_text())
     assert "client=192.0.2.2" not in log.read_text()
+
+
+@pytest.mark.timeout(300)  # starts an installation of its own
+def test_a_certificate_of_one_s_own_may_name_another_host(
+    clean_environment, tmp_path_factory, tmp_path
+):
+    """Commands, and workers that go through the gateway, know it by the name that it has."""
+    authority, files = trustme.CA(), tmp_path_factory.mktemp("own")
+    authority.cert_pem.write_to_path(files / "ca.pem")
+    issued = authority.issue_cert("*.photos.example", "photos.example")
+    issued.private_key_pem.write_to_path(files / "key.pem")
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(files / "cert.pem", append=True)
+    variables = {
+        "CATEGORIZER_GATEWAY__TLS_CERT_PATH": str(files / "cert.pem"),
+        "CATEGORIZER_GATEWAY__TLS_KEY_PATH": str(files / "key.pem"),
+        "CATEGORIZER_CLIENT__ROOT_CERTIFICATES_PATH": str(files / "ca.pem"),
+        "CATEGORIZER_SERVER__PROCESSES": "2",
+        "CATEGORIZER_TEST__FAKE_MODEL": "0,0",
+    }
+    running = Up(tmp_path_factory.mktemp("named"), free_port(), variables)
+    running.start()
+    try:
+        (tmp_path / "a.jpg").write_bytes(jpeg())
+        submitted = command("batch", "submit", tmp_path, "--data", running.data)
+        assert submitted.returncode == 0, submitted.stderr
+        batch_id = submitted.stdout.strip()
+        watched = command("batch", "watch", batch_id, "--data", running.data)
+        assert watched.returncode == 0, watched.stderr
+    finally:
+        assert running.stop() == 0

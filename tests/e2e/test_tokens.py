@@ -85,6 +85,21 @@ def test_the_sdk_asks_for_tokens(installation, provider):
         assert [r.key for r in client.classify_stream([("a", PICTURE)])] == ["a"]
 
 
+def test_the_server_says_who_calls(installation, provider):
+    headers = {"authorization": f"Bearer {provider.access_token(STREAMING)}"}
+    assert httpx.get(f"{installation.url}/v1/me", headers=headers).json() == {
+        "actor_id": "test:robot",
+        "tenant_id": "default",
+        "role": "classifier",
+        "scopes": ["classify", "models:read"],
+    }
+    with ImageCategorizationClient(
+        installation.shown_key(), f"127.0.0.1:{installation.port}"
+    ) as client:
+        caller = client.caller()
+    assert (caller.tenant_id, caller.role, caller.scopes) == ("default", "admin", ())
+
+
 def test_the_command_line_takes_a_token_for_a_key(installation, provider, tmp_path):
     (tmp_path / "a.jpg").write_bytes(PICTURE)
     done = command(

@@ -199,6 +199,13 @@ async def server(settings) -> AsyncIterator[Running]:
 
 
 @pytest.fixture
+async def every_tenant(server) -> AsyncIterator[None]:
+    """Lets a test see the rows of all tenants. The server, which is there before, does not."""
+    with all_tenants():
+        yield
+
+
+@pytest.fixture
 async def client(server) -> AsyncIterator[AsyncImageCategorizationClient]:
     async with await server.client() as ready:
         yield ready

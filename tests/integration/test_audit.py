@@ -202,7 +202,7 @@ async def test_key_and_request_of_the_caller_are_in_it(settings):
         principal = await server.backend.authenticator.authenticate(headers[1], "")
         async with connected() as connection:
             rows = await connection.fetch(
-                "SELECT * FROM audit_events WHERE starts_with(action, 'batch.') ORDER BY seq"
+                "SELECT * FROM audit_events WHERE resource = $1 ORDER BY seq", batch.batch_id
             )
     assert [row["action"] for row in rows] == ["batch.create", "batch.cancel", "batch.cancelled"]
     assert {row["actor_id"] for row in rows} == {principal.actor_id}

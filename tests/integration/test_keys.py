@@ -21,7 +21,6 @@ from image_categorizer_server.db import key as rows
 from image_categorizer_server.db.database import connected
 from image_categorizer_server.domain.access import Role, Scope
 from image_categorizer_server.domain.key import KeySpec
-from image_categorizer_server.domain.tenant import all_tenants
 from image_categorizer_server.services.key import ApiKeys, operator
 from image_categorizer_server.settings.access import SecuritySettings
 
@@ -34,11 +33,7 @@ DAY = timedelta(days=1)
 EVENTS = "SELECT action, actor_id, detail::text FROM audit_events WHERE resource = $1"
 
 
-@pytest.fixture(autouse=True)
-async def every_tenant(server):
-    """Lets tests see all rows. The server, which is there before, does not."""
-    with all_tenants():
-        yield
+pytestmark = pytest.mark.usefixtures("every_tenant")
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ MILLION = 1_000_000
 COLUMNS = """
 SELECT c.table_name, c.column_name FROM information_schema.columns c
 WHERE c.table_schema = 'public' AND c.column_name LIKE '%object_key%'
+    AND NOT starts_with(c.table_name, 'audit_')
 """
 INDEXED = """
 SELECT c.relname, a.attname FROM pg_index i

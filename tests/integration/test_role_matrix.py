@@ -16,11 +16,12 @@ from image_categorizer_server.domain.webhook import Webhook, WebhookState
 from image_categorizer_server.services.key import ApiKeys, operator
 from image_categorizer_server.settings.access import SecuritySettings
 
+from tests.support.database import ensure_tenants
 from tests.support.pictures import jpeg
 from tests.support.polling import eventually
 from tests.support.rpcs import CALLERS, METHODS, refusal, rest, variables
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("every_tenant")]
 CALL_S = 30
 
 
@@ -33,6 +34,7 @@ async def credentials():
         "basic": "Basic " + base64.b64encode(b"admin:admin").decode(),
         "unknown": f"Bearer {new_key()}",
     }
+    await ensure_tenants(*{caller.tenant_id for caller in CALLERS if caller.tenant_id})
     for caller in CALLERS:
         if caller.role is not None:
             spec = KeySpec(caller.name, caller.role, caller.scopes)

@@ -7,15 +7,19 @@ import boto3
 import pytest
 from image_categorizer_server.errors import (
     DependencyDown,
+    FailedPrecondition,
     ImageTooLarge,
     ImageUnreachable,
+    NotFound,
 )
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
 from image_categorizer_server.stores.object_store import open_storage
+from image_categorizer_server.stores.sealing import Sealer
 
 from tests.conftest import SLACK_S
 from tests.support.object_servers import BUCKET, empty_s3_bucket, running_s3, send
+from tests.support.sealing import KeysInMemory
 from tests.support.storage_contract import SigningContract
 from tests.support.up import free_port
 
@@ -74,6 +78,20 @@ async def test_the_store_encrypts_what_the_environment_says(s3, monkeypatch, var
     client = boto3.client("s3", endpoint_url=s3)
     head = await asyncio.to_thread(client.head_object, Bucket=BUCKET, Key="default/images/aa")
     assert (head.get("ServerSideEncryption"), head.get("SSEKMSKeyId")) == found
+
+
+async def test_encrypted_objects_come_back_from_a_bucket(s3):
+    await empty_s3_bucket(s3)
+    sealer = Sealer(KeysInMemory())
+    async with open_storage(settings(s3), sealer) as storage, open_storage(settings(s3)) as plain:
+        await storage.put("default/images/aa", b"picture")
+        assert await storage.get("default/images/aa", 7) == b"picture"
+        with pytest.raises(ImageTooLarge):
+            await storage.get("default/images/aa", 6)
+        with pytest.raises(NotFound):
+            await plain.get("default/images/aa")
+        with pytest.raises(FailedPrecondition, match="encrypted by the server"):
+            await storage.presign_get("default/images/aa", 60)
 
 
 async def test_callers_can_read_only_listed_buckets(s3):

@@ -144,14 +144,13 @@ async def test_a_thousand_calls_show_and_change_nothing(scene):
     await examine(scene, LONG)
 
 
-@pytest.mark.parametrize("number", range(len(METHODS)), ids=[m.name for m in METHODS])
-async def test_no_argument_of_an_rpc_reaches_another_tenant(scene, number):
+async def test_no_argument_of_an_rpc_reaches_another_tenant(scene):
     before = await contents(scene.owner, THEIRS)
-    for choice in range(6):
-        for position in range(len(list(texts_of(METHODS[number])))):
-            chosen = [(place == position, choice) for place in range(12)]
-            await scene.check(number, chosen)
-    assert await contents(scene.owner, THEIRS) == before
+    for number, method in enumerate(METHODS):
+        for position in range(len(list(texts_of(method)))):
+            for choice in range(3):
+                await scene.check(number, [(place == position, choice) for place in range(12)])
+        assert await contents(scene.owner, THEIRS) == before, method.name
 
 
 async def test_lists_hold_only_what_is_ones_own(scene):

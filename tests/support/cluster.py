@@ -102,8 +102,10 @@ class Cluster:
             (self.folder / f"{name}.log").unlink(missing_ok=True)
 
     async def empty(self) -> None:
-        """Removes all batches and images."""
+        """Removes all batches and images, and all tenants but `default`."""
         await self.execute(f"TRUNCATE {TABLES}")
+        for table in ("api_keys", "tenants"):
+            await self.execute(f"DELETE FROM {table} WHERE tenant_id <> 'default'")
         for folder in self.images.glob("*"):
             shutil.rmtree(folder)
 

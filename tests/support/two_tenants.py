@@ -7,7 +7,7 @@ nobody has.  Both must be answered alike, byte for byte.
 import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -15,6 +15,7 @@ import grpc
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from image_categorizer.v1 import batch_pb2
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.domain.tenant import all_tenants, one_tenant
@@ -61,7 +62,7 @@ class Belongings:
     batch_ids: list[str]
     webhook_ids: list[str]
     delivery_ids: list[str]
-    values: list[str] = field(default_factory=list)
+    values: list[str]
     """Everything by which a request may name it."""
 
     def of(self, name: str, choice: int) -> str:
@@ -113,17 +114,16 @@ async def furnish(server: Running, owner: asyncpg.Connection, tenant_id: str) ->
     object_key = await owner.fetchval(
         "SELECT object_key FROM batch_items WHERE tenant_id = $1 AND object_key <> ''", tenant_id
     )
-    belongings = Belongings(tenant_id, api_key, made, webhook_ids, delivery_ids)
-    belongings.values = [
+    values = [
         *(*made, *webhook_ids, *delivery_ids, key.key_id, tenant_id, token, object_key),
         *(f"{tenant_id}-request-0", f"s3://bucket/{object_key}", f"https://192.0.2.7/{tenant_id}"),
     ]
-    return belongings
+    return Belongings(tenant_id, api_key, made, webhook_ids, delivery_ids, values)
 
 
 WEBHOOK = """
 INSERT INTO webhooks (tenant_id, webhook_id, url, state, secret, create_time)
-VALUES ($1, $2, 'https://192.0.2.7/' || $1::text, 'ENABLED', 'whsec_' || $1::text, now())
+SELECT $1::text, $2, 'https://192.0.2.7/' || $1::text, 'ENABLED', 'whsec_' || $1::text, now()
 """
 DELIVERIES = """
 INSERT INTO webhook_deliveries (delivery_id, tenant_id, webhook_id, target, url, event_type,
@@ -151,12 +151,7 @@ async def call(
 ) -> Answer:
     """Calls an RPC; of a stream, takes the first message."""
     request_class = GetMessageClass(method.input_type)
-    request = request_class(**fields)
-    names = {one.name for one in method.input_type.fields}
-    if "image" in names and "image_uri" not in fields:
-        request.image = PICTURE  # type: ignore[attr-defined]
-    if "items" in names:
-        request.items.add(image=PICTURE, filename="a.jpg")  # type: ignore[attr-defined]
+    request = request_class(**fields, **_images(method, fields))
     path = f"/{method.containing_service.full_name}/{method.name}"
     serializers = (request_class.SerializeToString, GetMessageClass(method.output_type).FromString)
     headers = (("authorization", f"Bearer {api_key}"), ("x-request-id", REQUEST_ID))
@@ -177,6 +172,14 @@ async def call(
         calling.cancel()
     raw = "" if response is grpc.aio.EOF else str(response)
     return Answer(grpc.StatusCode.OK, _shape(response), _masked(raw, fields))
+
+
+def _images(method: MethodDescriptor, fields: dict[str, str]) -> dict[str, Any]:
+    """Returns the images that a request needs."""
+    names = {one.name for one in method.input_type.fields}
+    if "items" in names:
+        return {"items": [batch_pb2.BatchItem(image=PICTURE, filename="a.jpg")]}
+    return {"image": PICTURE} if "image" in names and "image_uri" not in fields else {}
 
 
 def _masked(text: str, fields: dict[str, str]) -> str:

@@ -17,6 +17,7 @@ from image_categorizer_server.domain.tenant import all_tenants, one_tenant
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.hops import warn_of_clear_hops
@@ -64,7 +65,7 @@ async def run_worker(settings: Settings) -> None:
 async def _run_until(stop: asyncio.Event, settings: Settings) -> None:
     async with (
         open_database(settings.database_url, settings.database),
-        open_storage(settings) as storage,
+        open_storage(settings, open_sealer(settings.encryption)) as storage,
         open_components(settings, storage) as components,
         open_redis(settings.redis_url, settings.redis) as redis,
     ):
@@ -120,7 +121,7 @@ async def run_isolated_chunk(settings: Settings) -> None:
     with one_tenant(chunk.tenant_id):
         async with (
             open_database(settings.database_url, settings.database),
-            open_storage(settings) as storage,
+            open_storage(settings, open_sealer(settings.encryption)) as storage,
             open_components(settings, storage) as components,
         ):
             await ChunkRunner(chunk, components).run()

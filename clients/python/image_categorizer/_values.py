@@ -568,6 +568,18 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: what the server makes of the client's credentials."""
+
+    actor_id: str
+    """The id of the API key; of a token, the name of its issuer, a colon, and the claim `sub`."""
+    tenant_id: str
+    role: str
+    scopes: tuple[str, ...]
+    """What the credentials are limited to. Empty: everything that the role permits."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerInfo:
     """The server's release, formats and limits."""
 

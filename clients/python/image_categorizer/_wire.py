@@ -23,6 +23,7 @@ from image_categorizer._values import (
     BatchOptions,
     BatchResult,
     BatchState,
+    Caller,
     Category,
     Classification,
     DeliveryState,
@@ -49,6 +50,7 @@ from image_categorizer.v1 import (
     admin_pb2,
     audit_pb2,
     batch_pb2,
+    caller_pb2,
     classify_pb2,
     key_pb2,
     metadata_pb2,
@@ -491,6 +493,16 @@ def model(wire: metadata_pb2.Model) -> Model:
         precision=wire.precision,
         localization=name_of(metadata_pb2.Model.Localization.Name, wire.localization),
         resident_bytes=wire.resident_bytes,
+    )
+
+
+def caller(wire: caller_pb2.Caller) -> Caller:
+    """Returns who calls."""
+    return Caller(
+        actor_id=wire.actor_id,
+        tenant_id=wire.tenant_id,
+        role=wire.role,
+        scopes=tuple(wire.scopes),
     )
 
 

@@ -89,8 +89,10 @@ class KeyVerifier:
 
     def _forget(self, is_stale: Callable[[FoundKey], bool]) -> None:
         self._changes += 1
-        for secret_sha256 in [s for s, found in self._known.items() if is_stale(found)]:
-            self._known.pop(secret_sha256, None)
+        for secret_sha256 in list(self._known):
+            found = self._known.get(secret_sha256)  # None if its time has passed meanwhile
+            if found and is_stale(found):
+                self._known.pop(secret_sha256, None)
 
     async def _look_up(self, secret_sha256: str, address: str) -> FoundKey:
         if secret_sha256 not in self._used_before:

@@ -14,6 +14,7 @@ from image_categorizer_server.cli import (
     calibrate,
     certificates,
     classify,
+    encryption,
     evaluate,
     key,
     model,
@@ -56,6 +57,7 @@ app.add_typer(tenant.app, name="tenants")
 app.add_typer(audit.app, name="audit")
 app.add_typer(access.app, name="access")
 app.add_typer(certificates.app, name="certificates")
+app.add_typer(encryption.app, name="encryption")
 
 
 def _print_version(wanted: bool) -> None:

@@ -28,7 +28,7 @@ class ApiKeyRow(Model):
     revoke_time = fields.DatetimeField(null=True)
     scopes: fields.Field[list[str]] = ArrayField("text", db_default=[])
     allowed_addresses: fields.Field[list[str]] = ArrayField("text", db_default=[])
-    created_by = fields.CharField(max_length=128, db_default="")
+    created_by = fields.TextField(db_default="")
     last_use_time = fields.DatetimeField(null=True)
     previous_secret_sha256 = fields.CharField(max_length=64, unique=True, null=True)
     previous_secret_expire_time = fields.DatetimeField(null=True)

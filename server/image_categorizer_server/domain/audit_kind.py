@@ -35,7 +35,8 @@ class AuditKind:
 
 
 BATCH, KEY, MODEL, TENANT = "the batch", "the API key", "the model", "the tenant"
-WEBHOOK = "the webhook"
+WEBHOOK, DATA_KEY = "the webhook", "the data key"
+KEK = {"kek_id": "the key-encryption key that wraps it"}
 RIGHTS = {
     "role": "its role",
     "scopes": "what it is limited to; empty for nothing",
@@ -82,6 +83,15 @@ KINDS: Mapping[AuditAction, AuditKind] = {
     AuditAction.KEY_UPDATE: AuditKind("A caller changed an API key", KEY, RIGHTS),
     AuditAction.KEY_ROTATE: AuditKind("A caller replaced the secret of an API key", KEY),
     AuditAction.KEY_REVOKE: AuditKind("A caller revoked an API key", KEY, RIGHTS),
+    AuditAction.DATA_KEY_CREATED: AuditKind(
+        "The first data key of a tenant was made", DATA_KEY, KEK
+    ),
+    AuditAction.DATA_KEY_REWRAP: AuditKind(
+        "A command wrapped a data key with another key-encryption key", DATA_KEY, KEK
+    ),
+    AuditAction.DATA_KEY_ERASE: AuditKind(
+        "A command erased a data key, and with it what it encrypts", DATA_KEY, KEK
+    ),
     AuditAction.MODEL_LOAD: AuditKind(
         "A caller ordered the server to load a version",
         MODEL,

@@ -169,7 +169,6 @@ def render(
     own = gateway_folder()
     folder = folder or own
     contract = json.loads((own / "contract.json").read_text())
-    security = _security_headers(settings)
     values: dict[str, object] = {
         "host": settings.gateway.host,
         "port": port,
@@ -186,13 +185,10 @@ def render(
         "services": contract["services"],
         "local_replies": [
             *(_native_cut(cut) for cut in CUTS),
-            *(
-                _mapper(reply, contract["codes"][reply.reason], security)
-                for reply in local_replies(settings)
-            ),
+            *(_mapper(reply, contract["codes"][reply.reason]) for reply in local_replies(settings)),
         ],
         "response_headers": [
-            *({"append": header} for header in security),
+            *({"append": header} for header in _security_headers(settings)),
             {"remove": HIDDEN_HEADER},
         ],
         "cors": _cors(settings),
@@ -303,14 +299,8 @@ def _security_headers(settings: Settings) -> list[object]:
     return [_added(name, value) for name, value in headers.items()]
 
 
-def _mapper(reply: LocalReply, code: int, headers: list[object]) -> dict[str, object]:
-    """Returns Envoy's form of a local reply.
-
-    Args:
-        reply: what it says.
-        code: of google.rpc.Code.
-        headers: of every answer. Those to what is not HTTP pass no filter.
-    """
+def _mapper(reply: LocalReply, code: int) -> dict[str, object]:
+    """Returns Envoy's form of a local reply; `code` is that of google.rpc.Code."""
     filters: list[object] = [_has_status(reply.http_status)]
     if reply.path_prefix:
         header = {"name": ":path", "string_match": {"prefix": reply.path_prefix}}
@@ -332,7 +322,8 @@ def _mapper(reply: LocalReply, code: int, headers: list[object]) -> dict[str, ob
     }
     if reply.answered_status is not None:
         mapper["status_code"] = reply.answered_status
-    mapper["headers_to_add"] = [*headers, *([_added(*reply.header)] if reply.header else ())]
+    if reply.header is not None:
+        mapper["headers_to_add"] = [_added(*reply.header)]
     return mapper
 
 

@@ -28,6 +28,7 @@ from image_categorizer_server.rpc.audit import AuditServicer
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits
 from image_categorizer_server.rpc.batch.servicer import BatchServicer
 from image_categorizer_server.rpc.batch.validation import BatchLimits
+from image_categorizer_server.rpc.caller import CallerServicer
 from image_categorizer_server.rpc.classify import ClassifyLimits, ClassifyServicer
 from image_categorizer_server.rpc.encryption import server_credentials
 from image_categorizer_server.rpc.health import HealthServicer, report_health
@@ -130,6 +131,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
         TenantServicer(),
         KeyServicer(backend.keys, settings.server.max_page_bytes),
         UsageServicer(),
+        CallerServicer(),
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(

@@ -33,7 +33,7 @@ from image_categorizer_server.settings.database import (
     DatabaseSettings,
     RedisSettings,
 )
-from image_categorizer_server.settings.encryption import InternalTlsSettings
+from image_categorizer_server.settings.encryption import EncryptionSettings, InternalTlsSettings
 from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.gateway import ClientSettings, GatewaySettings
 from image_categorizer_server.settings.group import Group
@@ -141,6 +141,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     client: ClientSettings = ClientSettings()
     internal_tls: InternalTlsSettings = InternalTlsSettings()
+    encryption: EncryptionSettings = EncryptionSettings()
     worker: WorkerSettings = WorkerSettings()
     storage: StorageSettings = StorageSettings()
     fetch: FetchSettings = FetchSettings()

@@ -1,4 +1,4 @@
-"""Settings of TLS inside an installation, and its files."""
+"""Settings of TLS inside an installation, with its files, and of encrypted images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,3 +47,16 @@ class InternalTlsSettings(Group):
         return CertificateFiles(
             folder / "ca.pem", folder / f"{party}.pem", folder / f"{party}-key.pem"
         )
+
+
+class EncryptionSettings(Group):
+    """Encryption of stored images by keys of your own. Off unless there is a key."""
+
+    keys_path: str = Field(
+        "",
+        description="File with the keys that encrypt data keys: 32 bytes in base64, one a line. "
+        "The first encrypts; the others only decrypt, until `encryption rotate` was run.",
+    )
+    keys: str = Field(
+        "", repr=False, description="The same keys, separated by commas, if there is no file."
+    )

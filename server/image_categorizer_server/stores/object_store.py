@@ -18,6 +18,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 from image_categorizer_server.errors import (
     DependencyDown,
     FailedPrecondition,
+    ImageTooLarge,
     NotFound,
     OperatorError,
 )
@@ -25,6 +26,7 @@ from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.storage import StorageSettings
 from image_categorizer_server.stores.buckets import Store, is_missing, open_bucket, read_object
 from image_categorizer_server.stores.disk import Disk
+from image_categorizer_server.stores.sealing import OVERHEAD_BYTES, Sealer
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -60,17 +62,25 @@ class SignedRequest:
 class Storage:
     """Stores objects by key. Every call has a deadline and is idempotent."""
 
-    def __init__(self, store: Store, settings: StorageSettings, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: StorageSettings,
+        disk: Disk | None = None,
+        sealer: Sealer | None = None,
+    ) -> None:
         """Wraps a store.
 
         Args:
             store: holds the objects.
             settings: time limits.
             disk: the disk under the store; None if the store itself makes writes durable.
+            sealer: encrypts what is stored; None for no encryption.
         """
         self._store = store
         self._settings = settings
         self._disk = disk
+        self._sealer = sealer or Sealer()
 
     async def put(self, key: str, content: bytes) -> None:
         """Stores an object and replaces the previous one. It is there whole or not at all.
@@ -81,8 +91,9 @@ class Storage:
         Raises:
             DependencyDown: the store does not answer.
         """
+        stored = await self._sealer.seal(key, content)
         async with self._call():
-            await self._store.put_async(key, content, use_multipart=False)
+            await self._store.put_async(key, stored, use_multipart=False)
 
     async def create(self, key: str, content: bytes) -> bool:
         """Stores an object unless there is one with this key; returns whether it did.
@@ -129,15 +140,26 @@ class Storage:
             DependencyDown: the store does not answer.
         """
         async with self._call():
-            return await read_object(self._store, key, max_bytes)
+            stored = await read_object(self._store, key, max_bytes + OVERHEAD_BYTES)
+        content = await self._sealer.open(key, stored)
+        if len(content) > max_bytes:
+            raise ImageTooLarge.over(max_bytes)
+        return content
 
     async def stream(self, key: str) -> AsyncIterator[bytes]:
         """Yields an object in chunks. The deadline applies to each chunk.
+
+        An encrypted object is read whole before: nothing of it is known to be right earlier.
 
         Raises:
             NotFound: there is no such object.
             DependencyDown: the store does not answer.
         """
+        if self._sealer.is_on:
+            content = await self.get(key)
+            for start in range(0, len(content), CHUNK_BYTES):
+                yield content[start : start + CHUNK_BYTES]
+            return
         async with self._call():
             chunks = (await self._store.get_async(key)).stream(CHUNK_BYTES).__aiter__()
         while True:
@@ -222,6 +244,8 @@ class Storage:
     async def _sign(self, method: Literal["GET", "PUT"], key: str, expires_s: float) -> str:
         if not isinstance(self._store, S3Store | GCSStore | AzureStore):
             raise FailedPrecondition("images are stored on the server, which signs no URLs")
+        if self._sealer.is_on:
+            raise FailedPrecondition("images are encrypted by the server, so no URLs are signed")
         async with self._call():
             return await obstore.sign_async(self._store, method, key, timedelta(seconds=expires_s))
 
@@ -252,8 +276,10 @@ class Storage:
 class MemoryStorage(Storage):
     """Stores objects in this process only: for tests and experiments."""
 
-    def __init__(self, settings: StorageSettings | None = None) -> None:
-        super().__init__(MemoryStore(), settings or StorageSettings())
+    def __init__(
+        self, settings: StorageSettings | None = None, sealer: Sealer | None = None
+    ) -> None:
+        super().__init__(MemoryStore(), settings or StorageSettings(), sealer=sealer)
 
 
 @contextmanager
@@ -271,8 +297,12 @@ def _down(error: Exception) -> DependencyDown:
 
 
 @asynccontextmanager
-async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
+async def open_storage(settings: Settings, sealer: Sealer | None = None) -> AsyncIterator[Storage]:
     """Yields the storage that `CLOUD_PROVIDER` selects. It connects on first use.
+
+    Args:
+        settings: of the storage.
+        sealer: encrypts what is stored; None for no encryption.
 
     Raises:
         OperatorError: the folder cannot be created, or the bucket or its credentials are missing.
@@ -285,7 +315,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
                 "set STORAGE_BUCKET to the name of the bucket."
             )
         bucket = open_bucket(settings.cloud_provider, settings.storage_bucket, own, own.endpoint)
-        yield Storage(bucket, own)
+        yield Storage(bucket, own, sealer=sealer)
         return
     folder = own.path.expanduser().resolve()
     try:
@@ -295,4 +325,4 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
         raise OperatorError(
             f"Cannot store images in {own.path}; set CATEGORIZER_STORAGE__PATH."
         ) from None
-    yield Storage(store, own, Disk(folder))
+    yield Storage(store, own, Disk(folder), sealer)

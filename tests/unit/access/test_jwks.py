@@ -20,9 +20,9 @@ from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.settings.token import TokenSettings
 from image_categorizer_server.tasks import TaskOwner
 from joserfc.errors import JoseError
-from joserfc.jwk import OctKey, RSAKey
+from joserfc.jwk import OctKey
 
-from tests.support.issuer import ISSUER, JWKS, Published, issuer_settings, new_key
+from tests.support.issuer import ISSUER, JWKS, Published, encoded, issuer_settings, new_key
 from tests.support.polling import eventually
 
 UNUSABLE = ValueError, TypeError, KeyError, JoseError
@@ -272,7 +272,6 @@ async def test_who_gives_up_does_not_end_the_reading_of_others():
 def test_keys_that_must_not_verify_are_not_used():
     good = new_key().as_dict(private=False)
     assert public_key({**good, "x5c": "anything"}).kid == "k1"
-    short = RSAKey.generate_key(2048).as_dict(private=False)
     wrong = [
         new_key().as_dict(private=True),
         OctKey.generate_key(256).as_dict(private=True),
@@ -285,12 +284,19 @@ def test_keys_that_must_not_verify_are_not_used():
         {**good, "x": good["y"]},
         {**good, "x": None},
         {**good, "crv": "P-192"},
-        {**short, "n": short["n"][:171]},
         "k1",
     ]
     for entry in wrong:
         with pytest.raises(UNUSABLE):
             public_key(entry)
+
+
+@pytest.mark.parametrize("bits", [1024, 2040, 8200])
+def test_rsa_keys_that_are_short_or_take_long_are_not_used(bits):
+    modulus = encoded((2 ** (bits - 1) + 1).to_bytes(bits // 8)).decode()
+    with pytest.raises(ValueError, match=f"{bits} bits"):
+        public_key({"kty": "RSA", "n": modulus, "e": "AQAB"})
+    assert public_key(new_key(algorithm="RS256").as_dict(private=False))
 
 
 JSON = st.recursive(

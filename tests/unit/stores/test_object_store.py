@@ -7,7 +7,9 @@ import pytest
 from image_categorizer_server.errors import FailedPrecondition, OperatorError
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.object_store import MemoryStorage, open_storage
+from image_categorizer_server.stores.sealing import OVERHEAD_BYTES, Sealer
 
+from tests.support.sealing import KeysInMemory
 from tests.support.storage_contract import StorageContract, store_image
 
 
@@ -30,6 +32,19 @@ class TestDisk(StorageContract):
         await store_image(storage, "default", b"picture")
         found = [found async for found in storage.list("default")]
         assert datetime.now(UTC) - found[0].modify_time < timedelta(minutes=1)
+
+
+class TestSealed(StorageContract):
+    """Encrypted, the storage keeps the same contract, but for the sizes of a listing."""
+
+    @pytest.fixture
+    def storage(self):
+        return MemoryStorage(sealer=Sealer(KeysInMemory()))
+
+    async def test_objects_are_listed_with_size_and_time(self, storage):
+        await storage.put("t/images/a", b"x")
+        (listed,) = [found async for found in storage.list("t")]
+        assert listed.size_bytes == 1 + OVERHEAD_BYTES
 
 
 @pytest.mark.parametrize("kind", ["disk", "memory"])

@@ -24,6 +24,7 @@ from image_categorizer._values import (
     BatchOptions,
     BatchProgress,
     BatchResult,
+    Caller,
     Classification,
     Image,
     Lane,
@@ -36,7 +37,7 @@ from image_categorizer._values import (
     Usage,
     UsageGroup,
 )
-from image_categorizer.v1 import metadata_pb2
+from image_categorizer.v1 import caller_pb2, metadata_pb2
 
 
 class AsyncImageCategorizationClient:
@@ -303,6 +304,20 @@ class AsyncImageCategorizationClient:
         async for result in self.batches.results(batch.batch_id):
             yield result
         batch.raise_unless_completed()
+
+    async def caller(self) -> Caller:
+        """Returns who calls: tenant, role and scopes of the client's credentials.
+
+            print((await client.caller()).role)
+
+        Raises:
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        return _wire.caller(
+            await self._connection.call(
+                self._connection.stubs.admin.GetCaller, caller_pb2.GetCallerRequest()
+            )
+        )
 
     async def server_info(self) -> ServerInfo:
         """Returns the server's release, image formats and limits.

@@ -22,6 +22,7 @@ from image_categorizer._values import (
     BatchOptions,
     BatchProgress,
     BatchResult,
+    Caller,
     Classification,
     Image,
     Lane,
@@ -37,7 +38,7 @@ from image_categorizer._values import (
     Usage,
     UsageGroup,
 )
-from image_categorizer.v1 import metadata_pb2
+from image_categorizer.v1 import caller_pb2, metadata_pb2
 
 
 class ImageCategorizationClient:
@@ -304,6 +305,20 @@ class ImageCategorizationClient:
         for result in self.batches.results(batch.batch_id):
             yield result
         batch.raise_unless_completed()
+
+    def caller(self) -> Caller:
+        """Returns who calls: tenant, role and scopes of the client's credentials.
+
+            print((client.caller()).role)
+
+        Raises:
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        return _wire.caller(
+            self._connection.call(
+                self._connection.stubs.admin.GetCaller, caller_pb2.GetCallerRequest()
+            )
+        )
 
     def server_info(self) -> ServerInfo:
         """Returns the server's release, image formats and limits.

@@ -6,6 +6,7 @@ import warnings
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from image_categorizer.v1 import admin_pb2 as image__categorizer_dot_v1_dot_admin__pb2
 from image_categorizer.v1 import audit_pb2 as image__categorizer_dot_v1_dot_audit__pb2
+from image_categorizer.v1 import caller_pb2 as image__categorizer_dot_v1_dot_caller__pb2
 from image_categorizer.v1 import key_pb2 as image__categorizer_dot_v1_dot_key__pb2
 from image_categorizer.v1 import tenant_pb2 as image__categorizer_dot_v1_dot_tenant__pb2
 from image_categorizer.v1 import usage_pb2 as image__categorizer_dot_v1_dot_usage__pb2
@@ -184,6 +185,11 @@ class AdminServiceStub:
                 '/image_categorizer.v1.AdminService/GetUsage',
                 request_serializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
+        self.GetCaller = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/GetCaller',
+                request_serializer=image__categorizer_dot_v1_dot_caller__pb2.GetCallerRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_caller__pb2.Caller.FromString,
                 _registered_method=True)
 
 
@@ -471,6 +477,15 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCaller(self, request, context):
+        """Returns who calls: tenant, role and scopes of the credentials, whether an API key or an access token.
+
+        Errors: those of the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -593,6 +608,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetUsage,
                     request_deserializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.SerializeToString,
+            ),
+            'GetCaller': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCaller,
+                    request_deserializer=image__categorizer_dot_v1_dot_caller__pb2.GetCallerRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_caller__pb2.Caller.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1269,6 +1289,33 @@ class AdminService:
             '/image_categorizer.v1.AdminService/GetUsage',
             image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
             image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCaller(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/GetCaller',
+            image__categorizer_dot_v1_dot_caller__pb2.GetCallerRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_caller__pb2.Caller.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,6 +8,7 @@ from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from image_categorizer.v1 import admin_pb2 as _admin_pb2
 from image_categorizer.v1 import audit_pb2 as _audit_pb2
+from image_categorizer.v1 import caller_pb2 as _caller_pb2
 from image_categorizer.v1 import key_pb2 as _key_pb2
 from image_categorizer.v1 import tenant_pb2 as _tenant_pb2
 from image_categorizer.v1 import usage_pb2 as _usage_pb2
@@ -223,6 +224,11 @@ class AdminServiceStub:
 
     Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
     """
+    GetCaller: _grpc.UnaryUnaryMultiCallable[_caller_pb2.GetCallerRequest, _caller_pb2.Caller]
+    """Returns who calls: tenant, role and scopes of the credentials, whether an API key or an access token.
+
+    Errors: those of the service.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -413,6 +419,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     at midnight, UTC. They are kept for 400 days, a setting of the server.
 
     Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
+    """
+    GetCaller: _aio.UnaryUnaryMultiCallable[_caller_pb2.GetCallerRequest, _caller_pb2.Caller]  # type: ignore[assignment]
+    """Returns who calls: tenant, role and scopes of the credentials, whether an API key or an access token.
+
+    Errors: those of the service.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -745,6 +756,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         at midnight, UTC. They are kept for 400 days, a setting of the server.
 
         Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
+        """
+
+    @_abc_1.abstractmethod
+    def GetCaller(
+        self,
+        request: _caller_pb2.GetCallerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_caller_pb2.Caller, _abc.Awaitable[_caller_pb2.Caller]]:
+        """Returns who calls: tenant, role and scopes of the credentials, whether an API key or an access token.
+
+        Errors: those of the service.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

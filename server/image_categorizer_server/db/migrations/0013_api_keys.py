@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
         ops.AddField(
             model_name='ApiKeyRow',
             name='created_by',
-            field=fields.CharField(db_default='', max_length=128),
+            field=fields.TextField(db_default='', unique=False),
         ),
         ops.AddField(
             model_name='ApiKeyRow',

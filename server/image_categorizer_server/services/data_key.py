@@ -1,0 +1,139 @@
+"""Data keys: made on first use, remembered for a minute, re-encrypted, erased."""
+
+import os
+from dataclasses import replace
+from uuid import uuid4
+
+from cachetools import TTLCache
+
+from image_categorizer_server import clock
+from image_categorizer_server.access.key_encryption import KeyEncryption, local_keys
+from image_categorizer_server.db import data_key as rows
+from image_categorizer_server.domain.data_key import WHOLE_TENANT, DataKey, WrappedKey
+from image_categorizer_server.errors import DependencyDown, OperatorError
+from image_categorizer_server.settings.encryption import EncryptionSettings
+from image_categorizer_server.stores.sealing import Sealer
+from image_categorizer_server.telemetry import get_log
+
+log = get_log(__name__)
+SECRET_BYTES = 32
+CACHED_KEYS = 10_000
+# An erased key works that long in processes that have used it.
+CACHE_S = 60.0
+
+
+class TenantKeys:
+    """The data keys of all tenants, in the database."""
+
+    def __init__(self, encryption: KeyEncryption, cache_s: float = CACHE_S) -> None:
+        """Configures the keys.
+
+        Args:
+            encryption: encrypts them.
+            cache_s: how long a key is remembered, in seconds.
+        """
+        self._encryption = encryption
+        self._current: TTLCache[str, DataKey] = TTLCache(CACHED_KEYS, ttl=cache_s)
+        self._found: TTLCache[tuple[str, str], DataKey] = TTLCache(CACHED_KEYS, ttl=cache_s)
+
+    async def current(self, tenant_id: str) -> DataKey:
+        """Returns the key that encrypts what a tenant stores; makes the first.
+
+        Raises:
+            DependencyDown: the database does not answer, or the key cannot be unwrapped.
+        """
+        if known := self._current.get(tenant_id):
+            return known
+        found = await rows.find_of_tenant(tenant_id, WHOLE_TENANT)
+        if found is None:
+            await rows.insert_if_first(await self._new(tenant_id), clock.now())
+            found = await rows.find_of_tenant(tenant_id, WHOLE_TENANT)
+        if found is None:
+            raise DependencyDown("the keys of stored images were erased meanwhile")
+        self._current[tenant_id] = key = await self._unwrapped(found)
+        return key
+
+    async def find(self, tenant_id: str, data_key_id: str) -> DataKey | None:
+        """Returns a key of a tenant; None if it was erased.
+
+        Raises:
+            DependencyDown: the database does not answer, or the key cannot be unwrapped.
+        """
+        name = tenant_id, data_key_id
+        if known := self._found.get(name):
+            return known
+        found = await rows.find(*name)
+        if found is None:
+            return None
+        self._found[name] = key = await self._unwrapped(found)
+        return key
+
+    async def rewrap(self) -> int:
+        """Encrypts all data keys by the current key-encryption key; returns how many were not.
+
+        Raises:
+            OperatorError: a key-encryption key is missing; earlier data keys are done.
+            DependencyDown: the database does not answer.
+        """
+        changed = 0
+        for old in await rows.others(self._encryption.current_id):
+            secret = await self._encryption.unwrap(old.kek_id, old.wrapped, _context(old))
+            changed += await rows.replace_wrapped(
+                old, await self._wrapped(old, secret), clock.now()
+            )
+        return changed
+
+    async def _new(self, tenant_id: str) -> WrappedKey:
+        key = WrappedKey(uuid4().hex, tenant_id, WHOLE_TENANT, "", b"")
+        return await self._wrapped(key, os.urandom(SECRET_BYTES))
+
+    async def _wrapped(self, key: WrappedKey, secret: bytes) -> WrappedKey:
+        wrapped = await self._encryption.wrap(secret, _context(key))
+        return replace(key, kek_id=self._encryption.current_id, wrapped=wrapped)
+
+    async def _unwrapped(self, key: WrappedKey) -> DataKey:
+        try:
+            secret = await self._encryption.unwrap(key.kek_id, key.wrapped, _context(key))
+        except OperatorError as error:
+            log.error("a data key cannot be used", error=str(error))  # noqa: TRY400 - says it all
+            raise DependencyDown("the keys of stored images cannot be used") from error
+        return DataKey(key.data_key_id, secret)
+
+
+def open_sealer(settings: EncryptionSettings) -> Sealer:
+    """Returns what encrypts stored images, if the settings name keys.
+
+    Raises:
+        OperatorError: the keys cannot be read.
+    """
+    encryption = local_keys(settings)
+    return Sealer(TenantKeys(encryption) if encryption else None)
+
+
+async def rewrap(settings: EncryptionSettings) -> int:
+    """Encrypts all data keys by the first key of the settings; returns how many were not.
+
+    Raises:
+        OperatorError: encryption is off, or a key is missing.
+        DependencyDown: the database does not answer.
+    """
+    encryption = local_keys(settings)
+    if encryption is None:
+        raise OperatorError("Encryption is off: set CATEGORIZER_ENCRYPTION__KEYS_PATH.")
+    return await TenantKeys(encryption).rewrap()
+
+
+async def erase(tenant_id: str) -> int:
+    """Deletes the data keys of a tenant, and with them all its stored images, in backups too.
+
+    Returns how many keys there were.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    return await rows.erase(tenant_id, clock.now())
+
+
+def _context(key: WrappedKey) -> bytes:
+    """Returns what a wrapped key is bound to: nobody can put it in another's row."""
+    return f"{key.data_key_id}\0{key.tenant_id}\0{key.subject_id}".encode()
