@@ -127,6 +127,8 @@ class AuditStatements:
                     await self.remove_old()
             except DependencyDown as error:
                 log.warning("no statements about the audit were made", reason=error.message)
+            except Exception:
+                log.exception("no statements about the audit were made because of a bug")
 
     async def make(self) -> int:
         """States the head of every chain that has grown; returns how many.

@@ -101,9 +101,10 @@ class Storage:
         Raises:
             DependencyDown: the store does not answer.
         """
+        stored = await self._sealer.seal(key, content)
         try:
             async with self._call():
-                await self._store.put_async(key, content, mode="create", use_multipart=False)
+                await self._store.put_async(key, stored, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
         return True
