@@ -11,6 +11,8 @@
 -- holds the time that the last refused request was told: the next one is told a later time, so that all of them
 -- succeed if they wait so long.
 local DAY_US, MAX_PROMISE_US = 86400e6, 10e6
+-- More than 1, so that new requests seldom take what others were promised and are just coming for.
+local PROMISE_SPACING = 1.1
 local time = redis.call("TIME")
 local now = time[1] * 1e6 + time[2]
 local key, arg, answer = 0, 0, {}
@@ -61,7 +63,7 @@ local function promise(limit)
     return limit.wait
   end
   local at = math.max(now + limit.wait, math.min(limit.promised, now + limit.wait + MAX_PROMISE_US))
-  limit.promised = at + limit.cost * limit.interval
+  limit.promised = at + PROMISE_SPACING * limit.cost * limit.interval
   write_rate(limit)
   return at - now
 end

@@ -40,6 +40,7 @@ MAX_AT_ONCE = 64
 MAX_LOCAL = 10_000
 """Limits that a process counts by itself."""
 MAX_PROMISE_S = 10.0
+PROMISE_SPACING = 1.1  # as in the script
 MICROSECONDS = 1e6
 Charges = Sequence[Charge]
 
@@ -208,7 +209,7 @@ def _promise_s(charge: Charge, count: _Count, wait_s: float) -> float:
         return wait_s
     now_s = time.monotonic()
     at_s = max(now_s + wait_s, min(count.promised_s, now_s + wait_s + MAX_PROMISE_S))
-    count.promised_s = at_s + charge.cost / limit.per_s
+    count.promised_s = at_s + PROMISE_SPACING * charge.cost / limit.per_s
     return at_s - now_s
 
 
