@@ -198,13 +198,12 @@ async def test_key_and_request_of_the_caller_are_in_it(settings):
         with pytest.raises(BatchRunning):
             await client.batches.delete(batch.batch_id)
         await client.batches.cancel(batch.batch_id)
-        (headers,) = await client._connection.headers()
-        principal = await server.backend.authenticator.authenticate(headers[1], "")
+        caller = await client.caller()
         async with connected() as connection:
             rows = await connection.fetch(
                 "SELECT * FROM audit_events WHERE resource = $1 ORDER BY seq", batch.batch_id
             )
     assert [row["action"] for row in rows] == ["batch.create", "batch.cancel", "batch.cancelled"]
-    assert {row["actor_id"] for row in rows} == {principal.actor_id}
+    assert {row["actor_id"] for row in rows} == {caller.actor_id}
     assert all(len(row["request_id"]) == 32 for row in rows)
     assert rows[0]["request_id"] != rows[1]["request_id"]

@@ -323,7 +323,8 @@ async def test_explain_says_what_the_server_would_do(with_issuer, issuer, monkey
     assert status == 0, text
     for words in ("main:ada", "role is classifier", "ClassifyService.Classify", "accepted"):
         assert words in text
-    assert "AdminService" not in text
+    assert "Webhook" not in text
+    assert "GetLiveness" not in text
     assert token.rpartition(".")[2] not in text
     status, text = await explained("-", f"Bearer {token}\n".encode())
     assert status == 0, text

@@ -86,13 +86,13 @@ def _print_step(sentence: str) -> None:
 
 
 def _permitted(principal: Principal) -> list[str]:
-    """Returns the RPCs that a caller may call, with their services."""
+    """Returns the RPCs that a caller may call, with their services; not those for everybody."""
     # gRPC takes a second to import.
     from image_categorizer_server.rpc.services import access_by_method, our_services
 
     found = []
     for path, access in access_by_method(our_services()).items():
-        if _may(principal, access):
+        if access.required_role is not None and _may(principal, access):
             found.append(path.rpartition(".")[2].replace("/", "."))
     return sorted(found)
 
