@@ -4,13 +4,13 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import httpx
 import pytest
 import redis
 from image_categorizer import AddressNotAllowed, CredentialsInvalid, ImageCategorizationClient
 from image_categorizer_server.local.installation import Installation
 
+from tests.support.database import connect_as_owner
 from tests.support.polling import wait_until
 from tests.support.up import command
 
@@ -170,7 +170,7 @@ def test_no_secret_is_in_a_table_in_redis_or_in_a_file(up, http, admin_key):
 
 async def dump_of(url):
     """Returns all rows of all tables as text; the pages are in the files then, too."""
-    connection = await asyncpg.connect(url)
+    connection = await connect_as_owner(url)
     try:
         tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname='public'")
         rows = [await connection.fetch(f'SELECT * FROM "{row["tablename"]}"') for row in tables]

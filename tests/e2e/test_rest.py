@@ -232,11 +232,11 @@ def test_a_damaged_gzip_body_changes_nothing(http):
     assert after["previous_secret_expire_time"] == before["previous_secret_expire_time"]
 
 
-def test_incomplete_json_is_refused_at_once_by_every_path_compressed_or_not(http):
+def test_incomplete_json_is_refused_at_once_by_every_path_compressed_or_not(platform):
     incomplete = b'{"url": "https:'
     for method, path in WITH_BODY:
         for content, encoding in ((incomplete, "identity"), (gzip.compress(incomplete), "gzip")):
-            answer = zipped(http, path, content, encoding=encoding, method=method)
+            answer = zipped(platform, path, content, encoding=encoding, method=method)
             assert refusal(answer)[:2] == (400, "FIELD_INVALID"), path
 
 

@@ -18,6 +18,7 @@ HTTP_STATUS = {"CREDENTIALS_MISSING": 401, "CREDENTIALS_INVALID": 401, "ROLE_INS
 @pytest.fixture(scope="module")
 def headers(up):
     """The credentials of each caller, by name; None for none."""
+    command("tenants", "create", "other", "--data", up.data)
     platform = {
         tenant: {"authorization": f"Bearer {created(up, tenant)}"}
         for tenant in ("default", "other")

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 
-import asyncpg
 import grpc
 import httpx
 import psutil
@@ -15,6 +14,7 @@ from image_categorizer.v1 import metadata_pb2, metadata_pb2_grpc
 from image_categorizer_server.access.api_key import new_key
 from image_categorizer_server.settings import Settings
 
+from tests.support.database import connect_as_owner
 from tests.support.pictures import jpeg
 from tests.support.polling import wait_until
 from tests.support.rest_batches import finished, three
@@ -111,7 +111,7 @@ def test_redis_holds_no_secret(up, traffic):
 async def test_the_database_holds_no_key(up, traffic):
     secrets, _ = traffic
     address = json.loads((up.data / "installation.json").read_text())["database_url"]
-    connection = await asyncpg.connect(address)
+    connection = await connect_as_owner(address)
     try:
         tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname='public'")
         assert len(tables) > 8

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from image_categorizer_server.local.embedded import DATABASE_USER, OWNER
 
 from tests.support.database import connect_as_owner
 from tests.support.polling import wait_until
@@ -215,7 +216,9 @@ async def test_postgresql_trusts_only_the_user_who_started_it(running):
     connection = await connect_as_owner(addresses["database_url"])
     rules = await connection.fetch("SELECT type, user_name, auth_method FROM pg_hba_file_rules")
     await connection.close()
-    assert [tuple(rule) for rule in rules] == [("local", ["postgres"], "peer")]
+    assert [tuple(rule) for rule in rules] == [
+        ("local", [role], "peer") for role in (OWNER, DATABASE_USER)
+    ]
 
 
 # Another user has no rights to give away: there is nothing to test.

@@ -3,7 +3,6 @@
 import json
 from datetime import timedelta
 
-import asyncpg
 import grpc
 import pytest
 from image_categorizer import AsyncImageCategorizationClient
@@ -21,6 +20,7 @@ from image_categorizer_server.errors import OperatorError
 
 from tests.integration.conftest import running_server
 from tests.integration.test_tokens import Issuer, settings_of
+from tests.support.database import connect_in_scope
 from tests.support.hosts import PRIVATE
 
 ADA = Principal("main:ada", "acme", Role.OPERATOR, frozenset({Scope.CLASSIFY, Scope.MODELS_READ}))
@@ -51,9 +51,9 @@ async def test_a_session_is_stored_without_its_secret_and_audited(emptied):
     for _ in range(2):
         await end_session(sha256_of(secret), later)
     assert await find_session(sha256_of(secret)) == Session(ADA, later, end, later)
-    connection = await asyncpg.connect(emptied)
+    connection = await connect_in_scope(emptied)
     rows = [*await connection.fetch("SELECT * FROM sessions")]
-    events = await connection.fetch("SELECT * FROM audit_events ORDER BY event_id")
+    events = await connection.fetch("SELECT * FROM audit_events ORDER BY seq")
     await connection.close()
     assert secret not in str(rows) + str(events)
     assert [(event["tenant_id"], event["action"], event["resource"]) for event in events] == [
@@ -68,7 +68,7 @@ async def test_sessions_that_are_over_are_removed_when_the_person_signs_in_again
     for age_h in (30, 20, 0):
         start = now - timedelta(hours=age_h)
         await insert_session(sha256_of(new_secret()), ADA, start, start + timedelta(hours=12))
-    connection = await asyncpg.connect(emptied)
+    connection = await connect_in_scope(emptied)
     assert await connection.fetchval("SELECT count(*) FROM sessions") == 1
     await connection.close()
 

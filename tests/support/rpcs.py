@@ -48,7 +48,8 @@ def refusal(method: MethodDescriptor, caller: Caller) -> str:
     if caller.role is None:
         return caller.reason
     scope = options_pb2.Scope.Name(options[options_pb2.required_scope])
-    if caller.scopes and scope not in {own.name for own in caller.scopes}:
+    own_scopes = {own.name for own in caller.scopes}
+    if own_scopes and scope not in own_scopes | {"ANY_SCOPE"}:
         return "ROLE_INSUFFICIENT"
     if caller.role is Role.WORKER:
         return "" if options[options_pb2.open_to_workers] else "ROLE_INSUFFICIENT"

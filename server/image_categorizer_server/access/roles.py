@@ -16,7 +16,7 @@ class RpcAccess:
     required_role: Role | None
     """The lowest role. None: no credentials are required."""
     required_scope: Scope | None = None
-    """What credentials with scopes must list. None only if no credentials are required."""
+    """What credentials with scopes must list. None: any scope will do."""
     is_open_to_workers: bool = False
     """Whether the role WORKER may call it, too."""
     image_count: int = 0
@@ -37,11 +37,11 @@ def authorize(principal: Principal, rpc: RpcAccess) -> None:
     required = rpc.required_role
     if required is None:
         return
-    if principal.scopes and rpc.required_scope not in principal.scopes:
-        scope = rpc.required_scope.value if rpc.required_scope else "none"
+    scope = rpc.required_scope
+    if principal.scopes and scope is not None and scope not in principal.scopes:
         raise RoleInsufficient(
             f"the credentials are limited to scopes that do not permit {rpc.name}; "
-            f"it requires '{scope}'"
+            f"it requires '{scope.value}'"
         )
     if principal.role is Role.WORKER and rpc.is_open_to_workers:
         return

@@ -55,8 +55,6 @@ SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-# Says how long the server took: more about it than its answers are to say.
-HIDDEN_HEADER = "x-envoy-upstream-service-time"
 # Set by requests.lua.
 NATIVE_GRPC = {"name": "x-native-grpc", "present_match": True}
 CEL_FILTER = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
@@ -187,10 +185,7 @@ def render(
             *(_native_cut(cut) for cut in CUTS),
             *(_mapper(reply, contract["codes"][reply.reason]) for reply in local_replies(settings)),
         ],
-        "response_headers": [
-            *({"append": header} for header in _security_headers(settings)),
-            {"remove": HIDDEN_HEADER},
-        ],
+        "response_headers": [{"append": header} for header in _security_headers(settings)],
         "cors": _cors(settings),
         "max_body_bytes": settings.max_body_bytes,
         "max_response_bytes": max(

@@ -48,7 +48,9 @@ def _access_of(method: MethodDescriptor) -> RpcAccess:
     return RpcAccess(
         name=method.name,
         required_role=Role[options_pb2.Role.Name(role)],
-        required_scope=Scope[options_pb2.Scope.Name(scope)],
+        required_scope=(
+            None if scope == options_pb2.ANY_SCOPE else Scope[options_pb2.Scope.Name(scope)]
+        ),
         is_open_to_workers=options[options_pb2.open_to_workers],
         image_count=options[options_pb2.image_count],
     )

@@ -85,3 +85,9 @@ def test_nobody_gives_scopes_that_they_do_not_have(own, given, is_permitted):
     else:
         with pytest.raises(RoleInsufficient, match="limited to scopes"):
             authorize_grant(caller, Role.VIEWER, frozenset(given))
+
+
+def test_an_rpc_of_any_scope_is_permitted_by_each():
+    rpc = RpcAccess("GetCaller", Role.VIEWER)
+    for scope in Scope:
+        authorize(principal(Role.VIEWER, scope), rpc)

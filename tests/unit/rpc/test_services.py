@@ -75,3 +75,11 @@ def test_every_scope_of_the_proto_is_one_here_under_the_name_that_keys_list():
 def test_every_role_of_the_proto_is_one_here_in_the_same_order():
     names = [name for name, number in options_pb2.Role.items() if number > options_pb2.PUBLIC]
     assert ["WORKER", *names] == [role.name for role in sorted(Role)]
+
+
+def test_what_clients_ask_first_requires_no_scope_of_its_own():
+    access = access_by_method(our_services())
+    any_scope = {
+        rpc.name for rpc in access.values() if rpc.required_role and not rpc.required_scope
+    }
+    assert any_scope == {"GetServerInfo", "GetCaller"}

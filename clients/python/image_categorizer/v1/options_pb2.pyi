@@ -96,6 +96,8 @@ class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType
     """Reads tenants."""
     TENANTS_WRITE: _Scope.ValueType  # 13
     """Creates, suspends and deletes tenants, and sets their limits."""
+    ANY_SCOPE: _Scope.ValueType  # 14
+    """Permitted by credentials with any scope."""
 
 class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper):
     """A part of the API. Credentials that list scopes may call only RPCs of these scopes, as far as their role
@@ -131,6 +133,8 @@ TENANTS_READ: Scope.ValueType  # 12
 """Reads tenants."""
 TENANTS_WRITE: Scope.ValueType  # 13
 """Creates, suspends and deletes tenants, and sets their limits."""
+ANY_SCOPE: Scope.ValueType  # 14
+"""Permitted by credentials with any scope."""
 Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final
