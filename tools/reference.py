@@ -55,7 +55,8 @@ def roles_page(files: FileDescriptorSet) -> str:
         verb, path = http_rule(method)
         rest = f"`{verb.upper()} {path}`" if verb else ""
         scope = options_pb2.Scope.Name(options[options_pb2.required_scope])
-        scope = "" if role == "public" else f"`{scope.lower().replace('_', ':')}`"
+        scope = "any" if scope == "ANY_SCOPE" else f"`{scope.lower().replace('_', ':')}`"
+        scope = "" if role == "public" else scope
         rows.append(f"| `{service}.{method.name}` | {rest} | {role} | {scope} | {workers} |")
     return page(
         "Roles",
