@@ -83,7 +83,7 @@ async def test_while_the_provider_is_down_keys_and_sessions_work(with_sign_in, p
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.StartSignIn(sign_in_pb2.StartSignInRequest())
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        key = await server.key(Role.ADMIN)
+        key = await server.key(Role.ADMIN, "acme")
         async with AsyncImageCategorizationClient(key, server.address) as client:
             assert (await client.caller()).role == "admin"
         secret, now = new_secret(), clock.now()
