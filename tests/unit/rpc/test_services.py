@@ -68,7 +68,7 @@ def test_a_public_rpc_needs_no_scope():
 
 def test_every_scope_of_the_proto_is_one_here_under_the_name_that_keys_list():
     others = {"SCOPE_UNSPECIFIED", "ANY_SCOPE"}
-    names = [name for name in options_pb2.Scope.keys() if name not in others]
+    names = [name for name, _ in options_pb2.Scope.items() if name not in others]
     assert names == [scope.name for scope in Scope]
     assert all(scope.value.replace(":", "_").upper() == scope.name for scope in Scope)
 
