@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from image_categorizer import InvalidRequest, ModelNotFound
+from image_categorizer import AsyncImageCategorizationClient, InvalidRequest, ModelNotFound
 from image_categorizer_server.db import audit
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.audit import PLATFORM_CHAIN
@@ -51,6 +51,20 @@ async def test_events_are_listed_filtered_and_exported(server):
         assert rows[-3]["action"] == "key.create"
         assert rows[-1]["action"] == "audit.export"
         assert json.loads(rows[-1]["detail"]) == {"format": "csv"}
+
+
+async def test_a_tenant_does_not_read_what_an_earlier_one_of_its_name_did(server):
+    await write_chain(3, "acme")  # long ago
+    async with AsyncImageCategorizationClient(
+        await server.key(Role.ADMIN, "acme"), server.address
+    ) as client:
+        assert await listed(client) == [4]
+        assert await listed(client, start_time=START) == [4]
+        first, second = (await exported(client)).splitlines()
+    assert [json.loads(line)["action"] for line in (first, second)] == [
+        "key.create",
+        "audit.export",
+    ]
 
 
 async def test_wrong_filters_are_named(server):

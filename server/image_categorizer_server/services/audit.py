@@ -1,9 +1,12 @@
 """The audit as its readers see it: listed, exported."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from image_categorizer_server import clock
 from image_categorizer_server.db import audit as rows
+from image_categorizer_server.db.tenant import find_tenant
+from image_categorizer_server.domain.access import DEFAULT_TENANT
 from image_categorizer_server.domain.audit import (
     AuditAction,
     AuditEvent,
@@ -15,7 +18,11 @@ from image_categorizer_server.paging import Page, limit_of, number_of, page_from
 
 
 class Audit:
-    """Reads the events of chains."""
+    """Reads the events of chains.
+
+    The chain of a deleted tenant stays.  A tenant that is created later with the same id continues
+    it, but reads only its own part.
+    """
 
     async def list(
         self, tenant_id: str, wanted: EventFilter, page_size: int, page_token: str
@@ -33,6 +40,7 @@ class Audit:
             DependencyDown: the database does not answer.
         """
         limit = limit_of(page_size)
+        wanted = await _since_creation(tenant_id, wanted)
         found = await rows.list_events(tenant_id, wanted, number_of(page_token), limit + 1)
         return page_from(found, limit, lambda event: token_of(event.seq))
 
@@ -56,6 +64,15 @@ class Audit:
             AuditAction.AUDIT_EXPORT,
             detail={"format": file_format},
         )
+        wanted = await _since_creation(tenant_id, wanted)
         await rows.append([export])
         async for event in rows.export_events(tenant_id, wanted):
             yield event
+
+
+async def _since_creation(tenant_id: str, wanted: EventFilter) -> EventFilter:
+    tenant = await find_tenant(tenant_id)
+    if tenant is None or tenant_id == DEFAULT_TENANT:  # the platform, or what is never deleted
+        return wanted
+    start = tenant.create_time
+    return replace(wanted, start_time=max(start, wanted.start_time or start))

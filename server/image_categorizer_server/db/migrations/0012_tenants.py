@@ -25,7 +25,9 @@ NAMED_IN = (
 FOUND = " UNION ".join(f"SELECT tenant_id FROM {table}" for table in NAMED_IN)
 INSERT = f"""
 INSERT INTO tenants (tenant_id, display_name, state, create_time)
-SELECT tenant_id, '', 'ACTIVE', now() FROM (SELECT 'default' AS tenant_id UNION {FOUND}) found
+SELECT tenant_id, '', 'ACTIVE', coalesce(
+    (SELECT min(create_time) FROM audit_events e WHERE e.tenant_id = found.tenant_id), now())
+FROM (SELECT 'default' AS tenant_id UNION {FOUND}) found
 """
 
 
