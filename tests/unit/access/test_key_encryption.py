@@ -51,7 +51,9 @@ def test_without_a_key_encryption_is_off():
 
 
 @pytest.mark.parametrize(
-    "text", ["x", base64.b64encode(bytes(31)).decode(), f"{FIRST},secret-word", FIRST[:-1]]
+    "text",
+    ["x", base64.b64encode(bytes(31)).decode(), f"{FIRST},secret-word", FIRST[:-1]],
+    ids=["short", "31 bytes", "second", "cut"],
 )
 def test_what_is_no_key_is_refused_without_being_repeated(text):
     with pytest.raises(OperatorError, match="not 32 bytes in base64") as caught:
