@@ -34,7 +34,7 @@ shell: $(VENV)/.installed-run  ## Start a shell in which `image-categorizer` and
 
 # The tests of faults, floods and deadlines need the machine to themselves.
 test: setup  ## Run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/reliability
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --ignore tests/reliability
 	$(BIN)/python -m pytest tests/reliability
 
 test-slow: setup  ## Run the tests that take minutes

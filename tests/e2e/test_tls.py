@@ -62,6 +62,7 @@ def test_images_and_batches_are_classified(secured, url, authority):
     assert all(file.read_bytes().startswith(MAGIC) for file in stored)
 
 
+@pytest.mark.slow
 def test_keys_of_images_are_rotated_by_a_command(secured, tmp_path):
     first, second = (
         secured.variables["CATEGORIZER_ENCRYPTION__KEYS"],
@@ -153,6 +154,7 @@ def test_only_the_gateway_says_where_a_client_is(secured, internal):
     assert "client=192.0.2.2" not in log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # starts an installation of its own
 def test_a_certificate_of_one_s_own_may_name_another_host(
     clean_environment, tmp_path_factory, tmp_path

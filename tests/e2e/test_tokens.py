@@ -151,6 +151,7 @@ def test_of_two_headers_none_counts(installation, provider):
         assert answer.status_code == 401
 
 
+@pytest.mark.slow
 def test_the_provider_rotates_its_key(installation, provider):
     old = provider.access_token()
     provider.rotate()

@@ -78,7 +78,10 @@ async def answer(channel, method, header, fields=None):
         else:
             await call
     except grpc.RpcError as error:
-        return error.code().name, reason_of(error)
+        found = error.code().name, reason_of(error)
+        # gRPC has cut the call off while our message was on its way; the SDK sees through that.
+        is_cut = method.client_streaming and found == ("INTERNAL", "")
+        return await answer(channel, method, header, fields) if is_cut else found
     return "OK", ""
 
 
