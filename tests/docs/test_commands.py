@@ -8,7 +8,13 @@ import pytest
 from tests.docs import pages
 from tests.docs.pages import PAGES, Block
 
-WITH_COMMANDS = [page for page in PAGES if any(block.is_command for block in pages.blocks(page))]
+# Each takes half a minute; other tests use what they describe.
+LONG = {"docs/audit.md", "docs/encryption.md", "docs/tenants.md", "docs/tokens.md"}
+WITH_COMMANDS = [
+    pytest.param(page, marks=[pytest.mark.slow] if page in LONG else [])
+    for page in PAGES
+    if any(block.is_command for block in pages.blocks(page))
+]
 
 
 def is_possible(block: Block, terminal) -> bool:

@@ -30,7 +30,7 @@ QUOTA = {
     "CATEGORIZER_QUOTA__TIMEOUT_S": "3",
 }
 SLOW = [pytest.mark.slow, pytest.mark.timeout(180)]
-DURATIONS_S = [8.0, pytest.param(60.0, marks=SLOW)]
+DURATIONS_S = [pytest.param(seconds, marks=SLOW) for seconds in (8.0, 60.0)]
 FLUSH, SKEW = "SCRIPT FLUSH", "skewed clocks"
 
 
