@@ -11,6 +11,7 @@ from sync_twin import ruff
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "clients" / "python" / "image_categorizer"
+VALUES = ("_values.py", "_access_values.py")
 PAGE = Path("docs/sdk-reference.md")
 GENERATED = "<!-- Generated from clients/python by tools/generate.py; do not edit. -->"
 MAX_SIGNATURE = 88
@@ -85,8 +86,8 @@ def asynchronous() -> Iterator[str]:
 
 
 def values(is_option: bool) -> Iterator[str]:
-    """Yields the classes of `_values`: the typed dictionaries, or the dataclasses."""
-    for found in classes(PACKAGE / "_values.py"):
+    """Yields the classes of the values: the typed dictionaries, or the dataclasses."""
+    for found in (found for file in VALUES for found in classes(PACKAGE / file)):
         if is_option != any(
             "Options" in ast.unparse(b) or "TypedDict" in ast.unparse(b) for b in found.bases
         ):
@@ -104,7 +105,8 @@ def values(is_option: bool) -> Iterator[str]:
 def aliases() -> Iterator[str]:
     """Yields the public type aliases."""
     public = exported()
-    for name, value, text in assignments(ast.parse((PACKAGE / "_values.py").read_text())):
+    sources = [ast.parse((PACKAGE / file).read_text()) for file in VALUES]
+    for name, value, text in (found for source in sources for found in assignments(source)):
         if name in public:
             is_text = isinstance(value, ast.Constant)  # names types that are not imported
             shown = ast.literal_eval(value) if is_text else ast.unparse(value)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 
-from image_categorizer._values import Tls
+from image_categorizer._access_values import Tls
 
 MEBIBYTE = 2**20
 MAX_MESSAGE_BYTES = 128 * MEBIBYTE

@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator
 from typing import Unpack
 
-from image_categorizer import _wire
+from image_categorizer import _access_wire
+from image_categorizer._access_values import AuditEvent, AuditFilter
 from image_categorizer._aio.connection import AsyncConnection
-from image_categorizer._values import AuditEvent, AuditFilter, ExportFormat
+from image_categorizer._values import ExportFormat
 
 
 class AsyncAudit:
@@ -26,11 +27,11 @@ class AsyncAudit:
         Raises:
             RoleInsufficient: the key does not have the role admin, or for `platform` platform.
         """
-        request = _wire.list_events_request(wanted)
+        request = _access_wire.list_events_request(wanted)
         method = self._connection.stubs.admin.ListAuditEvents
         async for page in self._connection.pages(method, request):
             for wire in page.events:
-                yield _wire.audit_event(wire)
+                yield _access_wire.audit_event(wire)
 
     async def export(
         self,
@@ -51,7 +52,7 @@ class AsyncAudit:
             RoleInsufficient: the key does not have the role admin, or for `platform` platform.
             InvalidRequest: the server does not know the format.
         """
-        request = _wire.export_events_request(format, wanted)
+        request = _access_wire.export_events_request(format, wanted)
         method = self._connection.stubs.admin.ExportAuditEvents
         async for body in self._connection.messages(method, request):
             yield body.data

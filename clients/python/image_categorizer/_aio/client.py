@@ -6,7 +6,8 @@ from datetime import date
 from types import TracebackType
 from typing import Self, Unpack
 
-from image_categorizer import _inputs, _wire
+from image_categorizer import _access_wire, _inputs, _wire
+from image_categorizer._access_values import AsyncTokenProvider, Caller, Tls, Usage, UsageGroup
 from image_categorizer._aio.audit import AsyncAudit
 from image_categorizer._aio.batches import AsyncBatches
 from image_categorizer._aio.connection import AsyncConnection
@@ -20,11 +21,9 @@ from image_categorizer._ledger import Ledger
 from image_categorizer._values import (
     AsyncSources,
     AsyncStreamSources,
-    AsyncTokenProvider,
     BatchOptions,
     BatchProgress,
     BatchResult,
-    Caller,
     Classification,
     Image,
     Lane,
@@ -33,9 +32,6 @@ from image_categorizer._values import (
     Progress,
     Result,
     ServerInfo,
-    Tls,
-    Usage,
-    UsageGroup,
 )
 from image_categorizer.v1 import caller_pb2, metadata_pb2
 
@@ -313,7 +309,7 @@ class AsyncImageCategorizationClient:
         Raises:
             CategorizerError: see `image_categorizer.errors`.
         """
-        return _wire.caller(
+        return _access_wire.caller(
             await self._connection.call(
                 self._connection.stubs.admin.GetCaller, caller_pb2.GetCallerRequest()
             )
@@ -353,7 +349,7 @@ class AsyncImageCategorizationClient:
             InvalidRequest: the last day is before the first.
             RoleInsufficient: the key does not have the role operator.
         """
-        request = _wire.usage_request(start_date, end_date, group_by)
-        return _wire.usage(
+        request = _access_wire.usage_request(start_date, end_date, group_by)
+        return _access_wire.usage(
             await self._connection.call(self._connection.stubs.admin.GetUsage, request)
         )

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import Unpack
 
-from image_categorizer import _wire
+from image_categorizer import _access_wire
+from image_categorizer._access_values import ApiKey, KeyChanges, KeyRole, KeyState
 from image_categorizer._aio.connection import AsyncConnection
-from image_categorizer._values import ApiKey, KeyChanges, KeyRole, KeyState
 from image_categorizer.v1 import key_pb2
 
 
@@ -52,8 +52,10 @@ class AsyncKeys:
             QuotaExceeded: the tenant has the maximum number of active keys.
             RoleInsufficient: the key would be able to do more than the caller's.
         """
-        request = _wire.create_key_request(name, role, scopes, allowed_addresses, expire_time)
-        return _wire.api_key(
+        request = _access_wire.create_key_request(
+            name, role, scopes, allowed_addresses, expire_time
+        )
+        return _access_wire.api_key(
             await self._connection.call_once(self._connection.stubs.admin.CreateApiKey, request)
         )
 
@@ -64,7 +66,7 @@ class AsyncKeys:
             KeyNotFound: there is no such key.
         """
         request = key_pb2.GetApiKeyRequest(key_id=key_id)
-        return _wire.api_key(
+        return _access_wire.api_key(
             await self._connection.call(self._connection.stubs.admin.GetApiKey, request)
         )
 
@@ -77,10 +79,10 @@ class AsyncKeys:
         Raises:
             CategorizerError: see `image_categorizer.errors`.
         """
-        request = _wire.list_keys_request(state)
+        request = _access_wire.list_keys_request(state)
         async for page in self._connection.pages(self._connection.stubs.admin.ListApiKeys, request):
             for wire in page.keys:
-                yield _wire.api_key(wire)
+                yield _access_wire.api_key(wire)
 
     async def update(self, key_id: str, **changes: Unpack[KeyChanges]) -> ApiKey:
         """Changes what is given; the secret stays. All servers follow within 5 seconds.
@@ -99,8 +101,8 @@ class AsyncKeys:
             FailedPrecondition: the key is revoked.
             RoleInsufficient: the key is, or would be, able to do more than the caller's.
         """
-        request = _wire.update_key_request(key_id, changes)
-        return _wire.api_key(
+        request = _access_wire.update_key_request(key_id, changes)
+        return _access_wire.api_key(
             await self._connection.call_once(self._connection.stubs.admin.UpdateApiKey, request)
         )
 
@@ -123,8 +125,8 @@ class AsyncKeys:
             FailedPrecondition: the key is revoked.
             RoleInsufficient: the key is able to do more than the caller's.
         """
-        request = _wire.rotate_key_request(key_id, overlap)
-        return _wire.api_key(
+        request = _access_wire.rotate_key_request(key_id, overlap)
+        return _access_wire.api_key(
             await self._connection.call_once(self._connection.stubs.admin.RotateApiKey, request)
         )
 
@@ -136,6 +138,6 @@ class AsyncKeys:
             RoleInsufficient: the key has a higher role than the caller's.
         """
         request = key_pb2.RevokeApiKeyRequest(key_id=key_id)
-        return _wire.api_key(
+        return _access_wire.api_key(
             await self._connection.call(self._connection.stubs.admin.RevokeApiKey, request)
         )

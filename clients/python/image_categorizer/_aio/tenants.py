@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator
 
-from image_categorizer import _wire
+from image_categorizer import _access_wire, _wire
+from image_categorizer._access_values import Tenant, TenantLimits
 from image_categorizer._aio.connection import AsyncConnection
-from image_categorizer._values import Tenant, TenantLimits
 from image_categorizer.v1 import tenant_pb2
 
 
@@ -32,7 +32,7 @@ class AsyncTenants:
             RoleInsufficient: the key does not have the role platform.
         """
         request = tenant_pb2.CreateTenantRequest(tenant_id=tenant_id, display_name=display_name)
-        return _wire.tenant(
+        return _access_wire.tenant(
             await self._connection.call_once(self._connection.stubs.admin.CreateTenant, request)
         )
 
@@ -43,7 +43,7 @@ class AsyncTenants:
             TenantNotFound: there is no such tenant.
         """
         request = tenant_pb2.GetTenantRequest(tenant_id=tenant_id)
-        return _wire.tenant(
+        return _access_wire.tenant(
             await self._connection.call(self._connection.stubs.admin.GetTenant, request)
         )
 
@@ -56,7 +56,7 @@ class AsyncTenants:
         request = tenant_pb2.ListTenantsRequest(page_size=_wire.PAGE_SIZE)
         async for page in self._connection.pages(self._connection.stubs.admin.ListTenants, request):
             for wire in page.tenants:
-                yield _wire.tenant(wire)
+                yield _access_wire.tenant(wire)
 
     async def update(
         self,
@@ -79,8 +79,8 @@ class AsyncTenants:
             InvalidRequest: the name or a limit is not valid.
             TypeError: there is no such limit.
         """
-        request = _wire.update_tenant_request(tenant_id, display_name, limits)
-        return _wire.tenant(
+        request = _access_wire.update_tenant_request(tenant_id, display_name, limits)
+        return _access_wire.tenant(
             await self._connection.call(self._connection.stubs.admin.UpdateTenant, request)
         )
 
@@ -92,7 +92,7 @@ class AsyncTenants:
             InvalidRequest: it is `default`, or the tenant of this key.
         """
         request = tenant_pb2.SuspendTenantRequest(tenant_id=tenant_id)
-        return _wire.tenant(
+        return _access_wire.tenant(
             await self._connection.call(self._connection.stubs.admin.SuspendTenant, request)
         )
 
@@ -103,7 +103,7 @@ class AsyncTenants:
             TenantNotFound: there is no such tenant, or it is being removed.
         """
         request = tenant_pb2.ResumeTenantRequest(tenant_id=tenant_id)
-        return _wire.tenant(
+        return _access_wire.tenant(
             await self._connection.call(self._connection.stubs.admin.ResumeTenant, request)
         )
 
@@ -118,6 +118,6 @@ class AsyncTenants:
             InvalidRequest: it is `default`, or the tenant of this key.
         """
         request = tenant_pb2.DeleteTenantRequest(tenant_id=tenant_id)
-        return _wire.tenant(
+        return _access_wire.tenant(
             await self._connection.call(self._connection.stubs.admin.DeleteTenant, request)
         )

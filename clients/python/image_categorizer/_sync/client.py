@@ -7,7 +7,8 @@ from datetime import date
 from types import TracebackType
 from typing import Self, Unpack
 
-from image_categorizer import _inputs, _wire
+from image_categorizer import _access_wire, _inputs, _wire
+from image_categorizer._access_values import Caller, Tls, TokenProvider, Usage, UsageGroup
 from image_categorizer._ledger import Ledger
 from image_categorizer._sync.audit import Audit
 from image_categorizer._sync.batches import Batches
@@ -22,7 +23,6 @@ from image_categorizer._values import (
     BatchOptions,
     BatchProgress,
     BatchResult,
-    Caller,
     Classification,
     Image,
     Lane,
@@ -33,10 +33,6 @@ from image_categorizer._values import (
     ServerInfo,
     Sources,
     StreamSources,
-    Tls,
-    TokenProvider,
-    Usage,
-    UsageGroup,
 )
 from image_categorizer.v1 import caller_pb2, metadata_pb2
 
@@ -314,7 +310,7 @@ class ImageCategorizationClient:
         Raises:
             CategorizerError: see `image_categorizer.errors`.
         """
-        return _wire.caller(
+        return _access_wire.caller(
             self._connection.call(
                 self._connection.stubs.admin.GetCaller, caller_pb2.GetCallerRequest()
             )
@@ -354,5 +350,7 @@ class ImageCategorizationClient:
             InvalidRequest: the last day is before the first.
             RoleInsufficient: the key does not have the role operator.
         """
-        request = _wire.usage_request(start_date, end_date, group_by)
-        return _wire.usage(self._connection.call(self._connection.stubs.admin.GetUsage, request))
+        request = _access_wire.usage_request(start_date, end_date, group_by)
+        return _access_wire.usage(
+            self._connection.call(self._connection.stubs.admin.GetUsage, request)
+        )

@@ -8,10 +8,10 @@ from typing import Protocol, TypeVar
 import grpc
 
 from image_categorizer import _channel, _wire
+from image_categorizer._access_values import Tls, TokenProvider
 from image_categorizer._retries import MAX_ATTEMPTS, MAX_CUTS, Retries, RetryBudget
 from image_categorizer._statuses import from_rpc_error
 from image_categorizer._sync.runtime import Channel, sleep, token_of
-from image_categorizer._values import Tls, TokenProvider
 from image_categorizer.errors import RateLimited, Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Unpack
 
-from image_categorizer import _wire
+from image_categorizer import _access_wire
+from image_categorizer._access_values import ApiKey, KeyChanges, KeyRole, KeyState
 from image_categorizer._sync.connection import Connection
-from image_categorizer._values import ApiKey, KeyChanges, KeyRole, KeyState
 from image_categorizer.v1 import key_pb2
 
 
@@ -53,8 +53,10 @@ class Keys:
             QuotaExceeded: the tenant has the maximum number of active keys.
             RoleInsufficient: the key would be able to do more than the caller's.
         """
-        request = _wire.create_key_request(name, role, scopes, allowed_addresses, expire_time)
-        return _wire.api_key(
+        request = _access_wire.create_key_request(
+            name, role, scopes, allowed_addresses, expire_time
+        )
+        return _access_wire.api_key(
             self._connection.call_once(self._connection.stubs.admin.CreateApiKey, request)
         )
 
@@ -65,7 +67,9 @@ class Keys:
             KeyNotFound: there is no such key.
         """
         request = key_pb2.GetApiKeyRequest(key_id=key_id)
-        return _wire.api_key(self._connection.call(self._connection.stubs.admin.GetApiKey, request))
+        return _access_wire.api_key(
+            self._connection.call(self._connection.stubs.admin.GetApiKey, request)
+        )
 
     def list(self, *, state: KeyState | None = None) -> Iterator[ApiKey]:
         """Yields the keys, the oldest first, without their secrets.
@@ -76,10 +80,10 @@ class Keys:
         Raises:
             CategorizerError: see `image_categorizer.errors`.
         """
-        request = _wire.list_keys_request(state)
+        request = _access_wire.list_keys_request(state)
         for page in self._connection.pages(self._connection.stubs.admin.ListApiKeys, request):
             for wire in page.keys:
-                yield _wire.api_key(wire)
+                yield _access_wire.api_key(wire)
 
     def update(self, key_id: str, **changes: Unpack[KeyChanges]) -> ApiKey:
         """Changes what is given; the secret stays. All servers follow within 5 seconds.
@@ -98,8 +102,8 @@ class Keys:
             FailedPrecondition: the key is revoked.
             RoleInsufficient: the key is, or would be, able to do more than the caller's.
         """
-        request = _wire.update_key_request(key_id, changes)
-        return _wire.api_key(
+        request = _access_wire.update_key_request(key_id, changes)
+        return _access_wire.api_key(
             self._connection.call_once(self._connection.stubs.admin.UpdateApiKey, request)
         )
 
@@ -122,8 +126,8 @@ class Keys:
             FailedPrecondition: the key is revoked.
             RoleInsufficient: the key is able to do more than the caller's.
         """
-        request = _wire.rotate_key_request(key_id, overlap)
-        return _wire.api_key(
+        request = _access_wire.rotate_key_request(key_id, overlap)
+        return _access_wire.api_key(
             self._connection.call_once(self._connection.stubs.admin.RotateApiKey, request)
         )
 
@@ -135,6 +139,6 @@ class Keys:
             RoleInsufficient: the key has a higher role than the caller's.
         """
         request = key_pb2.RevokeApiKeyRequest(key_id=key_id)
-        return _wire.api_key(
+        return _access_wire.api_key(
             self._connection.call(self._connection.stubs.admin.RevokeApiKey, request)
         )

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 import grpc
 
 from image_categorizer import _channel
-from image_categorizer._values import Tls, TokenProvider
+from image_categorizer._access_values import Tls, TokenProvider
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")

@@ -3,9 +3,9 @@
 
 from collections.abc import Iterator
 
-from image_categorizer import _wire
+from image_categorizer import _access_wire, _wire
+from image_categorizer._access_values import Tenant, TenantLimits
 from image_categorizer._sync.connection import Connection
-from image_categorizer._values import Tenant, TenantLimits
 from image_categorizer.v1 import tenant_pb2
 
 
@@ -33,7 +33,7 @@ class Tenants:
             RoleInsufficient: the key does not have the role platform.
         """
         request = tenant_pb2.CreateTenantRequest(tenant_id=tenant_id, display_name=display_name)
-        return _wire.tenant(
+        return _access_wire.tenant(
             self._connection.call_once(self._connection.stubs.admin.CreateTenant, request)
         )
 
@@ -44,7 +44,9 @@ class Tenants:
             TenantNotFound: there is no such tenant.
         """
         request = tenant_pb2.GetTenantRequest(tenant_id=tenant_id)
-        return _wire.tenant(self._connection.call(self._connection.stubs.admin.GetTenant, request))
+        return _access_wire.tenant(
+            self._connection.call(self._connection.stubs.admin.GetTenant, request)
+        )
 
     def list(self) -> Iterator[Tenant]:
         """Yields all tenants, by id.
@@ -55,7 +57,7 @@ class Tenants:
         request = tenant_pb2.ListTenantsRequest(page_size=_wire.PAGE_SIZE)
         for page in self._connection.pages(self._connection.stubs.admin.ListTenants, request):
             for wire in page.tenants:
-                yield _wire.tenant(wire)
+                yield _access_wire.tenant(wire)
 
     def update(
         self,
@@ -78,8 +80,8 @@ class Tenants:
             InvalidRequest: the name or a limit is not valid.
             TypeError: there is no such limit.
         """
-        request = _wire.update_tenant_request(tenant_id, display_name, limits)
-        return _wire.tenant(
+        request = _access_wire.update_tenant_request(tenant_id, display_name, limits)
+        return _access_wire.tenant(
             self._connection.call(self._connection.stubs.admin.UpdateTenant, request)
         )
 
@@ -91,7 +93,7 @@ class Tenants:
             InvalidRequest: it is `default`, or the tenant of this key.
         """
         request = tenant_pb2.SuspendTenantRequest(tenant_id=tenant_id)
-        return _wire.tenant(
+        return _access_wire.tenant(
             self._connection.call(self._connection.stubs.admin.SuspendTenant, request)
         )
 
@@ -102,7 +104,7 @@ class Tenants:
             TenantNotFound: there is no such tenant, or it is being removed.
         """
         request = tenant_pb2.ResumeTenantRequest(tenant_id=tenant_id)
-        return _wire.tenant(
+        return _access_wire.tenant(
             self._connection.call(self._connection.stubs.admin.ResumeTenant, request)
         )
 
@@ -117,6 +119,6 @@ class Tenants:
             InvalidRequest: it is `default`, or the tenant of this key.
         """
         request = tenant_pb2.DeleteTenantRequest(tenant_id=tenant_id)
-        return _wire.tenant(
+        return _access_wire.tenant(
             self._connection.call(self._connection.stubs.admin.DeleteTenant, request)
         )
