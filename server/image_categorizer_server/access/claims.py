@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Iterable
 
 from image_categorizer_server.access.jws import Object, TokenRefused
 from image_categorizer_server.domain.access import DEFAULT_TENANT, Principal, Role, Scope
+from image_categorizer_server.domain.tenant import TENANT_ID
 from image_categorizer_server.errors import OperatorError, quoted
 from image_categorizer_server.settings.token import IssuerSettings
 
-TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 # OpenID Connect limits it to 255 characters of ASCII.
 SUBJECT = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 SPACE_SEPARATED = frozenset({"scope", "scp"})
@@ -69,7 +69,7 @@ class ClaimMapping:
         if not path:
             return self._issuer.tenant or DEFAULT_TENANT
         value = _at(claims, path)
-        if not isinstance(value, str) or not TENANT.fullmatch(value):
+        if not isinstance(value, str) or not TENANT_ID.fullmatch(value):
             raise TokenRefused(f"{_named(path)} is not the name of a tenant")
         return value
 
