@@ -9,7 +9,16 @@ from tests.docs import pages
 from tests.docs.pages import PAGES, Block
 
 # Each takes half a minute; other tests use what they describe.
-LONG = {"docs/audit.md", "docs/encryption.md", "docs/tenants.md", "docs/tokens.md"}
+LONG = {
+    "docs/access.md",
+    "docs/api-keys.md",
+    "docs/audit.md",
+    "docs/encryption.md",
+    "docs/evaluate.md",
+    "docs/models.md",
+    "docs/tenants.md",
+    "docs/tokens.md",
+}
 WITH_COMMANDS = [
     pytest.param(page, marks=[pytest.mark.slow] if page in LONG else [])
     for page in PAGES

@@ -57,6 +57,7 @@ async def test_the_asyncio_client_does_the_same(up, admin_key, folder):
         check([r async for r in client.classify_batch(sorted(folder.iterdir()))])
 
 
+@pytest.mark.slow
 def test_the_command_line_submits_watches_and_shows(up, folder):
     def run(*words):
         return command("batch", *words, "--data", up.data)
@@ -86,6 +87,7 @@ def test_a_good_batch_is_watched_to_its_end_without_complaint(up, tmp_path):
     assert "1 of 1 images were classified" in watched.stderr
 
 
+@pytest.mark.slow
 def test_a_slow_upload_outlasts_every_deadline_and_only_silence_ends_it(hasty):
     headers = {"authorization": f"Bearer {hasty.shown_key()}"}
 

@@ -46,6 +46,7 @@ def rest(up, key, **query):
     )
 
 
+@pytest.mark.slow
 @needs_int8
 def test_the_int8_version_answers_by_its_alias_and_no_other_request(fast):
     key = fast.shown_key()

@@ -29,6 +29,7 @@ def point(http, **body):
     return http.post("/v1/models/fruit:setAlias", json={"alias": "stable"} | body)
 
 
+@pytest.mark.slow
 def test_stable_moves_only_to_a_version_that_has_passed(up, http, admin_key, fruit, tmp_path):
     pictures = write_colours(
         tmp_path / "set", {"tomato": ["tomato"], "lime": ["lime"], "plum": ["plum", "teal"]}

@@ -75,6 +75,7 @@ def test_an_empty_folder_is_said_to_be_empty(up, tmp_path):
     assert (done.returncode, "No images found" in done.stderr) == (1, True)
 
 
+@pytest.mark.slow
 async def test_only_silence_ends_a_stream(hasty):
     key = hasty.shown_key()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{hasty.port}") as channel:

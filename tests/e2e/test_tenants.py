@@ -92,6 +92,7 @@ def is_refused(client, error):
     return False
 
 
+@pytest.mark.slow
 def test_the_command_line_manages_tenants(up):
     def run(*words):
         return command(*words, "--data", up.data)

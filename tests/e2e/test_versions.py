@@ -18,6 +18,7 @@ def version_of(http, **query):
     return answer.json()["model"]["version"]
 
 
+@pytest.mark.slow
 def test_the_command_line_points_an_alias_and_the_server_follows(up, http, roses):
     assert version_of(http) == "2"
     done = command("models", "alias", roses, "stable", "1", "--data", up.data)

@@ -23,6 +23,7 @@ def webhooks(up, *words):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_webhooks_are_managed_by_the_command_line(up, http, receiver):
     webhook_id, secret = webhooks(up, "create", receiver.url).split()
     assert stat.S_IMODE((up.data / "operator.key").stat().st_mode) == 0o600

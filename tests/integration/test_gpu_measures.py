@@ -36,6 +36,7 @@ def test_networks_and_decoding_are_measured_with_a_profile_and_a_table(tmp_path)
     assert json.loads((tmp_path / "profile-efficientnet_lite0.json").read_text())["traceEvents"]
 
 
+@pytest.mark.slow
 def test_the_server_is_measured_with_a_model_process(tmp_path):
     status, figures = run(tmp_path, "--parts", "served")
     assert status == 0, (tmp_path / "served.log").read_text()
@@ -44,6 +45,7 @@ def test_the_server_is_measured_with_a_model_process(tmp_path):
     assert rows[1]["images_per_s"] > rows[0]["images_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_or_takes_too_long_loses_no_others_figures(tmp_path):
     status, figures = run(
         tmp_path, "--networks", "efficientnet_lite0", "--sizes", "0", "--parts", "forward", "decode"

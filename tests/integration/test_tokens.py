@@ -298,6 +298,7 @@ async def test_a_stream_whose_token_expires_goes_on_with_the_next(with_issuer, i
         assert len(given) >= 2
 
 
+@pytest.mark.slow
 async def test_explain_says_what_the_server_would_do(with_issuer, issuer, monkeypatch):
     async def explained(token: str, given: bytes | None = None) -> tuple[int, str]:
         variables = {
