@@ -20,6 +20,7 @@ CLIENT = "ImageCategorizationClient"
 RESOURCES = [
     ("Audit", "audit", "client.audit"),
     ("Batches", "batches", "client.batches"),
+    ("Images", "images", "client.images"),
     ("Keys", "keys", "client.keys"),
     ("Models", "models", "client.models"),
     ("Tenants", "tenants", "client.tenants"),

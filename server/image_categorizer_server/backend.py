@@ -12,6 +12,7 @@ from image_categorizer_server.access.authenticator import Authenticator
 from image_categorizer_server.access.guesses import Guesses
 from image_categorizer_server.access.key_uses import KeyUses
 from image_categorizer_server.access.key_verifier import KeyVerifier
+from image_categorizer_server.access.subject import Subjects
 from image_categorizer_server.access.tenant_gate import TenantGate
 from image_categorizer_server.db.access_changes import AccessChange, watch_changes
 from image_categorizer_server.db.audit import append
@@ -33,6 +34,7 @@ from image_categorizer_server.errors import (
 from image_categorizer_server.inference.classifier import Classifier, filters_of
 from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
+from image_categorizer_server.inference.images.picture import PictureMaker
 from image_categorizer_server.inference.images.trial import Trial
 from image_categorizer_server.inference.models.loader import Loader
 from image_categorizer_server.inference.models.packaged import (
@@ -52,6 +54,7 @@ from image_categorizer_server.services.batch import BatchCheck, Batches, notify_
 from image_categorizer_server.services.classify import Accounting, Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.data_key import open_sealer
+from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.key import ApiKeys
 from image_categorizer_server.services.limit import Limiter
 from image_categorizer_server.services.model import Models
@@ -90,6 +93,7 @@ class Backend:
     settings: Settings
     registry: Registry
     classifications: Classifications
+    images: Images
     batches: Batches
     webhooks: Webhooks
     models: Models
@@ -215,6 +219,13 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         fetcher = await stack.enter_async_context(
             open_fetcher(settings.fetch, ObjectReader(settings).read)
         )
+        fetch = partial(fetcher.fetch, max_bytes=settings.max_image_bytes)
+        images = Images(
+            storage,
+            PictureMaker(Decoder(image_limits(settings))).picture_of,
+            Subjects(settings.privacy.read_secret()),
+            fetch,
+        )
         webhooks = Webhooks(settings.webhook, fetcher)
         round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
         limiter = Limiter(
@@ -248,9 +259,10 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
                 Classifier(registry, meter.charge_model),
                 registry,
                 results,
-                partial(fetcher.fetch, max_bytes=settings.max_image_bytes),
-                Accounting(crashing, meter),
+                fetch,
+                Accounting(crashing, meter, images),
             ),
+            images=images,
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings, append),

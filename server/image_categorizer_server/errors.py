@@ -22,6 +22,7 @@
     │   ├─ BatchNotFound           BATCH_NOT_FOUND
     │   ├─ WebhookNotFound         WEBHOOK_NOT_FOUND
     │   ├─ DeliveryNotFound        DELIVERY_NOT_FOUND
+    │   ├─ ImageNotFound           IMAGE_NOT_FOUND
     │   ├─ KeyNotFound             KEY_NOT_FOUND
     │   └─ TenantNotFound          TENANT_NOT_FOUND
     ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
@@ -238,6 +239,12 @@ class KeyNotFound(NotFound):
     """The tenant has no such API key."""
 
     reason = "KEY_NOT_FOUND"
+
+
+class ImageNotFound(NotFound):
+    """The tenant has no such stored image."""
+
+    reason = "IMAGE_NOT_FOUND"
 
 
 class RequestIdReused(CategorizerError):

@@ -241,6 +241,8 @@ def _wire_options(options: ClassifyOptions) -> Options:
         bounding_boxes=options.bounding_boxes,
         no_cache=options.no_cache,
         raw_confidence=options.raw_confidence,
+        store=options.store,
+        subject_id=options.subject_id,
     )
     if options.roll_up is not None:
         wire["roll_up"] = options.roll_up

@@ -9,6 +9,7 @@ from image_categorizer_server import clock
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.services.batch import Batches, notify_workers
+from image_categorizer_server.services.image import remove_silent_images
 from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.telemetry import get_log
@@ -61,6 +62,7 @@ class Sweeper:
                 self.free_chunks,
                 self._notify_workers,
                 self._give_up_uploads,
+                self._remove_silent_images,
                 self._remove_tenants,
                 self._remove_rows,
                 self._remove_images,
@@ -95,6 +97,10 @@ class Sweeper:
     async def _give_up_uploads(self) -> None:
         if given_up := await self._batches.give_up_silent_uploads():
             log.info("gave up uploads of dead processes", uploads=given_up)
+
+    async def _remove_silent_images(self) -> None:
+        if removed := await remove_silent_images():
+            log.info("removed images that dead processes were storing", images=removed)
 
     async def _remove_tenants(self) -> None:
         await self._tenants.sweep(MAX_PAGES)

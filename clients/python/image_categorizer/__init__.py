@@ -24,6 +24,7 @@ from image_categorizer._access_values import (
     UsageGroup,
     UsageRow,
 )
+from image_categorizer._image_values import ImageResult, StoredImage
 from image_categorizer._inputs import image_files
 from image_categorizer._values import (
     AsyncSources,
@@ -90,6 +91,7 @@ from image_categorizer.errors import (
     DependencyDown,
     Draining,
     FailedPrecondition,
+    ImageNotFound,
     ImageTooLarge,
     ImageUnreachable,
     InvalidRequest,
@@ -165,6 +167,8 @@ __all__ = [
     "FailedPrecondition",
     "Image",
     "ImageCategorizationClient",
+    "ImageNotFound",
+    "ImageResult",
     "ImageTooLarge",
     "ImageUnreachable",
     "InvalidRequest",
@@ -200,6 +204,7 @@ __all__ = [
     "ServerInfo",
     "Source",
     "Sources",
+    "StoredImage",
     "StreamSources",
     "Tenant",
     "TenantExists",

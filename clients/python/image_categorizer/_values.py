@@ -94,6 +94,10 @@ class Options(TypedDict, total=False):
     """
     raw_confidence: bool
     """Whether to return the confidences before calibration, too (`Prediction.raw_confidence`)."""
+    store: bool
+    """Whether to keep the image and the result (`client.images`)."""
+    subject_id: str
+    """Whose image it is, at most 128 characters."""
 
 
 class BatchOptions(Options, total=False):
@@ -176,6 +180,10 @@ class Classification:
     """HIT if the answer came from the cache, MISS if it was stored there; otherwise empty."""
     warnings: tuple[str, ...] = ()
     """What is wrong with the image: TRUNCATED if the end of the file is missing."""
+    image_id: str = ""
+    """The image that was kept; empty unless `store` was given."""
+    result_id: str = ""
+    """The result that was kept with it."""
 
     @property
     def category(self) -> str | None:

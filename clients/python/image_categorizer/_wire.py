@@ -177,8 +177,8 @@ def classification(filename: str, wire: classify_pb2.ClassifyResponse) -> Classi
     timing, reasons = wire.timing, types_pb2.Timing.BatchCloseReason
     return Classification(
         filename=filename,
-        predictions=tuple(map(_prediction, wire.predictions)),
-        model=_model_ref(wire.model),
+        predictions=tuple(map(prediction, wire.predictions)),
+        model=model_ref(wire.model),
         timing=Timing(
             decode_ms=timing.decode_ms,
             queue_ms=timing.queue_ms,
@@ -191,6 +191,8 @@ def classification(filename: str, wire: classify_pb2.ClassifyResponse) -> Classi
         heat_map=wire.heat_map,
         cache=name_of(classify_pb2.ClassifyResponse.Cache.Name, wire.cache) if wire.cache else "",
         warnings=_warnings(wire.warnings),
+        image_id=wire.image_id,
+        result_id=wire.result_id,
     )
 
 
@@ -227,8 +229,8 @@ def batch_result(wire: batch_pb2.BatchResult) -> BatchResult:
     return BatchResult(
         wire.item_id,
         wire.filename,
-        predictions=tuple(map(_prediction, wire.classification.predictions)),
-        model=_model_ref(wire.classification.model),
+        predictions=tuple(map(prediction, wire.classification.predictions)),
+        model=model_ref(wire.classification.model),
         warnings=_warnings(wire.classification.warnings),
     )
 
@@ -321,7 +323,7 @@ def server_info(wire: metadata_pb2.ServerInfo) -> ServerInfo:
     )
 
 
-def _prediction(wire: types_pb2.Prediction) -> Prediction:
+def prediction(wire: types_pb2.Prediction) -> Prediction:
     return Prediction(
         category=wire.category,
         confidence=wire.confidence,
@@ -342,7 +344,7 @@ def _bounding_box(edges: Sequence[int]) -> tuple[int, int, int, int] | None:
     return left, top, right, bottom
 
 
-def _model_ref(wire: types_pb2.ModelRef) -> ModelRef:
+def model_ref(wire: types_pb2.ModelRef) -> ModelRef:
     return ModelRef(wire.name, wire.version, wire.digest)
 
 

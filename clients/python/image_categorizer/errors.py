@@ -22,6 +22,7 @@ CategorizerError
 │   ├─ BatchNotFound
 │   ├─ WebhookNotFound
 │   ├─ DeliveryNotFound
+│   ├─ ImageNotFound
 │   ├─ KeyNotFound
 │   └─ TenantNotFound
 ├─ RequestIdReused         another batch was created with this request id
@@ -213,6 +214,12 @@ class KeyNotFound(NotFound):
     """There is no such API key."""
 
     reason = "KEY_NOT_FOUND"
+
+
+class ImageNotFound(NotFound):
+    """There is no such stored image."""
+
+    reason = "IMAGE_NOT_FOUND"
 
 
 class RequestIdReused(CategorizerError):

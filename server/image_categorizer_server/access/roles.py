@@ -52,6 +52,21 @@ def authorize(principal: Principal, rpc: RpcAccess) -> None:
         )
 
 
+def authorize_scope(principal: Principal, scope: Scope, purpose: str) -> None:
+    """Passes a principal that is not limited to other scopes.
+
+    Args:
+        principal: the caller.
+        scope: what it needs, beside the scope of the RPC.
+        purpose: what for, for the error message.
+
+    Raises:
+        RoleInsufficient: it is limited to others.
+    """
+    if principal.scopes and scope not in principal.scopes:
+        raise RoleInsufficient(f"the credentials lack the scope '{scope.value}' {purpose}")
+
+
 def authorize_role(principal: Principal, role: Role) -> None:
     """Passes a principal that may manage credentials of a role.
 

@@ -40,6 +40,8 @@ class Scope(Enum):
     USAGE_READ = "usage:read"
     TENANTS_READ = "tenants:read"
     TENANTS_WRITE = "tenants:write"
+    IMAGES_READ = "images:read"
+    IMAGES_WRITE = "images:write"
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ KINDS: Mapping[AuditAction, AuditKind] = {
         BATCH,
         {"number": "the number of the item", "reason": "the reason of its error"},
     ),
+    AuditAction.IMAGE_DELETE: AuditKind("A caller deleted a stored image", "the image"),
     AuditAction.KEY_CREATE: AuditKind("A caller created an API key", KEY, RIGHTS),
     AuditAction.KEY_UPDATE: AuditKind("A caller changed an API key", KEY, RIGHTS),
     AuditAction.KEY_ROTATE: AuditKind("A caller replaced the secret of an API key", KEY),

@@ -141,6 +141,9 @@ class Classification:
     """A PNG file; empty unless requested."""
     cache: CacheStatus = CacheStatus.OFF
     warnings: tuple[ImageWarning, ...] = ()
+    image_id: str = ""
+    """The image that was kept; empty unless requested."""
+    result_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,3 +163,5 @@ class ClassifyOptions:
     roll_up: bool | None = None
     """None for the model's default."""
     raw_confidence: bool = False
+    store: bool = False
+    subject_id: str = ""

@@ -84,6 +84,7 @@ class Installation:
             os.environ.get("CATEGORIZER_STORAGE__PATH", self.data / "images")
         ).resolve()
         self.audit_key = self.data / "audit.pem"
+        self.subject_secret = self.data / "subjects.secret"
         self._addresses = self.data / "installation.json"
         self._lock = self.data / "up.lock"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import shlex
 import signal
 import socket
@@ -43,6 +44,7 @@ from image_categorizer_server.tasks import stop_on_signals
 Say = Callable[[str], None]
 # After this long, `up` says why a start takes time.
 SLOW_START_S = 5.0
+SECRET_BYTES = 32
 
 
 async def run(
@@ -141,6 +143,7 @@ class _Up:
             "MODEL_PATH": str(addresses.model_path),
             "CATEGORIZER_STORAGE__PATH": str(addresses.storage_path),
             **self._signing_key(),
+            **self._subject_secret(),
             "CATEGORIZER_LOG_FORMAT": os.environ.get("CATEGORIZER_LOG_FORMAT", "console"),
         }
         await self._start_servers(addresses, environment)
@@ -243,6 +246,17 @@ class _Up:
             file.touch(mode=0o600)
             file.write_text(SigningKey.generate().pem())
         return {"CATEGORIZER_AUDIT__SIGNING_KEY_FILE": str(file)}
+
+    def _subject_secret(self) -> dict[str, str]:
+        """Returns the variable that names the installation's secret, unless the settings do."""
+        privacy = self.settings.privacy
+        if privacy.secret or privacy.secret_file:
+            return {}
+        file = self.installation.subject_secret
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_hex(SECRET_BYTES))
+        return {"CATEGORIZER_PRIVACY__SECRET_FILE": str(file)}
 
     async def _make_packaged_model(self) -> None:
         with suppress(OperatorError):  # the server tries again, and says what is wrong

@@ -21,7 +21,7 @@ from image_categorizer_server.rpc.classify_body import read_body
 from image_categorizer_server.rpc.classify_stream import ItemStream
 from image_categorizer_server.rpc.encoding import GZIP, unpacked
 from image_categorizer_server.rpc.json_body import is_json
-from image_categorizer_server.rpc.options import options_from_wire
+from image_categorizer_server.rpc.options import authorize_store, options_from_wire
 from image_categorizer_server.rpc.validation import wrong_image_uri
 from image_categorizer_server.services.classify import Classifications
 from image_categorizer_server.services.webhook import Webhooks
@@ -137,6 +137,7 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
             call.key_id,
             is_batch_item=call.principal.role is Role.WORKER,
         )
+        authorize_store(options)
         classification = await self._classifications.classify(content, options, caller)
         if webhook_url:
             await self._webhooks.notify_classified(
@@ -165,4 +166,6 @@ def _response(classification: Classification, call: Call) -> Response:
         cache=Response.Cache.Value(classification.cache.value),
         heat_map=classification.heat_map,
         warnings=map(types_pb2.ImageWarning.Value, classification.warnings),
+        image_id=classification.image_id,
+        result_id=classification.result_id,
     )

@@ -5,7 +5,10 @@ from dataclasses import fields
 from google.protobuf.message import Message
 from image_categorizer.v1 import classify_pb2
 
+from image_categorizer_server.access.roles import authorize_scope
+from image_categorizer_server.domain.access import Scope
 from image_categorizer_server.domain.classification import DEFAULT_TOP_K, ClassifyOptions
+from image_categorizer_server.rpc.call import current_call
 from image_categorizer_server.rpc.validation import (
     MAX_NAME_CHARACTERS,
     raise_if_any,
@@ -77,6 +80,18 @@ def options_from_wire(
             wrong.append((name, f"must have names of 1 to {MAX_NAME_CHARACTERS} characters"))
     raise_if_any(wrong, prefix)
     return ClassifyOptions(**values)  # type: ignore[arg-type]  # the proto has the same types
+
+
+def authorize_store(options: ClassifyOptions) -> None:
+    """Passes options that keep no images, or whose caller may store them.
+
+    Raises:
+        RoleInsufficient: the caller is limited to other scopes.
+    """
+    if options.store:
+        principal = current_call.get().principal
+        assert principal is not None
+        authorize_scope(principal, Scope.IMAGES_WRITE, "to store images")
 
 
 def options_to_wire(options: ClassifyOptions) -> classify_pb2.ClassifyOptions:

@@ -14,6 +14,7 @@ from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
     classify_pb2_grpc,
+    image_pb2_grpc,
     metadata_pb2_grpc,
 )
 from image_categorizer.v1 import (
@@ -32,6 +33,7 @@ from image_categorizer_server.rpc.caller import CallerServicer
 from image_categorizer_server.rpc.classify import ClassifyLimits, ClassifyServicer
 from image_categorizer_server.rpc.encryption import server_credentials
 from image_categorizer_server.rpc.health import HealthServicer, report_health
+from image_categorizer_server.rpc.image import ImageServicer
 from image_categorizer_server.rpc.interceptors import Edge
 from image_categorizer_server.rpc.key import KeyServicer
 from image_categorizer_server.rpc.model import MetadataServicer
@@ -112,20 +114,20 @@ def _ignore_registered_handlers(
 
 def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     settings = backend.settings
+    limits = ClassifyLimits(
+        max_body_bytes=settings.max_body_bytes,
+        max_filter_categories=settings.limits.max_filter_categories,
+        max_url_characters=settings.fetch.max_url_characters,
+        allow_http=settings.fetch.allow_http,
+    )
     classify = ClassifyServicer(
-        backend.classifications,
-        backend.webhooks,
-        settings.server,
-        ClassifyLimits(
-            max_body_bytes=settings.max_body_bytes,
-            max_filter_categories=settings.limits.max_filter_categories,
-            max_url_characters=settings.fetch.max_url_characters,
-            allow_http=settings.fetch.allow_http,
-        ),
-        backend.refusing,
+        backend.classifications, backend.webhooks, settings.server, limits, backend.refusing
     )
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
     batch_pb2_grpc.add_BatchServiceServicer_to_server(batch_servicer(backend), server)
+    image_pb2_grpc.add_ImageServiceServicer_to_server(
+        ImageServicer(backend.images, limits, settings.server.max_page_bytes), server
+    )
     admin = admin_servicer(
         AuditServicer(backend.audit, settings.server.max_page_bytes),
         WebhookServicer(backend.webhooks, settings.server.max_page_bytes),

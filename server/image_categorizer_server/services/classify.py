@@ -9,11 +9,13 @@ from image_categorizer_server.domain.classification import (
     Classification,
     ClassifyOptions,
 )
+from image_categorizer_server.domain.image import NewImage
 from image_categorizer_server.domain.usage import Usage
 from image_categorizer_server.errors import DeadlineExceeded, DependencyDown, InvalidRequest
 from image_categorizer_server.inference.classifier import Classifier, with_defaults
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.services.crashing_images import CrashingImages, digest_of
+from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.result_cache import Query, ResultCache
 from image_categorizer_server.services.usage import UsageMeter
 
@@ -28,6 +30,8 @@ class Accounting:
     """Refuses images that crash processes."""
     meter: UsageMeter
     """Counts what callers use."""
+    images: Images
+    """Keeps images."""
 
 
 class Classifications:
@@ -53,6 +57,7 @@ class Classifications:
         self._fetch = fetch
         self._crashing = accounting.crashing
         self._meter = accounting.meter
+        self._images = accounting.images
         self._classifier = classifier
         self._registry = registry
         self._results = results
@@ -75,8 +80,12 @@ class Classifications:
 
         Raises:
             CrashingImage: the image crashes the process that decodes it.
+            FailedPrecondition: the server keeps nothing about subjects.
             CategorizerError: see `Classifier.classify`, and `Registry.demand`.
         """
+        new = NewImage(content, subject_id=options.subject_id)
+        if options.store:
+            self._images.check(new)
         try:
             await self._registry.demand(options.model, options.version, content, caller)
             async with self._crashing.guarding(content, is_repeated=caller.is_repeated):
@@ -88,7 +97,18 @@ class Classifications:
         is_hit = answer.cache is CacheStatus.HIT
         used = Usage(images=1, cached_images=int(is_hit), bytes=len(content))
         self._count(caller, answer.model.name, used)
-        return answer
+        return await self._kept(new, answer, caller) if options.store else answer
+
+    async def _kept(self, new: NewImage, answer: Classification, caller: Caller) -> Classification:
+        """Returns an answer once it is kept with its image.
+
+        Raises:
+            ImageNotFound: the image was deleted meanwhile.
+            DependencyDown: the database or the storage does not answer.
+        """
+        image = await self._images.store(caller.tenant_id, new)
+        result = await self._images.keep_result(caller.tenant_id, image.image_id, answer)
+        return replace(answer, image_id=image.image_id, result_id=result.result_id)
 
     def _count(self, caller: Caller, model: str, used: Usage) -> None:
         if not caller.is_batch_item:

@@ -41,6 +41,7 @@ from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.limit import QuotaSettings
 from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.settings.names import refuse_misspelled, report_ignored
+from image_categorizer_server.settings.privacy import PrivacySettings
 from image_categorizer_server.settings.server import LimitSettings, ServerSettings
 from image_categorizer_server.settings.sign_in import SignInSettings
 from image_categorizer_server.settings.storage import StorageSettings
@@ -144,6 +145,7 @@ class Settings(BaseSettings):
     client: ClientSettings = ClientSettings()
     internal_tls: InternalTlsSettings = InternalTlsSettings()
     encryption: EncryptionSettings = EncryptionSettings()
+    privacy: PrivacySettings = PrivacySettings()
     worker: WorkerSettings = WorkerSettings()
     storage: StorageSettings = StorageSettings()
     fetch: FetchSettings = FetchSettings()

@@ -9,12 +9,14 @@ import re
 TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def image_key(tenant_id: str, sha256: str) -> str:
+def image_key(tenant_id: str, sha256: str, subject_key: str = "") -> str:
     """Returns the key of a tenant's image.
 
     Args:
         tenant_id: the tenant.
         sha256: of the content, 64 hexadecimal digits.
+        subject_key: of the subject whose image it is; empty for none.  Subjects share no objects,
+            so what is stored about one is removed by its folder.
 
     Raises:
         ValueError: `tenant_id` is malformed.
@@ -22,4 +24,5 @@ def image_key(tenant_id: str, sha256: str) -> str:
     if not TENANT.fullmatch(tenant_id):
         raise ValueError(f"not a tenant ID: {tenant_id!r}")
     # The folder of two digits keeps a folder on disk from holding a million files.
-    return f"{tenant_id}/images/{sha256[:2]}/{sha256}"
+    folder = f"subjects/{subject_key}" if subject_key else "images"
+    return f"{tenant_id}/{folder}/{sha256[:2]}/{sha256}"

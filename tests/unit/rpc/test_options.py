@@ -28,6 +28,8 @@ ALL = Domain(
     no_cache=True,
     roll_up=True,
     raw_confidence=True,
+    store=True,
+    subject_id="ann",
 )
 
 

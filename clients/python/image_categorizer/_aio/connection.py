@@ -16,6 +16,7 @@ from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
     classify_pb2_grpc,
+    image_pb2_grpc,
     metadata_pb2_grpc,
 )
 
@@ -47,6 +48,7 @@ class AsyncStubs:
         self.metadata = metadata_pb2_grpc.MetadataServiceStub(channel)
         self.batches = batch_pb2_grpc.BatchServiceStub(channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
+        self.images = image_pb2_grpc.ImageServiceStub(channel)
 
 
 class AsyncConnection:

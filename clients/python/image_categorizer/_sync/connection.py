@@ -17,6 +17,7 @@ from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
     classify_pb2_grpc,
+    image_pb2_grpc,
     metadata_pb2_grpc,
 )
 
@@ -48,6 +49,7 @@ class Stubs:
         self.metadata = metadata_pb2_grpc.MetadataServiceStub(channel)
         self.batches = batch_pb2_grpc.BatchServiceStub(channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
+        self.images = image_pb2_grpc.ImageServiceStub(channel)
 
 
 class Connection:

@@ -402,6 +402,8 @@ class UploadBatchFormRequest(_message.Message):
     NO_CACHE_FIELD_NUMBER: _builtins.int
     ROLL_UP_FIELD_NUMBER: _builtins.int
     RAW_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """See `ClassifyOptions.model`."""
     version: _builtins.str
@@ -424,6 +426,10 @@ class UploadBatchFormRequest(_message.Message):
     """See `ClassifyOptions.roll_up`."""
     raw_confidence: _builtins.bool
     """See `ClassifyOptions.raw_confidence`."""
+    store: _builtins.bool
+    """See `ClassifyOptions.store`."""
+    subject_id: _builtins.str
+    """See `ClassifyOptions.subject_id`."""
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
         """The next part of the body. In the first message with its content type, `multipart/form-data` with a
@@ -455,10 +461,12 @@ class UploadBatchFormRequest(_message.Message):
         no_cache: _builtins.bool = ...,
         roll_up: _builtins.bool | None = ...,
         raw_confidence: _builtins.bool = ...,
+        store: _builtins.bool = ...,
+        subject_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "roll_up", b"roll_up", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "priority", b"priority", "raw_confidence", b"raw_confidence", "request_id", b"request_id", "roll_up", b"roll_up", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "priority", b"priority", "raw_confidence", b"raw_confidence", "request_id", b"request_id", "roll_up", b"roll_up", "store", b"store", "subject_id", b"subject_id", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__roll_up: _TypeAlias = _typing.Literal["roll_up"]  # noqa: Y015
     _WhichOneofArgType__roll_up: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up"]  # noqa: Y015

@@ -81,6 +81,8 @@ class ClassifyOptions(_message.Message):
     NO_CACHE_FIELD_NUMBER: _builtins.int
     ROLL_UP_FIELD_NUMBER: _builtins.int
     RAW_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model. Defaults to `ServerInfo.default_model`."""
     version: _builtins.str
@@ -120,6 +122,12 @@ class ClassifyOptions(_message.Message):
     """Whether each prediction also has the confidence before calibration (`Prediction.raw_confidence`). It changes
     nothing else: threshold, order and `roll_up` go by `Prediction.confidence`.
     """
+    store: _builtins.bool
+    """Whether to keep the image and the result (`ImageService`). Needs the scope `images:write`, too. An image that
+    cannot be classified is not kept.
+    """
+    subject_id: _builtins.str
+    """Whose image it is, at most 128 characters; see `UploadImageRequest.subject_id`."""
     @_builtins.property
     def include_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """If set, only these categories are returned. A broader category (`Category.ancestors`) means itself and all
@@ -147,10 +155,12 @@ class ClassifyOptions(_message.Message):
         no_cache: _builtins.bool = ...,
         roll_up: _builtins.bool | None = ...,
         raw_confidence: _builtins.bool = ...,
+        store: _builtins.bool = ...,
+        subject_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "roll_up", b"roll_up", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "raw_confidence", b"raw_confidence", "roll_up", b"roll_up", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "raw_confidence", b"raw_confidence", "roll_up", b"roll_up", "store", b"store", "subject_id", b"subject_id", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__roll_up: _TypeAlias = _typing.Literal["roll_up"]  # noqa: Y015
     _WhichOneofArgType__roll_up: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up"]  # noqa: Y015
@@ -183,6 +193,8 @@ class ClassifyUploadRequest(_message.Message):
     IMAGE_URI_FIELD_NUMBER: _builtins.int
     ROLL_UP_FIELD_NUMBER: _builtins.int
     RAW_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """See `ClassifyOptions.model`."""
     version: _builtins.str
@@ -205,6 +217,10 @@ class ClassifyUploadRequest(_message.Message):
     """See `ClassifyOptions.roll_up`."""
     raw_confidence: _builtins.bool
     """See `ClassifyOptions.raw_confidence`."""
+    store: _builtins.bool
+    """See `ClassifyOptions.store`."""
+    subject_id: _builtins.str
+    """See `ClassifyOptions.subject_id`."""
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
         """The HTTP body with its content type. `multipart/form-data` is read as a form, any other type as the encoded
@@ -236,10 +252,12 @@ class ClassifyUploadRequest(_message.Message):
         image_uri: _builtins.str = ...,
         roll_up: _builtins.bool | None = ...,
         raw_confidence: _builtins.bool = ...,
+        store: _builtins.bool = ...,
+        subject_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "roll_up", b"roll_up", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "image_uri", b"image_uri", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "raw_confidence", b"raw_confidence", "roll_up", b"roll_up", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "image_uri", b"image_uri", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "raw_confidence", b"raw_confidence", "roll_up", b"roll_up", "store", b"store", "subject_id", b"subject_id", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__roll_up: _TypeAlias = _typing.Literal["roll_up"]  # noqa: Y015
     _WhichOneofArgType__roll_up: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up"]  # noqa: Y015
@@ -290,6 +308,8 @@ class ClassifyResponse(_message.Message):
     CACHE_FIELD_NUMBER: _builtins.int
     HEAT_MAP_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    RESULT_ID_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     """Always true. Failures are errors, not responses."""
     processing_time: _builtins.float
@@ -303,6 +323,10 @@ class ClassifyResponse(_message.Message):
     warm colors, as a PNG file. Empty (`""` over REST) unless `ClassifyOptions.explain` requests it and the
     model supports it (`Model.localization`).
     """
+    image_id: _builtins.str
+    """The image that was kept. Empty unless `ClassifyOptions.store` asks for it."""
+    result_id: _builtins.str
+    """The result that was kept with it. Empty unless `ClassifyOptions.store` asks for it."""
     @_builtins.property
     def predictions(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Prediction]:
         """The predictions, most confident first. Empty if none reaches the threshold or passes the filters; then
@@ -333,10 +357,12 @@ class ClassifyResponse(_message.Message):
         cache: Global___ClassifyResponse.Cache.ValueType = ...,
         heat_map: _builtins.bytes = ...,
         warnings: _abc.Iterable[_types_pb2.ImageWarning.ValueType] | None = ...,
+        image_id: _builtins.str = ...,
+        result_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "heat_map", b"heat_map", "model", b"model", "predictions", b"predictions", "processing_time", b"processing_time", "request_id", b"request_id", "success", b"success", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "heat_map", b"heat_map", "image_id", b"image_id", "model", b"model", "predictions", b"predictions", "processing_time", b"processing_time", "request_id", b"request_id", "result_id", b"result_id", "success", b"success", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -167,6 +167,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The API key is valid, but its `allowed_addresses` do not include the address of the caller. Call from
     another address, or change the key.
     """
+    IMAGE_NOT_FOUND: _ErrorReason.ValueType  # 50
+    """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -323,4 +325,6 @@ ADDRESS_NOT_ALLOWED: ErrorReason.ValueType  # 49
 """The API key is valid, but its `allowed_addresses` do not include the address of the caller. Call from
 another address, or change the key.
 """
+IMAGE_NOT_FOUND: ErrorReason.ValueType  # 50
+"""No such stored image, or it belongs to another tenant. `ListImages` lists all."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

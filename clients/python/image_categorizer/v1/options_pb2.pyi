@@ -98,6 +98,10 @@ class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType
     """Creates, suspends and deletes tenants, and sets their limits."""
     ANY_SCOPE: _Scope.ValueType  # 14
     """Permitted by credentials with any scope."""
+    IMAGES_READ: _Scope.ValueType  # 15
+    """Reads stored images, and searches them."""
+    IMAGES_WRITE: _Scope.ValueType  # 16
+    """Stores, changes and deletes images."""
 
 class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper):
     """A part of the API. Credentials that list scopes may call only RPCs of these scopes, as far as their role
@@ -135,6 +139,10 @@ TENANTS_WRITE: Scope.ValueType  # 13
 """Creates, suspends and deletes tenants, and sets their limits."""
 ANY_SCOPE: Scope.ValueType  # 14
 """Permitted by credentials with any scope."""
+IMAGES_READ: Scope.ValueType  # 15
+"""Reads stored images, and searches them."""
+IMAGES_WRITE: Scope.ValueType  # 16
+"""Stores, changes and deletes images."""
 Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final

@@ -31,7 +31,7 @@ from image_categorizer_server.rpc.call import current_call, current_tenant, read
 from image_categorizer_server.rpc.encoding import GZIP, unpacked_messages
 from image_categorizer_server.rpc.export import file_format, pieces
 from image_categorizer_server.rpc.json_body import is_json
-from image_categorizer_server.rpc.options import copy_fields
+from image_categorizer_server.rpc.options import authorize_store, copy_fields
 from image_categorizer_server.rpc.validation import raise_if_any
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.services.upload import IgnoredFile, NewItem
@@ -201,6 +201,7 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
     ) -> batch_pb2.Batch:
         principal = current_call.get().principal
         assert principal is not None
+        authorize_store(config.options)
         async with aclosing(items):
             return convert.batch(
                 await self._batches.create(principal.tenant_id, principal.actor_id, config, items)

@@ -1,0 +1,51 @@
+"""What the client says about stored images."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from image_categorizer._values import ModelRef, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """What a model found in a stored image."""
+
+    result_id: str
+    image_id: str
+    predictions: tuple[Prediction, ...]
+    """The most confident first."""
+    model: ModelRef
+    create_time: datetime
+
+    @property
+    def category(self) -> str | None:
+        """The most probable category; None if no category reached the threshold."""
+        return self.predictions[0].category if self.predictions else None
+
+    @property
+    def confidence(self) -> float | None:
+        """The confidence of `category`, in [0, 1]; None if there is no category."""
+        return self.predictions[0].confidence if self.predictions else None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """A stored image, without its content."""
+
+    image_id: str
+    sha256: str
+    """Of the bytes that were sent: 64 hexadecimal digits. What is stored may differ."""
+    size_bytes: int
+    """Of what is stored."""
+    format: str
+    """Of what is stored, such as `JPEG`."""
+    width_px: int
+    """Of the upright image."""
+    height_px: int
+    filename: str
+    tags: tuple[str, ...]
+    subject_id: str
+    """Whose image it is; empty if nothing was said."""
+    create_time: datetime
+    result: ImageResult | None = None
+    """The newest classification; None if there is none."""

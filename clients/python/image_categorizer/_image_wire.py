@@ -1,0 +1,50 @@
+"""Converts between the clients' values about stored images and protobuf messages."""
+
+from collections.abc import Iterable
+from datetime import UTC
+
+from image_categorizer._image_values import ImageResult, StoredImage
+from image_categorizer._wire import model_ref, prediction
+from image_categorizer.v1 import image_pb2
+
+
+def upload_request(
+    source: bytes | str, filename: str, tags: Iterable[str], subject_id: str
+) -> image_pb2.UploadImageRequest:
+    """Returns the request to store an image: encoded bytes, or a URI."""
+    request = image_pb2.UploadImageRequest(
+        filename=filename, tags=list(tags), subject_id=subject_id
+    )
+    if isinstance(source, str):
+        request.image_uri = source
+    else:
+        request.image = source
+    return request
+
+
+def stored_image(wire: image_pb2.Image) -> StoredImage:
+    """Returns a stored image."""
+    return StoredImage(
+        image_id=wire.image_id,
+        sha256=wire.sha256,
+        size_bytes=wire.size_bytes,
+        format=wire.format,
+        width_px=wire.width_px,
+        height_px=wire.height_px,
+        filename=wire.filename,
+        tags=tuple(wire.tags),
+        subject_id=wire.subject_id,
+        create_time=wire.create_time.ToDatetime(UTC),
+        result=image_result(wire.result) if wire.HasField("result") else None,
+    )
+
+
+def image_result(wire: image_pb2.ImageResult) -> ImageResult:
+    """Returns what a model found in a stored image."""
+    return ImageResult(
+        result_id=wire.result_id,
+        image_id=wire.image_id,
+        predictions=tuple(map(prediction, wire.predictions)),
+        model=model_ref(wire.model),
+        create_time=wire.create_time.ToDatetime(UTC),
+    )

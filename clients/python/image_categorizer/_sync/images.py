@@ -1,0 +1,99 @@
+# Generated from _aio/images.py by tools/sync_twin.py; do not edit.
+"""The client's stored images."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import PurePath
+
+from image_categorizer import _image_wire, _inputs, _wire
+from image_categorizer._image_values import StoredImage
+from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.runtime import in_thread
+from image_categorizer._values import Image
+from image_categorizer.v1 import image_pb2
+
+
+class Images:
+    """The tenant's stored images: `client.images`.
+
+    `classify_image(..., store=True)` stores an image, too, with its result.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def upload(
+        self,
+        image: "Image | None" = None,
+        *,
+        image_uri: str = "",
+        filename: str = "",
+        tags: Iterable[str] = (),
+        subject_id: str = "",
+    ) -> StoredImage:
+        """Stores an image, or returns the one that is stored of the same bytes and subject.
+
+            image = client.images.upload("cat.jpg", tags=["holiday"])
+            print(image.image_id)
+
+        Args:
+            image: as for `classify_image`.
+            image_uri: where the server fetches the image, instead of `image`.
+            filename: default: the name of the file, without folders.
+            tags: words of your own, at most 64.
+            subject_id: whose image it is.
+
+        Raises:
+            OSError: the file cannot be read.
+            TypeError: `image` is of no known kind, or not one of it and `image_uri` is given.
+            UndecodableImage: the bytes are not an image, or a damaged one.
+            FailedPrecondition: the server keeps nothing about subjects.
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        if (image is None) == (not image_uri):
+            raise TypeError("upload takes either an image or an image_uri")
+        path: str = ""
+        source: bytes | str = image_uri
+        if image is not None:
+            named = _inputs.in_memory(image)
+            if named is None:
+                named = in_thread(_inputs.read, image)
+            path, source = named
+        name = filename or PurePath(path).name
+        request = _image_wire.upload_request(source, name, tags, subject_id)
+        return _image_wire.stored_image(
+            self._connection.call(self._connection.stubs.images.UploadImage, request)
+        )
+
+    def get(self, image_id: str) -> StoredImage:
+        """Returns one image, without its content.
+
+        Raises:
+            ImageNotFound: there is no such image.
+        """
+        request = image_pb2.GetImageRequest(image_id=image_id)
+        return _image_wire.stored_image(
+            self._connection.call(self._connection.stubs.images.GetImage, request)
+        )
+
+    def list(self, *, subject_id: str = "") -> Iterator[StoredImage]:
+        """Yields the images, newest first.
+
+        Args:
+            subject_id: only images of this subject.
+
+        Raises:
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        request = image_pb2.ListImagesRequest(page_size=_wire.PAGE_SIZE, subject_id=subject_id)
+        for page in self._connection.pages(self._connection.stubs.images.ListImages, request):
+            for wire in page.images:
+                yield _image_wire.stored_image(wire)
+
+    def delete(self, image_id: str) -> None:
+        """Deletes an image with all that is known about it.
+
+        Raises:
+            ImageNotFound: there is no such image.
+        """
+        request = image_pb2.DeleteImageRequest(image_id=image_id)
+        self._connection.call(self._connection.stubs.images.DeleteImage, request)
