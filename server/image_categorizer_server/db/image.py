@@ -7,18 +7,20 @@ A row refers to its object before the object is there, so `removal` spares it.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypedDict, cast
 
 from image_categorizer_server import clock
-from image_categorizer_server.db import audit, removal
+from image_categorizer_server.db import audit, image_term, removal
 from image_categorizer_server.db.convert import predictions_from_json, predictions_to_json
 from image_categorizer_server.db.database import Connection, connected, transaction
 from image_categorizer_server.db.locks import lock_tenant_images
 from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.classification import ModelRef
-from image_categorizer_server.domain.image import Image, ImageResult
+from image_categorizer_server.domain.image import Image, ImageChanges, ImageFilter, ImageResult
 
+# Before every image.
+FIRST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 # Takes over the row of a process that died.
 INSERT = """
 INSERT INTO images (tenant_id, image_id, subject_key, subject_id, sha256, object_key, size_bytes,
@@ -31,8 +33,14 @@ WHERE images.lease_until < excluded.create_time AND images.object_key = excluded
 RETURNING image_id
 """
 FINISH = """
-UPDATE images SET lease_until = NULL
-WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NOT NULL RETURNING true
+WITH done AS (
+    UPDATE images SET lease_until = NULL
+    WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NOT NULL RETURNING *),
+terms AS (
+    INSERT INTO image_terms (tenant_id, image_id, term, create_time)
+    SELECT d.tenant_id, d.image_id, t.term, d.create_time
+    FROM done d, unnest($3::text[]) AS t (term))
+SELECT EXISTS (SELECT FROM done)
 """
 # The newest result of each image comes with it.
 SELECT = """
@@ -48,12 +56,17 @@ FIND = f"""
 """
 LIST = f"""
 {SELECT} WHERE i.tenant_id = $1 AND i.lease_until IS NULL
-    AND (i.create_time, i.image_id) < ($2, $3)
-ORDER BY i.create_time DESC, i.image_id DESC LIMIT $4
+    AND (i.create_time, i.image_id) < ($2, $3) AND i.create_time >= $4
+ORDER BY i.create_time DESC, i.image_id DESC LIMIT $5
 """
-LIST_OF_SUBJECT = LIST.replace(
-    "ORDER BY", "AND i.subject_key = $5 AND i.subject_key <> '' ORDER BY"
-)
+FOUND = f"""
+{SELECT} JOIN found f ON f.image_id = i.image_id WHERE i.tenant_id = $1
+ORDER BY f.create_time DESC, f.image_id DESC
+"""
+UPDATE = """
+UPDATE images SET filename = coalesce($3, filename), tags = coalesce($4::text[], tags)
+WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NULL RETURNING create_time
+"""
 DELETE = "DELETE FROM images WHERE tenant_id = $1 AND image_id = $2 RETURNING object_key"
 DELETE_SILENT = """
 DELETE FROM images WHERE (tenant_id, image_id) IN (
@@ -64,9 +77,12 @@ RETURNING tenant_id, object_key
 INSERT_RESULT = """
 INSERT INTO image_results (tenant_id, result_id, image_id, predictions, model_name, model_version,
     model_digest, create_time)
-SELECT $1, $2, $3, $4::jsonb, $5, $6, $7, $8
-WHERE EXISTS (SELECT FROM images WHERE tenant_id = $1 AND image_id = $3 FOR KEY SHARE)
-RETURNING true
+VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8)
+"""
+# Two results of one image replace its terms one after the other.
+LOCK = """
+SELECT create_time FROM images
+WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NULL FOR NO KEY UPDATE
 """
 
 
@@ -135,7 +151,8 @@ async def finish(image: Image) -> bool:
         DependencyDown: the database does not answer.
     """
     async with connected() as connection:
-        return bool(await connection.fetchval(FINISH, image.tenant_id, image.image_id))
+        terms = image_term.terms_of(image)
+        return bool(await connection.fetchval(FINISH, image.tenant_id, image.image_id, terms))
 
 
 async def remove_silent(limit: int) -> int:
@@ -175,19 +192,62 @@ async def find(tenant_id: str, subject_key: str, sha256: str) -> Image | None:
 
 
 async def list_images(
-    tenant_id: str, before: tuple[datetime, str], limit: int, subject_key: str = ""
+    tenant_id: str,
+    search: ImageFilter,
+    subject_key: str,
+    before: tuple[datetime, str],
+    limit: int,
 ) -> list[Image]:
-    """Returns images before a position, newest first; of one subject, or of all.
+    """Returns the images of a search before a position, newest first.
+
+    Args:
+        tenant_id: the tenant.
+        search: what they must have.
+        subject_key: the key of its subject; empty for none.
+        before: a time and an id.
+        limit: the maximum number of images.
 
     Raises:
         DependencyDown: the database does not answer.
     """
+    before = min(before, (search.end_time, "")) if search.end_time else before
+    values = [tenant_id, *before, search.start_time or FIRST_TIME, limit]
+    terms = image_term.wanted_terms(search, subject_key)
+    query = LIST
+    if terms:
+        has_confidences = search.confidences is not None
+        keys = image_term.keys_query(len(terms), has_confidences=has_confidences)
+        query = f"WITH found AS ({keys}) {FOUND}"
+        values += [*terms, *(search.confidences or ())]
     async with connected() as connection:
-        if subject_key:
-            rows = await connection.fetch(LIST_OF_SUBJECT, tenant_id, *before, limit, subject_key)
-        else:
-            rows = await connection.fetch(LIST, tenant_id, *before, limit)
+        rows = await connection.fetch(query, *values)
     return [_image(row) for row in cast("Sequence[ImageRow]", rows)]
+
+
+async def update(tenant_id: str, image_id: str, changes: ImageChanges) -> bool:
+    """Changes an image; returns False if the tenant has no such image.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    name, tags = changes.filename, changes.tags
+    async with transaction() as connection:
+        create_time = cast(
+            "datetime | None",
+            await connection.fetchval(
+                UPDATE, tenant_id, image_id, name, None if tags is None else list(tags)
+            ),
+        )
+        if create_time is None:
+            return False
+        of_image = tenant_id, image_id, create_time
+        if name is not None:
+            terms = image_term.name_terms(name)
+            await image_term.set_terms(connection, of_image, [image_term.NAME], terms)
+        if tags is not None:
+            terms = image_term.tag_terms(tags)
+            await image_term.set_terms(connection, of_image, [image_term.TAG], terms)
+    return True
 
 
 async def delete(tenant_id: str, image_id: str, now: datetime) -> bool:
@@ -215,20 +275,27 @@ async def add_result(tenant_id: str, result: ImageResult) -> bool:
     Raises:
         DependencyDown: the database does not answer.
     """
-    async with connected() as connection:
-        return bool(
-            await connection.fetchval(
-                INSERT_RESULT,
-                tenant_id,
-                result.result_id,
-                result.image_id,
-                predictions_to_json(result.predictions),
-                result.model.name,
-                result.model.version,
-                result.model.digest,
-                result.create_time,
-            )
+    async with transaction() as connection:
+        create_time = cast(
+            "datetime | None", await connection.fetchval(LOCK, tenant_id, result.image_id)
         )
+        if create_time is None:
+            return False
+        await connection.execute(
+            INSERT_RESULT,
+            tenant_id,
+            result.result_id,
+            result.image_id,
+            predictions_to_json(result.predictions),
+            result.model.name,
+            result.model.version,
+            result.model.digest,
+            result.create_time,
+        )
+        terms, confidence = image_term.terms_of_result(result)
+        of_image = tenant_id, result.image_id, create_time
+        await image_term.set_terms(connection, of_image, image_term.OF_RESULT, terms, confidence)
+    return True
 
 
 async def _drop_object(
