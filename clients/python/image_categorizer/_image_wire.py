@@ -29,8 +29,8 @@ def list_request(given: Mapping[str, object]) -> image_pb2.ListImagesRequest:
         TypeError: a filter is unknown or of the wrong type, or a time has no time zone.
     """
     request = image_pb2.ListImagesRequest(page_size=PAGE_SIZE)
-    known = request.DESCRIPTOR.fields_by_name.keys() - {"page_size", "page_token"}
-    if unknown := given.keys() - known:
+    known = set(request.DESCRIPTOR.fields_by_name) - {"page_size", "page_token"}
+    if unknown := set(given) - known:
         raise TypeError(f"unknown filters: {', '.join(sorted(unknown))}")
     for name, value in given.items():
         if isinstance(value, datetime):

@@ -16,6 +16,7 @@ from image_categorizer_server.cli import (
     classify,
     encryption,
     evaluate,
+    image,
     key,
     model,
     model_import,
@@ -51,6 +52,7 @@ model.app.command()(promotion.policy)
 model.app.command()(promotion.check)
 app.add_typer(model.app, name="models")
 app.add_typer(batch.app, name="batch")
+app.add_typer(image.app, name="images")
 app.add_typer(webhook.app, name="webhooks")
 app.add_typer(key.app, name="keys")
 app.add_typer(tenant.app, name="tenants")
