@@ -231,6 +231,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             Subjects(settings.privacy.read_secret()),
             fetch,
             ImageAdmission(limiter).admit,
+            await stack.enter_async_context(TaskOwner()),
         )
         batches = Batches(
             storage,

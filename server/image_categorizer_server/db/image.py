@@ -40,7 +40,7 @@ terms AS (
     INSERT INTO image_terms (tenant_id, image_id, term, create_time)
     SELECT d.tenant_id, d.image_id, t.term, d.create_time
     FROM done d, unnest($3::text[]) AS t (term))
-SELECT EXISTS (SELECT FROM done)
+SELECT image_id FROM done
 """
 # The newest result of each image comes with it.
 SELECT = """
@@ -81,7 +81,7 @@ VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8)
 """
 # Two results of one image replace its terms one after the other.
 LOCK = """
-SELECT create_time FROM images
+SELECT image_id, create_time FROM images
 WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NULL FOR NO KEY UPDATE
 """
 
@@ -110,49 +110,59 @@ class ImageRow(TypedDict):
     result_time: datetime
 
 
-async def begin(image: Image, lease_until: datetime) -> bool:
-    """Writes the row of an image that is about to be stored, and finished within the lease.
+async def begin(tenant_id: str, images: Sequence[Image], lease_until: datetime) -> list[bool]:
+    """Writes the rows of images that are about to be stored, and finished within the lease.
 
     Returns:
-        False if the object is being removed, or the same bytes are stored for the subject.  The
-        caller tries again if they are not stored, but only being stored.
+        False for each whose object is being removed, or whose bytes are stored for the subject.
+        The caller tries again if they are not stored, but only being stored.
 
     Raises:
         DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
-        await lock_tenant_images(connection, image.tenant_id)
-        if image.object_key in await removal.find_removing(connection, image.tenant_id):
-            return False
-        inserted = await connection.fetchval(
-            INSERT,
-            image.tenant_id,
-            image.image_id,
-            image.subject_key,
-            image.subject_id,
-            image.sha256,
-            image.object_key,
-            image.size_bytes,
-            image.format,
-            image.width_px,
-            image.height_px,
-            image.filename,
-            list(image.tags),
-            image.create_time,
-            lease_until,
-        )
-    return inserted is not None
+        await lock_tenant_images(connection, tenant_id)
+        removing = await removal.find_removing(connection, tenant_id)
+        # Of images with the same bytes the first one.
+        new = {
+            (image.subject_key, image.sha256): image
+            for image in reversed(images)
+            if image.object_key not in removing
+        }
+        values = [_values(image, lease_until) for image in new.values()]
+        inserted = {row["image_id"] for row in await connection.fetchmany(INSERT, values)}
+    return [image.image_id in inserted for image in images]
 
 
-async def finish(image: Image) -> bool:
-    """Makes an image visible whose object is stored; returns False if its lease has ended.
+def _values(image: Image, lease_until: datetime) -> tuple[object, ...]:
+    return (
+        image.tenant_id,
+        image.image_id,
+        image.subject_key,
+        image.subject_id,
+        image.sha256,
+        image.object_key,
+        image.size_bytes,
+        image.format,
+        image.width_px,
+        image.height_px,
+        image.filename,
+        list(image.tags),
+        image.create_time,
+        lease_until,
+    )
+
+
+async def finish(tenant_id: str, images: Sequence[Image]) -> list[bool]:
+    """Makes images visible whose objects are stored; returns False for those whose lease has ended.
 
     Raises:
         DependencyDown: the database does not answer.
     """
+    values = [(tenant_id, image.image_id, image_term.terms_of(image)) for image in images]
     async with connected() as connection:
-        terms = image_term.terms_of(image)
-        return bool(await connection.fetchval(FINISH, image.tenant_id, image.image_id, terms))
+        done = {row["image_id"] for row in await connection.fetchmany(FINISH, values)}
+    return [image.image_id in done for image in images]
 
 
 async def remove_silent(limit: int) -> int:
@@ -180,15 +190,21 @@ async def get(tenant_id: str, image_id: str) -> Image | None:
     return _image(cast("ImageRow", row)) if row else None
 
 
-async def find(tenant_id: str, subject_key: str, sha256: str) -> Image | None:
-    """Returns the image of some bytes; None if they are not stored for the subject.
+async def find(tenant_id: str, wanted: Sequence[tuple[str, str]]) -> list[Image | None]:
+    """Returns the images of some bytes; None for those that are not stored for the subject.
+
+    Args:
+        tenant_id: the tenant.
+        wanted: the keys of subjects, each with the SHA-256 of bytes that were sent.
 
     Raises:
         DependencyDown: the database does not answer.
     """
+    values = [(tenant_id, *one) for one in wanted]
     async with connected() as connection:
-        row = await connection.fetchrow(FIND, tenant_id, subject_key, sha256)
-    return _image(cast("ImageRow", row)) if row else None
+        rows = cast("Sequence[ImageRow]", await connection.fetchmany(FIND, values))
+    found = {(row["subject_key"], row["sha256"]): _image(row) for row in rows}
+    return [found.get(one) for one in wanted]
 
 
 async def list_images(
@@ -210,18 +226,22 @@ async def list_images(
     Raises:
         DependencyDown: the database does not answer.
     """
+    query, terms = search_query(search, subject_key)
     before = min(before, (search.end_time, "")) if search.end_time else before
-    values = [tenant_id, *before, search.start_time or FIRST_TIME, limit]
-    terms = image_term.wanted_terms(search, subject_key)
-    query = LIST
-    if terms:
-        has_confidences = search.confidences is not None
-        keys = image_term.keys_query(len(terms), has_confidences=has_confidences)
-        query = f"WITH found AS ({keys}) {FOUND}"
-        values += [*terms, *(search.confidences or ())]
+    start_time = search.start_time or FIRST_TIME
     async with connected() as connection:
-        rows = await connection.fetch(query, *values)
+        rows = await connection.fetch(query, tenant_id, *before, start_time, limit, *terms)
     return [_image(row) for row in cast("Sequence[ImageRow]", rows)]
+
+
+def search_query(search: ImageFilter, subject_key: str) -> tuple[str, list[str | float]]:
+    """Returns the query of a search, and its values after the five that all searches have."""
+    terms = image_term.wanted_terms(search, subject_key)
+    if not terms:
+        return LIST, []
+    confidences = search.confidences or ()
+    keys = image_term.keys_query(len(terms), has_confidences=bool(confidences))
+    return f"WITH found AS ({keys}) {FOUND}", [*terms, *confidences]
 
 
 async def update(tenant_id: str, image_id: str, changes: ImageChanges) -> bool:
@@ -240,13 +260,16 @@ async def update(tenant_id: str, image_id: str, changes: ImageChanges) -> bool:
         )
         if create_time is None:
             return False
-        of_image = tenant_id, image_id, create_time
-        if name is not None:
-            terms = image_term.name_terms(name)
-            await image_term.set_terms(connection, of_image, [image_term.NAME], terms)
-        if tags is not None:
-            terms = image_term.tag_terms(tags)
-            await image_term.set_terms(connection, of_image, [image_term.TAG], terms)
+        parts = [
+            (image_term.NAME, None if name is None else image_term.name_terms(name)),
+            (image_term.TAG, None if tags is None else image_term.tag_terms(tags)),
+        ]
+        changes_of_terms = [
+            image_term.TermChange(tenant_id, image_id, create_time, [kind], terms)
+            for kind, terms in parts
+            if terms is not None
+        ]
+        await image_term.set_terms(connection, changes_of_terms)
     return True
 
 
@@ -269,33 +292,39 @@ async def delete(tenant_id: str, image_id: str, now: datetime) -> bool:
     return True
 
 
-async def add_result(tenant_id: str, result: ImageResult) -> bool:
-    """Adds a result to an image; returns False if the image is gone.
+async def add_results(tenant_id: str, results: Sequence[ImageResult]) -> list[bool]:
+    """Adds results to images; returns False for those whose image is gone.
 
     Raises:
         DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
-        create_time = cast(
-            "datetime | None", await connection.fetchval(LOCK, tenant_id, result.image_id)
-        )
-        if create_time is None:
-            return False
-        await connection.execute(
-            INSERT_RESULT,
-            tenant_id,
-            result.result_id,
-            result.image_id,
-            predictions_to_json(result.predictions),
-            result.model.name,
-            result.model.version,
-            result.model.digest,
-            result.create_time,
-        )
-        terms, confidence = image_term.terms_of_result(result)
-        of_image = tenant_id, result.image_id, create_time
-        await image_term.set_terms(connection, of_image, image_term.OF_RESULT, terms, confidence)
-    return True
+        # In one order, so that transactions do not wait for one another in a circle.
+        wanted = sorted({result.image_id for result in results})
+        locked = await connection.fetchmany(LOCK, [(tenant_id, image_id) for image_id in wanted])
+        times = {str(row["image_id"]): cast("datetime", row["create_time"]) for row in locked}
+        kept = [result for result in results if result.image_id in times]
+        await connection.executemany(INSERT_RESULT, [_result_values(tenant_id, r) for r in kept])
+        newest = {result.image_id: result for result in kept}
+        changes = [
+            image_term.change_of(tenant_id, times[image_id], result)
+            for image_id, result in newest.items()
+        ]
+        await image_term.set_terms(connection, changes)
+    return [result.image_id in times for result in results]
+
+
+def _result_values(tenant_id: str, result: ImageResult) -> tuple[object, ...]:
+    return (
+        tenant_id,
+        result.result_id,
+        result.image_id,
+        predictions_to_json(result.predictions),
+        result.model.name,
+        result.model.version,
+        result.model.digest,
+        result.create_time,
+    )
 
 
 async def _drop_object(

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from image_categorizer_server.db.database import Connection
 from image_categorizer_server.domain.image import Image, ImageFilter, ImageResult
@@ -16,7 +17,6 @@ from image_categorizer_server.domain.image import Image, ImageFilter, ImageResul
 TAG, NAME, SUBJECT, CATEGORY, MODEL = "tag", "name", "subject", "category", "model"
 OF_RESULT = CATEGORY, MODEL
 WORD = re.compile(r"[^\W_]+")
-# The two statements touch different rows, and the caller has locked the image.
 REMOVE = """
 DELETE FROM image_terms WHERE tenant_id = $1 AND image_id = $2
     AND split_part(term, ':', 1) = ANY ($3::text[]) AND term <> ALL ($4::text[])
@@ -26,6 +26,21 @@ INSERT INTO image_terms (tenant_id, image_id, term, create_time, confidence)
 SELECT $1, $2, term, $3, $5 FROM unnest($4::text[]) AS t (term)
 ON CONFLICT (tenant_id, image_id, term) DO UPDATE SET confidence = excluded.confidence
 """
+
+
+class TermChange(NamedTuple):
+    """New terms of an image."""
+
+    tenant_id: str
+    image_id: str
+    create_time: datetime
+    """Of the image."""
+    kinds: Sequence[str]
+    """Those that are replaced."""
+    terms: Sequence[str]
+    """The new ones, all of them."""
+    confidence: float | None = None
+    """Of the best prediction."""
 
 
 def words_of(filename: str) -> tuple[str, ...]:
@@ -50,38 +65,32 @@ def tag_terms(tags: Sequence[str]) -> list[str]:
     return [f"{TAG}:{tag}" for tag in tags]
 
 
-def terms_of_result(result: ImageResult) -> tuple[list[str], float | None]:
-    """Returns the terms of a result, and the confidence of its best prediction.
+def change_of(tenant_id: str, create_time: datetime, result: ImageResult) -> TermChange:
+    """Returns the terms of a result, which replace those of an earlier one.
 
     One is the category without a name: of all images that have a prediction.
-    """
-    terms = [f"{MODEL}:{result.model.name}"]
-    if not result.predictions:
-        return terms, None
-    best = result.predictions[0]
-    names = dict.fromkeys(("", best.category.name, *best.category.ancestors))
-    return [*(f"{CATEGORY}:{name}" for name in names), *terms], best.confidence
-
-
-async def set_terms(
-    connection: Connection,
-    image: tuple[str, str, datetime],
-    kinds: Sequence[str],
-    terms: Sequence[str],
-    confidence: float | None = None,
-) -> None:
-    """Replaces terms of an image, which the transaction has locked.
 
     Args:
-        connection: has a transaction open.
-        image: the tenant, the image, and when it was stored.
-        kinds: those that are replaced.
-        terms: the new ones, all of them.
-        confidence: of the best prediction.
+        tenant_id: the tenant.
+        create_time: of the image.
+        result: the newest result of the image.
     """
-    tenant_id, image_id, create_time = image
-    await connection.execute(REMOVE, tenant_id, image_id, list(kinds), list(terms))
-    await connection.execute(SET, tenant_id, image_id, create_time, list(terms), confidence)
+    terms = [f"{MODEL}:{result.model.name}"]
+    confidence = None
+    if result.predictions:
+        best = result.predictions[0]
+        names = dict.fromkeys(("", best.category.name, *best.category.ancestors))
+        terms += [f"{CATEGORY}:{name}" for name in names]
+        confidence = best.confidence
+    return TermChange(tenant_id, result.image_id, create_time, OF_RESULT, terms, confidence)
+
+
+async def set_terms(connection: Connection, changes: Sequence[TermChange]) -> None:
+    """Replaces terms of images, which the transaction has locked; of each image once."""
+    removed = [(c.tenant_id, c.image_id, c.kinds, c.terms) for c in changes]
+    added = [(c.tenant_id, c.image_id, c.create_time, c.terms, c.confidence) for c in changes]
+    await connection.executemany(REMOVE, removed)
+    await connection.executemany(SET, added)
 
 
 def wanted_terms(search: ImageFilter, subject_key: str) -> list[str]:

@@ -31,8 +31,10 @@ from image_categorizer_server.paging import (
     page_from,
     token_of_moment,
 )
+from image_categorizer_server.services.gathered import Gathered
 from image_categorizer_server.stores.image_key import image_key
 from image_categorizer_server.stores.object_store import Storage
+from image_categorizer_server.tasks import TaskOwner
 
 ID_BYTES = 18
 MAX_FILENAME_CHARACTERS = 255
@@ -65,6 +67,7 @@ class Images:
         subjects: Subjects,
         fetch: Fetch,
         admit: Admit,
+        tasks: TaskOwner,
     ) -> None:
         """Configures the service.
 
@@ -74,12 +77,17 @@ class Images:
             subjects: makes keys of subjects.
             fetch: returns the image that a URI names.
             admit: passes a tenant's image of a size in bytes, or raises QuotaExceeded.
+            tasks: owns the transactions.
         """
         self._storage = storage
         self._picture_of = picture_of
         self._subjects = subjects
         self._fetch = fetch
         self._admit = admit
+        self._found = Gathered(rows.find, tasks, "finder of images")
+        self._begun = Gathered(self._begin_all, tasks, "beginner of images")
+        self._finished = Gathered(self._finish_all, tasks, "finisher of images")
+        self._kept = Gathered(rows.add_results, tasks, "writer of results")
 
     async def fetch(self, uri: str) -> bytes:
         """Returns the image that an https, s3, gs or az URI names.
@@ -116,7 +124,7 @@ class Images:
         self.check(new)
         sha256 = hashlib.sha256(new.content).hexdigest()
         subject_key = self._subjects.key_of(tenant_id, new.subject_id)
-        found = await rows.find(tenant_id, subject_key, sha256)
+        found = await self._found.answer(tenant_id, (subject_key, sha256))
         if found:
             return found
         picture = await asyncio.to_thread(self._picture_of, new.content)
@@ -140,8 +148,7 @@ class Images:
         if other := await self._begin(image):
             return other
         await self._storage.put(image.object_key, picture.content)
-        await self._storage.flush()
-        if not await rows.finish(image):
+        if not await self._finished.answer(tenant_id, image):
             raise DependencyDown("the image took too long to store")
         return image
 
@@ -149,14 +156,22 @@ class Images:
         """Begins to store an image; returns the one that another call has stored meanwhile."""
         try:
             async with asyncio.timeout(MAX_WAIT_S):
-                while not await rows.begin(image, clock.now() + STORE_LEASE):
-                    found = await rows.find(image.tenant_id, image.subject_key, image.sha256)
+                key = image.subject_key, image.sha256
+                while not await self._begun.answer(image.tenant_id, image):
+                    found = await self._found.answer(image.tenant_id, key)
                     if found:
                         return found
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise DependencyDown("the same image is being stored or removed") from None
         return None
+
+    async def _begin_all(self, tenant_id: str, images: Sequence[Image]) -> Sequence[bool]:
+        return await rows.begin(tenant_id, images, clock.now() + STORE_LEASE)
+
+    async def _finish_all(self, tenant_id: str, images: Sequence[Image]) -> Sequence[bool]:
+        await self._storage.flush()
+        return await rows.finish(tenant_id, images)
 
     async def keep_result(
         self, tenant_id: str, image_id: str, found: Classification
@@ -174,7 +189,7 @@ class Images:
             model=found.model,
             create_time=clock.now(),
         )
-        if not await rows.add_result(tenant_id, result):
+        if not await self._kept.answer(tenant_id, result):
             raise ImageNotFound("the image was deleted meanwhile")
         return result
 
