@@ -8,6 +8,19 @@ from tests.support.pictures import jpeg
 from tests.support.up import command
 
 
+def answers(http):
+    """Yields (path in the document, method, response) of every operation."""
+    path = "/v1/images/{image_id}"
+    stored = http.post("/v1/images", content=jpeg(64, 48, 70))
+    yield "/v1/images", "post", stored
+    here = f"/v1/images/{stored.json()['image_id']}"
+    http.post(f"/v1/classify?image_id={stored.json()['image_id']}&store=true")
+    yield "/v1/images", "get", http.get("/v1/images?page_size=2")
+    yield path, "get", http.get(here)
+    yield path, "patch", http.patch(here, json={"filename": "a.jpg"})
+    yield path, "delete", http.delete(here)
+
+
 def ids(answer):
     assert answer.status_code == 200, answer.text
     return [image["image_id"] for image in answer.json().get("images", [])]
