@@ -56,7 +56,7 @@ from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.key import ApiKeys
-from image_categorizer_server.services.limit import Limiter
+from image_categorizer_server.services.limit import ImageAdmission, Limiter
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.result_cache import ResultCache
@@ -220,16 +220,18 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             open_fetcher(settings.fetch, ObjectReader(settings).read)
         )
         fetch = partial(fetcher.fetch, max_bytes=settings.max_image_bytes)
+        webhooks = Webhooks(settings.webhook, fetcher)
+        round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
+        limiter = Limiter(
+            RedisLimiter(redis, settings.quota.timeout_s, round_trips), settings.quota, find_limits
+        )
         images = Images(
             storage,
             PictureMaker(Decoder(image_limits(settings))).picture_of,
             Subjects(settings.privacy.read_secret()),
             fetch,
-        )
-        webhooks = Webhooks(settings.webhook, fetcher)
-        round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
-        limiter = Limiter(
-            RedisLimiter(redis, settings.quota.timeout_s, round_trips), settings.quota, find_limits
+            ImageAdmission(limiter).admit,
+            await stack.enter_async_context(TaskOwner()),
         )
         batches = Batches(
             storage,

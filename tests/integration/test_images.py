@@ -50,6 +50,10 @@ async def is_stored(settings, image):
     return (settings.storage.path / image.object_key).exists()
 
 
+async def begin(image):
+    return await rows.begin("default", [image], clock.now() + timedelta(seconds=60))
+
+
 async def remove_objects(server):
     while await server.backend.batches.remove_images(10):
         pass
@@ -151,19 +155,19 @@ async def test_what_a_dead_process_was_storing_is_stored_anew_or_removed(client,
     service = server.backend.images
     image = await service.store("default", NewImage(PICTURE, subject_id="ann"))
     dead = replace(image, image_id="i-dead", subject_key="", sha256="0" * 64)
-    assert await rows.begin(dead, clock.now() + timedelta(seconds=60))
+    assert await begin(dead) == [True]
     assert len((await service.list_page("default")).items) == 1
     assert await rows.get("default", "i-dead") is None
     other = replace(dead, image_id="i-other", create_time=clock.now())
-    assert not await rows.begin(other, clock.now() + timedelta(seconds=60))
+    assert await begin(other) == [False]
     assert await remove_silent_images() == 0
     clock.shift(61.0)
     late = replace(other, create_time=clock.now())
-    assert await rows.begin(late, clock.now() + timedelta(seconds=60))
-    assert not await rows.finish(dead)
+    assert await begin(late) == [True]
+    assert await rows.finish("default", [dead]) == [False]
     clock.shift(122.0)
     assert await remove_silent_images() == 1
-    assert not await rows.finish(late)
+    assert await rows.finish("default", [late]) == [False]
     await remove_objects(server)
     assert await is_stored(settings, image)  # the other image refers to the same object
 

@@ -224,11 +224,11 @@ class FlakyStreams(StreamPool):
         self._every = every
         self.calls = 0
 
-    async def classify(self, kind, content):
+    async def classify(self, kind, content, filename):
         self.calls += 1
         if self.calls % self._every == 0:
             raise CallFailed(ServerBusy("the connection broke"))
-        return await self._real.classify(kind, content)
+        return await self._real.classify(kind, content, filename)
 
 
 async def test_temporary_faults_cost_no_item(settings, batches):

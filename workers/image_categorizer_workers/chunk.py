@@ -185,7 +185,7 @@ class ChunkRunner:
             try:
                 content = content or await self._components.images.read(item)
                 failpoints.hit("image.read", item.filename)
-                answer = await self._classifier.classify(item.number, content)
+                answer = await self._classifier.classify(item, content)
                 failpoints.hit("image.classified", item.filename)
                 return ItemOutcome(item.number, classification=_classification_of(answer))
             except LeaseLost:

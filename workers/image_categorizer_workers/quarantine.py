@@ -53,7 +53,7 @@ class IsolatingClassifier:
         self._uncounted: set[int] = set()
         self._counting = asyncio.Lock()
 
-    async def classify(self, number: int, content: bytes) -> Answer:
+    async def classify(self, item: BatchItem, content: bytes) -> Answer:
         """Classifies an image, again if the server crashes.
 
         Raises:
@@ -63,14 +63,15 @@ class IsolatingClassifier:
             CategorizerError, CallFailed: see `StreamPool.classify`.
         """
         kind = StreamKind(self._chunk.tenant_id, self._chunk.options, self._chunk.key_id)
+        number, name = item.number, item.filename
         while True:
             crashes = self._server_crashes.get(number, 0)
             try:
                 if crashes < self._isolate_after:
-                    return await self._streams.classify(kind, content)
+                    return await self._streams.classify(kind, content, name)
                 # The lock first: one connection of this process waits for its turn, not many.
                 async with self._streams.isolation_lock, chunks.isolation():
-                    return await self._streams.classify_isolated(kind, content)
+                    return await self._streams.classify_isolated(kind, content, name)
             except ServerCrashed:
                 crashes = await self._count_crash(number)
             if crashes >= self._fail_after:

@@ -6,6 +6,7 @@ batches.  It closes when it has been idle for a while.
 
 import asyncio
 import itertools
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from image_categorizer import (
     Unavailable,
 )
 from image_categorizer_server.domain.classification import ClassifyOptions
+from image_categorizer_server.services.image import MAX_FILENAME_CHARACTERS
 from image_categorizer_server.tasks import CLEAN_UP_S, TaskOwner, cancel_until_ended
 from image_categorizer_server.telemetry import get_log
 
@@ -82,8 +84,8 @@ class StreamPool:
         self.isolation_lock = asyncio.Lock()
         """Hold it while you call `classify_isolated`."""
 
-    async def classify(self, kind: StreamKind, content: bytes) -> Classification:
-        """Classifies an image, together with others.
+    async def classify(self, kind: StreamKind, content: bytes, filename: str) -> Classification:
+        """Classifies an image, together with others; stores it by its name if the options say so.
 
         A server that is busy is asked again.
 
@@ -96,9 +98,11 @@ class StreamPool:
         stream = self._streams.get(kind)
         if stream is None:
             stream = self._streams[kind] = self._open(kind, lambda: self._streams.pop(kind))
-        return await self._answer_over(stream, content)
+        return await self._answer_over(stream, content, filename)
 
-    async def classify_isolated(self, kind: StreamKind, content: bytes) -> Classification:
+    async def classify_isolated(
+        self, kind: StreamKind, content: bytes, filename: str
+    ) -> Classification:
         """Classifies an image over a stream of its own.
 
         Raises:
@@ -106,14 +110,16 @@ class StreamPool:
         """
         stream = self._open(kind, lambda: None)
         try:
-            return await self._answer_over(stream, content)
+            return await self._answer_over(stream, content, filename)
         finally:
             await stream.close()
 
-    async def _answer_over(self, stream: "_Stream", content: bytes) -> Classification:
+    async def _answer_over(
+        self, stream: "_Stream", content: bytes, filename: str
+    ) -> Classification:
         try:
             async with asyncio.timeout(self._answer_timeout_s):
-                return await stream.classify(content)
+                return await stream.classify(content, filename)
         except TimeoutError:
             # Its connection lives, or gRPC would have noticed; but nobody answers over it.
             log.warning("the server does not answer an image", after_s=self._answer_timeout_s)
@@ -159,8 +165,9 @@ class _Stream:
         self._waiting: dict[str, asyncio.Future[Classification]] = {}
         self._running = tasks.start(self._run(), "stream to the server")
 
-    async def classify(self, content: bytes) -> Classification:
-        key = str(next(self._keys))
+    async def classify(self, content: bytes, filename: str) -> Classification:
+        # The client stores an image by what follows the last slash.
+        key = f"{next(self._keys)}/{stored_name(filename)}"
         answer: asyncio.Future[Classification] = asyncio.get_running_loop().create_future()
         self._waiting[key] = answer
         self._sources.put_nowait((key, content))
@@ -228,6 +235,16 @@ class _Stream:
         else:
             assert isinstance(result.error, CategorizerError)
             answer.set_exception(result.error)
+
+
+def stored_name(filename: str) -> str:
+    """Returns the name by which the image of an item is stored.
+
+    Items may have names that images may not: those are cut, and lose characters of control.
+    """
+    name = filename.replace("\\", "/").rpartition("/")[2]
+    printable = [c for c in name if unicodedata.category(c) not in ("Cc", "Cs")]
+    return "".join(printable)[-MAX_FILENAME_CHARACTERS:]
 
 
 def _wire_options(options: ClassifyOptions) -> Options:

@@ -24,7 +24,7 @@ from image_categorizer._access_values import (
     UsageGroup,
     UsageRow,
 )
-from image_categorizer._image_values import ImageResult, StoredImage
+from image_categorizer._image_values import ImageFilters, ImageResult, StoredImage
 from image_categorizer._inputs import image_files
 from image_categorizer._values import (
     AsyncSources,
@@ -168,6 +168,7 @@ __all__ = [
     "FailedPrecondition",
     "Image",
     "ImageCategorizationClient",
+    "ImageFilters",
     "ImageNotFound",
     "ImageResult",
     "ImageTooLarge",

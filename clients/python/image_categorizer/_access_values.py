@@ -62,7 +62,7 @@ class TenantLimits(TypedDict, total=False):
     concurrent_batches: int
     """Batches that have not ended."""
     stored_bytes: int
-    """Bytes of the images of all batches."""
+    """Bytes of the images of all batches, and of the stored images."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,34 @@
 """What the client says about stored images."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypedDict
 
 from image_categorizer._values import ModelRef, Prediction
+
+
+class ImageFilters(TypedDict, total=False):
+    """Which images `client.images.list` yields: those that pass all filters."""
+
+    subject_id: str
+    """Whose images."""
+    category: str
+    """Of the best prediction of the newest result, or above it."""
+    min_confidence: float
+    """The least confidence of that prediction, in [0, 1]."""
+    max_confidence: float
+    """Its greatest confidence, in [0, 1]."""
+    model: str
+    """The model of the newest result, in any version."""
+    tags: Iterable[str]
+    """All of these, at most 8."""
+    filename: str
+    """All words of this, at most 8, in any case: `beach 2024` finds `IMG_2024_Beach.jpg`."""
+    start_time: datetime
+    """Stored then or later; with a time zone."""
+    end_time: datetime
+    """Stored before; with a time zone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """Converts between the clients' values about stored images and protobuf messages."""
 
-from collections.abc import Iterable
-from datetime import UTC
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 from image_categorizer._image_values import ImageResult, StoredImage
-from image_categorizer._wire import model_ref, prediction
+from image_categorizer._wire import PAGE_SIZE, model_ref, prediction
 from image_categorizer.v1 import image_pb2
 
 
@@ -13,13 +13,58 @@ def upload_request(
 ) -> image_pb2.UploadImageRequest:
     """Returns the request to store an image: encoded bytes, or a URI."""
     request = image_pb2.UploadImageRequest(
-        filename=filename, tags=list(tags), subject_id=subject_id
+        filename=filename, tags=words(tags), subject_id=subject_id
     )
     if isinstance(source, str):
         request.image_uri = source
     else:
         request.image = source
     return request
+
+
+def list_request(given: Mapping[str, object]) -> image_pb2.ListImagesRequest:
+    """Returns the request for the first page of images that pass filters.
+
+    Raises:
+        TypeError: a filter is unknown or of the wrong type, or a time has no time zone.
+    """
+    request = image_pb2.ListImagesRequest(page_size=PAGE_SIZE)
+    known = set(request.DESCRIPTOR.fields_by_name) - {"page_size", "page_token"}
+    if unknown := set(given) - known:
+        raise TypeError(f"unknown filters: {', '.join(sorted(unknown))}")
+    for name, value in given.items():
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise TypeError(f"{name} needs a time zone")
+            getattr(request, name).FromDatetime(value)
+        elif name == "tags":
+            request.tags.extend(words(value))
+        elif value is not None:
+            setattr(request, name, value)
+    return request
+
+
+def update_request(
+    image_id: str, filename: str | None, tags: Iterable[str] | None
+) -> image_pb2.UpdateImageRequest:
+    """Returns the request to change an image."""
+    request = image_pb2.UpdateImageRequest(image_id=image_id, filename=filename)
+    if tags is not None:
+        request.tags.extend(words(tags))
+        if not request.tags:
+            request.clear.append("tags")
+    return request
+
+
+def words(tags: object) -> list[str]:
+    """Returns tags as a list.
+
+    Raises:
+        TypeError: a single text is given.
+    """
+    if isinstance(tags, str | bytes) or not isinstance(tags, Iterable):
+        raise TypeError(f"tags takes a list of words, not {tags!r}")
+    return list(tags)
 
 
 def stored_image(wire: image_pb2.Image) -> StoredImage:

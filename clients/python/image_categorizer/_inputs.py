@@ -6,7 +6,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, overload
 
 from image_categorizer._channel import MEBIBYTE
@@ -136,6 +136,11 @@ def of_batch(sources: AsyncSources, method: str) -> AsyncStreamSources:
     if isinstance(sources, str | os.PathLike) and Path(sources).is_dir():
         return image_files(sources, None, recursive=True)
     return many(sources, method)  # type: ignore[return-value]  # a path raises
+
+
+def file_name(path: str) -> str:
+    """Returns the name of a file without folders; what is not UTF-8 in it becomes `?`."""
+    return PurePath(path).name.encode("utf-8", "replace").decode()
 
 
 def named_content(source: tuple[object, ...]) -> tuple[str, bytes]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from image_categorizer import _wire
 from image_categorizer._channel import MEBIBYTE
-from image_categorizer._inputs import named_content
+from image_categorizer._inputs import file_name, named_content
 from image_categorizer._retries import (
     MAX_FAILED_CALLS,
     MAX_LOSSES,
@@ -58,6 +58,8 @@ class Item:
     key: str
     content: bytes | None
     """None: in the file `key`, which is read each time it is sent."""
+    filename: str = ""
+    """The name to store the image under."""
     size_bytes: int = 0
     attempts: int = 0
     losses: int = 0
@@ -86,7 +88,10 @@ class Item:
             raise error
         self.size_bytes = len(content)
         item = classify_pb2.ClassifyStreamItem(
-            key=self.wire_key, image=content, attempt=self.losses + 1
+            key=self.wire_key,
+            image=content,
+            attempt=self.losses + 1,
+            filename=self.filename,
         )
         return classify_pb2.ClassifyStreamRequest(item=item)
 
@@ -152,7 +157,8 @@ class Ledger:
             if isinstance(source, str | os.PathLike)
             else named_content(source)
         )
-        self._to_send.append(Item(str(self._taken), key, content))
+        filename = file_name(key) if self.config.config.options.store else ""
+        self._to_send.append(Item(str(self._taken), key, content, filename))
         self._taken += 1
 
     def exhaust(self, error: Exception | None = None) -> None:

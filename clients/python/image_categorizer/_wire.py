@@ -89,16 +89,14 @@ def version_text(version: object) -> str:
 
 
 def classify_request(
-    source: bytes | str, options: Options, webhook_url: str
+    content: bytes, options: Options, webhook_url: str, filename: str
 ) -> classify_pb2.ClassifyRequest:
-    """Returns the request for one image, given as its bytes or its URI."""
+    """Returns the request for one image; it has the file name if the image is stored."""
     request = classify_pb2.ClassifyRequest(
-        options=classify_options(options), webhook_url=webhook_url
+        image=content, options=classify_options(options), webhook_url=webhook_url
     )
-    if isinstance(source, str):
-        request.image_uri = source
-    else:
-        request.image = source
+    if request.options.store:
+        request.filename = filename
     return request
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "models": ("models", GROUP),
     "batch": ("batch", GROUP),
     "webhooks": ("webhook", GROUP),
+    "images": ("image", GROUP),
     "keys": ("key", GROUP),
     "tenants": ("tenant", GROUP),
     "audit": ("audit", GROUP),

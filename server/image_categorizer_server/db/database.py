@@ -65,6 +65,18 @@ class Connection(Protocol):
         """Runs a statement; returns the first value of its first row, None if there is none."""
         ...
 
+    async def fetchmany(
+        self, query: str, values: Sequence[Sequence[object]], *, timeout: float | None = None
+    ) -> Sequence[Row]:
+        """Runs a statement for each of many values, at once; returns all rows."""
+        ...
+
+    async def executemany(
+        self, query: str, values: Sequence[Sequence[object]], *, timeout: float | None = None
+    ) -> None:
+        """Runs a statement for each of many values, at once."""
+        ...
+
     def transaction(self) -> AbstractAsyncContextManager[object]:
         """Returns a block that is one transaction."""
         ...

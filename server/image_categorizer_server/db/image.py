@@ -7,18 +7,20 @@ A row refers to its object before the object is there, so `removal` spares it.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypedDict, cast
 
 from image_categorizer_server import clock
-from image_categorizer_server.db import audit, removal
+from image_categorizer_server.db import audit, image_term, removal
 from image_categorizer_server.db.convert import predictions_from_json, predictions_to_json
 from image_categorizer_server.db.database import Connection, connected, transaction
 from image_categorizer_server.db.locks import lock_tenant_images
 from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.classification import ModelRef
-from image_categorizer_server.domain.image import Image, ImageResult
+from image_categorizer_server.domain.image import Image, ImageChanges, ImageFilter, ImageResult
 
+# Before every image.
+FIRST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 # Takes over the row of a process that died.
 INSERT = """
 INSERT INTO images (tenant_id, image_id, subject_key, subject_id, sha256, object_key, size_bytes,
@@ -31,8 +33,14 @@ WHERE images.lease_until < excluded.create_time AND images.object_key = excluded
 RETURNING image_id
 """
 FINISH = """
-UPDATE images SET lease_until = NULL
-WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NOT NULL RETURNING true
+WITH done AS (
+    UPDATE images SET lease_until = NULL
+    WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NOT NULL RETURNING *),
+terms AS (
+    INSERT INTO image_terms (tenant_id, image_id, term, create_time)
+    SELECT d.tenant_id, d.image_id, t.term, d.create_time
+    FROM done d, unnest($3::text[]) AS t (term))
+SELECT image_id FROM done
 """
 # The newest result of each image comes with it.
 SELECT = """
@@ -48,12 +56,17 @@ FIND = f"""
 """
 LIST = f"""
 {SELECT} WHERE i.tenant_id = $1 AND i.lease_until IS NULL
-    AND (i.create_time, i.image_id) < ($2, $3)
-ORDER BY i.create_time DESC, i.image_id DESC LIMIT $4
+    AND (i.create_time, i.image_id) < ($2, $3) AND i.create_time >= $4
+ORDER BY i.create_time DESC, i.image_id DESC LIMIT $5
 """
-LIST_OF_SUBJECT = LIST.replace(
-    "ORDER BY", "AND i.subject_key = $5 AND i.subject_key <> '' ORDER BY"
-)
+FOUND = f"""
+{SELECT} JOIN found f ON f.image_id = i.image_id WHERE i.tenant_id = $1
+ORDER BY f.create_time DESC, f.image_id DESC
+"""
+UPDATE = """
+UPDATE images SET filename = coalesce($3, filename), tags = coalesce($4::text[], tags)
+WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NULL RETURNING create_time
+"""
 DELETE = "DELETE FROM images WHERE tenant_id = $1 AND image_id = $2 RETURNING object_key"
 DELETE_SILENT = """
 DELETE FROM images WHERE (tenant_id, image_id) IN (
@@ -64,9 +77,12 @@ RETURNING tenant_id, object_key
 INSERT_RESULT = """
 INSERT INTO image_results (tenant_id, result_id, image_id, predictions, model_name, model_version,
     model_digest, create_time)
-SELECT $1, $2, $3, $4::jsonb, $5, $6, $7, $8
-WHERE EXISTS (SELECT FROM images WHERE tenant_id = $1 AND image_id = $3 FOR KEY SHARE)
-RETURNING true
+VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8)
+"""
+# Two results of one image replace its terms one after the other.
+LOCK = """
+SELECT image_id, create_time FROM images
+WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NULL FOR NO KEY UPDATE
 """
 
 
@@ -94,48 +110,59 @@ class ImageRow(TypedDict):
     result_time: datetime
 
 
-async def begin(image: Image, lease_until: datetime) -> bool:
-    """Writes the row of an image that is about to be stored, and finished within the lease.
+async def begin(tenant_id: str, images: Sequence[Image], lease_until: datetime) -> list[bool]:
+    """Writes the rows of images that are about to be stored, and finished within the lease.
 
     Returns:
-        False if the object is being removed, or the same bytes are stored for the subject.  The
-        caller tries again if they are not stored, but only being stored.
+        False for each whose object is being removed, or whose bytes are stored for the subject.
+        The caller tries again if they are not stored, but only being stored.
 
     Raises:
         DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
-        await lock_tenant_images(connection, image.tenant_id)
-        if image.object_key in await removal.find_removing(connection, image.tenant_id):
-            return False
-        inserted = await connection.fetchval(
-            INSERT,
-            image.tenant_id,
-            image.image_id,
-            image.subject_key,
-            image.subject_id,
-            image.sha256,
-            image.object_key,
-            image.size_bytes,
-            image.format,
-            image.width_px,
-            image.height_px,
-            image.filename,
-            list(image.tags),
-            image.create_time,
-            lease_until,
-        )
-    return inserted is not None
+        await lock_tenant_images(connection, tenant_id)
+        removing = await removal.find_removing(connection, tenant_id)
+        # Of images with the same bytes the first one.
+        new = {
+            (image.subject_key, image.sha256): image
+            for image in reversed(images)
+            if image.object_key not in removing
+        }
+        values = [_values(image, lease_until) for image in new.values()]
+        inserted = {row["image_id"] for row in await connection.fetchmany(INSERT, values)}
+    return [image.image_id in inserted for image in images]
 
 
-async def finish(image: Image) -> bool:
-    """Makes an image visible whose object is stored; returns False if its lease has ended.
+def _values(image: Image, lease_until: datetime) -> tuple[object, ...]:
+    return (
+        image.tenant_id,
+        image.image_id,
+        image.subject_key,
+        image.subject_id,
+        image.sha256,
+        image.object_key,
+        image.size_bytes,
+        image.format,
+        image.width_px,
+        image.height_px,
+        image.filename,
+        list(image.tags),
+        image.create_time,
+        lease_until,
+    )
+
+
+async def finish(tenant_id: str, images: Sequence[Image]) -> list[bool]:
+    """Makes images visible whose objects are stored; returns False for those whose lease has ended.
 
     Raises:
         DependencyDown: the database does not answer.
     """
+    values = [(tenant_id, image.image_id, image_term.terms_of(image)) for image in images]
     async with connected() as connection:
-        return bool(await connection.fetchval(FINISH, image.tenant_id, image.image_id))
+        done = {row["image_id"] for row in await connection.fetchmany(FINISH, values)}
+    return [image.image_id in done for image in images]
 
 
 async def remove_silent(limit: int) -> int:
@@ -163,31 +190,87 @@ async def get(tenant_id: str, image_id: str) -> Image | None:
     return _image(cast("ImageRow", row)) if row else None
 
 
-async def find(tenant_id: str, subject_key: str, sha256: str) -> Image | None:
-    """Returns the image of some bytes; None if they are not stored for the subject.
+async def find(tenant_id: str, wanted: Sequence[tuple[str, str]]) -> list[Image | None]:
+    """Returns the images of some bytes; None for those that are not stored for the subject.
+
+    Args:
+        tenant_id: the tenant.
+        wanted: the keys of subjects, each with the SHA-256 of bytes that were sent.
 
     Raises:
         DependencyDown: the database does not answer.
     """
+    values = [(tenant_id, *one) for one in wanted]
     async with connected() as connection:
-        row = await connection.fetchrow(FIND, tenant_id, subject_key, sha256)
-    return _image(cast("ImageRow", row)) if row else None
+        rows = cast("Sequence[ImageRow]", await connection.fetchmany(FIND, values))
+    found = {(row["subject_key"], row["sha256"]): _image(row) for row in rows}
+    return [found.get(one) for one in wanted]
 
 
 async def list_images(
-    tenant_id: str, before: tuple[datetime, str], limit: int, subject_key: str = ""
+    tenant_id: str,
+    search: ImageFilter,
+    subject_key: str,
+    before: tuple[datetime, str],
+    limit: int,
 ) -> list[Image]:
-    """Returns images before a position, newest first; of one subject, or of all.
+    """Returns the images of a search before a position, newest first.
+
+    Args:
+        tenant_id: the tenant.
+        search: what they must have.
+        subject_key: the key of its subject; empty for none.
+        before: a time and an id.
+        limit: the maximum number of images.
 
     Raises:
         DependencyDown: the database does not answer.
     """
+    query, terms = search_query(search, subject_key)
+    before = min(before, (search.end_time, "")) if search.end_time else before
+    start_time = search.start_time or FIRST_TIME
     async with connected() as connection:
-        if subject_key:
-            rows = await connection.fetch(LIST_OF_SUBJECT, tenant_id, *before, limit, subject_key)
-        else:
-            rows = await connection.fetch(LIST, tenant_id, *before, limit)
+        rows = await connection.fetch(query, tenant_id, *before, start_time, limit, *terms)
     return [_image(row) for row in cast("Sequence[ImageRow]", rows)]
+
+
+def search_query(search: ImageFilter, subject_key: str) -> tuple[str, list[str | float]]:
+    """Returns the query of a search, and its values after the five that all searches have."""
+    terms = image_term.wanted_terms(search, subject_key)
+    if not terms:
+        return LIST, []
+    confidences = search.confidences or ()
+    keys = image_term.keys_query(len(terms), has_confidences=bool(confidences))
+    return f"WITH found AS ({keys}) {FOUND}", [*terms, *confidences]
+
+
+async def update(tenant_id: str, image_id: str, changes: ImageChanges) -> bool:
+    """Changes an image; returns False if the tenant has no such image.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    name, tags = changes.filename, changes.tags
+    async with transaction() as connection:
+        create_time = cast(
+            "datetime | None",
+            await connection.fetchval(
+                UPDATE, tenant_id, image_id, name, None if tags is None else list(tags)
+            ),
+        )
+        if create_time is None:
+            return False
+        parts = [
+            (image_term.NAME, None if name is None else image_term.name_terms(name)),
+            (image_term.TAG, None if tags is None else image_term.tag_terms(tags)),
+        ]
+        changes_of_terms = [
+            image_term.TermChange(tenant_id, image_id, create_time, [kind], terms)
+            for kind, terms in parts
+            if terms is not None
+        ]
+        await image_term.set_terms(connection, changes_of_terms)
+    return True
 
 
 async def delete(tenant_id: str, image_id: str, now: datetime) -> bool:
@@ -209,26 +292,39 @@ async def delete(tenant_id: str, image_id: str, now: datetime) -> bool:
     return True
 
 
-async def add_result(tenant_id: str, result: ImageResult) -> bool:
-    """Adds a result to an image; returns False if the image is gone.
+async def add_results(tenant_id: str, results: Sequence[ImageResult]) -> list[bool]:
+    """Adds results to images; returns False for those whose image is gone.
 
     Raises:
         DependencyDown: the database does not answer.
     """
-    async with connected() as connection:
-        return bool(
-            await connection.fetchval(
-                INSERT_RESULT,
-                tenant_id,
-                result.result_id,
-                result.image_id,
-                predictions_to_json(result.predictions),
-                result.model.name,
-                result.model.version,
-                result.model.digest,
-                result.create_time,
-            )
-        )
+    async with transaction() as connection:
+        # In one order, so that transactions do not wait for one another in a circle.
+        wanted = sorted({result.image_id for result in results})
+        locked = await connection.fetchmany(LOCK, [(tenant_id, image_id) for image_id in wanted])
+        times = {str(row["image_id"]): cast("datetime", row["create_time"]) for row in locked}
+        kept = [result for result in results if result.image_id in times]
+        await connection.executemany(INSERT_RESULT, [_result_values(tenant_id, r) for r in kept])
+        newest = {result.image_id: result for result in kept}
+        changes = [
+            image_term.change_of(tenant_id, times[image_id], result)
+            for image_id, result in newest.items()
+        ]
+        await image_term.set_terms(connection, changes)
+    return [result.image_id in times for result in results]
+
+
+def _result_values(tenant_id: str, result: ImageResult) -> tuple[object, ...]:
+    return (
+        tenant_id,
+        result.result_id,
+        result.image_id,
+        predictions_to_json(result.predictions),
+        result.model.name,
+        result.model.version,
+        result.model.digest,
+        result.create_time,
+    )
 
 
 async def _drop_object(

@@ -1,21 +1,26 @@
-"""What the batches of a tenant use."""
+"""What a tenant uses of its quotas."""
 
 from typing import cast
 
 from image_categorizer_server.db.database import Connection
 
-TOTALS = """
-SELECT count(*) FILTER (WHERE state IN ('QUEUED', 'RUNNING', 'CANCELLING')) AS unfinished,
-    coalesce(sum(image_bytes), 0)::bigint AS stored_bytes
-FROM batches WHERE tenant_id = $1
+UNFINISHED = """
+SELECT count(*) FROM batches WHERE tenant_id = $1 AND state IN ('QUEUED', 'RUNNING', 'CANCELLING')
+"""
+STORED_BYTES = """
+SELECT ((SELECT coalesce(sum(image_bytes), 0) FROM batches WHERE tenant_id = $1)
+    + (SELECT coalesce(sum(size_bytes), 0) FROM images WHERE tenant_id = $1))::bigint
 """
 
 
-async def batch_totals(connection: Connection, tenant_id: str) -> tuple[int, int]:
-    """Returns how many batches have not ended, and the bytes of the images of all batches.
+async def unfinished_batches(connection: Connection, tenant_id: str) -> int:
+    """Returns how many batches have not ended."""
+    return cast("int", await connection.fetchval(UNFINISHED, tenant_id))
 
-    An image that several batches share counts for each of them.
+
+async def stored_bytes(connection: Connection, tenant_id: str) -> int:
+    """Returns the bytes of the images of all batches and of all stored images.
+
+    An image that several of them share counts for each of them.
     """
-    row = await connection.fetchrow(TOTALS, tenant_id)
-    assert row is not None
-    return cast("int", row["unfinished"]), cast("int", row["stored_bytes"])
+    return cast("int", await connection.fetchval(STORED_BYTES, tenant_id))

@@ -60,3 +60,31 @@ class Image:
     create_time: datetime
     result: ImageResult | None = None
     """The newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFilter:
+    """Which images a list has: those with all that is given."""
+
+    subject_id: str = ""
+    category: str = ""
+    """Of the best prediction of the newest result, or above it."""
+    confidences: tuple[float, float] | None = None
+    """The least and the greatest confidence of that prediction."""
+    model: str = ""
+    """Of the newest result, in any version."""
+    tags: tuple[str, ...] = ()
+    filename: str = ""
+    """Words of the name, in any case."""
+    start_time: datetime | None = None
+    """When the image was stored, at the earliest."""
+    end_time: datetime | None = None
+    """Before when it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageChanges:
+    """What changes of an image; None: nothing."""
+
+    filename: str | None = None
+    tags: tuple[str, ...] | None = None

@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 import grpc
 from google.api import httpbody_pb2
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
-from google.protobuf.timestamp_pb2 import Timestamp
 from image_categorizer.v1 import audit_pb2
 
 from image_categorizer_server.domain.access import Role
@@ -23,7 +21,7 @@ from image_categorizer_server.errors import RoleInsufficient
 from image_categorizer_server.paging import Page
 from image_categorizer_server.rpc import pages
 from image_categorizer_server.rpc.call import current_call, current_tenant
-from image_categorizer_server.rpc.convert import timestamp
+from image_categorizer_server.rpc.convert import moment, timestamp
 from image_categorizer_server.rpc.export import csv_row, file_format, formats, pieces
 from image_categorizer_server.rpc.validation import MAX_NAME_CHARACTERS, raise_if_any
 from image_categorizer_server.services.audit import Audit
@@ -106,23 +104,12 @@ def _filter(request: Filtered) -> EventFilter:
             wrong.append((name, f"must have at most {MAX_NAME_CHARACTERS} characters, and no NUL"))
     if request.outcome not in audit_pb2.AuditEvent.Outcome.values():
         wrong.append(("outcome", f"{request.outcome} is not an outcome"))
-    start_time = _time(request, "start_time", wrong)
-    end_time = _time(request, "end_time", wrong)
+    start_time = moment(request, "start_time", wrong)
+    end_time = moment(request, "end_time", wrong)
     raise_if_any(wrong)
     name = audit_pb2.AuditEvent.Outcome.Name(request.outcome)
     outcome = AuditOutcome[name].value if request.outcome else ""
     return EventFilter(start_time=start_time, end_time=end_time, outcome=outcome, **texts)
-
-
-def _time(request: Filtered, field: str, wrong: list[tuple[str, str]]) -> datetime | None:
-    if not request.HasField(field):  # type: ignore[arg-type]  # the name of a field
-        return None
-    moment: Timestamp = getattr(request, field)
-    try:
-        return moment.ToDatetime(UTC)
-    except ValueError:
-        wrong.append((field, "is not a time between the years 1 and 9999"))
-        return None
 
 
 def _event(value: AuditEvent) -> audit_pb2.AuditEvent:

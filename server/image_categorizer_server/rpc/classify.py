@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import grpc
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc, types_pb2
 
-from image_categorizer_server.domain.access import Role
+from image_categorizer_server.access.roles import authorize_scope
+from image_categorizer_server.domain.access import Role, Scope
 from image_categorizer_server.domain.classification import (
     Caller,
     Classification,
@@ -17,13 +18,12 @@ from image_categorizer_server.domain.classification import (
 from image_categorizer_server.errors import InvalidRequest, UndecodableImage
 from image_categorizer_server.rpc import convert
 from image_categorizer_server.rpc.call import Call, current_call
-from image_categorizer_server.rpc.classify_body import read_body
 from image_categorizer_server.rpc.classify_stream import ItemStream
-from image_categorizer_server.rpc.encoding import GZIP, unpacked
+from image_categorizer_server.rpc.image_body import read_upload
 from image_categorizer_server.rpc.json_body import is_json
 from image_categorizer_server.rpc.options import authorize_store, options_from_wire
-from image_categorizer_server.rpc.validation import wrong_image_uri
-from image_categorizer_server.services.classify import Classifications
+from image_categorizer_server.rpc.validation import image_id_of, wrong_image_uri
+from image_categorizer_server.services.classify import Classifications, Origin
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings.server import ServerSettings
 
@@ -32,8 +32,6 @@ UploadRequest = classify_pb2.ClassifyUploadRequest
 Response = classify_pb2.ClassifyResponse
 StreamRequest = classify_pb2.ClassifyStreamRequest
 StreamResponse = classify_pb2.ClassifyStreamResponse
-# Reading a larger body takes longer than the switch to a thread.
-THREAD_FROM_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +75,8 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
     async def ClassifyUpload(
         self, request: UploadRequest, context: grpc.aio.ServicerContext[UploadRequest, Response]
     ) -> Response:
-        body = request.body
-        if len(body.data) < THREAD_FROM_BYTES:
-            read = self._read(request)
-        else:
-            read = await asyncio.to_thread(self._read, request)
-        prefix = "options." if is_json(body.content_type) else ""
+        read = await read_upload(request, Request(), self._limits.max_body_bytes)
+        prefix = "options." if is_json(request.body.content_type) else ""
         try:
             return await self._answer(read, prefix)
         except UndecodableImage as error:
@@ -102,29 +96,43 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
         )
         await stream.serve(self._refusing)
 
-    def _read(self, request: UploadRequest) -> Request:
-        if current_call.get().body_encoding == GZIP:
-            request.body.data = unpacked(request.body.data, self._limits.max_body_bytes)
-        return read_body(request)
-
     async def _answer(self, request: Request, prefix: str) -> Response:
         """Answers a request. `prefix` precedes the names of options in error messages."""
         options = options_from_wire(request.options, self._limits.max_filter_categories, prefix)
         source, uri, url = request.WhichOneof("source"), request.image_uri, request.webhook_url
         if source is None:
-            raise InvalidRequest.of([("image", "is required, or image_uri")])
+            raise InvalidRequest.of([("image", "is required, or image_uri or image_id")])
         if source == "image_uri" and (text := self._limits.wrong_uri(uri)):
             raise InvalidRequest.of([("image_uri", text)])
+        if source == "image_id" and options.subject_id:
+            text = "must be empty with image_id: the stored image has its subject"
+            raise InvalidRequest.of([(f"{prefix}subject_id", text)])
+        authorize_store(options)
         if url:
             await self._webhooks.check_url(url, "webhook_url")
-        content = request.image if source == "image" else await self._classifications.fetch(uri)
-        return await self._classify(content, options, webhook_url=url)
+        origin = Origin(request.filename)
+        if source == "image":
+            content = request.image
+        elif source == "image_uri":
+            content = await self._classifications.fetch(uri)
+        else:
+            origin = Origin(image_id=image_id_of(request.image_id))
+            content = await self._stored(origin.image_id)
+        return await self._classify(content, options, Lane.INTERACTIVE, origin, url)
+
+    async def _stored(self, image_id: str) -> bytes:
+        """Returns what is stored of an image."""
+        call = current_call.get()
+        assert call.principal is not None
+        authorize_scope(call.principal, Scope.IMAGES_READ, "to read stored images")
+        return await self._classifications.stored(call.tenant_id, image_id)
 
     async def _classify(
         self,
         content: bytes,
         options: ClassifyOptions,
-        lane: Lane = Lane.INTERACTIVE,
+        lane: Lane,
+        origin: Origin,
         webhook_url: str = "",
     ) -> Response:
         call = current_call.get()
@@ -138,7 +146,7 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
             is_batch_item=call.principal.role is Role.WORKER,
         )
         authorize_store(options)
-        classification = await self._classifications.classify(content, options, caller)
+        classification = await self._classifications.classify(content, options, caller, origin)
         if webhook_url:
             await self._webhooks.notify_classified(
                 call.tenant_id, webhook_url, call.request_id, classification

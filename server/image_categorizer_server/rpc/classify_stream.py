@@ -33,14 +33,16 @@ from image_categorizer_server.errors import (
 from image_categorizer_server.rpc.call import current_call, readmission, send
 from image_categorizer_server.rpc.options import options_from_wire
 from image_categorizer_server.rpc.status import error_for_caller, status_of
+from image_categorizer_server.services.classify import Origin
 from image_categorizer_server.settings.server import ServerSettings
 from image_categorizer_server.tasks import detached
 
 Request = classify_pb2.ClassifyStreamRequest
 Response = classify_pb2.ClassifyStreamResponse
 Item = classify_pb2.ClassifyStreamItem
+Answer = classify_pb2.ClassifyResponse
 Context = grpc.aio.ServicerContext[Request, Response]
-Classify = Callable[[bytes, ClassifyOptions, Lane], Awaitable[classify_pb2.ClassifyResponse]]
+Classify = Callable[[bytes, ClassifyOptions, Lane, Origin], Awaitable[Answer]]
 METHOD = "ClassifyStream"
 MAX_KEY_CHARACTERS = 256
 MAX_TENANT_CHARACTERS = 64
@@ -158,9 +160,11 @@ class ItemStream:
             content = item.image
             self._unanswered.add(item.key)
             self._limiter.add(len(content))
-            items.create_task(self._answer(item.key, content, is_repeated=item.attempt > 1))
+            origin = Origin(item.filename)
+            answer = self._answer(item.key, content, origin, is_repeated=item.attempt > 1)
+            items.create_task(answer)
             # Frees the message, which holds the image a second time.
-            del message, item, content
+            del message, item, content, answer
         return False
 
     def _configure(self, message: object) -> None:
@@ -205,7 +209,7 @@ class ItemStream:
             raise InvalidRequest.of([("item.key", f"'{key}' is still unanswered")])
         return message.item
 
-    async def _answer(self, key: str, content: bytes, *, is_repeated: bool) -> None:
+    async def _answer(self, key: str, content: bytes, origin: Origin, *, is_repeated: bool) -> None:
         call = replace(
             self._call,
             start_s=time.perf_counter(),
@@ -216,7 +220,8 @@ class ItemStream:
         try:
             assert call.charged_image is not None, "only streams have items"
             async with call.charged_image():
-                response = Response(key=key, response=await self._classify_in_time(content))
+                answer = await self._classify_in_time(content, origin)
+                response = Response(key=key, response=answer)
         except Exception as error:  # noqa: BLE001 - fails the item, not the call
             status = status_of(error_for_caller(error, METHOD, call))
             response = Response(key=key, status=status)
@@ -228,7 +233,7 @@ class ItemStream:
                 await send(self._context, response, self._send_timeout_s)
         self._limiter.remove(len(content))
 
-    async def _classify_in_time(self, content: bytes) -> classify_pb2.ClassifyResponse:
+    async def _classify_in_time(self, content: bytes, origin: Origin) -> Answer:
         """Classifies. In lane BATCH, retries until the deadline while the server is overloaded."""
         refusal: CategorizerError = DeadlineExceeded(
             "the deadline passed before the answer was ready"
@@ -237,7 +242,7 @@ class ItemStream:
             async with asyncio.timeout(self._item_s) as deadline:
                 while True:
                     try:
-                        return await self._classify(content, self._options, self._lane)
+                        return await self._classify(content, self._options, self._lane, origin)
                     except (Overloaded, DeadlineUnreachable, ModelLoading) as error:
                         if self._lane is not Lane.BATCH:
                             raise

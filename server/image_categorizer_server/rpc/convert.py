@@ -1,7 +1,8 @@
-"""Domain → wire: values that several services answer with."""
+"""Domain ↔ wire: values that several services answer with, or are asked with."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from image_categorizer.v1 import types_pb2
 
@@ -33,3 +34,21 @@ def timestamp(time: datetime | None) -> Timestamp | None:
     wire = Timestamp()
     wire.FromDatetime(time)
     return wire
+
+
+def moment(request: Message, field: str, wrong: list[tuple[str, str]]) -> datetime | None:
+    """Returns the time in a field of a request; None if it is not set, or not valid.
+
+    Args:
+        request: has the field, of the type Timestamp.
+        field: its name.
+        wrong: gets what is wrong with it.
+    """
+    if not request.HasField(field):
+        return None
+    found: Timestamp = getattr(request, field)
+    try:
+        return found.ToDatetime(UTC)
+    except ValueError:
+        wrong.append((field, "is not a time between the years 1 and 9999"))
+        return None

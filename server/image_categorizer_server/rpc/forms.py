@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from google.protobuf.message import Message
+from image_categorizer.v1.classify_pb2 import ClassifyUploadRequest
+from image_categorizer.v1.image_pb2 import UploadImageBodyRequest
 from multipart import (
     MultipartError,
     MultipartSegment,
@@ -23,6 +25,7 @@ from image_categorizer_server.rpc.fields import MAX_SHOWN_NAME_CHARACTERS, Field
 from image_categorizer_server.rpc.filenames import (
     HEADER_CHARSET,
     MAX_HEADER_BYTES,
+    file_name,
     has_file_name,
     text_of,
 )
@@ -36,6 +39,8 @@ from image_categorizer_server.rpc.json_body import (
 IMAGE_FIELD = "image"
 MAX_PARTS = 2100  # two filters of the maximum size, and the other fields
 MAX_TEXT_BYTES = 4096
+# Requests that keep the name of the file.
+NAMED = ClassifyUploadRequest, UploadImageBodyRequest
 
 
 def is_form(content_type: str) -> bool:
@@ -80,7 +85,7 @@ def read_image_form(content_type: str, body: bytes, request: Message) -> bytes |
     Args:
         content_type: contains the boundary.
         body: the form.
-        request: receives the other fields.
+        request: receives the other fields, and the name of the file unless they contain one.
 
     Raises:
         InvalidRequest: the form is malformed, has more than one image, or an invalid field.
@@ -96,7 +101,11 @@ def read_image_form(content_type: str, body: bytes, request: Message) -> bytes |
     if len(images) > 1:
         text = f"must be in the form exactly once, is in it {len(images)} times"
         raise InvalidRequest.of([(IMAGE_FIELD, text)])
-    return _image_in(images[0]) if images else None
+    if not images:
+        return None
+    if isinstance(request, NAMED) and not request.filename:
+        request.filename = images[0].file_name
+    return _image_in(images[0])
 
 
 def read_encoded_form(body: bytes, request: Message) -> bytes | None:
@@ -169,11 +178,12 @@ def _image_in(part: "_Part") -> bytes:
 class _Part:
     name: str
     is_file: bool
+    file_name: str
     content: bytes
 
 
 def _parts(content_type: str, body: bytes) -> Iterator[_Part]:
-    name, is_file, chunks = "", False, list[bytes]()
+    name, is_file, named, chunks = "", False, "", list[bytes]()
     with (
         invalid_if_malformed(),
         form_parser(content_type, max_segment_count=MAX_PARTS) as parser,
@@ -181,7 +191,8 @@ def _parts(content_type: str, body: bytes) -> Iterator[_Part]:
         for event in parser.parse(body):
             if isinstance(event, MultipartSegment):
                 name, is_file, chunks = text_of(event.name), has_file_name(event), []
+                named = file_name(event)
             elif event is None:
-                yield _Part(name, is_file, b"".join(chunks))
+                yield _Part(name, is_file, named, b"".join(chunks))
             else:
                 chunks.append(bytes(event))

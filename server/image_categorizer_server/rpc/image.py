@@ -5,13 +5,19 @@ from functools import partial
 import grpc
 from image_categorizer.v1 import image_pb2, image_pb2_grpc
 
-from image_categorizer_server.domain.image import Image, ImageResult, NewImage
-from image_categorizer_server.errors import ImageNotFound, InvalidRequest
-from image_categorizer_server.paging import Page
+from image_categorizer_server.domain.image import (
+    Image,
+    ImageChanges,
+    ImageFilter,
+    ImageResult,
+    NewImage,
+)
+from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc import convert, pages
 from image_categorizer_server.rpc.call import current_tenant
 from image_categorizer_server.rpc.classify import ClassifyLimits
-from image_categorizer_server.rpc.validation import IDENTIFIER, raise_if_any, required
+from image_categorizer_server.rpc.image_body import read_upload
+from image_categorizer_server.rpc.validation import image_id_of, raise_if_any
 from image_categorizer_server.services.image import Images
 
 Context = grpc.aio.ServicerContext
@@ -30,6 +36,17 @@ class ImageServicer(image_pb2_grpc.ImageServiceServicer):
         request: image_pb2.UploadImageRequest,
         context: Context[image_pb2.UploadImageRequest, image_pb2.Image],
     ) -> image_pb2.Image:
+        return await self._upload(request)
+
+    async def UploadImageBody(
+        self,
+        request: image_pb2.UploadImageBodyRequest,
+        context: Context[image_pb2.UploadImageBodyRequest, image_pb2.Image],
+    ) -> image_pb2.Image:
+        most = self._limits.max_body_bytes
+        return await self._upload(await read_upload(request, image_pb2.UploadImageRequest(), most))
+
+    async def _upload(self, request: image_pb2.UploadImageRequest) -> image_pb2.Image:
         source, uri = request.WhichOneof("source"), request.image_uri
         if source is None:
             raise InvalidRequest.of([("image", "is required, or image_uri")])
@@ -53,16 +70,20 @@ class ImageServicer(image_pb2_grpc.ImageServiceServicer):
         request: image_pb2.ListImagesRequest,
         context: Context[image_pb2.ListImagesRequest, image_pb2.ListImagesResponse],
     ) -> image_pb2.ListImagesResponse:
-        images = partial(self._read, current_tenant(), request.subject_id)
+        images = partial(self._images.list_page, current_tenant(), _search(request))
         page = await pages.read(request, images, image_to_wire, self._max_page_bytes)
         return image_pb2.ListImagesResponse(
             images=page.messages, next_page_token=page.next_page_token
         )
 
-    async def _read(
-        self, tenant_id: str, subject_id: str, page_size: int, page_token: str
-    ) -> Page[Image]:
-        return await self._images.list_page(tenant_id, subject_id, page_size, page_token)
+    async def UpdateImage(
+        self,
+        request: image_pb2.UpdateImageRequest,
+        context: Context[image_pb2.UpdateImageRequest, image_pb2.Image],
+    ) -> image_pb2.Image:
+        image_id = image_id_of(request.image_id)
+        changes = _changes(request)
+        return image_to_wire(await self._images.update(current_tenant(), image_id, changes))
 
     async def DeleteImage(
         self,
@@ -73,19 +94,35 @@ class ImageServicer(image_pb2_grpc.ImageServiceServicer):
         return image_pb2.DeleteImageResponse()
 
 
-def image_id_of(text: str) -> str:
-    """Returns the id of an image that a request names.
-
-    Raises:
-        InvalidRequest: it is missing.
-        ImageNotFound: no image has such an id.
-    """
+def _search(request: image_pb2.ListImagesRequest) -> ImageFilter:
     wrong: list[tuple[str, str]] = []
-    required("image_id", text, wrong)
+    times = [convert.moment(request, field, wrong) for field in ("start_time", "end_time")]
     raise_if_any(wrong)
-    if not IDENTIFIER.fullmatch(text):
-        raise ImageNotFound("no such image")
-    return text
+    has_confidences = request.HasField("min_confidence") or request.HasField("max_confidence")
+    most = request.max_confidence if request.HasField("max_confidence") else 1.0
+    return ImageFilter(
+        request.subject_id,
+        request.category,
+        (request.min_confidence, most) if has_confidences else None,
+        request.model,
+        tuple(dict.fromkeys(request.tags)),
+        request.filename,
+        *times,
+    )
+
+
+def _changes(request: image_pb2.UpdateImageRequest) -> ImageChanges:
+    wrong: list[tuple[str, str]] = []
+    for field in request.clear:
+        if field != "tags":
+            wrong.append(("clear", "is not one of: tags"))
+        elif request.tags:
+            wrong.append(("clear", "tags is also set"))
+    raise_if_any(wrong)
+    return ImageChanges(
+        request.filename if request.HasField("filename") else None,
+        tuple(request.tags) if request.tags or request.clear else None,
+    )
 
 
 def image_to_wire(value: Image) -> image_pb2.Image:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from image_categorizer_server.errors import InvalidRequest
+from image_categorizer_server.errors import ImageNotFound, InvalidRequest
 from image_categorizer_server.inference.models.aliases import ALIAS, CANARY
 
 MAX_NAME_CHARACTERS = 256
@@ -43,6 +43,21 @@ def required(field: str, value: str, wrong: list[tuple[str, str]]) -> None:
     """Checks that a name is present and not too long."""
     if not 1 <= len(value) <= MAX_NAME_CHARACTERS:
         wrong.append((field, f"is required and has at most {MAX_NAME_CHARACTERS} characters"))
+
+
+def image_id_of(text: str) -> str:
+    """Returns the id of an image that a request names.
+
+    Raises:
+        InvalidRequest: it is missing.
+        ImageNotFound: no image has such an id.
+    """
+    wrong: list[tuple[str, str]] = []
+    required("image_id", text, wrong)
+    raise_if_any(wrong)
+    if not IDENTIFIER.fullmatch(text):
+        raise ImageNotFound("no such image")
+    return text
 
 
 def alias_name(text: str, wrong: list[tuple[str, str]]) -> str:

@@ -23,6 +23,18 @@ Fetch = Callable[[str], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an image comes from: what `ClassifyOptions.store` needs to know."""
+
+    filename: str = ""
+    image_id: str = ""
+    """The stored image that it is; empty if it was sent."""
+
+
+SENT = Origin()
+
+
+@dataclass(frozen=True, slots=True)
 class Accounting:
     """What is done about every image beside classifying it."""
 
@@ -70,21 +82,35 @@ class Classifications:
         """
         return await self._fetch(uri)
 
+    async def stored(self, tenant_id: str, image_id: str) -> bytes:
+        """Returns what is stored of an image.
+
+        Raises:
+            CategorizerError: see `Images.content`.
+        """
+        return await self._images.content(tenant_id, image_id)
+
     async def classify(
-        self, content: bytes, options: ClassifyOptions, caller: Caller
+        self, content: bytes, options: ClassifyOptions, caller: Caller, origin: Origin = SENT
     ) -> Classification:
         """Returns the predictions for one encoded image, and whether they come from the cache.
 
         Errors are not cached, and heat maps are too large to be.  While Redis is down, every image
         is classified.
 
+        Args:
+            content: the encoded image.
+            options: how to classify it, and whether to keep it.
+            caller: who asks.
+            origin: where the image comes from.
+
         Raises:
             CrashingImage: the image crashes the process that decodes it.
             FailedPrecondition: the server keeps nothing about subjects.
             CategorizerError: see `Classifier.classify`, and `Registry.demand`.
         """
-        new = NewImage(content, subject_id=options.subject_id)
-        if options.store:
+        new = NewImage(content, origin.filename, subject_id=options.subject_id)
+        if options.store and not origin.image_id:
             self._images.check(new)
         try:
             await self._registry.demand(options.model, options.version, content, caller)
@@ -97,18 +123,20 @@ class Classifications:
         is_hit = answer.cache is CacheStatus.HIT
         used = Usage(images=1, cached_images=int(is_hit), bytes=len(content))
         self._count(caller, answer.model.name, used)
-        return await self._kept(new, answer, caller) if options.store else answer
+        if not options.store:
+            return answer
+        image_id = origin.image_id or (await self._images.store(caller.tenant_id, new)).image_id
+        return await self._kept(image_id, answer, caller)
 
-    async def _kept(self, new: NewImage, answer: Classification, caller: Caller) -> Classification:
-        """Returns an answer once it is kept with its image.
+    async def _kept(self, image_id: str, answer: Classification, caller: Caller) -> Classification:
+        """Returns an answer once it is kept with its stored image.
 
         Raises:
             ImageNotFound: the image was deleted meanwhile.
-            DependencyDown: the database or the storage does not answer.
+            DependencyDown: the database does not answer.
         """
-        image = await self._images.store(caller.tenant_id, new)
-        result = await self._images.keep_result(caller.tenant_id, image.image_id, answer)
-        return replace(answer, image_id=image.image_id, result_id=result.result_id)
+        result = await self._images.keep_result(caller.tenant_id, image_id, answer)
+        return replace(answer, image_id=image_id, result_id=result.result_id)
 
     def _count(self, caller: Caller, model: str, used: Usage) -> None:
         if not caller.is_batch_item:

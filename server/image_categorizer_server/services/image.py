@@ -7,14 +7,22 @@ import asyncio
 import hashlib
 import secrets
 import unicodedata
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from image_categorizer_server import clock
 from image_categorizer_server.access.subject import Subjects
 from image_categorizer_server.db import image as rows
+from image_categorizer_server.db.image_term import words_of
 from image_categorizer_server.domain.classification import Classification
-from image_categorizer_server.domain.image import Image, ImageResult, NewImage, Picture
+from image_categorizer_server.domain.image import (
+    Image,
+    ImageChanges,
+    ImageFilter,
+    ImageResult,
+    NewImage,
+    Picture,
+)
 from image_categorizer_server.errors import DependencyDown, ImageNotFound, InvalidRequest
 from image_categorizer_server.paging import (
     Page,
@@ -23,8 +31,10 @@ from image_categorizer_server.paging import (
     page_from,
     token_of_moment,
 )
+from image_categorizer_server.services.gathered import Gathered
 from image_categorizer_server.stores.image_key import image_key
 from image_categorizer_server.stores.object_store import Storage
+from image_categorizer_server.tasks import TaskOwner
 
 ID_BYTES = 18
 MAX_FILENAME_CHARACTERS = 255
@@ -37,16 +47,27 @@ STORE_LEASE = timedelta(seconds=300)
 MAX_WAIT_S = 60.0
 POLL_S = 0.05
 SILENT_PER_SWEEP = 1000
+MAX_NAME_CHARACTERS = 256
+# Words of a file name, and tags, in one search: each is a join.
+MAX_SEARCHED = 8
+EVERY_IMAGE = ImageFilter()
 
 PictureOf = Callable[[bytes], Picture]
 Fetch = Callable[[str], Awaitable[bytes]]
+Admit = Callable[[str, int], Awaitable[None]]
 
 
 class Images:
     """What callers can do with images.  Each sees and changes only those of its own tenant."""
 
     def __init__(
-        self, storage: Storage, picture_of: PictureOf, subjects: Subjects, fetch: Fetch
+        self,
+        storage: Storage,
+        picture_of: PictureOf,
+        subjects: Subjects,
+        fetch: Fetch,
+        admit: Admit,
+        tasks: TaskOwner,
     ) -> None:
         """Configures the service.
 
@@ -55,11 +76,18 @@ class Images:
             picture_of: returns what is stored of an image; called in a thread.
             subjects: makes keys of subjects.
             fetch: returns the image that a URI names.
+            admit: passes a tenant's image of a size in bytes, or raises QuotaExceeded.
+            tasks: owns the transactions.
         """
         self._storage = storage
         self._picture_of = picture_of
         self._subjects = subjects
         self._fetch = fetch
+        self._admit = admit
+        self._found = Gathered(rows.find, tasks, "finder of images")
+        self._begun = Gathered(self._begin_all, tasks, "beginner of images")
+        self._finished = Gathered(self._finish_all, tasks, "finisher of images")
+        self._kept = Gathered(rows.add_results, tasks, "writer of results")
 
     async def fetch(self, uri: str) -> bytes:
         """Returns the image that an https, s3, gs or az URI names.
@@ -76,14 +104,7 @@ class Images:
             InvalidRequest: names each field that is not.
             FailedPrecondition: the server keeps nothing about subjects.
         """
-        wrong: list[tuple[str, str]] = []
-        if not _is_text(new.filename, MAX_FILENAME_CHARACTERS):
-            text = f"must have at most {MAX_FILENAME_CHARACTERS} characters, none of control"
-            wrong.append(("filename", text))
-        if len(new.tags) > MAX_TAGS:
-            wrong.append(("tags", f"must have at most {MAX_TAGS} words, has {len(new.tags)}"))
-        if not all(tag and _is_text(tag, MAX_TAG_CHARACTERS) for tag in new.tags):
-            wrong.append(("tags", f"must have words of 1 to {MAX_TAG_CHARACTERS} characters"))
+        wrong = [*_wrong_filename(new.filename), *_wrong_tags(new.tags, MAX_TAGS)]
         if not _is_text(new.subject_id, MAX_SUBJECT_CHARACTERS):
             text = f"must have at most {MAX_SUBJECT_CHARACTERS} characters, none of control"
             wrong.append(("subject_id", text))
@@ -97,15 +118,17 @@ class Images:
         Raises:
             InvalidRequest: the image cannot be decoded, or a field is not valid.
             FailedPrecondition: the server keeps nothing about subjects.
+            QuotaExceeded: the tenant stores too much.
             DependencyDown: the database or the storage does not answer.
         """
         self.check(new)
         sha256 = hashlib.sha256(new.content).hexdigest()
         subject_key = self._subjects.key_of(tenant_id, new.subject_id)
-        found = await rows.find(tenant_id, subject_key, sha256)
+        found = await self._found.answer(tenant_id, (subject_key, sha256))
         if found:
             return found
         picture = await asyncio.to_thread(self._picture_of, new.content)
+        await self._admit(tenant_id, len(picture.content))
         stored_sha256 = hashlib.sha256(picture.content).hexdigest()
         image = Image(
             tenant_id=tenant_id,
@@ -118,15 +141,14 @@ class Images:
             format=picture.format,
             width_px=picture.width_px,
             height_px=picture.height_px,
-            filename=new.filename,
+            filename=last_part(new.filename),
             tags=tuple(sorted(set(new.tags))),
             create_time=clock.now(),
         )
         if other := await self._begin(image):
             return other
         await self._storage.put(image.object_key, picture.content)
-        await self._storage.flush()
-        if not await rows.finish(image):
+        if not await self._finished.answer(tenant_id, image):
             raise DependencyDown("the image took too long to store")
         return image
 
@@ -134,14 +156,22 @@ class Images:
         """Begins to store an image; returns the one that another call has stored meanwhile."""
         try:
             async with asyncio.timeout(MAX_WAIT_S):
-                while not await rows.begin(image, clock.now() + STORE_LEASE):
-                    found = await rows.find(image.tenant_id, image.subject_key, image.sha256)
+                key = image.subject_key, image.sha256
+                while not await self._begun.answer(image.tenant_id, image):
+                    found = await self._found.answer(image.tenant_id, key)
                     if found:
                         return found
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise DependencyDown("the same image is being stored or removed") from None
         return None
+
+    async def _begin_all(self, tenant_id: str, images: Sequence[Image]) -> Sequence[bool]:
+        return await rows.begin(tenant_id, images, clock.now() + STORE_LEASE)
+
+    async def _finish_all(self, tenant_id: str, images: Sequence[Image]) -> Sequence[bool]:
+        await self._storage.flush()
+        return await rows.finish(tenant_id, images)
 
     async def keep_result(
         self, tenant_id: str, image_id: str, found: Classification
@@ -159,7 +189,7 @@ class Images:
             model=found.model,
             create_time=clock.now(),
         )
-        if not await rows.add_result(tenant_id, result):
+        if not await self._kept.answer(tenant_id, result):
             raise ImageNotFound("the image was deleted meanwhile")
         return result
 
@@ -187,28 +217,52 @@ class Images:
         return await self._storage.get(image.object_key)
 
     async def list_page(
-        self, tenant_id: str, subject_id: str = "", page_size: int = 0, page_token: str = ""
+        self,
+        tenant_id: str,
+        search: ImageFilter = EVERY_IMAGE,
+        page_size: int = 0,
+        page_token: str = "",
     ) -> Page[Image]:
-        """Returns a page of the tenant's images, newest first.
+        """Returns a page of the tenant's images that a search finds, newest first.
 
         Args:
             tenant_id: the tenant.
-            subject_id: only images of this subject; empty for all.
+            search: what the images must have; by default nothing.
             page_size: see `paging.limit_of`.
             page_token: the token of the previous page; empty for the first page.
 
         Raises:
-            InvalidRequest: `page_size` or `page_token` is not valid.
+            InvalidRequest: `page_size`, `page_token` or a field of the search is not valid.
             FailedPrecondition: the server keeps nothing about subjects.
             DependencyDown: the database does not answer.
         """
         limit = limit_of(page_size)
         before = moment_and_text_of(page_token) or (clock.now() + timedelta(days=1), "")
-        subject_key = self._subjects.key_of(tenant_id, subject_id)
-        found = await rows.list_images(tenant_id, before, limit + 1, subject_key)
+        check_search(search)
+        subject_key = self._subjects.key_of(tenant_id, search.subject_id)
+        found = await rows.list_images(tenant_id, search, subject_key, before, limit + 1)
         return page_from(
             found, limit, lambda image: token_of_moment(image.create_time, image.image_id)
         )
+
+    async def update(self, tenant_id: str, image_id: str, changes: ImageChanges) -> Image:
+        """Changes the file name and the tags of an image.
+
+        Raises:
+            InvalidRequest: names each field that is not valid.
+            ImageNotFound: the tenant has no such image.
+            DependencyDown: the database does not answer.
+        """
+        name, tags = changes.filename, changes.tags
+        if wrong := [*_wrong_filename(name or ""), *_wrong_tags(tags or (), MAX_TAGS)]:
+            raise InvalidRequest.of(wrong)
+        stored = ImageChanges(
+            None if name is None else last_part(name),
+            None if tags is None else tuple(sorted(set(tags))),
+        )
+        if not await rows.update(tenant_id, image_id, stored):
+            raise ImageNotFound("no such image")
+        return await self.get(tenant_id, image_id)
 
     async def delete(self, tenant_id: str, image_id: str) -> None:
         """Deletes an image with all that is known about it.
@@ -228,6 +282,51 @@ async def remove_silent_images() -> int:
         DependencyDown: the database does not answer.
     """
     return await rows.remove_silent(SILENT_PER_SWEEP)
+
+
+def last_part(filename: str) -> str:
+    """Returns a file name without folders, as they are written anywhere."""
+    return filename.replace("\\", "/").rpartition("/")[2]
+
+
+def check_search(search: ImageFilter) -> None:
+    """Passes a search whose fields are well-formed.
+
+    Raises:
+        InvalidRequest: names each field that is not.
+    """
+    wrong = _wrong_tags(search.tags, MAX_SEARCHED)
+    for field, name in (("category", search.category), ("model", search.model)):
+        if not _is_text(name, MAX_NAME_CHARACTERS):
+            text = f"must have at most {MAX_NAME_CHARACTERS} characters, none of control"
+            wrong.append((field, text))
+    if search.filename and not 1 <= len(words_of(search.filename)) <= MAX_SEARCHED:
+        wrong.append(("filename", f"must have 1 to {MAX_SEARCHED} words of letters and digits"))
+    if search.confidences is not None:
+        least, most = search.confidences
+        for field, value in (("min_confidence", least), ("max_confidence", most)):
+            if not 0 <= value <= 1:
+                wrong.append((field, f"must be in [0, 1], is {value:g}"))
+        if least > most:
+            wrong.append(("min_confidence", "must not be above max_confidence"))
+    if wrong:
+        raise InvalidRequest.of(wrong)
+
+
+def _wrong_filename(filename: str) -> list[tuple[str, str]]:
+    if _is_text(last_part(filename), MAX_FILENAME_CHARACTERS):
+        return []
+    text = f"must have at most {MAX_FILENAME_CHARACTERS} characters, none of control"
+    return [("filename", text)]
+
+
+def _wrong_tags(tags: Sequence[str], most: int) -> list[tuple[str, str]]:
+    wrong = []
+    if len(tags) > most:
+        wrong.append(("tags", f"must have at most {most} words, has {len(tags)}"))
+    if not all(tag and _is_text(tag, MAX_TAG_CHARACTERS) for tag in tags):
+        wrong.append(("tags", f"must have words of 1 to {MAX_TAG_CHARACTERS} characters"))
+    return wrong
 
 
 def _is_text(text: str, max_characters: int) -> bool:

@@ -10,6 +10,7 @@ closed.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -17,7 +18,7 @@ from cachetools import LRUCache, TTLCache
 
 from image_categorizer_server import clock
 from image_categorizer_server.db import limit as rows
-from image_categorizer_server.db.database import Connection
+from image_categorizer_server.db.database import Connection, connected
 from image_categorizer_server.db.locks import lock_batch_quota
 from image_categorizer_server.domain.access import Principal, Role
 from image_categorizer_server.domain.limit import (
@@ -44,6 +45,7 @@ ReadOverrides = Callable[[str], Awaitable[Mapping[str, object]]]
 """Returns the limits of a tenant that differ from the settings; raises DependencyDown."""
 MAX_TENANTS = 10_000
 MAX_ADDRESSES = 10_000
+STORED_BYTES_CACHE_S = 2.0
 # An address of IPv6 is one of 2^64 that its owner has.
 IPV6_OWNER_BITS = 64
 SUBJECTS = {"tenant": "the tenant", "key": "the API key", "address": "the address"}
@@ -274,19 +276,65 @@ class BatchAdmission:
             QuotaExceeded: it exceeds one; nothing was taken.
         """
         limits = await self._limiter.limits_of(self._tenant_id)
-        if limits.concurrent_batches or limits.stored_bytes:
-            count, stored_bytes = await rows.batch_totals(connection, self._tenant_id)
-            if limits.concurrent_batches and count >= limits.concurrent_batches:
+        if limits.concurrent_batches:
+            count = await rows.unfinished_batches(connection, self._tenant_id)
+            if count >= limits.concurrent_batches:
                 raise QuotaExceeded(
                     f"{count} batches have not ended, the most that the tenant may have; "
                     "wait for one to end, or cancel one",
                     quota="concurrent_batches",
                 )
-            free_bytes = max(0, limits.stored_bytes - stored_bytes)
-            if limits.stored_bytes and self._stored_bytes > free_bytes:
-                raise QuotaExceeded(
-                    f"the batch has {self._stored_bytes} bytes, and {free_bytes} of the tenant's "
-                    f"{limits.stored_bytes} are free; delete batches that have ended",
-                    quota="stored_bytes",
-                )
+        if limits.stored_bytes:
+            used = await rows.stored_bytes(connection, self._tenant_id)
+            _admit_bytes("batch", self._stored_bytes, limits.stored_bytes, used)
         await self._limiter.take_images(self._tenant_id, images)
+
+
+@dataclass(slots=True)
+class _Used:
+    stored_bytes: int
+
+
+class ImageAdmission:
+    """Admits images that are stored one by one.
+
+    What a tenant stores is read once in a while, and what this process admits is added.  So several
+    processes together may exceed a quota by what they store within that time.
+    """
+
+    def __init__(self, limiter: Limiter) -> None:
+        """Prepares to ask.
+
+        Args:
+            limiter: knows the limits.
+        """
+        self._limiter = limiter
+        self._used: TTLCache[str, _Used] = TTLCache(MAX_TENANTS, STORED_BYTES_CACHE_S)
+
+    async def admit(self, tenant_id: str, size_bytes: int) -> None:
+        """Passes an image that fits into the `stored_bytes` of its tenant, and counts it.
+
+        Raises:
+            QuotaExceeded: it does not fit.
+            DependencyDown: the database does not answer.
+        """
+        limits = await self._limiter.limits_of(tenant_id)
+        if not limits.stored_bytes:
+            return
+        used = self._used.get(tenant_id)
+        if used is None:
+            async with connected() as connection:
+                found = await rows.stored_bytes(connection, tenant_id)
+            used = self._used.setdefault(tenant_id, _Used(found))
+        _admit_bytes("image", size_bytes, limits.stored_bytes, used.stored_bytes)
+        used.stored_bytes += size_bytes
+
+
+def _admit_bytes(name: str, size_bytes: int, quota_bytes: int, used_bytes: int) -> None:
+    free_bytes = max(0, quota_bytes - used_bytes)
+    if size_bytes > free_bytes:
+        raise QuotaExceeded(
+            f"the {name} has {size_bytes} bytes, and {free_bytes} of the tenant's {quota_bytes} "
+            "are free; delete images, or batches that have ended",
+            quota="stored_bytes",
+        )

@@ -50,7 +50,8 @@ class QuotaSettings(Group):
         0,
         ge=0,
         le=MAX_LIMIT,
-        description="Size of the images of all batches of a tenant, in bytes.",
+        description="Size of the images of all batches of a tenant, and of its stored images, in "
+        "bytes.",
     )
     address_requests_per_s: float = Field(
         0.0,

@@ -54,7 +54,7 @@ async def test_the_server_gets_every_option_that_a_batch_may_have():
         raw_confidence=True,
     )
     streams = StreamPool(Asked(result_of), idle_s=60, answer_timeout_s=60)
-    await streams.classify(StreamKind("t", given), b"x")
+    await streams.classify(StreamKind("t", given), b"x", "a")
     await streams.close()
     expected = asdict(given) | {"version": "3"}
     del expected["explain"]  # no option of batches
@@ -64,10 +64,10 @@ async def test_the_server_gets_every_option_that_a_batch_may_have():
 async def test_images_of_one_kind_share_a_stream():
     client = Client(result_of)
     streams = StreamPool(client, idle_s=60, answer_timeout_s=60)
-    await asyncio.gather(*(streams.classify(StreamKind("t", OPTIONS), b"x") for _ in range(5)))
+    await asyncio.gather(*(streams.classify(StreamKind("t", OPTIONS), b"x", "a") for _ in range(5)))
     assert client.calls == 1
-    await streams.classify(StreamKind("other", OPTIONS), b"x")
-    await streams.classify_isolated(StreamKind("t", OPTIONS), b"x")
+    await streams.classify(StreamKind("other", OPTIONS), b"x", "a")
+    await streams.classify_isolated(StreamKind("t", OPTIONS), b"x", "a")
     assert client.calls == 3
     await streams.close()
 
@@ -78,7 +78,7 @@ async def test_a_call_that_fails_fails_everyone_who_waits():
 
     streams = StreamPool(Client(refuse), idle_s=60, answer_timeout_s=60)
     answers = await asyncio.gather(
-        *(streams.classify(StreamKind("t", OPTIONS), b"x") for _ in range(3)),
+        *(streams.classify(StreamKind("t", OPTIONS), b"x", "a") for _ in range(3)),
         return_exceptions=True,
     )
     assert [type(answer) for answer in answers] == [CallFailed] * 3
@@ -92,7 +92,7 @@ async def test_a_bug_in_a_stream_reaches_everyone_who_waits():
     streams = StreamPool(Client(fail), idle_s=60, answer_timeout_s=60)
     for _ in range(2):  # the next image gets a new stream
         with pytest.raises(ZeroDivisionError):
-            await streams.classify(StreamKind("t", OPTIONS), b"x")
+            await streams.classify(StreamKind("t", OPTIONS), b"x", "a")
     await streams.close()
 
 
@@ -102,7 +102,7 @@ async def test_a_broken_connection_is_a_crash_only_for_images_that_the_server_ha
 
     streams = StreamPool(Client(break_off), idle_s=60, answer_timeout_s=60)
     answers = await asyncio.gather(
-        *(streams.classify(StreamKind("t", OPTIONS), b"x") for _ in range(2)),
+        *(streams.classify(StreamKind("t", OPTIONS), b"x", "a") for _ in range(2)),
         return_exceptions=True,
     )
     assert [type(answer) for answer in answers] == [ServerCrashed, CallFailed]
@@ -128,7 +128,7 @@ async def test_closing_fails_those_who_still_wait():
 
     async def wait_for_an_answer():
         with pytest.raises(CallFailed):
-            await streams.classify(StreamKind("t", OPTIONS), b"x")
+            await streams.classify(StreamKind("t", OPTIONS), b"x", "a")
 
     async with asyncio.TaskGroup() as group:
         group.create_task(wait_for_an_answer())
@@ -149,9 +149,9 @@ async def test_a_server_that_does_not_answer_is_called_again():
     client = Silent(result_of)
     streams = StreamPool(client, idle_s=60, answer_timeout_s=0.1)
     answers = await asyncio.gather(
-        *(streams.classify(StreamKind("t", OPTIONS), b"x") for _ in range(3)),
+        *(streams.classify(StreamKind("t", OPTIONS), b"x", "a") for _ in range(3)),
         return_exceptions=True,
     )
     assert [type(answer) for answer in answers] == [CallFailed] * 3
-    assert isinstance(await streams.classify(StreamKind("t", OPTIONS), b"x"), Classification)
+    assert isinstance(await streams.classify(StreamKind("t", OPTIONS), b"x", "a"), Classification)
     await streams.close()

@@ -130,6 +130,8 @@ class AsyncImageCategorizationClient:
         image: "Image | None" = None,
         *,
         image_uri: str = "",
+        image_id: str = "",
+        filename: str = "",
         webhook_url: str = "",
         **options: Unpack[Options],
     ) -> Classification:
@@ -146,31 +148,38 @@ class AsyncImageCategorizationClient:
                 its start.
             image_uri: where the server fetches the image, instead of `image`: `https://`, `s3://`,
                 `gs://` or `az://`.
+            image_id: a stored image, instead of `image`.
+            filename: the name that `store` keeps. Default: the name of the file, without folders.
             webhook_url: an https address that receives the answer, too; see `verify_webhook`.
             options: how to classify; see `Options`.
 
         Raises:
             OSError: the file cannot be read.
             TypeError: `image` is none of these, a file is in text mode, an array is not uint8, an
-                option is unknown, or both `image` and `image_uri` are given, or neither.
+                option is unknown, or not one of `image`, `image_uri` and `image_id` is given.
             ValueError: the array has another shape.
             UndecodableImage: the bytes are not an image, or a damaged one.
             ImageTooLarge: the image has more bytes than `Limits.max_image_bytes`.
             ImageUnreachable: the image cannot be fetched from `image_uri`.
             CategorizerError: see `image_categorizer.errors`.
         """
-        if (image is None) == (not image_uri):
-            raise TypeError("classify_image takes either an image or an image_uri")
-        filename: str = image_uri
-        source: bytes | str = image_uri
+        if [image is not None, bool(image_uri), bool(image_id)].count(True) != 1:
+            raise TypeError("classify_image takes one of image, image_uri and image_id")
+        shown: str = image_uri
+        content = b""
         if image is not None:
             named = _inputs.in_memory(image)
             if named is None:
                 named = await in_thread(_inputs.read, image)
-            filename, source = named
-        request = _wire.classify_request(source, options, webhook_url)
+            shown, content = named
+        name = filename or (_inputs.file_name(shown) if image is not None else "")
+        request = _wire.classify_request(content, options, webhook_url, name)
+        if image_uri:
+            request.image_uri = image_uri
+        elif image_id:
+            request.image_id = image_id
         response = await self._connection.call(self._connection.stubs.classify.Classify, request)
-        return _wire.classification(filename, response)
+        return _wire.classification(shown, response)
 
     def classify_stream(
         self,

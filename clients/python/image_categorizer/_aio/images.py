@@ -1,12 +1,12 @@
 """The asyncio client's stored images."""
 
 from collections.abc import AsyncIterator, Iterable
-from pathlib import PurePath
+from typing import Unpack
 
-from image_categorizer import _image_wire, _inputs, _wire
+from image_categorizer import _image_wire, _inputs
 from image_categorizer._aio.connection import AsyncConnection
 from image_categorizer._aio.runtime import in_thread
-from image_categorizer._image_values import StoredImage
+from image_categorizer._image_values import ImageFilters, StoredImage
 from image_categorizer._values import Image
 from image_categorizer.v1 import image_pb2
 
@@ -57,7 +57,7 @@ class AsyncImages:
             if named is None:
                 named = await in_thread(_inputs.read, image)
             path, source = named
-        name = filename or PurePath(path).name
+        name = filename or _inputs.file_name(path)
         request = _image_wire.upload_request(source, name, tags, subject_id)
         return _image_wire.stored_image(
             await self._connection.call(self._connection.stubs.images.UploadImage, request)
@@ -74,19 +74,41 @@ class AsyncImages:
             await self._connection.call(self._connection.stubs.images.GetImage, request)
         )
 
-    async def list(self, *, subject_id: str = "") -> AsyncIterator[StoredImage]:
-        """Yields the images, newest first.
+    async def list(self, **filters: Unpack[ImageFilters]) -> AsyncIterator[StoredImage]:
+        """Yields the images that pass all filters, newest first.
+
+            async for image in client.images.list(category="dog", min_confidence=0.8):
+                print(image.filename, image.result.category)
 
         Args:
-            subject_id: only images of this subject.
+            filters: see `ImageFilters`.
 
         Raises:
+            TypeError: a filter is unknown, or a time has no time zone.
             CategorizerError: see `image_categorizer.errors`.
         """
-        request = image_pb2.ListImagesRequest(page_size=_wire.PAGE_SIZE, subject_id=subject_id)
+        request = _image_wire.list_request(filters)
         async for page in self._connection.pages(self._connection.stubs.images.ListImages, request):
             for wire in page.images:
                 yield _image_wire.stored_image(wire)
+
+    async def update(
+        self, image_id: str, *, filename: str | None = None, tags: Iterable[str] | None = None
+    ) -> StoredImage:
+        """Changes the file name and the tags of an image; what is None does not change.
+
+        Args:
+            image_id: the image.
+            filename: the new name; empty for none.
+            tags: the new tags, all of them; an empty list for none.
+
+        Raises:
+            ImageNotFound: there is no such image.
+        """
+        request = _image_wire.update_request(image_id, filename, tags)
+        return _image_wire.stored_image(
+            await self._connection.call(self._connection.stubs.images.UpdateImage, request)
+        )
 
     async def delete(self, image_id: str) -> None:
         """Deletes an image with all that is known about it.

@@ -30,17 +30,27 @@ class ClassifyRequest(_message.Message):
 
     IMAGE_FIELD_NUMBER: _builtins.int
     IMAGE_URI_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     WEBHOOK_URL_FIELD_NUMBER: _builtins.int
+    FILENAME_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The encoded image, at most `Limits.max_image_bytes` bytes. In JSON base64, or a URL `data:image/...;base64,`."""
     image_uri: _builtins.str
     """Where to fetch the image: `https://`, `s3://`, `gs://` or `az://`."""
+    image_id: _builtins.str
+    """A stored image (`ImageService`). Needs the scope `images:read`, too. With `ClassifyOptions.store` the result
+    is kept with it; it stays the image of its subject, so `ClassifyOptions.subject_id` must be empty.
+    """
     webhook_url: _builtins.str
     """An https URL that is notified of the result, at most 2048 characters. It receives the message
     `classification.done` (see `AdminService`), signed by the webhook `default`. Other webhooks are not
     notified. The message is stored before the call returns; a failed call sends none. A retried call sends
     another message. Optional.
+    """
+    filename: _builtins.str
+    """The name under which `ClassifyOptions.store` keeps the image; see `UploadImageRequest.filename`. Not used
+    otherwise, nor with `image_id`. Optional.
     """
     @_builtins.property
     def options(self) -> Global___ClassifyOptions:
@@ -51,14 +61,16 @@ class ClassifyRequest(_message.Message):
         *,
         image: _builtins.bytes = ...,
         image_uri: _builtins.str = ...,
+        image_id: _builtins.str = ...,
         options: Global___ClassifyOptions | None = ...,
         webhook_url: _builtins.str = ...,
+        filename: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "image_uri", b"image_uri", "options", b"options", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "image_id", b"image_id", "image_uri", b"image_uri", "options", b"options", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "image_uri", b"image_uri", "options", b"options", "source", b"source", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filename", b"filename", "image", b"image", "image_id", b"image_id", "image_uri", b"image_uri", "options", b"options", "source", b"source", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["image", "image_uri"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["image", "image_uri", "image_id"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -195,6 +207,8 @@ class ClassifyUploadRequest(_message.Message):
     RAW_CONFIDENCE_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    FILENAME_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """See `ClassifyOptions.model`."""
     version: _builtins.str
@@ -221,6 +235,10 @@ class ClassifyUploadRequest(_message.Message):
     """See `ClassifyOptions.store`."""
     subject_id: _builtins.str
     """See `ClassifyOptions.subject_id`."""
+    image_id: _builtins.str
+    """See `ClassifyRequest.image_id`. Instead of an image in the body."""
+    filename: _builtins.str
+    """See `ClassifyRequest.filename`. Defaults to the name of the file in a form."""
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
         """The HTTP body with its content type. `multipart/form-data` is read as a form, any other type as the encoded
@@ -254,10 +272,12 @@ class ClassifyUploadRequest(_message.Message):
         raw_confidence: _builtins.bool = ...,
         store: _builtins.bool = ...,
         subject_id: _builtins.str = ...,
+        image_id: _builtins.str = ...,
+        filename: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "roll_up", b"roll_up", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "image_uri", b"image_uri", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "raw_confidence", b"raw_confidence", "roll_up", b"roll_up", "store", b"store", "subject_id", b"subject_id", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "filename", b"filename", "image_id", b"image_id", "image_uri", b"image_uri", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "raw_confidence", b"raw_confidence", "roll_up", b"roll_up", "store", b"store", "subject_id", b"subject_id", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__roll_up: _TypeAlias = _typing.Literal["roll_up"]  # noqa: Y015
     _WhichOneofArgType__roll_up: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up"]  # noqa: Y015
@@ -476,6 +496,7 @@ class ClassifyStreamItem(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    FILENAME_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Identifies the item in its response, 1 to 256 characters. No two unanswered items may have the same key.
     Required.
@@ -486,16 +507,19 @@ class ClassifyStreamItem(_message.Message):
     """The number of times that the item is sent, this one included; 0 means 1. Above 1 an earlier call broke
     before the item was answered: the server makes sure that the image does not crash it.
     """
+    filename: _builtins.str
+    """The name under which `ClassifyOptions.store` keeps the image; see `UploadImageRequest.filename`. Optional."""
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
         image: _builtins.bytes = ...,
         attempt: _builtins.int = ...,
+        filename: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "image", b"image", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "filename", b"filename", "image", b"image", "key", b"key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

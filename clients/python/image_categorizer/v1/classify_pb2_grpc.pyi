@@ -61,6 +61,7 @@ class ClassifyServiceStub:
     - INVALID_ARGUMENT `IMAGE_TOO_MANY_PIXELS`: the image has too many pixels, or an extreme shape.
     - INVALID_ARGUMENT `IMAGE_UNCLASSIFIABLE`: the model fails on this image while it works for others.
     - INVALID_ARGUMENT `IMAGE_UNREACHABLE`: the image cannot be fetched from its URI.
+    - NOT_FOUND `IMAGE_NOT_FOUND`: there is no stored image of this id.
     - INVALID_ARGUMENT `FIELD_INVALID`: an option is out of range. `google.rpc.BadRequest` names each invalid
       field.
     - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version, or a filter names a category
@@ -136,6 +137,7 @@ class ClassifyServiceAsyncStub(ClassifyServiceStub):
     - INVALID_ARGUMENT `IMAGE_TOO_MANY_PIXELS`: the image has too many pixels, or an extreme shape.
     - INVALID_ARGUMENT `IMAGE_UNCLASSIFIABLE`: the model fails on this image while it works for others.
     - INVALID_ARGUMENT `IMAGE_UNREACHABLE`: the image cannot be fetched from its URI.
+    - NOT_FOUND `IMAGE_NOT_FOUND`: there is no stored image of this id.
     - INVALID_ARGUMENT `FIELD_INVALID`: an option is out of range. `google.rpc.BadRequest` names each invalid
       field.
     - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version, or a filter names a category
@@ -214,6 +216,7 @@ class ClassifyServiceServicer(metaclass=_abc_1.ABCMeta):
         - INVALID_ARGUMENT `IMAGE_TOO_MANY_PIXELS`: the image has too many pixels, or an extreme shape.
         - INVALID_ARGUMENT `IMAGE_UNCLASSIFIABLE`: the model fails on this image while it works for others.
         - INVALID_ARGUMENT `IMAGE_UNREACHABLE`: the image cannot be fetched from its URI.
+        - NOT_FOUND `IMAGE_NOT_FOUND`: there is no stored image of this id.
         - INVALID_ARGUMENT `FIELD_INVALID`: an option is out of range. `google.rpc.BadRequest` names each invalid
           field.
         - NOT_FOUND `MODEL_NOT_FOUND`, `CATEGORY_NOT_FOUND`: no such model or version, or a filter names a category

@@ -4,6 +4,7 @@ isort:skip_file
 Stored images."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -207,24 +208,73 @@ class ListImagesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    MIN_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    MAX_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    FILENAME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The maximum number of images to return, at least 0. Defaults to 100; values above 1000 are reduced to 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous response. Empty for the first page."""
     subject_id: _builtins.str
     """If set, only images of this subject are returned."""
+    category: _builtins.str
+    """If set, only images whose newest result has this category, or one below it, as its best prediction. Spelled as in
+    `ListCategories`.
+    """
+    min_confidence: _builtins.float
+    """If set, only images whose best prediction of the newest result has at least this confidence, in [0, 1]."""
+    max_confidence: _builtins.float
+    """If set, only images whose best prediction of the newest result has at most this confidence, in [0, 1]."""
+    model: _builtins.str
+    """If set, only images whose newest result comes from this model, in any version."""
+    filename: _builtins.str
+    """If set, only images whose file name has all of these words, at most 8, in any case. A word is a row of letters and
+    digits: `beach 2024` finds `IMG_2024_Beach.jpg`, and `bea` does not.
+    """
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only images that have all of these tags; at most 8."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """If set, only images that were stored at this time or later are returned."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """If set, only images that were stored before this time are returned."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         subject_id: _builtins.str = ...,
+        category: _builtins.str = ...,
+        min_confidence: _builtins.float | None = ...,
+        max_confidence: _builtins.float | None = ...,
+        model: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        filename: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_confidence", b"_max_confidence", "_min_confidence", b"_min_confidence", "end_time", b"end_time", "max_confidence", b"max_confidence", "min_confidence", b"min_confidence", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_confidence", b"_max_confidence", "_min_confidence", b"_min_confidence", "category", b"category", "end_time", b"end_time", "filename", b"filename", "max_confidence", b"max_confidence", "min_confidence", b"min_confidence", "model", b"model", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "subject_id", b"subject_id", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_confidence: _TypeAlias = _typing.Literal["max_confidence"]  # noqa: Y015
+    _WhichOneofArgType__max_confidence: _TypeAlias = _typing.Literal["_max_confidence", b"_max_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__min_confidence: _TypeAlias = _typing.Literal["min_confidence"]  # noqa: Y015
+    _WhichOneofArgType__min_confidence: _TypeAlias = _typing.Literal["_min_confidence", b"_min_confidence"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_confidence) -> _WhichOneofReturnType__max_confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_confidence) -> _WhichOneofReturnType__min_confidence | None: ...
 
 Global___ListImagesRequest: _TypeAlias = ListImagesRequest  # noqa: Y015
 
@@ -294,3 +344,87 @@ class DeleteImageResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteImageResponse: _TypeAlias = DeleteImageResponse  # noqa: Y015
+
+@_typing.final
+class UploadImageBodyRequest(_message.Message):
+    """Request for `UploadImageBody`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    FILENAME_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    IMAGE_URI_FIELD_NUMBER: _builtins.int
+    filename: _builtins.str
+    """See `UploadImageRequest.filename`. Defaults to the name of the file in a form."""
+    subject_id: _builtins.str
+    """See `UploadImageRequest.subject_id`."""
+    image_uri: _builtins.str
+    """See `UploadImageRequest.image_uri`. Instead of an image in the body."""
+    @_builtins.property
+    def body(self) -> _httpbody_pb2.HttpBody:
+        """The HTTP body with its content type. `multipart/form-data` is read as a form, any other type as the encoded
+        image. The format is detected from the bytes, not from the content type.
+        """
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """See `UploadImageRequest.tags`. Repeat the parameter for several tags."""
+
+    def __init__(
+        self,
+        *,
+        body: _httpbody_pb2.HttpBody | None = ...,
+        filename: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        subject_id: _builtins.str = ...,
+        image_uri: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "filename", b"filename", "image_uri", b"image_uri", "subject_id", b"subject_id", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadImageBodyRequest: _TypeAlias = UploadImageBodyRequest  # noqa: Y015
+
+@_typing.final
+class UpdateImageRequest(_message.Message):
+    """Request for `UpdateImage`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    FILENAME_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    CLEAR_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    """The image. Required."""
+    filename: _builtins.str
+    """The new name of the file; see `UploadImageRequest.filename`. Empty for none."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The new tags, all of them, if any are listed; see `UploadImageRequest.tags`."""
+
+    @_builtins.property
+    def clear(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields to empty: `tags`."""
+
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        filename: _builtins.str | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        clear: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_filename", b"_filename", "filename", b"filename"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filename", b"_filename", "clear", b"clear", "filename", b"filename", "image_id", b"image_id", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__filename: _TypeAlias = _typing.Literal["filename"]  # noqa: Y015
+    _WhichOneofArgType__filename: _TypeAlias = _typing.Literal["_filename", b"_filename"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filename) -> _WhichOneofReturnType__filename | None: ...
+
+Global___UpdateImageRequest: _TypeAlias = UpdateImageRequest  # noqa: Y015

@@ -68,6 +68,16 @@ class ImageServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_image__pb2.DeleteImageRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_image__pb2.DeleteImageResponse.FromString,
                 _registered_method=True)
+        self.UploadImageBody = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/UploadImageBody',
+                request_serializer=image__categorizer_dot_v1_dot_image__pb2.UploadImageBodyRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_image__pb2.Image.FromString,
+                _registered_method=True)
+        self.UpdateImage = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/UpdateImage',
+                request_serializer=image__categorizer_dot_v1_dot_image__pb2.UpdateImageRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_image__pb2.Image.FromString,
+                _registered_method=True)
 
 
 class ImageServiceServicer:
@@ -110,7 +120,7 @@ class ImageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListImages(self, request, context):
-        """Lists the tenant's images, newest first.
+        """Lists the tenant's images, or those that pass all filters, newest first.
 
         Errors: those of the service.
         """
@@ -120,6 +130,31 @@ class ImageServiceServicer:
 
     def DeleteImage(self, request, context):
         """Deletes an image with all that is known about it. Its content is removed within minutes.
+
+        Errors: those of the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadImageBody(self, request, context):
+        """Stores an image that is sent as an HTTP body: the raw bytes, a form (`multipart/form-data`) with the image in
+        the field `image`, or JSON as for `UploadImage`.
+
+        Over REST, the gateway routes all bodies from `POST /v1/images` to this RPC. The other fields are query
+        parameters with the names below, or fields of the form or of the JSON. A field that is given twice must have the
+        same value. A body may be compressed (`content-encoding: gzip`).
+
+        Errors: those of `UploadImage`. INVALID_ARGUMENT `FIELD_INVALID` also if the body is malformed, has more than
+        one image, an unknown field, or a field with another value than the query. Over REST: 413 `IMAGE_TOO_LARGE`
+        if the body is too large, also after it is unpacked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateImage(self, request, context):
+        """Changes the file name and the tags of an image. Fields that are not set do not change.
 
         Errors: those of the service.
         """
@@ -149,6 +184,16 @@ def add_ImageServiceServicer_to_server(servicer, server):
                     servicer.DeleteImage,
                     request_deserializer=image__categorizer_dot_v1_dot_image__pb2.DeleteImageRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_image__pb2.DeleteImageResponse.SerializeToString,
+            ),
+            'UploadImageBody': grpc.unary_unary_rpc_method_handler(
+                    servicer.UploadImageBody,
+                    request_deserializer=image__categorizer_dot_v1_dot_image__pb2.UploadImageBodyRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_image__pb2.Image.SerializeToString,
+            ),
+            'UpdateImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateImage,
+                    request_deserializer=image__categorizer_dot_v1_dot_image__pb2.UpdateImageRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_image__pb2.Image.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -273,6 +318,60 @@ class ImageService:
             '/image_categorizer.v1.ImageService/DeleteImage',
             image__categorizer_dot_v1_dot_image__pb2.DeleteImageRequest.SerializeToString,
             image__categorizer_dot_v1_dot_image__pb2.DeleteImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadImageBody(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/UploadImageBody',
+            image__categorizer_dot_v1_dot_image__pb2.UploadImageBodyRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_image__pb2.Image.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/UpdateImage',
+            image__categorizer_dot_v1_dot_image__pb2.UpdateImageRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_image__pb2.Image.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,12 +62,29 @@ class ImageServiceStub:
     Errors: those of the service.
     """
     ListImages: _grpc.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]
-    """Lists the tenant's images, newest first.
+    """Lists the tenant's images, or those that pass all filters, newest first.
 
     Errors: those of the service.
     """
     DeleteImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _image_pb2.DeleteImageResponse]
     """Deletes an image with all that is known about it. Its content is removed within minutes.
+
+    Errors: those of the service.
+    """
+    UploadImageBody: _grpc.UnaryUnaryMultiCallable[_image_pb2.UploadImageBodyRequest, _image_pb2.Image]
+    """Stores an image that is sent as an HTTP body: the raw bytes, a form (`multipart/form-data`) with the image in
+    the field `image`, or JSON as for `UploadImage`.
+
+    Over REST, the gateway routes all bodies from `POST /v1/images` to this RPC. The other fields are query
+    parameters with the names below, or fields of the form or of the JSON. A field that is given twice must have the
+    same value. A body may be compressed (`content-encoding: gzip`).
+
+    Errors: those of `UploadImage`. INVALID_ARGUMENT `FIELD_INVALID` also if the body is malformed, has more than
+    one image, an unknown field, or a field with another value than the query. Over REST: 413 `IMAGE_TOO_LARGE`
+    if the body is too large, also after it is unpacked.
+    """
+    UpdateImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.UpdateImageRequest, _image_pb2.Image]
+    """Changes the file name and the tags of an image. Fields that are not set do not change.
 
     Errors: those of the service.
     """
@@ -106,12 +123,29 @@ class ImageServiceAsyncStub(ImageServiceStub):
     Errors: those of the service.
     """
     ListImages: _aio.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]  # type: ignore[assignment]
-    """Lists the tenant's images, newest first.
+    """Lists the tenant's images, or those that pass all filters, newest first.
 
     Errors: those of the service.
     """
     DeleteImage: _aio.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _image_pb2.DeleteImageResponse]  # type: ignore[assignment]
     """Deletes an image with all that is known about it. Its content is removed within minutes.
+
+    Errors: those of the service.
+    """
+    UploadImageBody: _aio.UnaryUnaryMultiCallable[_image_pb2.UploadImageBodyRequest, _image_pb2.Image]  # type: ignore[assignment]
+    """Stores an image that is sent as an HTTP body: the raw bytes, a form (`multipart/form-data`) with the image in
+    the field `image`, or JSON as for `UploadImage`.
+
+    Over REST, the gateway routes all bodies from `POST /v1/images` to this RPC. The other fields are query
+    parameters with the names below, or fields of the form or of the JSON. A field that is given twice must have the
+    same value. A body may be compressed (`content-encoding: gzip`).
+
+    Errors: those of `UploadImage`. INVALID_ARGUMENT `FIELD_INVALID` also if the body is malformed, has more than
+    one image, an unknown field, or a field with another value than the query. Over REST: 413 `IMAGE_TOO_LARGE`
+    if the body is too large, also after it is unpacked.
+    """
+    UpdateImage: _aio.UnaryUnaryMultiCallable[_image_pb2.UpdateImageRequest, _image_pb2.Image]  # type: ignore[assignment]
+    """Changes the file name and the tags of an image. Fields that are not set do not change.
 
     Errors: those of the service.
     """
@@ -165,7 +199,7 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _image_pb2.ListImagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.ListImagesResponse, _abc.Awaitable[_image_pb2.ListImagesResponse]]:
-        """Lists the tenant's images, newest first.
+        """Lists the tenant's images, or those that pass all filters, newest first.
 
         Errors: those of the service.
         """
@@ -177,6 +211,35 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.DeleteImageResponse, _abc.Awaitable[_image_pb2.DeleteImageResponse]]:
         """Deletes an image with all that is known about it. Its content is removed within minutes.
+
+        Errors: those of the service.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadImageBody(
+        self,
+        request: _image_pb2.UploadImageBodyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.Image, _abc.Awaitable[_image_pb2.Image]]:
+        """Stores an image that is sent as an HTTP body: the raw bytes, a form (`multipart/form-data`) with the image in
+        the field `image`, or JSON as for `UploadImage`.
+
+        Over REST, the gateway routes all bodies from `POST /v1/images` to this RPC. The other fields are query
+        parameters with the names below, or fields of the form or of the JSON. A field that is given twice must have the
+        same value. A body may be compressed (`content-encoding: gzip`).
+
+        Errors: those of `UploadImage`. INVALID_ARGUMENT `FIELD_INVALID` also if the body is malformed, has more than
+        one image, an unknown field, or a field with another value than the query. Over REST: 413 `IMAGE_TOO_LARGE`
+        if the body is too large, also after it is unpacked.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateImage(
+        self,
+        request: _image_pb2.UpdateImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_pb2.Image, _abc.Awaitable[_image_pb2.Image]]:
+        """Changes the file name and the tags of an image. Fields that are not set do not change.
 
         Errors: those of the service.
         """
