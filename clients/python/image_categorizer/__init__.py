@@ -24,7 +24,7 @@ from image_categorizer._access_values import (
     UsageGroup,
     UsageRow,
 )
-from image_categorizer._image_values import ImageResult, StoredImage
+from image_categorizer._image_values import Colour, ImageResult, PictureFacts, StoredImage
 from image_categorizer._inputs import image_files
 from image_categorizer._values import (
     AsyncSources,
@@ -154,6 +154,7 @@ __all__ = [
     "Category",
     "CategoryNotFound",
     "Classification",
+    "Colour",
     "CrashingImage",
     "CredentialsInvalid",
     "CredentialsMissing",
@@ -193,6 +194,7 @@ __all__ = [
     "OnDisconnect",
     "Options",
     "Overloaded",
+    "PictureFacts",
     "Prediction",
     "Progress",
     "PromotionRefused",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from image_categorizer_server.errors import InvalidRequest
+from image_categorizer_server.errors import ImageNotFound, InvalidRequest
 from image_categorizer_server.inference.models.aliases import ALIAS, CANARY
 
 MAX_NAME_CHARACTERS = 256
@@ -99,3 +99,18 @@ def raise_if_any(wrong: Sequence[tuple[str, str]], prefix: str = "") -> None:
 def _is_number(text: str) -> bool:
     digits = text.isascii() and text.isdecimal() and len(text) <= MAX_VERSION_DIGITS
     return digits and int(text) > 0
+
+
+def image_id_of(text: str) -> str:
+    """Returns the id of an image that a request names.
+
+    Raises:
+        InvalidRequest: it is missing.
+        ImageNotFound: no image has such an id.
+    """
+    wrong: list[tuple[str, str]] = []
+    required("image_id", text, wrong)
+    raise_if_any(wrong)
+    if not IDENTIFIER.fullmatch(text):
+        raise ImageNotFound("no such image")
+    return text

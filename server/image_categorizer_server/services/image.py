@@ -38,7 +38,7 @@ MAX_WAIT_S = 60.0
 POLL_S = 0.05
 SILENT_PER_SWEEP = 1000
 
-PictureOf = Callable[[bytes], Picture]
+PictureOf = Callable[[bytes, bool], Picture]
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
@@ -52,7 +52,8 @@ class Images:
 
         Args:
             storage: keeps the images.
-            picture_of: returns what is stored of an image; called in a thread.
+            picture_of: returns what is stored of an image, with its metadata or without; called in
+                a thread.
             subjects: makes keys of subjects.
             fetch: returns the image that a URI names.
         """
@@ -105,7 +106,7 @@ class Images:
         found = await rows.find(tenant_id, subject_key, sha256)
         if found:
             return found
-        picture = await asyncio.to_thread(self._picture_of, new.content)
+        picture = await asyncio.to_thread(self._picture_of, new.content, new.keep_metadata)
         stored_sha256 = hashlib.sha256(picture.content).hexdigest()
         image = Image(
             tenant_id=tenant_id,
@@ -121,10 +122,13 @@ class Images:
             filename=new.filename,
             tags=tuple(sorted(set(new.tags))),
             create_time=clock.now(),
+            facts=picture.facts,
+            has_metadata=new.keep_metadata,
         )
         if other := await self._begin(image):
             return other
-        await self._storage.put(image.object_key, picture.content)
+        content_type = f"image/{picture.format.lower()}"
+        await self._storage.put(image.object_key, picture.content, content_type)
         await self._storage.flush()
         if not await rows.finish(image):
             raise DependencyDown("the image took too long to store")
