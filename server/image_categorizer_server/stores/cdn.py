@@ -44,7 +44,7 @@ class ContentAddresses:
         """
         self._storage = storage
         self._settings = settings
-        self._sign = _signer(settings)
+        self._sign = signer(settings)
 
     async def url_of(self, object_key: str) -> str:
         """Returns the address of an object; empty if the installation has none.
@@ -65,7 +65,7 @@ class ContentAddresses:
         return _at(settings.base_url, url) if settings.provider == "azure_front_door" else url
 
 
-def _signer(settings: CdnSettings) -> Sign | None:
+def signer(settings: CdnSettings) -> Sign | None:
     """Returns what signs an address that expires at some second; None where the store does."""
     match settings.provider:
         case "cloudfront":
