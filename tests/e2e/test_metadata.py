@@ -98,6 +98,7 @@ def answers(http, model, receiver):
         yield f"/v1/models/{{model}}:{verb}", "post", answer
     yield from webhook_answers(http, receiver)
     yield from key_answers(http)
+    yield from image_answers(http, image)
     yield "/v1/audit", "get", http.get("/v1/audit?page_size=5")
     yield "/v1/audit:export", "get", http.get("/v1/audit:export")
     yield "/v1/info", "get", http.get("/v1/info")
@@ -106,6 +107,17 @@ def answers(http, model, receiver):
     yield "/healthz", "get", http.get("/healthz")
     yield "/readyz", "get", http.get("/readyz")
     yield from batch_answers(http, image, receiver.url)
+
+
+def image_answers(http, image):
+    path = "/v1/images/{image_id}"
+    uploaded = http.post("/v1/images", json={"image": image})
+    yield "/v1/images", "post", uploaded
+    here = f"/v1/images/{uploaded.json()['image_id']}"
+    yield "/v1/images", "get", http.get("/v1/images?page_size=2")
+    yield path, "get", http.get(here)
+    yield f"{path}/content", "get", http.get(f"{here}/content?width=20")
+    yield path, "delete", http.delete(here)
 
 
 def batch_answers(http, image, webhook_url):
@@ -155,6 +167,8 @@ def test_what_answers_always_contain_is_required(openapi):
         "BatchResult.classification",
         "ClassifyStreamResponse.response",
         "ClassifyStreamResponse.status",
+        "Image.facts",
+        "Image.result",
         "Prediction.raw_confidence",
         "Tenant.delete_time",
         "Webhook.previous_secret_expire_time",

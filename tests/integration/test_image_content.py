@@ -131,7 +131,7 @@ async def test_an_admin_keeps_the_metadata_but_nobody_is_served_it(server, clien
     content = jpeg(400, 300, comment=CANARY)
     with pytest.raises(RoleInsufficient):
         await client.images.upload(content, keep_metadata=True)
-    key = await server.backend.keys.create(operator(), KeySpec("default", "admin", Role.ADMIN))
+    key = await server.backend.keys.create(operator(), KeySpec("admin", Role.ADMIN))
     async with AsyncImageCategorizationClient(key.secret, server.address) as admin:
         image = await admin.images.upload(content, keep_metadata=True)
     assert image.has_metadata

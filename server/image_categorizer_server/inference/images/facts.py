@@ -8,15 +8,14 @@ from image_categorizer_server.domain.image import Colour, PictureFacts
 from image_categorizer_server.inference.images.decode import Pixels
 
 COLOURS = 5
-COLOUR_SIDE_PX = 64
-ITERATIONS = 3
+COLOUR_SIDE_PX = 32
 SIDE_PX = 512
-HASH_SIDE_PX = 256
+REDUCING_GAP = 1.0
 
 
 def facts_of(pixels: Pixels) -> PictureFacts:
     """Returns the facts about a picture."""
-    reduced = Image.fromarray(pixels.fitted(SIDE_PX), "RGB")
+    reduced = Image.fromarray(pixels.fitted(SIDE_PX, REDUCING_GAP), "RGB")
     grey = np.asarray(reduced.convert("L"), np.float32)
     return PictureFacts(
         perceptual_hash=perceptual_hash(reduced),
@@ -31,15 +30,13 @@ def perceptual_hash(image: Image.Image) -> str:
 
     It is the sign of the lowest frequencies of the picture, as `imagehash.phash` makes it.
     """
-    image = image.copy()
-    image.thumbnail((HASH_SIDE_PX, HASH_SIDE_PX), Image.Resampling.BILINEAR)
     return str(imagehash.phash(image))
 
 
 def dominant_colours(image: Image.Image) -> tuple[Colour, ...]:
     """Returns up to five colours that stand for all, with their shares, the largest first."""
     small = image.resize((COLOUR_SIDE_PX, COLOUR_SIDE_PX), Image.Resampling.BOX)
-    found = small.quantize(COLOURS, Image.Quantize.MEDIANCUT, kmeans=ITERATIONS)
+    found = small.quantize(COLOURS, Image.Quantize.MEDIANCUT)
     palette = np.asarray(found.getpalette(), np.uint8).reshape(-1, 3)
     counts = found.histogram()[: len(palette)]
     shares: dict[str, float] = {}

@@ -48,5 +48,5 @@ class Renderer:
             case "avif":
                 image.save(file, "AVIF", quality=rendition.quality, speed=AVIF_SPEED, max_threads=1)
             case _:
-                image.save(file, "JPEG", quality=rendition.quality, optimize=True)
+                image.save(file, "JPEG", quality=rendition.quality)
         return file.getvalue()
