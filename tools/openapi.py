@@ -3,7 +3,7 @@
 A binding whose path ends in `:upload` and whose body is `google.api.HttpBody` has no public path of
 its own: the gateway sends it every body of the sibling path that is not JSON.  It adds content
 types to the request of the sibling.  A stream of messages is lines of JSON, or server-sent events;
-a stream of `google.api.HttpBody` is a file.
+a stream of `google.api.HttpBody` is a file, and one of it is a picture.
 """
 
 from collections.abc import Iterator
@@ -33,6 +33,7 @@ from openapi_schemas import (
 
 UPLOAD = ":upload"
 FILE_KINDS = ("application/x-ndjson", "text/csv")
+PICTURE_KINDS = ("image/jpeg", "image/png", "image/webp", "image/avif")
 BINARY: Json = {"type": "string", "format": "binary"}
 
 
@@ -194,8 +195,10 @@ class Paths:
 
     def _response(self, method: MethodDescriptorProto) -> Json:
         if method.output_type == HTTP_BODY:
-            content = {kind: {"schema": BINARY} for kind in FILE_KINDS}
-            return {"description": "A file.", "content": content}
+            kinds = FILE_KINDS if method.server_streaming else PICTURE_KINDS
+            content = {kind: {"schema": BINARY} for kind in kinds}
+            name = "A file." if method.server_streaming else "A picture."
+            return {"description": name, "content": content}
         text = self._known[method.output_type].text()
         schema = reference(method.output_type)
         if not method.server_streaming:

@@ -182,6 +182,10 @@ function envoy_on_response(handle)
     if status then
       headers:replace(":status", status)
       headers:remove("x-http-status")
+      if status == "304" then -- the transcoder has described an empty body
+        headers:remove("content-length")
+        headers:remove("content-type")
+      end
     end
     take_browser_headers(headers)
   end

@@ -35,6 +35,11 @@ from image_categorizer_server.inference.classifier import Classifier, filters_of
 from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.images.picture import PictureMaker
+from image_categorizer_server.inference.images.rendition import (
+    RENDERER,
+    Renderer,
+    writable_formats,
+)
 from image_categorizer_server.inference.images.trial import Trial
 from image_categorizer_server.inference.models.loader import Loader
 from image_categorizer_server.inference.models.packaged import (
@@ -55,6 +60,7 @@ from image_categorizer_server.services.classify import Accounting, Classificatio
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.services.image import Images
+from image_categorizer_server.services.image_content import ImageContents, Renderings
 from image_categorizer_server.services.key import ApiKeys
 from image_categorizer_server.services.limit import ImageAdmission, Limiter
 from image_categorizer_server.services.model import Models
@@ -71,6 +77,7 @@ from image_categorizer_server.services.usage import UsageMeter
 from image_categorizer_server.services.webhook import Webhooks
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.stores.buckets import ObjectReader
+from image_categorizer_server.stores.cdn import ContentAddresses
 from image_categorizer_server.stores.expiring_set import RedisExpiringSet
 from image_categorizer_server.stores.in_flight import InFlight
 from image_categorizer_server.stores.limiter import RedisLimiter
@@ -94,6 +101,7 @@ class Backend:
     registry: Registry
     classifications: Classifications
     images: Images
+    contents: ImageContents
     batches: Batches
     webhooks: Webhooks
     models: Models
@@ -225,13 +233,21 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         limiter = Limiter(
             RedisLimiter(redis, settings.quota.timeout_s, round_trips), settings.quota, find_limits
         )
+        decoder = Decoder(image_limits(settings))
         images = Images(
             storage,
-            PictureMaker(Decoder(image_limits(settings))).picture_of,
+            PictureMaker(decoder).picture_of,
             Subjects(settings.privacy.read_secret()),
             fetch,
             ImageAdmission(limiter).admit,
             await stack.enter_async_context(TaskOwner()),
+        )
+        contents = ImageContents(
+            images,
+            storage,
+            Renderings(Renderer(decoder).render, writable_formats(), RENDERER),
+            ContentAddresses(storage, settings.cdn),
+            settings.images,
         )
         batches = Batches(
             storage,
@@ -265,6 +281,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
                 Accounting(crashing, meter, images),
             ),
             images=images,
+            contents=contents,
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings, append),

@@ -17,6 +17,7 @@ def answers(http):
     http.post(f"/v1/classify?image_id={stored.json()['image_id']}&store=true")
     yield "/v1/images", "get", http.get("/v1/images?page_size=2")
     yield path, "get", http.get(here)
+    yield f"{path}/content", "get", http.get(f"{here}/content?width=20")
     yield path, "patch", http.patch(here, json={"filename": "a.jpg"})
     yield path, "delete", http.delete(here)
 

@@ -157,6 +157,8 @@ def test_what_answers_always_contain_is_required(openapi):
         "BatchResult.classification",
         "ClassifyStreamResponse.response",
         "ClassifyStreamResponse.status",
+        "Image.facts",
+        "Image.result",
         "Prediction.raw_confidence",
         "Tenant.delete_time",
         "Webhook.previous_secret_expire_time",

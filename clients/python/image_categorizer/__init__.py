@@ -24,7 +24,13 @@ from image_categorizer._access_values import (
     UsageGroup,
     UsageRow,
 )
-from image_categorizer._image_values import ImageFilters, ImageResult, StoredImage
+from image_categorizer._image_values import (
+    Colour,
+    ImageFilters,
+    ImageResult,
+    PictureFacts,
+    StoredImage,
+)
 from image_categorizer._inputs import image_files
 from image_categorizer._values import (
     AsyncSources,
@@ -155,6 +161,7 @@ __all__ = [
     "Category",
     "CategoryNotFound",
     "Classification",
+    "Colour",
     "CrashingImage",
     "CredentialsInvalid",
     "CredentialsMissing",
@@ -195,6 +202,7 @@ __all__ = [
     "OnDisconnect",
     "Options",
     "Overloaded",
+    "PictureFacts",
     "Prediction",
     "Progress",
     "PromotionRefused",

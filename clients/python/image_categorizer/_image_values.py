@@ -1,11 +1,14 @@
 """What the client says about stored images."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from image_categorizer._values import ModelRef, Prediction
+
+ContentFit = Literal["scale_down", "contain", "cover"]
+ContentFormat = Literal["jpeg", "png", "webp", "avif"]
 
 
 class ImageFilters(TypedDict, total=False):
@@ -54,6 +57,30 @@ class ImageResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Colour:
+    """A colour that stands for a part of a picture."""
+
+    name: str
+    """As CSS writes it: `#rrggbb`."""
+    share: float
+    """Of the pixels, in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """What a picture looks like, in numbers."""
+
+    perceptual_hash: str
+    """64 bits, 16 hexadecimal digits; few bits differ between pictures that look alike."""
+    dominant_colours: tuple[Colour, ...]
+    """At most five, the largest first."""
+    brightness: float
+    """The mean of the grey values, in [0, 1]."""
+    sharpness: float
+    """At least 0; blurred pictures have small values."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredImage:
     """A stored image, without its content."""
 
@@ -72,5 +99,12 @@ class StoredImage:
     subject_id: str
     """Whose image it is; empty if nothing was said."""
     create_time: datetime
+    facts: PictureFacts | None = None
+    """None if an earlier release has stored the image."""
+    has_metadata: bool = False
+    """Whether the bytes are stored as they were sent, with their metadata."""
+    content_url: str = field(default="", compare=False)
+    """Where clients without credentials read what is stored, for a while; empty in lists, and
+    without a bucket."""
     result: ImageResult | None = None
     """The newest classification; None if there is none."""

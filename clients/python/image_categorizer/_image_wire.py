@@ -3,17 +3,24 @@
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from image_categorizer._image_values import ImageResult, StoredImage
+from image_categorizer._image_values import Colour, ImageResult, PictureFacts, StoredImage
 from image_categorizer._wire import PAGE_SIZE, model_ref, prediction
 from image_categorizer.v1 import image_pb2
 
 
 def upload_request(
-    source: bytes | str, filename: str, tags: Iterable[str], subject_id: str
+    source: bytes | str,
+    filename: str,
+    tags: Iterable[str],
+    subject_id: str,
+    keep_metadata: bool = False,
 ) -> image_pb2.UploadImageRequest:
     """Returns the request to store an image: encoded bytes, or a URI."""
     request = image_pb2.UploadImageRequest(
-        filename=filename, tags=words(tags), subject_id=subject_id
+        filename=filename,
+        tags=words(tags),
+        subject_id=subject_id,
+        keep_metadata=keep_metadata,
     )
     if isinstance(source, str):
         request.image_uri = source
@@ -80,7 +87,21 @@ def stored_image(wire: image_pb2.Image) -> StoredImage:
         tags=tuple(wire.tags),
         subject_id=wire.subject_id,
         create_time=wire.create_time.ToDatetime(UTC),
+        facts=_facts(wire.facts) if wire.HasField("facts") else None,
+        has_metadata=wire.has_metadata,
+        content_url=wire.content_url,
         result=image_result(wire.result) if wire.HasField("result") else None,
+    )
+
+
+def _facts(wire: image_pb2.PictureFacts) -> PictureFacts:
+    return PictureFacts(
+        perceptual_hash=wire.perceptual_hash,
+        dominant_colours=tuple(
+            Colour(colour.name, colour.share) for colour in wire.dominant_colours
+        ),
+        brightness=wire.brightness,
+        sharpness=wire.sharpness,
     )
 
 

@@ -8,12 +8,13 @@ A row refers to its object before the object is there, so `removal` spares it.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypedDict, cast
+from typing import cast
 
 from image_categorizer_server import clock
 from image_categorizer_server.db import audit, image_term, removal
 from image_categorizer_server.db.convert import predictions_from_json, predictions_to_json
-from image_categorizer_server.db.database import Connection, connected, transaction
+from image_categorizer_server.db.database import connected, transaction
+from image_categorizer_server.db.facts import FactsRow, facts_from_row, facts_to_row
 from image_categorizer_server.db.locks import lock_tenant_images
 from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.classification import ModelRef
@@ -24,8 +25,9 @@ FIRST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 # Takes over the row of a process that died.
 INSERT = """
 INSERT INTO images (tenant_id, image_id, subject_key, subject_id, sha256, object_key, size_bytes,
-    format, width_px, height_px, filename, tags, create_time, lease_until)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+    format, width_px, height_px, filename, tags, create_time, lease_until, has_metadata,
+    perceptual_hash, dominant_colours, brightness, sharpness)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 ON CONFLICT (tenant_id, subject_key, sha256) DO UPDATE SET image_id = excluded.image_id,
     filename = excluded.filename, tags = excluded.tags, create_time = excluded.create_time,
     lease_until = excluded.lease_until
@@ -67,7 +69,12 @@ UPDATE = """
 UPDATE images SET filename = coalesce($3, filename), tags = coalesce($4::text[], tags)
 WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NULL RETURNING create_time
 """
-DELETE = "DELETE FROM images WHERE tenant_id = $1 AND image_id = $2 RETURNING object_key"
+# Nobody adds a rendition to a locked image.
+LOCK_TO_DELETE = "SELECT object_key FROM images WHERE tenant_id = $1 AND image_id = $2 FOR UPDATE"
+DELETE_RENDITIONS = """
+DELETE FROM image_renditions WHERE tenant_id = $1 AND image_id = $2 RETURNING object_key
+"""
+DELETE = "DELETE FROM images WHERE tenant_id = $1 AND image_id = $2"
 DELETE_SILENT = """
 DELETE FROM images WHERE (tenant_id, image_id) IN (
     SELECT tenant_id, image_id FROM images WHERE lease_until < $1
@@ -86,7 +93,7 @@ WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NULL FOR NO KEY UPDATE
 """
 
 
-class ImageRow(TypedDict):
+class ImageRow(FactsRow):
     """A row of `images`, with the newest of `image_results`."""
 
     tenant_id: str
@@ -102,6 +109,7 @@ class ImageRow(TypedDict):
     filename: str
     tags: list[str]
     create_time: datetime
+    has_metadata: bool
     result_id: str | None
     predictions: str  # JSON
     model_name: str
@@ -150,6 +158,8 @@ def _values(image: Image, lease_until: datetime) -> tuple[object, ...]:
         list(image.tags),
         image.create_time,
         lease_until,
+        image.has_metadata,
+        *facts_to_row(image.facts),
     )
 
 
@@ -175,7 +185,8 @@ async def remove_silent(limit: int) -> int:
     async with transaction() as connection:
         rows = await connection.fetch(DELETE_SILENT, now, limit)
         for row in rows:
-            await _drop_object(connection, str(row["tenant_id"]), str(row["object_key"]), now)
+            keys = [str(row["object_key"])]
+            await removal.add_images(connection, str(row["tenant_id"]), "", now, keys)
     return len(rows)
 
 
@@ -283,10 +294,13 @@ async def delete(tenant_id: str, image_id: str, now: datetime) -> bool:
         DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
-        object_key = await connection.fetchval(DELETE, tenant_id, image_id)
+        object_key = await connection.fetchval(LOCK_TO_DELETE, tenant_id, image_id)
         if object_key is None:
             return False
-        await _drop_object(connection, tenant_id, str(object_key), now)
+        renditions = await connection.fetch(DELETE_RENDITIONS, tenant_id, image_id)
+        await connection.execute(DELETE, tenant_id, image_id)
+        keys = [str(object_key), *(str(row["object_key"]) for row in renditions)]
+        await removal.add_images(connection, tenant_id, "", now, keys)
         action = AuditAction.IMAGE_DELETE
         await audit.record_event(connection, tenant_id, action, image_id, now)
     return True
@@ -327,13 +341,6 @@ def _result_values(tenant_id: str, result: ImageResult) -> tuple[object, ...]:
     )
 
 
-async def _drop_object(
-    connection: Connection, tenant_id: str, object_key: str, now: datetime
-) -> None:
-    """Adds the object of an image that is gone to what is removed unless something refers to it."""
-    await removal.add_images(connection, tenant_id, "", now, [object_key])
-
-
 def _image(row: ImageRow) -> Image:
     result = None
     if row["result_id"] is not None:
@@ -358,5 +365,7 @@ def _image(row: ImageRow) -> Image:
         filename=row["filename"],
         tags=tuple(row["tags"]),
         create_time=row["create_time"],
+        facts=facts_from_row(row),
+        has_metadata=row["has_metadata"],
         result=result,
     )

@@ -29,7 +29,11 @@ from image_categorizer_server.domain.outbox import OutboxKind
 # columns refers.  A later table that refers to images registers its column here, with an index on
 # it, names it `…object_key`, and refers to new images only while an upload is registered, or before
 # they are stored (`db/image.py`).  A test compares this list with the schema.
-REFERENCES = (("batch_items", "object_key"), ("images", "object_key"))
+REFERENCES = (
+    ("batch_items", "object_key"),
+    ("images", "object_key"),
+    ("image_renditions", "object_key"),
+)
 UNREFERENCED = "SELECT key FROM unnest($1::text[]) AS k (key) WHERE " + " AND ".join(  # noqa: S608
     f"NOT EXISTS (SELECT FROM {table} r WHERE r.{column} = k.key)" for table, column in REFERENCES
 )

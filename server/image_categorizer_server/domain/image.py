@@ -7,6 +7,30 @@ from image_categorizer_server.domain.classification import ModelRef, Prediction
 
 
 @dataclass(frozen=True, slots=True)
+class Colour:
+    """A colour that stands for a part of a picture."""
+
+    name: str
+    """As CSS writes it: `#rrggbb`."""
+    share: float
+    """Of the pixels, in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """What a picture looks like, in numbers."""
+
+    perceptual_hash: str
+    """64 bits, 16 hexadecimal digits; few bits differ between pictures that look alike."""
+    dominant_colours: tuple[Colour, ...]
+    """At most five, the largest first."""
+    brightness: float
+    """The mean of the grey values, in [0, 1]."""
+    sharpness: float
+    """The variance of the Laplacian of the grey values, which are in [0, 255]; at least 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """What is stored of an image that was sent."""
 
@@ -16,6 +40,7 @@ class Picture:
     width_px: int
     """Of the upright image."""
     height_px: int
+    facts: PictureFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +51,8 @@ class NewImage:
     filename: str = ""
     tags: tuple[str, ...] = ()
     subject_id: str = ""
+    keep_metadata: bool = False
+    """Whether the bytes are stored as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +85,10 @@ class Image:
     filename: str
     tags: tuple[str, ...]
     create_time: datetime
+    facts: PictureFacts | None = None
+    """None for images that an earlier release has stored."""
+    has_metadata: bool = False
+    """Whether the bytes are stored as they were sent, with all that is not the picture."""
     result: ImageResult | None = None
     """The newest."""
 

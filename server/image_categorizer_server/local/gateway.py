@@ -26,12 +26,18 @@ CORS_REQUEST_HEADERS = (
     "content-encoding",
     "content-type",
     "grpc-timeout",
+    "if-none-match",
+    "if-range",
+    "range",
     "x-grpc-web",
     "x-request-id",
     "x-user-agent",
 )
 CORS_RESPONSE_HEADERS = (
+    "accept-ranges",
     "content-disposition",
+    "content-range",
+    "etag",
     "grpc-message",
     "grpc-retry-pushback-ms",
     "grpc-status",

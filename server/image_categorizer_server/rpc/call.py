@@ -41,6 +41,8 @@ class Call:
     """Whether an earlier call with the same content was cut off."""
     http_status: int = 0
     """What a REST client gets if the call fails; 0 for what follows from the gRPC status."""
+    fields: tuple[tuple[str, str], ...] = ()
+    """More headers of the answer, if the call succeeds; of unary RPCs only."""
     readmit: Callable[[], Awaitable[None]] | None = None
     """Repeats authentication and authorization. Only streams last long enough to need it."""
     decision: Decision | None = None

@@ -5,28 +5,42 @@ from functools import partial
 import grpc
 from image_categorizer.v1 import image_pb2, image_pb2_grpc
 
+from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.image import (
     Image,
     ImageChanges,
     ImageFilter,
     ImageResult,
     NewImage,
+    PictureFacts,
 )
-from image_categorizer_server.errors import InvalidRequest
+from image_categorizer_server.errors import InvalidRequest, RoleInsufficient
 from image_categorizer_server.rpc import convert, pages
-from image_categorizer_server.rpc.call import current_tenant
+from image_categorizer_server.rpc.call import current_call, current_tenant
 from image_categorizer_server.rpc.classify import ClassifyLimits
 from image_categorizer_server.rpc.image_body import read_upload
+from image_categorizer_server.rpc.image_content import ImageContentServicer
 from image_categorizer_server.rpc.validation import image_id_of, raise_if_any
 from image_categorizer_server.services.image import Images
+from image_categorizer_server.services.image_content import ImageContents
 
 Context = grpc.aio.ServicerContext
 
 
-class ImageServicer(image_pb2_grpc.ImageServiceServicer):
+class ImageServicer(
+    ImageContentServicer,
+    image_pb2_grpc.ImageServiceServicer,
+):
     """Serves ImageService."""
 
-    def __init__(self, images: Images, limits: ClassifyLimits, max_page_bytes: int) -> None:
+    def __init__(
+        self,
+        images: Images,
+        contents: ImageContents,
+        limits: ClassifyLimits,
+        max_page_bytes: int,
+    ) -> None:
+        super().__init__(contents)
         self._images = images
         self._limits = limits
         self._max_page_bytes = max_page_bytes
@@ -52,10 +66,13 @@ class ImageServicer(image_pb2_grpc.ImageServiceServicer):
             raise InvalidRequest.of([("image", "is required, or image_uri")])
         if source == "image_uri" and (text := self._limits.wrong_uri(uri)):
             raise InvalidRequest.of([("image_uri", text)])
-        words = request.filename, tuple(request.tags), request.subject_id
+        if request.keep_metadata:
+            check_is_admin("keep_metadata")
+        words = request.filename, tuple(request.tags), request.subject_id, request.keep_metadata
         self._images.check(NewImage(b"", *words))
         content = request.image if source == "image" else await self._images.fetch(uri)
-        return image_to_wire(await self._images.store(current_tenant(), NewImage(content, *words)))
+        image = await self._images.store(current_tenant(), NewImage(content, *words))
+        return image_to_wire(image, await self._contents.url_of(image))
 
     async def GetImage(
         self,
@@ -63,7 +80,8 @@ class ImageServicer(image_pb2_grpc.ImageServiceServicer):
         context: Context[image_pb2.GetImageRequest, image_pb2.Image],
     ) -> image_pb2.Image:
         image_id = image_id_of(request.image_id)
-        return image_to_wire(await self._images.get(current_tenant(), image_id))
+        image = await self._images.get(current_tenant(), image_id)
+        return image_to_wire(image, await self._contents.url_of(image))
 
     async def ListImages(
         self,
@@ -82,8 +100,8 @@ class ImageServicer(image_pb2_grpc.ImageServiceServicer):
         context: Context[image_pb2.UpdateImageRequest, image_pb2.Image],
     ) -> image_pb2.Image:
         image_id = image_id_of(request.image_id)
-        changes = _changes(request)
-        return image_to_wire(await self._images.update(current_tenant(), image_id, changes))
+        image = await self._images.update(current_tenant(), image_id, _changes(request))
+        return image_to_wire(image, await self._contents.url_of(image))
 
     async def DeleteImage(
         self,
@@ -125,7 +143,18 @@ def _changes(request: image_pb2.UpdateImageRequest) -> ImageChanges:
     )
 
 
-def image_to_wire(value: Image) -> image_pb2.Image:
+def check_is_admin(name: str) -> None:
+    """Passes a call of an admin.
+
+    Raises:
+        RoleInsufficient: the caller has another role.
+    """
+    principal = current_call.get().principal
+    if principal is None or principal.role < Role.ADMIN:
+        raise RoleInsufficient(f"{name} requires the role admin")
+
+
+def image_to_wire(value: Image, content_url: str = "") -> image_pb2.Image:
     """Returns an image as a message."""
     return image_pb2.Image(
         image_id=value.image_id,
@@ -139,6 +168,22 @@ def image_to_wire(value: Image) -> image_pb2.Image:
         subject_id=value.subject_id,
         create_time=convert.timestamp(value.create_time),
         result=result_to_wire(value.result) if value.result else None,
+        facts=facts_to_wire(value.facts) if value.facts else None,
+        has_metadata=value.has_metadata,
+        content_url=content_url,
+    )
+
+
+def facts_to_wire(value: PictureFacts) -> image_pb2.PictureFacts:
+    """Returns facts about a picture as a message."""
+    return image_pb2.PictureFacts(
+        perceptual_hash=value.perceptual_hash,
+        dominant_colours=[
+            image_pb2.Colour(name=colour.name, share=colour.share)
+            for colour in value.dominant_colours
+        ],
+        brightness=value.brightness,
+        sharpness=value.sharpness,
     )
 
 

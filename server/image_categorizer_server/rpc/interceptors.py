@@ -141,8 +141,9 @@ class Edge(grpc.aio.ServerInterceptor):
                 if self._logs_calls:
                     elapsed_ms = round(call.elapsed_s * 1000, 1)
                     log.debug("served", method=method, ms=elapsed_ms, client=call.address)
-                if call.decision:  # only now: an error after these would be HTTP status 200
-                    await context.send_initial_metadata(limit_fields(call.decision))
+                limits = limit_fields(call.decision) if call.decision else ()
+                if call.fields or limits:  # only now: an error after these would be HTTP status 200
+                    await context.send_initial_metadata((*call.fields, *limits))
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
                 return response
             return await abort(context, failure, call)

@@ -126,7 +126,8 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
     batch_pb2_grpc.add_BatchServiceServicer_to_server(batch_servicer(backend), server)
     image_pb2_grpc.add_ImageServiceServicer_to_server(
-        ImageServicer(backend.images, limits, settings.server.max_page_bytes), server
+        ImageServicer(backend.images, backend.contents, limits, settings.server.max_page_bytes),
+        server,
     )
     admin = admin_servicer(
         AuditServicer(backend.audit, settings.server.max_page_bytes),

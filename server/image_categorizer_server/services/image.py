@@ -52,7 +52,7 @@ MAX_NAME_CHARACTERS = 256
 MAX_SEARCHED = 8
 EVERY_IMAGE = ImageFilter()
 
-PictureOf = Callable[[bytes], Picture]
+PictureOf = Callable[[bytes, bool], Picture]
 Fetch = Callable[[str], Awaitable[bytes]]
 Admit = Callable[[str, int], Awaitable[None]]
 
@@ -73,7 +73,8 @@ class Images:
 
         Args:
             storage: keeps the images.
-            picture_of: returns what is stored of an image; called in a thread.
+            picture_of: returns what is stored of an image, with its metadata or without; called in
+                a thread.
             subjects: makes keys of subjects.
             fetch: returns the image that a URI names.
             admit: passes a tenant's image of a size in bytes, or raises QuotaExceeded.
@@ -127,7 +128,7 @@ class Images:
         found = await self._found.answer(tenant_id, (subject_key, sha256))
         if found:
             return found
-        picture = await asyncio.to_thread(self._picture_of, new.content)
+        picture = await asyncio.to_thread(self._picture_of, new.content, new.keep_metadata)
         await self._admit(tenant_id, len(picture.content))
         stored_sha256 = hashlib.sha256(picture.content).hexdigest()
         image = Image(
@@ -144,10 +145,13 @@ class Images:
             filename=last_part(new.filename),
             tags=tuple(sorted(set(new.tags))),
             create_time=clock.now(),
+            facts=picture.facts,
+            has_metadata=new.keep_metadata,
         )
         if other := await self._begin(image):
             return other
-        await self._storage.put(image.object_key, picture.content)
+        content_type = f"image/{picture.format.lower()}"
+        await self._storage.put(image.object_key, picture.content, content_type)
         if not await self._finished.answer(tenant_id, image):
             raise DependencyDown("the image took too long to store")
         return image

@@ -37,6 +37,7 @@ from image_categorizer_server.settings.encryption import EncryptionSettings, Int
 from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.gateway import ClientSettings, GatewaySettings
 from image_categorizer_server.settings.group import Group
+from image_categorizer_server.settings.image import CdnSettings, ImageSettings
 from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.limit import QuotaSettings
 from image_categorizer_server.settings.model import ModelSettings
@@ -146,6 +147,8 @@ class Settings(BaseSettings):
     internal_tls: InternalTlsSettings = InternalTlsSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     privacy: PrivacySettings = PrivacySettings()
+    images: ImageSettings = ImageSettings()
+    cdn: CdnSettings = CdnSettings()
     worker: WorkerSettings = WorkerSettings()
     storage: StorageSettings = StorageSettings()
     fetch: FetchSettings = FetchSettings()

@@ -87,18 +87,33 @@ class Storage:
         """What encrypts the objects, and what the database holds of results."""
         return self._sealer
 
-    async def put(self, key: str, content: bytes) -> None:
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether objects are encrypted before they are stored."""
+        return self._sealer.is_on
+
+    async def put(self, key: str, content: bytes, content_type: str = "") -> None:
         """Stores an object and replaces the previous one. It is there whole or not at all.
 
         Rewrites the object even if its content is the same: the new time of the write protects it
         from removal.
 
+        Args:
+            key: of the object.
+            content: the object.
+            content_type: what a bucket tells those who read the object by a signed URL.
+
         Raises:
             DependencyDown: the store does not answer.
         """
         stored = await self._sealer.seal(key, content)
+        # Files have no attributes, and what is encrypted has another type.
+        is_read = (
+            isinstance(self._store, S3Store | GCSStore | AzureStore) and not self._sealer.is_on
+        )
+        attributes = {"Content-Type": content_type} if content_type and is_read else None
         async with self._call():
-            await self._store.put_async(key, stored, use_multipart=False)
+            await self._store.put_async(key, stored, attributes=attributes, use_multipart=False)
 
     async def create(self, key: str, content: bytes) -> bool:
         """Stores an object unless there is one with this key; returns whether it did.

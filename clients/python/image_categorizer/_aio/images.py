@@ -6,7 +6,12 @@ from typing import Unpack
 from image_categorizer import _image_wire, _inputs
 from image_categorizer._aio.connection import AsyncConnection
 from image_categorizer._aio.runtime import in_thread
-from image_categorizer._image_values import ImageFilters, StoredImage
+from image_categorizer._image_values import (
+    ContentFit,
+    ContentFormat,
+    ImageFilters,
+    StoredImage,
+)
 from image_categorizer._values import Image
 from image_categorizer.v1 import image_pb2
 
@@ -28,6 +33,7 @@ class AsyncImages:
         filename: str = "",
         tags: Iterable[str] = (),
         subject_id: str = "",
+        keep_metadata: bool = False,
     ) -> StoredImage:
         """Stores an image, or returns the one that is stored of the same bytes and subject.
 
@@ -40,6 +46,7 @@ class AsyncImages:
             filename: default: the name of the file, without folders.
             tags: words of your own, at most 64.
             subject_id: whose image it is.
+            keep_metadata: whether the bytes are stored as they are; for admins.
 
         Raises:
             OSError: the file cannot be read.
@@ -58,7 +65,7 @@ class AsyncImages:
                 named = await in_thread(_inputs.read, image)
             path, source = named
         name = filename or _inputs.file_name(path)
-        request = _image_wire.upload_request(source, name, tags, subject_id)
+        request = _image_wire.upload_request(source, name, tags, subject_id, keep_metadata)
         return _image_wire.stored_image(
             await self._connection.call(self._connection.stubs.images.UploadImage, request)
         )
@@ -73,6 +80,45 @@ class AsyncImages:
         return _image_wire.stored_image(
             await self._connection.call(self._connection.stubs.images.GetImage, request)
         )
+
+    async def content(
+        self,
+        image_id: str,
+        *,
+        width: int = 0,
+        height: int = 0,
+        fit: ContentFit = "scale_down",
+        image_format: ContentFormat = "jpeg",
+        quality: int = 0,
+    ) -> bytes:
+        """Returns the content of an image: upright, without metadata, encoded anew.
+
+            thumbnail = await client.images.content(image.image_id, width=256, image_format="webp")
+
+        Args:
+            image_id: the image.
+            width: in pixels; default: as the height demands, or as wide as it is.
+            height: in pixels; default: as the width demands, or as high as it is.
+            fit: `scale_down` never enlarges, `contain` does; `cover` fills both sides and cuts off
+                the rest.
+            image_format: avif only where the server writes it.
+            quality: 1 to 100; default: 85.
+
+        Raises:
+            ImageNotFound: there is no such image.
+            InvalidRequest: a value is not valid, or the content would be too large.
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        request = image_pb2.GetImageContentRequest(
+            image_id=image_id,
+            width=width,
+            height=height,
+            fit=fit,
+            format=image_format,
+            quality=quality,
+        )
+        stub = self._connection.stubs.images.GetImageContent
+        return bytes((await self._connection.call(stub, request)).data)
 
     async def list(self, **filters: Unpack[ImageFilters]) -> AsyncIterator[StoredImage]:
         """Yields the images that pass all filters, newest first.

@@ -38,6 +38,9 @@ class Image(_message.Message):
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    HAS_METADATA_FIELD_NUMBER: _builtins.int
+    CONTENT_URL_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     """Identifies the image."""
     sha256: _builtins.str
@@ -54,6 +57,12 @@ class Image(_message.Message):
     """The name of the file, as it was sent. Empty if none was."""
     subject_id: _builtins.str
     """Whose image it is, as it was sent. Empty if nothing was."""
+    has_metadata: _builtins.bool
+    """Whether the bytes are stored as they were sent, with their metadata."""
+    content_url: _builtins.str
+    """Where a client without credentials reads what is stored, until the address expires. Set by `UploadImage` and
+    `GetImage`, where the installation has a bucket or a CDN, and the image has no metadata.
+    """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Words of the caller's own, sorted."""
@@ -65,6 +74,10 @@ class Image(_message.Message):
     @_builtins.property
     def result(self) -> Global___ImageResult:
         """The newest classification. Absent if the image was not classified."""
+
+    @_builtins.property
+    def facts(self) -> Global___PictureFacts:
+        """What the picture looks like. Absent for images that an earlier release has stored."""
 
     def __init__(
         self,
@@ -80,14 +93,79 @@ class Image(_message.Message):
         subject_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         result: Global___ImageResult | None = ...,
+        facts: Global___PictureFacts | None = ...,
+        has_metadata: _builtins.bool = ...,
+        content_url: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "facts", b"facts", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "filename", b"filename", "format", b"format", "height_px", b"height_px", "image_id", b"image_id", "result", b"result", "sha256", b"sha256", "size_bytes", b"size_bytes", "subject_id", b"subject_id", "tags", b"tags", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "create_time", b"create_time", "facts", b"facts", "filename", b"filename", "format", b"format", "has_metadata", b"has_metadata", "height_px", b"height_px", "image_id", b"image_id", "result", b"result", "sha256", b"sha256", "size_bytes", b"size_bytes", "subject_id", b"subject_id", "tags", b"tags", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Image: _TypeAlias = Image  # noqa: Y015
+
+@_typing.final
+class PictureFacts(_message.Message):
+    """What a picture looks like."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
+    DOMINANT_COLOURS_FIELD_NUMBER: _builtins.int
+    BRIGHTNESS_FIELD_NUMBER: _builtins.int
+    SHARPNESS_FIELD_NUMBER: _builtins.int
+    perceptual_hash: _builtins.str
+    """A hash of 64 bits, 16 hexadecimal digits: few bits differ between pictures that look alike."""
+    brightness: _builtins.float
+    """The mean of the grey values, in [0, 1]."""
+    sharpness: _builtins.float
+    """The variance of the Laplacian of the grey values, at least 0. Blurred pictures have small values."""
+    @_builtins.property
+    def dominant_colours(self) -> _containers.RepeatedCompositeFieldContainer[Global___Colour]:
+        """Up to five colours that stand for all, the largest first."""
+
+    def __init__(
+        self,
+        *,
+        perceptual_hash: _builtins.str = ...,
+        dominant_colours: _abc.Iterable[Global___Colour] | None = ...,
+        brightness: _builtins.float = ...,
+        sharpness: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brightness", b"brightness", "dominant_colours", b"dominant_colours", "perceptual_hash", b"perceptual_hash", "sharpness", b"sharpness"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PictureFacts: _TypeAlias = PictureFacts  # noqa: Y015
+
+@_typing.final
+class Colour(_message.Message):
+    """A colour that stands for a part of a picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As CSS writes it: `#rrggbb`."""
+    share: _builtins.float
+    """The share of the pixels, in [0, 1]."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Colour: _TypeAlias = Colour  # noqa: Y015
 
 @_typing.final
 class ImageResult(_message.Message):
@@ -144,6 +222,7 @@ class UploadImageRequest(_message.Message):
     FILENAME_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    KEEP_METADATA_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The encoded image, at most `Limits.max_image_bytes` bytes. In JSON base64, or a URL `data:image/...;base64,`."""
     image_uri: _builtins.str
@@ -153,6 +232,10 @@ class UploadImageRequest(_message.Message):
     subject_id: _builtins.str
     """Whose image it is: a name that the caller chooses, at most 128 characters. `EraseSubject` erases all that is
     stored about a subject. Optional.
+    """
+    keep_metadata: _builtins.bool
+    """Whether the bytes are stored as they are. Otherwise the orientation is applied, and all that is not the picture
+    is removed: EXIF, XMP, IPTC, comments, thumbnails, profiles. Requires the role `admin`.
     """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -166,16 +249,61 @@ class UploadImageRequest(_message.Message):
         filename: _builtins.str = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         subject_id: _builtins.str = ...,
+        keep_metadata: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "image_uri", b"image_uri", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filename", b"filename", "image", b"image", "image_uri", b"image_uri", "source", b"source", "subject_id", b"subject_id", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filename", b"filename", "image", b"image", "image_uri", b"image_uri", "keep_metadata", b"keep_metadata", "source", b"source", "subject_id", b"subject_id", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["image", "image_uri"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
 Global___UploadImageRequest: _TypeAlias = UploadImageRequest  # noqa: Y015
+
+@_typing.final
+class GetImageContentRequest(_message.Message):
+    """Request for `GetImageContent`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    """The image. Required."""
+    width: _builtins.int
+    """The width, in pixels, at most `CATEGORIZER_IMAGES__MAX_SIDE_PX`. Default: as the height demands."""
+    height: _builtins.int
+    """The height, in pixels, with the same limit. Default: as the width demands."""
+    fit: _builtins.str
+    """How the picture fits: `scale_down` shows all of it, and never enlarges it; `contain` shows all of it; `cover`
+    fills the width and the height, and cuts off the rest. Default: `scale_down`.
+    """
+    format: _builtins.str
+    """The format: `jpeg`, `png`, `webp`, or `avif` where the server writes it. Default: `jpeg`."""
+    quality: _builtins.int
+    """The quality, 1 to 100; not for `png`. Default: 85."""
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        fit: _builtins.str = ...,
+        format: _builtins.str = ...,
+        quality: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fit", b"fit", "format", b"format", "height", b"height", "image_id", b"image_id", "quality", b"quality", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImageContentRequest: _TypeAlias = GetImageContentRequest  # noqa: Y015
 
 @_typing.final
 class GetImageRequest(_message.Message):
@@ -356,12 +484,15 @@ class UploadImageBodyRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     IMAGE_URI_FIELD_NUMBER: _builtins.int
+    KEEP_METADATA_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
     """See `UploadImageRequest.filename`. Defaults to the name of the file in a form."""
     subject_id: _builtins.str
     """See `UploadImageRequest.subject_id`."""
     image_uri: _builtins.str
     """See `UploadImageRequest.image_uri`. Instead of an image in the body."""
+    keep_metadata: _builtins.bool
+    """See `UploadImageRequest.keep_metadata`."""
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
         """The HTTP body with its content type. `multipart/form-data` is read as a form, any other type as the encoded
@@ -380,10 +511,11 @@ class UploadImageBodyRequest(_message.Message):
         tags: _abc.Iterable[_builtins.str] | None = ...,
         subject_id: _builtins.str = ...,
         image_uri: _builtins.str = ...,
+        keep_metadata: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "filename", b"filename", "image_uri", b"image_uri", "subject_id", b"subject_id", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "filename", b"filename", "image_uri", b"image_uri", "keep_metadata", b"keep_metadata", "subject_id", b"subject_id", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

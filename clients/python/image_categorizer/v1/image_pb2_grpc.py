@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from image_categorizer.v1 import image_pb2 as image__categorizer_dot_v1_dot_image__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -77,6 +78,11 @@ class ImageServiceStub:
                 '/image_categorizer.v1.ImageService/UpdateImage',
                 request_serializer=image__categorizer_dot_v1_dot_image__pb2.UpdateImageRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_image__pb2.Image.FromString,
+                _registered_method=True)
+        self.GetImageContent = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/GetImageContent',
+                request_serializer=image__categorizer_dot_v1_dot_image__pb2.GetImageContentRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
 
 
@@ -162,6 +168,19 @@ class ImageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetImageContent(self, request, context):
+        """Returns the content of an image, made anew from its pixels: upright, without metadata, in any size and format.
+
+        It is made once and kept. In HTTP, the answer has an `ETag`; a request with `If-None-Match` is answered with 304
+        if the client has the content, and one with `Range` with that part.
+
+        Errors, in addition to those of the service: NOT_FOUND `NOT_FOUND`: what is stored of the image is lost.
+        UNAVAILABLE `QUEUE_FULL`: too many images are being made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ImageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -194,6 +213,11 @@ def add_ImageServiceServicer_to_server(servicer, server):
                     servicer.UpdateImage,
                     request_deserializer=image__categorizer_dot_v1_dot_image__pb2.UpdateImageRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_image__pb2.Image.SerializeToString,
+            ),
+            'GetImageContent': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetImageContent,
+                    request_deserializer=image__categorizer_dot_v1_dot_image__pb2.GetImageContentRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -372,6 +396,33 @@ class ImageService:
             '/image_categorizer.v1.ImageService/UpdateImage',
             image__categorizer_dot_v1_dot_image__pb2.UpdateImageRequest.SerializeToString,
             image__categorizer_dot_v1_dot_image__pb2.Image.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetImageContent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/GetImageContent',
+            image__categorizer_dot_v1_dot_image__pb2.GetImageContentRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

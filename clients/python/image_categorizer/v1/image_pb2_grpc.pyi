@@ -4,6 +4,7 @@ isort:skip_file
 Stored images."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from image_categorizer.v1 import image_pb2 as _image_pb2
 import abc as _abc_1
@@ -88,6 +89,15 @@ class ImageServiceStub:
 
     Errors: those of the service.
     """
+    GetImageContent: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetImageContentRequest, _httpbody_pb2.HttpBody]
+    """Returns the content of an image, made anew from its pixels: upright, without metadata, in any size and format.
+
+    It is made once and kept. In HTTP, the answer has an `ETag`; a request with `If-None-Match` is answered with 304
+    if the client has the content, and one with `Range` with that part.
+
+    Errors, in addition to those of the service: NOT_FOUND `NOT_FOUND`: what is stored of the image is lost.
+    UNAVAILABLE `QUEUE_FULL`: too many images are being made.
+    """
 
 @_typing.type_check_only
 class ImageServiceAsyncStub(ImageServiceStub):
@@ -148,6 +158,15 @@ class ImageServiceAsyncStub(ImageServiceStub):
     """Changes the file name and the tags of an image. Fields that are not set do not change.
 
     Errors: those of the service.
+    """
+    GetImageContent: _aio.UnaryUnaryMultiCallable[_image_pb2.GetImageContentRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Returns the content of an image, made anew from its pixels: upright, without metadata, in any size and format.
+
+    It is made once and kept. In HTTP, the answer has an `ETag`; a request with `If-None-Match` is answered with 304
+    if the client has the content, and one with `Range` with that part.
+
+    Errors, in addition to those of the service: NOT_FOUND `NOT_FOUND`: what is stored of the image is lost.
+    UNAVAILABLE `QUEUE_FULL`: too many images are being made.
     """
 
 class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -242,6 +261,21 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes the file name and the tags of an image. Fields that are not set do not change.
 
         Errors: those of the service.
+        """
+
+    @_abc_1.abstractmethod
+    def GetImageContent(
+        self,
+        request: _image_pb2.GetImageContentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Returns the content of an image, made anew from its pixels: upright, without metadata, in any size and format.
+
+        It is made once and kept. In HTTP, the answer has an `ETag`; a request with `If-None-Match` is answered with 304
+        if the client has the content, and one with `Range` with that part.
+
+        Errors, in addition to those of the service: NOT_FOUND `NOT_FOUND`: what is stored of the image is lost.
+        UNAVAILABLE `QUEUE_FULL`: too many images are being made.
         """
 
 def add_ImageServiceServicer_to_server(servicer: ImageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

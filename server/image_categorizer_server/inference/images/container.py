@@ -31,6 +31,8 @@ class Container:
     """The value that is white, if the file says that it uses fewer than its 16 bits."""
     is_truncated: bool = False
     """Whether the end of the file is missing."""
+    is_clean: bool = False
+    """Whether `content` holds the picture, and nothing else."""
 
 
 def too_many_tags(max_tags: int) -> UndecodableImage:

@@ -12,12 +12,16 @@ from image_categorizer_server.inference.images.container import (
 )
 
 EOI = b"\xff\xd9"
-SOS, COMMENT, APP0, APP1, APP14, APP15 = 0xDA, 0xFE, 0xE0, 0xE1, 0xEE, 0xEF
+SOS, DNL, COMMENT, APP0, APP1, APP14, APP15 = 0xDA, 0xDC, 0xFE, 0xE0, 0xE1, 0xEE, 0xEF
 WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 # Bits for a decoder that runs out of data: a picture that changes with them is not complete.
 PADDING = b"\x5a\xc3\x96\x3c" * 64
+# Segments that say how colours are stored, without what else they may hold, such as a thumbnail.
+JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
+ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
+ADOBE_TRANSFORM_AT = 11  # in the body
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class _Walk:
     """A position in the file, and what was found before it."""
 
     at: int = 2
-    kept: list[tuple[int, int]] = field(default_factory=lambda: [(0, 2)])
+    kept: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
     orientation: int | None = None
     scans: list[Scan] = field(default_factory=list)
     components: tuple[int, ...] = ()
@@ -93,7 +97,8 @@ def read_jpeg(content: bytes, max_tags: int, max_scans: int) -> Jpeg:
     if not walk.scans or not walk.components:
         raise UndecodableImage("the JPEG image is damaged or truncated: it has no picture")
     return Jpeg(
-        content=b"".join([*(content[start:end] for start, end in walk.kept), EOI]),
+        content=b"".join([*walk.kept, EOI]),
+        is_clean=True,
         orientation=walk.orientation,
         scans=tuple(walk.scans),
         components=walk.components,
@@ -121,16 +126,26 @@ def _take(content: bytes, walk: _Walk, marker: int, start: int, end: int) -> Non
     body = content[start + 4 : min(end, start + 20)]
     if marker == APP1 and body.startswith(b"Exif\0\0") and walk.orientation is None:
         walk.orientation = exif_orientation(content[start + 4 : end])
-    if marker == COMMENT or APP0 <= marker <= APP15:
-        colour = marker == APP14 and body.startswith(b"Adobe")
-        if not colour and not (marker == APP0 and body.startswith(b"JFIF\0")):
-            return
+    # DNL is ignored by decoders.
+    if marker in (COMMENT, DNL) or APP0 <= marker <= APP15:
+        _take_colour(walk, marker, body)
+        return
     if marker in FRAMES:
         count = content[start + 9] if end - start >= 10 else 0
         walk.components = tuple(content[start + 10 : min(end, start + 10 + 3 * count) : 3])
     if marker == SOS:
         end = _take_scan(content, walk, start, end)
-    walk.kept.append((start, end))
+    walk.kept.append(content[start:end])
+
+
+def _take_colour(walk: _Walk, marker: int, body: bytes) -> None:
+    """Keeps what an application segment says about colours."""
+    if marker == APP0 and body.startswith(b"JFIF\0") and len(body) >= 14:
+        if JFIF not in walk.kept:
+            walk.kept.append(JFIF)
+    elif marker == APP14 and body.startswith(b"Adobe") and len(body) > ADOBE_TRANSFORM_AT:
+        at = ADOBE_TRANSFORM_AT
+        walk.kept.append(ADOBE + body[at : at + 1])
 
 
 def _take_scan(content: bytes, walk: _Walk, start: int, end: int) -> int:

@@ -1,8 +1,21 @@
-"""What is stored of an image that was sent."""
+"""What is stored of an image that was sent: its picture, upright, and nothing else.
+
+A JPEG, PNG or WebP file that is upright loses all that is not its picture, and is not encoded anew.
+Others are encoded anew: those of lossy formats as JPEG, those of lossless formats as PNG.
+"""
+
+import io
+
+from PIL import Image
 
 from image_categorizer_server.domain.image import Picture
-from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.images.decode import Decoder, Pixels
+from image_categorizer_server.inference.images.facts import facts_of
 from image_categorizer_server.inference.images.formats import format_of
+
+LOSSY = frozenset({"JPEG", "AVIF", "HEIF"})
+JPEG_QUALITY = 95
+PNG_COMPRESSION = 6  # of 0 to 9
 
 
 class PictureMaker:
@@ -11,11 +24,32 @@ class PictureMaker:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
 
-    def picture_of(self, content: bytes) -> Picture:
+    def picture_of(self, content: bytes, keep_metadata: bool = False) -> Picture:
         """Returns what is stored of an encoded image.
+
+        Args:
+            content: the image.
+            keep_metadata: whether the bytes are stored as they are.
 
         Raises:
             InvalidRequest: the image cannot be decoded; see `Decoder.decode`.
         """
-        pixels = self._decoder.decode(content)
-        return Picture(content, format_of(content) or "", pixels.width_px, pixels.height_px)
+        pixels, clean = self._decoder.decode_clean(content)
+        image_format = format_of(content)
+        if keep_metadata:
+            clean = content
+        elif clean is None:
+            image_format, clean = encoded(pixels, image_format)
+        facts = facts_of(pixels)
+        return Picture(clean, image_format, pixels.width_px, pixels.height_px, facts)
+
+
+def encoded(pixels: Pixels, image_format: str) -> tuple[str, bytes]:
+    """Returns the format and the bytes of an image of some format that is encoded anew."""
+    image = Image.fromarray(pixels.array(), "RGB")
+    file = io.BytesIO()
+    if image_format in LOSSY:
+        image.save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:4:4", optimize=True)
+        return "JPEG", file.getvalue()
+    image.save(file, "PNG", compress_level=PNG_COMPRESSION)
+    return "PNG", file.getvalue()

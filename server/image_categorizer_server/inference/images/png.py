@@ -17,6 +17,8 @@ ANCILLARY = 0x20
 END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
 BYTES_PER_CHUNK = 4096
 """Encoders write the picture in chunks of at least about this size."""
+NEEDED = frozenset({b"IHDR", b"PLTE", b"IDAT"})
+TRANSPARENCY_BYTES = {0: 2, 2: 6, 3: 256}
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 MAX_TEXT_BYTES = 1_000_000
 OLD_EXIF = (b"Raw profile type exif\0", b"Raw profile type APP1\0")  # before eXIf existed
@@ -90,18 +92,22 @@ def read_png(content: bytes, max_tags: int) -> Png:
             raise too_many_tags(max_tags)
         if kind[0] & ANCILLARY:
             body = _checked(content, at, end)
-            if kind == b"tRNS" and body is not None:
-                kept.append(content[at:end])
+            if kind == b"tRNS" and body is not None and header is not None:
+                kept.append(_chunk(kind, body[: TRANSPARENCY_BYTES.get(header.colour, 0)]))
             elif kind == b"sBIT" and body and header is not None:
                 max_sample = _max_sample(header, body)
+                kept.append(_chunk(kind, body[: CHANNELS.get(header.colour, 1)]))
             elif body is not None and orientation is None:
                 orientation = _orientation(kind, body)
         else:
-            kept.append(content[at:end])
             header = header or _header(content, at, end)
             has_end = kind == b"IEND" and end <= len(content)
+            if kind in NEEDED:
+                kept.append(content[at:end])
         at = end
-    return Png(b"".join(kept), orientation, max_sample, not has_end, header)
+    if has_end:
+        kept.append(END)
+    return Png(b"".join(kept), orientation, max_sample, not has_end, has_end, header)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
