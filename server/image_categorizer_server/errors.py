@@ -24,6 +24,7 @@
     │   ├─ DeliveryNotFound        DELIVERY_NOT_FOUND
     │   ├─ ImageNotFound           IMAGE_NOT_FOUND
     │   ├─ KeyNotFound             KEY_NOT_FOUND
+    │   ├─ ResultNotFound          RESULT_NOT_FOUND
     │   └─ TenantNotFound          TENANT_NOT_FOUND
     ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
     ├─ TenantExists            ALREADY_EXISTS        TENANT_EXISTS
@@ -31,6 +32,7 @@
     │   ├─ ModelFailed             MODEL_FAILED
     │   ├─ ModelInUse              MODEL_IN_USE
     │   ├─ PromotionRefused        PROMOTION_REFUSED
+    │   ├─ ReceiptMissing          RECEIPT_MISSING
     │   ├─ BatchRunning            BATCH_RUNNING
     │   └─ WebhookDisabled         WEBHOOK_DISABLED
     ├─ QuotaExceeded           RESOURCE_EXHAUSTED    QUOTA_EXCEEDED
@@ -247,6 +249,12 @@ class ImageNotFound(NotFound):
     reason = "IMAGE_NOT_FOUND"
 
 
+class ResultNotFound(NotFound):
+    """The tenant has no such result."""
+
+    reason = "RESULT_NOT_FOUND"
+
+
 class RequestIdReused(CategorizerError):
     """Another batch was created with this request id."""
 
@@ -277,6 +285,12 @@ class PromotionRefused(FailedPrecondition):
     """The promotion policy of the model does not allow `stable` to point to the version."""
 
     reason = "PROMOTION_REFUSED"
+
+
+class ReceiptMissing(FailedPrecondition):
+    """The result has no receipt, or lacks what one states."""
+
+    reason = "RECEIPT_MISSING"
 
 
 class BatchRunning(FailedPrecondition):

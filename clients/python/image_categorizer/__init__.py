@@ -24,8 +24,15 @@ from image_categorizer._access_values import (
     UsageGroup,
     UsageRow,
 )
+from image_categorizer._drift_values import Drift, DriftBucket, DriftPeriod, DriftState
 from image_categorizer._image_values import ImageResult, StoredImage
 from image_categorizer._inputs import image_files
+from image_categorizer._receipt_values import (
+    Receipt,
+    ReplayDifference,
+    ResultReplay,
+    ResultVerification,
+)
 from image_categorizer._values import (
     AsyncSources,
     AsyncStreamSources,
@@ -108,7 +115,9 @@ from image_categorizer.errors import (
     PromotionRefused,
     QuotaExceeded,
     RateLimited,
+    ReceiptMissing,
     RequestIdReused,
+    ResultNotFound,
     RoleInsufficient,
     TenantExists,
     TenantNotFound,
@@ -122,6 +131,7 @@ from image_categorizer.errors import (
     WebhookDisabled,
     WebhookNotFound,
 )
+from image_categorizer.receipts import ReceiptInvalid, verify_receipt
 from image_categorizer.webhooks import WebhookInvalid, verify_webhook
 
 __all__ = [
@@ -163,6 +173,10 @@ __all__ = [
     "DeliveryState",
     "DependencyDown",
     "Draining",
+    "Drift",
+    "DriftBucket",
+    "DriftPeriod",
+    "DriftState",
     "ExportFormat",
     "FailedPrecondition",
     "Image",
@@ -198,8 +212,15 @@ __all__ = [
     "PromotionRefused",
     "QuotaExceeded",
     "RateLimited",
+    "Receipt",
+    "ReceiptInvalid",
+    "ReceiptMissing",
+    "ReplayDifference",
     "RequestIdReused",
     "Result",
+    "ResultNotFound",
+    "ResultReplay",
+    "ResultVerification",
     "RoleInsufficient",
     "ServerInfo",
     "Source",
@@ -232,5 +253,6 @@ __all__ = [
     "WebhookNotFound",
     "Webhooks",
     "image_files",
+    "verify_receipt",
     "verify_webhook",
 ]

@@ -24,6 +24,7 @@ CategorizerError
 │   ├─ DeliveryNotFound
 │   ├─ ImageNotFound
 │   ├─ KeyNotFound
+│   ├─ ResultNotFound
 │   └─ TenantNotFound
 ├─ RequestIdReused         another batch was created with this request id
 ├─ TenantExists            the id of the tenant is taken
@@ -31,6 +32,7 @@ CategorizerError
 │   ├─ ModelFailed             the version cannot answer
 │   ├─ ModelInUse              other requests depend on the version
 │   ├─ PromotionRefused        the version has not passed the model's promotion policy
+│   ├─ ReceiptMissing          the result was stored without a receipt
 │   ├─ BatchRunning            the batch has not ended
 │   └─ WebhookDisabled         the webhook is disabled
 ├─ QuotaExceeded           the tenant has the maximum number, or has used up a quota
@@ -222,6 +224,12 @@ class ImageNotFound(NotFound):
     reason = "IMAGE_NOT_FOUND"
 
 
+class ResultNotFound(NotFound):
+    """There is no such result."""
+
+    reason = "RESULT_NOT_FOUND"
+
+
 class RequestIdReused(CategorizerError):
     """A different batch was created with this request id."""
 
@@ -250,6 +258,12 @@ class PromotionRefused(FailedPrecondition):
     """The model has a promotion policy, and the version has not passed it."""
 
     reason = "PROMOTION_REFUSED"
+
+
+class ReceiptMissing(FailedPrecondition):
+    """The result has no receipt, or lacks what one states; the message says what to set."""
+
+    reason = "RECEIPT_MISSING"
 
 
 class BatchRunning(FailedPrecondition):

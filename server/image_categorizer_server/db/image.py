@@ -6,13 +6,19 @@
 A row refers to its object before the object is there, so `removal` spares it.
 """
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import TypedDict, cast
 
 from image_categorizer_server import clock
 from image_categorizer_server.db import audit, removal
-from image_categorizer_server.db.convert import predictions_from_json, predictions_to_json
+from image_categorizer_server.db.convert import (
+    options_to_json,
+    predictions_from_json,
+    predictions_to_json,
+)
 from image_categorizer_server.db.database import Connection, connected, transaction
 from image_categorizer_server.db.locks import lock_tenant_images
 from image_categorizer_server.domain.audit import AuditAction
@@ -63,8 +69,8 @@ RETURNING tenant_id, object_key
 """
 INSERT_RESULT = """
 INSERT INTO image_results (tenant_id, result_id, image_id, predictions, model_name, model_version,
-    model_digest, create_time)
-SELECT $1, $2, $3, $4::jsonb, $5, $6, $7, $8
+    model_digest, create_time, digests, options, input_sha256, server_version, receipt)
+SELECT $1, $2, $3, $4::jsonb, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11, $12, $13
 WHERE EXISTS (SELECT FROM images WHERE tenant_id = $1 AND image_id = $3 FOR KEY SHARE)
 RETURNING true
 """
@@ -227,6 +233,11 @@ async def add_result(tenant_id: str, result: ImageResult) -> bool:
                 result.model.version,
                 result.model.digest,
                 result.create_time,
+                json.dumps(asdict(result.digests)),
+                options_to_json(result.options) if result.options else None,
+                result.input_sha256,
+                result.server_version,
+                result.receipt,
             )
         )
 

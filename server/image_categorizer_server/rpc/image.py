@@ -11,16 +11,27 @@ from image_categorizer_server.paging import Page
 from image_categorizer_server.rpc import convert, pages
 from image_categorizer_server.rpc.call import current_tenant
 from image_categorizer_server.rpc.classify import ClassifyLimits
+from image_categorizer_server.rpc.receipt import ReceiptServicer
 from image_categorizer_server.rpc.validation import IDENTIFIER, raise_if_any, required
 from image_categorizer_server.services.image import Images
+from image_categorizer_server.services.receipt import Receipts
+from image_categorizer_server.services.replay import Replays
 
 Context = grpc.aio.ServicerContext
 
 
-class ImageServicer(image_pb2_grpc.ImageServiceServicer):
+class ImageServicer(ReceiptServicer, image_pb2_grpc.ImageServiceServicer):
     """Serves ImageService."""
 
-    def __init__(self, images: Images, limits: ClassifyLimits, max_page_bytes: int) -> None:
+    def __init__(
+        self,
+        images: Images,
+        limits: ClassifyLimits,
+        max_page_bytes: int,
+        receipts: Receipts,
+        replays: Replays,
+    ) -> None:
+        ReceiptServicer.__init__(self, receipts, replays)
         self._images = images
         self._limits = limits
         self._max_page_bytes = max_page_bytes

@@ -126,7 +126,14 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
     batch_pb2_grpc.add_BatchServiceServicer_to_server(batch_servicer(backend), server)
     image_pb2_grpc.add_ImageServiceServicer_to_server(
-        ImageServicer(backend.images, limits, settings.server.max_page_bytes), server
+        ImageServicer(
+            backend.images,
+            limits,
+            settings.server.max_page_bytes,
+            backend.receipts,
+            backend.replays,
+        ),
+        server,
     )
     admin = admin_servicer(
         AuditServicer(backend.audit, settings.server.max_page_bytes),
@@ -139,7 +146,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(
-        MetadataServicer(backend.models, settings.server.max_page_bytes), server
+        MetadataServicer(backend.models, settings.server.max_page_bytes, backend.drifts), server
     )
     our_health_pb2_grpc.add_HealthServiceServicer_to_server(HealthServicer(backend), server)
 

@@ -15,6 +15,7 @@ from image_categorizer_server.errors import DeadlineExceeded, DependencyDown, In
 from image_categorizer_server.inference.classifier import Classifier, with_defaults
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.services.crashing_images import CrashingImages, digest_of
+from image_categorizer_server.services.drift import PredictionMeter
 from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.result_cache import Query, ResultCache
 from image_categorizer_server.services.usage import UsageMeter
@@ -32,6 +33,8 @@ class Accounting:
     """Counts what callers use."""
     images: Images
     """Keeps images."""
+    predictions: PredictionMeter
+    """Counts what models predict."""
 
 
 class Classifications:
@@ -58,6 +61,7 @@ class Classifications:
         self._crashing = accounting.crashing
         self._meter = accounting.meter
         self._images = accounting.images
+        self._predictions = accounting.predictions
         self._classifier = classifier
         self._registry = registry
         self._results = results
@@ -97,6 +101,7 @@ class Classifications:
         is_hit = answer.cache is CacheStatus.HIT
         used = Usage(images=1, cached_images=int(is_hit), bytes=len(content))
         self._count(caller, answer.model.name, used)
+        self._predictions.count(caller.tenant_id, answer, options)
         return await self._kept(new, answer, caller) if options.store else answer
 
     async def _kept(self, new: NewImage, answer: Classification, caller: Caller) -> Classification:
@@ -107,7 +112,7 @@ class Classifications:
             DependencyDown: the database or the storage does not answer.
         """
         image = await self._images.store(caller.tenant_id, new)
-        result = await self._images.keep_result(caller.tenant_id, image.image_id, answer)
+        result = await self._images.keep_result(image, answer)
         return replace(answer, image_id=image.image_id, result_id=result.result_id)
 
     def _count(self, caller: Caller, model: str, used: Usage) -> None:
@@ -140,7 +145,7 @@ class Classifications:
             model=model.ref,
             categories=model.tree.categories,
             positions=model.tree.positions,
-            taxonomy=model.tree.digest,
+            digests=model.digests,
             runtime=f"{model.runtime.name} {model.runtime.device} {model.runtime.precision}",
             options=with_defaults(model, options),
         )

@@ -7,14 +7,16 @@ import asyncio
 import hashlib
 import secrets
 import unicodedata
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from image_categorizer_server import clock
 from image_categorizer_server.access.subject import Subjects
 from image_categorizer_server.db import image as rows
-from image_categorizer_server.domain.classification import Classification
+from image_categorizer_server.domain.classification import Classification, ClassifyOptions
 from image_categorizer_server.domain.image import Image, ImageResult, NewImage, Picture
+from image_categorizer_server.domain.receipt import ON_STORING, claims_of
 from image_categorizer_server.errors import DependencyDown, ImageNotFound, InvalidRequest
 from image_categorizer_server.paging import (
     Page,
@@ -25,6 +27,7 @@ from image_categorizer_server.paging import (
 )
 from image_categorizer_server.stores.image_key import image_key
 from image_categorizer_server.stores.object_store import Storage
+from image_categorizer_server.version import VERSION
 
 ID_BYTES = 18
 MAX_FILENAME_CHARACTERS = 255
@@ -40,13 +43,20 @@ SILENT_PER_SWEEP = 1000
 
 PictureOf = Callable[[bytes], Picture]
 Fetch = Callable[[str], Awaitable[bytes]]
+Sign = Callable[[Mapping[str, object]], str]
+"""Returns the receipt with a payload; empty without a key."""
 
 
 class Images:
     """What callers can do with images.  Each sees and changes only those of its own tenant."""
 
     def __init__(
-        self, storage: Storage, picture_of: PictureOf, subjects: Subjects, fetch: Fetch
+        self,
+        storage: Storage,
+        picture_of: PictureOf,
+        subjects: Subjects,
+        fetch: Fetch,
+        sign: Sign,
     ) -> None:
         """Configures the service.
 
@@ -55,7 +65,9 @@ class Images:
             picture_of: returns what is stored of an image; called in a thread.
             subjects: makes keys of subjects.
             fetch: returns the image that a URI names.
+            sign: makes receipts of results.
         """
+        self._sign = sign
         self._storage = storage
         self._picture_of = picture_of
         self._subjects = subjects
@@ -143,10 +155,8 @@ class Images:
             raise DependencyDown("the same image is being stored or removed") from None
         return None
 
-    async def keep_result(
-        self, tenant_id: str, image_id: str, found: Classification
-    ) -> ImageResult:
-        """Keeps what a model found in a stored image.
+    async def keep_result(self, image: Image, found: Classification) -> ImageResult:
+        """Keeps what a model found in a stored image, with its receipt.
 
         Raises:
             ImageNotFound: the image was deleted meanwhile.
@@ -154,12 +164,18 @@ class Images:
         """
         result = ImageResult(
             result_id=f"r-{secrets.token_urlsafe(ID_BYTES)}",
-            image_id=image_id,
+            image_id=image.image_id,
             predictions=tuple(found.predictions),
             model=found.model,
             create_time=clock.now(),
+            digests=found.digests,
+            options=_without_person(found.options),
+            input_sha256=image.sha256,
+            server_version=VERSION,
         )
-        if not await rows.add_result(tenant_id, result):
+        receipt = self._sign(claims_of(image.tenant_id, result, ON_STORING))
+        result = replace(result, receipt=receipt)
+        if not await rows.add_result(image.tenant_id, result):
             raise ImageNotFound("the image was deleted meanwhile")
         return result
 
@@ -228,6 +244,11 @@ async def remove_silent_images() -> int:
         DependencyDown: the database does not answer.
     """
     return await rows.remove_silent(SILENT_PER_SWEEP)
+
+
+def _without_person(options: ClassifyOptions | None) -> ClassifyOptions | None:
+    """Returns the options that decide on predictions: receipts and results name nobody."""
+    return replace(options, store=False, subject_id="") if options else None
 
 
 def _is_text(text: str, max_characters: int) -> bool:

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from image_categorizer.v1 import options_pb2 as image__categorizer_dot_v1_dot_options__pb2
+from image_categorizer.v1 import receipt_pb2 as image__categorizer_dot_v1_dot_receipt__pb2
 from image_categorizer.v1 import types_pb2 as image__categorizer_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/image.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"image_categorizer/v1/options.proto\x1a image_categorizer/v1/types.proto\"\x8a\x02\n\x05Image\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\r\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x10\n\x08width_px\x18\x05 \x01(\r\x12\x11\n\theight_px\x18\x06 \x01(\r\x12\x10\n\x08\x66ilename\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x12\n\nsubject_id\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x06result\x18\x0b \x01(\x0b\x32!.image_categorizer.v1.ImageResult\"\xc9\x01\n\x0bImageResult\x12\x11\n\tresult_id\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x35\n\x0bpredictions\x18\x03 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12-\n\x05model\x18\x04 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"x\n\x12UploadImageRequest\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x13\n\timage_uri\x18\x02 \x01(\tH\x00\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\tB\x08\n\x06source\"#\n\x0fGetImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"N\n\x11ListImagesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\"Z\n\x12ListImagesResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.image_categorizer.v1.Image\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12\x44\x65leteImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse2\x8f\x04\n\x0cImageService\x12v\n\x0bUploadImage\x12(.image_categorizer.v1.UploadImageRequest\x1a\x1b.image_categorizer.v1.Image\" \x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x0f\"\n/v1/images:\x01*\x12x\n\x08GetImage\x12%.image_categorizer.v1.GetImageRequest\x1a\x1b.image_categorizer.v1.Image\"(\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/images/{image_id}\x12~\n\nListImages\x12\'.image_categorizer.v1.ListImagesRequest\x1a(.image_categorizer.v1.ListImagesResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12\x8c\x01\n\x0b\x44\x65leteImage\x12(.image_categorizer.v1.DeleteImageRequest\x1a).image_categorizer.v1.DeleteImageResponse\"(\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x17*\x15/v1/images/{image_id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/image.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"image_categorizer/v1/options.proto\x1a\"image_categorizer/v1/receipt.proto\x1a image_categorizer/v1/types.proto\"\x8a\x02\n\x05Image\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\r\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x10\n\x08width_px\x18\x05 \x01(\r\x12\x11\n\theight_px\x18\x06 \x01(\r\x12\x10\n\x08\x66ilename\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x12\n\nsubject_id\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x06result\x18\x0b \x01(\x0b\x32!.image_categorizer.v1.ImageResult\"\xc9\x01\n\x0bImageResult\x12\x11\n\tresult_id\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x35\n\x0bpredictions\x18\x03 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12-\n\x05model\x18\x04 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"x\n\x12UploadImageRequest\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x13\n\timage_uri\x18\x02 \x01(\tH\x00\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\tB\x08\n\x06source\"#\n\x0fGetImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"N\n\x11ListImagesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\"Z\n\x12ListImagesResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.image_categorizer.v1.Image\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12\x44\x65leteImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse2\xc8\x08\n\x0cImageService\x12v\n\x0bUploadImage\x12(.image_categorizer.v1.UploadImageRequest\x1a\x1b.image_categorizer.v1.Image\" \x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x0f\"\n/v1/images:\x01*\x12x\n\x08GetImage\x12%.image_categorizer.v1.GetImageRequest\x1a\x1b.image_categorizer.v1.Image\"(\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/images/{image_id}\x12~\n\nListImages\x12\'.image_categorizer.v1.ListImagesRequest\x1a(.image_categorizer.v1.ListImagesResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12\x8c\x01\n\x0b\x44\x65leteImage\x12(.image_categorizer.v1.DeleteImageRequest\x1a).image_categorizer.v1.DeleteImageResponse\"(\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x17*\x15/v1/images/{image_id}\x12\x88\x01\n\nGetReceipt\x12\'.image_categorizer.v1.GetReceiptRequest\x1a\x1d.image_categorizer.v1.Receipt\"2\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02!\x12\x1f/v1/results/{result_id}/receipt\x12\x8d\x01\n\x0cVerifyResult\x12).image_categorizer.v1.VerifyResultRequest\x1a(.image_categorizer.v1.ResultVerification\"(\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x17\"\x12/v1/results:verify:\x01*\x12\x94\x01\n\x0cReplayResult\x12).image_categorizer.v1.ReplayResultRequest\x1a\".image_categorizer.v1.ResultReplay\"5\x88\xb5\x18\x03\x98\xb5\x18\x01\xd0\xb5\x18\x01\x82\xd3\xe4\x93\x02#\"\x1e/v1/results/{result_id}:replay:\x01*\x12\x84\x01\n\x0fListReceiptKeys\x12,.image_categorizer.v1.ListReceiptKeysRequest\x1a!.image_categorizer.v1.ReceiptKeys\" \x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/receipts/keysb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,22 +44,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGESERVICE'].methods_by_name['ListImages']._serialized_options = b'\220\002\001\210\265\030\002\230\265\030\017\202\323\344\223\002\014\022\n/v1/images'
   _globals['_IMAGESERVICE'].methods_by_name['DeleteImage']._loaded_options = None
   _globals['_IMAGESERVICE'].methods_by_name['DeleteImage']._serialized_options = b'\220\002\002\210\265\030\003\230\265\030\020\202\323\344\223\002\027*\025/v1/images/{image_id}'
-  _globals['_IMAGE']._serialized_start=192
-  _globals['_IMAGE']._serialized_end=458
-  _globals['_IMAGERESULT']._serialized_start=461
-  _globals['_IMAGERESULT']._serialized_end=662
-  _globals['_UPLOADIMAGEREQUEST']._serialized_start=664
-  _globals['_UPLOADIMAGEREQUEST']._serialized_end=784
-  _globals['_GETIMAGEREQUEST']._serialized_start=786
-  _globals['_GETIMAGEREQUEST']._serialized_end=821
-  _globals['_LISTIMAGESREQUEST']._serialized_start=823
-  _globals['_LISTIMAGESREQUEST']._serialized_end=901
-  _globals['_LISTIMAGESRESPONSE']._serialized_start=903
-  _globals['_LISTIMAGESRESPONSE']._serialized_end=993
-  _globals['_DELETEIMAGEREQUEST']._serialized_start=995
-  _globals['_DELETEIMAGEREQUEST']._serialized_end=1033
-  _globals['_DELETEIMAGERESPONSE']._serialized_start=1035
-  _globals['_DELETEIMAGERESPONSE']._serialized_end=1056
-  _globals['_IMAGESERVICE']._serialized_start=1059
-  _globals['_IMAGESERVICE']._serialized_end=1586
+  _globals['_IMAGESERVICE'].methods_by_name['GetReceipt']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['GetReceipt']._serialized_options = b'\220\002\001\210\265\030\002\230\265\030\017\202\323\344\223\002!\022\037/v1/results/{result_id}/receipt'
+  _globals['_IMAGESERVICE'].methods_by_name['VerifyResult']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['VerifyResult']._serialized_options = b'\220\002\001\210\265\030\002\230\265\030\017\202\323\344\223\002\027\"\022/v1/results:verify:\001*'
+  _globals['_IMAGESERVICE'].methods_by_name['ReplayResult']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['ReplayResult']._serialized_options = b'\210\265\030\003\230\265\030\001\320\265\030\001\202\323\344\223\002#\"\036/v1/results/{result_id}:replay:\001*'
+  _globals['_IMAGESERVICE'].methods_by_name['ListReceiptKeys']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['ListReceiptKeys']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\023\022\021/v1/receipts/keys'
+  _globals['_IMAGE']._serialized_start=228
+  _globals['_IMAGE']._serialized_end=494
+  _globals['_IMAGERESULT']._serialized_start=497
+  _globals['_IMAGERESULT']._serialized_end=698
+  _globals['_UPLOADIMAGEREQUEST']._serialized_start=700
+  _globals['_UPLOADIMAGEREQUEST']._serialized_end=820
+  _globals['_GETIMAGEREQUEST']._serialized_start=822
+  _globals['_GETIMAGEREQUEST']._serialized_end=857
+  _globals['_LISTIMAGESREQUEST']._serialized_start=859
+  _globals['_LISTIMAGESREQUEST']._serialized_end=937
+  _globals['_LISTIMAGESRESPONSE']._serialized_start=939
+  _globals['_LISTIMAGESRESPONSE']._serialized_end=1029
+  _globals['_DELETEIMAGEREQUEST']._serialized_start=1031
+  _globals['_DELETEIMAGEREQUEST']._serialized_end=1069
+  _globals['_DELETEIMAGERESPONSE']._serialized_start=1071
+  _globals['_DELETEIMAGERESPONSE']._serialized_end=1092
+  _globals['_IMAGESERVICE']._serialized_start=1095
+  _globals['_IMAGESERVICE']._serialized_end=2191
 # @@protoc_insertion_point(module_scope)
