@@ -14,12 +14,14 @@ from image_categorizer_server.cli import (
     calibrate,
     certificates,
     classify,
+    drift,
     encryption,
     evaluate,
     key,
     model,
     model_import,
     promotion,
+    receipt,
     run,
     tenant,
     usage,
@@ -49,6 +51,7 @@ model.app.command()(evaluate.compare)
 model.app.command()(calibrate.calibrate)
 model.app.command()(promotion.policy)
 model.app.command()(promotion.check)
+model.app.command()(drift.drift)
 app.add_typer(model.app, name="models")
 app.add_typer(batch.app, name="batch")
 app.add_typer(webhook.app, name="webhooks")
@@ -56,6 +59,7 @@ app.add_typer(key.app, name="keys")
 app.add_typer(tenant.app, name="tenants")
 app.add_typer(audit.app, name="audit")
 app.add_typer(access.app, name="access")
+app.add_typer(receipt.app, name="receipts")
 app.add_typer(certificates.app, name="certificates")
 app.add_typer(encryption.app, name="encryption")
 

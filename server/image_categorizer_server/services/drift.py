@@ -38,6 +38,8 @@ MAX_SUMS = 100_000
 """While the database is down, a process keeps so many sums, and loses later ones."""
 CHECK_INTERVAL_S = 600.0
 CHECK_AT_ONCE = 100
+# After midnight, other processes still write what they have counted before.
+DAY_ENDS_AFTER = timedelta(seconds=600)
 REMOVE_AT_ONCE = 1000
 MAX_WINDOW_DAYS = 7
 REFERENCE_FROM_DAYS, REFERENCE_TO_DAYS = 30, 7
@@ -101,7 +103,7 @@ class PredictionMeter:
                 await self.flush()
                 if time.monotonic() >= check_at_s:
                     check_at_s = time.monotonic() + CHECK_INTERVAL_S
-                    await self.check(clock.now().date() - timedelta(days=1))
+                    await self.check((clock.now() - DAY_ENDS_AFTER).date() - timedelta(days=1))
             except DependencyDown as error:
                 log.warning("predictions will be counted later", why=error.message)
 
