@@ -21,10 +21,10 @@ def drift(wire: drift_pb2.Drift) -> Drift:
     )
 
 
-def _period(wire: drift_pb2.Drift.Period) -> DriftPeriod:
+def _period(wire: drift_pb2.DriftPeriod) -> DriftPeriod:
     first, last = map(date.fromisoformat, (wire.start_date, wire.end_date))
     return DriftPeriod(first, last, wire.images)
 
 
-def _bucket(wire: drift_pb2.Drift.Bucket) -> DriftBucket:
+def _bucket(wire: drift_pb2.DriftBucket) -> DriftBucket:
     return DriftBucket(wire.name, wire.window_share, wire.reference_share, wire.contribution)

@@ -70,16 +70,16 @@ def _drift(value: Drift) -> drift_pb2.Drift:
     )
 
 
-def _period(value: Counts) -> drift_pb2.Drift.Period:
-    return drift_pb2.Drift.Period(
+def _period(value: Counts) -> drift_pb2.DriftPeriod:
+    return drift_pb2.DriftPeriod(
         start_date=value.days.first.isoformat(),
         end_date=value.days.last.isoformat(),
         images=value.images,
     )
 
 
-def _bucket(value: Bucket) -> drift_pb2.Drift.Bucket:
-    return drift_pb2.Drift.Bucket(
+def _bucket(value: Bucket) -> drift_pb2.DriftBucket:
+    return drift_pb2.DriftBucket(
         name=value.name,
         window_share=value.window_share,
         reference_share=value.reference_share,

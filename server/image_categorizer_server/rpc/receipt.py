@@ -74,7 +74,7 @@ class ReceiptServicer:
             predictions=map(convert.prediction, found.answer.predictions),
             model=convert.model_ref(found.answer.model),
             differences=[
-                receipt_pb2.ResultReplay.Difference(
+                receipt_pb2.ReplayDifference(
                     name=each.name, recorded=each.recorded, current=each.current
                 )
                 for each in found.differences

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/drift.proto\x12\x14image_categorizer.v1\"\x92\x01\n\x0fGetDriftRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08\x65nd_date\x18\x03 \x01(\t\x12\x13\n\x0bwindow_days\x18\x04 \x01(\x05\x12\x1c\n\x14reference_start_date\x18\x05 \x01(\t\x12\x1a\n\x12reference_end_date\x18\x06 \x01(\t\"\xe2\x04\n\x05\x44rift\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.image_categorizer.v1.Drift.State\x12\x16\n\x0e\x63\x61tegory_index\x18\x04 \x01(\x01\x12\x18\n\x10\x63onfidence_index\x18\x05 \x01(\x01\x12\x32\n\x06window\x18\x06 \x01(\x0b\x32\".image_categorizer.v1.Drift.Period\x12\x35\n\treference\x18\x07 \x01(\x0b\x32\".image_categorizer.v1.Drift.Period\x12\x36\n\ncategories\x18\x08 \x03(\x0b\x32\".image_categorizer.v1.Drift.Bucket\x12\x37\n\x0b\x63onfidences\x18\t \x03(\x0b\x32\".image_categorizer.v1.Drift.Bucket\x1a>\n\x06Period\x12\x12\n\nstart_date\x18\x01 \x01(\t\x12\x10\n\x08\x65nd_date\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x01(\x04\x1a[\n\x06\x42ucket\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cwindow_share\x18\x02 \x01(\x01\x12\x17\n\x0freference_share\x18\x03 \x01(\x01\x12\x14\n\x0c\x63ontribution\x18\x04 \x01(\x01\"\\\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NOT_ENOUGH_IMAGES\x10\x01\x12\n\n\x06STABLE\x10\x02\x12\x0c\n\x08MODERATE\x10\x03\x12\x0b\n\x07SHIFTED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/drift.proto\x12\x14image_categorizer.v1\"\x92\x01\n\x0fGetDriftRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08\x65nd_date\x18\x03 \x01(\t\x12\x13\n\x0bwindow_days\x18\x04 \x01(\x05\x12\x1c\n\x14reference_start_date\x18\x05 \x01(\t\x12\x1a\n\x12reference_end_date\x18\x06 \x01(\t\"\xc1\x03\n\x05\x44rift\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.image_categorizer.v1.Drift.State\x12\x16\n\x0e\x63\x61tegory_index\x18\x04 \x01(\x01\x12\x18\n\x10\x63onfidence_index\x18\x05 \x01(\x01\x12\x31\n\x06window\x18\x06 \x01(\x0b\x32!.image_categorizer.v1.DriftPeriod\x12\x34\n\treference\x18\x07 \x01(\x0b\x32!.image_categorizer.v1.DriftPeriod\x12\x35\n\ncategories\x18\x08 \x03(\x0b\x32!.image_categorizer.v1.DriftBucket\x12\x36\n\x0b\x63onfidences\x18\t \x03(\x0b\x32!.image_categorizer.v1.DriftBucket\"\\\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NOT_ENOUGH_IMAGES\x10\x01\x12\n\n\x06STABLE\x10\x02\x12\x0c\n\x08MODERATE\x10\x03\x12\x0b\n\x07SHIFTED\x10\x04\"C\n\x0b\x44riftPeriod\x12\x12\n\nstart_date\x18\x01 \x01(\t\x12\x10\n\x08\x65nd_date\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x01(\x04\"`\n\x0b\x44riftBucket\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cwindow_share\x18\x02 \x01(\x01\x12\x17\n\x0freference_share\x18\x03 \x01(\x01\x12\x14\n\x0c\x63ontribution\x18\x04 \x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDRIFTREQUEST']._serialized_start=59
   _globals['_GETDRIFTREQUEST']._serialized_end=205
   _globals['_DRIFT']._serialized_start=208
-  _globals['_DRIFT']._serialized_end=818
-  _globals['_DRIFT_PERIOD']._serialized_start=569
-  _globals['_DRIFT_PERIOD']._serialized_end=631
-  _globals['_DRIFT_BUCKET']._serialized_start=633
-  _globals['_DRIFT_BUCKET']._serialized_end=724
-  _globals['_DRIFT_STATE']._serialized_start=726
-  _globals['_DRIFT_STATE']._serialized_end=818
+  _globals['_DRIFT']._serialized_end=657
+  _globals['_DRIFT_STATE']._serialized_start=565
+  _globals['_DRIFT_STATE']._serialized_end=657
+  _globals['_DRIFTPERIOD']._serialized_start=659
+  _globals['_DRIFTPERIOD']._serialized_end=726
+  _globals['_DRIFTBUCKET']._serialized_start=728
+  _globals['_DRIFTBUCKET']._serialized_end=824
 # @@protoc_insertion_point(module_scope)

@@ -104,70 +104,6 @@ class Drift(_message.Message):
     SHIFTED: Drift.State.ValueType  # 4
     """The larger index is at least 0.25."""
 
-    @_typing.final
-    class Period(_message.Message):
-        """Days, and how many images were counted in them."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        START_DATE_FIELD_NUMBER: _builtins.int
-        END_DATE_FIELD_NUMBER: _builtins.int
-        IMAGES_FIELD_NUMBER: _builtins.int
-        start_date: _builtins.str
-        """The first day, in UTC."""
-        end_date: _builtins.str
-        """The last day."""
-        images: _builtins.int
-        """The images that were classified, also those of which nothing is stored. Those whose request filters
-        categories do not count.
-        """
-        def __init__(
-            self,
-            *,
-            start_date: _builtins.str = ...,
-            end_date: _builtins.str = ...,
-            images: _builtins.int = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "images", b"images", "start_date", b"start_date"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class Bucket(_message.Message):
-        """The share of a category, or of a range of confidences."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        NAME_FIELD_NUMBER: _builtins.int
-        WINDOW_SHARE_FIELD_NUMBER: _builtins.int
-        REFERENCE_SHARE_FIELD_NUMBER: _builtins.int
-        CONTRIBUTION_FIELD_NUMBER: _builtins.int
-        name: _builtins.str
-        """A category; `other` for all other categories; empty for images without a prediction. Or a range of
-        confidences, such as `0.3-0.4`.
-        """
-        window_share: _builtins.float
-        """The share in the window, in [0, 1]."""
-        reference_share: _builtins.float
-        """The share in the reference, in [0, 1]."""
-        contribution: _builtins.float
-        """What the bucket adds to the index, at least 0."""
-        def __init__(
-            self,
-            *,
-            name: _builtins.str = ...,
-            window_share: _builtins.float = ...,
-            reference_share: _builtins.float = ...,
-            contribution: _builtins.float = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "name", b"name", "reference_share", b"reference_share", "window_share", b"window_share"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -188,21 +124,21 @@ class Drift(_message.Message):
     confidence_index: _builtins.float
     """That of their confidences, in 10 ranges; in 5 if there are few images."""
     @_builtins.property
-    def window(self) -> Global___Drift.Period:
+    def window(self) -> Global___DriftPeriod:
         """The days that are compared."""
 
     @_builtins.property
-    def reference(self) -> Global___Drift.Period:
+    def reference(self) -> Global___DriftPeriod:
         """The days that they are compared with."""
 
     @_builtins.property
-    def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___Drift.Bucket]:
+    def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___DriftBucket]:
         """The most frequent categories of the reference, and the others together. There are at most 20, and fewer if
         there are few images, so that chance alone makes an index of at most about 0.05.
         """
 
     @_builtins.property
-    def confidences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Drift.Bucket]:
+    def confidences(self) -> _containers.RepeatedCompositeFieldContainer[Global___DriftBucket]:
         """The ranges of the confidence of the first category."""
 
     def __init__(
@@ -213,10 +149,10 @@ class Drift(_message.Message):
         state: Global___Drift.State.ValueType = ...,
         category_index: _builtins.float = ...,
         confidence_index: _builtins.float = ...,
-        window: Global___Drift.Period | None = ...,
-        reference: Global___Drift.Period | None = ...,
-        categories: _abc.Iterable[Global___Drift.Bucket] | None = ...,
-        confidences: _abc.Iterable[Global___Drift.Bucket] | None = ...,
+        window: Global___DriftPeriod | None = ...,
+        reference: Global___DriftPeriod | None = ...,
+        categories: _abc.Iterable[Global___DriftBucket] | None = ...,
+        confidences: _abc.Iterable[Global___DriftBucket] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -225,3 +161,71 @@ class Drift(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Drift: _TypeAlias = Drift  # noqa: Y015
+
+@_typing.final
+class DriftPeriod(_message.Message):
+    """Days, and how many images were counted in them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_DATE_FIELD_NUMBER: _builtins.int
+    END_DATE_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    start_date: _builtins.str
+    """The first day, in UTC."""
+    end_date: _builtins.str
+    """The last day."""
+    images: _builtins.int
+    """The images that were classified, also those of which nothing is stored. Those whose request filters
+    categories do not count.
+    """
+    def __init__(
+        self,
+        *,
+        start_date: _builtins.str = ...,
+        end_date: _builtins.str = ...,
+        images: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "images", b"images", "start_date", b"start_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DriftPeriod: _TypeAlias = DriftPeriod  # noqa: Y015
+
+@_typing.final
+class DriftBucket(_message.Message):
+    """The share of a category, or of a range of confidences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    WINDOW_SHARE_FIELD_NUMBER: _builtins.int
+    REFERENCE_SHARE_FIELD_NUMBER: _builtins.int
+    CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """A category; `other` for all other categories; empty for images without a prediction. Or a range of
+    confidences, such as `0.3-0.4`.
+    """
+    window_share: _builtins.float
+    """The share in the window, in [0, 1]."""
+    reference_share: _builtins.float
+    """The share in the reference, in [0, 1]."""
+    contribution: _builtins.float
+    """What the bucket adds to the index, at least 0."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        window_share: _builtins.float = ...,
+        reference_share: _builtins.float = ...,
+        contribution: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "name", b"name", "reference_share", b"reference_share", "window_share", b"window_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DriftBucket: _TypeAlias = DriftBucket  # noqa: Y015

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from image_categorizer.v1 import types_pb2 as image__categorizer_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"image_categorizer/v1/receipt.proto\x12\x14image_categorizer.v1\x1a image_categorizer/v1/types.proto\"&\n\x11GetReceiptRequest\x12\x11\n\tresult_id\x18\x01 \x01(\t\"=\n\x07Receipt\x12\x11\n\tresult_id\x18\x01 \x01(\t\x12\x0f\n\x07receipt\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\"&\n\x13VerifyResultRequest\x12\x0f\n\x07receipt\x18\x01 \x01(\t\"\x8e\x01\n\x12ResultVerification\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x11\n\tkey_known\x18\x02 \x01(\x08\x12\x17\n\x0fsignature_valid\x18\x03 \x01(\x08\x12\x18\n\x10result_unchanged\x18\x04 \x01(\x08\x12\x10\n\x08problems\x18\x05 \x03(\t\x12\x11\n\tresult_id\x18\x06 \x01(\t\"(\n\x13ReplayResultRequest\x12\x11\n\tresult_id\x18\x01 \x01(\t\"\xa0\x02\n\x0cResultReplay\x12\x0f\n\x07matches\x18\x01 \x01(\x08\x12\x16\n\x0emax_difference\x18\x02 \x01(\x01\x12\x35\n\x0bpredictions\x18\x03 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12-\n\x05model\x18\x04 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\x12\x42\n\x0b\x64ifferences\x18\x05 \x03(\x0b\x32-.image_categorizer.v1.ResultReplay.Difference\x1a=\n\nDifference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08recorded\x18\x02 \x01(\t\x12\x0f\n\x07\x63urrent\x18\x03 \x01(\t\"\x18\n\x16ListReceiptKeysRequest\"=\n\x0bReceiptKeys\x12.\n\x04keys\x18\x01 \x03(\x0b\x32 .image_categorizer.v1.ReceiptKey\"X\n\nReceiptKey\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03\x63rv\x18\x02 \x01(\t\x12\t\n\x01x\x18\x03 \x01(\t\x12\x0b\n\x03kid\x18\x04 \x01(\t\x12\x0b\n\x03use\x18\x05 \x01(\t\x12\x0b\n\x03\x61lg\x18\x06 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"image_categorizer/v1/receipt.proto\x12\x14image_categorizer.v1\x1a image_categorizer/v1/types.proto\"&\n\x11GetReceiptRequest\x12\x11\n\tresult_id\x18\x01 \x01(\t\"=\n\x07Receipt\x12\x11\n\tresult_id\x18\x01 \x01(\t\x12\x0f\n\x07receipt\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\"&\n\x13VerifyResultRequest\x12\x0f\n\x07receipt\x18\x01 \x01(\t\"\x8e\x01\n\x12ResultVerification\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x11\n\tkey_known\x18\x02 \x01(\x08\x12\x17\n\x0fsignature_valid\x18\x03 \x01(\x08\x12\x18\n\x10result_unchanged\x18\x04 \x01(\x08\x12\x10\n\x08problems\x18\x05 \x03(\t\x12\x11\n\tresult_id\x18\x06 \x01(\t\"(\n\x13ReplayResultRequest\x12\x11\n\tresult_id\x18\x01 \x01(\t\"\xda\x01\n\x0cResultReplay\x12\x0f\n\x07matches\x18\x01 \x01(\x08\x12\x16\n\x0emax_difference\x18\x02 \x01(\x01\x12\x35\n\x0bpredictions\x18\x03 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12-\n\x05model\x18\x04 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\x12;\n\x0b\x64ifferences\x18\x05 \x03(\x0b\x32&.image_categorizer.v1.ReplayDifference\"\x18\n\x16ListReceiptKeysRequest\"=\n\x0bReceiptKeys\x12.\n\x04keys\x18\x01 \x03(\x0b\x32 .image_categorizer.v1.ReceiptKey\"X\n\nReceiptKey\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03\x63rv\x18\x02 \x01(\t\x12\t\n\x01x\x18\x03 \x01(\t\x12\x0b\n\x03kid\x18\x04 \x01(\t\x12\x0b\n\x03use\x18\x05 \x01(\t\x12\x0b\n\x03\x61lg\x18\x06 \x01(\t\"C\n\x10ReplayDifference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08recorded\x18\x02 \x01(\t\x12\x0f\n\x07\x63urrent\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,13 +43,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLAYRESULTREQUEST']._serialized_start=382
   _globals['_REPLAYRESULTREQUEST']._serialized_end=422
   _globals['_RESULTREPLAY']._serialized_start=425
-  _globals['_RESULTREPLAY']._serialized_end=713
-  _globals['_RESULTREPLAY_DIFFERENCE']._serialized_start=652
-  _globals['_RESULTREPLAY_DIFFERENCE']._serialized_end=713
-  _globals['_LISTRECEIPTKEYSREQUEST']._serialized_start=715
-  _globals['_LISTRECEIPTKEYSREQUEST']._serialized_end=739
-  _globals['_RECEIPTKEYS']._serialized_start=741
-  _globals['_RECEIPTKEYS']._serialized_end=802
-  _globals['_RECEIPTKEY']._serialized_start=804
-  _globals['_RECEIPTKEY']._serialized_end=892
+  _globals['_RESULTREPLAY']._serialized_end=643
+  _globals['_LISTRECEIPTKEYSREQUEST']._serialized_start=645
+  _globals['_LISTRECEIPTKEYSREQUEST']._serialized_end=669
+  _globals['_RECEIPTKEYS']._serialized_start=671
+  _globals['_RECEIPTKEYS']._serialized_end=732
+  _globals['_RECEIPTKEY']._serialized_start=734
+  _globals['_RECEIPTKEY']._serialized_end=822
+  _globals['_REPLAYDIFFERENCE']._serialized_start=824
+  _globals['_REPLAYDIFFERENCE']._serialized_end=891
 # @@protoc_insertion_point(module_scope)

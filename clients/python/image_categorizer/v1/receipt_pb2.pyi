@@ -167,34 +167,6 @@ class ResultReplay(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class Difference(_message.Message):
-        """Something that differs between the result and now."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        NAME_FIELD_NUMBER: _builtins.int
-        RECORDED_FIELD_NUMBER: _builtins.int
-        CURRENT_FIELD_NUMBER: _builtins.int
-        name: _builtins.str
-        """`input`, `model`, `preprocessing`, `calibration`, `taxonomy` or `server_version`."""
-        recorded: _builtins.str
-        """What the result states."""
-        current: _builtins.str
-        """What it is now."""
-        def __init__(
-            self,
-            *,
-            name: _builtins.str = ...,
-            recorded: _builtins.str = ...,
-            current: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "name", b"name", "recorded", b"recorded"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     MATCHES_FIELD_NUMBER: _builtins.int
     MAX_DIFFERENCE_FIELD_NUMBER: _builtins.int
     PREDICTIONS_FIELD_NUMBER: _builtins.int
@@ -213,7 +185,7 @@ class ResultReplay(_message.Message):
         """The model version that answered now."""
 
     @_builtins.property
-    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResultReplay.Difference]:
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayDifference]:
         """What differs. Empty if nothing does."""
 
     def __init__(
@@ -223,7 +195,7 @@ class ResultReplay(_message.Message):
         max_difference: _builtins.float = ...,
         predictions: _abc.Iterable[_types_pb2.Prediction] | None = ...,
         model: _types_pb2.ModelRef | None = ...,
-        differences: _abc.Iterable[Global___ResultReplay.Difference] | None = ...,
+        differences: _abc.Iterable[Global___ReplayDifference] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -315,3 +287,33 @@ class ReceiptKey(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReceiptKey: _TypeAlias = ReceiptKey  # noqa: Y015
+
+@_typing.final
+class ReplayDifference(_message.Message):
+    """Something that differs between the result and now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`input`, `model`, `preprocessing`, `calibration`, `taxonomy` or `server_version`."""
+    recorded: _builtins.str
+    """What the result states."""
+    current: _builtins.str
+    """What it is now."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        recorded: _builtins.str = ...,
+        current: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "name", b"name", "recorded", b"recorded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayDifference: _TypeAlias = ReplayDifference  # noqa: Y015
