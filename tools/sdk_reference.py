@@ -11,7 +11,7 @@ from sync_twin import ruff
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "clients" / "python" / "image_categorizer"
-VALUES = ("_values.py", "_access_values.py")
+VALUES = ("_values.py", "_access_values.py", "_receipt_values.py", "_drift_values.py")
 PAGE = Path("docs/sdk-reference.md")
 GENERATED = "<!-- Generated from clients/python by tools/generate.py; do not edit. -->"
 MAX_SIGNATURE = 88
@@ -23,6 +23,7 @@ RESOURCES = [
     ("Images", "images", "client.images"),
     ("Keys", "keys", "client.keys"),
     ("Models", "models", "client.models"),
+    ("Results", "results", "client.results"),
     ("Tenants", "tenants", "client.tenants"),
     ("Webhooks", "webhooks", "client.webhooks"),
 ]
@@ -117,7 +118,11 @@ def aliases() -> Iterator[str]:
 
 def functions() -> Iterator[str]:
     """Yields the functions of the package."""
-    for file, name in (("_inputs.py", "image_files"), ("webhooks.py", "verify_webhook")):
+    for file, name in (
+        ("_inputs.py", "image_files"),
+        ("receipts.py", "verify_receipt"),
+        ("webhooks.py", "verify_webhook"),
+    ):
         for node in ast.parse((PACKAGE / file).read_text()).body:
             if isinstance(node, Definition) and node.name == name:
                 yield from described(node, "")
@@ -137,7 +142,7 @@ def errors() -> Iterator[str]:
         meaning = " ".join(docstring(found).split())
         shown = ast.literal_eval(reason) if reason else ""
         yield f"| `{found.name}` | `{shown}` | {meaning} |"
-    for found in classes(PACKAGE / "webhooks.py"):
+    for found in (*classes(PACKAGE / "receipts.py"), *classes(PACKAGE / "webhooks.py")):
         yield f"| `{found.name}` | | {docstring(found)} |"
 
 

@@ -59,12 +59,15 @@ from image_categorizer_server.services.batch import BatchCheck, Batches, notify_
 from image_categorizer_server.services.classify import Accounting, Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.data_key import open_sealer
-from image_categorizer_server.services.image import Images
+from image_categorizer_server.services.drift import Drifts, PredictionMeter
+from image_categorizer_server.services.image import ImagePolicy, Images
 from image_categorizer_server.services.image_content import ImageContents, Renderings
 from image_categorizer_server.services.key import ApiKeys
 from image_categorizer_server.services.limit import ImageAdmission, Limiter
 from image_categorizer_server.services.model import Models
+from image_categorizer_server.services.receipt import Receipts, receipt_keys_of
 from image_categorizer_server.services.refusal import Refusals
+from image_categorizer_server.services.replay import Replays
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.sign_in import SignIns
 from image_categorizer_server.services.token import (
@@ -102,6 +105,10 @@ class Backend:
     classifications: Classifications
     images: Images
     contents: ImageContents
+    receipts: Receipts
+    replays: Replays
+    drifts: Drifts
+    predictions: PredictionMeter
     batches: Batches
     webhooks: Webhooks
     models: Models
@@ -220,6 +227,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         stack.push_async_callback(crashing.close)
         meter = UsageMeter(settings.usage)
         stack.push_async_callback(meter.close)
+        predictions = PredictionMeter(settings.drift)
+        stack.push_async_callback(predictions.close)
         registry = _registry(settings, stack)
         storage = await stack.enter_async_context(
             open_storage(settings, open_sealer(settings.encryption))
@@ -228,6 +237,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             open_fetcher(settings.fetch, ObjectReader(settings).read)
         )
         fetch = partial(fetcher.fetch, max_bytes=settings.max_image_bytes)
+        receipt_keys = receipt_keys_of(settings.audit)
         webhooks = Webhooks(settings.webhook, fetcher)
         round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
         limiter = Limiter(
@@ -239,7 +249,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             PictureMaker(decoder).picture_of,
             Subjects(settings.privacy.read_secret()),
             fetch,
-            ImageAdmission(limiter).admit,
+            ImagePolicy(ImageAdmission(limiter).admit, receipt_keys.sign),
             await stack.enter_async_context(TaskOwner()),
         )
         contents = ImageContents(
@@ -268,20 +278,26 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         watch_issuers(tokens, tasks)
         tasks.start(refusals.run(), "writer of refused calls")
         tasks.start(meter.run(), "writer of usage")
+        tasks.start(predictions.run(), "counter of predictions")
         with all_tenants():
             tasks.start(statements.run(), "maker of statements about the audit")
+        classifier = Classifier(registry, meter.charge_model)
         yield Backend(
             settings=settings,
             registry=registry,
             classifications=Classifications(
-                Classifier(registry, meter.charge_model),
+                classifier,
                 registry,
                 results,
                 fetch,
-                Accounting(crashing, meter, images),
+                Accounting(crashing, meter, images, predictions),
             ),
             images=images,
             contents=contents,
+            receipts=Receipts(receipt_keys, storage.sealer),
+            replays=Replays(registry, classifier, images, meter),
+            drifts=Drifts(registry),
+            predictions=predictions,
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings, append),

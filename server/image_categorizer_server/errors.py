@@ -25,6 +25,7 @@
     │   ├─ ImageNotFound           IMAGE_NOT_FOUND
     │   ├─ KeyNotFound             KEY_NOT_FOUND
     │   ├─ ResultErased            RESULT_ERASED
+    │   ├─ ResultNotFound          RESULT_NOT_FOUND
     │   └─ TenantNotFound          TENANT_NOT_FOUND
     ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
     ├─ TenantExists            ALREADY_EXISTS        TENANT_EXISTS
@@ -32,6 +33,7 @@
     │   ├─ ModelFailed             MODEL_FAILED
     │   ├─ ModelInUse              MODEL_IN_USE
     │   ├─ PromotionRefused        PROMOTION_REFUSED
+    │   ├─ ReceiptMissing          RECEIPT_MISSING
     │   ├─ BatchRunning            BATCH_RUNNING
     │   └─ WebhookDisabled         WEBHOOK_DISABLED
     ├─ QuotaExceeded           RESOURCE_EXHAUSTED    QUOTA_EXCEEDED
@@ -254,6 +256,12 @@ class ResultErased(NotFound):
     reason = "RESULT_ERASED"
 
 
+class ResultNotFound(NotFound):
+    """The tenant has no such result."""
+
+    reason = "RESULT_NOT_FOUND"
+
+
 class RequestIdReused(CategorizerError):
     """Another batch was created with this request id."""
 
@@ -284,6 +292,12 @@ class PromotionRefused(FailedPrecondition):
     """The promotion policy of the model does not allow `stable` to point to the version."""
 
     reason = "PROMOTION_REFUSED"
+
+
+class ReceiptMissing(FailedPrecondition):
+    """The result has no receipt, or lacks what one states."""
+
+    reason = "RECEIPT_MISSING"
 
 
 class BatchRunning(FailedPrecondition):

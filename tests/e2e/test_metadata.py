@@ -11,6 +11,7 @@ from image_categorizer import ImageCategorizationClient
 
 from tests.e2e.test_images import answers as image_answers
 from tests.e2e.test_keys import answers as key_answers
+from tests.e2e.test_receipts import answers as receipt_answers
 from tests.e2e.test_tenants import answers as tenant_answers
 from tests.e2e.test_webhooks import answers as webhook_answers
 from tests.support.pictures import jpeg
@@ -100,6 +101,7 @@ def answers(http, model, receiver):
     yield from webhook_answers(http, receiver)
     yield from key_answers(http)
     yield from image_answers(http)
+    yield from receipt_answers(http)
     yield "/v1/audit", "get", http.get("/v1/audit?page_size=5")
     yield "/v1/audit:export", "get", http.get("/v1/audit:export")
     yield "/v1/info", "get", http.get("/v1/info")

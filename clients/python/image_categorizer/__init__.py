@@ -24,6 +24,7 @@ from image_categorizer._access_values import (
     UsageGroup,
     UsageRow,
 )
+from image_categorizer._drift_values import Drift, DriftBucket, DriftPeriod, DriftState
 from image_categorizer._image_values import (
     Colour,
     ImageFilters,
@@ -32,6 +33,12 @@ from image_categorizer._image_values import (
     StoredImage,
 )
 from image_categorizer._inputs import image_files
+from image_categorizer._receipt_values import (
+    Receipt,
+    ReplayDifference,
+    ResultReplay,
+    ResultVerification,
+)
 from image_categorizer._values import (
     AsyncSources,
     AsyncStreamSources,
@@ -114,8 +121,10 @@ from image_categorizer.errors import (
     PromotionRefused,
     QuotaExceeded,
     RateLimited,
+    ReceiptMissing,
     RequestIdReused,
     ResultErased,
+    ResultNotFound,
     RoleInsufficient,
     TenantExists,
     TenantNotFound,
@@ -129,6 +138,7 @@ from image_categorizer.errors import (
     WebhookDisabled,
     WebhookNotFound,
 )
+from image_categorizer.receipts import ReceiptInvalid, verify_receipt
 from image_categorizer.webhooks import WebhookInvalid, verify_webhook
 
 __all__ = [
@@ -171,6 +181,10 @@ __all__ = [
     "DeliveryState",
     "DependencyDown",
     "Draining",
+    "Drift",
+    "DriftBucket",
+    "DriftPeriod",
+    "DriftState",
     "ExportFormat",
     "FailedPrecondition",
     "Image",
@@ -208,9 +222,16 @@ __all__ = [
     "PromotionRefused",
     "QuotaExceeded",
     "RateLimited",
+    "Receipt",
+    "ReceiptInvalid",
+    "ReceiptMissing",
+    "ReplayDifference",
     "RequestIdReused",
     "Result",
     "ResultErased",
+    "ResultNotFound",
+    "ResultReplay",
+    "ResultVerification",
     "RoleInsufficient",
     "ServerInfo",
     "Source",
@@ -243,5 +264,6 @@ __all__ = [
     "WebhookNotFound",
     "Webhooks",
     "image_files",
+    "verify_receipt",
     "verify_webhook",
 ]

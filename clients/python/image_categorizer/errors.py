@@ -25,6 +25,7 @@ CategorizerError
 │   ├─ ImageNotFound
 │   ├─ KeyNotFound
 │   ├─ ResultErased            the key of an encrypted result was erased
+│   ├─ ResultNotFound
 │   └─ TenantNotFound
 ├─ RequestIdReused         another batch was created with this request id
 ├─ TenantExists            the id of the tenant is taken
@@ -32,6 +33,7 @@ CategorizerError
 │   ├─ ModelFailed             the version cannot answer
 │   ├─ ModelInUse              other requests depend on the version
 │   ├─ PromotionRefused        the version has not passed the model's promotion policy
+│   ├─ ReceiptMissing          the result was stored without a receipt
 │   ├─ BatchRunning            the batch has not ended
 │   └─ WebhookDisabled         the webhook is disabled
 ├─ QuotaExceeded           the tenant has the maximum number, or has used up a quota
@@ -229,6 +231,12 @@ class ResultErased(NotFound):
     reason = "RESULT_ERASED"
 
 
+class ResultNotFound(NotFound):
+    """There is no such result."""
+
+    reason = "RESULT_NOT_FOUND"
+
+
 class RequestIdReused(CategorizerError):
     """A different batch was created with this request id."""
 
@@ -257,6 +265,12 @@ class PromotionRefused(FailedPrecondition):
     """The model has a promotion policy, and the version has not passed it."""
 
     reason = "PROMOTION_REFUSED"
+
+
+class ReceiptMissing(FailedPrecondition):
+    """The result has no receipt, or lacks what one states; the message says what to set."""
+
+    reason = "RECEIPT_MISSING"
 
 
 class BatchRunning(FailedPrecondition):

@@ -92,8 +92,8 @@ def strict_object(content: bytes) -> Object:
     return value
 
 
-class _AllowedAlgorithms(JWSRegistry):
-    """Knows the one algorithm that a token is to be verified with.
+class SigningRegistry(JWSRegistry):
+    """Knows the one algorithm that a token is to be signed or verified with.
 
     joserfc warns at each use of EdDSA, whose name RFC 9864 deprecates, but which is what issuers
     state.
@@ -104,6 +104,7 @@ class _AllowedAlgorithms(JWSRegistry):
         super().__init__(algorithms=[algorithm], strict_check_header=False)
 
     def get_alg(self, name: str) -> Any:  # noqa: ANN401, RUF100 - joserfc does not export the type
+        """Returns the algorithm, without a warning."""
         if [name] != self.allowed:
             raise TokenRefused("it states two algorithms")
         return self.algorithms[name]
@@ -124,7 +125,7 @@ def verify_signature(token: UnverifiedToken, key: Key) -> None:
     Raises:
         TokenRefused: somebody else has signed it, or it is malformed.
     """
-    registry = _AllowedAlgorithms(token.algorithm)
+    registry = SigningRegistry(token.algorithm)
     try:
         deserialize_compact(token.content, key, registry=registry)
     except (JoseError, ValueError) as error:

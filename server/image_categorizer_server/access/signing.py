@@ -1,4 +1,4 @@
-"""Ed25519 signatures (RFC 8032) of statements about the audit.
+"""Ed25519 signatures (RFC 8032) of statements about the audit, and of receipts.
 
 Keys are PEM, as `openssl genpkey -algorithm ed25519` writes them.
 """
@@ -6,6 +6,7 @@ Keys are PEM, as `openssl genpkey -algorithm ed25519` writes them.
 import base64
 import binascii
 import hashlib
+import re
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 KEY_ID_CHARACTERS = 16
+PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
 
 
 class PublicKey:
@@ -55,6 +57,18 @@ class PublicKey:
         except (InvalidSignature, binascii.Error, ValueError):
             return False
         return True
+
+
+def public_keys_in(text: str) -> list[PublicKey]:
+    """Returns the keys in a text with any number of them, as PEM.
+
+    Raises:
+        ValueError: it holds another key, or none.
+    """
+    found = [PublicKey.from_pem(block.group()) for block in PEM.finditer(text)]
+    if not found:
+        raise ValueError("there is no key in it")
+    return found
 
 
 class SigningKey:

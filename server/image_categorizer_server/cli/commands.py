@@ -31,6 +31,7 @@ COMMANDS = {
     "images": ("image", GROUP),
     "keys": ("key", GROUP),
     "tenants": ("tenant", GROUP),
+    "receipts": ("receipt", GROUP),
     "audit": ("audit", GROUP),
     "access": ("access", GROUP),
     "certificates": ("certificates", GROUP),

@@ -1,6 +1,6 @@
 """The commands `image-categorizer models`, which are in several files."""
 
-from image_categorizer_server.cli import calibrate, evaluate, model, model_import, promotion
+from image_categorizer_server.cli import calibrate, drift, evaluate, model, model_import, promotion
 
 app = model.app
 for command in (
@@ -11,5 +11,6 @@ for command in (
     calibrate.calibrate,
     promotion.policy,
     promotion.check,
+    drift.drift,
 ):
     app.command()(command)

@@ -12,7 +12,10 @@ from typing import cast
 
 from image_categorizer_server import clock
 from image_categorizer_server.db import audit, image_term, removal
-from image_categorizer_server.db.convert import predictions_from_json, predictions_to_json
+from image_categorizer_server.db.convert import (
+    predictions_from_json,
+    predictions_to_json,
+)
 from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.facts import FactsRow, facts_from_row, facts_to_row
 from image_categorizer_server.db.locks import lock_tenant_images
@@ -83,8 +86,8 @@ RETURNING tenant_id, object_key
 """
 INSERT_RESULT = """
 INSERT INTO image_results (tenant_id, result_id, image_id, predictions, model_name, model_version,
-    model_digest, create_time)
-VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8)
+    model_digest, create_time, digests, options, input_sha256, server_version, receipt)
+VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11, $12, $13)
 """
 # Two results of one image replace its terms one after the other.
 LOCK = """

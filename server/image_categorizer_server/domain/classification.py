@@ -68,6 +68,24 @@ class ModelRef:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What, beside its files, decides what a model version answers: each `sha256:` and 64 digits.
+
+    Empty where nothing is known.
+    """
+
+    preprocessing: str = ""
+    """Of how an image becomes the input of the network."""
+    calibration: str = ""
+    """Of how its outputs become confidences."""
+    taxonomy: str = ""
+    """Of the names of its categories, and of what is above what."""
+
+
+NO_DIGESTS = Digests()
+
+
 class BatchCloseReason(Enum):
     """Why a micro-batch closed; see `Timing.BatchCloseReason` in types.proto."""
 
@@ -144,6 +162,9 @@ class Classification:
     image_id: str = ""
     """The image that was kept; empty unless requested."""
     result_id: str = ""
+    digests: Digests = NO_DIGESTS
+    options: "ClassifyOptions | None" = None
+    """What was asked, with the model's defaults; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

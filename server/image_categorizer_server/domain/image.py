@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from image_categorizer_server.domain.classification import ModelRef, Prediction
+from image_categorizer_server.domain.classification import (
+    NO_DIGESTS,
+    ClassifyOptions,
+    Digests,
+    ModelRef,
+    Prediction,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,14 @@ class ImageResult:
     predictions: tuple[Prediction, ...]
     model: ModelRef
     create_time: datetime
+    digests: Digests = NO_DIGESTS
+    options: ClassifyOptions | None = None
+    """What was asked, with the model's defaults; None if an earlier release stored it."""
+    input_sha256: str = ""
+    """Of the bytes that were sent; empty if an earlier release stored it."""
+    server_version: str = ""
+    receipt: str = ""
+    """See `domain.receipt`; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)

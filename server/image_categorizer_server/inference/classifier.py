@@ -84,6 +84,8 @@ class Classifier:
                 timing_of(outcome),
                 located.heat_map,
                 warnings=outcome.input.warnings,
+                digests=model.digests,
+                options=options,
             )
 
 

@@ -1,9 +1,10 @@
 """ImageService."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import grpc
-from image_categorizer.v1 import image_pb2, image_pb2_grpc
+from image_categorizer.v1 import image_pb2
 
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.image import (
@@ -19,29 +20,24 @@ from image_categorizer_server.rpc import convert, pages
 from image_categorizer_server.rpc.call import current_call, current_tenant
 from image_categorizer_server.rpc.classify import ClassifyLimits
 from image_categorizer_server.rpc.image_body import read_upload
-from image_categorizer_server.rpc.image_content import ImageContentServicer
 from image_categorizer_server.rpc.validation import image_id_of, raise_if_any
 from image_categorizer_server.services.image import Images
-from image_categorizer_server.services.image_content import ImageContents
 
 Context = grpc.aio.ServicerContext
 
 
-class ImageServicer(
-    ImageContentServicer,
-    image_pb2_grpc.ImageServiceServicer,
-):
+class ImageServicer:
     """Serves ImageService."""
 
     def __init__(
         self,
         images: Images,
-        contents: ImageContents,
+        url_of: Callable[[Image], Awaitable[str]],
         limits: ClassifyLimits,
         max_page_bytes: int,
     ) -> None:
-        super().__init__(contents)
         self._images = images
+        self._url_of = url_of
         self._limits = limits
         self._max_page_bytes = max_page_bytes
 
@@ -72,7 +68,7 @@ class ImageServicer(
         self._images.check(NewImage(b"", *words))
         content = request.image if source == "image" else await self._images.fetch(uri)
         image = await self._images.store(current_tenant(), NewImage(content, *words))
-        return image_to_wire(image, await self._contents.url_of(image))
+        return image_to_wire(image, await self._url_of(image))
 
     async def GetImage(
         self,
@@ -81,7 +77,7 @@ class ImageServicer(
     ) -> image_pb2.Image:
         image_id = image_id_of(request.image_id)
         image = await self._images.get(current_tenant(), image_id)
-        return image_to_wire(image, await self._contents.url_of(image))
+        return image_to_wire(image, await self._url_of(image))
 
     async def ListImages(
         self,
@@ -101,7 +97,7 @@ class ImageServicer(
     ) -> image_pb2.Image:
         image_id = image_id_of(request.image_id)
         image = await self._images.update(current_tenant(), image_id, _changes(request))
-        return image_to_wire(image, await self._contents.url_of(image))
+        return image_to_wire(image, await self._url_of(image))
 
     async def DeleteImage(
         self,

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import grpc
 from google.api import httpbody_pb2
-from image_categorizer.v1 import image_pb2, image_pb2_grpc
+from image_categorizer.v1 import image_pb2
 
 from image_categorizer_server.domain.rendition import ContentWish
 from image_categorizer_server.rpc.call import current_call, current_tenant
@@ -28,7 +28,7 @@ ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9 ._()+,=@-]")
 
 
-class ImageContentServicer(image_pb2_grpc.ImageServiceServicer):
+class ImageContentServicer:
     """Serves the content of images."""
 
     def __init__(self, contents: ImageContents) -> None:

@@ -6,6 +6,7 @@ from image_categorizer.v1 import metadata_pb2, metadata_pb2_grpc
 from image_categorizer_server.domain.classification import Category
 from image_categorizer_server.domain.model import ModelStatus, ServerInfo
 from image_categorizer_server.rpc.call import current_tenant
+from image_categorizer_server.rpc.drift import DriftServicer
 from image_categorizer_server.rpc.pages import cut
 from image_categorizer_server.rpc.validation import (
     alias_name,
@@ -15,6 +16,7 @@ from image_categorizer_server.rpc.validation import (
     version_number,
     version_or_alias,
 )
+from image_categorizer_server.services.drift import Drifts
 from image_categorizer_server.services.model import Models
 
 Context = grpc.aio.ServicerContext
@@ -26,10 +28,11 @@ ACTIVATIONS: dict[str, metadata_pb2.Model.Activation.ValueType] = {
 }
 
 
-class MetadataServicer(metadata_pb2_grpc.MetadataServiceServicer):
+class MetadataServicer(DriftServicer, metadata_pb2_grpc.MetadataServiceServicer):
     """Serves MetadataService."""
 
-    def __init__(self, models: Models, max_page_bytes: int) -> None:
+    def __init__(self, models: Models, max_page_bytes: int, drifts: Drifts) -> None:
+        DriftServicer.__init__(self, drifts)
         self._models = models
         self._max_page_bytes = max_page_bytes
 

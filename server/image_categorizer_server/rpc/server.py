@@ -24,7 +24,7 @@ from image_categorizer.v1 import (
 from image_categorizer_server.backend import Backend, open_backend
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.decode import DECODING_LIBRARY
-from image_categorizer_server.rpc.admin import admin_servicer
+from image_categorizer_server.rpc.assembly import admin_servicer, image_servicer
 from image_categorizer_server.rpc.audit import AuditServicer
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits
 from image_categorizer_server.rpc.batch.servicer import BatchServicer
@@ -34,9 +34,11 @@ from image_categorizer_server.rpc.classify import ClassifyLimits, ClassifyServic
 from image_categorizer_server.rpc.encryption import server_credentials
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.image import ImageServicer
+from image_categorizer_server.rpc.image_content import ImageContentServicer
 from image_categorizer_server.rpc.interceptors import Edge
 from image_categorizer_server.rpc.key import KeyServicer
 from image_categorizer_server.rpc.model import MetadataServicer
+from image_categorizer_server.rpc.receipt import ReceiptServicer
 from image_categorizer_server.rpc.services import access_by_method, our_services
 from image_categorizer_server.rpc.sign_in import SignInServicer
 from image_categorizer_server.rpc.tenant import TenantServicer
@@ -125,10 +127,13 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     )
     classify_pb2_grpc.add_ClassifyServiceServicer_to_server(classify, server)
     batch_pb2_grpc.add_BatchServiceServicer_to_server(batch_servicer(backend), server)
-    image_pb2_grpc.add_ImageServiceServicer_to_server(
-        ImageServicer(backend.images, backend.contents, limits, settings.server.max_page_bytes),
-        server,
+    max_page_bytes = settings.server.max_page_bytes
+    images = image_servicer(
+        ImageServicer(backend.images, backend.contents.url_of, limits, max_page_bytes),
+        ImageContentServicer(backend.contents),
+        ReceiptServicer(backend.receipts, backend.replays),
     )
+    image_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
     admin = admin_servicer(
         AuditServicer(backend.audit, settings.server.max_page_bytes),
         WebhookServicer(backend.webhooks, settings.server.max_page_bytes),
@@ -140,7 +145,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(
-        MetadataServicer(backend.models, settings.server.max_page_bytes), server
+        MetadataServicer(backend.models, settings.server.max_page_bytes, backend.drifts), server
     )
     our_health_pb2_grpc.add_HealthServiceServicer_to_server(HealthServicer(backend), server)
 

@@ -23,8 +23,8 @@ class UsageServicer:
     ) -> Response:
         """Returns what the tenant has used."""
         wrong: list[tuple[str, str]] = []
-        start = _date("start_date", request.start_date, wrong)
-        end = _date("end_date", request.end_date, wrong)
+        start = date_in("start_date", request.start_date, wrong)
+        end = date_in("end_date", request.end_date, wrong)
         group = UsageGroup.DAY
         if request.group_by:
             try:
@@ -44,7 +44,8 @@ class UsageServicer:
         )
 
 
-def _date(field: str, text: str, wrong: list[tuple[str, str]]) -> date | None:
+def date_in(field: str, text: str, wrong: list[tuple[str, str]]) -> date | None:
+    """Returns a day such as 2026-03-01; None if `text` is empty."""
     if not text:
         return None
     try:

@@ -15,6 +15,7 @@ from image_categorizer_server.errors import DeadlineExceeded, DependencyDown, In
 from image_categorizer_server.inference.classifier import Classifier, with_defaults
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.services.crashing_images import CrashingImages, digest_of
+from image_categorizer_server.services.drift import PredictionMeter
 from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.result_cache import Query, ResultCache
 from image_categorizer_server.services.usage import UsageMeter
@@ -44,6 +45,8 @@ class Accounting:
     """Counts what callers use."""
     images: Images
     """Keeps images."""
+    predictions: PredictionMeter
+    """Counts what models predict."""
 
 
 class Classifications:
@@ -70,6 +73,7 @@ class Classifications:
         self._crashing = accounting.crashing
         self._meter = accounting.meter
         self._images = accounting.images
+        self._predictions = accounting.predictions
         self._classifier = classifier
         self._registry = registry
         self._results = results
@@ -123,20 +127,25 @@ class Classifications:
         is_hit = answer.cache is CacheStatus.HIT
         used = Usage(images=1, cached_images=int(is_hit), bytes=len(content))
         self._count(caller, answer.model.name, used)
-        if not options.store:
-            return answer
-        image_id = origin.image_id or (await self._images.store(caller.tenant_id, new)).image_id
-        return await self._kept(image_id, answer, caller)
+        self._predictions.count(caller.tenant_id, answer, options)
+        return await self._kept(new, answer, caller, origin) if options.store else answer
 
-    async def _kept(self, image_id: str, answer: Classification, caller: Caller) -> Classification:
+    async def _kept(
+        self, new: NewImage, answer: Classification, caller: Caller, origin: Origin
+    ) -> Classification:
         """Returns an answer once it is kept with its stored image.
 
         Raises:
             ImageNotFound: the image was deleted meanwhile.
             DependencyDown: the database does not answer.
         """
-        result = await self._images.keep_result(caller.tenant_id, image_id, answer)
-        return replace(answer, image_id=image_id, result_id=result.result_id)
+        if origin.image_id:
+            image = await self._images.get(caller.tenant_id, origin.image_id)
+            result = await self._images.keep_result(image, answer, await digest_of(new.content))
+        else:
+            image = await self._images.store(caller.tenant_id, new)
+            result = await self._images.keep_result(image, answer, image.sha256)
+        return replace(answer, image_id=image.image_id, result_id=result.result_id)
 
     def _count(self, caller: Caller, model: str, used: Usage) -> None:
         if not caller.is_batch_item:
@@ -168,7 +177,7 @@ class Classifications:
             model=model.ref,
             categories=model.tree.categories,
             positions=model.tree.positions,
-            taxonomy=model.tree.digest,
+            digests=model.digests,
             runtime=f"{model.runtime.name} {model.runtime.device} {model.runtime.precision}",
             options=with_defaults(model, options),
         )

@@ -7,14 +7,15 @@ import asyncio
 import hashlib
 import secrets
 import unicodedata
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from image_categorizer_server import clock
 from image_categorizer_server.access.subject import Subjects
 from image_categorizer_server.db import image as rows
 from image_categorizer_server.db.image_term import words_of
-from image_categorizer_server.domain.classification import Classification
+from image_categorizer_server.domain.classification import Classification, ClassifyOptions
 from image_categorizer_server.domain.image import (
     Image,
     ImageChanges,
@@ -23,6 +24,7 @@ from image_categorizer_server.domain.image import (
     NewImage,
     Picture,
 )
+from image_categorizer_server.domain.receipt import ON_STORING, claims_of
 from image_categorizer_server.errors import DependencyDown, ImageNotFound, InvalidRequest
 from image_categorizer_server.paging import (
     Page,
@@ -35,6 +37,7 @@ from image_categorizer_server.services.gathered import Gathered
 from image_categorizer_server.stores.image_key import image_key
 from image_categorizer_server.stores.object_store import Storage
 from image_categorizer_server.tasks import TaskOwner
+from image_categorizer_server.version import VERSION
 
 ID_BYTES = 18
 MAX_FILENAME_CHARACTERS = 255
@@ -55,6 +58,17 @@ EVERY_IMAGE = ImageFilter()
 PictureOf = Callable[[bytes, bool], Picture]
 Fetch = Callable[[str], Awaitable[bytes]]
 Admit = Callable[[str, int], Awaitable[None]]
+Sign = Callable[[Mapping[str, object]], str]
+"""Returns the receipt with a payload; empty without a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePolicy:
+    """What is done about every image beside storing it."""
+
+    admit: Admit
+    """Passes a tenant's image of a size in bytes, or raises QuotaExceeded."""
+    sign: Sign
 
 
 class Images:
@@ -66,7 +80,7 @@ class Images:
         picture_of: PictureOf,
         subjects: Subjects,
         fetch: Fetch,
-        admit: Admit,
+        policy: ImagePolicy,
         tasks: TaskOwner,
     ) -> None:
         """Configures the service.
@@ -77,14 +91,15 @@ class Images:
                 a thread.
             subjects: makes keys of subjects.
             fetch: returns the image that a URI names.
-            admit: passes a tenant's image of a size in bytes, or raises QuotaExceeded.
+            policy: what each image must pass.
             tasks: owns the transactions.
         """
+        self._sign = policy.sign
         self._storage = storage
         self._picture_of = picture_of
         self._subjects = subjects
         self._fetch = fetch
-        self._admit = admit
+        self._admit = policy.admit
         self._found = Gathered(rows.find, tasks, "finder of images")
         self._begun = Gathered(self._begin_all, tasks, "beginner of images")
         self._finished = Gathered(self._finish_all, tasks, "finisher of images")
@@ -178,9 +193,15 @@ class Images:
         return await rows.finish(tenant_id, images)
 
     async def keep_result(
-        self, tenant_id: str, image_id: str, found: Classification
+        self, image: Image, found: Classification, input_sha256: str
     ) -> ImageResult:
-        """Keeps what a model found in a stored image.
+        """Keeps what a model found in a stored image, with its receipt.
+
+        Args:
+            image: the image.
+            found: what was found.
+            input_sha256: of the bytes that were classified, as they were sent or are stored.
+
 
         Raises:
             ImageNotFound: the image was deleted meanwhile.
@@ -188,12 +209,18 @@ class Images:
         """
         result = ImageResult(
             result_id=f"r-{secrets.token_urlsafe(ID_BYTES)}",
-            image_id=image_id,
+            image_id=image.image_id,
             predictions=tuple(found.predictions),
             model=found.model,
             create_time=clock.now(),
+            digests=found.digests,
+            options=_without_person(found.options),
+            input_sha256=input_sha256,
+            server_version=VERSION,
         )
-        if not await self._kept.answer(tenant_id, result):
+        receipt = self._sign(claims_of(image.tenant_id, result, ON_STORING))
+        result = replace(result, receipt=receipt)
+        if not await self._kept.answer(image.tenant_id, result):
             raise ImageNotFound("the image was deleted meanwhile")
         return result
 
@@ -331,6 +358,11 @@ def _wrong_tags(tags: Sequence[str], most: int) -> list[tuple[str, str]]:
     if not all(tag and _is_text(tag, MAX_TAG_CHARACTERS) for tag in tags):
         wrong.append(("tags", f"must have words of 1 to {MAX_TAG_CHARACTERS} characters"))
     return wrong
+
+
+def _without_person(options: ClassifyOptions | None) -> ClassifyOptions | None:
+    """Returns the options that decide on predictions: receipts and results name nobody."""
+    return replace(options, store=False, subject_id="") if options else None
 
 
 def _is_text(text: str, max_characters: int) -> bool:

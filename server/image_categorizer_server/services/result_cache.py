@@ -12,7 +12,7 @@ of another tenant.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import Protocol
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from image_categorizer_server.domain.classification import (
     Category,
     Classification,
     ClassifyOptions,
+    Digests,
     ImageWarning,
     ModelRef,
     Prediction,
@@ -37,7 +38,7 @@ from image_categorizer_server.version import VERSION
 
 log = get_log(__name__)
 # Increase it when the same query may get another answer within one release.
-FORMAT = 4
+FORMAT = 5
 
 
 class Store(Protocol):
@@ -65,8 +66,7 @@ class Query:
     """Position of each name in `categories`."""
     runtime: str
     """Runtime, device and precision: each answers slightly differently."""
-    taxonomy: str
-    """Hash of the categories, and of what is above what."""
+    digests: Digests
     options: ClassifyOptions
     """With the model's defaults."""
 
@@ -80,7 +80,7 @@ class Query:
             self.image_sha256,
             self.model.digest,
             self.runtime,
-            self.taxonomy,
+            *astuple(self.digests),
             options.confidence_threshold,
             options.top_k,
             sorted(set(options.include_categories)),
@@ -145,6 +145,8 @@ class ResultCache:
             entry.timing,
             cache=CacheStatus.HIT,
             warnings=entry.warnings,
+            digests=query.digests,
+            options=query.options,
         )
 
     async def put(self, query: Query, answer: Classification) -> bool:

@@ -33,6 +33,7 @@ from image_categorizer_server.settings.database import (
     DatabaseSettings,
     RedisSettings,
 )
+from image_categorizer_server.settings.drift import DriftSettings
 from image_categorizer_server.settings.encryption import EncryptionSettings, InternalTlsSettings
 from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.gateway import ClientSettings, GatewaySettings
@@ -140,6 +141,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     quota: QuotaSettings = QuotaSettings()
     usage: UsageSettings = UsageSettings()
+    drift: DriftSettings = DriftSettings()
     token: TokenSettings = TokenSettings()
     sign_in: SignInSettings = SignInSettings()
     gateway: GatewaySettings = GatewaySettings()

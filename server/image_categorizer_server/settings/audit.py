@@ -15,11 +15,17 @@ class AuditSettings(Group):
     signing_key: str = Field(
         "",
         repr=False,
-        description="Private Ed25519 key, as PEM, that signs statements about the audit. "
+        description="Private Ed25519 key, as PEM, that signs statements about the audit, and "
+        "receipts of results. "
         "`image-categorizer audit new-key` makes one.",
     )
     signing_key_file: str = Field(
         "", description="File with that key, if it is not given itself. `up` makes its own."
+    )
+    replaced_keys_file: str = Field(
+        "",
+        description="File with the public keys, as PEM, that the key has replaced: receipts that "
+        "they signed stay valid.",
     )
     sign_interval_s: float = Field(
         300.0,

@@ -10,6 +10,7 @@ from image_categorizer_server.domain.classification import (
     Category,
     Classification,
     ClassifyOptions,
+    Digests,
     ModelRef,
     Prediction,
     Timing,
@@ -21,6 +22,7 @@ from image_categorizer_server.settings.database import CacheSettings
 CAT, DOG = Category("cat", "n02121620", ("mammal",)), Category("dog")
 TIMING = Timing(1.25, 0.5, 3.0, 2, BatchCloseReason.FULL)
 MODEL = ModelRef("pets", 1, f"sha256:{'a' * 64}")
+DIGESTS = Digests("sha256:1", "sha256:2", "sha256:3")
 QUERY = Query(
     tenant_id="acme",
     image_sha256="1" * 64,
@@ -28,7 +30,7 @@ QUERY = Query(
     categories=(CAT, DOG),
     positions={"cat": 0, "dog": 1},
     runtime="onnx cpu fp32",
-    taxonomy="3" * 64,
+    digests=DIGESTS,
     options=ClassifyOptions(),
 )
 ANSWER = Classification(
@@ -38,6 +40,8 @@ ANSWER = Classification(
     ],
     MODEL,
     TIMING,
+    digests=DIGESTS,
+    options=ClassifyOptions(),
 )
 
 
@@ -86,7 +90,9 @@ async def test_a_cached_answer_comes_back_unchanged(results):
         replace(QUERY, image_sha256="2" * 64),
         replace(QUERY, model=ModelRef("pets", 1, f"sha256:{'b' * 64}")),
         replace(QUERY, runtime="torch cuda bf16"),
-        replace(QUERY, taxonomy="4" * 64),
+        replace(QUERY, digests=replace(DIGESTS, preprocessing="sha256:4")),
+        replace(QUERY, digests=replace(DIGESTS, calibration="sha256:4")),
+        replace(QUERY, digests=replace(DIGESTS, taxonomy="sha256:4")),
         changed(confidence_threshold=0.5),
         changed(top_k=1),
         changed(include_categories=("cat",)),
@@ -100,6 +106,8 @@ async def test_a_cached_answer_comes_back_unchanged(results):
         "image",
         "model",
         "runtime",
+        "preprocessing",
+        "calibration",
         "taxonomy",
         "threshold",
         "top_k",

@@ -1,9 +1,12 @@
 """The asyncio client's models."""
 
-from image_categorizer import _wire
+from datetime import date
+
+from image_categorizer import _drift_wire, _wire
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._drift_values import Drift
 from image_categorizer._values import Category, Model
-from image_categorizer.v1 import metadata_pb2
+from image_categorizer.v1 import drift_pb2, metadata_pb2
 
 Categories = list[Category]  # in the class, `list` is a method
 
@@ -129,3 +132,42 @@ class AsyncModels:
         )
         pages = self._connection.pages(self._connection.stubs.metadata.ListCategories, request)
         return [_wire.category(wire) async for page in pages for wire in page.categories]
+
+    async def drift(
+        self,
+        model: str,
+        version: str | int = "",
+        *,
+        end_date: date | None = None,
+        window_days: int = 1,
+        reference: tuple[date, date] | None = None,
+    ) -> Drift:
+        """Returns whether what a version predicts has changed, in the caller's tenant.
+
+            drift = await client.models.drift("efficientnet_lite0")
+            print(drift.state, drift.category_index)
+
+        Args:
+            model: the model's name.
+            version: a number or an alias. Default: the version that answers requests without one.
+            end_date: the last day of the window, in UTC. Default: today.
+            window_days: the days of the window, at most 7. With fewer than 100 images it grows.
+            reference: the first and the last day to compare with. Default: 30 to 7 days before
+                `end_date`.
+
+        Raises:
+            ModelNotFound: there is no such model or version.
+            InvalidRequest: the reference is not before the window, or too long.
+        """
+        first, last = reference or ("", "")
+        request = drift_pb2.GetDriftRequest(
+            model=model,
+            version=_wire.version_text(version),
+            end_date=str(end_date or ""),
+            window_days=window_days,
+            reference_start_date=str(first),
+            reference_end_date=str(last),
+        )
+        return _drift_wire.drift(
+            await self._connection.call(self._connection.stubs.metadata.GetDrift, request)
+        )

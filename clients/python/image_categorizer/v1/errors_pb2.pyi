@@ -173,6 +173,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Of a batch item: its result is encrypted, and the key was erased or is missing. The image may be classified
     again.
     """
+    RESULT_NOT_FOUND: _ErrorReason.ValueType  # 62
+    """No such result, or it belongs to another tenant, or its image or batch was deleted."""
+    RECEIPT_MISSING: _ErrorReason.ValueType  # 63
+    """The result has no receipt, or an earlier release stored it without what a receipt states. The message says what
+    to set, so that later results have one.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -334,5 +340,11 @@ IMAGE_NOT_FOUND: ErrorReason.ValueType  # 50
 RESULT_ERASED: ErrorReason.ValueType  # 44
 """Of a batch item: its result is encrypted, and the key was erased or is missing. The image may be classified
 again.
+"""
+RESULT_NOT_FOUND: ErrorReason.ValueType  # 62
+"""No such result, or it belongs to another tenant, or its image or batch was deleted."""
+RECEIPT_MISSING: ErrorReason.ValueType  # 63
+"""The result has no receipt, or an earlier release stored it without what a receipt states. The message says what
+to set, so that later results have one.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -26,10 +26,11 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from image_categorizer.v1 import options_pb2 as image__categorizer_dot_v1_dot_options__pb2
+from image_categorizer.v1 import receipt_pb2 as image__categorizer_dot_v1_dot_receipt__pb2
 from image_categorizer.v1 import types_pb2 as image__categorizer_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/image.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"image_categorizer/v1/options.proto\x1a image_categorizer/v1/types.proto\"\xe8\x02\n\x05Image\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\r\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x10\n\x08width_px\x18\x05 \x01(\r\x12\x11\n\theight_px\x18\x06 \x01(\r\x12\x10\n\x08\x66ilename\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x12\n\nsubject_id\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x06result\x18\x0b \x01(\x0b\x32!.image_categorizer.v1.ImageResult\x12\x31\n\x05\x66\x61\x63ts\x18\x0c \x01(\x0b\x32\".image_categorizer.v1.PictureFacts\x12\x14\n\x0chas_metadata\x18\r \x01(\x08\x12\x13\n\x0b\x63ontent_url\x18\x0e \x01(\t\"\x86\x01\n\x0cPictureFacts\x12\x17\n\x0fperceptual_hash\x18\x01 \x01(\t\x12\x36\n\x10\x64ominant_colours\x18\x02 \x03(\x0b\x32\x1c.image_categorizer.v1.Colour\x12\x12\n\nbrightness\x18\x03 \x01(\x02\x12\x11\n\tsharpness\x18\x04 \x01(\x02\"%\n\x06\x43olour\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x02\"\xc9\x01\n\x0bImageResult\x12\x11\n\tresult_id\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x35\n\x0bpredictions\x18\x03 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12-\n\x05model\x18\x04 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8f\x01\n\x12UploadImageRequest\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x13\n\timage_uri\x18\x02 \x01(\tH\x00\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\t\x12\x15\n\rkeep_metadata\x18\x06 \x01(\x08\x42\x08\n\x06source\"w\n\x16GetImageContentRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x0b\n\x03\x66it\x18\x04 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\t\x12\x0f\n\x07quality\x18\x06 \x01(\x05\"#\n\x0fGetImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\xcd\x02\n\x11ListImagesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x04 \x01(\t\x12\x1b\n\x0emin_confidence\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x1b\n\x0emax_confidence\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x10\n\x08\x66ilename\x18\t \x01(\t\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x11\n\x0f_min_confidenceB\x11\n\x0f_max_confidence\"Z\n\x12ListImagesResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.image_categorizer.v1.Image\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12\x44\x65leteImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse\"\x9a\x01\n\x16UploadImageBodyRequest\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12\x11\n\timage_uri\x18\x05 \x01(\t\x12\x15\n\rkeep_metadata\x18\x06 \x01(\x08\"g\n\x12UpdateImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x15\n\x08\x66ilename\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\r\n\x05\x63lear\x18\x04 \x03(\tB\x0b\n\t_filename2\xa8\x07\n\x0cImageService\x12v\n\x0bUploadImage\x12(.image_categorizer.v1.UploadImageRequest\x1a\x1b.image_categorizer.v1.Image\" \x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x0f\"\n/v1/images:\x01*\x12x\n\x08GetImage\x12%.image_categorizer.v1.GetImageRequest\x1a\x1b.image_categorizer.v1.Image\"(\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/images/{image_id}\x12~\n\nListImages\x12\'.image_categorizer.v1.ListImagesRequest\x1a(.image_categorizer.v1.ListImagesResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12\x8c\x01\n\x0b\x44\x65leteImage\x12(.image_categorizer.v1.DeleteImageRequest\x1a).image_categorizer.v1.DeleteImageResponse\"(\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x17*\x15/v1/images/{image_id}\x12\x88\x01\n\x0fUploadImageBody\x12,.image_categorizer.v1.UploadImageBodyRequest\x1a\x1b.image_categorizer.v1.Image\"*\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x19\"\x11/v1/images:upload:\x04\x62ody\x12\x81\x01\n\x0bUpdateImage\x12(.image_categorizer.v1.UpdateImageRequest\x1a\x1b.image_categorizer.v1.Image\"+\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x1a\x32\x15/v1/images/{image_id}:\x01*\x12\x87\x01\n\x0fGetImageContent\x12,.image_categorizer.v1.GetImageContentRequest\x1a\x14.google.api.HttpBody\"0\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/images/{image_id}/contentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/image.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"image_categorizer/v1/options.proto\x1a\"image_categorizer/v1/receipt.proto\x1a image_categorizer/v1/types.proto\"\xe8\x02\n\x05Image\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\r\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x10\n\x08width_px\x18\x05 \x01(\r\x12\x11\n\theight_px\x18\x06 \x01(\r\x12\x10\n\x08\x66ilename\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x12\n\nsubject_id\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x06result\x18\x0b \x01(\x0b\x32!.image_categorizer.v1.ImageResult\x12\x31\n\x05\x66\x61\x63ts\x18\x0c \x01(\x0b\x32\".image_categorizer.v1.PictureFacts\x12\x14\n\x0chas_metadata\x18\r \x01(\x08\x12\x13\n\x0b\x63ontent_url\x18\x0e \x01(\t\"\x86\x01\n\x0cPictureFacts\x12\x17\n\x0fperceptual_hash\x18\x01 \x01(\t\x12\x36\n\x10\x64ominant_colours\x18\x02 \x03(\x0b\x32\x1c.image_categorizer.v1.Colour\x12\x12\n\nbrightness\x18\x03 \x01(\x02\x12\x11\n\tsharpness\x18\x04 \x01(\x02\"%\n\x06\x43olour\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x02\"\xc9\x01\n\x0bImageResult\x12\x11\n\tresult_id\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x35\n\x0bpredictions\x18\x03 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12-\n\x05model\x18\x04 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8f\x01\n\x12UploadImageRequest\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x13\n\timage_uri\x18\x02 \x01(\tH\x00\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\t\x12\x15\n\rkeep_metadata\x18\x06 \x01(\x08\x42\x08\n\x06source\"w\n\x16GetImageContentRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x0b\n\x03\x66it\x18\x04 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\t\x12\x0f\n\x07quality\x18\x06 \x01(\x05\"#\n\x0fGetImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\xcd\x02\n\x11ListImagesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x04 \x01(\t\x12\x1b\n\x0emin_confidence\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x1b\n\x0emax_confidence\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x10\n\x08\x66ilename\x18\t \x01(\t\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x11\n\x0f_min_confidenceB\x11\n\x0f_max_confidence\"Z\n\x12ListImagesResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.image_categorizer.v1.Image\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12\x44\x65leteImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse\"\x9a\x01\n\x16UploadImageBodyRequest\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12\x11\n\timage_uri\x18\x05 \x01(\t\x12\x15\n\rkeep_metadata\x18\x06 \x01(\x08\"g\n\x12UpdateImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x15\n\x08\x66ilename\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\r\n\x05\x63lear\x18\x04 \x03(\tB\x0b\n\t_filename2\xe1\x0b\n\x0cImageService\x12v\n\x0bUploadImage\x12(.image_categorizer.v1.UploadImageRequest\x1a\x1b.image_categorizer.v1.Image\" \x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x0f\"\n/v1/images:\x01*\x12x\n\x08GetImage\x12%.image_categorizer.v1.GetImageRequest\x1a\x1b.image_categorizer.v1.Image\"(\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/images/{image_id}\x12~\n\nListImages\x12\'.image_categorizer.v1.ListImagesRequest\x1a(.image_categorizer.v1.ListImagesResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12\x8c\x01\n\x0b\x44\x65leteImage\x12(.image_categorizer.v1.DeleteImageRequest\x1a).image_categorizer.v1.DeleteImageResponse\"(\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x17*\x15/v1/images/{image_id}\x12\x88\x01\n\x0fUploadImageBody\x12,.image_categorizer.v1.UploadImageBodyRequest\x1a\x1b.image_categorizer.v1.Image\"*\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x19\"\x11/v1/images:upload:\x04\x62ody\x12\x81\x01\n\x0bUpdateImage\x12(.image_categorizer.v1.UpdateImageRequest\x1a\x1b.image_categorizer.v1.Image\"+\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x1a\x32\x15/v1/images/{image_id}:\x01*\x12\x88\x01\n\nGetReceipt\x12\'.image_categorizer.v1.GetReceiptRequest\x1a\x1d.image_categorizer.v1.Receipt\"2\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02!\x12\x1f/v1/results/{result_id}/receipt\x12\x8d\x01\n\x0cVerifyResult\x12).image_categorizer.v1.VerifyResultRequest\x1a(.image_categorizer.v1.ResultVerification\"(\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x17\"\x12/v1/results:verify:\x01*\x12\x87\x01\n\x0fGetImageContent\x12,.image_categorizer.v1.GetImageContentRequest\x1a\x14.google.api.HttpBody\"0\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/images/{image_id}/content\x12\x94\x01\n\x0cReplayResult\x12).image_categorizer.v1.ReplayResultRequest\x1a\".image_categorizer.v1.ResultReplay\"5\x88\xb5\x18\x03\x98\xb5\x18\x01\xd0\xb5\x18\x01\x82\xd3\xe4\x93\x02#\"\x1e/v1/results/{result_id}:replay:\x01*\x12\x84\x01\n\x0fListReceiptKeys\x12,.image_categorizer.v1.ListReceiptKeysRequest\x1a!.image_categorizer.v1.ReceiptKeys\" \x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/receipts/keysb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,34 +49,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGESERVICE'].methods_by_name['UploadImageBody']._serialized_options = b'\220\002\002\210\265\030\003\230\265\030\020\202\323\344\223\002\031\"\021/v1/images:upload:\004body'
   _globals['_IMAGESERVICE'].methods_by_name['UpdateImage']._loaded_options = None
   _globals['_IMAGESERVICE'].methods_by_name['UpdateImage']._serialized_options = b'\220\002\002\210\265\030\003\230\265\030\020\202\323\344\223\002\0322\025/v1/images/{image_id}:\001*'
+  _globals['_IMAGESERVICE'].methods_by_name['GetReceipt']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['GetReceipt']._serialized_options = b'\220\002\001\210\265\030\002\230\265\030\017\202\323\344\223\002!\022\037/v1/results/{result_id}/receipt'
+  _globals['_IMAGESERVICE'].methods_by_name['VerifyResult']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['VerifyResult']._serialized_options = b'\220\002\001\210\265\030\002\230\265\030\017\202\323\344\223\002\027\"\022/v1/results:verify:\001*'
   _globals['_IMAGESERVICE'].methods_by_name['GetImageContent']._loaded_options = None
   _globals['_IMAGESERVICE'].methods_by_name['GetImageContent']._serialized_options = b'\220\002\001\210\265\030\002\230\265\030\017\202\323\344\223\002\037\022\035/v1/images/{image_id}/content'
-  _globals['_IMAGE']._serialized_start=219
-  _globals['_IMAGE']._serialized_end=579
-  _globals['_PICTUREFACTS']._serialized_start=582
-  _globals['_PICTUREFACTS']._serialized_end=716
-  _globals['_COLOUR']._serialized_start=718
-  _globals['_COLOUR']._serialized_end=755
-  _globals['_IMAGERESULT']._serialized_start=758
-  _globals['_IMAGERESULT']._serialized_end=959
-  _globals['_UPLOADIMAGEREQUEST']._serialized_start=962
-  _globals['_UPLOADIMAGEREQUEST']._serialized_end=1105
-  _globals['_GETIMAGECONTENTREQUEST']._serialized_start=1107
-  _globals['_GETIMAGECONTENTREQUEST']._serialized_end=1226
-  _globals['_GETIMAGEREQUEST']._serialized_start=1228
-  _globals['_GETIMAGEREQUEST']._serialized_end=1263
-  _globals['_LISTIMAGESREQUEST']._serialized_start=1266
-  _globals['_LISTIMAGESREQUEST']._serialized_end=1599
-  _globals['_LISTIMAGESRESPONSE']._serialized_start=1601
-  _globals['_LISTIMAGESRESPONSE']._serialized_end=1691
-  _globals['_DELETEIMAGEREQUEST']._serialized_start=1693
-  _globals['_DELETEIMAGEREQUEST']._serialized_end=1731
-  _globals['_DELETEIMAGERESPONSE']._serialized_start=1733
-  _globals['_DELETEIMAGERESPONSE']._serialized_end=1754
-  _globals['_UPLOADIMAGEBODYREQUEST']._serialized_start=1757
-  _globals['_UPLOADIMAGEBODYREQUEST']._serialized_end=1911
-  _globals['_UPDATEIMAGEREQUEST']._serialized_start=1913
-  _globals['_UPDATEIMAGEREQUEST']._serialized_end=2016
-  _globals['_IMAGESERVICE']._serialized_start=2019
-  _globals['_IMAGESERVICE']._serialized_end=2955
+  _globals['_IMAGESERVICE'].methods_by_name['ReplayResult']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['ReplayResult']._serialized_options = b'\210\265\030\003\230\265\030\001\320\265\030\001\202\323\344\223\002#\"\036/v1/results/{result_id}:replay:\001*'
+  _globals['_IMAGESERVICE'].methods_by_name['ListReceiptKeys']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['ListReceiptKeys']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\023\022\021/v1/receipts/keys'
+  _globals['_IMAGE']._serialized_start=255
+  _globals['_IMAGE']._serialized_end=615
+  _globals['_PICTUREFACTS']._serialized_start=618
+  _globals['_PICTUREFACTS']._serialized_end=752
+  _globals['_COLOUR']._serialized_start=754
+  _globals['_COLOUR']._serialized_end=791
+  _globals['_IMAGERESULT']._serialized_start=794
+  _globals['_IMAGERESULT']._serialized_end=995
+  _globals['_UPLOADIMAGEREQUEST']._serialized_start=998
+  _globals['_UPLOADIMAGEREQUEST']._serialized_end=1141
+  _globals['_GETIMAGECONTENTREQUEST']._serialized_start=1143
+  _globals['_GETIMAGECONTENTREQUEST']._serialized_end=1262
+  _globals['_GETIMAGEREQUEST']._serialized_start=1264
+  _globals['_GETIMAGEREQUEST']._serialized_end=1299
+  _globals['_LISTIMAGESREQUEST']._serialized_start=1302
+  _globals['_LISTIMAGESREQUEST']._serialized_end=1635
+  _globals['_LISTIMAGESRESPONSE']._serialized_start=1637
+  _globals['_LISTIMAGESRESPONSE']._serialized_end=1727
+  _globals['_DELETEIMAGEREQUEST']._serialized_start=1729
+  _globals['_DELETEIMAGEREQUEST']._serialized_end=1767
+  _globals['_DELETEIMAGERESPONSE']._serialized_start=1769
+  _globals['_DELETEIMAGERESPONSE']._serialized_end=1790
+  _globals['_UPLOADIMAGEBODYREQUEST']._serialized_start=1793
+  _globals['_UPLOADIMAGEBODYREQUEST']._serialized_end=1947
+  _globals['_UPDATEIMAGEREQUEST']._serialized_start=1949
+  _globals['_UPDATEIMAGEREQUEST']._serialized_end=2052
+  _globals['_IMAGESERVICE']._serialized_start=2055
+  _globals['_IMAGESERVICE']._serialized_end=3560
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ import warnings
 
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from image_categorizer.v1 import image_pb2 as image__categorizer_dot_v1_dot_image__pb2
+from image_categorizer.v1 import receipt_pb2 as image__categorizer_dot_v1_dot_receipt__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -79,10 +80,30 @@ class ImageServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_image__pb2.UpdateImageRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_image__pb2.Image.FromString,
                 _registered_method=True)
+        self.GetReceipt = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/GetReceipt',
+                request_serializer=image__categorizer_dot_v1_dot_receipt__pb2.GetReceiptRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_receipt__pb2.Receipt.FromString,
+                _registered_method=True)
+        self.VerifyResult = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/VerifyResult',
+                request_serializer=image__categorizer_dot_v1_dot_receipt__pb2.VerifyResultRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_receipt__pb2.ResultVerification.FromString,
+                _registered_method=True)
         self.GetImageContent = channel.unary_unary(
                 '/image_categorizer.v1.ImageService/GetImageContent',
                 request_serializer=image__categorizer_dot_v1_dot_image__pb2.GetImageContentRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.ReplayResult = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/ReplayResult',
+                request_serializer=image__categorizer_dot_v1_dot_receipt__pb2.ReplayResultRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_receipt__pb2.ResultReplay.FromString,
+                _registered_method=True)
+        self.ListReceiptKeys = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/ListReceiptKeys',
+                request_serializer=image__categorizer_dot_v1_dot_receipt__pb2.ListReceiptKeysRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_receipt__pb2.ReceiptKeys.FromString,
                 _registered_method=True)
 
 
@@ -168,6 +189,31 @@ class ImageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReceipt(self, request, context):
+        """Returns the receipt of a result: a signed statement of what was classified, how, and what was found.
+
+        The receipt of a stored image's result is signed when the result is stored. That of an item of a batch is
+        signed when it is asked for, from what is stored; it needs the scope `batches:read`, too.
+
+        Errors, in addition to those of the service: NOT_FOUND `RESULT_NOT_FOUND`; FAILED_PRECONDITION
+        `RECEIPT_MISSING`: the server had no signing key; the message says what to set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyResult(self, request, context):
+        """Verifies a receipt: its key, its signature, and whether the result is still stored as it states.
+
+        Whoever has the public keys verifies key and signature without a server; see `ListReceiptKeys`. For a receipt of
+        an item of a batch, the caller needs the scope `batches:read`, too.
+
+        Errors: those of the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetImageContent(self, request, context):
         """Returns the content of an image, made anew from its pixels: upright, without metadata, in any size and format.
 
@@ -176,6 +222,29 @@ class ImageServiceServicer:
 
         Errors, in addition to those of the service: NOT_FOUND `NOT_FOUND`: what is stored of the image is lost.
         UNAVAILABLE `QUEUE_FULL`: too many images are being made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayResult(self, request, context):
+        """Classifies the image of a result again, by the same model version and with the same options, and compares.
+
+        Nothing is stored. The image counts as one. Needs the scope `images:read`, too.
+
+        Errors, in addition to those of the service and of `ClassifyService.Classify`: NOT_FOUND `RESULT_NOT_FOUND`;
+        FAILED_PRECONDITION `RECEIPT_MISSING`: an earlier release stored the result, without its options.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReceiptKeys(self, request, context):
+        """Returns the public keys that verify receipts, as a JSON Web Key Set.
+
+        It needs no credentials: keys are no secret, and receipts are for people who have none.
+
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,10 +283,30 @@ def add_ImageServiceServicer_to_server(servicer, server):
                     request_deserializer=image__categorizer_dot_v1_dot_image__pb2.UpdateImageRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_image__pb2.Image.SerializeToString,
             ),
+            'GetReceipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReceipt,
+                    request_deserializer=image__categorizer_dot_v1_dot_receipt__pb2.GetReceiptRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_receipt__pb2.Receipt.SerializeToString,
+            ),
+            'VerifyResult': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyResult,
+                    request_deserializer=image__categorizer_dot_v1_dot_receipt__pb2.VerifyResultRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_receipt__pb2.ResultVerification.SerializeToString,
+            ),
             'GetImageContent': grpc.unary_unary_rpc_method_handler(
                     servicer.GetImageContent,
                     request_deserializer=image__categorizer_dot_v1_dot_image__pb2.GetImageContentRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ReplayResult': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayResult,
+                    request_deserializer=image__categorizer_dot_v1_dot_receipt__pb2.ReplayResultRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_receipt__pb2.ResultReplay.SerializeToString,
+            ),
+            'ListReceiptKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReceiptKeys,
+                    request_deserializer=image__categorizer_dot_v1_dot_receipt__pb2.ListReceiptKeysRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_receipt__pb2.ReceiptKeys.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -407,6 +496,60 @@ class ImageService:
             _registered_method=True)
 
     @staticmethod
+    def GetReceipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/GetReceipt',
+            image__categorizer_dot_v1_dot_receipt__pb2.GetReceiptRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_receipt__pb2.Receipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyResult(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/VerifyResult',
+            image__categorizer_dot_v1_dot_receipt__pb2.VerifyResultRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_receipt__pb2.ResultVerification.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetImageContent(request,
             target,
             options=(),
@@ -423,6 +566,60 @@ class ImageService:
             '/image_categorizer.v1.ImageService/GetImageContent',
             image__categorizer_dot_v1_dot_image__pb2.GetImageContentRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayResult(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/ReplayResult',
+            image__categorizer_dot_v1_dot_receipt__pb2.ReplayResultRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_receipt__pb2.ResultReplay.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReceiptKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/ListReceiptKeys',
+            image__categorizer_dot_v1_dot_receipt__pb2.ListReceiptKeysRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_receipt__pb2.ReceiptKeys.FromString,
             options,
             channel_credentials,
             insecure,

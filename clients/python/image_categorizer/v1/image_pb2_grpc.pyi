@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from image_categorizer.v1 import image_pb2 as _image_pb2
+from image_categorizer.v1 import receipt_pb2 as _receipt_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -89,6 +90,23 @@ class ImageServiceStub:
 
     Errors: those of the service.
     """
+    GetReceipt: _grpc.UnaryUnaryMultiCallable[_receipt_pb2.GetReceiptRequest, _receipt_pb2.Receipt]
+    """Returns the receipt of a result: a signed statement of what was classified, how, and what was found.
+
+    The receipt of a stored image's result is signed when the result is stored. That of an item of a batch is
+    signed when it is asked for, from what is stored; it needs the scope `batches:read`, too.
+
+    Errors, in addition to those of the service: NOT_FOUND `RESULT_NOT_FOUND`; FAILED_PRECONDITION
+    `RECEIPT_MISSING`: the server had no signing key; the message says what to set.
+    """
+    VerifyResult: _grpc.UnaryUnaryMultiCallable[_receipt_pb2.VerifyResultRequest, _receipt_pb2.ResultVerification]
+    """Verifies a receipt: its key, its signature, and whether the result is still stored as it states.
+
+    Whoever has the public keys verifies key and signature without a server; see `ListReceiptKeys`. For a receipt of
+    an item of a batch, the caller needs the scope `batches:read`, too.
+
+    Errors: those of the service.
+    """
     GetImageContent: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetImageContentRequest, _httpbody_pb2.HttpBody]
     """Returns the content of an image, made anew from its pixels: upright, without metadata, in any size and format.
 
@@ -97,6 +115,21 @@ class ImageServiceStub:
 
     Errors, in addition to those of the service: NOT_FOUND `NOT_FOUND`: what is stored of the image is lost.
     UNAVAILABLE `QUEUE_FULL`: too many images are being made.
+    """
+    ReplayResult: _grpc.UnaryUnaryMultiCallable[_receipt_pb2.ReplayResultRequest, _receipt_pb2.ResultReplay]
+    """Classifies the image of a result again, by the same model version and with the same options, and compares.
+
+    Nothing is stored. The image counts as one. Needs the scope `images:read`, too.
+
+    Errors, in addition to those of the service and of `ClassifyService.Classify`: NOT_FOUND `RESULT_NOT_FOUND`;
+    FAILED_PRECONDITION `RECEIPT_MISSING`: an earlier release stored the result, without its options.
+    """
+    ListReceiptKeys: _grpc.UnaryUnaryMultiCallable[_receipt_pb2.ListReceiptKeysRequest, _receipt_pb2.ReceiptKeys]
+    """Returns the public keys that verify receipts, as a JSON Web Key Set.
+
+    It needs no credentials: keys are no secret, and receipts are for people who have none.
+
+    Errors: those of the service.
     """
 
 @_typing.type_check_only
@@ -159,6 +192,23 @@ class ImageServiceAsyncStub(ImageServiceStub):
 
     Errors: those of the service.
     """
+    GetReceipt: _aio.UnaryUnaryMultiCallable[_receipt_pb2.GetReceiptRequest, _receipt_pb2.Receipt]  # type: ignore[assignment]
+    """Returns the receipt of a result: a signed statement of what was classified, how, and what was found.
+
+    The receipt of a stored image's result is signed when the result is stored. That of an item of a batch is
+    signed when it is asked for, from what is stored; it needs the scope `batches:read`, too.
+
+    Errors, in addition to those of the service: NOT_FOUND `RESULT_NOT_FOUND`; FAILED_PRECONDITION
+    `RECEIPT_MISSING`: the server had no signing key; the message says what to set.
+    """
+    VerifyResult: _aio.UnaryUnaryMultiCallable[_receipt_pb2.VerifyResultRequest, _receipt_pb2.ResultVerification]  # type: ignore[assignment]
+    """Verifies a receipt: its key, its signature, and whether the result is still stored as it states.
+
+    Whoever has the public keys verifies key and signature without a server; see `ListReceiptKeys`. For a receipt of
+    an item of a batch, the caller needs the scope `batches:read`, too.
+
+    Errors: those of the service.
+    """
     GetImageContent: _aio.UnaryUnaryMultiCallable[_image_pb2.GetImageContentRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Returns the content of an image, made anew from its pixels: upright, without metadata, in any size and format.
 
@@ -167,6 +217,21 @@ class ImageServiceAsyncStub(ImageServiceStub):
 
     Errors, in addition to those of the service: NOT_FOUND `NOT_FOUND`: what is stored of the image is lost.
     UNAVAILABLE `QUEUE_FULL`: too many images are being made.
+    """
+    ReplayResult: _aio.UnaryUnaryMultiCallable[_receipt_pb2.ReplayResultRequest, _receipt_pb2.ResultReplay]  # type: ignore[assignment]
+    """Classifies the image of a result again, by the same model version and with the same options, and compares.
+
+    Nothing is stored. The image counts as one. Needs the scope `images:read`, too.
+
+    Errors, in addition to those of the service and of `ClassifyService.Classify`: NOT_FOUND `RESULT_NOT_FOUND`;
+    FAILED_PRECONDITION `RECEIPT_MISSING`: an earlier release stored the result, without its options.
+    """
+    ListReceiptKeys: _aio.UnaryUnaryMultiCallable[_receipt_pb2.ListReceiptKeysRequest, _receipt_pb2.ReceiptKeys]  # type: ignore[assignment]
+    """Returns the public keys that verify receipts, as a JSON Web Key Set.
+
+    It needs no credentials: keys are no secret, and receipts are for people who have none.
+
+    Errors: those of the service.
     """
 
 class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -264,6 +329,35 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetReceipt(
+        self,
+        request: _receipt_pb2.GetReceiptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_receipt_pb2.Receipt, _abc.Awaitable[_receipt_pb2.Receipt]]:
+        """Returns the receipt of a result: a signed statement of what was classified, how, and what was found.
+
+        The receipt of a stored image's result is signed when the result is stored. That of an item of a batch is
+        signed when it is asked for, from what is stored; it needs the scope `batches:read`, too.
+
+        Errors, in addition to those of the service: NOT_FOUND `RESULT_NOT_FOUND`; FAILED_PRECONDITION
+        `RECEIPT_MISSING`: the server had no signing key; the message says what to set.
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyResult(
+        self,
+        request: _receipt_pb2.VerifyResultRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_receipt_pb2.ResultVerification, _abc.Awaitable[_receipt_pb2.ResultVerification]]:
+        """Verifies a receipt: its key, its signature, and whether the result is still stored as it states.
+
+        Whoever has the public keys verifies key and signature without a server; see `ListReceiptKeys`. For a receipt of
+        an item of a batch, the caller needs the scope `batches:read`, too.
+
+        Errors: those of the service.
+        """
+
+    @_abc_1.abstractmethod
     def GetImageContent(
         self,
         request: _image_pb2.GetImageContentRequest,
@@ -276,6 +370,33 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors, in addition to those of the service: NOT_FOUND `NOT_FOUND`: what is stored of the image is lost.
         UNAVAILABLE `QUEUE_FULL`: too many images are being made.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayResult(
+        self,
+        request: _receipt_pb2.ReplayResultRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_receipt_pb2.ResultReplay, _abc.Awaitable[_receipt_pb2.ResultReplay]]:
+        """Classifies the image of a result again, by the same model version and with the same options, and compares.
+
+        Nothing is stored. The image counts as one. Needs the scope `images:read`, too.
+
+        Errors, in addition to those of the service and of `ClassifyService.Classify`: NOT_FOUND `RESULT_NOT_FOUND`;
+        FAILED_PRECONDITION `RECEIPT_MISSING`: an earlier release stored the result, without its options.
+        """
+
+    @_abc_1.abstractmethod
+    def ListReceiptKeys(
+        self,
+        request: _receipt_pb2.ListReceiptKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_receipt_pb2.ReceiptKeys, _abc.Awaitable[_receipt_pb2.ReceiptKeys]]:
+        """Returns the public keys that verify receipts, as a JSON Web Key Set.
+
+        It needs no credentials: keys are no secret, and receipts are for people who have none.
+
+        Errors: those of the service.
         """
 
 def add_ImageServiceServicer_to_server(servicer: ImageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

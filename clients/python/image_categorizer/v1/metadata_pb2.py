@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from image_categorizer.v1 import drift_pb2 as image__categorizer_dot_v1_dot_drift__pb2
 from image_categorizer.v1 import options_pb2 as image__categorizer_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#image_categorizer/v1/metadata.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\"image_categorizer/v1/options.proto\"D\n\x08\x43\x61tegory\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61tegory_id\x18\x02 \x01(\t\x12\x11\n\tancestors\x18\x03 \x03(\t\"\xf8\x05\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.image_categorizer.v1.Model.State\x12\x15\n\rstate_message\x18\x05 \x01(\t\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x06 \x01(\x08\x12\x16\n\x0e\x63\x61tegory_count\x18\x07 \x01(\x05\x12\x16\n\x0einput_width_px\x18\x08 \x01(\x05\x12\x17\n\x0finput_height_px\x18\t \x01(\x05\x12:\n\nactivation\x18\n \x01(\x0e\x32&.image_categorizer.v1.Model.Activation\x12\x0f\n\x07runtime\x18\x0b \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12\x0f\n\x07licence\x18\r \x01(\t\x12\x0e\n\x06origin\x18\x0e \x01(\t\x12\x0f\n\x07\x61liases\x18\x0f \x03(\t\x12\x16\n\x0e\x63\x61nary_percent\x18\x10 \x01(\x02\x12\x11\n\tprecision\x18\x11 \x01(\t\x12>\n\x0clocalization\x18\x12 \x01(\x0e\x32(.image_categorizer.v1.Model.Localization\x12\x16\n\x0eresident_bytes\x18\x13 \x01(\x04\"]\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07LOADING\x10\x01\x12\t\n\x05READY\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0c\n\x08UNLOADED\x10\x04\x12\x0b\n\x07STANDBY\x10\x05\"h\n\x0cLocalization\x12\x1c\n\x18LOCALIZATION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43LASS_ACTIVATION\x10\x01\x12\x15\n\x11\x41TTENTION_ROLLOUT\x10\x02\x12\r\n\tDETECTION\x10\x03\"B\n\nActivation\x12\x1a\n\x16\x41\x43TIVATION_UNSPECIFIED\x10\x00\x12\x0b\n\x07SOFTMAX\x10\x01\x12\x0b\n\x07SIGMOID\x10\x02\"\x8d\x02\n\x06Limits\x12\x17\n\x0fmax_image_bytes\x18\x01 \x01(\r\x12\x18\n\x10max_image_pixels\x18\x02 \x01(\r\x12\x13\n\x0bmax_side_px\x18\x03 \x01(\r\x12\x18\n\x10max_aspect_ratio\x18\x04 \x01(\x02\x12\x1d\n\x15max_filter_categories\x18\x05 \x01(\r\x12\x1a\n\x12\x64\x65\x66\x61ult_deadline_s\x18\x06 \x01(\x02\x12\x16\n\x0emax_deadline_s\x18\x07 \x01(\x02\x12\x1c\n\x14max_stream_in_flight\x18\x08 \x01(\r\x12\x17\n\x0fmax_batch_items\x18\t \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\n \x01(\x04\"y\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x15\n\rimage_formats\x18\x02 \x03(\t\x12,\n\x06limits\x18\x03 \x01(\x0b\x32\x1c.image_categorizer.v1.Limits\x12\x15\n\rdefault_model\x18\x04 \x01(\t\"^\n\x15ListCategoriesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"e\n\x16ListCategoriesResponse\x12\x32\n\ncategories\x18\x01 \x03(\x0b\x32\x1e.image_categorizer.v1.Category\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.image_categorizer.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"2\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"4\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"]\n\x14SetModelAliasRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x16\n\x0e\x63\x61nary_percent\x18\x04 \x01(\x02\"\x16\n\x14GetServerInfoRequest2\xa7\x07\n\x0fMetadataService\x12\x8e\x01\n\x0eListCategories\x12+.image_categorizer.v1.ListCategoriesRequest\x1a,.image_categorizer.v1.ListCategoriesResponse\"!\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x04\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/categories\x12~\n\nListModels\x12\'.image_categorizer.v1.ListModelsRequest\x1a(.image_categorizer.v1.ListModelsResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x04\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12u\n\x08GetModel\x12%.image_categorizer.v1.GetModelRequest\x1a\x1b.image_categorizer.v1.Model\"%\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x04\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/models/{model}\x12|\n\tLoadModel\x12&.image_categorizer.v1.LoadModelRequest\x1a\x1b.image_categorizer.v1.Model\"*\x88\xb5\x18\x05\x98\xb5\x18\x05\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/models/{model}:load:\x01*\x12\x82\x01\n\x0bUnloadModel\x12(.image_categorizer.v1.UnloadModelRequest\x1a\x1b.image_categorizer.v1.Model\",\x88\xb5\x18\x05\x98\xb5\x18\x05\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:unload:\x01*\x12\x88\x01\n\rSetModelAlias\x12*.image_categorizer.v1.SetModelAliasRequest\x1a\x1b.image_categorizer.v1.Model\".\x88\xb5\x18\x05\x98\xb5\x18\x05\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:setAlias:\x01*\x12~\n\rGetServerInfo\x12*.image_categorizer.v1.GetServerInfoRequest\x1a .image_categorizer.v1.ServerInfo\"\x1f\x90\x02\x01\x88\xb5\x18\x02\x90\xb5\x18\x01\x98\xb5\x18\x0e\x82\xd3\xe4\x93\x02\n\x12\x08/v1/infob\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#image_categorizer/v1/metadata.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a image_categorizer/v1/drift.proto\x1a\"image_categorizer/v1/options.proto\"D\n\x08\x43\x61tegory\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61tegory_id\x18\x02 \x01(\t\x12\x11\n\tancestors\x18\x03 \x03(\t\"\xf8\x05\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.image_categorizer.v1.Model.State\x12\x15\n\rstate_message\x18\x05 \x01(\t\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x06 \x01(\x08\x12\x16\n\x0e\x63\x61tegory_count\x18\x07 \x01(\x05\x12\x16\n\x0einput_width_px\x18\x08 \x01(\x05\x12\x17\n\x0finput_height_px\x18\t \x01(\x05\x12:\n\nactivation\x18\n \x01(\x0e\x32&.image_categorizer.v1.Model.Activation\x12\x0f\n\x07runtime\x18\x0b \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12\x0f\n\x07licence\x18\r \x01(\t\x12\x0e\n\x06origin\x18\x0e \x01(\t\x12\x0f\n\x07\x61liases\x18\x0f \x03(\t\x12\x16\n\x0e\x63\x61nary_percent\x18\x10 \x01(\x02\x12\x11\n\tprecision\x18\x11 \x01(\t\x12>\n\x0clocalization\x18\x12 \x01(\x0e\x32(.image_categorizer.v1.Model.Localization\x12\x16\n\x0eresident_bytes\x18\x13 \x01(\x04\"]\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07LOADING\x10\x01\x12\t\n\x05READY\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0c\n\x08UNLOADED\x10\x04\x12\x0b\n\x07STANDBY\x10\x05\"h\n\x0cLocalization\x12\x1c\n\x18LOCALIZATION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43LASS_ACTIVATION\x10\x01\x12\x15\n\x11\x41TTENTION_ROLLOUT\x10\x02\x12\r\n\tDETECTION\x10\x03\"B\n\nActivation\x12\x1a\n\x16\x41\x43TIVATION_UNSPECIFIED\x10\x00\x12\x0b\n\x07SOFTMAX\x10\x01\x12\x0b\n\x07SIGMOID\x10\x02\"\x8d\x02\n\x06Limits\x12\x17\n\x0fmax_image_bytes\x18\x01 \x01(\r\x12\x18\n\x10max_image_pixels\x18\x02 \x01(\r\x12\x13\n\x0bmax_side_px\x18\x03 \x01(\r\x12\x18\n\x10max_aspect_ratio\x18\x04 \x01(\x02\x12\x1d\n\x15max_filter_categories\x18\x05 \x01(\r\x12\x1a\n\x12\x64\x65\x66\x61ult_deadline_s\x18\x06 \x01(\x02\x12\x16\n\x0emax_deadline_s\x18\x07 \x01(\x02\x12\x1c\n\x14max_stream_in_flight\x18\x08 \x01(\r\x12\x17\n\x0fmax_batch_items\x18\t \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\n \x01(\x04\"y\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x15\n\rimage_formats\x18\x02 \x03(\t\x12,\n\x06limits\x18\x03 \x01(\x0b\x32\x1c.image_categorizer.v1.Limits\x12\x15\n\rdefault_model\x18\x04 \x01(\t\"^\n\x15ListCategoriesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"e\n\x16ListCategoriesResponse\x12\x32\n\ncategories\x18\x01 \x03(\x0b\x32\x1e.image_categorizer.v1.Category\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.image_categorizer.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"2\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"4\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"]\n\x14SetModelAliasRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x16\n\x0e\x63\x61nary_percent\x18\x04 \x01(\x02\"\x16\n\x14GetServerInfoRequest2\xa4\x08\n\x0fMetadataService\x12\x8e\x01\n\x0eListCategories\x12+.image_categorizer.v1.ListCategoriesRequest\x1a,.image_categorizer.v1.ListCategoriesResponse\"!\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x04\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/categories\x12~\n\nListModels\x12\'.image_categorizer.v1.ListModelsRequest\x1a(.image_categorizer.v1.ListModelsResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x04\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12u\n\x08GetModel\x12%.image_categorizer.v1.GetModelRequest\x1a\x1b.image_categorizer.v1.Model\"%\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x04\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/models/{model}\x12|\n\tLoadModel\x12&.image_categorizer.v1.LoadModelRequest\x1a\x1b.image_categorizer.v1.Model\"*\x88\xb5\x18\x05\x98\xb5\x18\x05\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/models/{model}:load:\x01*\x12\x82\x01\n\x0bUnloadModel\x12(.image_categorizer.v1.UnloadModelRequest\x1a\x1b.image_categorizer.v1.Model\",\x88\xb5\x18\x05\x98\xb5\x18\x05\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:unload:\x01*\x12\x88\x01\n\rSetModelAlias\x12*.image_categorizer.v1.SetModelAliasRequest\x1a\x1b.image_categorizer.v1.Model\".\x88\xb5\x18\x05\x98\xb5\x18\x05\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:setAlias:\x01*\x12{\n\x08GetDrift\x12%.image_categorizer.v1.GetDriftRequest\x1a\x1b.image_categorizer.v1.Drift\"+\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x04\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/models/{model}:drift\x12~\n\rGetServerInfo\x12*.image_categorizer.v1.GetServerInfoRequest\x1a .image_categorizer.v1.ServerInfo\"\x1f\x90\x02\x01\x88\xb5\x18\x02\x90\xb5\x18\x01\x98\xb5\x18\x0e\x82\xd3\xe4\x93\x02\n\x12\x08/v1/infob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,40 +46,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_METADATASERVICE'].methods_by_name['UnloadModel']._serialized_options = b'\210\265\030\005\230\265\030\005\202\323\344\223\002\036\"\031/v1/models/{model}:unload:\001*'
   _globals['_METADATASERVICE'].methods_by_name['SetModelAlias']._loaded_options = None
   _globals['_METADATASERVICE'].methods_by_name['SetModelAlias']._serialized_options = b'\210\265\030\005\230\265\030\005\202\323\344\223\002 \"\033/v1/models/{model}:setAlias:\001*'
+  _globals['_METADATASERVICE'].methods_by_name['GetDrift']._loaded_options = None
+  _globals['_METADATASERVICE'].methods_by_name['GetDrift']._serialized_options = b'\220\002\001\210\265\030\002\230\265\030\004\202\323\344\223\002\032\022\030/v1/models/{model}:drift'
   _globals['_METADATASERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
   _globals['_METADATASERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\220\002\001\210\265\030\002\220\265\030\001\230\265\030\016\202\323\344\223\002\n\022\010/v1/info'
-  _globals['_CATEGORY']._serialized_start=127
-  _globals['_CATEGORY']._serialized_end=195
-  _globals['_MODEL']._serialized_start=198
-  _globals['_MODEL']._serialized_end=958
-  _globals['_MODEL_STATE']._serialized_start=691
-  _globals['_MODEL_STATE']._serialized_end=784
-  _globals['_MODEL_LOCALIZATION']._serialized_start=786
-  _globals['_MODEL_LOCALIZATION']._serialized_end=890
-  _globals['_MODEL_ACTIVATION']._serialized_start=892
-  _globals['_MODEL_ACTIVATION']._serialized_end=958
-  _globals['_LIMITS']._serialized_start=961
-  _globals['_LIMITS']._serialized_end=1230
-  _globals['_SERVERINFO']._serialized_start=1232
-  _globals['_SERVERINFO']._serialized_end=1353
-  _globals['_LISTCATEGORIESREQUEST']._serialized_start=1355
-  _globals['_LISTCATEGORIESREQUEST']._serialized_end=1449
-  _globals['_LISTCATEGORIESRESPONSE']._serialized_start=1451
-  _globals['_LISTCATEGORIESRESPONSE']._serialized_end=1552
-  _globals['_LISTMODELSREQUEST']._serialized_start=1554
-  _globals['_LISTMODELSREQUEST']._serialized_end=1612
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1614
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1704
-  _globals['_GETMODELREQUEST']._serialized_start=1706
-  _globals['_GETMODELREQUEST']._serialized_end=1755
-  _globals['_LOADMODELREQUEST']._serialized_start=1757
-  _globals['_LOADMODELREQUEST']._serialized_end=1807
-  _globals['_UNLOADMODELREQUEST']._serialized_start=1809
-  _globals['_UNLOADMODELREQUEST']._serialized_end=1861
-  _globals['_SETMODELALIASREQUEST']._serialized_start=1863
-  _globals['_SETMODELALIASREQUEST']._serialized_end=1956
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=1958
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=1980
-  _globals['_METADATASERVICE']._serialized_start=1983
-  _globals['_METADATASERVICE']._serialized_end=2918
+  _globals['_CATEGORY']._serialized_start=161
+  _globals['_CATEGORY']._serialized_end=229
+  _globals['_MODEL']._serialized_start=232
+  _globals['_MODEL']._serialized_end=992
+  _globals['_MODEL_STATE']._serialized_start=725
+  _globals['_MODEL_STATE']._serialized_end=818
+  _globals['_MODEL_LOCALIZATION']._serialized_start=820
+  _globals['_MODEL_LOCALIZATION']._serialized_end=924
+  _globals['_MODEL_ACTIVATION']._serialized_start=926
+  _globals['_MODEL_ACTIVATION']._serialized_end=992
+  _globals['_LIMITS']._serialized_start=995
+  _globals['_LIMITS']._serialized_end=1264
+  _globals['_SERVERINFO']._serialized_start=1266
+  _globals['_SERVERINFO']._serialized_end=1387
+  _globals['_LISTCATEGORIESREQUEST']._serialized_start=1389
+  _globals['_LISTCATEGORIESREQUEST']._serialized_end=1483
+  _globals['_LISTCATEGORIESRESPONSE']._serialized_start=1485
+  _globals['_LISTCATEGORIESRESPONSE']._serialized_end=1586
+  _globals['_LISTMODELSREQUEST']._serialized_start=1588
+  _globals['_LISTMODELSREQUEST']._serialized_end=1646
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1648
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1738
+  _globals['_GETMODELREQUEST']._serialized_start=1740
+  _globals['_GETMODELREQUEST']._serialized_end=1789
+  _globals['_LOADMODELREQUEST']._serialized_start=1791
+  _globals['_LOADMODELREQUEST']._serialized_end=1841
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1843
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1895
+  _globals['_SETMODELALIASREQUEST']._serialized_start=1897
+  _globals['_SETMODELALIASREQUEST']._serialized_end=1990
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=1992
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=2014
+  _globals['_METADATASERVICE']._serialized_start=2017
+  _globals['_METADATASERVICE']._serialized_end=3077
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from image_categorizer.v1 import drift_pb2 as image__categorizer_dot_v1_dot_drift__pb2
 from image_categorizer.v1 import metadata_pb2 as image__categorizer_dot_v1_dot_metadata__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -72,6 +73,11 @@ class MetadataServiceStub:
                 '/image_categorizer.v1.MetadataService/SetModelAlias',
                 request_serializer=image__categorizer_dot_v1_dot_metadata__pb2.SetModelAliasRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_metadata__pb2.Model.FromString,
+                _registered_method=True)
+        self.GetDrift = channel.unary_unary(
+                '/image_categorizer.v1.MetadataService/GetDrift',
+                request_serializer=image__categorizer_dot_v1_dot_drift__pb2.GetDriftRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_drift__pb2.Drift.FromString,
                 _registered_method=True)
         self.GetServerInfo = channel.unary_unary(
                 '/image_categorizer.v1.MetadataService/GetServerInfo',
@@ -171,6 +177,18 @@ class MetadataServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDrift(self, request, context):
+        """Returns whether what a version of a model predicts has changed: the answers of the last days, in the caller's
+        tenant, compared with those of the weeks before.
+
+        Counted are the classifications of all servers, within seconds.
+
+        Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetServerInfo(self, request, context):
         """Returns the server's version, supported formats and limits.
 
@@ -212,6 +230,11 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     servicer.SetModelAlias,
                     request_deserializer=image__categorizer_dot_v1_dot_metadata__pb2.SetModelAliasRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_metadata__pb2.Model.SerializeToString,
+            ),
+            'GetDrift': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDrift,
+                    request_deserializer=image__categorizer_dot_v1_dot_drift__pb2.GetDriftRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_drift__pb2.Drift.SerializeToString,
             ),
             'GetServerInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetServerInfo,
@@ -390,6 +413,33 @@ class MetadataService:
             '/image_categorizer.v1.MetadataService/SetModelAlias',
             image__categorizer_dot_v1_dot_metadata__pb2.SetModelAliasRequest.SerializeToString,
             image__categorizer_dot_v1_dot_metadata__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDrift(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.MetadataService/GetDrift',
+            image__categorizer_dot_v1_dot_drift__pb2.GetDriftRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_drift__pb2.Drift.FromString,
             options,
             channel_credentials,
             insecure,

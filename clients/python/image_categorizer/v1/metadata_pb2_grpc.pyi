@@ -5,6 +5,7 @@ Models, categories and limits of the server."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from image_categorizer.v1 import drift_pb2 as _drift_pb2
 from image_categorizer.v1 import metadata_pb2 as _metadata_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -97,6 +98,14 @@ class MetadataServiceStub:
     `MODEL_FAILED`: the version is not READY; `PROMOTION_REFUSED`: the promotion policy does not allow it, and
     the message says why.
     """
+    GetDrift: _grpc.UnaryUnaryMultiCallable[_drift_pb2.GetDriftRequest, _drift_pb2.Drift]
+    """Returns whether what a version of a model predicts has changed: the answers of the last days, in the caller's
+    tenant, compared with those of the weeks before.
+
+    Counted are the classifications of all servers, within seconds.
+
+    Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`.
+    """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetServerInfoRequest, _metadata_pb2.ServerInfo]
     """Returns the server's version, supported formats and limits.
 
@@ -171,6 +180,14 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
     `MODEL_FAILED`: the version is not READY; `PROMOTION_REFUSED`: the promotion policy does not allow it, and
     the message says why.
+    """
+    GetDrift: _aio.UnaryUnaryMultiCallable[_drift_pb2.GetDriftRequest, _drift_pb2.Drift]  # type: ignore[assignment]
+    """Returns whether what a version of a model predicts has changed: the answers of the last days, in the caller's
+    tenant, compared with those of the weeks before.
+
+    Counted are the classifications of all servers, within seconds.
+
+    Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`.
     """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetServerInfoRequest, _metadata_pb2.ServerInfo]  # type: ignore[assignment]
     """Returns the server's version, supported formats and limits.
@@ -279,6 +296,20 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`; FAILED_PRECONDITION
         `MODEL_FAILED`: the version is not READY; `PROMOTION_REFUSED`: the promotion policy does not allow it, and
         the message says why.
+        """
+
+    @_abc_1.abstractmethod
+    def GetDrift(
+        self,
+        request: _drift_pb2.GetDriftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_drift_pb2.Drift, _abc.Awaitable[_drift_pb2.Drift]]:
+        """Returns whether what a version of a model predicts has changed: the answers of the last days, in the caller's
+        tenant, compared with those of the weeks before.
+
+        Counted are the classifications of all servers, within seconds.
+
+        Errors, in addition to those of the service: NOT_FOUND `MODEL_NOT_FOUND`.
         """
 
     @_abc_1.abstractmethod

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from image_categorizer_server.domain.classification import (
     Category,
     ClassifyOptions,
+    Digests,
     ModelRef,
     Prediction,
 )
@@ -31,6 +32,7 @@ from image_categorizer_server.inference.images.localize import Features, Localiz
 from image_categorizer_server.inference.images.preprocess import Input, Preprocessor, sample_inputs
 from image_categorizer_server.inference.models.category_tree import CategoryTree
 from image_categorizer_server.inference.models.centres import measure_offset
+from image_categorizer_server.inference.models.digests import digests_of
 from image_categorizer_server.inference.models.export import WEIGHTS_FILE, ensure_export
 from image_categorizer_server.inference.models.manifest import Manifest, damage
 from image_categorizer_server.inference.models.warmup import check_detections, find_whole, warm_up
@@ -109,6 +111,7 @@ class LoadedModel:
     """About the size of an input with the whole picture; 0 if the network cannot see that."""
     tree: CategoryTree
     """Its categories, and the broader ones above them."""
+    digests: Digests
     roll_up: RollUp
     """What requests mean that do not say."""
     close: Callable[[], None]
@@ -192,6 +195,7 @@ class Loader:
         if remote:
             remote.watch(guard.mark_broken)
         categories = manifest.domain_categories()
+        tree = CategoryTree(manifest.categories, manifest.activation)
         return LoadedModel(
             ref=ModelRef(manifest.name, manifest.version, manifest.digest),
             categories=categories,
@@ -202,7 +206,8 @@ class Loader:
             localizer=warm.localizer,
             features_bytes=warm.features_bytes,
             whole_bytes=warm.whole_bytes,
-            tree=CategoryTree(manifest.categories, manifest.activation),
+            tree=tree,
+            digests=digests_of(manifest, tree),
             roll_up=RollUp(
                 self._models.roll_up if manifest.roll_up is None else manifest.roll_up,
                 self._models.roll_up_threshold,

@@ -1,7 +1,7 @@
 """AdminService is put together from its subjects."""
 
 import pytest
-from image_categorizer_server.rpc.admin import SERVICE, admin_servicer
+from image_categorizer_server.rpc.assembly import ADMIN, admin_servicer
 
 
 def subject(*names):
@@ -9,7 +9,7 @@ def subject(*names):
     return type("Subject", (), methods)()
 
 
-NAMES = [method.name for method in SERVICE.methods]
+NAMES = [method.name for method in ADMIN.methods]
 
 
 def test_each_rpc_is_answered_by_the_subject_that_defines_it():
