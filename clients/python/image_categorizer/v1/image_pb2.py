@@ -29,7 +29,7 @@ from image_categorizer.v1 import options_pb2 as image__categorizer_dot_v1_dot_op
 from image_categorizer.v1 import types_pb2 as image__categorizer_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/image.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"image_categorizer/v1/options.proto\x1a image_categorizer/v1/types.proto\"\x8a\x02\n\x05Image\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\r\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x10\n\x08width_px\x18\x05 \x01(\r\x12\x11\n\theight_px\x18\x06 \x01(\r\x12\x10\n\x08\x66ilename\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x12\n\nsubject_id\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x06result\x18\x0b \x01(\x0b\x32!.image_categorizer.v1.ImageResult\"\xc9\x01\n\x0bImageResult\x12\x11\n\tresult_id\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x35\n\x0bpredictions\x18\x03 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12-\n\x05model\x18\x04 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"x\n\x12UploadImageRequest\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x13\n\timage_uri\x18\x02 \x01(\tH\x00\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\tB\x08\n\x06source\"#\n\x0fGetImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\xcd\x02\n\x11ListImagesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x04 \x01(\t\x12\x1b\n\x0emin_confidence\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x1b\n\x0emax_confidence\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x10\n\x08\x66ilename\x18\t \x01(\t\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x11\n\x0f_min_confidenceB\x11\n\x0f_max_confidence\"Z\n\x12ListImagesResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.image_categorizer.v1.Image\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12\x44\x65leteImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse\"\x83\x01\n\x16UploadImageBodyRequest\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12\x11\n\timage_uri\x18\x05 \x01(\t\"g\n\x12UpdateImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x15\n\x08\x66ilename\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\r\n\x05\x63lear\x18\x04 \x03(\tB\x0b\n\t_filename2\x9e\x06\n\x0cImageService\x12v\n\x0bUploadImage\x12(.image_categorizer.v1.UploadImageRequest\x1a\x1b.image_categorizer.v1.Image\" \x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x0f\"\n/v1/images:\x01*\x12x\n\x08GetImage\x12%.image_categorizer.v1.GetImageRequest\x1a\x1b.image_categorizer.v1.Image\"(\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/images/{image_id}\x12~\n\nListImages\x12\'.image_categorizer.v1.ListImagesRequest\x1a(.image_categorizer.v1.ListImagesResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12\x8c\x01\n\x0b\x44\x65leteImage\x12(.image_categorizer.v1.DeleteImageRequest\x1a).image_categorizer.v1.DeleteImageResponse\"(\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x17*\x15/v1/images/{image_id}\x12\x88\x01\n\x0fUploadImageBody\x12,.image_categorizer.v1.UploadImageBodyRequest\x1a\x1b.image_categorizer.v1.Image\"*\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x19\"\x11/v1/images:upload:\x04\x62ody\x12\x81\x01\n\x0bUpdateImage\x12(.image_categorizer.v1.UpdateImageRequest\x1a\x1b.image_categorizer.v1.Image\"+\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x1a\x32\x15/v1/images/{image_id}:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/image.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"image_categorizer/v1/options.proto\x1a image_categorizer/v1/types.proto\"\x9a\x02\n\x05Image\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\r\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x10\n\x08width_px\x18\x05 \x01(\r\x12\x11\n\theight_px\x18\x06 \x01(\r\x12\x10\n\x08\x66ilename\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x12\n\nsubject_id\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x06result\x18\x0b \x01(\x0b\x32!.image_categorizer.v1.ImageResultH\x00\x88\x01\x01\x42\t\n\x07_result\"\xc9\x01\n\x0bImageResult\x12\x11\n\tresult_id\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x35\n\x0bpredictions\x18\x03 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12-\n\x05model\x18\x04 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"x\n\x12UploadImageRequest\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x13\n\timage_uri\x18\x02 \x01(\tH\x00\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\tB\x08\n\x06source\"#\n\x0fGetImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\xcd\x02\n\x11ListImagesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x04 \x01(\t\x12\x1b\n\x0emin_confidence\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x1b\n\x0emax_confidence\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x10\n\x08\x66ilename\x18\t \x01(\t\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x11\n\x0f_min_confidenceB\x11\n\x0f_max_confidence\"Z\n\x12ListImagesResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.image_categorizer.v1.Image\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12\x44\x65leteImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse\"\x83\x01\n\x16UploadImageBodyRequest\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12\x11\n\timage_uri\x18\x05 \x01(\t\"g\n\x12UpdateImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x15\n\x08\x66ilename\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\r\n\x05\x63lear\x18\x04 \x03(\tB\x0b\n\t_filename2\x9e\x06\n\x0cImageService\x12v\n\x0bUploadImage\x12(.image_categorizer.v1.UploadImageRequest\x1a\x1b.image_categorizer.v1.Image\" \x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x0f\"\n/v1/images:\x01*\x12x\n\x08GetImage\x12%.image_categorizer.v1.GetImageRequest\x1a\x1b.image_categorizer.v1.Image\"(\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/images/{image_id}\x12~\n\nListImages\x12\'.image_categorizer.v1.ListImagesRequest\x1a(.image_categorizer.v1.ListImagesResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12\x8c\x01\n\x0b\x44\x65leteImage\x12(.image_categorizer.v1.DeleteImageRequest\x1a).image_categorizer.v1.DeleteImageResponse\"(\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x17*\x15/v1/images/{image_id}\x12\x88\x01\n\x0fUploadImageBody\x12,.image_categorizer.v1.UploadImageBodyRequest\x1a\x1b.image_categorizer.v1.Image\"*\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x19\"\x11/v1/images:upload:\x04\x62ody\x12\x81\x01\n\x0bUpdateImage\x12(.image_categorizer.v1.UpdateImageRequest\x1a\x1b.image_categorizer.v1.Image\"+\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x1a\x32\x15/v1/images/{image_id}:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,25 +49,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGESERVICE'].methods_by_name['UpdateImage']._loaded_options = None
   _globals['_IMAGESERVICE'].methods_by_name['UpdateImage']._serialized_options = b'\220\002\002\210\265\030\003\230\265\030\020\202\323\344\223\002\0322\025/v1/images/{image_id}:\001*'
   _globals['_IMAGE']._serialized_start=219
-  _globals['_IMAGE']._serialized_end=485
-  _globals['_IMAGERESULT']._serialized_start=488
-  _globals['_IMAGERESULT']._serialized_end=689
-  _globals['_UPLOADIMAGEREQUEST']._serialized_start=691
-  _globals['_UPLOADIMAGEREQUEST']._serialized_end=811
-  _globals['_GETIMAGEREQUEST']._serialized_start=813
-  _globals['_GETIMAGEREQUEST']._serialized_end=848
-  _globals['_LISTIMAGESREQUEST']._serialized_start=851
-  _globals['_LISTIMAGESREQUEST']._serialized_end=1184
-  _globals['_LISTIMAGESRESPONSE']._serialized_start=1186
-  _globals['_LISTIMAGESRESPONSE']._serialized_end=1276
-  _globals['_DELETEIMAGEREQUEST']._serialized_start=1278
-  _globals['_DELETEIMAGEREQUEST']._serialized_end=1316
-  _globals['_DELETEIMAGERESPONSE']._serialized_start=1318
-  _globals['_DELETEIMAGERESPONSE']._serialized_end=1339
-  _globals['_UPLOADIMAGEBODYREQUEST']._serialized_start=1342
-  _globals['_UPLOADIMAGEBODYREQUEST']._serialized_end=1473
-  _globals['_UPDATEIMAGEREQUEST']._serialized_start=1475
-  _globals['_UPDATEIMAGEREQUEST']._serialized_end=1578
-  _globals['_IMAGESERVICE']._serialized_start=1581
-  _globals['_IMAGESERVICE']._serialized_end=2379
+  _globals['_IMAGE']._serialized_end=501
+  _globals['_IMAGERESULT']._serialized_start=504
+  _globals['_IMAGERESULT']._serialized_end=705
+  _globals['_UPLOADIMAGEREQUEST']._serialized_start=707
+  _globals['_UPLOADIMAGEREQUEST']._serialized_end=827
+  _globals['_GETIMAGEREQUEST']._serialized_start=829
+  _globals['_GETIMAGEREQUEST']._serialized_end=864
+  _globals['_LISTIMAGESREQUEST']._serialized_start=867
+  _globals['_LISTIMAGESREQUEST']._serialized_end=1200
+  _globals['_LISTIMAGESRESPONSE']._serialized_start=1202
+  _globals['_LISTIMAGESRESPONSE']._serialized_end=1292
+  _globals['_DELETEIMAGEREQUEST']._serialized_start=1294
+  _globals['_DELETEIMAGEREQUEST']._serialized_end=1332
+  _globals['_DELETEIMAGERESPONSE']._serialized_start=1334
+  _globals['_DELETEIMAGERESPONSE']._serialized_end=1355
+  _globals['_UPLOADIMAGEBODYREQUEST']._serialized_start=1358
+  _globals['_UPLOADIMAGEBODYREQUEST']._serialized_end=1489
+  _globals['_UPDATEIMAGEREQUEST']._serialized_start=1491
+  _globals['_UPDATEIMAGEREQUEST']._serialized_end=1594
+  _globals['_IMAGESERVICE']._serialized_start=1597
+  _globals['_IMAGESERVICE']._serialized_end=2395
 # @@protoc_insertion_point(module_scope)

@@ -81,11 +81,13 @@ class Image(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         result: Global___ImageResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_result", b"_result", "create_time", b"create_time", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "filename", b"filename", "format", b"format", "height_px", b"height_px", "image_id", b"image_id", "result", b"result", "sha256", b"sha256", "size_bytes", b"size_bytes", "subject_id", b"subject_id", "tags", b"tags", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_result", b"_result", "create_time", b"create_time", "filename", b"filename", "format", b"format", "height_px", b"height_px", "image_id", b"image_id", "result", b"result", "sha256", b"sha256", "size_bytes", b"size_bytes", "subject_id", b"subject_id", "tags", b"tags", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__result: _TypeAlias = _typing.Literal["result"]  # noqa: Y015
+    _WhichOneofArgType__result: _TypeAlias = _typing.Literal["_result", b"_result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__result) -> _WhichOneofReturnType__result | None: ...
 
 Global___Image: _TypeAlias = Image  # noqa: Y015
 

@@ -123,7 +123,7 @@ class TenantLimits(_message.Message):
     concurrent_batches: _builtins.int
     """Batches that have not ended."""
     stored_bytes: _builtins.int
-    """Bytes of the images of all batches."""
+    """Bytes of the images of all batches, and of the stored images."""
     def __init__(
         self,
         *,
