@@ -15,6 +15,7 @@ LONG = {
     "docs/audit.md",
     "docs/encryption.md",
     "docs/evaluate.md",
+    "docs/images.md",
     "docs/models.md",
     "docs/tenants.md",
     "docs/tokens.md",

@@ -159,7 +159,6 @@ def test_what_answers_always_contain_is_required(openapi):
         "BatchResult.classification",
         "ClassifyStreamResponse.response",
         "ClassifyStreamResponse.status",
-        "Image.facts",
         "Image.result",
         "Prediction.raw_confidence",
         "Tenant.delete_time",
@@ -221,8 +220,11 @@ def test_every_body_kind_and_parameter_of_the_document_works(http, openapi, rece
         "roll_up": "false",
         "raw_confidence": "true",
         "webhook_url": receiver.url,
+        "store": "true",
+        "subject_id": "ann",
+        "filename": "a.jpg",
     }
-    offered = {*values, "image_uri"}
+    offered = {*values, "image_uri", "image_id"}
     assert {parameter["name"] for parameter in operation["parameters"]} == offered
     answer = http.post("/v1/classify", params=values, content=PICTURE)
     assert answer.status_code == 200

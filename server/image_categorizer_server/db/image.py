@@ -68,6 +68,8 @@ FOUND = f"""
 {SELECT} JOIN found f ON f.image_id = i.image_id WHERE i.tenant_id = $1
 ORDER BY f.create_time DESC, f.image_id DESC
 """
+# A plan for any terms would begin with the first one; the rarest is the best.
+CUSTOM_PLAN = "SET LOCAL plan_cache_mode = force_custom_plan"
 UPDATE = """
 UPDATE images SET filename = coalesce($3, filename), tags = coalesce($4::text[], tags)
 WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NULL RETURNING create_time
@@ -243,7 +245,9 @@ async def list_images(
     query, terms = search_query(search, subject_key)
     before = min(before, (search.end_time, "")) if search.end_time else before
     start_time = search.start_time or FIRST_TIME
-    async with connected() as connection:
+    async with transaction() as connection:
+        if terms:
+            await connection.execute(CUSTOM_PLAN)
         rows = await connection.fetch(query, tenant_id, *before, start_time, limit, *terms)
     return [_image(row) for row in cast("Sequence[ImageRow]", rows)]
 
