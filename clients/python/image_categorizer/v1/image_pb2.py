@@ -29,7 +29,7 @@ from image_categorizer.v1 import options_pb2 as image__categorizer_dot_v1_dot_op
 from image_categorizer.v1 import types_pb2 as image__categorizer_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/image.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"image_categorizer/v1/options.proto\x1a image_categorizer/v1/types.proto\"\xe8\x02\n\x05Image\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\r\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x10\n\x08width_px\x18\x05 \x01(\r\x12\x11\n\theight_px\x18\x06 \x01(\r\x12\x10\n\x08\x66ilename\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x12\n\nsubject_id\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x06result\x18\x0b \x01(\x0b\x32!.image_categorizer.v1.ImageResult\x12\x31\n\x05\x66\x61\x63ts\x18\x0c \x01(\x0b\x32\".image_categorizer.v1.PictureFacts\x12\x14\n\x0chas_metadata\x18\r \x01(\x08\x12\x13\n\x0b\x63ontent_url\x18\x0e \x01(\t\"\x86\x01\n\x0cPictureFacts\x12\x17\n\x0fperceptual_hash\x18\x01 \x01(\t\x12\x36\n\x10\x64ominant_colours\x18\x02 \x03(\x0b\x32\x1c.image_categorizer.v1.Colour\x12\x12\n\nbrightness\x18\x03 \x01(\x02\x12\x11\n\tsharpness\x18\x04 \x01(\x02\"%\n\x06\x43olour\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x02\"\xc9\x01\n\x0bImageResult\x12\x11\n\tresult_id\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x35\n\x0bpredictions\x18\x03 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12-\n\x05model\x18\x04 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8f\x01\n\x12UploadImageRequest\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x13\n\timage_uri\x18\x02 \x01(\tH\x00\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\t\x12\x15\n\rkeep_metadata\x18\x06 \x01(\x08\x42\x08\n\x06source\"w\n\x16GetImageContentRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x0b\n\x03\x66it\x18\x04 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\t\x12\x0f\n\x07quality\x18\x06 \x01(\x05\"#\n\x0fGetImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"N\n\x11ListImagesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\"Z\n\x12ListImagesResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.image_categorizer.v1.Image\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12\x44\x65leteImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse2\x99\x05\n\x0cImageService\x12v\n\x0bUploadImage\x12(.image_categorizer.v1.UploadImageRequest\x1a\x1b.image_categorizer.v1.Image\" \x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x0f\"\n/v1/images:\x01*\x12x\n\x08GetImage\x12%.image_categorizer.v1.GetImageRequest\x1a\x1b.image_categorizer.v1.Image\"(\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/images/{image_id}\x12~\n\nListImages\x12\'.image_categorizer.v1.ListImagesRequest\x1a(.image_categorizer.v1.ListImagesResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12\x8c\x01\n\x0b\x44\x65leteImage\x12(.image_categorizer.v1.DeleteImageRequest\x1a).image_categorizer.v1.DeleteImageResponse\"(\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x17*\x15/v1/images/{image_id}\x12\x87\x01\n\x0fGetImageContent\x12,.image_categorizer.v1.GetImageContentRequest\x1a\x14.google.api.HttpBody\"0\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/images/{image_id}/contentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/image.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"image_categorizer/v1/options.proto\x1a image_categorizer/v1/types.proto\"\x87\x03\n\x05Image\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\r\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x10\n\x08width_px\x18\x05 \x01(\r\x12\x11\n\theight_px\x18\x06 \x01(\r\x12\x10\n\x08\x66ilename\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x12\n\nsubject_id\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x06result\x18\x0b \x01(\x0b\x32!.image_categorizer.v1.ImageResultH\x00\x88\x01\x01\x12\x36\n\x05\x66\x61\x63ts\x18\x0c \x01(\x0b\x32\".image_categorizer.v1.PictureFactsH\x01\x88\x01\x01\x12\x14\n\x0chas_metadata\x18\r \x01(\x08\x12\x13\n\x0b\x63ontent_url\x18\x0e \x01(\tB\t\n\x07_resultB\x08\n\x06_facts\"\x86\x01\n\x0cPictureFacts\x12\x17\n\x0fperceptual_hash\x18\x01 \x01(\t\x12\x36\n\x10\x64ominant_colours\x18\x02 \x03(\x0b\x32\x1c.image_categorizer.v1.Colour\x12\x12\n\nbrightness\x18\x03 \x01(\x02\x12\x11\n\tsharpness\x18\x04 \x01(\x02\"%\n\x06\x43olour\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x02\"\xc9\x01\n\x0bImageResult\x12\x11\n\tresult_id\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x35\n\x0bpredictions\x18\x03 \x03(\x0b\x32 .image_categorizer.v1.Prediction\x12-\n\x05model\x18\x04 \x01(\x0b\x32\x1e.image_categorizer.v1.ModelRef\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8f\x01\n\x12UploadImageRequest\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x13\n\timage_uri\x18\x02 \x01(\tH\x00\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\t\x12\x15\n\rkeep_metadata\x18\x06 \x01(\x08\x42\x08\n\x06source\"w\n\x16GetImageContentRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x0b\n\x03\x66it\x18\x04 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\t\x12\x0f\n\x07quality\x18\x06 \x01(\x05\"#\n\x0fGetImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"N\n\x11ListImagesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\"Z\n\x12ListImagesResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.image_categorizer.v1.Image\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12\x44\x65leteImageRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteImageResponse2\x99\x05\n\x0cImageService\x12v\n\x0bUploadImage\x12(.image_categorizer.v1.UploadImageRequest\x1a\x1b.image_categorizer.v1.Image\" \x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x0f\"\n/v1/images:\x01*\x12x\n\x08GetImage\x12%.image_categorizer.v1.GetImageRequest\x1a\x1b.image_categorizer.v1.Image\"(\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/images/{image_id}\x12~\n\nListImages\x12\'.image_categorizer.v1.ListImagesRequest\x1a(.image_categorizer.v1.ListImagesResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/images\x12\x8c\x01\n\x0b\x44\x65leteImage\x12(.image_categorizer.v1.DeleteImageRequest\x1a).image_categorizer.v1.DeleteImageResponse\"(\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x17*\x15/v1/images/{image_id}\x12\x87\x01\n\x0fGetImageContent\x12,.image_categorizer.v1.GetImageContentRequest\x1a\x14.google.api.HttpBody\"0\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/images/{image_id}/contentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,27 +47,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGESERVICE'].methods_by_name['GetImageContent']._loaded_options = None
   _globals['_IMAGESERVICE'].methods_by_name['GetImageContent']._serialized_options = b'\220\002\001\210\265\030\002\230\265\030\017\202\323\344\223\002\037\022\035/v1/images/{image_id}/content'
   _globals['_IMAGE']._serialized_start=219
-  _globals['_IMAGE']._serialized_end=579
-  _globals['_PICTUREFACTS']._serialized_start=582
-  _globals['_PICTUREFACTS']._serialized_end=716
-  _globals['_COLOUR']._serialized_start=718
-  _globals['_COLOUR']._serialized_end=755
-  _globals['_IMAGERESULT']._serialized_start=758
-  _globals['_IMAGERESULT']._serialized_end=959
-  _globals['_UPLOADIMAGEREQUEST']._serialized_start=962
-  _globals['_UPLOADIMAGEREQUEST']._serialized_end=1105
-  _globals['_GETIMAGECONTENTREQUEST']._serialized_start=1107
-  _globals['_GETIMAGECONTENTREQUEST']._serialized_end=1226
-  _globals['_GETIMAGEREQUEST']._serialized_start=1228
-  _globals['_GETIMAGEREQUEST']._serialized_end=1263
-  _globals['_LISTIMAGESREQUEST']._serialized_start=1265
-  _globals['_LISTIMAGESREQUEST']._serialized_end=1343
-  _globals['_LISTIMAGESRESPONSE']._serialized_start=1345
-  _globals['_LISTIMAGESRESPONSE']._serialized_end=1435
-  _globals['_DELETEIMAGEREQUEST']._serialized_start=1437
-  _globals['_DELETEIMAGEREQUEST']._serialized_end=1475
-  _globals['_DELETEIMAGERESPONSE']._serialized_start=1477
-  _globals['_DELETEIMAGERESPONSE']._serialized_end=1498
-  _globals['_IMAGESERVICE']._serialized_start=1501
-  _globals['_IMAGESERVICE']._serialized_end=2166
+  _globals['_IMAGE']._serialized_end=610
+  _globals['_PICTUREFACTS']._serialized_start=613
+  _globals['_PICTUREFACTS']._serialized_end=747
+  _globals['_COLOUR']._serialized_start=749
+  _globals['_COLOUR']._serialized_end=786
+  _globals['_IMAGERESULT']._serialized_start=789
+  _globals['_IMAGERESULT']._serialized_end=990
+  _globals['_UPLOADIMAGEREQUEST']._serialized_start=993
+  _globals['_UPLOADIMAGEREQUEST']._serialized_end=1136
+  _globals['_GETIMAGECONTENTREQUEST']._serialized_start=1138
+  _globals['_GETIMAGECONTENTREQUEST']._serialized_end=1257
+  _globals['_GETIMAGEREQUEST']._serialized_start=1259
+  _globals['_GETIMAGEREQUEST']._serialized_end=1294
+  _globals['_LISTIMAGESREQUEST']._serialized_start=1296
+  _globals['_LISTIMAGESREQUEST']._serialized_end=1374
+  _globals['_LISTIMAGESRESPONSE']._serialized_start=1376
+  _globals['_LISTIMAGESRESPONSE']._serialized_end=1466
+  _globals['_DELETEIMAGEREQUEST']._serialized_start=1468
+  _globals['_DELETEIMAGEREQUEST']._serialized_end=1506
+  _globals['_DELETEIMAGERESPONSE']._serialized_start=1508
+  _globals['_DELETEIMAGERESPONSE']._serialized_end=1529
+  _globals['_IMAGESERVICE']._serialized_start=1532
+  _globals['_IMAGESERVICE']._serialized_end=2197
 # @@protoc_insertion_point(module_scope)

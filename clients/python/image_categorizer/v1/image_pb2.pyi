@@ -96,11 +96,18 @@ class Image(_message.Message):
         has_metadata: _builtins.bool = ...,
         content_url: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "facts", b"facts", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_facts", b"_facts", "_result", b"_result", "create_time", b"create_time", "facts", b"facts", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_url", b"content_url", "create_time", b"create_time", "facts", b"facts", "filename", b"filename", "format", b"format", "has_metadata", b"has_metadata", "height_px", b"height_px", "image_id", b"image_id", "result", b"result", "sha256", b"sha256", "size_bytes", b"size_bytes", "subject_id", b"subject_id", "tags", b"tags", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts", b"_facts", "_result", b"_result", "content_url", b"content_url", "create_time", b"create_time", "facts", b"facts", "filename", b"filename", "format", b"format", "has_metadata", b"has_metadata", "height_px", b"height_px", "image_id", b"image_id", "result", b"result", "sha256", b"sha256", "size_bytes", b"size_bytes", "subject_id", b"subject_id", "tags", b"tags", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__facts: _TypeAlias = _typing.Literal["facts"]  # noqa: Y015
+    _WhichOneofArgType__facts: _TypeAlias = _typing.Literal["_facts", b"_facts"]  # noqa: Y015
+    _WhichOneofReturnType__result: _TypeAlias = _typing.Literal["result"]  # noqa: Y015
+    _WhichOneofArgType__result: _TypeAlias = _typing.Literal["_result", b"_result"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__facts) -> _WhichOneofReturnType__facts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__result) -> _WhichOneofReturnType__result | None: ...
 
 Global___Image: _TypeAlias = Image  # noqa: Y015
 
