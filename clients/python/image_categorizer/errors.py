@@ -24,6 +24,7 @@ CategorizerError
 │   ├─ DeliveryNotFound
 │   ├─ ImageNotFound
 │   ├─ KeyNotFound
+│   ├─ ResultErased            the key of an encrypted result was erased
 │   └─ TenantNotFound
 ├─ RequestIdReused         another batch was created with this request id
 ├─ TenantExists            the id of the tenant is taken
@@ -220,6 +221,12 @@ class ImageNotFound(NotFound):
     """There is no such stored image."""
 
     reason = "IMAGE_NOT_FOUND"
+
+
+class ResultErased(NotFound):
+    """Of a batch item: the key of its encrypted result was erased, or is missing."""
+
+    reason = "RESULT_ERASED"
 
 
 class RequestIdReused(CategorizerError):

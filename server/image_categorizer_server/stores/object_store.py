@@ -83,9 +83,9 @@ class Storage:
         self._sealer = sealer or Sealer()
 
     @property
-    def is_encrypted(self) -> bool:
-        """Whether objects are encrypted before they are stored."""
-        return self._sealer.is_on
+    def sealer(self) -> Sealer:
+        """What encrypts the objects, and what the database holds of results."""
+        return self._sealer
 
     async def put(self, key: str, content: bytes, content_type: str = "") -> None:
         """Stores an object and replaces the previous one. It is there whole or not at all.

@@ -169,6 +169,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     IMAGE_NOT_FOUND: _ErrorReason.ValueType  # 50
     """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
+    RESULT_ERASED: _ErrorReason.ValueType  # 44
+    """Of a batch item: its result is encrypted, and the key was erased or is missing. The image may be classified
+    again.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -327,4 +331,8 @@ another address, or change the key.
 """
 IMAGE_NOT_FOUND: ErrorReason.ValueType  # 50
 """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
+RESULT_ERASED: ErrorReason.ValueType  # 44
+"""Of a batch item: its result is encrypted, and the key was erased or is missing. The image may be classified
+again.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
