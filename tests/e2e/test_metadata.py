@@ -219,6 +219,8 @@ def test_every_body_kind_and_parameter_of_the_document_works(http, openapi, rece
         "no_cache": "true",
         "roll_up": "false",
         "raw_confidence": "true",
+        "store": "true",
+        "subject_id": "ann",
         "webhook_url": receiver.url,
         "store": "true",
         "subject_id": "ann",

@@ -53,7 +53,7 @@ class ContentAddresses:
             DependencyDown: the store's signing service does not answer.
         """
         settings = self._settings
-        if not settings.provider or self._storage.is_encrypted:
+        if not settings.provider or self._storage.sealer.is_on:
             return ""
         if self._sign is not None:
             expires = int(clock.now().timestamp()) + settings.expires_s

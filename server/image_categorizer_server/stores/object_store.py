@@ -87,11 +87,6 @@ class Storage:
         """What encrypts the objects, and what the database holds of results."""
         return self._sealer
 
-    @property
-    def is_encrypted(self) -> bool:
-        """Whether objects are encrypted before they are stored."""
-        return self._sealer.is_on
-
     async def put(self, key: str, content: bytes, content_type: str = "") -> None:
         """Stores an object and replaces the previous one. It is there whole or not at all.
 
