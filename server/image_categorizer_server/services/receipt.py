@@ -55,6 +55,11 @@ def is_of_batch(result_id: str) -> bool:
     return ITEM.fullmatch(result_id) is not None
 
 
+def is_of_image(result_id: str) -> bool:
+    """Returns whether a result may be that of a stored image."""
+    return RESULT.fullmatch(result_id) is not None
+
+
 async def find(tenant_id: str, result_id: str) -> ImageResult:
     """Returns a result with all that its receipt states.
 
@@ -63,7 +68,7 @@ async def find(tenant_id: str, result_id: str) -> ImageResult:
         DependencyDown: the database does not answer.
     """
     found = None
-    if RESULT.fullmatch(result_id):
+    if is_of_image(result_id):
         found = await rows.find_result(tenant_id, result_id)
     elif item := ITEM.fullmatch(result_id):
         found = await rows.find_item_result(tenant_id, item[1], int(item[2]))
