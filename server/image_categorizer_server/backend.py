@@ -276,7 +276,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
                 Accounting(crashing, meter, images, predictions),
             ),
             images=images,
-            receipts=Receipts(receipt_keys),
+            receipts=Receipts(receipt_keys, storage.sealer),
             replays=Replays(registry, classifier, images, meter),
             drifts=Drifts(registry),
             predictions=predictions,

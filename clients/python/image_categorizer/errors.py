@@ -24,6 +24,7 @@ CategorizerError
 │   ├─ DeliveryNotFound
 │   ├─ ImageNotFound
 │   ├─ KeyNotFound
+│   ├─ ResultErased            the key of an encrypted result was erased
 │   ├─ ResultNotFound
 │   └─ TenantNotFound
 ├─ RequestIdReused         another batch was created with this request id
@@ -222,6 +223,12 @@ class ImageNotFound(NotFound):
     """There is no such stored image."""
 
     reason = "IMAGE_NOT_FOUND"
+
+
+class ResultErased(NotFound):
+    """Of a batch item: the key of its encrypted result was erased, or is missing."""
+
+    reason = "RESULT_ERASED"
 
 
 class ResultNotFound(NotFound):

@@ -12,7 +12,7 @@ from image_categorizer_server.errors import ReceiptMissing
 from image_categorizer_server.inference.classifier import Classifier
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.services.image import Images
-from image_categorizer_server.services.receipt import find
+from image_categorizer_server.services.receipt import find_of_image
 from image_categorizer_server.services.usage import UsageMeter
 from image_categorizer_server.version import VERSION
 
@@ -56,7 +56,7 @@ class Replays:
             ModelNotFound: the version is gone, or unloaded.
             CategorizerError: see `Images.content`, `Registry.demand` and `Classifier.classify`.
         """
-        result = await find(caller.tenant_id, result_id)
+        result = await find_of_image(caller.tenant_id, result_id)
         if result.options is None:
             raise ReceiptMissing("an earlier release stored the result, without its options")
         content = await self._images.content(caller.tenant_id, result.image_id)

@@ -169,6 +169,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     IMAGE_NOT_FOUND: _ErrorReason.ValueType  # 50
     """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
+    RESULT_ERASED: _ErrorReason.ValueType  # 44
+    """Of a batch item: its result is encrypted, and the key was erased or is missing. The image may be classified
+    again.
+    """
     RESULT_NOT_FOUND: _ErrorReason.ValueType  # 62
     """No such result, or it belongs to another tenant, or its image or batch was deleted."""
     RECEIPT_MISSING: _ErrorReason.ValueType  # 63
@@ -333,6 +337,10 @@ another address, or change the key.
 """
 IMAGE_NOT_FOUND: ErrorReason.ValueType  # 50
 """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
+RESULT_ERASED: ErrorReason.ValueType  # 44
+"""Of a batch item: its result is encrypted, and the key was erased or is missing. The image may be classified
+again.
+"""
 RESULT_NOT_FOUND: ErrorReason.ValueType  # 62
 """No such result, or it belongs to another tenant, or its image or batch was deleted."""
 RECEIPT_MISSING: ErrorReason.ValueType  # 63
