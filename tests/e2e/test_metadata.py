@@ -222,8 +222,6 @@ def test_every_body_kind_and_parameter_of_the_document_works(http, openapi, rece
         "store": "true",
         "subject_id": "ann",
         "webhook_url": receiver.url,
-        "store": "true",
-        "subject_id": "ann",
         "filename": "a.jpg",
     }
     offered = {*values, "image_uri", "image_id"}

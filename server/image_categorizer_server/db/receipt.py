@@ -6,9 +6,10 @@ from typing import TypedDict, cast
 
 from image_categorizer_server.db.convert import options_from_json, predictions_from_json
 from image_categorizer_server.db.database import connected
-from image_categorizer_server.db.sealed import Sealing, key_of, opened
+from image_categorizer_server.db.result import Sealing, list_results
 from image_categorizer_server.domain.classification import Digests, ModelRef
 from image_categorizer_server.domain.image import ImageResult
+from image_categorizer_server.errors import BatchNotFound
 
 OF_IMAGE = """
 SELECT result_id, image_id, predictions, model_name, model_version, model_digest, create_time,
@@ -17,23 +18,20 @@ FROM image_results WHERE tenant_id = $1 AND result_id = $2
 """
 # The name of the object of an image that was sent is the hash of its bytes.
 OF_ITEM = """
-SELECT r.batch_id || '.' || r.number AS result_id, '' AS image_id, r.predictions, r.sealed,
-    r.model_name, r.model_version, r.model_digest, r.create_time, '{}' AS digests, b.options,
-    coalesce(regexp_replace(i.object_key, '^.*/', ''), '') AS input_sha256, '' AS server_version,
-    '' AS receipt
+SELECT r.create_time, b.options, coalesce(regexp_replace(i.object_key, '^.*/', ''), '') AS sha256
 FROM batch_results r
 JOIN batch_items i ON i.batch_id = r.batch_id AND i.number = r.number
 JOIN batches b ON b.batch_id = r.batch_id
-WHERE r.tenant_id = $1 AND r.batch_id = $2 AND r.number = $3 AND r.status = 'OK'
+WHERE r.tenant_id = $1 AND r.batch_id = $2 AND r.number = $3
 """
 
 
 class ResultFacts(TypedDict):
-    """The columns of a result, without `sealed`."""
+    """The columns of a result."""
 
     result_id: str
     image_id: str
-    predictions: str | None  # JSON, as are digests and options
+    predictions: str  # JSON, as are digests and options
     model_name: str
     model_version: int
     model_digest: str
@@ -57,29 +55,43 @@ async def find_result(tenant_id: str, result_id: str) -> ImageResult | None:
 
 
 async def find_item_result(
-    tenant_id: str, batch_id: str, number: int, sealing: Sealing
+    tenant_id: str, batch_id: str, number: int, sealing: Sealing | None
 ) -> ImageResult | None:
     """Returns the result of an item of a batch; None if the tenant has no such result.
 
     Of such a result no digests are stored, nor which release classified it.
 
+    Args:
+        tenant_id: the tenant.
+        batch_id: the batch.
+        number: the item.
+        sealing: decrypts predictions; None for no encryption.
+
     Raises:
-        ResultErased: the predictions are encrypted, and their key is gone.
         DependencyDown: the database does not answer.
     """
+    try:
+        found = await list_results(tenant_id, batch_id, number - 1, 1, sealing)
+    except BatchNotFound:
+        return None
+    if not found or found[0].number != number or found[0].model is None:
+        return None
     async with connected() as connection:
         row = await connection.fetchrow(OF_ITEM, tenant_id, batch_id, number)
-    if row is None:
+    if row is None:  # it was deleted meanwhile
         return None
-    facts = cast("ResultFacts", row)
-    if (sealed := cast("bytes | None", row["sealed"])) is not None:
-        text = await opened(key_of(tenant_id, batch_id, number), sealed, sealing)
-        facts = cast("ResultFacts", {**row, "predictions": text})
-    return _result(facts)
+    return ImageResult(
+        result_id=f"{batch_id}.{number}",
+        image_id="",
+        predictions=found[0].predictions,
+        model=found[0].model,
+        create_time=cast("datetime", row["create_time"]),
+        options=options_from_json(cast("str", row["options"])),
+        input_sha256=cast("str", row["sha256"]),
+    )
 
 
 def _result(row: ResultFacts) -> ImageResult:
-    assert row["predictions"] is not None
     return ImageResult(
         result_id=row["result_id"],
         image_id=row["image_id"],

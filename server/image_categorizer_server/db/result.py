@@ -1,8 +1,9 @@
 """Outcomes of items: each is written once, and only by the holder of the lease."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Protocol, cast
 
 from image_categorizer_server import clock, failpoints
 from image_categorizer_server.db import usage
@@ -17,7 +18,6 @@ from image_categorizer_server.db.convert import (
 )
 from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.db.locks import lock_batch
-from image_categorizer_server.db.sealed import Sealing, key_of, opened
 from image_categorizer_server.db.tables import ResultRow
 from image_categorizer_server.domain.batch import Chunk, ItemError, ItemOutcome, ItemResult
 from image_categorizer_server.domain.classification import CacheStatus
@@ -25,6 +25,7 @@ from image_categorizer_server.domain.usage import Usage, UsageKey
 from image_categorizer_server.errors import (
     BatchNotFound,
     ItemKilledServers,
+    NotFound,
     ResultErased,
 )
 
@@ -68,6 +69,22 @@ EXISTS = "SELECT EXISTS (SELECT FROM batches WHERE batch_id = $1 AND tenant_id =
 
 # The columns of an answer, of an item without one.
 NO_ANSWER = (None, "", 0, "", "", None)
+
+
+class Sealing(Protocol):
+    """Encrypts what is stored; see `stores/sealing.py`."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it encrypts."""
+
+    async def seal(self, key: str, content: bytes) -> bytes:
+        """Encrypts what is stored by a key."""
+        ...
+
+    async def open(self, key: str, stored: bytes) -> bytes:
+        """Decrypts it."""
+        ...
 
 
 async def record(
@@ -168,13 +185,18 @@ async def _columns(
         text = predictions_to_json(outcome.classification.predictions)
         sealed: bytes | None = None
         if sealing is not None and sealing.is_on:
-            key = key_of(chunk.tenant_id, chunk.batch_id, number)
+            key = _key_of(chunk.tenant_id, chunk.batch_id, number)
             sealed = await sealing.seal(key, text.encode())
         clear = text if sealed is None else None
         warnings = ",".join(outcome.classification.warnings)
         answer = clear, model.name, model.version, model.digest, warnings, sealed
         rows.append((number, OK, "", "", *answer))
     return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(10)]
+
+
+def _key_of(tenant_id: str, batch_id: str, number: int) -> str:
+    """Returns what the predictions of an item are bound to: nobody can put them in another row."""
+    return f"{tenant_id}/results/{batch_id}/{number}"
 
 
 async def list_results(
@@ -209,10 +231,13 @@ async def _result(row: ResultRow, sealing: Sealing | None) -> ItemResult:
     sealed = row["sealed"]
     if sealed is None:
         return result_from_row(row)
-    try:
-        key = key_of(row["tenant_id"], row["batch_id"], row["number"])
-        text = await opened(key, sealed, sealing)
-    except ResultErased as lost:
+    text: bytes | None = None
+    if sealing is not None:
+        with suppress(NotFound):
+            key = _key_of(row["tenant_id"], row["batch_id"], row["number"])
+            text = await sealing.open(key, sealed)
+    if text is None:
+        lost = ResultErased("what the model found was erased, or its key is missing")
         error = ItemError(lost.status, lost.reason, lost.message)
         return ItemResult(row["number"], row["filename"], (), None, error)
-    return result_from_row(row, predictions_from_json(text))
+    return result_from_row(row, predictions_from_json(text.decode()))

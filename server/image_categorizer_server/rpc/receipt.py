@@ -7,11 +7,11 @@ from image_categorizer_server.access.receipt import MAX_BYTES
 from image_categorizer_server.access.roles import authorize_scope
 from image_categorizer_server.domain.access import Scope
 from image_categorizer_server.domain.classification import Caller, Lane
-from image_categorizer_server.errors import InvalidRequest
+from image_categorizer_server.errors import InvalidRequest, ResultNotFound
 from image_categorizer_server.rpc import convert
 from image_categorizer_server.rpc.call import current_call, current_tenant
 from image_categorizer_server.rpc.validation import raise_if_any, required
-from image_categorizer_server.services.receipt import Receipts, is_of_batch
+from image_categorizer_server.services.receipt import Receipts, is_of_batch, is_of_image
 from image_categorizer_server.services.replay import Replays
 
 Context = grpc.aio.ServicerContext
@@ -62,6 +62,8 @@ class ReceiptServicer:
         if is_of_batch(result_id):
             text = "must be that of a stored image: what a batch reads is not kept for it"
             raise InvalidRequest.of([("result_id", text)])
+        if not is_of_image(result_id):
+            raise ResultNotFound("no such result")
         _authorize(Scope.IMAGES_READ, "to read the image")
         call = current_call.get()
         caller = Caller(

@@ -12,7 +12,7 @@ from image_categorizer_server.access.jws import TokenRefused
 from image_categorizer_server.access.receipt import ReceiptKeys
 from image_categorizer_server.access.signing import PublicKey, public_keys_in
 from image_categorizer_server.db import receipt as rows
-from image_categorizer_server.db.sealed import Sealing
+from image_categorizer_server.db.result import Sealing
 from image_categorizer_server.domain.image import ImageResult
 from image_categorizer_server.domain.receipt import (
     ON_REQUEST,
@@ -56,19 +56,19 @@ def is_of_batch(result_id: str) -> bool:
     return ITEM.fullmatch(result_id) is not None
 
 
-async def find(tenant_id: str, result_id: str, sealing: Sealing) -> ImageResult:
-    """Returns a result with all that its receipt states.
+def is_of_image(result_id: str) -> bool:
+    """Returns whether a result may be that of a stored image."""
+    return RESULT.fullmatch(result_id) is not None
+
+
+async def find_of_image(tenant_id: str, result_id: str) -> ImageResult:
+    """Returns the result of a stored image with all that its receipt states.
 
     Raises:
         ResultNotFound: the tenant has no such result.
-        ResultErased: it is encrypted, and its key is gone.
         DependencyDown: the database does not answer.
     """
-    found = None
-    if RESULT.fullmatch(result_id):
-        found = await rows.find_result(tenant_id, result_id)
-    elif item := ITEM.fullmatch(result_id):
-        found = await rows.find_item_result(tenant_id, item[1], int(item[2]), sealing)
+    found = await rows.find_result(tenant_id, result_id) if is_of_image(result_id) else None
     if found is None:
         raise ResultNotFound("no such result")
     return found
@@ -77,15 +77,26 @@ async def find(tenant_id: str, result_id: str, sealing: Sealing) -> ImageResult:
 class Receipts:
     """Makes and verifies receipts."""
 
-    def __init__(self, keys: ReceiptKeys, sealing: Sealing) -> None:
+    def __init__(self, keys: ReceiptKeys, sealing: Sealing | None) -> None:
         """Configures it.
 
         Args:
-            keys: sign receipts.
-            sealing: decrypts the results of batches.
+            keys: sign and verify.
+            sealing: decrypts the results of batches; None for no encryption.
         """
         self._keys = keys
         self._sealing = sealing
+
+    async def _find(self, tenant_id: str, result_id: str) -> ImageResult:
+        """Returns a result, of a stored image or of an item of a batch; see `find_of_image`."""
+        item = ITEM.fullmatch(result_id)
+        if item is None:
+            return await find_of_image(tenant_id, result_id)
+        number = int(item[2])
+        found = await rows.find_item_result(tenant_id, item[1], number, self._sealing)
+        if found is None:
+            raise ResultNotFound("no such result")
+        return found
 
     async def receipt(self, tenant_id: str, result_id: str) -> tuple[str, str]:
         """Returns the receipt of a result, and the id of its key.
@@ -95,7 +106,7 @@ class Receipts:
             ReceiptMissing: the server had no key when the result was stored.
             DependencyDown: the database does not answer.
         """
-        result = await find(tenant_id, result_id, self._sealing)
+        result = await self._find(tenant_id, result_id)
         receipt = result.receipt
         if is_of_batch(result_id):
             receipt = self._keys.sign(claims_of(tenant_id, result, ON_REQUEST))
@@ -131,7 +142,7 @@ class Receipts:
         if stated.get("tenant_id") != tenant_id:
             return "The result belongs to another tenant."
         try:
-            result = await find(tenant_id, result_id, self._sealing)
+            result = await self._find(tenant_id, result_id)
         except ResultNotFound:
             return "The result is no longer stored."
         signed = ON_REQUEST if is_of_batch(result_id) else ON_STORING

@@ -4,15 +4,15 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
-from image_categorizer_server.db.receipt import find_result
 from image_categorizer_server.domain.classification import Caller, Classification
 from image_categorizer_server.domain.image import ImageResult
 from image_categorizer_server.domain.receipt import Difference, are_alike, distance
 from image_categorizer_server.domain.usage import Usage
-from image_categorizer_server.errors import ReceiptMissing, ResultNotFound
+from image_categorizer_server.errors import ReceiptMissing
 from image_categorizer_server.inference.classifier import Classifier
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.services.image import Images
+from image_categorizer_server.services.receipt import find_of_image
 from image_categorizer_server.services.usage import UsageMeter
 from image_categorizer_server.version import VERSION
 
@@ -56,9 +56,7 @@ class Replays:
             ModelNotFound: the version is gone, or unloaded.
             CategorizerError: see `Images.content`, `Registry.demand` and `Classifier.classify`.
         """
-        result = await find_result(caller.tenant_id, result_id)
-        if result is None:
-            raise ResultNotFound("there is no such result of a stored image")
+        result = await find_of_image(caller.tenant_id, result_id)
         if result.options is None:
             raise ReceiptMissing("an earlier release stored the result, without its options")
         content = await self._images.content(caller.tenant_id, result.image_id)

@@ -3,7 +3,7 @@ from tortoise.migrations import operations as ops
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0018_images")]
+    dependencies = [("models", "0023_receipts")]
 
     operations = [
         ops.RunSQL(
