@@ -2,10 +2,10 @@
 --
 -- HEAD is answered as GET, without a body.  The header `x-http-method: HEAD` tells the server.
 -- A slash at the end of a path is dropped.
--- Two paths accept several kinds of body: all go to the sibling binding `:upload`, where the server reads them.
+-- Three paths accept several kinds of body: all go to the sibling binding `:upload`, where the server reads them.
 -- A body may be compressed by gzip, and in no other way.
 -- One path has two kinds of response: lines of JSON, or server-sent events for clients that accept them.
-local UPLOADS = { ["/v1/classify"] = true, ["/v1/batch"] = true }
+local UPLOADS = { ["/v1/classify"] = true, ["/v1/batch"] = true, ["/v1/embeddings"] = true }
 local CALLBACK = "/auth/callback"
 local SIGN_IN_PARAMETERS = { code = true, state = true, error = true }
 local FILTER = "requests"

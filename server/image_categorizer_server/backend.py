@@ -54,10 +54,12 @@ from image_categorizer_server.services.batch import BatchCheck, Batches, notify_
 from image_categorizer_server.services.classify import Accounting, Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.data_key import open_sealer
+from image_categorizer_server.services.embedding import Embeddings, KeptEmbeddings
 from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.key import ApiKeys
 from image_categorizer_server.services.limit import Limiter
 from image_categorizer_server.services.model import Models
+from image_categorizer_server.services.neighbours import Neighbours
 from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.sign_in import SignIns
@@ -94,6 +96,7 @@ class Backend:
     registry: Registry
     classifications: Classifications
     images: Images
+    embeddings: Embeddings
     batches: Batches
     webhooks: Webhooks
     models: Models
@@ -226,6 +229,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             Subjects(settings.privacy.read_secret()),
             fetch,
         )
+        kept = KeptEmbeddings(Neighbours(settings.embedding))
+        classifier = Classifier(registry, meter.charge_model)
         webhooks = Webhooks(settings.webhook, fetcher)
         round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
         limiter = Limiter(
@@ -256,13 +261,14 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             settings=settings,
             registry=registry,
             classifications=Classifications(
-                Classifier(registry, meter.charge_model),
+                classifier,
                 registry,
                 results,
                 fetch,
-                Accounting(crashing, meter, images),
+                Accounting(crashing, meter, images, kept),
             ),
             images=images,
+            embeddings=Embeddings(classifier, registry, kept, crashing, meter, fetch),
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings, append),

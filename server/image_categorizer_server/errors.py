@@ -279,6 +279,12 @@ class PromotionRefused(FailedPrecondition):
     reason = "PROMOTION_REFUSED"
 
 
+class EmbeddingMissing(FailedPrecondition):
+    """No embedding of the stored image by the model is kept."""
+
+    reason = "EMBEDDING_MISSING"
+
+
 class BatchRunning(FailedPrecondition):
     """The batch has not ended."""
 

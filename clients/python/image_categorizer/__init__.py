@@ -24,6 +24,7 @@ from image_categorizer._access_values import (
     UsageGroup,
     UsageRow,
 )
+from image_categorizer._embedding_values import Embedding, SimilarImage
 from image_categorizer._image_values import ImageResult, StoredImage
 from image_categorizer._inputs import image_files
 from image_categorizer._values import (
@@ -90,6 +91,7 @@ from image_categorizer.errors import (
     DeliveryNotFound,
     DependencyDown,
     Draining,
+    EmbeddingMissing,
     FailedPrecondition,
     ImageNotFound,
     ImageTooLarge,
@@ -163,6 +165,8 @@ __all__ = [
     "DeliveryState",
     "DependencyDown",
     "Draining",
+    "Embedding",
+    "EmbeddingMissing",
     "ExportFormat",
     "FailedPrecondition",
     "Image",
@@ -202,6 +206,7 @@ __all__ = [
     "Result",
     "RoleInsufficient",
     "ServerInfo",
+    "SimilarImage",
     "Source",
     "Sources",
     "StoredImage",

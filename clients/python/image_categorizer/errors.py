@@ -31,6 +31,7 @@ CategorizerError
 │   ├─ ModelFailed             the version cannot answer
 │   ├─ ModelInUse              other requests depend on the version
 │   ├─ PromotionRefused        the version has not passed the model's promotion policy
+│   ├─ EmbeddingMissing        the model has not seen the stored image
 │   ├─ BatchRunning            the batch has not ended
 │   └─ WebhookDisabled         the webhook is disabled
 ├─ QuotaExceeded           the tenant has the maximum number, or has used up a quota
@@ -250,6 +251,12 @@ class PromotionRefused(FailedPrecondition):
     """The model has a promotion policy, and the version has not passed it."""
 
     reason = "PROMOTION_REFUSED"
+
+
+class EmbeddingMissing(FailedPrecondition):
+    """The stored image was not classified by the model with `store`."""
+
+    reason = "EMBEDDING_MISSING"
 
 
 class BatchRunning(FailedPrecondition):

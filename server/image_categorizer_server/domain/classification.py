@@ -1,9 +1,12 @@
 """Values about the classification of one image."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 DEFAULT_TOP_K = 5
 NO_CATEGORY = "UNKNOWN"
@@ -144,6 +147,8 @@ class Classification:
     image_id: str = ""
     """The image that was kept; empty unless requested."""
     result_id: str = ""
+    embedding: NDArray[np.float32] | None = field(default=None, compare=False)
+    """float32 (D,), of length 1: made along with an answer to store, if the model has features."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,16 @@ from image_categorizer_server.domain.classification import (
     Classification,
     ClassifyOptions,
 )
+from image_categorizer_server.domain.embedding import Embedding
 from image_categorizer_server.domain.image import NewImage
 from image_categorizer_server.domain.usage import Usage
 from image_categorizer_server.errors import DeadlineExceeded, DependencyDown, InvalidRequest
 from image_categorizer_server.inference.classifier import Classifier, with_defaults
+from image_categorizer_server.inference.embedding import has_embeddings
+from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.services.crashing_images import CrashingImages, digest_of
+from image_categorizer_server.services.embedding import KeptEmbeddings
 from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.result_cache import Query, ResultCache
 from image_categorizer_server.services.usage import UsageMeter
@@ -32,6 +36,8 @@ class Accounting:
     """Counts what callers use."""
     images: Images
     """Keeps images."""
+    embeddings: KeptEmbeddings
+    """Keeps what models know about them."""
 
 
 class Classifications:
@@ -58,6 +64,7 @@ class Classifications:
         self._crashing = accounting.crashing
         self._meter = accounting.meter
         self._images = accounting.images
+        self._embeddings = accounting.embeddings
         self._classifier = classifier
         self._registry = registry
         self._results = results
@@ -107,6 +114,9 @@ class Classifications:
             DependencyDown: the database or the storage does not answer.
         """
         image = await self._images.store(caller.tenant_id, new)
+        if answer.embedding is not None:
+            embedding = Embedding(answer.embedding, answer.model)
+            await self._embeddings.keep(caller.tenant_id, image.image_id, embedding)
         result = await self._images.keep_result(caller.tenant_id, image.image_id, answer)
         return replace(answer, image_id=image.image_id, result_id=result.result_id)
 
@@ -120,9 +130,12 @@ class Classifications:
         results = self._results
         if results is None or options.no_cache or options.explain:
             return await self._classifier.classify(content, options, caller)
-        query = await self._query(content, options, caller.tenant_id)
+        model = self._registry.get(options.model, options.version, content)
+        query = await _query(model, content, options, caller.tenant_id)
+        # What is cached has no embedding to keep.
+        must_see = options.store and has_embeddings(model)
         try:
-            found = await results.find(query)
+            found = None if must_see else await results.find(query)
         except DependencyDown:
             return await self._classifier.classify(content, options, caller)
         if found:
@@ -132,15 +145,17 @@ class Classifications:
         is_cached = answer.model == query.model and await results.put(query, answer)
         return replace(answer, cache=CacheStatus.MISS) if is_cached else answer
 
-    async def _query(self, content: bytes, options: ClassifyOptions, tenant_id: str) -> Query:
-        model = self._registry.get(options.model, options.version, content)
-        return Query(
-            tenant_id=tenant_id,
-            image_sha256=await digest_of(content),
-            model=model.ref,
-            categories=model.tree.categories,
-            positions=model.tree.positions,
-            taxonomy=model.tree.digest,
-            runtime=f"{model.runtime.name} {model.runtime.device} {model.runtime.precision}",
-            options=with_defaults(model, options),
-        )
+
+async def _query(
+    model: LoadedModel, content: bytes, options: ClassifyOptions, tenant_id: str
+) -> Query:
+    return Query(
+        tenant_id=tenant_id,
+        image_sha256=await digest_of(content),
+        model=model.ref,
+        categories=model.tree.categories,
+        positions=model.tree.positions,
+        taxonomy=model.tree.digest,
+        runtime=f"{model.runtime.name} {model.runtime.device} {model.runtime.precision}",
+        options=with_defaults(model, options),
+    )

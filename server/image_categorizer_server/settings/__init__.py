@@ -33,6 +33,7 @@ from image_categorizer_server.settings.database import (
     DatabaseSettings,
     RedisSettings,
 )
+from image_categorizer_server.settings.embedding import EmbeddingSettings
 from image_categorizer_server.settings.encryption import EncryptionSettings, InternalTlsSettings
 from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.gateway import ClientSettings, GatewaySettings
@@ -146,6 +147,7 @@ class Settings(BaseSettings):
     internal_tls: InternalTlsSettings = InternalTlsSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     privacy: PrivacySettings = PrivacySettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
     worker: WorkerSettings = WorkerSettings()
     storage: StorageSettings = StorageSettings()
     fetch: FetchSettings = FetchSettings()

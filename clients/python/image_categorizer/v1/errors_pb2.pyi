@@ -169,6 +169,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     IMAGE_NOT_FOUND: _ErrorReason.ValueType  # 50
     """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
+    EMBEDDING_MISSING: _ErrorReason.ValueType  # 55
+    """No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -327,4 +329,6 @@ another address, or change the key.
 """
 IMAGE_NOT_FOUND: ErrorReason.ValueType  # 50
 """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
+EMBEDDING_MISSING: ErrorReason.ValueType  # 55
+"""No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
