@@ -12,7 +12,7 @@ class EmbeddingSettings(Group):
 
     index_mb: int = Field(
         1024,
-        ge=16,
+        ge=1,
         le=1_048_576,
         description="Memory of each server process for the indexes of similar images, in MB of "
         "2^20 bytes. A million images need 400. The indexes that were used last are kept.",
