@@ -96,7 +96,7 @@ async def fill(url: str, seed: Vectors, queries: Vectors, count: int) -> list[se
         ids = np.concatenate([best_ids, np.broadcast_to(numbers, (len(queries), PART))], axis=1)
         chosen = np.argpartition(-similar, TOP, axis=1)[:, :TOP]
         best, best_ids = (np.take_along_axis(a, chosen, 1) for a in (similar, ids))
-        images = [
+        images: list[tuple[object, ...]] = [
             ("default", f"i-{n:024}", "", "", str(n), "x", 1, "JPEG", 1, 1, "", [], now)
             for n in numbers
         ]
@@ -128,8 +128,9 @@ async def search(queries: Vectors, truth: list[set[str]], candidates: int) -> No
     p50, p95 = np.percentile(times_ms, [50, 95])
     print(
         f"{candidates} candidates: recall@{TOP} {np.mean(shares):.3f}, p50 {p50:.0f} ms, "
-        f"p95 {p95:.0f} ms, of the processor {cpu_ms:.0f} ms; loaded in {load_s:.1f} s, {neighbours.size_bytes / 2**20:.0f} MB "
-        f"of codes, process grew by {grown / 2**20:.0f} MB",
+        f"p95 {p95:.0f} ms, processor {cpu_ms:.0f} ms; loaded in {load_s:.1f} s, "
+        f"{neighbours.size_bytes / 2**20:.0f} MB of codes, "
+        f"process grew by {grown / 2**20:.0f} MB",
         flush=True,
     )
 

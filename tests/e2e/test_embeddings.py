@@ -26,7 +26,8 @@ def embedding(http) -> np.ndarray:
     assert (found["object"], found["model"]) == ("list", "efficientnet_lite0")
     assert found["model_version"]["digest"].startswith("sha256:")
     vector = np.array(found["data"][0]["embedding"])
-    assert (vector.shape, np.linalg.norm(vector)) == ((1280,), pytest.approx(1, abs=1e-5))
+    assert vector.shape == (1280,)
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
     return vector
 
 
