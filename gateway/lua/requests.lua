@@ -5,7 +5,12 @@
 -- Some paths accept several kinds of body: all go to the sibling binding `:upload`, where the server reads them.
 -- A body may be compressed by gzip, and in no other way.
 -- One path has two kinds of response: lines of JSON, or server-sent events for clients that accept them.
-local UPLOADS = { ["/v1/classify"] = true, ["/v1/batch"] = true, ["/v1/images"] = true }
+local UPLOADS = {
+  ["/v1/classify"] = true,
+  ["/v1/batch"] = true,
+  ["/v1/images"] = true,
+  ["/v1/embeddings"] = true,
+}
 local CALLBACK = "/auth/callback"
 local SIGN_IN_PARAMETERS = { code = true, state = true, error = true }
 local FILTER = "requests"

@@ -60,11 +60,13 @@ from image_categorizer_server.services.classify import Accounting, Classificatio
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.services.drift import Drifts, PredictionMeter
+from image_categorizer_server.services.embedding import Embeddings, KeptEmbeddings
 from image_categorizer_server.services.image import ImagePolicy, Images
 from image_categorizer_server.services.image_content import ImageContents, Renderings
 from image_categorizer_server.services.key import ApiKeys
 from image_categorizer_server.services.limit import ImageAdmission, Limiter
 from image_categorizer_server.services.model import Models
+from image_categorizer_server.services.neighbours import Neighbours
 from image_categorizer_server.services.receipt import Receipts, receipt_keys_of
 from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.replay import Replays
@@ -109,6 +111,7 @@ class Backend:
     replays: Replays
     drifts: Drifts
     predictions: PredictionMeter
+    embeddings: Embeddings
     batches: Batches
     webhooks: Webhooks
     models: Models
@@ -238,6 +241,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         )
         fetch = partial(fetcher.fetch, max_bytes=settings.max_image_bytes)
         receipt_keys = receipt_keys_of(settings.audit)
+        kept = KeptEmbeddings(Neighbours(settings.embedding))
+        classifier = Classifier(registry, meter.charge_model)
         webhooks = Webhooks(settings.webhook, fetcher)
         round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
         limiter = Limiter(
@@ -281,7 +286,6 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         tasks.start(predictions.run(), "counter of predictions")
         with all_tenants():
             tasks.start(statements.run(), "maker of statements about the audit")
-        classifier = Classifier(registry, meter.charge_model)
         yield Backend(
             settings=settings,
             registry=registry,
@@ -290,9 +294,10 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
                 registry,
                 results,
                 fetch,
-                Accounting(crashing, meter, images, predictions),
+                Accounting(crashing, meter, images, predictions, kept),
             ),
             images=images,
+            embeddings=Embeddings(classifier, registry, kept, crashing, meter, fetch),
             contents=contents,
             receipts=Receipts(receipt_keys, storage.sealer),
             replays=Replays(registry, classifier, images, meter),

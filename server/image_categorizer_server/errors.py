@@ -300,6 +300,12 @@ class ReceiptMissing(FailedPrecondition):
     reason = "RECEIPT_MISSING"
 
 
+class EmbeddingMissing(FailedPrecondition):
+    """No embedding of the stored image by the model is kept."""
+
+    reason = "EMBEDDING_MISSING"
+
+
 class BatchRunning(FailedPrecondition):
     """The batch has not ended."""
 

@@ -25,6 +25,7 @@ from image_categorizer._access_values import (
     UsageRow,
 )
 from image_categorizer._drift_values import Drift, DriftBucket, DriftPeriod, DriftState
+from image_categorizer._embedding_values import Embedding, SimilarImage
 from image_categorizer._image_values import (
     Colour,
     ImageFilters,
@@ -103,6 +104,7 @@ from image_categorizer.errors import (
     DeliveryNotFound,
     DependencyDown,
     Draining,
+    EmbeddingMissing,
     FailedPrecondition,
     ImageNotFound,
     ImageTooLarge,
@@ -185,6 +187,8 @@ __all__ = [
     "DriftBucket",
     "DriftPeriod",
     "DriftState",
+    "Embedding",
+    "EmbeddingMissing",
     "ExportFormat",
     "FailedPrecondition",
     "Image",
@@ -234,6 +238,7 @@ __all__ = [
     "ResultVerification",
     "RoleInsufficient",
     "ServerInfo",
+    "SimilarImage",
     "Source",
     "Sources",
     "StoredImage",

@@ -34,6 +34,7 @@ CategorizerError
 │   ├─ ModelInUse              other requests depend on the version
 │   ├─ PromotionRefused        the version has not passed the model's promotion policy
 │   ├─ ReceiptMissing          the result was stored without a receipt
+│   ├─ EmbeddingMissing        the model has not seen the stored image
 │   ├─ BatchRunning            the batch has not ended
 │   └─ WebhookDisabled         the webhook is disabled
 ├─ QuotaExceeded           the tenant has the maximum number, or has used up a quota
@@ -271,6 +272,12 @@ class ReceiptMissing(FailedPrecondition):
     """The result has no receipt, or lacks what one states; the message says what to set."""
 
     reason = "RECEIPT_MISSING"
+
+
+class EmbeddingMissing(FailedPrecondition):
+    """The stored image was not classified by the model with `store`."""
+
+    reason = "EMBEDDING_MISSING"
 
 
 class BatchRunning(FailedPrecondition):

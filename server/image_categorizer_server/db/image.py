@@ -56,6 +56,9 @@ FROM images i LEFT JOIN LATERAL (
     ORDER BY r.create_time DESC, r.result_id DESC LIMIT 1) r ON true
 """
 GET = f"{SELECT} WHERE i.tenant_id = $1 AND i.image_id = $2 AND i.lease_until IS NULL"
+GET_MANY = f"""
+{SELECT} WHERE i.tenant_id = $1 AND i.image_id = ANY($2::text[]) AND i.lease_until IS NULL
+"""
 FIND = f"""
 {SELECT} WHERE i.tenant_id = $1 AND i.subject_key = $2 AND i.sha256 = $3 AND i.lease_until IS NULL
 """
@@ -204,6 +207,17 @@ async def get(tenant_id: str, image_id: str) -> Image | None:
     async with connected() as connection:
         row = await connection.fetchrow(GET, tenant_id, image_id)
     return _image(cast("ImageRow", row)) if row else None
+
+
+async def get_many(tenant_id: str, image_ids: Sequence[str]) -> dict[str, Image]:
+    """Returns images by their ids; those that the tenant does not have are missing.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with connected() as connection:
+        rows = await connection.fetch(GET_MANY, tenant_id, list(image_ids))
+    return {row["image_id"]: _image(row) for row in cast("Sequence[ImageRow]", rows)}
 
 
 async def find(tenant_id: str, wanted: Sequence[tuple[str, str]]) -> list[Image | None]:

@@ -1,9 +1,12 @@
 """Values about the classification of one image."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 DEFAULT_TOP_K = 5
 NO_CATEGORY = "UNKNOWN"
@@ -165,6 +168,8 @@ class Classification:
     digests: Digests = NO_DIGESTS
     options: "ClassifyOptions | None" = None
     """What was asked, with the model's defaults; None where that is not known."""
+    embedding: NDArray[np.float32] | None = field(default=None, compare=False)
+    """float32 (D,), of length 1: made along with an answer to store, if the model has features."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,14 @@ from image_categorizer_server.domain.classification import (
     Prediction,
     Timing,
 )
+from image_categorizer_server.domain.embedding import Embedding, Vector
 from image_categorizer_server.domain.model import Localization
 from image_categorizer_server.errors import CategoryNotFound, InvalidRequest, ModelFailing, quoted
+from image_categorizer_server.inference.embedding import (
+    check_embeds,
+    embedding_of,
+    has_embeddings,
+)
 from image_categorizer_server.inference.engine.entry import Outcome, Request
 from image_categorizer_server.inference.engine.microbatcher import BatcherStopped
 from image_categorizer_server.inference.images.localize import Features, Located
@@ -70,13 +76,7 @@ class Classifier:
                 predicted, model, options, filters_of(model.ref.name, model.tree, options)
             )
             request = request_for(model, content, options, caller, predicting)
-            if self._charge_model:
-                charge = partial(self._charge_model, caller, model.ref.name)
-                request = replace(request, charge=charge)
-            try:
-                outcome = await model.batcher.submit(request)
-            except BatcherStopped:
-                raise ModelFailing("the model failed and is being reloaded") from None
+            outcome = await self._submitted(model, request, caller)
             located = outcome.located or Located(predicting(outcome), b"")
             return Classification(
                 located.predictions,
@@ -86,7 +86,52 @@ class Classifier:
                 warnings=outcome.input.warnings,
                 digests=model.digests,
                 options=options,
+                embedding=_embedding(outcome) if _is_embedded(model, options) else None,
             )
+
+    async def embed(
+        self, content: bytes, model: str, version: int | str | None, caller: Caller
+    ) -> Embedding:
+        """Returns the embedding of one encoded image; it costs one model call.
+
+        Args:
+            content: the encoded image.
+            model: the name; empty for the default.
+            version: a number or an alias; None for the default.
+            caller: tenant, lane and deadline.
+
+        Raises:
+            InvalidRequest: the model makes no embeddings, or the image cannot be decoded.
+            CategorizerError: see `classify`.
+        """
+        with self._registry.using(model, version, content) as loaded:
+            check_embeds(loaded)
+            prepare = partial(loaded.preprocessor.prepare, content)
+            request = Request(
+                prepare,
+                len(content),
+                caller.deadline_s,
+                caller.lane,
+                caller.tenant_id,
+                with_features=True,
+            )
+            outcome = await self._submitted(loaded, request, caller)
+            return Embedding(_embedding(outcome), loaded.ref)
+
+    async def _submitted(self, model: LoadedModel, request: Request, caller: Caller) -> Outcome:
+        """Returns the outcome of a request, whose time is charged to the caller.
+
+        Raises:
+            ModelFailing: the model fails on every image.
+            CategorizerError: see `MicroBatcher.submit`.
+        """
+        if self._charge_model:
+            charge = partial(self._charge_model, caller, model.ref.name)
+            request = replace(request, charge=charge)
+        try:
+            return await model.batcher.submit(request)
+        except BatcherStopped:
+            raise ModelFailing("the model failed and is being reloaded") from None
 
 
 def request_for(
@@ -132,10 +177,20 @@ def request_for(
         caller.deadline_s,
         caller.lane,
         caller.tenant_id,
-        with_features=is_located,
+        with_features=is_located or _is_embedded(model, options),
         with_whole=whole_bytes > 0,
         locate=locate if is_located else None,
     )
+
+
+def _is_embedded(model: LoadedModel, options: ClassifyOptions) -> bool:
+    """Returns whether an embedding is made along with a classification: to be kept with it."""
+    return options.store and has_embeddings(model)
+
+
+def _embedding(outcome: Outcome) -> Vector:
+    assert outcome.features is not None, "requested, of a model that has them"
+    return embedding_of(outcome.features)
 
 
 def check_explainable(model: LoadedModel, options: ClassifyOptions) -> None:

@@ -48,7 +48,7 @@ class Call:
     decision: Decision | None = None
     """What the limits said of the call; None if none applies."""
     charged_image: Callable[[], AbstractAsyncContextManager[None]] | None = None
-    """Charges one image of a stream, which the block serves; raises if it exceeds a limit."""
+    """Charges one more image, which the block serves; raises if it exceeds a limit."""
     start_s: float = field(default_factory=time.perf_counter)
 
     @property

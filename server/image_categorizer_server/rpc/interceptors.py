@@ -132,6 +132,7 @@ class Edge(grpc.aio.ServerInterceptor):
 
         async def serve(_: AsyncIterator[Message], context: Context) -> Message:
             call, headers = self._begin(context)
+            call.charged_image = partial(self._charged, access, 1)
             request = await only_request(context)
             try:
                 response = await answer(request, context, headers)

@@ -14,6 +14,7 @@ from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
     classify_pb2_grpc,
+    embedding_pb2_grpc,
     image_pb2_grpc,
     metadata_pb2_grpc,
 )
@@ -31,6 +32,7 @@ from image_categorizer_server.rpc.batch.servicer import BatchServicer
 from image_categorizer_server.rpc.batch.validation import BatchLimits
 from image_categorizer_server.rpc.caller import CallerServicer
 from image_categorizer_server.rpc.classify import ClassifyLimits, ClassifyServicer
+from image_categorizer_server.rpc.embedding import EmbeddingServicer
 from image_categorizer_server.rpc.encryption import server_credentials
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.image import ImageServicer
@@ -134,6 +136,9 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
         ReceiptServicer(backend.receipts, backend.replays),
     )
     image_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
+    embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(
+        EmbeddingServicer(backend.embeddings, limits), server
+    )
     admin = admin_servicer(
         AuditServicer(backend.audit, settings.server.max_page_bytes),
         WebhookServicer(backend.webhooks, settings.server.max_page_bytes),

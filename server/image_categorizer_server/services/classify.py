@@ -9,13 +9,17 @@ from image_categorizer_server.domain.classification import (
     Classification,
     ClassifyOptions,
 )
+from image_categorizer_server.domain.embedding import Embedding
 from image_categorizer_server.domain.image import NewImage
 from image_categorizer_server.domain.usage import Usage
 from image_categorizer_server.errors import DeadlineExceeded, DependencyDown, InvalidRequest
 from image_categorizer_server.inference.classifier import Classifier, with_defaults
+from image_categorizer_server.inference.embedding import has_embeddings
+from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.services.crashing_images import CrashingImages, digest_of
 from image_categorizer_server.services.drift import PredictionMeter
+from image_categorizer_server.services.embedding import KeptEmbeddings
 from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.result_cache import Query, ResultCache
 from image_categorizer_server.services.usage import UsageMeter
@@ -47,6 +51,8 @@ class Accounting:
     """Keeps images."""
     predictions: PredictionMeter
     """Counts what models predict."""
+    embeddings: KeptEmbeddings
+    """Keeps what models know about them."""
 
 
 class Classifications:
@@ -74,6 +80,7 @@ class Classifications:
         self._meter = accounting.meter
         self._images = accounting.images
         self._predictions = accounting.predictions
+        self._embeddings = accounting.embeddings
         self._classifier = classifier
         self._registry = registry
         self._results = results
@@ -141,10 +148,14 @@ class Classifications:
         """
         if origin.image_id:
             image = await self._images.get(caller.tenant_id, origin.image_id)
-            result = await self._images.keep_result(image, answer, await digest_of(new.content))
+            input_sha256 = await digest_of(new.content)
         else:
             image = await self._images.store(caller.tenant_id, new)
-            result = await self._images.keep_result(image, answer, image.sha256)
+            input_sha256 = image.sha256
+        if answer.embedding is not None:
+            embedding = Embedding(answer.embedding, answer.model)
+            await self._embeddings.keep(caller.tenant_id, image.image_id, embedding)
+        result = await self._images.keep_result(image, answer, input_sha256)
         return replace(answer, image_id=image.image_id, result_id=result.result_id)
 
     def _count(self, caller: Caller, model: str, used: Usage) -> None:
@@ -157,9 +168,12 @@ class Classifications:
         results = self._results
         if results is None or options.no_cache or options.explain:
             return await self._classifier.classify(content, options, caller)
-        query = await self._query(content, options, caller.tenant_id)
+        model = self._registry.get(options.model, options.version, content)
+        query = await _query(model, content, options, caller.tenant_id)
+        # What is cached has no embedding to keep.
+        must_see = options.store and has_embeddings(model)
         try:
-            found = await results.find(query)
+            found = None if must_see else await results.find(query)
         except DependencyDown:
             return await self._classifier.classify(content, options, caller)
         if found:
@@ -169,15 +183,17 @@ class Classifications:
         is_cached = answer.model == query.model and await results.put(query, answer)
         return replace(answer, cache=CacheStatus.MISS) if is_cached else answer
 
-    async def _query(self, content: bytes, options: ClassifyOptions, tenant_id: str) -> Query:
-        model = self._registry.get(options.model, options.version, content)
-        return Query(
-            tenant_id=tenant_id,
-            image_sha256=await digest_of(content),
-            model=model.ref,
-            categories=model.tree.categories,
-            positions=model.tree.positions,
-            digests=model.digests,
-            runtime=f"{model.runtime.name} {model.runtime.device} {model.runtime.precision}",
-            options=with_defaults(model, options),
-        )
+
+async def _query(
+    model: LoadedModel, content: bytes, options: ClassifyOptions, tenant_id: str
+) -> Query:
+    return Query(
+        tenant_id=tenant_id,
+        image_sha256=await digest_of(content),
+        model=model.ref,
+        categories=model.tree.categories,
+        positions=model.tree.positions,
+        digests=model.digests,
+        runtime=f"{model.runtime.name} {model.runtime.device} {model.runtime.precision}",
+        options=with_defaults(model, options),
+    )

@@ -34,6 +34,7 @@ from image_categorizer_server.settings.database import (
     RedisSettings,
 )
 from image_categorizer_server.settings.drift import DriftSettings
+from image_categorizer_server.settings.embedding import EmbeddingSettings
 from image_categorizer_server.settings.encryption import EncryptionSettings, InternalTlsSettings
 from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.gateway import ClientSettings, GatewaySettings
@@ -151,6 +152,7 @@ class Settings(BaseSettings):
     privacy: PrivacySettings = PrivacySettings()
     images: ImageSettings = ImageSettings()
     cdn: CdnSettings = CdnSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
     worker: WorkerSettings = WorkerSettings()
     storage: StorageSettings = StorageSettings()
     fetch: FetchSettings = FetchSettings()

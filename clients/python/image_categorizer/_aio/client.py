@@ -6,7 +6,7 @@ from datetime import date
 from types import TracebackType
 from typing import Self, Unpack
 
-from image_categorizer import _access_wire, _inputs, _wire
+from image_categorizer import _access_wire, _embedding_wire, _inputs, _wire
 from image_categorizer._access_values import AsyncTokenProvider, Caller, Tls, Usage, UsageGroup
 from image_categorizer._aio.audit import AsyncAudit
 from image_categorizer._aio.batches import AsyncBatches
@@ -19,6 +19,7 @@ from image_categorizer._aio.runtime import in_thread
 from image_categorizer._aio.stream import AsyncStream
 from image_categorizer._aio.tenants import AsyncTenants
 from image_categorizer._aio.webhooks import AsyncWebhooks
+from image_categorizer._embedding_values import Embedding
 from image_categorizer._ledger import Ledger
 from image_categorizer._values import (
     AsyncSources,
@@ -184,6 +185,43 @@ class AsyncImageCategorizationClient:
             request.image_id = image_id
         response = await self._connection.call(self._connection.stubs.classify.Classify, request)
         return _wire.classification(shown, response)
+
+    async def embed(
+        self,
+        image: "Image | None" = None,
+        *,
+        image_uri: str = "",
+        model: str = "",
+        version: int | str = "",
+    ) -> Embedding:
+        """Returns the embedding of one image: what a model knows before its last layer.
+
+            one, other = [await client.embed(name) for name in ("cat.jpg", "lynx.jpg")]
+            print(sum(a * b for a, b in zip(one.vector, other.vector)))
+
+        Args:
+            image: as for `classify_image`.
+            image_uri: where the server fetches the image, instead of `image`.
+            model: default: the server's.
+            version: a number or an alias.
+
+        Raises:
+            OSError: the file cannot be read.
+            TypeError: `image` is of no known kind, or not one of it and `image_uri` is given.
+            InvalidRequest: the model makes no embeddings, as transformers and detectors.
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        if (image is None) == (not image_uri):
+            raise TypeError("embed takes either an image or an image_uri")
+        source: bytes | str = image_uri
+        if image is not None:
+            named = _inputs.in_memory(image)
+            if named is None:
+                named = await in_thread(_inputs.read, image)
+            source = named[1]
+        request = _embedding_wire.embed_request(source, model, version)
+        response = await self._connection.call(self._connection.stubs.embeddings.Embed, request)
+        return _embedding_wire.embedding(response)
 
     def classify_stream(
         self,

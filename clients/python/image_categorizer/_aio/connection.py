@@ -16,6 +16,7 @@ from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
     classify_pb2_grpc,
+    embedding_pb2_grpc,
     image_pb2_grpc,
     metadata_pb2_grpc,
 )
@@ -49,6 +50,7 @@ class AsyncStubs:
         self.batches = batch_pb2_grpc.BatchServiceStub(channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
         self.images = image_pb2_grpc.ImageServiceStub(channel)
+        self.embeddings = embedding_pb2_grpc.EmbeddingServiceStub(channel)
 
 
 class AsyncConnection:

@@ -7,8 +7,9 @@ from datetime import date
 from types import TracebackType
 from typing import Self, Unpack
 
-from image_categorizer import _access_wire, _inputs, _wire
+from image_categorizer import _access_wire, _embedding_wire, _inputs, _wire
 from image_categorizer._access_values import Caller, Tls, TokenProvider, Usage, UsageGroup
+from image_categorizer._embedding_values import Embedding
 from image_categorizer._ledger import Ledger
 from image_categorizer._sync.audit import Audit
 from image_categorizer._sync.batches import Batches
@@ -185,6 +186,43 @@ class ImageCategorizationClient:
             request.image_id = image_id
         response = self._connection.call(self._connection.stubs.classify.Classify, request)
         return _wire.classification(shown, response)
+
+    def embed(
+        self,
+        image: "Image | None" = None,
+        *,
+        image_uri: str = "",
+        model: str = "",
+        version: int | str = "",
+    ) -> Embedding:
+        """Returns the embedding of one image: what a model knows before its last layer.
+
+            one, other = [client.embed(name) for name in ("cat.jpg", "lynx.jpg")]
+            print(sum(a * b for a, b in zip(one.vector, other.vector)))
+
+        Args:
+            image: as for `classify_image`.
+            image_uri: where the server fetches the image, instead of `image`.
+            model: default: the server's.
+            version: a number or an alias.
+
+        Raises:
+            OSError: the file cannot be read.
+            TypeError: `image` is of no known kind, or not one of it and `image_uri` is given.
+            InvalidRequest: the model makes no embeddings, as transformers and detectors.
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        if (image is None) == (not image_uri):
+            raise TypeError("embed takes either an image or an image_uri")
+        source: bytes | str = image_uri
+        if image is not None:
+            named = _inputs.in_memory(image)
+            if named is None:
+                named = in_thread(_inputs.read, image)
+            source = named[1]
+        request = _embedding_wire.embed_request(source, model, version)
+        response = self._connection.call(self._connection.stubs.embeddings.Embed, request)
+        return _embedding_wire.embedding(response)
 
     def classify_stream(
         self,

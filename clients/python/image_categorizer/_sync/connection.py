@@ -17,6 +17,7 @@ from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
     classify_pb2_grpc,
+    embedding_pb2_grpc,
     image_pb2_grpc,
     metadata_pb2_grpc,
 )
@@ -50,6 +51,7 @@ class Stubs:
         self.batches = batch_pb2_grpc.BatchServiceStub(channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
         self.images = image_pb2_grpc.ImageServiceStub(channel)
+        self.embeddings = embedding_pb2_grpc.EmbeddingServiceStub(channel)
 
 
 class Connection:

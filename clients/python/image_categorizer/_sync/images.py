@@ -1,10 +1,12 @@
 # Generated from _aio/images.py by tools/sync_twin.py; do not edit.
 """The client's stored images."""
 
+import builtins
 from collections.abc import Iterable, Iterator
 from typing import Unpack
 
-from image_categorizer import _image_wire, _inputs
+from image_categorizer import _embedding_wire, _image_wire, _inputs
+from image_categorizer._embedding_values import SimilarImage
 from image_categorizer._image_values import (
     ContentFit,
     ContentFormat,
@@ -156,6 +158,63 @@ class Images:
         return _image_wire.stored_image(
             self._connection.call(self._connection.stubs.images.UpdateImage, request)
         )
+
+    def similar(
+        self, image_id: str, *, limit: int = 10, model: str = "", version: int | str = ""
+    ) -> builtins.list[SimilarImage]:
+        """Returns the stored images most similar to a stored one, the most similar first.
+
+        Compared are images that were classified by the model with `store=True`.
+
+        Args:
+            image_id: the image, which is not among them.
+            limit: at most 100.
+            model: whose embeddings are compared; default: the server's.
+            version: a number or an alias.
+
+        Raises:
+            ImageNotFound: there is no such image.
+            EmbeddingMissing: it was not classified by the model with `store=True`.
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        request = _embedding_wire.similar_request(image_id, limit, model, version)
+        stub = self._connection.stubs.embeddings.FindSimilarImages
+        return _embedding_wire.similar_images(self._connection.call(stub, request))
+
+    def like(
+        self,
+        image: "Image | None" = None,
+        *,
+        image_uri: str = "",
+        limit: int = 10,
+        model: str = "",
+        version: int | str = "",
+    ) -> builtins.list[SimilarImage]:
+        """Returns the stored images most similar to one that is sent, and not stored.
+
+        Args:
+            image: as for `classify_image`.
+            image_uri: where the server fetches the image, instead of `image`.
+            limit: at most 100.
+            model: whose embeddings are compared; default: the server's.
+            version: a number or an alias.
+
+        Raises:
+            OSError: the file cannot be read.
+            TypeError: `image` is of no known kind, or not one of it and `image_uri` is given.
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        if (image is None) == (not image_uri):
+            raise TypeError("like takes either an image or an image_uri")
+        source: bytes | str = image_uri
+        if image is not None:
+            named = _inputs.in_memory(image)
+            if named is None:
+                named = in_thread(_inputs.read, image)
+            source = named[1]
+        request = _embedding_wire.like_request(source, limit, model, version)
+        stub = self._connection.stubs.embeddings.FindImagesLike
+        return _embedding_wire.similar_images(self._connection.call(stub, request))
 
     def delete(self, image_id: str) -> None:
         """Deletes an image with all that is known about it.

@@ -179,6 +179,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The result has no receipt, or an earlier release stored it without what a receipt states. The message says what
     to set, so that later results have one.
     """
+    EMBEDDING_MISSING: _ErrorReason.ValueType  # 55
+    """No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -347,4 +349,6 @@ RECEIPT_MISSING: ErrorReason.ValueType  # 63
 """The result has no receipt, or an earlier release stored it without what a receipt states. The message says what
 to set, so that later results have one.
 """
+EMBEDDING_MISSING: ErrorReason.ValueType  # 55
+"""No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -31,7 +31,7 @@ STATEMENTS = [
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0020_picture_facts")]
+    dependencies = [("models", "0021_embeddings")]
 
     operations = [
         ops.RunSQL(
