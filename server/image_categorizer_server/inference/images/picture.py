@@ -17,5 +17,6 @@ class PictureMaker:
         Raises:
             InvalidRequest: the image cannot be decoded; see `Decoder.decode`.
         """
-        pixels = self._decoder.decode(content)
+        # Small, which is quicker: only whether it can be decoded matters, and its size.
+        pixels = self._decoder.decode(content, (1, 1))
         return Picture(content, format_of(content) or "", pixels.width_px, pixels.height_px)
