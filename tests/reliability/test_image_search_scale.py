@@ -50,6 +50,7 @@ FILL = [
         CASE WHEN n < $2 / 100 THEN 'tag:old' ELSE 'tag:new' END]) term
     """,
 ]
+INDEXES = "image_terms_search", "image_terms_confidence"
 KEY = "ALTER TABLE image_terms ADD PRIMARY KEY (tenant_id, image_id, term)"
 
 
@@ -59,15 +60,19 @@ async def begin(cluster):
     connection = await connect_as_owner(cluster.postgres.url)
     first = clock.now() - timedelta(seconds=IMAGES)
     await connection.execute("SET session_replication_role = replica")
-    index = await connection.fetchval("SELECT pg_get_indexdef('image_terms_search'::regclass)")
-    await connection.execute("DROP INDEX image_terms_search")
+    indexes = [
+        await connection.fetchval("SELECT pg_get_indexdef($1::text::regclass)", name)
+        for name in INDEXES
+    ]
+    for name in INDEXES:
+        await connection.execute(f"DROP INDEX {name}")
     await connection.execute("ALTER TABLE image_terms DROP CONSTRAINT image_terms_pkey")
     images, results, terms = FILL
     await connection.execute(images, TENANT, IMAGES, first, timeout=300)
     await connection.execute(results, timeout=300)
     await connection.execute(terms, TENANT, IMAGES, first, timeout=900)
-    await connection.execute(index, timeout=300)
-    await connection.execute(KEY, timeout=300)
+    for index in (*indexes, KEY):
+        await connection.execute(index, timeout=300)
     await connection.execute("VACUUM ANALYZE", timeout=300)
     await connection.close()
     async with open_for_all_tenants(cluster.postgres.url, DatabaseSettings(pool_size=2)):

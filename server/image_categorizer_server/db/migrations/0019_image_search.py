@@ -16,6 +16,8 @@ STATEMENTS = [
     )
     """,
     "CREATE INDEX image_terms_search ON image_terms (tenant_id, term, create_time, image_id) INCLUDE (confidence)",
+    # For ranges of confidence that few images are in.
+    "CREATE INDEX image_terms_confidence ON image_terms (tenant_id, term, confidence) INCLUDE (create_time, image_id) WHERE confidence IS NOT NULL",
     "COMMENT ON TABLE image_terms IS 'What images are found by'",
     "COMMENT ON COLUMN image_terms.term IS 'tag:, name: a word of the file name, subject: a key; of the newest result category: (also without a name), model:'",
     "COMMENT ON COLUMN image_terms.create_time IS 'Of the image'",
