@@ -22,7 +22,7 @@ from image_categorizer_server.errors import InvalidRequest as Refused
 from image_categorizer_server.errors import Overloaded
 from image_categorizer_server.services.image_content import ImageContents
 from image_categorizer_server.services.key import operator
-from image_categorizer_server.settings.image import ImageSettings
+from image_categorizer_server.settings.image import CdnSettings, ImageSettings
 from image_categorizer_server.settings.privacy import PrivacySettings
 from PIL import Image
 
@@ -34,7 +34,13 @@ pytestmark = pytest.mark.usefixtures("every_tenant")
 
 @pytest.fixture
 def settings(settings):
-    return settings.model_copy(update={"privacy": PrivacySettings(secret="s" * 32)})
+    cdn = CdnSettings(
+        provider="cloud_cdn",
+        base_url="https://img.example",
+        key_id="k",
+        key="nZtRohdNF9m3cKM24IcK4w==",
+    )
+    return settings.model_copy(update={"privacy": PrivacySettings(secret="s" * 32), "cdn": cdn})
 
 
 def opened(content):
@@ -134,12 +140,12 @@ async def test_an_admin_keeps_the_metadata_but_nobody_is_served_it(server, clien
     key = await server.backend.keys.create(operator(), KeySpec("admin", Role.ADMIN))
     async with AsyncImageCategorizationClient(key.secret, server.address) as admin:
         image = await admin.images.upload(content, keep_metadata=True)
-    assert image.has_metadata
+    assert (image.has_metadata, image.content_url) == (True, "")
     assert await server.backend.images.content("default", image.image_id) == content
     assert CANARY not in await client.images.content(image.image_id)
 
 
-async def test_facts_are_kept_with_the_image(client):
+async def test_facts_are_kept_with_the_image_which_has_an_address(client):
     image = await client.images.upload(encoded(scene(), "PNG"))
     facts = image.facts
     assert facts is not None
@@ -148,6 +154,10 @@ async def test_facts_are_kept_with_the_image(client):
     assert facts.sharpness > 10
     assert len(facts.dominant_colours) == 5
     found = await client.images.get(image.image_id)
+    stored = f"https://img.example/default/images/{image.sha256[:2]}/{image.sha256}?Expires="
+    assert found.content_url.startswith(stored)
+    assert image.content_url.startswith(stored)
+    assert [each.content_url async for each in client.images.list()] == [""]
     assert found.facts is not None
     assert found.facts.perceptual_hash == facts.perceptual_hash
     assert found.facts.dominant_colours == facts.dominant_colours
