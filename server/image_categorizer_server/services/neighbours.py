@@ -125,7 +125,7 @@ class Neighbours:
                 self._indexes.pop(index.key, None)
                 raise
             numbers = await asyncio.to_thread(index.codes.nearest, code, wanted)
-        self._make_room()
+        self._evict()
         return [int(number) for number in np.unique(numbers)]
 
     def _used(self, key: Key) -> _Index:
@@ -134,7 +134,7 @@ class Neighbours:
         self._indexes.move_to_end(key)
         return self._indexes[key]
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         while len(self._indexes) > 1 and self.size_bytes > self._settings.index_bytes:
             self._indexes.popitem(last=False)
 
