@@ -11,7 +11,7 @@ from sync_twin import ruff
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "clients" / "python" / "image_categorizer"
-VALUES = ("_values.py", "_access_values.py")
+VALUES = ("_values.py", "_access_values.py", "_subject_values.py")
 PAGE = Path("docs/sdk-reference.md")
 GENERATED = "<!-- Generated from clients/python by tools/generate.py; do not edit. -->"
 MAX_SIGNATURE = 88
@@ -23,6 +23,7 @@ RESOURCES = [
     ("Images", "images", "client.images"),
     ("Keys", "keys", "client.keys"),
     ("Models", "models", "client.models"),
+    ("Subjects", "subjects", "client.subjects"),
     ("Tenants", "tenants", "client.tenants"),
     ("Webhooks", "webhooks", "client.webhooks"),
 ]

@@ -12,7 +12,6 @@ from image_categorizer_server.access.authenticator import Authenticator
 from image_categorizer_server.access.guesses import Guesses
 from image_categorizer_server.access.key_uses import KeyUses
 from image_categorizer_server.access.key_verifier import KeyVerifier
-from image_categorizer_server.access.subject import Subjects
 from image_categorizer_server.access.tenant_gate import TenantGate
 from image_categorizer_server.db.access_changes import AccessChange, watch_changes
 from image_categorizer_server.db.audit import append
@@ -54,6 +53,7 @@ from image_categorizer_server.services.batch import BatchCheck, Batches, notify_
 from image_categorizer_server.services.classify import Accounting, Classifications
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.data_key import open_sealer
+from image_categorizer_server.services.erasure import Erasures, replay_until_done, subjects_of
 from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.key import ApiKeys
 from image_categorizer_server.services.limit import Limiter
@@ -61,6 +61,7 @@ from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.sign_in import SignIns
+from image_categorizer_server.services.subject_export import SubjectExports
 from image_categorizer_server.services.token import (
     Tokens,
     open_tokens,
@@ -94,6 +95,8 @@ class Backend:
     registry: Registry
     classifications: Classifications
     images: Images
+    erasures: Erasures
+    exports: SubjectExports
     batches: Batches
     webhooks: Webhooks
     models: Models
@@ -106,6 +109,8 @@ class Backend:
     redis: RedisClient
     tasks: TaskOwner
     """Background tasks. The server is not ready once one has died."""
+    has_replayed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once no erasure of before a restore is left."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server stops: it still serves, but is not ready."""
     refusing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -165,6 +170,8 @@ class Backend:
         self.registry.check_ready()
         await self._check_database()
         await self._check_schema()
+        if not self.has_replayed.is_set():
+            raise DependencyDown("erasures are compared with the image storage")
         try:
             await self.redis.check()
         except DependencyDown:
@@ -220,12 +227,12 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             open_fetcher(settings.fetch, ObjectReader(settings).read)
         )
         fetch = partial(fetcher.fetch, max_bytes=settings.max_image_bytes)
+        subjects = subjects_of(settings)
         images = Images(
-            storage,
-            PictureMaker(Decoder(image_limits(settings))).picture_of,
-            Subjects(settings.privacy.read_secret()),
-            fetch,
+            storage, PictureMaker(Decoder(image_limits(settings))).picture_of, subjects, fetch
         )
+        # Nobody waits for it, so it gets more time than a look into the cache.
+        erasures = Erasures.of(storage, RedisCache(redis, settings.redis.timeout_s), settings)
         webhooks = Webhooks(settings.webhook, fetcher)
         round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
         limiter = Limiter(
@@ -236,7 +243,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             settings.batch,
             settings.max_image_bytes,
             partial(notify_workers, Doorbell(redis)),
-            BatchCheck(partial(check_batch, registry, webhooks), limiter),
+            BatchCheck(partial(check_batch, registry, webhooks), limiter, subjects),
         )
         statements = AuditStatements.of(storage, settings)
         refusals = Refusals(append, settings.audit)
@@ -250,7 +257,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         watch_issuers(tokens, tasks)
         tasks.start(refusals.run(), "writer of refused calls")
         tasks.start(meter.run(), "writer of usage")
+        has_replayed = asyncio.Event()
         with all_tenants():
+            tasks.start(replay_until_done(erasures, has_replayed), "replay of erasures")
             tasks.start(statements.run(), "maker of statements about the audit")
         yield Backend(
             settings=settings,
@@ -263,6 +272,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
                 Accounting(crashing, meter, images),
             ),
             images=images,
+            erasures=erasures,
+            exports=SubjectExports(images, batches, subjects),
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings, append),
@@ -274,6 +285,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             sign_ins=sign_ins_of(settings, tokens, tenants),
             redis=redis,
             tasks=tasks,
+            has_replayed=has_replayed,
         )
 
 

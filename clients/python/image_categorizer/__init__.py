@@ -26,6 +26,7 @@ from image_categorizer._access_values import (
 )
 from image_categorizer._image_values import ImageResult, StoredImage
 from image_categorizer._inputs import image_files
+from image_categorizer._subject_values import Erasure
 from image_categorizer._values import (
     AsyncSources,
     AsyncStreamSources,
@@ -90,6 +91,8 @@ from image_categorizer.errors import (
     DeliveryNotFound,
     DependencyDown,
     Draining,
+    ErasureNotFound,
+    ErasureRunning,
     FailedPrecondition,
     ImageNotFound,
     ImageTooLarge,
@@ -110,6 +113,7 @@ from image_categorizer.errors import (
     RateLimited,
     RequestIdReused,
     RoleInsufficient,
+    SubjectErased,
     TenantExists,
     TenantNotFound,
     TenantSuspended,
@@ -163,6 +167,9 @@ __all__ = [
     "DeliveryState",
     "DependencyDown",
     "Draining",
+    "Erasure",
+    "ErasureNotFound",
+    "ErasureRunning",
     "ExportFormat",
     "FailedPrecondition",
     "Image",
@@ -206,6 +213,7 @@ __all__ = [
     "Sources",
     "StoredImage",
     "StreamSources",
+    "SubjectErased",
     "Tenant",
     "TenantExists",
     "TenantLimits",

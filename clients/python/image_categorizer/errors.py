@@ -23,6 +23,7 @@ CategorizerError
 │   ├─ WebhookNotFound
 │   ├─ DeliveryNotFound
 │   ├─ ImageNotFound
+│   ├─ ErasureNotFound
 │   ├─ KeyNotFound
 │   └─ TenantNotFound
 ├─ RequestIdReused         another batch was created with this request id
@@ -32,6 +33,8 @@ CategorizerError
 │   ├─ ModelInUse              other requests depend on the version
 │   ├─ PromotionRefused        the version has not passed the model's promotion policy
 │   ├─ BatchRunning            the batch has not ended
+│   ├─ SubjectErased           the subject was erased, and is not allowed again
+│   ├─ ErasureRunning          the erasure of the subject is not done
 │   └─ WebhookDisabled         the webhook is disabled
 ├─ QuotaExceeded           the tenant has the maximum number, or has used up a quota
 ├─ RateLimited             too many requests; the client has already waited and retried
@@ -222,6 +225,12 @@ class ImageNotFound(NotFound):
     reason = "IMAGE_NOT_FOUND"
 
 
+class ErasureNotFound(NotFound):
+    """There is no such erasure, or the subject was not erased."""
+
+    reason = "ERASURE_NOT_FOUND"
+
+
 class RequestIdReused(CategorizerError):
     """A different batch was created with this request id."""
 
@@ -256,6 +265,18 @@ class BatchRunning(FailedPrecondition):
     """The batch has not ended."""
 
     reason = "BATCH_RUNNING"
+
+
+class SubjectErased(FailedPrecondition):
+    """What was stored about the subject was erased; allow it first to store it anew."""
+
+    reason = "SUBJECT_ERASED"
+
+
+class ErasureRunning(FailedPrecondition):
+    """The erasure of the subject is not done; try again some seconds later."""
+
+    reason = "ERASURE_RUNNING"
 
 
 class WebhookDisabled(FailedPrecondition):

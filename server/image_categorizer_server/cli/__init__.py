@@ -21,6 +21,7 @@ from image_categorizer_server.cli import (
     model_import,
     promotion,
     run,
+    subject,
     tenant,
     usage,
     webhook,
@@ -53,6 +54,7 @@ app.add_typer(model.app, name="models")
 app.add_typer(batch.app, name="batch")
 app.add_typer(webhook.app, name="webhooks")
 app.add_typer(key.app, name="keys")
+app.add_typer(subject.app, name="subjects")
 app.add_typer(tenant.app, name="tenants")
 app.add_typer(audit.app, name="audit")
 app.add_typer(access.app, name="access")

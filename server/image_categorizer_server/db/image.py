@@ -7,13 +7,14 @@ A row refers to its object before the object is there, so `removal` spares it.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypedDict, cast
 
 from image_categorizer_server import clock
 from image_categorizer_server.db import audit, removal
 from image_categorizer_server.db.convert import predictions_from_json, predictions_to_json
 from image_categorizer_server.db.database import Connection, connected, transaction
+from image_categorizer_server.db.erasure import refuse_erased
 from image_categorizer_server.db.locks import lock_tenant_images
 from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.classification import ModelRef
@@ -70,11 +71,31 @@ RETURNING true
 """
 
 
-class ImageRow(TypedDict):
-    """A row of `images`, with the newest of `image_results`."""
+RESULTS = """
+SELECT * FROM image_results WHERE tenant_id = $1 AND image_id = $2
+ORDER BY create_time, result_id LIMIT $3
+"""
+NEWEST = datetime.max.replace(tzinfo=UTC), ""
+"""The position before which all images are."""
+MAX_RESULTS = 10_000
+
+
+class ResultRow(TypedDict):
+    """A row of `image_results`."""
+
+    result_id: str
+    image_id: str
+    predictions: str  # JSON
+    model_name: str
+    model_version: int
+    model_digest: str
+    create_time: datetime
+
+
+class ImageRow(ResultRow):
+    """A row of `images`, with the newest of `image_results`, if there is one."""
 
     tenant_id: str
-    image_id: str
     subject_key: str
     subject_id: str
     sha256: str
@@ -85,12 +106,6 @@ class ImageRow(TypedDict):
     height_px: int
     filename: str
     tags: list[str]
-    create_time: datetime
-    result_id: str | None
-    predictions: str  # JSON
-    model_name: str
-    model_version: int
-    model_digest: str
     result_time: datetime
 
 
@@ -102,9 +117,11 @@ async def begin(image: Image, lease_until: datetime) -> bool:
         caller tries again if they are not stored, but only being stored.
 
     Raises:
+        SubjectErased: the subject was erased.
         DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
+        await refuse_erased(connection, image.tenant_id, image.subject_key)
         await lock_tenant_images(connection, image.tenant_id)
         if image.object_key in await removal.find_removing(connection, image.tenant_id):
             return False
@@ -231,6 +248,17 @@ async def add_result(tenant_id: str, result: ImageResult) -> bool:
         )
 
 
+async def list_results(tenant_id: str, image_id: str) -> list[ImageResult]:
+    """Returns the results of an image, the oldest first; `MAX_RESULTS` at most.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with connected() as connection:
+        rows = await connection.fetch(RESULTS, tenant_id, image_id, MAX_RESULTS)
+    return [_result(row, row["create_time"]) for row in cast("Sequence[ResultRow]", rows)]
+
+
 async def _drop_object(
     connection: Connection, tenant_id: str, object_key: str, now: datetime
 ) -> None:
@@ -241,13 +269,7 @@ async def _drop_object(
 def _image(row: ImageRow) -> Image:
     result = None
     if row["result_id"] is not None:
-        result = ImageResult(
-            row["result_id"],
-            row["image_id"],
-            predictions_from_json(row["predictions"]),
-            ModelRef(row["model_name"], row["model_version"], row["model_digest"]),
-            row["result_time"],
-        )
+        result = _result(row, row["result_time"])
     return Image(
         tenant_id=row["tenant_id"],
         image_id=row["image_id"],
@@ -263,4 +285,14 @@ def _image(row: ImageRow) -> Image:
         tags=tuple(row["tags"]),
         create_time=row["create_time"],
         result=result,
+    )
+
+
+def _result(row: ResultRow, create_time: datetime) -> ImageResult:
+    return ImageResult(
+        row["result_id"],
+        row["image_id"],
+        predictions_from_json(row["predictions"]),
+        ModelRef(row["model_name"], row["model_version"], row["model_digest"]),
+        create_time,
     )

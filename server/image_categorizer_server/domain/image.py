@@ -1,5 +1,6 @@
 """Values about stored images."""
 
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,3 +61,10 @@ class Image:
     create_time: datetime
     result: ImageResult | None = None
     """The newest."""
+
+
+def is_text(text: str, max_characters: int) -> bool:
+    """Returns whether a text is no longer than allowed and has no control characters."""
+    return len(text) <= max_characters and not any(
+        unicodedata.category(character) in ("Cc", "Cs") for character in text
+    )

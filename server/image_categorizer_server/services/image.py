@@ -6,15 +6,14 @@ bytes ─▶ picture ─▶ its row, with a lease ─▶ the storage ─▶ the 
 import asyncio
 import hashlib
 import secrets
-import unicodedata
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from image_categorizer_server import clock
-from image_categorizer_server.access.subject import Subjects
+from image_categorizer_server.access.subject import MALFORMED, MAX_SUBJECT_CHARACTERS, Subjects
 from image_categorizer_server.db import image as rows
 from image_categorizer_server.domain.classification import Classification
-from image_categorizer_server.domain.image import Image, ImageResult, NewImage, Picture
+from image_categorizer_server.domain.image import Image, ImageResult, NewImage, Picture, is_text
 from image_categorizer_server.errors import DependencyDown, ImageNotFound, InvalidRequest
 from image_categorizer_server.paging import (
     Page,
@@ -30,7 +29,6 @@ ID_BYTES = 18
 MAX_FILENAME_CHARACTERS = 255
 MAX_TAGS = 64
 MAX_TAG_CHARACTERS = 64
-MAX_SUBJECT_CHARACTERS = 128
 # Much longer than a write to the storage may take.
 STORE_LEASE = timedelta(seconds=300)
 # How long a call waits for another one that stores, or removes, the same image.
@@ -69,6 +67,15 @@ class Images:
         """
         return await self._fetch(uri)
 
+    def subject_key_of(self, tenant_id: str, subject_id: str) -> str:
+        """Returns the key of a subject: see `Subjects.key_of`.
+
+        Raises:
+            InvalidRequest: the name is malformed.
+            FailedPrecondition: the server keeps nothing about subjects.
+        """
+        return self._subjects.key_of(tenant_id, subject_id)
+
     def check(self, new: NewImage) -> None:
         """Passes an image whose subject may be stored, and whose words are well-formed.
 
@@ -77,16 +84,15 @@ class Images:
             FailedPrecondition: the server keeps nothing about subjects.
         """
         wrong: list[tuple[str, str]] = []
-        if not _is_text(new.filename, MAX_FILENAME_CHARACTERS):
+        if not is_text(new.filename, MAX_FILENAME_CHARACTERS):
             text = f"must have at most {MAX_FILENAME_CHARACTERS} characters, none of control"
             wrong.append(("filename", text))
         if len(new.tags) > MAX_TAGS:
             wrong.append(("tags", f"must have at most {MAX_TAGS} words, has {len(new.tags)}"))
-        if not all(tag and _is_text(tag, MAX_TAG_CHARACTERS) for tag in new.tags):
+        if not all(tag and is_text(tag, MAX_TAG_CHARACTERS) for tag in new.tags):
             wrong.append(("tags", f"must have words of 1 to {MAX_TAG_CHARACTERS} characters"))
-        if not _is_text(new.subject_id, MAX_SUBJECT_CHARACTERS):
-            text = f"must have at most {MAX_SUBJECT_CHARACTERS} characters, none of control"
-            wrong.append(("subject_id", text))
+        if not is_text(new.subject_id, MAX_SUBJECT_CHARACTERS):
+            wrong.append(("subject_id", MALFORMED))
         if wrong:
             raise InvalidRequest.of(wrong)
         self._subjects.key_of("", new.subject_id)
@@ -97,6 +103,7 @@ class Images:
         Raises:
             InvalidRequest: the image cannot be decoded, or a field is not valid.
             FailedPrecondition: the server keeps nothing about subjects.
+            SubjectErased: the subject was erased.
             DependencyDown: the database or the storage does not answer.
         """
         self.check(new)
@@ -111,7 +118,7 @@ class Images:
             tenant_id=tenant_id,
             image_id=f"i-{secrets.token_urlsafe(ID_BYTES)}",
             subject_key=subject_key,
-            subject_id=new.subject_id,
+            subject_id=self._subjects.name_of(new.subject_id),
             sha256=sha256,
             object_key=image_key(tenant_id, stored_sha256, subject_key),
             size_bytes=len(picture.content),
@@ -228,9 +235,3 @@ async def remove_silent_images() -> int:
         DependencyDown: the database does not answer.
     """
     return await rows.remove_silent(SILENT_PER_SWEEP)
-
-
-def _is_text(text: str, max_characters: int) -> bool:
-    return len(text) <= max_characters and not any(
-        unicodedata.category(character) in ("Cc", "Cs") for character in text
-    )

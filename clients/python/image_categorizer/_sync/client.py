@@ -18,6 +18,7 @@ from image_categorizer._sync.keys import Keys
 from image_categorizer._sync.models import Models
 from image_categorizer._sync.runtime import in_thread
 from image_categorizer._sync.stream import Stream
+from image_categorizer._sync.subjects import Subjects
 from image_categorizer._sync.tenants import Tenants
 from image_categorizer._sync.webhooks import Webhooks
 from image_categorizer._values import (
@@ -45,8 +46,8 @@ class ImageCategorizationClient:
             result = client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `audit`, `batches`, `images`, `keys`, `models`, `tenants` and `webhooks` hold the methods for
-    these.
+    `audit`, `batches`, `images`, `keys`, `models`, `subjects`, `tenants` and `webhooks` hold the
+    methods for these.
 
     A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
     within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
@@ -68,6 +69,8 @@ class ImageCategorizationClient:
     """API keys."""
     models: Models
     """The models that the server offers."""
+    subjects: Subjects
+    """The people whose images are stored."""
     tenants: Tenants
     """The owners of keys, batches and webhooks, for operators of the platform."""
     webhooks: Webhooks
@@ -108,6 +111,7 @@ class ImageCategorizationClient:
         self.images = Images(self._connection)
         self.keys = Keys(self._connection)
         self.models = Models(self._connection)
+        self.subjects = Subjects(self._connection)
         self.tenants = Tenants(self._connection)
         self.webhooks = Webhooks(self._connection)
 

@@ -169,6 +169,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     IMAGE_NOT_FOUND: _ErrorReason.ValueType  # 50
     """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
+    SUBJECT_ERASED: _ErrorReason.ValueType  # 58
+    """What was stored about the subject was erased, and nothing of it is stored again. Allow the subject with
+    `AllowSubject` if it consents anew.
+    """
+    ERASURE_RUNNING: _ErrorReason.ValueType  # 60
+    """The erasure of the subject is not done. Retry after some seconds."""
+    ERASURE_NOT_FOUND: _ErrorReason.ValueType  # 61
+    """No such erasure, or it belongs to another tenant; or the subject was not erased. `ListErasures` lists all."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -327,4 +335,12 @@ another address, or change the key.
 """
 IMAGE_NOT_FOUND: ErrorReason.ValueType  # 50
 """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
+SUBJECT_ERASED: ErrorReason.ValueType  # 58
+"""What was stored about the subject was erased, and nothing of it is stored again. Allow the subject with
+`AllowSubject` if it consents anew.
+"""
+ERASURE_RUNNING: ErrorReason.ValueType  # 60
+"""The erasure of the subject is not done. Retry after some seconds."""
+ERASURE_NOT_FOUND: ErrorReason.ValueType  # 61
+"""No such erasure, or it belongs to another tenant; or the subject was not erased. `ListErasures` lists all."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
