@@ -44,8 +44,11 @@ FROM images i LEFT JOIN LATERAL (
     ORDER BY r.create_time DESC, r.result_id DESC LIMIT 1) r ON true
 """
 GET = f"{SELECT} WHERE i.tenant_id = $1 AND i.image_id = $2 AND i.lease_until IS NULL"
+# What an erasure is about to remove is not found: `begin` refuses to store it again.
 FIND = f"""
 {SELECT} WHERE i.tenant_id = $1 AND i.subject_key = $2 AND i.sha256 = $3 AND i.lease_until IS NULL
+    AND NOT EXISTS (SELECT FROM erasures e
+        WHERE e.tenant_id = $1 AND e.subject_key = $2 AND e.allow_time IS NULL)
 """
 LIST = f"""
 {SELECT} WHERE i.tenant_id = $1 AND i.lease_until IS NULL

@@ -43,7 +43,7 @@ class _Archive:
 
     def __init__(self) -> None:
         self._bytes = bytearray()
-        self._zip = zipfile.ZipFile(self, "w")  # type: ignore[call-overload]  # writes to it only
+        self._zip = zipfile.ZipFile(self, "w")
 
     def write(self, content: bytes) -> int:
         """Takes bytes of the file: the zip file calls it."""
