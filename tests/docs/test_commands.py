@@ -16,6 +16,7 @@ LONG = {
     "docs/encryption.md",
     "docs/evaluate.md",
     "docs/models.md",
+    "docs/privacy.md",
     "docs/tenants.md",
     "docs/tokens.md",
 }

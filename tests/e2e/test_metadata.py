@@ -10,6 +10,7 @@ import yaml
 from image_categorizer import ImageCategorizationClient
 
 from tests.e2e.test_keys import answers as key_answers
+from tests.e2e.test_subjects import answers as subject_answers
 from tests.e2e.test_tenants import answers as tenant_answers
 from tests.e2e.test_webhooks import answers as webhook_answers
 from tests.support.pictures import jpeg
@@ -98,6 +99,7 @@ def answers(http, model, receiver):
         yield f"/v1/models/{{model}}:{verb}", "post", answer
     yield from webhook_answers(http, receiver)
     yield from key_answers(http)
+    yield from subject_answers(http)
     yield "/v1/audit", "get", http.get("/v1/audit?page_size=5")
     yield "/v1/audit:export", "get", http.get("/v1/audit:export")
     yield "/v1/info", "get", http.get("/v1/info")
@@ -155,6 +157,8 @@ def test_what_answers_always_contain_is_required(openapi):
         "BatchResult.classification",
         "ClassifyStreamResponse.response",
         "ClassifyStreamResponse.status",
+        "Erasure.allow_time",
+        "Erasure.end_time",
         "Prediction.raw_confidence",
         "Tenant.delete_time",
         "Webhook.previous_secret_expire_time",

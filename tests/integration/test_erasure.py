@@ -2,12 +2,16 @@
 
 import asyncio
 import hashlib
+import io
 import json
 import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 import pytest
-from image_categorizer import ErasureNotFound, InvalidRequest, SubjectErased
+from image_categorizer import ErasureNotFound, InvalidRequest, RoleInsufficient, SubjectErased
 from image_categorizer_server import clock
 from image_categorizer_server.access.signing import SigningKey
 from image_categorizer_server.access.subject import Subjects
@@ -30,7 +34,7 @@ from obstore.store import LocalStore
 from redis.asyncio import Redis
 
 from tests.integration.conftest import running_server
-from tests.support.batch_tools import MODEL, TIMING, do_all
+from tests.support.batch_tools import MODEL, TIMING, all_of, do_all
 from tests.support.database import connect_as_owner
 from tests.support.pictures import jpeg
 
@@ -42,6 +46,37 @@ KEY = SigningKey.generate()
 WITHIN_S = 60.0
 POINTS = ("recorded", "batches", "messages", "images", "objects", "cache", "data_keys")
 pytestmark = pytest.mark.usefixtures("every_tenant")
+
+
+@dataclass
+class Places:
+    """Where the server stores something."""
+
+    owner: asyncpg.Connection
+    redis: Redis
+    objects: Path
+
+    async def tables(self) -> dict[str, bytes]:
+        """Returns all rows of all tables as text."""
+        rows = await self.owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        names = sorted(row["tablename"] for row in rows)
+        return {f"table {name}": "\n".join(await self.rows(name)).encode() for name in names}
+
+    async def rows(self, table: str) -> list[str]:
+        """Returns the rows of a table as text."""
+        return [
+            row[0] for row in await self.owner.fetch(f"SELECT t::text FROM {table} t ORDER BY 1")
+        ]
+
+    async def all(self) -> dict[str, bytes]:
+        """Returns all that is stored, by place."""
+        found = await self.tables()
+        async for key in self.redis.scan_iter():
+            found[f"redis {key!r}"] = key + (await self.redis.dump(key) or b"")
+        for path in self.objects.rglob("*"):
+            if path.is_file():
+                found[f"object {path.relative_to(self.objects)}"] = path.read_bytes()
+        return found
 
 
 class HeldStorage(Storage):
@@ -74,21 +109,16 @@ def erasures(server):
 
 
 @pytest.fixture
-async def redis(stores):
-    async with Redis.from_url(stores.redis.url) as connection:
-        await connection.flushall()
-        yield connection
+async def places(settings):
+    owner = await connect_as_owner(settings.database_url)
+    async with Redis.from_url(settings.redis_url) as redis:
+        await redis.flushall()
+        yield Places(owner, redis, settings.storage.path)
+    await owner.close()
 
 
 @pytest.fixture
-async def owner(settings):
-    connection = await connect_as_owner(settings.database_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def admin(server, redis):
+async def admin(server, places):
     async with await server.client(Role.ADMIN) as client:
         yield client
 
@@ -116,28 +146,6 @@ async def fill(server, client, name: str, words: str, pictures: tuple[bytes, byt
             await delivery.fan_out(clock.now(), 100)
 
 
-async def tables(owner: asyncpg.Connection) -> dict[str, list[str]]:
-    """Returns all rows of all tables as text."""
-    names = await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    return {
-        name: [row[0] for row in await owner.fetch(f"SELECT t::text FROM {name} t ORDER BY 1")]
-        for name in sorted(row["tablename"] for row in names)
-    }
-
-
-async def everything(owner, redis, settings) -> dict[str, bytes]:
-    """Returns all that is stored, by place."""
-    found = {
-        f"table {name}": "\n".join(rows).encode() for name, rows in (await tables(owner)).items()
-    }
-    async for key in redis.scan_iter():
-        found[f"redis {key!r}"] = key + (await redis.dump(key) or b"")
-    for path in settings.storage.path.rglob("*"):
-        if path.is_file():
-            found[f"object {path.relative_to(settings.storage.path)}"] = path.read_bytes()
-    return found
-
-
 def hits(found: dict[str, bytes], canaries: list[bytes]) -> list[str]:
     return [
         place
@@ -152,37 +160,36 @@ def canaries_of(words: str, pictures: tuple[bytes, bytes]) -> list[bytes]:
 
 
 async def test_nothing_of_an_erased_subject_is_left_anywhere_and_all_of_others_is(
-    server, client, admin, erasures, owner, redis, settings, capfd
+    server, client, admin, places, capfd
 ):
     await fill(server, client, "bob", "other", (OTHERS, OTHERS))
     others = canaries_of("other", (OTHERS, OTHERS))
-    images = await owner.fetch("SELECT t::text FROM images t")
+    images = await places.rows("images")
     before = {
         place: content
-        for place, content in (await everything(owner, redis, settings)).items()
+        for place, content in (await places.all()).items()
         if place.startswith("object")
     }
     await fill(server, client, SUBJECT, CANARY, (PICTURE, BATCH_PICTURE))
     canaries = canaries_of(CANARY, (PICTURE, BATCH_PICTURE))
-    assert len(hits(await everything(owner, redis, settings), canaries)) >= 7
+    assert len(hits(await places.all(), canaries)) >= 7
 
     start = clock.now()
     erasure = await admin.subjects.erase(SUBJECT)
     assert (erasure.state, erasure.certificate) == ("RUNNING", "")
-    assert await erasures.sweep() == 1
+    assert await server.backend.erasures.sweep() == 1
     assert (clock.now() - start).total_seconds() < WITHIN_S
 
-    left = await everything(owner, redis, settings)
+    left = await places.all()
     assert hits(left, canaries) == []
     assert CANARY not in "".join(capfd.readouterr())
     # The others' objects and images are byte-equal, and nothing else of theirs is gone.
     assert {place: left.get(place) for place in before} == before
-    assert await owner.fetch("SELECT t::text FROM images t") == images
+    assert await places.rows("images") == images
     assert {place.split()[1] for place in hits(left, others) if place.startswith("table")} >= {
         "batches",
         "batch_items",
         "images",
-        "outbox",
         "webhook_deliveries",
     }
     done = await admin.subjects.erasure(erasure.erasure_id)
@@ -284,25 +291,26 @@ async def test_late_writers_leave_nothing(server, client, admin, erasures, setti
     ],
 )
 async def test_an_erasure_whose_process_is_killed_ends_after_a_restart(
-    server, client, admin, owner, redis, settings, point
+    server, client, admin, places, settings, point
 ):
     await fill(server, client, SUBJECT, CANARY, (PICTURE, BATCH_PICTURE))
     erasure = await admin.subjects.erase(SUBJECT)
-    places = settings.database_url, settings.redis_url, str(settings.storage.path)
-    command = sys.executable, "-m", "tests.support.eraser", *places
+    urls = settings.database_url, settings.redis_url, str(settings.storage.path)
+    command = sys.executable, "-m", "tests.support.eraser", *urls
     killed = await asyncio.create_subprocess_exec(*command, f"erasure.{point}:1")
     assert await killed.wait() == -9
     assert not (await admin.subjects.erasure(erasure.erasure_id)).is_done
     assert await server.backend.erasures.sweep() == 1
-    left = await everything(owner, redis, settings)
+    left = await places.all()
     assert hits(left, canaries_of(CANARY, (PICTURE, BATCH_PICTURE))) == []
     done = await admin.subjects.erasure(erasure.erasure_id)
     assert (done.removed["batches"], done.removed["images"]) == (2, 1)
 
 
 async def test_erasures_that_a_restored_database_has_forgotten_are_done_again(
-    client, admin, erasures, owner
+    client, admin, erasures, places
 ):
+    owner = places.owner
     await client.images.upload(PICTURE, subject_id=SUBJECT)
     await client.images.upload(PICTURE, subject_id="ann")
     await client.images.upload(PICTURE, subject_id="bob")
@@ -336,9 +344,7 @@ async def test_the_server_is_not_ready_before_erasures_are_replayed(server):
         await server.backend.check_ready()
 
 
-async def test_names_of_subjects_are_stored_only_if_the_settings_say_so(
-    settings, stores, owner, redis
-):
+async def test_names_of_subjects_are_stored_only_if_the_settings_say_so(settings, places):
     privacy = PrivacySettings(secret="s" * 32, keep_subject_ids=False)
     async with (
         running_server(settings.model_copy(update={"privacy": privacy})) as server,
@@ -348,8 +354,7 @@ async def test_names_of_subjects_are_stored_only_if_the_settings_say_so(
         await client.batches.submit([("a.jpg", PICTURE)], subject_id=SUBJECT)
         assert image.subject_id == ""
         assert [found async for found in client.images.list(subject_id=SUBJECT)] == [image]
-        text = json.dumps(await tables(owner))
-        assert SUBJECT not in text
+        assert hits(await places.tables(), [SUBJECT.encode()]) == []
         await client.subjects.erase(SUBJECT)
         await server.backend.erasures.sweep()
         assert [found async for found in client.images.list()] == []
@@ -361,3 +366,30 @@ async def test_the_position_before_all_images_is_newer_than_any(client):
     image = await client.images.upload(PICTURE)
     found = await image_rows.list_images("default", image_rows.NEWEST, 10)
     assert [listed.image_id for listed in found] == [image.image_id]
+
+
+async def test_a_subject_is_exported_with_its_images_and_batches(server, client, admin):
+    await fill(server, client, "bob", "other", (OTHERS, OTHERS))
+    await fill(server, client, SUBJECT, CANARY, (PICTURE, BATCH_PICTURE))
+    pieces = [piece async for piece in admin.subjects.export(SUBJECT)]
+    with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as archive:
+        assert archive.testzip() is None
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert json.loads(files["manifest.json"])["images"] == 1
+    documents = {name: json.loads(text) for name, text in files.items() if name.endswith("json")}
+    (image,) = [found for name, found in documents.items() if name.startswith("images/")]
+    assert (image["filename"], image["subject_id"]) == (f"{CANARY}.jpg", SUBJECT)
+    assert len(image["results"]) == 1
+    assert files[f"images/{image['image_id']}.jpeg"] == PICTURE
+    batches = [found for name, found in documents.items() if name.startswith("batches/")]
+    assert {batch["request_id"] for batch in batches} == {f"{CANARY}-0", f"{CANARY}-1"}
+    lines = b"".join(files[name] for name in files if name.endswith("results.jsonl")).splitlines()
+    names = {json.loads(line)["filename"] for line in lines}
+    assert names == {f"{CANARY}-item.jpg", f"{CANARY}-bad.jpg"}
+    assert sum(content == BATCH_PICTURE for content in files.values()) == 2
+    assert b"other" not in b"".join(files.values())
+    empty = b"".join([piece async for piece in admin.subjects.export("nobody")])
+    with zipfile.ZipFile(io.BytesIO(empty)) as archive:
+        assert archive.namelist() == ["manifest.json"]
+    with pytest.raises(RoleInsufficient):
+        await all_of(client.subjects.export(SUBJECT))

@@ -115,11 +115,18 @@ class Erasure(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         allow_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allow_time", b"allow_time", "create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_time", b"_allow_time", "_end_time", b"_end_time", "allow_time", b"allow_time", "create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_time", b"allow_time", "certificate", b"certificate", "create_time", b"create_time", "end_time", b"end_time", "erasure_id", b"erasure_id", "removed", b"removed", "state", b"state", "subject_key", b"subject_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_time", b"_allow_time", "_end_time", b"_end_time", "allow_time", b"allow_time", "certificate", b"certificate", "create_time", b"create_time", "end_time", b"end_time", "erasure_id", b"erasure_id", "removed", b"removed", "state", b"state", "subject_key", b"subject_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__allow_time: _TypeAlias = _typing.Literal["allow_time"]  # noqa: Y015
+    _WhichOneofArgType__allow_time: _TypeAlias = _typing.Literal["_allow_time", b"_allow_time"]  # noqa: Y015
+    _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
+    _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_time) -> _WhichOneofReturnType__allow_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_time) -> _WhichOneofReturnType__end_time | None: ...
 
 Global___Erasure: _TypeAlias = Erasure  # noqa: Y015
 
