@@ -24,6 +24,7 @@
     │   ├─ DeliveryNotFound        DELIVERY_NOT_FOUND
     │   ├─ ImageNotFound           IMAGE_NOT_FOUND
     │   ├─ KeyNotFound             KEY_NOT_FOUND
+    │   ├─ ResultErased            RESULT_ERASED
     │   └─ TenantNotFound          TENANT_NOT_FOUND
     ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
     ├─ TenantExists            ALREADY_EXISTS        TENANT_EXISTS
@@ -251,6 +252,12 @@ class ImageNotFound(NotFound):
     """The tenant has no such stored image."""
 
     reason = "IMAGE_NOT_FOUND"
+
+
+class ResultErased(NotFound):
+    """Of a batch item: the key of its encrypted result was erased, or is missing."""
+
+    reason = "RESULT_ERASED"
 
 
 class RequestIdReused(CategorizerError):

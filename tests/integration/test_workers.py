@@ -17,6 +17,7 @@ from image_categorizer_server.domain.batch import Batch, BatchConfig, BatchState
 from image_categorizer_server.domain.classification import ClassifyOptions
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.services.upload import NewItem
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.worker import WorkerSettings
@@ -67,7 +68,10 @@ async def worker_components(
     """What a worker needs to use a running server."""
     client = {"base_url": server.address, "api_key": await server.key(role)}
     changed = settings.model_copy(update={"client": settings.client.model_copy(update=client)})
-    async with open_storage(changed) as storage, open_components(changed, storage) as components:
+    async with (
+        open_storage(changed, open_sealer(changed.encryption)) as storage,
+        open_components(changed, storage) as components,
+    ):
         yield components
 
 

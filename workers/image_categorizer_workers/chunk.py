@@ -32,6 +32,7 @@ from image_categorizer_server.domain.classification import (
 )
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.settings.worker import WorkerSettings
+from image_categorizer_server.stores.sealing import Sealer
 from image_categorizer_server.telemetry import get_log
 
 from image_categorizer_workers.leases import LeaseLost, keep_lease, retry_backoff
@@ -117,6 +118,8 @@ class Components:
 
     settings: WorkerSettings
     images: ImageReader
+    sealer: Sealer
+    """Encrypts results."""
     streams: StreamPool
     memory: MemoryLimiter
 
@@ -226,11 +229,15 @@ class ChunkRunner:
         backoff = retry_backoff()
         while self._unwritten:
             try:
-                if not await results.record(self._chunk, self._unwritten):
+                if not await self._record():
                     raise LeaseLost
                 self._unwritten = []
             except DependencyDown:
                 await asyncio.sleep(backoff.next_s())
+
+    async def _record(self) -> bool:
+        """Writes outcomes; returns False if the lease is lost."""
+        return await results.record(self._chunk, self._unwritten, self._components.sealer)
 
     async def _give_back(self, delay_s: float = 0.0) -> None:
         """Writes the outcomes so far and ends the lease, without counting a crash.
@@ -241,7 +248,7 @@ class ChunkRunner:
         failpoints.hit("chunk.returning")
         while not self._outcomes.empty():
             self._unwritten.append(self._outcomes.get_nowait())
-        if not self._unwritten or await results.record(self._chunk, self._unwritten):
+        if not self._unwritten or await self._record():
             await chunks.give_back(self._chunk, delay_s)
 
 

@@ -153,6 +153,7 @@ async def open_components(settings: Settings, storage: Storage) -> AsyncIterator
         try:
             yield Components(
                 settings=worker_settings,
+                sealer=storage.sealer,
                 images=BatchImages(storage, fetcher, settings.max_image_bytes),
                 streams=streams,
                 memory=MemoryLimiter(worker_settings.max_images, worker_settings.max_image_bytes),

@@ -25,6 +25,7 @@ CategorizerError
 │   ├─ ImageNotFound
 │   ├─ ErasureNotFound
 │   ├─ KeyNotFound
+│   ├─ ResultErased            the key of an encrypted result was erased
 │   └─ TenantNotFound
 ├─ RequestIdReused         another batch was created with this request id
 ├─ TenantExists            the id of the tenant is taken
@@ -229,6 +230,12 @@ class ErasureNotFound(NotFound):
     """There is no such erasure, or the subject was not erased."""
 
     reason = "ERASURE_NOT_FOUND"
+
+
+class ResultErased(NotFound):
+    """Of a batch item: the key of its encrypted result was erased, or is missing."""
+
+    reason = "RESULT_ERASED"
 
 
 class RequestIdReused(CategorizerError):

@@ -6,60 +6,17 @@ import traceback
 
 import typer
 
-from image_categorizer_server.cli import (
-    access,
-    audit,
-    batch,
-    bench,
-    calibrate,
-    certificates,
-    classify,
-    encryption,
-    evaluate,
-    key,
-    model,
-    model_import,
-    promotion,
-    run,
-    subject,
-    tenant,
-    usage,
-    webhook,
-)
+from image_categorizer_server.cli.commands import Commands
 from image_categorizer_server.cli.output import printable, say
 from image_categorizer_server.errors import CategorizerError, OperatorError
 from image_categorizer_server.version import VERSION
 
 app = typer.Typer(
+    cls=Commands,
     help="Classify photographs. Start with `image-categorizer up`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (run.up, run.serve, run.migrate, run.worker, run.drained):
-    app.command()(command)
-app.command(hidden=True)(run.failpoints)
-app.command("model-process", hidden=True)(run.model_process)
-app.command("create-admin")(key.create_admin)
-app.command()(classify.classify)
-app.command()(evaluate.evaluate)
-app.command()(bench.bench)
-app.command()(usage.usage)
-for change in (model_import.add, model_import.pull, model_import.quantize):
-    model.app.command()(change)
-model.app.command()(evaluate.compare)
-model.app.command()(calibrate.calibrate)
-model.app.command()(promotion.policy)
-model.app.command()(promotion.check)
-app.add_typer(model.app, name="models")
-app.add_typer(batch.app, name="batch")
-app.add_typer(webhook.app, name="webhooks")
-app.add_typer(key.app, name="keys")
-app.add_typer(subject.app, name="subjects")
-app.add_typer(tenant.app, name="tenants")
-app.add_typer(audit.app, name="audit")
-app.add_typer(access.app, name="access")
-app.add_typer(certificates.app, name="certificates")
-app.add_typer(encryption.app, name="encryption")
 
 
 def _print_version(wanted: bool) -> None:

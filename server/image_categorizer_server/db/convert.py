@@ -140,16 +140,23 @@ def item_from_row(row: ItemRow) -> BatchItem:
     )
 
 
-def result_from_row(row: ResultRow) -> ItemResult:
-    """Returns a row of `batch_results` as a value."""
+def result_from_row(row: ResultRow, opened: tuple[Prediction, ...] | None = None) -> ItemResult:
+    """Returns a row of `batch_results` as a value.
+
+    Args:
+        row: the row.
+        opened: the predictions, if the row has them encrypted.
+    """
     if row["status"] != OK:
         error = ItemError(row["status"], row["reason"], row["message"])
         return ItemResult(row["number"], row["filename"], (), None, error)
-    assert row["predictions"] is not None
+    if opened is None:
+        assert row["predictions"] is not None
+        opened = predictions_from_json(row["predictions"])
     return ItemResult(
         number=row["number"],
         filename=row["filename"],
-        predictions=predictions_from_json(row["predictions"]),
+        predictions=opened,
         model=ModelRef(row["model_name"], row["model_version"], row["model_digest"]),
         error=None,
         warnings=ImageWarning.known(row["warnings"]),

@@ -196,6 +196,7 @@ class ResultRow(TypedDict):
     model_version: int
     model_digest: str
     warnings: list[str]
+    sealed: bytes | None  # the predictions, encrypted
     create_time: datetime
     filename: str
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 WHOLE_TENANT = ""
-"""The subject of a key that all images of a tenant share."""
+"""The subject of a key that all data of a tenant about nobody shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,7 @@ class WrappedKey:
     """32 hexadecimal digits."""
     tenant_id: str
     subject_id: str
+    """The key of the subject that the data is about, or `WHOLE_TENANT`."""
     kek_id: str
     """Which key-encryption key unwraps it."""
     wrapped: bytes

@@ -217,7 +217,11 @@ class Batches:
         """
         limit, after = limit_of(page_size), number_of(page_token)
         found = await result_rows.list_results(
-            tenant_id, batch_id, -1 if after is None else after, limit + 1
+            tenant_id,
+            batch_id,
+            -1 if after is None else after,
+            limit + 1,
+            self._storage.sealer,
         )
         return page_from(found, limit, lambda result: token_of(result.number))
 
@@ -228,8 +232,10 @@ class Batches:
             BatchNotFound: the tenant has no such batch, or it was deleted meanwhile.
             DependencyDown: the database does not answer.
         """
-        after = -1
-        while found := await result_rows.list_results(tenant_id, batch_id, after, EXPORT_ROWS):
+        after, sealer = -1, self._storage.sealer
+        while found := await result_rows.list_results(
+            tenant_id, batch_id, after, EXPORT_ROWS, sealer
+        ):
             for result in found:
                 yield result
             after = found[-1].number

@@ -33,24 +33,25 @@ class TenantKeys:
             cache_s: how long a key is remembered, in seconds.
         """
         self._encryption = encryption
-        self._current: TTLCache[str, DataKey] = TTLCache(CACHED_KEYS, ttl=cache_s)
+        self._current: TTLCache[tuple[str, str], DataKey] = TTLCache(CACHED_KEYS, ttl=cache_s)
         self._found: TTLCache[tuple[str, str], DataKey] = TTLCache(CACHED_KEYS, ttl=cache_s)
 
-    async def current(self, tenant_id: str) -> DataKey:
-        """Returns the key that encrypts what a tenant stores; makes the first.
+    async def current(self, tenant_id: str, subject_key: str = WHOLE_TENANT) -> DataKey:
+        """Returns the key that encrypts what a tenant stores about a subject; makes the first.
 
         Raises:
             DependencyDown: the database does not answer, or the key cannot be unwrapped.
         """
-        if known := self._current.get(tenant_id):
+        name = tenant_id, subject_key
+        if known := self._current.get(name):
             return known
-        found = await rows.find_of_tenant(tenant_id, WHOLE_TENANT)
+        found = await rows.find_of_tenant(*name)
         if found is None:
-            await rows.insert_if_first(await self._new(tenant_id), clock.now())
-            found = await rows.find_of_tenant(tenant_id, WHOLE_TENANT)
+            await rows.insert_if_first(await self._new(*name), clock.now())
+            found = await rows.find_of_tenant(*name)
         if found is None:
             raise DependencyDown("the keys of stored images were erased meanwhile")
-        self._current[tenant_id] = key = await self._unwrapped(found)
+        self._current[name] = key = await self._unwrapped(found)
         return key
 
     async def find(self, tenant_id: str, data_key_id: str) -> DataKey | None:
@@ -83,8 +84,8 @@ class TenantKeys:
             )
         return changed
 
-    async def _new(self, tenant_id: str) -> WrappedKey:
-        key = WrappedKey(uuid4().hex, tenant_id, WHOLE_TENANT, "", b"")
+    async def _new(self, tenant_id: str, subject_key: str) -> WrappedKey:
+        key = WrappedKey(uuid4().hex, tenant_id, subject_key, "", b"")
         return await self._wrapped(key, os.urandom(SECRET_BYTES))
 
     async def _wrapped(self, key: WrappedKey, secret: bytes) -> WrappedKey:

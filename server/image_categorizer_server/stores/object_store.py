@@ -82,6 +82,11 @@ class Storage:
         self._disk = disk
         self._sealer = sealer or Sealer()
 
+    @property
+    def sealer(self) -> Sealer:
+        """What encrypts the objects, and what the database holds of results."""
+        return self._sealer
+
     async def put(self, key: str, content: bytes) -> None:
         """Stores an object and replaces the previous one. It is there whole or not at all.
 

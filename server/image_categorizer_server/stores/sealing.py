@@ -1,4 +1,7 @@
-"""Encrypts stored objects: AES-256-GCM by a data key of the tenant, bound to the object's key.
+"""Encrypts what is stored: AES-256-GCM by a data key of the tenant, bound to the object's key.
+
+What is stored about a subject has a data key of its own.  Results of batches are encrypted in the
+same way, in the database: their keys name the batch and the item.
 
 A sealed object is `MAGIC`, the id of the data key (16 bytes), a nonce (12 bytes), and the encrypted
 content with its tag (16 bytes).  Objects that were stored before are read as they are, if their
@@ -32,8 +35,8 @@ LOST = "the image is no longer stored"
 class DataKeys(Protocol):
     """Where data keys come from."""
 
-    async def current(self, tenant_id: str) -> DataKey:
-        """Returns the key that encrypts what a tenant stores.
+    async def current(self, tenant_id: str, subject_key: str) -> DataKey:
+        """Returns the key that encrypts what a tenant stores about a subject, or about nobody.
 
         Raises:
             DependencyDown: the keys cannot be read.
@@ -72,7 +75,7 @@ class Sealer:
         """
         if self._keys is None or _is_open(key):
             return content
-        data_key = await self._keys.current(_tenant_of(key))
+        data_key = await self._keys.current(_tenant_of(key), _subject_of(key))
         head = MAGIC + bytes.fromhex(data_key.data_key_id)
         work = partial(_encrypt, data_key.secret, head, key, content)
         return await _run(len(content), work)
@@ -116,6 +119,12 @@ def _is_open(key: str) -> bool:
 
 def _tenant_of(key: str) -> str:
     return key.partition("/")[0]
+
+
+def _subject_of(key: str) -> str:
+    """Returns the key of the subject that an object is about; see `image_key`."""
+    parts = key.split("/", 3)
+    return parts[2] if len(parts) == 4 and parts[1] == "subjects" else ""
 
 
 def _is_content_of(key: str, content: bytes) -> bool:

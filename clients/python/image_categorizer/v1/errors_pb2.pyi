@@ -177,6 +177,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The erasure of the subject is not done. Retry after some seconds."""
     ERASURE_NOT_FOUND: _ErrorReason.ValueType  # 61
     """No such erasure, or it belongs to another tenant; or the subject was not erased. `ListErasures` lists all."""
+    RESULT_ERASED: _ErrorReason.ValueType  # 44
+    """Of a batch item: its result is encrypted, and the key was erased or is missing. The image may be classified
+    again.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -343,4 +347,8 @@ ERASURE_RUNNING: ErrorReason.ValueType  # 60
 """The erasure of the subject is not done. Retry after some seconds."""
 ERASURE_NOT_FOUND: ErrorReason.ValueType  # 61
 """No such erasure, or it belongs to another tenant; or the subject was not erased. `ListErasures` lists all."""
+RESULT_ERASED: ErrorReason.ValueType  # 44
+"""Of a batch item: its result is encrypted, and the key was erased or is missing. The image may be classified
+again.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
