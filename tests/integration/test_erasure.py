@@ -248,6 +248,25 @@ async def test_an_erased_subject_is_not_stored_before_it_is_allowed(client, admi
         await admin.subjects.erase("a\nb")
 
 
+@pytest.mark.usefixtures("restored_clock")
+async def test_a_subject_is_allowed_once_no_process_remembers_its_erased_data_key(
+    admin, erasures, places
+):
+    await places.owner.execute(
+        "INSERT INTO data_keys VALUES ($1, 'default', $2, 'k', '', now())",
+        "d" * 32,
+        SUBJECTS.key_of("default", SUBJECT),
+    )
+    erasure = await admin.subjects.erase(SUBJECT)
+    await erasures.sweep()
+    assert (await admin.subjects.erasure(erasure.erasure_id)).removed["data_keys"] == 1
+    assert await places.rows("data_keys") == []
+    with pytest.raises(ErasureRunning, match="60 s"):
+        await erasures.allow("default", SUBJECT)
+    clock.shift(61)
+    assert (await erasures.allow("default", SUBJECT)).allow_time is not None
+
+
 async def test_late_writers_leave_nothing(server, client, admin, erasures, settings):
     """The subject goes while an image is stored, a batch is uploaded, and another one runs."""
     await client.batches.submit([("a.jpg", PICTURE)], subject_id=SUBJECT)

@@ -20,7 +20,12 @@ from image_categorizer_server.db import erasure as rows
 from image_categorizer_server.db import removal
 from image_categorizer_server.domain.audit import canonical, time_of, utc_text
 from image_categorizer_server.domain.erasure import Erasure, ErasureState
-from image_categorizer_server.errors import DependencyDown, ErasureNotFound, InvalidRequest
+from image_categorizer_server.errors import (
+    DependencyDown,
+    ErasureNotFound,
+    ErasureRunning,
+    InvalidRequest,
+)
 from image_categorizer_server.paging import (
     Page,
     limit_of,
@@ -29,6 +34,7 @@ from image_categorizer_server.paging import (
     token_of_moment,
 )
 from image_categorizer_server.services.audit_statement import signing_key_of
+from image_categorizer_server.services.data_key import CACHE_S
 from image_categorizer_server.services.result_cache import entries_of
 from image_categorizer_server.services.tenant_removal import Cache
 from image_categorizer_server.settings import Settings
@@ -118,7 +124,7 @@ class Erasures:
         Raises:
             InvalidRequest: the subject is missing or malformed.
             ErasureNotFound: the subject was not erased, or is allowed.
-            ErasureRunning: the erasure is not done.
+            ErasureRunning: the erasure is not done, or processes may remember its data key.
             FailedPrecondition: the server keeps nothing about subjects.
             DependencyDown: the database or the storage does not answer.
         """
@@ -126,6 +132,12 @@ class Erasures:
         if erasure is None:
             raise ErasureNotFound("the subject was not erased, or is allowed again")
         now = clock.now()
+        # What is encrypted by a key that is erased, but remembered, would be lost.
+        forgotten = (erasure.end_time or now) + timedelta(seconds=CACHE_S)
+        if erasure.counts.get("data_keys") and now < forgotten:
+            raise ErasureRunning(
+                f"data keys are forgotten {CACHE_S:.0f} s after the erasure: try again later"
+            )
         if erasure.state is ErasureState.DONE:
             # First: after a restore, the subject must not be refused for ever.
             text = canonical({"allow_time": utc_text(now)})

@@ -174,7 +174,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `AllowSubject` if it consents anew.
     """
     ERASURE_RUNNING: _ErrorReason.ValueType  # 60
-    """The erasure of the subject is not done. Retry after some seconds."""
+    """The erasure of the subject is not done, or ended less than a minute ago. Retry after some seconds."""
     ERASURE_NOT_FOUND: _ErrorReason.ValueType  # 61
     """No such erasure, or it belongs to another tenant; or the subject was not erased. `ListErasures` lists all."""
     RESULT_ERASED: _ErrorReason.ValueType  # 44
@@ -344,7 +344,7 @@ SUBJECT_ERASED: ErrorReason.ValueType  # 58
 `AllowSubject` if it consents anew.
 """
 ERASURE_RUNNING: ErrorReason.ValueType  # 60
-"""The erasure of the subject is not done. Retry after some seconds."""
+"""The erasure of the subject is not done, or ended less than a minute ago. Retry after some seconds."""
 ERASURE_NOT_FOUND: ErrorReason.ValueType  # 61
 """No such erasure, or it belongs to another tenant; or the subject was not erased. `ListErasures` lists all."""
 RESULT_ERASED: ErrorReason.ValueType  # 44
