@@ -12,7 +12,7 @@ def erasure(wire: subject_pb2.Erasure) -> Erasure:
         erasure_id=wire.erasure_id,
         subject_key=wire.subject_key,
         state=subject_pb2.Erasure.State.Name(wire.state),
-        removed=dict(wire.removed),
+        removed={removed.place: removed.count for removed in wire.removed},
         certificate=wire.certificate,
         create_time=wire.create_time.ToDatetime(UTC),
         end_time=wire.end_time.ToDatetime(UTC) if wire.HasField("end_time") else None,

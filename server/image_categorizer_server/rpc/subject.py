@@ -87,7 +87,10 @@ def _erasure(value: Erasure) -> subject_pb2.Erasure:
         erasure_id=value.erasure_id,
         subject_key=value.subject_key,
         state=subject_pb2.Erasure.State.Value(value.state.value),
-        removed=value.counts,
+        removed=[
+            subject_pb2.RemovedCount(place=place, count=count)
+            for place, count in sorted(value.counts.items())
+        ],
         certificate=value.certificate,
         create_time=timestamp(value.create_time),
         end_time=timestamp(value.end_time),

@@ -25,31 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"image_categorizer/v1/subject.proto\x12\x14image_categorizer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x03\n\x07\x45rasure\x12\x12\n\nerasure_id\x18\x01 \x01(\t\x12\x13\n\x0bsubject_key\x18\x02 \x01(\t\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32#.image_categorizer.v1.Erasure.State\x12;\n\x07removed\x18\x04 \x03(\x0b\x32*.image_categorizer.v1.Erasure.RemovedEntry\x12\x13\n\x0b\x63\x65rtificate\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x33\n\nallow_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x1a.\n\x0cRemovedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"5\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\x08\n\x04\x44ONE\x10\x02\x42\x0b\n\t_end_timeB\r\n\x0b_allow_time\")\n\x13\x45raseSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\")\n\x13\x41llowSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\"*\n\x14\x45xportSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\"\'\n\x11GetErasureRequest\x12\x12\n\nerasure_id\x18\x01 \x01(\t\"<\n\x13ListErasuresRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x14ListErasuresResponse\x12/\n\x08\x65rasures\x18\x01 \x03(\x0b\x32\x1d.image_categorizer.v1.Erasure\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"image_categorizer/v1/subject.proto\x12\x14image_categorizer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x03\n\x07\x45rasure\x12\x12\n\nerasure_id\x18\x01 \x01(\t\x12\x13\n\x0bsubject_key\x18\x02 \x01(\t\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32#.image_categorizer.v1.Erasure.State\x12\x33\n\x07removed\x18\x04 \x03(\x0b\x32\".image_categorizer.v1.RemovedCount\x12\x13\n\x0b\x63\x65rtificate\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x33\n\nallow_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\"5\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\x08\n\x04\x44ONE\x10\x02\x42\x0b\n\t_end_timeB\r\n\x0b_allow_time\",\n\x0cRemovedCount\x12\r\n\x05place\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\")\n\x13\x45raseSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\")\n\x13\x41llowSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\"*\n\x14\x45xportSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\"\'\n\x11GetErasureRequest\x12\x12\n\nerasure_id\x18\x01 \x01(\t\"<\n\x13ListErasuresRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x14ListErasuresResponse\x12/\n\x08\x65rasures\x18\x01 \x03(\x0b\x32\x1d.image_categorizer.v1.Erasure\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'image_categorizer.v1.subject_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ERASURE_REMOVEDENTRY']._loaded_options = None
-  _globals['_ERASURE_REMOVEDENTRY']._serialized_options = b'8\001'
   _globals['_ERASURE']._serialized_start=94
-  _globals['_ERASURE']._serialized_end=562
-  _globals['_ERASURE_REMOVEDENTRY']._serialized_start=433
-  _globals['_ERASURE_REMOVEDENTRY']._serialized_end=479
-  _globals['_ERASURE_STATE']._serialized_start=481
-  _globals['_ERASURE_STATE']._serialized_end=534
-  _globals['_ERASESUBJECTREQUEST']._serialized_start=564
-  _globals['_ERASESUBJECTREQUEST']._serialized_end=605
-  _globals['_ALLOWSUBJECTREQUEST']._serialized_start=607
-  _globals['_ALLOWSUBJECTREQUEST']._serialized_end=648
-  _globals['_EXPORTSUBJECTREQUEST']._serialized_start=650
-  _globals['_EXPORTSUBJECTREQUEST']._serialized_end=692
-  _globals['_GETERASUREREQUEST']._serialized_start=694
-  _globals['_GETERASUREREQUEST']._serialized_end=733
-  _globals['_LISTERASURESREQUEST']._serialized_start=735
-  _globals['_LISTERASURESREQUEST']._serialized_end=795
-  _globals['_LISTERASURESRESPONSE']._serialized_start=797
-  _globals['_LISTERASURESRESPONSE']._serialized_end=893
+  _globals['_ERASURE']._serialized_end=506
+  _globals['_ERASURE_STATE']._serialized_start=425
+  _globals['_ERASURE_STATE']._serialized_end=478
+  _globals['_REMOVEDCOUNT']._serialized_start=508
+  _globals['_REMOVEDCOUNT']._serialized_end=552
+  _globals['_ERASESUBJECTREQUEST']._serialized_start=554
+  _globals['_ERASESUBJECTREQUEST']._serialized_end=595
+  _globals['_ALLOWSUBJECTREQUEST']._serialized_start=597
+  _globals['_ALLOWSUBJECTREQUEST']._serialized_end=638
+  _globals['_EXPORTSUBJECTREQUEST']._serialized_start=640
+  _globals['_EXPORTSUBJECTREQUEST']._serialized_end=682
+  _globals['_GETERASUREREQUEST']._serialized_start=684
+  _globals['_GETERASUREREQUEST']._serialized_end=723
+  _globals['_LISTERASURESREQUEST']._serialized_start=725
+  _globals['_LISTERASURESREQUEST']._serialized_end=785
+  _globals['_LISTERASURESRESPONSE']._serialized_start=787
+  _globals['_LISTERASURESRESPONSE']._serialized_end=883
 # @@protoc_insertion_point(module_scope)

@@ -49,26 +49,6 @@ class Erasure(_message.Message):
     DONE: Erasure.State.ValueType  # 2
     """Nothing of the subject is left."""
 
-    @_typing.final
-    class RemovedEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.int
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.int = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     ERASURE_ID_FIELD_NUMBER: _builtins.int
     SUBJECT_KEY_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -88,7 +68,7 @@ class Erasure(_message.Message):
     the audit. Its `signature` is empty if the server has no such key. Empty until the erasure is DONE.
     """
     @_builtins.property
-    def removed(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+    def removed(self) -> _containers.RepeatedCompositeFieldContainer[Global___RemovedCount]:
         """What was removed so far, by table or store."""
 
     @_builtins.property
@@ -109,7 +89,7 @@ class Erasure(_message.Message):
         erasure_id: _builtins.str = ...,
         subject_key: _builtins.str = ...,
         state: Global___Erasure.State.ValueType = ...,
-        removed: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        removed: _abc.Iterable[Global___RemovedCount] | None = ...,
         certificate: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
@@ -129,6 +109,32 @@ class Erasure(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__end_time) -> _WhichOneofReturnType__end_time | None: ...
 
 Global___Erasure: _TypeAlias = Erasure  # noqa: Y015
+
+@_typing.final
+class RemovedCount(_message.Message):
+    """How much an erasure removed from one table or store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    place: _builtins.str
+    """The table or the store."""
+    count: _builtins.int
+    """How many rows, objects, bytes or entries."""
+    def __init__(
+        self,
+        *,
+        place: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "place", b"place"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovedCount: _TypeAlias = RemovedCount  # noqa: Y015
 
 @_typing.final
 class EraseSubjectRequest(_message.Message):
