@@ -11,7 +11,13 @@ from sync_twin import ruff
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "clients" / "python" / "image_categorizer"
-VALUES = ("_values.py", "_access_values.py", "_receipt_values.py", "_drift_values.py")
+VALUES = (
+    "_values.py",
+    "_access_values.py",
+    "_receipt_values.py",
+    "_drift_values.py",
+    "_subject_values.py",
+)
 PAGE = Path("docs/sdk-reference.md")
 GENERATED = "<!-- Generated from clients/python by tools/generate.py; do not edit. -->"
 MAX_SIGNATURE = 88
@@ -24,6 +30,7 @@ RESOURCES = [
     ("Keys", "keys", "client.keys"),
     ("Models", "models", "client.models"),
     ("Results", "results", "client.results"),
+    ("Subjects", "subjects", "client.subjects"),
     ("Tenants", "tenants", "client.tenants"),
     ("Webhooks", "webhooks", "client.webhooks"),
 ]

@@ -85,7 +85,7 @@ end
 -- Stores what the access log says about the request: no query, no escape that could hold one, no key, nothing
 -- that looks like another field or line, and nothing long.
 local function note_for_log(handle, headers, target)
-  local path = target:match("^[%w/._:~-]*"):gsub("ic_%w+", "ic_..."):sub(1, 200)
+  local path = target:match("^[%w/._:~-]*"):gsub("ic_%w+", "ic_..."):gsub("^/v1/subjects/.*", "/v1/subjects/..."):sub(1, 200)
   local id = (headers:get("x-request-id") or ""):match("^[%w._:-]+$")
   note(handle, "path", path)
   if id then

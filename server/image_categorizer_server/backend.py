@@ -12,7 +12,6 @@ from image_categorizer_server.access.authenticator import Authenticator
 from image_categorizer_server.access.guesses import Guesses
 from image_categorizer_server.access.key_uses import KeyUses
 from image_categorizer_server.access.key_verifier import KeyVerifier
-from image_categorizer_server.access.subject import Subjects
 from image_categorizer_server.access.tenant_gate import TenantGate
 from image_categorizer_server.db.access_changes import AccessChange, watch_changes
 from image_categorizer_server.db.audit import append
@@ -61,6 +60,7 @@ from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.services.drift import Drifts, PredictionMeter
 from image_categorizer_server.services.embedding import Embeddings, KeptEmbeddings
+from image_categorizer_server.services.erasure import Erasures, replay_until_done, subjects_of
 from image_categorizer_server.services.image import ImagePolicy, Images
 from image_categorizer_server.services.image_content import ImageContents, Renderings
 from image_categorizer_server.services.key import ApiKeys
@@ -72,6 +72,7 @@ from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.replay import Replays
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.sign_in import SignIns
+from image_categorizer_server.services.subject_export import SubjectExports
 from image_categorizer_server.services.token import (
     Tokens,
     open_tokens,
@@ -112,6 +113,8 @@ class Backend:
     drifts: Drifts
     predictions: PredictionMeter
     embeddings: Embeddings
+    erasures: Erasures
+    exports: SubjectExports
     batches: Batches
     webhooks: Webhooks
     models: Models
@@ -124,6 +127,8 @@ class Backend:
     redis: RedisClient
     tasks: TaskOwner
     """Background tasks. The server is not ready once one has died."""
+    has_replayed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once no erasure of before a restore is left."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server stops: it still serves, but is not ready."""
     refusing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -183,6 +188,8 @@ class Backend:
         self.registry.check_ready()
         await self._check_database()
         await self._check_schema()
+        if not self.has_replayed.is_set():
+            raise DependencyDown("erasures are compared with the image storage")
         try:
             await self.redis.check()
         except DependencyDown:
@@ -243,6 +250,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         receipt_keys = receipt_keys_of(settings.audit)
         kept = KeptEmbeddings(Neighbours(settings.embedding))
         classifier = Classifier(registry, meter.charge_model)
+        subjects = subjects_of(settings)
+        # Nobody waits for it, so it gets more time than a look into the cache.
+        erasures = Erasures.of(storage, RedisCache(redis, settings.redis.timeout_s), settings)
         webhooks = Webhooks(settings.webhook, fetcher)
         round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
         limiter = Limiter(
@@ -252,7 +262,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         images = Images(
             storage,
             PictureMaker(decoder).picture_of,
-            Subjects(settings.privacy.read_secret()),
+            subjects,
             fetch,
             ImagePolicy(ImageAdmission(limiter).admit, receipt_keys.sign),
             await stack.enter_async_context(TaskOwner()),
@@ -269,7 +279,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             settings.batch,
             settings.max_image_bytes,
             partial(notify_workers, Doorbell(redis)),
-            BatchCheck(partial(check_batch, registry, webhooks), limiter),
+            BatchCheck(partial(check_batch, registry, webhooks), limiter, subjects),
         )
         statements = AuditStatements.of(storage, settings)
         refusals = Refusals(append, settings.audit)
@@ -284,7 +294,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         tasks.start(refusals.run(), "writer of refused calls")
         tasks.start(meter.run(), "writer of usage")
         tasks.start(predictions.run(), "counter of predictions")
+        has_replayed = asyncio.Event()
         with all_tenants():
+            tasks.start(replay_until_done(erasures, has_replayed), "replay of erasures")
             tasks.start(statements.run(), "maker of statements about the audit")
         yield Backend(
             settings=settings,
@@ -303,6 +315,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             replays=Replays(registry, classifier, images, meter),
             drifts=Drifts(registry),
             predictions=predictions,
+            erasures=erasures,
+            exports=SubjectExports(images, batches, subjects),
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings, append),
@@ -314,6 +328,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             sign_ins=sign_ins_of(settings, tokens, tenants),
             redis=redis,
             tasks=tasks,
+            has_replayed=has_replayed,
         )
 
 

@@ -244,6 +244,12 @@ class KeyNotFound(NotFound):
     reason = "KEY_NOT_FOUND"
 
 
+class ErasureNotFound(NotFound):
+    """There is no such erasure, or the subject was not erased."""
+
+    reason = "ERASURE_NOT_FOUND"
+
+
 class ImageNotFound(NotFound):
     """The tenant has no such stored image."""
 
@@ -310,6 +316,18 @@ class BatchRunning(FailedPrecondition):
     """The batch has not ended."""
 
     reason = "BATCH_RUNNING"
+
+
+class SubjectErased(FailedPrecondition):
+    """What was stored about the subject was erased, and it is not allowed again."""
+
+    reason = "SUBJECT_ERASED"
+
+
+class ErasureRunning(FailedPrecondition):
+    """The erasure of the subject is not done."""
+
+    reason = "ERASURE_RUNNING"
 
 
 class WebhookDisabled(FailedPrecondition):

@@ -17,6 +17,7 @@ LONG = {
     "docs/evaluate.md",
     "docs/images.md",
     "docs/models.md",
+    "docs/privacy.md",
     "docs/tenants.md",
     "docs/tokens.md",
 }

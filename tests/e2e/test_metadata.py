@@ -12,6 +12,7 @@ from image_categorizer import ImageCategorizationClient
 from tests.e2e.test_images import answers as image_answers
 from tests.e2e.test_keys import answers as key_answers
 from tests.e2e.test_receipts import answers as receipt_answers
+from tests.e2e.test_subjects import answers as subject_answers
 from tests.e2e.test_tenants import answers as tenant_answers
 from tests.e2e.test_webhooks import answers as webhook_answers
 from tests.support.pictures import jpeg
@@ -103,6 +104,7 @@ def answers(http, model, receiver):
     yield from image_answers(http)
     yield from receipt_answers(http)
     yield from embedding_answers(http, image)
+    yield from subject_answers(http)
     yield "/v1/audit", "get", http.get("/v1/audit?page_size=5")
     yield "/v1/audit:export", "get", http.get("/v1/audit:export")
     yield "/v1/info", "get", http.get("/v1/info")
@@ -172,6 +174,8 @@ def test_what_answers_always_contain_is_required(openapi):
         "ClassifyStreamResponse.response",
         "ClassifyStreamResponse.status",
         "Image.result",
+        "Erasure.allow_time",
+        "Erasure.end_time",
         "Prediction.raw_confidence",
         "Tenant.delete_time",
         "Webhook.previous_secret_expire_time",

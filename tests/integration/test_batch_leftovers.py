@@ -159,7 +159,7 @@ async def test_of_those_who_sweep_one_gives_an_upload_up(batches, storage):
     await uploads.begin_upload("t1", "b-dead", 60)
     clock.shift(61)
     both = await asyncio.gather(*(uploads.take_silent_uploads(60) for _ in range(2)))
-    assert sorted(both) == [[], [("t1", "b-dead")]]
+    assert sorted(both) == [[], [("t1", "b-dead", "")]]
     clock.shift(122)  # that one died, too
     assert await batches.give_up_silent_uploads() == 1
 

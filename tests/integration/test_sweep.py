@@ -4,14 +4,16 @@ import os
 import time
 
 from image_categorizer_server import clock
+from image_categorizer_server.access.subject import Subjects
 from image_categorizer_server.db import upload as uploads
 from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.erasure import Erasures
 from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import RedisCache, open_redis
 from image_categorizer_server.tasks import TaskOwner
-from image_categorizer_workers.sweeper import Sweeper
+from image_categorizer_workers.sweeper import Removals, Sweeper
 
 from tests.support.batch_tools import count_undone, do_all, keys_of, make_batch
 from tests.support.polling import eventually
@@ -19,8 +21,11 @@ from tests.support.storage_contract import store_image
 
 
 def sweeper_of(redis, batches, storage):
-    tenants = TenantRemoval(storage, RedisCache(redis, timeout_s=2), delay_s=1)
-    return Sweeper(Doorbell(redis), batches, tenants, print, lease_s=30)
+    cache = RedisCache(redis, timeout_s=2)
+    removals = Removals(
+        TenantRemoval(storage, cache, delay_s=1), Erasures(storage, cache, None, Subjects(b""))
+    )
+    return Sweeper(Doorbell(redis), batches, removals, print, lease_s=30)
 
 
 async def test_it_removes_what_crashed_processes_left(settings, database, empty_database, tmp_path):

@@ -18,6 +18,7 @@ from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.services.data_key import open_sealer
+from image_categorizer_server.services.erasure import Erasures
 from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.hops import warn_of_clear_hops
@@ -39,7 +40,7 @@ from image_categorizer_workers.images import BatchImages
 from image_categorizer_workers.listener import listen
 from image_categorizer_workers.quarantine import load_chunk
 from image_categorizer_workers.streams import StreamPool
-from image_categorizer_workers.sweeper import Sweeper
+from image_categorizer_workers.sweeper import Removals, Sweeper
 from image_categorizer_workers.webhooks import send_webhooks
 
 log = get_log(__name__)
@@ -74,12 +75,12 @@ async def _run_until(stop: asyncio.Event, settings: Settings) -> None:
         # Containers reuse process IDs, so these alone would not be unique.
         engine = Engine(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", components)
         batches = Batches(storage, settings.batch, settings.max_image_bytes)
-        tenants = TenantRemoval(
-            storage,
-            RedisCache(redis, settings.redis.timeout_s),
-            settings.tenants.removal_delay_s,
+        cache = RedisCache(redis, settings.redis.timeout_s)
+        removals = Removals(
+            TenantRemoval(storage, cache, settings.tenants.removal_delay_s),
+            Erasures.of(storage, cache, settings),
         )
-        sweeper = Sweeper(doorbell, batches, tenants, engine.wake, settings.worker.lease_s)
+        sweeper = Sweeper(doorbell, batches, removals, engine.wake, settings.worker.lease_s)
         async with asyncio.TaskGroup() as group:
             background = {
                 group.create_task(listen(doorbell, engine.wake), name="listener"),

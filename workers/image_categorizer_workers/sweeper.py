@@ -3,12 +3,14 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from image_categorizer_server import clock
 from image_categorizer_server.db import chunk as chunks
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.services.batch import Batches, notify_workers
+from image_categorizer_server.services.erasure import Erasures
 from image_categorizer_server.services.image import remove_silent_images
 from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.stores.queue import Doorbell
@@ -22,6 +24,14 @@ MAX_PAGES = 100
 UNFINISHED_INTERVAL_S = 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Removals:
+    """Who removes all of somebody."""
+
+    tenants: TenantRemoval
+    subjects: Erasures
+
+
 class Sweeper:
     """Sweeps at intervals. Any number of processes may do so at once."""
 
@@ -29,7 +39,7 @@ class Sweeper:
         self,
         doorbell: Doorbell,
         batches: Batches,
-        tenants: TenantRemoval,
+        removals: Removals,
         wake: Callable[[], None],
         lease_s: float,
     ) -> None:
@@ -38,14 +48,14 @@ class Sweeper:
         Args:
             doorbell: wakes workers for batches that wait in the outbox.
             batches: gives up uploads, and removes rows and images.
-            tenants: removes what deleted tenants have.
+            removals: remove what deleted tenants and erased subjects have.
             wake: makes this process look for chunks that can be claimed again.
             lease_s: how long a lease lasts. A lease that ends within this time after the database
                 was down could not be extended, so its end does not count as a crash.
         """
         self._doorbell = doorbell
         self._batches = batches
-        self._tenants = tenants
+        self._removals = removals
         self._wake = wake
         self._lease_s = lease_s
         self._excused_until: datetime | None = None
@@ -66,6 +76,7 @@ class Sweeper:
                 self._remove_tenants,
                 self._remove_rows,
                 self._remove_images,
+                self._erase_subjects,
                 self._remove_unfinished_images,
             ):
                 name = step.__name__.strip("_")
@@ -103,7 +114,10 @@ class Sweeper:
             log.info("removed images that dead processes were storing", images=removed)
 
     async def _remove_tenants(self) -> None:
-        await self._tenants.sweep(MAX_PAGES)
+        await self._removals.tenants.sweep(MAX_PAGES)
+
+    async def _erase_subjects(self) -> None:
+        await self._removals.subjects.sweep()
 
     async def _remove_rows(self) -> None:
         await self._batches.remove_rows(MAX_PAGES)

@@ -40,6 +40,7 @@ from image_categorizer._receipt_values import (
     ResultReplay,
     ResultVerification,
 )
+from image_categorizer._subject_values import Erasure
 from image_categorizer._values import (
     AsyncSources,
     AsyncStreamSources,
@@ -105,6 +106,8 @@ from image_categorizer.errors import (
     DependencyDown,
     Draining,
     EmbeddingMissing,
+    ErasureNotFound,
+    ErasureRunning,
     FailedPrecondition,
     ImageNotFound,
     ImageTooLarge,
@@ -128,6 +131,7 @@ from image_categorizer.errors import (
     ResultErased,
     ResultNotFound,
     RoleInsufficient,
+    SubjectErased,
     TenantExists,
     TenantNotFound,
     TenantSuspended,
@@ -189,6 +193,9 @@ __all__ = [
     "DriftState",
     "Embedding",
     "EmbeddingMissing",
+    "Erasure",
+    "ErasureNotFound",
+    "ErasureRunning",
     "ExportFormat",
     "FailedPrecondition",
     "Image",
@@ -243,6 +250,7 @@ __all__ = [
     "Sources",
     "StoredImage",
     "StreamSources",
+    "SubjectErased",
     "Tenant",
     "TenantExists",
     "TenantLimits",

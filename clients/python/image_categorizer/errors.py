@@ -23,6 +23,7 @@ CategorizerError
 │   ├─ WebhookNotFound
 │   ├─ DeliveryNotFound
 │   ├─ ImageNotFound
+│   ├─ ErasureNotFound
 │   ├─ KeyNotFound
 │   ├─ ResultErased            the key of an encrypted result was erased
 │   ├─ ResultNotFound
@@ -36,6 +37,8 @@ CategorizerError
 │   ├─ ReceiptMissing          the result was stored without a receipt
 │   ├─ EmbeddingMissing        the model has not seen the stored image
 │   ├─ BatchRunning            the batch has not ended
+│   ├─ SubjectErased           the subject was erased, and is not allowed again
+│   ├─ ErasureRunning          the erasure of the subject is not done
 │   └─ WebhookDisabled         the webhook is disabled
 ├─ QuotaExceeded           the tenant has the maximum number, or has used up a quota
 ├─ RateLimited             too many requests; the client has already waited and retried
@@ -226,6 +229,12 @@ class ImageNotFound(NotFound):
     reason = "IMAGE_NOT_FOUND"
 
 
+class ErasureNotFound(NotFound):
+    """There is no such erasure, or the subject was not erased."""
+
+    reason = "ERASURE_NOT_FOUND"
+
+
 class ResultErased(NotFound):
     """Of a batch item: the key of its encrypted result was erased, or is missing."""
 
@@ -284,6 +293,18 @@ class BatchRunning(FailedPrecondition):
     """The batch has not ended."""
 
     reason = "BATCH_RUNNING"
+
+
+class SubjectErased(FailedPrecondition):
+    """What was stored about the subject was erased; allow it first to store it anew."""
+
+    reason = "SUBJECT_ERASED"
+
+
+class ErasureRunning(FailedPrecondition):
+    """The erasure of the subject is not done; try again some seconds later."""
+
+    reason = "ERASURE_RUNNING"
 
 
 class WebhookDisabled(FailedPrecondition):

@@ -132,7 +132,7 @@ def verify(
     Reads the database and the object store. The exit code is 1 if anything is found.
     """
     settings = settings_for(data)
-    key = _public_key(public_key, settings)
+    key = public_key_of(public_key, settings)
     with progress_of_steps() as show:
         report = with_database(data, _verified(settings, key, tenant, first, show))
     if as_json:
@@ -146,9 +146,9 @@ def verify(
 
 
 @app.command("public-key")
-def show_public_key(data: Data = None) -> None:
+def showpublic_key_of(data: Data = None) -> None:
     """Print the public key of the statements, as PEM. Keep a copy elsewhere."""
-    key = _public_key(None, settings_for(data))
+    key = public_key_of(None, settings_for(data))
     if key is None:
         raise OperatorError("There is no key: set CATEGORIZER_AUDIT__SIGNING_KEY_FILE.")
     print(key.pem(), end="")
@@ -176,7 +176,7 @@ async def _verified(
         return await verify_audit(storage, key, tenant, first, show)
 
 
-def _public_key(file: Path | None, settings: Settings) -> PublicKey | None:
+def public_key_of(file: Path | None, settings: Settings) -> PublicKey | None:
     """Returns the key in a file; without a file, that of the settings, None if there is none.
 
     Raises:

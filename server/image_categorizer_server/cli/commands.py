@@ -30,6 +30,7 @@ COMMANDS = {
     "webhooks": ("webhook", GROUP),
     "images": ("image", GROUP),
     "keys": ("key", GROUP),
+    "subjects": ("subject", GROUP),
     "tenants": ("tenant", GROUP),
     "receipts": ("receipt", GROUP),
     "audit": ("audit", GROUP),

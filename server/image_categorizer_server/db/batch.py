@@ -28,6 +28,15 @@ WHERE tenant_id = $1 AND ($2::text IS NULL OR state = $2)
     AND (create_time, batch_id) < (coalesce($3::timestamptz, 'infinity'), coalesce($4::text, ''))
 ORDER BY create_time DESC, batch_id DESC LIMIT $5
 """
+LIST_OF_SUBJECT = """
+SELECT * FROM batches WHERE tenant_id = $1 AND subject_key = $2 AND subject_key <> ''
+    AND batch_id > $3
+ORDER BY batch_id LIMIT $4
+"""
+OBJECTS = """
+SELECT number, object_key FROM batch_items
+WHERE batch_id = $1 AND number > $2 AND object_key IS NOT NULL ORDER BY number LIMIT $3
+"""
 FAILURES = """
 SELECT f.*, i.filename FROM unnest($1::text[]) AS b (batch_id)
 CROSS JOIN LATERAL (
@@ -123,6 +132,29 @@ async def list_batches(
             LIST, tenant_id, state.value if state else None, time, batch_id, limit
         )
     return await _with_failures(tenant_id, cast("Sequence[BatchRow]", rows), max_failures)
+
+
+async def list_of_subject(tenant_id: str, subject_key: str, after: str, limit: int) -> list[Batch]:
+    """Returns batches of a subject by id, after one id, without their failures.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with connected() as connection:
+        rows = await connection.fetch(LIST_OF_SUBJECT, tenant_id, subject_key, after, limit)
+    now = clock.now()
+    return [batch_from_row(row, (), now) for row in cast("Sequence[BatchRow]", rows)]
+
+
+async def list_objects(batch_id: str, after: int, limit: int) -> list[tuple[int, str]]:
+    """Returns number and key of the stored images of a batch, after one number.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with connected() as connection:
+        rows = await connection.fetch(OBJECTS, batch_id, after, limit)
+    return [(cast("int", row["number"]), str(row["object_key"])) for row in rows]
 
 
 async def _with_failures(tenant_id: str, rows: Sequence[BatchRow], limit: int) -> list[Batch]:
@@ -227,8 +259,8 @@ async def delete(tenant_id: str, batch_id: str) -> None:
     now = clock.now()
     async with transaction() as connection:
         batch = await _locked(connection, tenant_id, batch_id, must_have_ended=True)
-        await connection.execute("DELETE FROM batches WHERE batch_id = $1", batch_id)
         await removal.add_rows(connection, tenant_id, batch_id, now)
+        await connection.execute("DELETE FROM batches WHERE batch_id = $1", batch_id)
         await connection.execute(
             "DELETE FROM outbox WHERE batch_id = $1 AND kind = 'doorbell' AND done_time IS NULL",
             batch_id,

@@ -105,6 +105,7 @@ def batch_from_row(row: BatchRow, failures: tuple[ItemResult, ...], now: datetim
             webhook_url=row["webhook_url"],
             request_id=row["request_id"] or "",
             priority=row["priority"],
+            subject_key=row["subject_key"],
         ),
         failures=failures,
         items_per_s=rate_of(row, now),

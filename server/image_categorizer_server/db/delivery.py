@@ -22,7 +22,8 @@ from image_categorizer_server.domain.webhook import (
 # the webhooks are locked: one that is removed or disabled meanwhile leaves no delivery behind.
 FAN_OUT = """
 WITH taken AS (
-    SELECT outbox_id, tenant_id, batch_id, payload, coalesce(payload->>'webhook_url', '') AS url,
+    SELECT outbox_id, tenant_id, batch_id, subject_key, payload,
+        coalesce(payload->>'webhook_url', '') AS url,
         jsonb_build_object('type', payload->'type', 'timestamp', payload->'end_time',
             'data', payload - 'type' - 'webhook_url')::text AS body
     FROM outbox WHERE kind = 'webhook' AND done_time IS NULL
@@ -47,9 +48,10 @@ WITH taken AS (
 ), made AS (
     INSERT INTO webhook_deliveries (
         delivery_id, tenant_id, webhook_id, target, url, event_type, batch_id, body, state,
-        is_under_way, next_attempt_time, lease_token, attempt_count, attempts, create_time)
+        is_under_way, next_attempt_time, lease_token, attempt_count, attempts, create_time,
+        subject_key)
     SELECT 'd-' || replace(gen_random_uuid()::text, '-', ''), tenant_id, webhook_id, target,
-        own_url, payload->>'type', batch_id, body, 'PENDING', false, $1, 0, 0, '[]', $1
+        own_url, payload->>'type', batch_id, body, 'PENDING', false, $1, 0, 0, '[]', $1, subject_key
     FROM targets
 )
 SELECT count(*) AS taken FROM taken

@@ -6,22 +6,27 @@
 A row refers to its object before the object is there, so `removal` spares it.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import cast
+from typing import TypedDict, cast
 
 from image_categorizer_server import clock
 from image_categorizer_server.db import audit, image_term, removal
 from image_categorizer_server.db.convert import (
+    options_to_json,
     predictions_from_json,
     predictions_to_json,
 )
-from image_categorizer_server.db.database import connected, transaction
+from image_categorizer_server.db.database import Connection, connected, transaction
+from image_categorizer_server.db.erasure import refuse_erased
 from image_categorizer_server.db.facts import FactsRow, facts_from_row, facts_to_row
 from image_categorizer_server.db.locks import lock_tenant_images
 from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.classification import ModelRef
 from image_categorizer_server.domain.image import Image, ImageChanges, ImageFilter, ImageResult
+from image_categorizer_server.errors import SubjectErased
 
 # Before every image.
 FIRST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,8 +64,11 @@ GET = f"{SELECT} WHERE i.tenant_id = $1 AND i.image_id = $2 AND i.lease_until IS
 GET_MANY = f"""
 {SELECT} WHERE i.tenant_id = $1 AND i.image_id = ANY($2::text[]) AND i.lease_until IS NULL
 """
+# What an erasure is about to remove is not found: `begin` refuses to store it again.
 FIND = f"""
 {SELECT} WHERE i.tenant_id = $1 AND i.subject_key = $2 AND i.sha256 = $3 AND i.lease_until IS NULL
+    AND NOT EXISTS (SELECT FROM erasures e
+        WHERE e.tenant_id = $1 AND e.subject_key = $2 AND e.allow_time IS NULL)
 """
 LIST = f"""
 {SELECT} WHERE i.tenant_id = $1 AND i.lease_until IS NULL
@@ -101,11 +109,31 @@ WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NULL FOR NO KEY UPDATE
 """
 
 
+RESULTS = """
+SELECT * FROM image_results WHERE tenant_id = $1 AND image_id = $2
+ORDER BY create_time, result_id LIMIT $3
+"""
+NEWEST = datetime.max.replace(tzinfo=UTC), ""
+"""The position before which all images are."""
+MAX_RESULTS = 10_000
+
+
+class ResultRow(TypedDict):
+    """A row of `image_results`."""
+
+    result_id: str
+    image_id: str
+    predictions: str  # JSON
+    model_name: str
+    model_version: int
+    model_digest: str
+    create_time: datetime
+
+
 class ImageRow(FactsRow):
     """A row of `images`, with the newest of `image_results`."""
 
     tenant_id: str
-    image_id: str
     subject_key: str
     subject_id: str
     sha256: str
@@ -126,28 +154,46 @@ class ImageRow(FactsRow):
     result_time: datetime
 
 
-async def begin(tenant_id: str, images: Sequence[Image], lease_until: datetime) -> list[bool]:
+async def begin(
+    tenant_id: str, images: Sequence[Image], lease_until: datetime
+) -> list[bool | SubjectErased]:
     """Writes the rows of images that are about to be stored, and finished within the lease.
 
     Returns:
         False for each whose object is being removed, or whose bytes are stored for the subject.
-        The caller tries again if they are not stored, but only being stored.
+        The caller tries again if they are not stored, but only being stored.  The error for each
+        whose subject was erased.
 
     Raises:
+        SubjectErased: the subject was erased.
         DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
+        erased = await _erased(connection, tenant_id, {image.subject_key for image in images})
         await lock_tenant_images(connection, tenant_id)
         removing = await removal.find_removing(connection, tenant_id)
         # Of images with the same bytes the first one.
         new = {
             (image.subject_key, image.sha256): image
             for image in reversed(images)
-            if image.object_key not in removing
+            if image.object_key not in removing and image.subject_key not in erased
         }
         values = [_values(image, lease_until) for image in new.values()]
         inserted = {row["image_id"] for row in await connection.fetchmany(INSERT, values)}
-    return [image.image_id in inserted for image in images]
+    return [erased.get(image.subject_key, image.image_id in inserted) for image in images]
+
+
+async def _erased(
+    connection: Connection, tenant_id: str, subject_keys: Iterable[str]
+) -> dict[str, SubjectErased]:
+    """Returns why nothing may be stored about subjects, for those that were erased."""
+    erased: dict[str, SubjectErased] = {}
+    for subject_key in sorted(subject_keys):  # in one order, as all locks
+        try:
+            await refuse_erased(connection, tenant_id, subject_key)
+        except SubjectErased as error:
+            erased[subject_key] = error
+    return erased
 
 
 def _values(image: Image, lease_until: datetime) -> tuple[object, ...]:
@@ -359,19 +405,29 @@ def _result_values(tenant_id: str, result: ImageResult) -> tuple[object, ...]:
         result.model.version,
         result.model.digest,
         result.create_time,
+        json.dumps(asdict(result.digests)),
+        options_to_json(result.options) if result.options else None,
+        result.input_sha256,
+        result.server_version,
+        result.receipt,
     )
+
+
+async def list_results(tenant_id: str, image_id: str) -> list[ImageResult]:
+    """Returns the results of an image, the oldest first; `MAX_RESULTS` at most.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with connected() as connection:
+        rows = await connection.fetch(RESULTS, tenant_id, image_id, MAX_RESULTS)
+    return [_result(row, row["create_time"]) for row in cast("Sequence[ResultRow]", rows)]
 
 
 def _image(row: ImageRow) -> Image:
     result = None
     if row["result_id"] is not None:
-        result = ImageResult(
-            row["result_id"],
-            row["image_id"],
-            predictions_from_json(row["predictions"]),
-            ModelRef(row["model_name"], row["model_version"], row["model_digest"]),
-            row["result_time"],
-        )
+        result = _result(row, row["result_time"])
     return Image(
         tenant_id=row["tenant_id"],
         image_id=row["image_id"],
@@ -389,4 +445,14 @@ def _image(row: ImageRow) -> Image:
         facts=facts_from_row(row),
         has_metadata=row["has_metadata"],
         result=result,
+    )
+
+
+def _result(row: ResultRow, create_time: datetime) -> ImageResult:
+    return ImageResult(
+        row["result_id"],
+        row["image_id"],
+        predictions_from_json(row["predictions"]),
+        ModelRef(row["model_name"], row["model_version"], row["model_digest"]),
+        create_time,
     )

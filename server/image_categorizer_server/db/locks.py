@@ -27,6 +27,8 @@ WEBHOOK_QUOTA_LOCK = 0x1CA7E63
 KEY_QUOTA_LOCK = 0x1CA7E6B
 TENANT_IMAGES_LOCK = 0x6E9861
 BATCH_QUOTA_LOCK = 0x1CA7E64
+# Of one subject: the hash of the tenant and the subject.
+SUBJECT_LOCK = 0x5B1EC7
 
 
 async def lock_batch(
@@ -76,6 +78,24 @@ async def lock_tenant_images(connection: Connection, tenant_id: str) -> None:
     """
     await connection.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", tenant_id, TENANT_IMAGES_LOCK
+    )
+
+
+async def share_subject(connection: Connection, tenant_id: str, subject_key: str) -> None:
+    """Waits until nobody writes the tombstone of a subject; then nobody does until the end."""
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, $2))",
+        f"{tenant_id}/{subject_key}",
+        SUBJECT_LOCK,
+    )
+
+
+async def lock_subject(connection: Connection, tenant_id: str, subject_key: str) -> None:
+    """Waits until no other transaction writes about a subject."""
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))",
+        f"{tenant_id}/{subject_key}",
+        SUBJECT_LOCK,
     )
 
 

@@ -8,6 +8,7 @@ from typing import cast
 
 from image_categorizer_server import clock
 from image_categorizer_server.db.database import Connection, connected, transaction
+from image_categorizer_server.db.erasure import refuse_erased
 from image_categorizer_server.db.tables import OutboxTableRow
 from image_categorizer_server.domain.classification import Classification
 from image_categorizer_server.domain.outbox import OutboxKind, OutboxRow
@@ -32,6 +33,17 @@ SELECT
     (SELECT count(*) FROM outbox WHERE done_time IS NULL) AS messages,
     (SELECT count(*) FROM webhook_deliveries WHERE state = 'PENDING') AS deliveries
 """
+# A row is about the subject of its batch, or of the upload that would have become one.
+ADD = """
+INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after, subject_key)
+SELECT $1::text, $2::text, $3::text, $4::jsonb, $5::timestamptz, $5::timestamptz,
+    coalesce((SELECT subject_key FROM batches WHERE batch_id = $3),
+        (SELECT subject_key FROM batch_uploads WHERE batch_id = $3), '')
+"""
+ADD_OF_SUBJECT = """
+INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after, subject_key)
+VALUES ($1, $2, '', $3, $4, $4, $5)
+"""
 # Predictions in one message.  Standard Webhooks asks for payloads below 20 KB.
 MAX_PREDICTIONS = 20
 
@@ -46,8 +58,7 @@ async def add(
 ) -> None:
     """Adds a row, which others see once the open transaction commits."""
     await connection.execute(
-        "INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after)"
-        " VALUES ($1, $2, $3, $4, $5, $5)",
+        ADD,
         tenant_id,
         kind.value,
         batch_id,
@@ -57,11 +68,16 @@ async def add(
 
 
 async def add_classification(
-    tenant_id: str, webhook_url: str, request_id: str, classification: Classification
+    tenant_id: str,
+    webhook_url: str,
+    request_id: str,
+    classification: Classification,
+    subject_key: str = "",
 ) -> None:
     """Adds a message about one image's classification to an address of the caller's.
 
     Raises:
+        SubjectErased: the subject was erased.
         DependencyDown: the database does not answer.
     """
     now, model = clock.now(), classification.model
@@ -74,8 +90,10 @@ async def add_classification(
         "predictions": [p.public_fields() for p in classification.predictions[:MAX_PREDICTIONS]],
         "warnings": classification.warnings,
     }
-    async with connected() as connection:
-        await add(connection, OutboxKind.WEBHOOK, tenant_id, "", now, payload)
+    values = tenant_id, OutboxKind.WEBHOOK.value, json.dumps(payload), now, subject_key
+    async with transaction() as connection:
+        await refuse_erased(connection, tenant_id, subject_key)
+        await connection.execute(ADD_OF_SUBJECT, *values)
 
 
 async def take(

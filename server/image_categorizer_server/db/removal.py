@@ -37,12 +37,18 @@ REFERENCES = (
 UNREFERENCED = "SELECT key FROM unnest($1::text[]) AS k (key) WHERE " + " AND ".join(  # noqa: S608
     f"NOT EXISTS (SELECT FROM {table} r WHERE r.{column} = k.key)" for table, column in REFERENCES
 )
+# The images of a subject lie in its folder, and an erasure finds their rows by its key.
 ADD_IMAGES = """
-INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after)
+INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after, subject_key)
 SELECT $1::text, 'blobs', $2::text, jsonb_build_object('keys', jsonb_agg(key)),
-    $3::timestamptz, $3::timestamptz
-FROM (SELECT key, (row_number() OVER () - 1) / $5::int AS page FROM unnest($4::text[]) AS k (key)) p
-GROUP BY page
+    $3::timestamptz, $3::timestamptz, subject_key
+FROM (
+    SELECT key, subject_key,
+        (row_number() OVER (PARTITION BY subject_key) - 1) / $5::int AS page
+    FROM unnest($4::text[]) AS k (key) CROSS JOIN LATERAL (
+        SELECT CASE WHEN split_part(key, '/', 2) = 'subjects' THEN split_part(key, '/', 3)
+            ELSE '' END AS subject_key) s) p
+GROUP BY subject_key, page
 """
 NEXT_ROWS = """
 SELECT * FROM outbox WHERE kind = 'rows' AND done_time IS NULL
@@ -93,9 +99,10 @@ class ImageRemoval:
 
 
 async def add_rows(connection: Connection, tenant_id: str, batch_id: str, now: datetime) -> None:
-    """Adds all rows of a batch that is gone, and its images, to what is to be removed.
+    """Adds all rows of a batch that goes, and its images, to what is to be removed.
 
-    Nothing may add rows to the batch after the open transaction.
+    The row of the batch, or of its upload, goes later in the open transaction; nothing may add rows
+    to the batch after that.
     """
     await outbox.add(connection, OutboxKind.ROWS, tenant_id, batch_id, now, {"first_item": 0})
 

@@ -76,6 +76,7 @@ class WebhookDeliveryRow(Model):
     attempts: fields.Field[list[dict[str, object]]] = fields.JSONField()  # newest first
     create_time = fields.DatetimeField()
     end_time = fields.DatetimeField(null=True)
+    subject_key = fields.CharField(max_length=32, db_default="")
 
     class Meta:
         table = "webhook_deliveries"
@@ -148,6 +149,7 @@ class BatchRow(TypedDict):
     last_mark_time: datetime | None
     last_mark_count: int
     image_bytes: int
+    subject_key: str
 
 
 class ItemRow(TypedDict):
@@ -210,6 +212,22 @@ class OutboxTableRow(TypedDict):
     create_time: datetime
     take_after: datetime
     done_time: datetime | None
+    subject_key: str
+
+
+class ErasureRow(TypedDict):
+    """A row of `erasures`."""
+
+    tenant_id: str
+    erasure_id: str
+    subject_key: str
+    state: str
+    step: str
+    counts: str  # JSON
+    certificate: str
+    create_time: datetime
+    end_time: datetime | None
+    allow_time: datetime | None
 
 
 class AuditEventRow(TypedDict):

@@ -22,6 +22,7 @@ from image_categorizer_server.db.database import (
     connected,
     transaction,
 )
+from image_categorizer_server.db.erasure import refuse_erased
 from image_categorizer_server.db.locks import lock_tenant_images
 from image_categorizer_server.db.tables import BatchRow
 from image_categorizer_server.domain.audit import AuditAction
@@ -34,8 +35,8 @@ GIVEN_UP = "the upload was silent for too long"
 INSERT_BATCH = """
 INSERT INTO batches (batch_id, tenant_id, state, state_message, options, webhook_url, priority,
     request_id, request_sha256, item_count, succeeded_count, failed_count, run_count, created_by,
-    create_time, mark_count, last_mark_count, ignored_count, image_bytes)
-VALUES ($1, $2, 'QUEUED', '', $3, $4, $5, $6, $7, $8, 0, 0, 1, $9, $10, 0, 0, $11, $12)
+    create_time, mark_count, last_mark_count, ignored_count, image_bytes, subject_key)
+VALUES ($1, $2, 'QUEUED', '', $3, $4, $5, $6, $7, $8, 0, 0, 1, $9, $10, 0, 0, $11, $12, $13)
 ON CONFLICT (tenant_id, request_id) DO NOTHING
 RETURNING batch_id
 """
@@ -60,6 +61,11 @@ SELECT $1::text, i.number, $2::text, i.filename, i.object_key, i.image_uri, i.si
 FROM unnest($3::int[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[],
     $10::text[]) AS i (number, filename, object_key, image_uri, size_bytes, status, reason, message)
 """
+EXTEND = """
+UPDATE batch_uploads u SET lease_until = $2 WHERE batch_id = $1 AND NOT EXISTS (
+    SELECT FROM erasures e WHERE e.tenant_id = u.tenant_id AND e.subject_key = u.subject_key
+    AND e.allow_time IS NULL)
+"""
 FORGET_REQUEST_ID = """
 UPDATE batches SET request_id = NULL, request_sha256 = NULL
 WHERE tenant_id = $1 AND request_id = $2 AND create_time < $3
@@ -70,7 +76,9 @@ UploadItem = tuple[BatchItem, ItemError | None]
 """An item, and why it was refused."""
 
 
-async def begin_upload(tenant_id: str, batch_id: str, lease_s: float) -> frozenset[str]:
+async def begin_upload(
+    tenant_id: str, batch_id: str, lease_s: float, subject_key: str = ""
+) -> frozenset[str]:
     """Registers an upload; until it ends no more images of the tenant are removed.
 
     Returns:
@@ -78,31 +86,34 @@ async def begin_upload(tenant_id: str, batch_id: str, lease_s: float) -> frozens
         `removal.is_removing` says that it is gone.
 
     Raises:
+        SubjectErased: the subject was erased.
         DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
+        await refuse_erased(connection, tenant_id, subject_key)
         await lock_tenant_images(connection, tenant_id)
         await connection.execute(
-            "INSERT INTO batch_uploads (batch_id, tenant_id, lease_until) VALUES ($1, $2, $3)",
+            "INSERT INTO batch_uploads (batch_id, tenant_id, lease_until, subject_key)"
+            " VALUES ($1, $2, $3, $4)",
             batch_id,
             tenant_id,
             clock.now() + timedelta(seconds=lease_s),
+            subject_key,
         )
         return await removal.find_removing(connection, tenant_id)
 
 
 async def extend_upload(batch_id: str, lease_s: float) -> bool:
-    """Makes the upload's lease last `lease_s` from now; returns False if it was given up.
+    """Makes the upload's lease last `lease_s` from now.
+
+    Returns:
+        False if the upload was given up, or its subject was erased.
 
     Raises:
         DependencyDown: the database does not answer.
     """
     async with connected() as connection:
-        done = await connection.execute(
-            "UPDATE batch_uploads SET lease_until = $2 WHERE batch_id = $1",
-            batch_id,
-            clock.now() + timedelta(seconds=lease_s),
-        )
+        done = await connection.execute(EXTEND, batch_id, clock.now() + timedelta(seconds=lease_s))
     return done == "UPDATE 1"
 
 
@@ -152,7 +163,7 @@ async def give_up_upload(tenant_id: str, batch_id: str, keys: Sequence[str] = ()
     """
     async with transaction() as connection:
         given_up = await connection.fetchval(
-            "DELETE FROM batch_uploads WHERE batch_id = $1 AND tenant_id = $2 RETURNING true",
+            "SELECT true FROM batch_uploads WHERE batch_id = $1 AND tenant_id = $2 FOR UPDATE",
             batch_id,
             tenant_id,
         )
@@ -160,10 +171,11 @@ async def give_up_upload(tenant_id: str, batch_id: str, keys: Sequence[str] = ()
         await removal.add_images(connection, tenant_id, batch_id, now, keys)
         if given_up:
             await removal.add_rows(connection, tenant_id, batch_id, now)
+            await connection.execute("DELETE FROM batch_uploads WHERE batch_id = $1", batch_id)
 
 
-async def take_silent_uploads(lease_s: float) -> list[tuple[str, str]]:
-    """Leases uploads whose own lease has ended; returns the tenant and the batch of each.
+async def take_silent_uploads(lease_s: float) -> list[tuple[str, str, str]]:
+    """Leases uploads whose own lease has ended; returns tenant, batch and subject of each.
 
     Args:
         lease_s: how long nobody else gets them; looking for their images may take long.
@@ -175,11 +187,11 @@ async def take_silent_uploads(lease_s: float) -> list[tuple[str, str]]:
     async with connected() as connection:
         rows = await connection.fetch(
             "UPDATE batch_uploads SET lease_until = $2 WHERE lease_until < $1"
-            " RETURNING tenant_id, batch_id",
+            " RETURNING tenant_id, batch_id, subject_key",
             now,
             now + timedelta(seconds=lease_s),
         )
-    return [(str(row["tenant_id"]), str(row["batch_id"])) for row in rows]
+    return [(str(row["tenant_id"]), str(row["batch_id"]), str(row["subject_key"])) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +236,13 @@ async def accept(
         admission: is asked unless the upload repeats a batch; None admits all.
 
     Raises:
+        SubjectErased: the subject was erased meanwhile.
         DependencyDown: the database does not answer, or the upload was given up.
     """
     now = clock.now()
     remembered_since = now - timedelta(seconds=request_id_s)
     async with transaction() as connection:
+        await refuse_erased(connection, new.tenant_id, new.config.subject_key)
         if admission:  # first: equal requests find one another, and count once
             await admission.lock(connection)
         earlier = await _find_earlier(connection, new, remembered_since)
@@ -279,6 +293,7 @@ async def _insert(connection: Connection, new: NewBatch, now: datetime) -> bool:
         now,
         new.ignored_count,
         new.image_bytes,
+        config.subject_key,
     )
     if inserted is None:
         return False

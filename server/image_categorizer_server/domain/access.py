@@ -42,6 +42,8 @@ class Scope(Enum):
     TENANTS_WRITE = "tenants:write"
     IMAGES_READ = "images:read"
     IMAGES_WRITE = "images:write"
+    SUBJECTS_READ = "subjects:read"
+    SUBJECTS_WRITE = "subjects:write"
 
 
 @dataclass(frozen=True, slots=True)

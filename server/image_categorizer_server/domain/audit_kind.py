@@ -37,6 +37,8 @@ class AuditKind:
 BATCH, KEY, MODEL, TENANT = "the batch", "the API key", "the model", "the tenant"
 WEBHOOK, DATA_KEY = "the webhook", "the data key"
 PERSON = "the person, as in the actor of its later calls"
+ERASURE = "the erasure"
+SUBJECT = {"subject_key": "the keyed hash of the subject"}
 KEK = {"kek_id": "the key-encryption key that wraps it"}
 RIGHTS = {
     "role": "its role",
@@ -117,6 +119,16 @@ KINDS: Mapping[AuditAction, AuditKind] = {
         "A person signed in", PERSON, {"role": "the role of the session"}
     ),
     AuditAction.SESSION_END: AuditKind("A person signed out", PERSON),
+    AuditAction.SUBJECT_ERASE: AuditKind(
+        "A caller asked to erase a subject; nothing of it is stored from now on", ERASURE, SUBJECT
+    ),
+    AuditAction.SUBJECT_ERASED: AuditKind("All of a subject is removed", ERASURE, SUBJECT),
+    AuditAction.SUBJECT_ALLOW: AuditKind(
+        "A caller allowed an erased subject again", ERASURE, SUBJECT
+    ),
+    AuditAction.SUBJECT_EXPORT: AuditKind(
+        "A caller exported all of a subject", "the keyed hash of the subject"
+    ),
     AuditAction.TENANT_CREATE: AuditKind("A caller created a tenant", TENANT),
     AuditAction.TENANT_UPDATE: AuditKind(
         "A caller changed the name or the limits of a tenant",

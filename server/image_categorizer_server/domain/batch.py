@@ -39,6 +39,8 @@ class BatchConfig:
     request_id: str = ""
     """Makes creating the batch idempotent; empty for none."""
     priority: int = 0
+    subject_key: str = ""
+    """Keyed hash of the options' subject; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,20 @@ class ItemResult:
     error: ItemError | None
     """None if the item was classified."""
     warnings: tuple[ImageWarning, ...] = ()
+
+    def public_fields(self) -> dict[str, object]:
+        """Returns what exports show."""
+        best = self.predictions[0] if self.predictions else None
+        return {
+            "item_id": str(self.number),
+            "filename": self.filename,
+            "category": best.category.name if best else None,
+            "confidence": best.confidence if best else None,
+            "predictions": [p.public_fields() for p in self.predictions],
+            "error_reason": self.error.reason if self.error else None,
+            "warnings": list(self.warnings),
+            "raw_confidence": best.raw_confidence if best else None,
+        }
 
 
 @dataclass(frozen=True, slots=True)

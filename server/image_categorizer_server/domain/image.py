@@ -1,5 +1,6 @@
 """Values about stored images."""
 
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -133,3 +134,10 @@ class ImageChanges:
 
     filename: str | None = None
     tags: tuple[str, ...] | None = None
+
+
+def is_text(text: str, max_characters: int) -> bool:
+    """Returns whether a text is no longer than allowed and has no control characters."""
+    return len(text) <= max_characters and not any(
+        unicodedata.category(character) in ("Cc", "Cs") for character in text
+    )

@@ -146,10 +146,13 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
             is_batch_item=call.principal.role is Role.WORKER,
         )
         authorize_store(options)
+        subject_key = ""
+        if webhook_url:
+            subject_key = self._classifications.subject_key_of(call.tenant_id, options.subject_id)
         classification = await self._classifications.classify(content, options, caller, origin)
         if webhook_url:
             await self._webhooks.notify_classified(
-                call.tenant_id, webhook_url, call.request_id, classification
+                call.tenant_id, webhook_url, call.request_id, classification, subject_key
             )
         return _response(classification, call)
 

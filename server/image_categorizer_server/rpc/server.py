@@ -43,6 +43,7 @@ from image_categorizer_server.rpc.model import MetadataServicer
 from image_categorizer_server.rpc.receipt import ReceiptServicer
 from image_categorizer_server.rpc.services import access_by_method, our_services
 from image_categorizer_server.rpc.sign_in import SignInServicer
+from image_categorizer_server.rpc.subject import SubjectServicer
 from image_categorizer_server.rpc.tenant import TenantServicer
 from image_categorizer_server.rpc.usage import UsageServicer
 from image_categorizer_server.rpc.webhook import WebhookServicer
@@ -147,6 +148,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
         UsageServicer(),
         CallerServicer(),
         SignInServicer(backend.sign_ins),
+        SubjectServicer(backend.erasures, backend.exports, settings.server.max_page_bytes),
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from image_categorizer_server import failpoints
+from image_categorizer_server.access.subject import Subjects
 from image_categorizer_server.db import batch as rows
 from image_categorizer_server.db import outbox, removal
 from image_categorizer_server.db import result as result_rows
 from image_categorizer_server.db import upload as upload_rows
 from image_categorizer_server.domain.batch import Batch, BatchConfig, BatchState, ItemResult
 from image_categorizer_server.domain.outbox import OutboxKind
-from image_categorizer_server.errors import DependencyDown, RequestIdReused
+from image_categorizer_server.errors import DependencyDown, NotFound, RequestIdReused
 from image_categorizer_server.paging import (
     Page,
     limit_of,
@@ -24,6 +26,7 @@ from image_categorizer_server.paging import (
 from image_categorizer_server.services.limit import BatchAdmission, Limiter
 from image_categorizer_server.services.upload import PAGE_ITEMS, IgnoredFile, NewItem, Upload
 from image_categorizer_server.settings.batch import BatchSettings
+from image_categorizer_server.stores.image_key import subject_folder
 from image_categorizer_server.stores.object_store import Storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.telemetry import get_log
@@ -50,6 +53,8 @@ class BatchCheck:
     """Raises an error if a configuration should be refused."""
     limiter: Limiter | None = None
     """Knows the quotas of tenants; None for none."""
+    subjects: Subjects = field(default_factory=lambda: Subjects(b""))
+    """Makes keys of subjects."""
 
 
 class Batches:
@@ -93,11 +98,14 @@ class Batches:
             ModelNotFound, CategoryNotFound: the options name what does not exist.
             RequestIdReused: another batch was created with the request id.
             QuotaExceeded: the batch exceeds a quota of the tenant.
+            FailedPrecondition: the server keeps nothing about subjects.
+            SubjectErased: the subject was erased.
             DependencyDown: the database or the storage does not answer.
         """
         limiter = self._check.limiter if self._check else None
         if self._check:
             await self._check.config(config)
+            config = _with_subject(tenant_id, config, self._check.subjects)
         upload = Upload(
             tenant_id,
             config,
@@ -232,6 +240,21 @@ class Batches:
                 yield result
             after = found[-1].number
 
+    async def contents(self, tenant_id: str, batch_id: str) -> AsyncGenerator[tuple[int, bytes]]:
+        """Yields number and content of the images of a batch that are stored.
+
+        Raises:
+            BatchNotFound: the tenant has no such batch.
+            DependencyDown: the database or the storage does not answer.
+        """
+        await self.get(tenant_id, batch_id)
+        after = -1
+        while found := await rows.list_objects(batch_id, after, EXPORT_ROWS):
+            for number, key in found:
+                with suppress(NotFound):  # removed meanwhile, or lost
+                    yield number, await self._storage.get(key)
+            after = found[-1][0]
+
     async def watch(self, tenant_id: str, batch_id: str) -> AsyncGenerator[Batch]:
         """Yields the batch, again after each change, and a last time when it has ended.
 
@@ -295,16 +318,16 @@ class Batches:
     async def give_up_silent_uploads(self) -> int:
         """Gives up uploads whose server died; returns how many.
 
-        The server may have stored images for which it wrote no item, so all images of the tenant
-        are checked.
+        The server may have stored images for which it wrote no item, so all images of the tenant,
+        or of its subject, are checked.
 
         Raises:
             DependencyDown: the database or the storage does not answer.
         """
         silent = await upload_rows.take_silent_uploads(self._settings.upload_lease_s)
-        for tenant_id, batch_id in silent:
+        for tenant_id, batch_id, subject_key in silent:
             page: list[str] = []
-            async for found in self._storage.list(f"{tenant_id}/images"):
+            async for found in self._storage.list(subject_folder(tenant_id, subject_key)):
                 page.append(found.key)
                 if len(page) == KEYS_AT_ONCE:
                     await removal.add_unreferenced(tenant_id, batch_id, page)
@@ -357,6 +380,16 @@ async def notify_workers(doorbell: Doorbell, batch_id: str | None = None) -> int
         if len(waiting) < NOTIFICATIONS_AT_ONCE:
             break
     return count
+
+
+def _with_subject(tenant_id: str, config: BatchConfig, subjects: Subjects) -> BatchConfig:
+    """Returns the configuration with the key of its subject, and the name that may be stored."""
+    subject_id = config.options.subject_id
+    return replace(
+        config,
+        subject_key=subjects.key_of(tenant_id, subject_id),
+        options=replace(config.options, subject_id=subjects.reference_of(tenant_id, subject_id)),
+    )
 
 
 def _token_after(batch: Batch) -> str:

@@ -101,6 +101,15 @@ class Classifications:
         """
         return await self._images.content(tenant_id, image_id)
 
+    def subject_key_of(self, tenant_id: str, subject_id: str) -> str:
+        """Returns the key of a subject: see `Subjects.key_of`.
+
+        Raises:
+            InvalidRequest: the name is malformed.
+            FailedPrecondition: the server keeps nothing about subjects.
+        """
+        return self._images.subject_key_of(tenant_id, subject_id)
+
     async def classify(
         self, content: bytes, options: ClassifyOptions, caller: Caller, origin: Origin = SENT
     ) -> Classification:

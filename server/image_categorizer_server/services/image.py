@@ -6,13 +6,12 @@ bytes ─▶ picture ─▶ its row, with a lease ─▶ the storage ─▶ the 
 import asyncio
 import hashlib
 import secrets
-import unicodedata
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from image_categorizer_server import clock
-from image_categorizer_server.access.subject import Subjects
+from image_categorizer_server.access.subject import MALFORMED, MAX_SUBJECT_CHARACTERS, Subjects
 from image_categorizer_server.db import image as rows
 from image_categorizer_server.db.image_term import words_of
 from image_categorizer_server.domain.classification import Classification, ClassifyOptions
@@ -23,9 +22,15 @@ from image_categorizer_server.domain.image import (
     ImageResult,
     NewImage,
     Picture,
+    is_text,
 )
 from image_categorizer_server.domain.receipt import ON_STORING, claims_of
-from image_categorizer_server.errors import DependencyDown, ImageNotFound, InvalidRequest
+from image_categorizer_server.errors import (
+    DependencyDown,
+    ImageNotFound,
+    InvalidRequest,
+    SubjectErased,
+)
 from image_categorizer_server.paging import (
     Page,
     limit_of,
@@ -43,7 +48,6 @@ ID_BYTES = 18
 MAX_FILENAME_CHARACTERS = 255
 MAX_TAGS = 64
 MAX_TAG_CHARACTERS = 64
-MAX_SUBJECT_CHARACTERS = 128
 # Much longer than a write to the storage may take.
 STORE_LEASE = timedelta(seconds=300)
 # How long a call waits for another one that stores, or removes, the same image.
@@ -113,6 +117,15 @@ class Images:
         """
         return await self._fetch(uri)
 
+    def subject_key_of(self, tenant_id: str, subject_id: str) -> str:
+        """Returns the key of a subject: see `Subjects.key_of`.
+
+        Raises:
+            InvalidRequest: the name is malformed.
+            FailedPrecondition: the server keeps nothing about subjects.
+        """
+        return self._subjects.key_of(tenant_id, subject_id)
+
     def check(self, new: NewImage) -> None:
         """Passes an image whose subject may be stored, and whose words are well-formed.
 
@@ -121,9 +134,8 @@ class Images:
             FailedPrecondition: the server keeps nothing about subjects.
         """
         wrong = [*_wrong_filename(new.filename), *_wrong_tags(new.tags, MAX_TAGS)]
-        if not _is_text(new.subject_id, MAX_SUBJECT_CHARACTERS):
-            text = f"must have at most {MAX_SUBJECT_CHARACTERS} characters, none of control"
-            wrong.append(("subject_id", text))
+        if not is_text(new.subject_id, MAX_SUBJECT_CHARACTERS):
+            wrong.append(("subject_id", MALFORMED))
         if wrong:
             raise InvalidRequest.of(wrong)
         self._subjects.key_of("", new.subject_id)
@@ -135,6 +147,7 @@ class Images:
             InvalidRequest: the image cannot be decoded, or a field is not valid.
             FailedPrecondition: the server keeps nothing about subjects.
             QuotaExceeded: the tenant stores too much.
+            SubjectErased: the subject was erased.
             DependencyDown: the database or the storage does not answer.
         """
         self.check(new)
@@ -150,7 +163,7 @@ class Images:
             tenant_id=tenant_id,
             image_id=f"i-{secrets.token_urlsafe(ID_BYTES)}",
             subject_key=subject_key,
-            subject_id=new.subject_id,
+            subject_id=self._subjects.name_of(new.subject_id),
             sha256=sha256,
             object_key=image_key(tenant_id, stored_sha256, subject_key),
             size_bytes=len(picture.content),
@@ -176,7 +189,9 @@ class Images:
         try:
             async with asyncio.timeout(MAX_WAIT_S):
                 key = image.subject_key, image.sha256
-                while not await self._begun.answer(image.tenant_id, image):
+                while (begun := await self._begun.answer(image.tenant_id, image)) is not True:
+                    if isinstance(begun, SubjectErased):
+                        raise begun
                     found = await self._found.answer(image.tenant_id, key)
                     if found:
                         return found
@@ -185,7 +200,9 @@ class Images:
             raise DependencyDown("the same image is being stored or removed") from None
         return None
 
-    async def _begin_all(self, tenant_id: str, images: Sequence[Image]) -> Sequence[bool]:
+    async def _begin_all(
+        self, tenant_id: str, images: Sequence[Image]
+    ) -> Sequence[bool | SubjectErased]:
         return await rows.begin(tenant_id, images, clock.now() + STORE_LEASE)
 
     async def _finish_all(self, tenant_id: str, images: Sequence[Image]) -> Sequence[bool]:
@@ -328,7 +345,7 @@ def check_search(search: ImageFilter) -> None:
     """
     wrong = _wrong_tags(search.tags, MAX_SEARCHED)
     for field, name in (("category", search.category), ("model", search.model)):
-        if not _is_text(name, MAX_NAME_CHARACTERS):
+        if not is_text(name, MAX_NAME_CHARACTERS):
             text = f"must have at most {MAX_NAME_CHARACTERS} characters, none of control"
             wrong.append((field, text))
     if search.filename and not 1 <= len(words_of(search.filename)) <= MAX_SEARCHED:
@@ -345,7 +362,7 @@ def check_search(search: ImageFilter) -> None:
 
 
 def _wrong_filename(filename: str) -> list[tuple[str, str]]:
-    if _is_text(last_part(filename), MAX_FILENAME_CHARACTERS):
+    if is_text(last_part(filename), MAX_FILENAME_CHARACTERS):
         return []
     text = f"must have at most {MAX_FILENAME_CHARACTERS} characters, none of control"
     return [("filename", text)]
@@ -355,7 +372,7 @@ def _wrong_tags(tags: Sequence[str], most: int) -> list[tuple[str, str]]:
     wrong = []
     if len(tags) > most:
         wrong.append(("tags", f"must have at most {most} words, has {len(tags)}"))
-    if not all(tag and _is_text(tag, MAX_TAG_CHARACTERS) for tag in tags):
+    if not all(tag and is_text(tag, MAX_TAG_CHARACTERS) for tag in tags):
         wrong.append(("tags", f"must have words of 1 to {MAX_TAG_CHARACTERS} characters"))
     return wrong
 
@@ -363,9 +380,3 @@ def _wrong_tags(tags: Sequence[str], most: int) -> list[tuple[str, str]]:
 def _without_person(options: ClassifyOptions | None) -> ClassifyOptions | None:
     """Returns the options that decide on predictions: receipts and results name nobody."""
     return replace(options, store=False, subject_id="") if options else None
-
-
-def _is_text(text: str, max_characters: int) -> bool:
-    return len(text) <= max_characters and not any(
-        unicodedata.category(character) in ("Cc", "Cs") for character in text
-    )

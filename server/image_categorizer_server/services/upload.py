@@ -110,6 +110,7 @@ class Upload:
         self._ignored_count = 0
         self._bytes = 0
         self._is_batch = False
+        self._is_given_up = False
         self._removing: frozenset[str] = frozenset()
         """Keys of images that were being removed when the upload began."""
         how = [asdict(config.options), config.webhook_url, config.priority]
@@ -123,7 +124,9 @@ class Upload:
     async def __aenter__(self) -> Self:
         lease_s = self._settings.upload_lease_s
         # To its end, even if the caller is cancelled: it may be registered all the same.
-        self._beginning = detached(rows.begin_upload(self._tenant_id, self._batch_id, lease_s))
+        self._beginning = detached(
+            rows.begin_upload(self._tenant_id, self._batch_id, lease_s, self._config.subject_key)
+        )
         try:
             self._removing = await asyncio.shield(self._beginning)
         except BaseException:
@@ -173,7 +176,8 @@ class Upload:
             await asyncio.sleep(lease_s / HEARTBEATS_PER_LEASE)
             try:
                 if not await rows.extend_upload(self._batch_id, lease_s):
-                    return  # given up: the database refuses the next page
+                    self._is_given_up = True
+                    return
             except DependencyDown as error:
                 log.warning("the lease of an upload was not extended", why=error.message)
 
@@ -182,8 +186,11 @@ class Upload:
 
         Raises:
             BatchTooLarge: the batch has its maximum number of images or bytes.
-            DependencyDown: the database or the storage does not answer.
+            DependencyDown: the database or the storage does not answer, or the upload was silent
+                for too long, or its subject was erased.
         """
+        if self._is_given_up:
+            raise DependencyDown(rows.GIVEN_UP)
         if isinstance(item, IgnoredFile):
             self._ignored_count += 1
             return
@@ -197,7 +204,9 @@ class Upload:
 
     async def _store(self, filename: str, content: AsyncIterator[bytes]) -> None:
         try:
-            image = await read_image(self._tenant_id, content, self._max_image_bytes)
+            image = await read_image(
+                self._tenant_id, content, self._max_image_bytes, self._config.subject_key
+            )
         except (ImageTooLarge, UndecodableImage) as error:
             row = BatchItem(self._count, filename, None, None, None)
             refusal = ItemError(error.status, error.reason, error.message)
@@ -362,8 +371,10 @@ class ConcurrentUploads:
                 self._changed.notify_all()
 
 
-async def read_image(tenant_id: str, pieces: AsyncIterator[bytes], max_bytes: int) -> StoredImage:
-    """Reads a whole image into memory; its key depends on all of its content.
+async def read_image(
+    tenant_id: str, pieces: AsyncIterator[bytes], max_bytes: int, subject_key: str = ""
+) -> StoredImage:
+    """Reads a whole image into memory; its key depends on all of its content, and on the subject.
 
     Raises:
         ImageTooLarge: the image has more than `max_bytes`; the rest is not read.
@@ -379,4 +390,4 @@ async def read_image(tenant_id: str, pieces: AsyncIterator[bytes], max_bytes: in
     if not content:
         raise UndecodableImage("the file is empty")
     sha256 = digest.hexdigest()
-    return StoredImage(image_key(tenant_id, sha256), sha256, bytes(content))
+    return StoredImage(image_key(tenant_id, sha256, subject_key), sha256, bytes(content))

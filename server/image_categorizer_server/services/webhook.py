@@ -189,14 +189,20 @@ class Webhooks:
         return delivery
 
     async def notify_classified(
-        self, tenant_id: str, url: str, request_id: str, classification: Classification
+        self,
+        tenant_id: str,
+        url: str,
+        request_id: str,
+        classification: Classification,
+        subject_key: str = "",
     ) -> None:
         """Queues a message about one image's classification to an address; it survives crashes.
 
         Raises:
+            SubjectErased: the subject was erased.
             DependencyDown: the database does not answer.
         """
-        await outbox.add_classification(tenant_id, url, request_id, classification)
+        await outbox.add_classification(tenant_id, url, request_id, classification, subject_key)
 
     async def check_url(self, url: str, field: str = "url") -> None:
         """Passes an address that may be called, without calling it.

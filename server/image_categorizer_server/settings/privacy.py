@@ -24,6 +24,12 @@ class PrivacySettings(Group):
         "", description="File with that secret, if it is not given itself. `up` makes its own."
     )
 
+    keep_subject_ids: bool = Field(
+        True,
+        description="Whether the subject_id of an image or a batch is stored. If not, only its "
+        "keyed hash is: requests with the subject_id find the same, and answers do not show it.",
+    )
+
     def read_secret(self) -> bytes:
         """Returns the secret; empty if there is none.
 

@@ -12,8 +12,10 @@ import asyncio
 import ctypes
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from image_categorizer_server.tasks import detached
@@ -94,6 +96,19 @@ class Disk:
             OSError: the disk fails.
         """
         return await asyncio.to_thread(_remove_unfinished, self._folder, older_than_s)
+
+    async def remove_folder(self, name: str) -> None:
+        """Removes a folder with everything in it, also the files of interrupted writes.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        await asyncio.to_thread(_remove_folder, self._folder / name)
+
+
+def _remove_folder(folder: Path) -> None:
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def _remove_unfinished(folder: Path, older_than_s: float) -> int:

@@ -24,5 +24,9 @@ def image_key(tenant_id: str, sha256: str, subject_key: str = "") -> str:
     if not TENANT.fullmatch(tenant_id):
         raise ValueError(f"not a tenant ID: {tenant_id!r}")
     # The folder of two digits keeps a folder on disk from holding a million files.
-    folder = f"subjects/{subject_key}" if subject_key else "images"
-    return f"{tenant_id}/{folder}/{sha256[:2]}/{sha256}"
+    return f"{subject_folder(tenant_id, subject_key)}/{sha256[:2]}/{sha256}"
+
+
+def subject_folder(tenant_id: str, subject_key: str) -> str:
+    """Returns the folder of a subject's images; that of all others for the empty subject."""
+    return f"{tenant_id}/subjects/{subject_key}" if subject_key else f"{tenant_id}/images"

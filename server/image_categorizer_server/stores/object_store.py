@@ -214,6 +214,19 @@ class Storage:
                 for key in some:
                     await self._delete_one(key)
 
+    async def remove_folder(self, folder: str) -> None:
+        """Removes an empty folder from the disk, with the files of interrupted writes in it.
+
+        Cloud stores have no folders: an object appears once it is whole, and every write is one
+        request, so no parts of it are left.
+
+        Raises:
+            DependencyDown: the disk fails.
+        """
+        if self._disk is not None:
+            with _disk_errors():
+                await self._disk.remove_folder(folder)
+
     async def _delete_one(self, key: str) -> None:
         try:
             async with self._call():

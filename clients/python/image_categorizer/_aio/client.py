@@ -17,6 +17,7 @@ from image_categorizer._aio.models import AsyncModels
 from image_categorizer._aio.results import AsyncResults
 from image_categorizer._aio.runtime import in_thread
 from image_categorizer._aio.stream import AsyncStream
+from image_categorizer._aio.subjects import AsyncSubjects
 from image_categorizer._aio.tenants import AsyncTenants
 from image_categorizer._aio.webhooks import AsyncWebhooks
 from image_categorizer._embedding_values import Embedding
@@ -46,8 +47,8 @@ class AsyncImageCategorizationClient:
             result = await client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `audit`, `batches`, `images`, `keys`, `models`, `results`, `tenants` and `webhooks` hold the
-    methods for these.
+    `audit`, `batches`, `images`, `keys`, `models`, `results`, `subjects`, `tenants` and `webhooks`
+    hold the methods for these.
 
     A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
     within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
@@ -71,6 +72,8 @@ class AsyncImageCategorizationClient:
     """The models that the server offers."""
     results: AsyncResults
     """Receipts of results."""
+    subjects: AsyncSubjects
+    """The people whose images are stored."""
     tenants: AsyncTenants
     """The owners of keys, batches and webhooks, for operators of the platform."""
     webhooks: AsyncWebhooks
@@ -112,6 +115,7 @@ class AsyncImageCategorizationClient:
         self.keys = AsyncKeys(self._connection)
         self.models = AsyncModels(self._connection)
         self.results = AsyncResults(self._connection)
+        self.subjects = AsyncSubjects(self._connection)
         self.tenants = AsyncTenants(self._connection)
         self.webhooks = AsyncWebhooks(self._connection)
 

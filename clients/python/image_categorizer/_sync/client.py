@@ -20,6 +20,7 @@ from image_categorizer._sync.models import Models
 from image_categorizer._sync.results import Results
 from image_categorizer._sync.runtime import in_thread
 from image_categorizer._sync.stream import Stream
+from image_categorizer._sync.subjects import Subjects
 from image_categorizer._sync.tenants import Tenants
 from image_categorizer._sync.webhooks import Webhooks
 from image_categorizer._values import (
@@ -47,8 +48,8 @@ class ImageCategorizationClient:
             result = client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `audit`, `batches`, `images`, `keys`, `models`, `results`, `tenants` and `webhooks` hold the
-    methods for these.
+    `audit`, `batches`, `images`, `keys`, `models`, `results`, `subjects`, `tenants` and `webhooks`
+    hold the methods for these.
 
     A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
     within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
@@ -72,6 +73,8 @@ class ImageCategorizationClient:
     """The models that the server offers."""
     results: Results
     """Receipts of results."""
+    subjects: Subjects
+    """The people whose images are stored."""
     tenants: Tenants
     """The owners of keys, batches and webhooks, for operators of the platform."""
     webhooks: Webhooks
@@ -113,6 +116,7 @@ class ImageCategorizationClient:
         self.keys = Keys(self._connection)
         self.models = Models(self._connection)
         self.results = Results(self._connection)
+        self.subjects = Subjects(self._connection)
         self.tenants = Tenants(self._connection)
         self.webhooks = Webhooks(self._connection)
 

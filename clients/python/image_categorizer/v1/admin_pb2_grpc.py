@@ -9,6 +9,7 @@ from image_categorizer.v1 import audit_pb2 as image__categorizer_dot_v1_dot_audi
 from image_categorizer.v1 import caller_pb2 as image__categorizer_dot_v1_dot_caller__pb2
 from image_categorizer.v1 import key_pb2 as image__categorizer_dot_v1_dot_key__pb2
 from image_categorizer.v1 import sign_in_pb2 as image__categorizer_dot_v1_dot_sign__in__pb2
+from image_categorizer.v1 import subject_pb2 as image__categorizer_dot_v1_dot_subject__pb2
 from image_categorizer.v1 import tenant_pb2 as image__categorizer_dot_v1_dot_tenant__pb2
 from image_categorizer.v1 import usage_pb2 as image__categorizer_dot_v1_dot_usage__pb2
 
@@ -206,6 +207,31 @@ class AdminServiceStub:
                 '/image_categorizer.v1.AdminService/SignOut',
                 request_serializer=image__categorizer_dot_v1_dot_sign__in__pb2.SignOutRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_sign__in__pb2.SignOutResponse.FromString,
+                _registered_method=True)
+        self.EraseSubject = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/EraseSubject',
+                request_serializer=image__categorizer_dot_v1_dot_subject__pb2.EraseSubjectRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_subject__pb2.Erasure.FromString,
+                _registered_method=True)
+        self.AllowSubject = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/AllowSubject',
+                request_serializer=image__categorizer_dot_v1_dot_subject__pb2.AllowSubjectRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_subject__pb2.Erasure.FromString,
+                _registered_method=True)
+        self.GetErasure = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/GetErasure',
+                request_serializer=image__categorizer_dot_v1_dot_subject__pb2.GetErasureRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_subject__pb2.Erasure.FromString,
+                _registered_method=True)
+        self.ListErasures = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/ListErasures',
+                request_serializer=image__categorizer_dot_v1_dot_subject__pb2.ListErasuresRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_subject__pb2.ListErasuresResponse.FromString,
+                _registered_method=True)
+        self.ExportSubject = channel.unary_stream(
+                '/image_categorizer.v1.AdminService/ExportSubject',
+                request_serializer=image__categorizer_dot_v1_dot_subject__pb2.ExportSubjectRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
 
 
@@ -533,6 +559,61 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseSubject(self, request, context):
+        """Removes all that is stored about a subject: its images with their results, the batches with its `subject_id`
+        with their items and results, messages about them, sent or not, and cached answers.
+
+        Returns at once; poll `GetErasure`, usually for some seconds. From now on nothing of the subject is stored:
+        calls fail with `SUBJECT_ERASED` until `AllowSubject`. Repeating the call returns the same erasure.
+
+        Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
+        about subjects.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AllowSubject(self, request, context):
+        """Lets an erased subject be stored again, for example because the person consents anew.
+
+        Errors, in addition to those of the service: NOT_FOUND `ERASURE_NOT_FOUND`: the subject was not erased, or is
+        allowed; FAILED_PRECONDITION `ERASURE_RUNNING`: the erasure is not done; `FAILED_PRECONDITION`: the server keeps
+        nothing about subjects.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetErasure(self, request, context):
+        """Returns an erasure, with its certificate once it is done.
+
+        Errors, in addition to those of the service: NOT_FOUND `ERASURE_NOT_FOUND`: no such erasure.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListErasures(self, request, context):
+        """Lists the tenant's erasures, newest first.
+
+        Errors: those of the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSubject(self, request, context):
+        """Returns all that is stored about a subject as a zip file: `manifest.json`, which describes its images with
+        their results, and its batches; the images; and the results of each batch as JSON lines. The export is an event of the
+        audit.
+
+        Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
+        about subjects. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for 300 s, by default.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -675,6 +756,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SignOut,
                     request_deserializer=image__categorizer_dot_v1_dot_sign__in__pb2.SignOutRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_sign__in__pb2.SignOutResponse.SerializeToString,
+            ),
+            'EraseSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseSubject,
+                    request_deserializer=image__categorizer_dot_v1_dot_subject__pb2.EraseSubjectRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_subject__pb2.Erasure.SerializeToString,
+            ),
+            'AllowSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.AllowSubject,
+                    request_deserializer=image__categorizer_dot_v1_dot_subject__pb2.AllowSubjectRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_subject__pb2.Erasure.SerializeToString,
+            ),
+            'GetErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetErasure,
+                    request_deserializer=image__categorizer_dot_v1_dot_subject__pb2.GetErasureRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_subject__pb2.Erasure.SerializeToString,
+            ),
+            'ListErasures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListErasures,
+                    request_deserializer=image__categorizer_dot_v1_dot_subject__pb2.ListErasuresRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_subject__pb2.ListErasuresResponse.SerializeToString,
+            ),
+            'ExportSubject': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSubject,
+                    request_deserializer=image__categorizer_dot_v1_dot_subject__pb2.ExportSubjectRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1459,6 +1565,141 @@ class AdminService:
             '/image_categorizer.v1.AdminService/SignOut',
             image__categorizer_dot_v1_dot_sign__in__pb2.SignOutRequest.SerializeToString,
             image__categorizer_dot_v1_dot_sign__in__pb2.SignOutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/EraseSubject',
+            image__categorizer_dot_v1_dot_subject__pb2.EraseSubjectRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_subject__pb2.Erasure.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AllowSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/AllowSubject',
+            image__categorizer_dot_v1_dot_subject__pb2.AllowSubjectRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_subject__pb2.Erasure.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/GetErasure',
+            image__categorizer_dot_v1_dot_subject__pb2.GetErasureRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_subject__pb2.Erasure.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListErasures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ListErasures',
+            image__categorizer_dot_v1_dot_subject__pb2.ListErasuresRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_subject__pb2.ListErasuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ExportSubject',
+            image__categorizer_dot_v1_dot_subject__pb2.ExportSubjectRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

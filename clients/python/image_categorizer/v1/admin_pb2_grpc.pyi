@@ -11,6 +11,7 @@ from image_categorizer.v1 import audit_pb2 as _audit_pb2
 from image_categorizer.v1 import caller_pb2 as _caller_pb2
 from image_categorizer.v1 import key_pb2 as _key_pb2
 from image_categorizer.v1 import sign_in_pb2 as _sign_in_pb2
+from image_categorizer.v1 import subject_pb2 as _subject_pb2
 from image_categorizer.v1 import tenant_pb2 as _tenant_pb2
 from image_categorizer.v1 import usage_pb2 as _usage_pb2
 import abc as _abc_1
@@ -249,6 +250,41 @@ class AdminServiceStub:
 
     Errors: UNAUTHENTICATED `CREDENTIALS_INVALID`: another site makes the call.
     """
+    EraseSubject: _grpc.UnaryUnaryMultiCallable[_subject_pb2.EraseSubjectRequest, _subject_pb2.Erasure]
+    """Removes all that is stored about a subject: its images with their results, the batches with its `subject_id`
+    with their items and results, messages about them, sent or not, and cached answers.
+
+    Returns at once; poll `GetErasure`, usually for some seconds. From now on nothing of the subject is stored:
+    calls fail with `SUBJECT_ERASED` until `AllowSubject`. Repeating the call returns the same erasure.
+
+    Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
+    about subjects.
+    """
+    AllowSubject: _grpc.UnaryUnaryMultiCallable[_subject_pb2.AllowSubjectRequest, _subject_pb2.Erasure]
+    """Lets an erased subject be stored again, for example because the person consents anew.
+
+    Errors, in addition to those of the service: NOT_FOUND `ERASURE_NOT_FOUND`: the subject was not erased, or is
+    allowed; FAILED_PRECONDITION `ERASURE_RUNNING`: the erasure is not done; `FAILED_PRECONDITION`: the server keeps
+    nothing about subjects.
+    """
+    GetErasure: _grpc.UnaryUnaryMultiCallable[_subject_pb2.GetErasureRequest, _subject_pb2.Erasure]
+    """Returns an erasure, with its certificate once it is done.
+
+    Errors, in addition to those of the service: NOT_FOUND `ERASURE_NOT_FOUND`: no such erasure.
+    """
+    ListErasures: _grpc.UnaryUnaryMultiCallable[_subject_pb2.ListErasuresRequest, _subject_pb2.ListErasuresResponse]
+    """Lists the tenant's erasures, newest first.
+
+    Errors: those of the service.
+    """
+    ExportSubject: _grpc.UnaryStreamMultiCallable[_subject_pb2.ExportSubjectRequest, _httpbody_pb2.HttpBody]
+    """Returns all that is stored about a subject as a zip file: `manifest.json`, which describes its images with
+    their results, and its batches; the images; and the results of each batch as JSON lines. The export is an event of the
+    audit.
+
+    Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
+    about subjects. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for 300 s, by default.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -463,6 +499,41 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Ends the session of the caller. Idempotent. Over REST it deletes the session's cookie.
 
     Errors: UNAUTHENTICATED `CREDENTIALS_INVALID`: another site makes the call.
+    """
+    EraseSubject: _aio.UnaryUnaryMultiCallable[_subject_pb2.EraseSubjectRequest, _subject_pb2.Erasure]  # type: ignore[assignment]
+    """Removes all that is stored about a subject: its images with their results, the batches with its `subject_id`
+    with their items and results, messages about them, sent or not, and cached answers.
+
+    Returns at once; poll `GetErasure`, usually for some seconds. From now on nothing of the subject is stored:
+    calls fail with `SUBJECT_ERASED` until `AllowSubject`. Repeating the call returns the same erasure.
+
+    Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
+    about subjects.
+    """
+    AllowSubject: _aio.UnaryUnaryMultiCallable[_subject_pb2.AllowSubjectRequest, _subject_pb2.Erasure]  # type: ignore[assignment]
+    """Lets an erased subject be stored again, for example because the person consents anew.
+
+    Errors, in addition to those of the service: NOT_FOUND `ERASURE_NOT_FOUND`: the subject was not erased, or is
+    allowed; FAILED_PRECONDITION `ERASURE_RUNNING`: the erasure is not done; `FAILED_PRECONDITION`: the server keeps
+    nothing about subjects.
+    """
+    GetErasure: _aio.UnaryUnaryMultiCallable[_subject_pb2.GetErasureRequest, _subject_pb2.Erasure]  # type: ignore[assignment]
+    """Returns an erasure, with its certificate once it is done.
+
+    Errors, in addition to those of the service: NOT_FOUND `ERASURE_NOT_FOUND`: no such erasure.
+    """
+    ListErasures: _aio.UnaryUnaryMultiCallable[_subject_pb2.ListErasuresRequest, _subject_pb2.ListErasuresResponse]  # type: ignore[assignment]
+    """Lists the tenant's erasures, newest first.
+
+    Errors: those of the service.
+    """
+    ExportSubject: _aio.UnaryStreamMultiCallable[_subject_pb2.ExportSubjectRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Returns all that is stored about a subject as a zip file: `manifest.json`, which describes its images with
+    their results, and its batches; the images; and the results of each batch as JSON lines. The export is an event of the
+    audit.
+
+    Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
+    about subjects. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for 300 s, by default.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -843,6 +914,71 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends the session of the caller. Idempotent. Over REST it deletes the session's cookie.
 
         Errors: UNAUTHENTICATED `CREDENTIALS_INVALID`: another site makes the call.
+        """
+
+    @_abc_1.abstractmethod
+    def EraseSubject(
+        self,
+        request: _subject_pb2.EraseSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subject_pb2.Erasure, _abc.Awaitable[_subject_pb2.Erasure]]:
+        """Removes all that is stored about a subject: its images with their results, the batches with its `subject_id`
+        with their items and results, messages about them, sent or not, and cached answers.
+
+        Returns at once; poll `GetErasure`, usually for some seconds. From now on nothing of the subject is stored:
+        calls fail with `SUBJECT_ERASED` until `AllowSubject`. Repeating the call returns the same erasure.
+
+        Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
+        about subjects.
+        """
+
+    @_abc_1.abstractmethod
+    def AllowSubject(
+        self,
+        request: _subject_pb2.AllowSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subject_pb2.Erasure, _abc.Awaitable[_subject_pb2.Erasure]]:
+        """Lets an erased subject be stored again, for example because the person consents anew.
+
+        Errors, in addition to those of the service: NOT_FOUND `ERASURE_NOT_FOUND`: the subject was not erased, or is
+        allowed; FAILED_PRECONDITION `ERASURE_RUNNING`: the erasure is not done; `FAILED_PRECONDITION`: the server keeps
+        nothing about subjects.
+        """
+
+    @_abc_1.abstractmethod
+    def GetErasure(
+        self,
+        request: _subject_pb2.GetErasureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subject_pb2.Erasure, _abc.Awaitable[_subject_pb2.Erasure]]:
+        """Returns an erasure, with its certificate once it is done.
+
+        Errors, in addition to those of the service: NOT_FOUND `ERASURE_NOT_FOUND`: no such erasure.
+        """
+
+    @_abc_1.abstractmethod
+    def ListErasures(
+        self,
+        request: _subject_pb2.ListErasuresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subject_pb2.ListErasuresResponse, _abc.Awaitable[_subject_pb2.ListErasuresResponse]]:
+        """Lists the tenant's erasures, newest first.
+
+        Errors: those of the service.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportSubject(
+        self,
+        request: _subject_pb2.ExportSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Returns all that is stored about a subject as a zip file: `manifest.json`, which describes its images with
+        their results, and its batches; the images; and the results of each batch as JSON lines. The export is an event of the
+        audit.
+
+        Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
+        about subjects. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for 300 s, by default.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

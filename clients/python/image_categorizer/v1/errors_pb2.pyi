@@ -169,6 +169,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     IMAGE_NOT_FOUND: _ErrorReason.ValueType  # 50
     """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
+    SUBJECT_ERASED: _ErrorReason.ValueType  # 58
+    """What was stored about the subject was erased, and nothing of it is stored again. Allow the subject with
+    `AllowSubject` if it consents anew.
+    """
+    ERASURE_RUNNING: _ErrorReason.ValueType  # 60
+    """The erasure of the subject is not done, or ended less than a minute ago. Retry after some seconds."""
+    ERASURE_NOT_FOUND: _ErrorReason.ValueType  # 61
+    """No such erasure, or it belongs to another tenant; or the subject was not erased. `ListErasures` lists all."""
     RESULT_ERASED: _ErrorReason.ValueType  # 44
     """Of a batch item: its result is encrypted, and the key was erased or is missing. The image may be classified
     again.
@@ -339,6 +347,14 @@ another address, or change the key.
 """
 IMAGE_NOT_FOUND: ErrorReason.ValueType  # 50
 """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
+SUBJECT_ERASED: ErrorReason.ValueType  # 58
+"""What was stored about the subject was erased, and nothing of it is stored again. Allow the subject with
+`AllowSubject` if it consents anew.
+"""
+ERASURE_RUNNING: ErrorReason.ValueType  # 60
+"""The erasure of the subject is not done, or ended less than a minute ago. Retry after some seconds."""
+ERASURE_NOT_FOUND: ErrorReason.ValueType  # 61
+"""No such erasure, or it belongs to another tenant; or the subject was not erased. `ListErasures` lists all."""
 RESULT_ERASED: ErrorReason.ValueType  # 44
 """Of a batch item: its result is encrypted, and the key was erased or is missing. The image may be classified
 again.

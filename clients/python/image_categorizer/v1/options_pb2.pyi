@@ -102,6 +102,10 @@ class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType
     """Reads stored images, and searches them."""
     IMAGES_WRITE: _Scope.ValueType  # 16
     """Stores, changes and deletes images."""
+    SUBJECTS_READ: _Scope.ValueType  # 19
+    """Exports what is stored about a subject, and reads erasures."""
+    SUBJECTS_WRITE: _Scope.ValueType  # 20
+    """Erases subjects, and allows them again."""
 
 class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper):
     """A part of the API. Credentials that list scopes may call only RPCs of these scopes, as far as their role
@@ -143,6 +147,10 @@ IMAGES_READ: Scope.ValueType  # 15
 """Reads stored images, and searches them."""
 IMAGES_WRITE: Scope.ValueType  # 16
 """Stores, changes and deletes images."""
+SUBJECTS_READ: Scope.ValueType  # 19
+"""Exports what is stored about a subject, and reads erasures."""
+SUBJECTS_WRITE: Scope.ValueType  # 20
+"""Erases subjects, and allows them again."""
 Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final

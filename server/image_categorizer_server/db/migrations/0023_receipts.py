@@ -31,7 +31,7 @@ STATEMENTS = [
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0021_embeddings")]
+    dependencies = [("models", "0022_erasure")]
 
     operations = [
         ops.RunSQL(

@@ -17,26 +17,12 @@ COLUMNS = (
 )
 
 
-def _fields(result: ItemResult) -> dict[str, object]:
-    best = result.predictions[0] if result.predictions else None
-    return {
-        "item_id": str(result.number),
-        "filename": result.filename,
-        "category": best.category.name if best else None,
-        "confidence": best.confidence if best else None,
-        "predictions": [p.public_fields() for p in result.predictions],
-        "error_reason": result.error.reason if result.error else None,
-        "warnings": list(result.warnings),
-        "raw_confidence": best.raw_confidence if best else None,
-    }
-
-
 def _json_line(result: ItemResult) -> str:
-    return json.dumps(_fields(result), ensure_ascii=False) + "\n"
+    return json.dumps(result.public_fields(), ensure_ascii=False) + "\n"
 
 
 def _csv_line(result: ItemResult) -> str:
-    fields = _fields(result)
+    fields = result.public_fields()
     fields["predictions"] = json.dumps(fields["predictions"], ensure_ascii=False)
     fields["warnings"] = " ".join(result.warnings)
     return csv_row([fields[column] for column in COLUMNS])
