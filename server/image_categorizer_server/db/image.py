@@ -134,6 +134,7 @@ class ImageRow(FactsRow):
     """A row of `images`, with the newest of `image_results`."""
 
     tenant_id: str
+    image_id: str
     subject_key: str
     subject_id: str
     sha256: str
@@ -165,7 +166,6 @@ async def begin(
         whose subject was erased.
 
     Raises:
-        SubjectErased: the subject was erased.
         DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
@@ -448,7 +448,8 @@ def _image(row: ImageRow) -> Image:
     )
 
 
-def _result(row: ResultRow, create_time: datetime) -> ImageResult:
+def _result(row: ResultRow | ImageRow, create_time: datetime) -> ImageResult:
+    assert row["result_id"] is not None
     return ImageResult(
         row["result_id"],
         row["image_id"],

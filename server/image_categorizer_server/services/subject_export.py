@@ -21,7 +21,7 @@ from image_categorizer_server.db import batch as batch_rows
 from image_categorizer_server.db import image as image_rows
 from image_categorizer_server.domain.audit import AuditAction, NewEvent, current_actor, utc_text
 from image_categorizer_server.domain.batch import Batch
-from image_categorizer_server.domain.image import Image, ImageResult
+from image_categorizer_server.domain.image import Image, ImageFilter, ImageResult
 from image_categorizer_server.errors import InvalidRequest, NotFound
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.services.image import Images
@@ -130,7 +130,7 @@ class SubjectExports:
     async def _all_images(self, subject: Subject) -> AsyncIterator[Image]:
         before = image_rows.NEWEST
         while found := await image_rows.list_images(
-            subject.tenant_id, before, ROWS_AT_ONCE, subject.subject_key
+            subject.tenant_id, ImageFilter(), subject.subject_key, before, ROWS_AT_ONCE
         ):
             for image in found:
                 yield image
