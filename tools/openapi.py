@@ -33,6 +33,8 @@ from openapi_schemas import (
 
 UPLOAD = ":upload"
 FILE_KINDS = ("application/x-ndjson", "text/csv")
+# RPCs whose files are of other kinds.
+OTHER_FILES = {"ExportSubject": ("application/zip",)}
 BINARY: Json = {"type": "string", "format": "binary"}
 
 
@@ -194,7 +196,8 @@ class Paths:
 
     def _response(self, method: MethodDescriptorProto) -> Json:
         if method.output_type == HTTP_BODY:
-            content = {kind: {"schema": BINARY} for kind in FILE_KINDS}
+            kinds = OTHER_FILES.get(method.name, FILE_KINDS)
+            content = {kind: {"schema": BINARY} for kind in kinds}
             return {"description": "A file.", "content": content}
         text = self._known[method.output_type].text()
         schema = reference(method.output_type)
