@@ -34,6 +34,8 @@ from openapi_schemas import (
 UPLOAD = ":upload"
 FILE_KINDS = ("application/x-ndjson", "text/csv")
 PICTURE_KINDS = ("image/jpeg", "image/png", "image/webp", "image/avif")
+# RPCs whose files are of other kinds.
+OTHER_FILES = {"ExportSubject": ("application/zip",)}
 BINARY: Json = {"type": "string", "format": "binary"}
 
 
@@ -195,7 +197,8 @@ class Paths:
 
     def _response(self, method: MethodDescriptorProto) -> Json:
         if method.output_type == HTTP_BODY:
-            kinds = FILE_KINDS if method.server_streaming else PICTURE_KINDS
+            usual = FILE_KINDS if method.server_streaming else PICTURE_KINDS
+            kinds = OTHER_FILES.get(method.name, usual)
             content = {kind: {"schema": BINARY} for kind in kinds}
             name = "A file." if method.server_streaming else "A picture."
             return {"description": name, "content": content}
