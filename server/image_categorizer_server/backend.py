@@ -52,9 +52,11 @@ from image_categorizer_server.services.audit import Audit
 from image_categorizer_server.services.audit_statement import AuditStatements
 from image_categorizer_server.services.batch import BatchCheck, Batches, notify_workers
 from image_categorizer_server.services.classify import Accounting, Classifications
+from image_categorizer_server.services.correction import Corrections
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.services.embedding import Embeddings, KeptEmbeddings
+from image_categorizer_server.services.feedback import FeedbackBook
 from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.key import ApiKeys
 from image_categorizer_server.services.limit import Limiter
@@ -97,6 +99,7 @@ class Backend:
     classifications: Classifications
     images: Images
     embeddings: Embeddings
+    feedback: FeedbackBook
     batches: Batches
     webhooks: Webhooks
     models: Models
@@ -230,6 +233,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             fetch,
         )
         kept = KeptEmbeddings(Neighbours(settings.embedding))
+        corrections = Corrections(settings.correction)
         classifier = Classifier(registry, meter.charge_model)
         webhooks = Webhooks(settings.webhook, fetcher)
         round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
@@ -265,17 +269,18 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
                 registry,
                 results,
                 fetch,
-                Accounting(crashing, meter, images, kept),
+                Accounting(crashing, meter, images, kept, corrections),
             ),
             images=images,
             embeddings=Embeddings(classifier, registry, kept, crashing, meter, fetch),
+            feedback=FeedbackBook(registry),
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings, append),
             keys=ApiKeys(settings.security),
             audit=Audit(),
             refusals=refusals,
-            authenticator=_authenticator(settings, tokens, tenants, limiter, tasks),
+            authenticator=_authenticator(settings, tokens, tenants, limiter, tasks, corrections),
             limiter=limiter,
             sign_ins=sign_ins_of(settings, tokens, tenants),
             redis=redis,
@@ -289,6 +294,7 @@ def _authenticator(
     tenants: TenantGate,
     limiter: Limiter,
     tasks: TaskOwner,
+    corrections: Corrections,
 ) -> Authenticator:
     """Returns the authenticator, and starts the tasks that keep caches and the uses of keys."""
     security = settings.security
@@ -303,11 +309,14 @@ def _authenticator(
             verifier.forget_tenant(change.tenant_id)
             tenants.forget(change.tenant_id)
             limiter.forget_tenant(change.tenant_id)
+        if change.feedback_tenant_id:
+            corrections.forget_tenant(change.feedback_tenant_id)
 
     def forget_all() -> None:
         verifier.forget_all()
         tenants.forget_all()
         limiter.forget_all()
+        corrections.forget_all()
 
     watching = watch_changes(settings.database_url, settings.database.timeout_s, follow, forget_all)
     tasks.start(watching, "watcher of access")

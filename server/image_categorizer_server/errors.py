@@ -285,6 +285,18 @@ class EmbeddingMissing(FailedPrecondition):
     reason = "EMBEDDING_MISSING"
 
 
+class ResultNotFound(NotFound):
+    """The stored image has no such result."""
+
+    reason = "RESULT_NOT_FOUND"
+
+
+class FeedbackNotFound(NotFound):
+    """The tenant has no such feedback."""
+
+    reason = "FEEDBACK_NOT_FOUND"
+
+
 class BatchRunning(FailedPrecondition):
     """The batch has not ended."""
 

@@ -25,6 +25,7 @@ from image_categorizer._access_values import (
     UsageRow,
 )
 from image_categorizer._embedding_values import Embedding, SimilarImage
+from image_categorizer._feedback_values import Feedback
 from image_categorizer._image_values import ImageResult, StoredImage
 from image_categorizer._inputs import image_files
 from image_categorizer._values import (
@@ -44,6 +45,7 @@ from image_categorizer._values import (
     Limits,
     Model,
     ModelRef,
+    Neighbour,
     OnDisconnect,
     Options,
     Prediction,
@@ -93,6 +95,7 @@ from image_categorizer.errors import (
     Draining,
     EmbeddingMissing,
     FailedPrecondition,
+    FeedbackNotFound,
     ImageNotFound,
     ImageTooLarge,
     ImageUnreachable,
@@ -111,6 +114,7 @@ from image_categorizer.errors import (
     QuotaExceeded,
     RateLimited,
     RequestIdReused,
+    ResultNotFound,
     RoleInsufficient,
     TenantExists,
     TenantNotFound,
@@ -169,6 +173,8 @@ __all__ = [
     "EmbeddingMissing",
     "ExportFormat",
     "FailedPrecondition",
+    "Feedback",
+    "FeedbackNotFound",
     "Image",
     "ImageCategorizationClient",
     "ImageNotFound",
@@ -193,6 +199,7 @@ __all__ = [
     "ModelNotFound",
     "ModelRef",
     "Models",
+    "Neighbour",
     "NotFound",
     "OnDisconnect",
     "Options",
@@ -204,6 +211,7 @@ __all__ = [
     "RateLimited",
     "RequestIdReused",
     "Result",
+    "ResultNotFound",
     "RoleInsufficient",
     "ServerInfo",
     "SimilarImage",

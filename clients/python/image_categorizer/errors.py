@@ -23,6 +23,8 @@ CategorizerError
 │   ├─ WebhookNotFound
 │   ├─ DeliveryNotFound
 │   ├─ ImageNotFound
+│   ├─ ResultNotFound          the stored image has no such result
+│   ├─ FeedbackNotFound
 │   ├─ KeyNotFound
 │   └─ TenantNotFound
 ├─ RequestIdReused         another batch was created with this request id
@@ -215,6 +217,18 @@ class KeyNotFound(NotFound):
     """There is no such API key."""
 
     reason = "KEY_NOT_FOUND"
+
+
+class ResultNotFound(NotFound):
+    """The stored image has no such result: it was not classified with `store`."""
+
+    reason = "RESULT_NOT_FOUND"
+
+
+class FeedbackNotFound(NotFound):
+    """There is no such feedback."""
+
+    reason = "FEEDBACK_NOT_FOUND"
 
 
 class ImageNotFound(NotFound):

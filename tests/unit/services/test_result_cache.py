@@ -11,7 +11,9 @@ from image_categorizer_server.domain.classification import (
     Classification,
     ClassifyOptions,
     ModelRef,
+    Neighbour,
     Prediction,
+    Source,
     Timing,
 )
 from image_categorizer_server.errors import DependencyDown
@@ -30,14 +32,16 @@ QUERY = Query(
     runtime="onnx cpu fp32",
     taxonomy="3" * 64,
     options=ClassifyOptions(),
+    corrections="",
 )
 ANSWER = Classification(
     [
         Prediction(DOG, 0.1 + 0.2, (Box(1, 2, 30, 40), Box(5, 6, 7, 8)), 0.7 + 0.1),
-        Prediction(CAT, 1e-9),
+        Prediction(CAT, 1e-9, source=Source.CORRECTION),
     ],
     MODEL,
     TIMING,
+    neighbours=(Neighbour("i-1", 0.9),),
 )
 
 

@@ -171,6 +171,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
     EMBEDDING_MISSING: _ErrorReason.ValueType  # 55
     """No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
+    RESULT_NOT_FOUND: _ErrorReason.ValueType  # 65
+    """The stored image has no such result. Classify the image with `ClassifyOptions.store`."""
+    FEEDBACK_NOT_FOUND: _ErrorReason.ValueType  # 66
+    """No such feedback, or it belongs to another tenant. `ListFeedback` lists all."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -331,4 +335,8 @@ IMAGE_NOT_FOUND: ErrorReason.ValueType  # 50
 """No such stored image, or it belongs to another tenant. `ListImages` lists all."""
 EMBEDDING_MISSING: ErrorReason.ValueType  # 55
 """No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
+RESULT_NOT_FOUND: ErrorReason.ValueType  # 65
+"""The stored image has no such result. Classify the image with `ClassifyOptions.store`."""
+FEEDBACK_NOT_FOUND: ErrorReason.ValueType  # 66
+"""No such feedback, or it belongs to another tenant. `ListFeedback` lists all."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
