@@ -11,7 +11,7 @@ class Feedback:
     feedback_id: str
     image_id: str
     result_id: str
-    verdict: str
+    judgement: str
     """RIGHT, WRONG or NOT_IN_LIST."""
     category: str
     """What the image shows; UNKNOWN for NOT_IN_LIST."""

@@ -6,7 +6,7 @@ from image_categorizer._feedback_values import Feedback
 from image_categorizer._wire import name_of, time_of
 from image_categorizer.v1 import feedback_pb2
 
-Verdict = feedback_pb2.Feedback.Verdict
+Judgement = feedback_pb2.Feedback.Judgement
 
 
 def wrong_request(
@@ -14,21 +14,21 @@ def wrong_request(
 ) -> feedback_pb2.SubmitFeedbackRequest:
     """Returns the request that says what a stored image shows."""
     return feedback_pb2.SubmitFeedbackRequest(
-        image_id=image_id, result_id=result_id, verdict=Verdict.WRONG, category=category
+        image_id=image_id, result_id=result_id, judgement=Judgement.WRONG, category=category
     )
 
 
 def confirm_request(image_id: str, result_id: str) -> feedback_pb2.SubmitFeedbackRequest:
     """Returns the request that says that a result is right."""
     return feedback_pb2.SubmitFeedbackRequest(
-        image_id=image_id, result_id=result_id, verdict=Verdict.RIGHT
+        image_id=image_id, result_id=result_id, judgement=Judgement.RIGHT
     )
 
 
 def reject_request(image_id: str, result_id: str) -> feedback_pb2.SubmitFeedbackRequest:
     """Returns the request that says that a stored image shows no category of the model."""
     return feedback_pb2.SubmitFeedbackRequest(
-        image_id=image_id, result_id=result_id, verdict=Verdict.NOT_IN_LIST
+        image_id=image_id, result_id=result_id, judgement=Judgement.NOT_IN_LIST
     )
 
 
@@ -38,7 +38,7 @@ def feedback(wire: feedback_pb2.Feedback) -> Feedback:
         feedback_id=wire.feedback_id,
         image_id=wire.image_id,
         result_id=wire.result_id,
-        verdict=name_of(Verdict.Name, wire.verdict),
+        judgement=name_of(Judgement.Name, wire.judgement),
         category=wire.category,
         create_time=wire.create_time.ToDatetime(UTC),
         undo_time=time_of(wire, "undo_time"),

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypedDict, cast
 from image_categorizer_server.db.convert import predictions_from_json
 from image_categorizer_server.db.database import connected
 from image_categorizer_server.domain.classification import ModelRef
-from image_categorizer_server.domain.feedback import Feedback, Verdict
+from image_categorizer_server.domain.feedback import Feedback, Judgement
 from image_categorizer_server.domain.image import ImageResult
 
 FIND_RESULT = """
@@ -21,7 +21,7 @@ WHERE r.tenant_id = $1 AND r.image_id = $2 AND ($3 = '' OR r.result_id = $3)
 ORDER BY r.create_time DESC, r.result_id DESC LIMIT 1
 """
 INSERT = """
-INSERT INTO feedback (tenant_id, feedback_id, image_id, result_id, verdict, category, create_time)
+INSERT INTO feedback (tenant_id, feedback_id, image_id, result_id, judgement, category, create_time)
 SELECT $1, $2, $3, $4, $5, $6, $7
 WHERE EXISTS (SELECT FROM images WHERE tenant_id = $1 AND image_id = $3 FOR KEY SHARE)
 RETURNING *
@@ -57,7 +57,7 @@ class FeedbackRow(TypedDict):
     number: int
     image_id: str
     result_id: str
-    verdict: str
+    judgement: str
     category: str
     create_time: datetime
     undo_time: datetime | None
@@ -106,7 +106,7 @@ async def add(tenant_id: str, feedback: Feedback) -> Feedback | None:
             feedback.feedback_id,
             feedback.image_id,
             feedback.result_id,
-            feedback.verdict.value,
+            feedback.judgement.value,
             feedback.category,
             feedback.create_time,
         )
@@ -162,7 +162,7 @@ def _feedback(row: FeedbackRow) -> Feedback:
         feedback_id=row["feedback_id"],
         image_id=row["image_id"],
         result_id=row["result_id"],
-        verdict=Verdict(row["verdict"]),
+        judgement=Judgement(row["judgement"]),
         category=row["category"],
         create_time=row["create_time"],
         number=row["number"],

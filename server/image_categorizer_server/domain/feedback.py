@@ -5,8 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 
 
-class Verdict(StrEnum):
-    """What somebody says about a result; see `Verdict` in feedback.proto."""
+class Judgement(StrEnum):
+    """What somebody says about a result; see `Judgement` in feedback.proto."""
 
     RIGHT = "RIGHT"
     WRONG = "WRONG"
@@ -18,7 +18,7 @@ class NewFeedback:
     """Feedback to give, as it was sent."""
 
     image_id: str
-    verdict: Verdict
+    judgement: Judgement
     result_id: str = ""
     """Empty for the newest."""
     category: str = ""
@@ -32,7 +32,7 @@ class Feedback:
     feedback_id: str
     image_id: str
     result_id: str
-    verdict: Verdict
+    judgement: Judgement
     category: str
     """What the image shows; `UNKNOWN` for NOT_IN_LIST."""
     create_time: datetime

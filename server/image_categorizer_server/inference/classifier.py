@@ -83,7 +83,7 @@ class Classifier:
             with_embedding = with_embedding and has_embeddings(model)
             request = request_for(model, content, options, caller, predicting)
             if with_embedding:
-                request = replace(request, with_features=True)
+                request = replace(request, with_features=True, keeps_features=True)
             outcome = await self._submitted(model, request, caller)
             located = outcome.located or Located(predicting(outcome), b"")
             return Classification(

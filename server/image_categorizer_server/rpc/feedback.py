@@ -5,7 +5,7 @@ from functools import partial
 import grpc
 from image_categorizer.v1 import feedback_pb2, feedback_pb2_grpc
 
-from image_categorizer_server.domain.feedback import Feedback, NewFeedback, Verdict
+from image_categorizer_server.domain.feedback import Feedback, NewFeedback, Judgement
 from image_categorizer_server.errors import FeedbackNotFound, InvalidRequest, ResultNotFound
 from image_categorizer_server.paging import Page
 from image_categorizer_server.rpc import convert, pages
@@ -15,7 +15,7 @@ from image_categorizer_server.rpc.validation import IDENTIFIER, raise_if_any, re
 from image_categorizer_server.services.feedback import FeedbackBook
 
 Context = grpc.aio.ServicerContext
-WIRE_VERDICTS = feedback_pb2.Feedback.Verdict
+WIRE_JUDGEMENTS = feedback_pb2.Feedback.Judgement
 
 
 class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
@@ -33,7 +33,7 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
         image_id = image_id_of(request.image_id)
         if request.result_id and not IDENTIFIER.fullmatch(request.result_id):
             raise ResultNotFound("the image has no such result")
-        new = NewFeedback(image_id, _verdict(request), request.result_id, request.category)
+        new = NewFeedback(image_id, _judgement(request), request.result_id, request.category)
         return feedback_to_wire(await self._feedback.submit(current_tenant(), new))
 
     async def ListFeedback(
@@ -66,17 +66,17 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
         return feedback_to_wire(await self._feedback.undo(current_tenant(), request.feedback_id))
 
 
-def _verdict(request: feedback_pb2.SubmitFeedbackRequest) -> Verdict:
-    """Returns the verdict of a request.
+def _judgement(request: feedback_pb2.SubmitFeedbackRequest) -> Judgement:
+    """Returns the judgement of a request.
 
     Raises:
         InvalidRequest: it is missing, or not known.
     """
-    names = {WIRE_VERDICTS.Value(verdict.value): verdict for verdict in Verdict}
-    verdict = names.get(request.verdict)
-    if verdict is None:
-        raise InvalidRequest.of([("verdict", "must be RIGHT, WRONG or NOT_IN_LIST")])
-    return verdict
+    names = {WIRE_JUDGEMENTS.Value(judgement.value): judgement for judgement in Judgement}
+    judgement = names.get(request.judgement)
+    if judgement is None:
+        raise InvalidRequest.of([("judgement", "must be RIGHT, WRONG or NOT_IN_LIST")])
+    return judgement
 
 
 def feedback_to_wire(value: Feedback) -> feedback_pb2.Feedback:
@@ -85,7 +85,7 @@ def feedback_to_wire(value: Feedback) -> feedback_pb2.Feedback:
         feedback_id=value.feedback_id,
         image_id=value.image_id,
         result_id=value.result_id,
-        verdict=WIRE_VERDICTS.Value(value.verdict.value),
+        judgement=WIRE_JUDGEMENTS.Value(value.judgement.value),
         category=value.category,
         create_time=convert.timestamp(value.create_time),
         undo_time=convert.timestamp(value.undo_time),

@@ -6,7 +6,7 @@ from image_categorizer_server import clock
 from image_categorizer_server.db import feedback as rows
 from image_categorizer_server.db import image as image_rows
 from image_categorizer_server.domain.classification import NO_CATEGORY
-from image_categorizer_server.domain.feedback import Feedback, NewFeedback, Verdict
+from image_categorizer_server.domain.feedback import Feedback, NewFeedback, Judgement
 from image_categorizer_server.domain.image import ImageResult
 from image_categorizer_server.errors import (
     CategoryNotFound,
@@ -41,7 +41,7 @@ class FeedbackBook:
             CategorizerError: see `Registry.tree`.
             DependencyDown: the database does not answer.
         """
-        if (new.verdict is Verdict.WRONG) != bool(new.category):
+        if (new.judgement is Judgement.WRONG) != bool(new.category):
             text = "is required for WRONG, and must be empty otherwise"
             raise InvalidRequest.of([("category", text)])
         result = await rows.find_result(tenant_id, new.image_id, new.result_id)
@@ -51,14 +51,14 @@ class FeedbackBook:
             raise ResultNotFound("the image has no such result: classify it with store")
         category = self._shown(new, result)
         last = await rows.newest(tenant_id, new.image_id)
-        said = result.result_id, new.verdict, category
-        if last and (last.result_id, last.verdict, last.category) == said:
+        said = result.result_id, new.judgement, category
+        if last and (last.result_id, last.judgement, last.category) == said:
             return last
         feedback = Feedback(
             feedback_id=f"f-{secrets.token_urlsafe(ID_BYTES)}",
             image_id=new.image_id,
             result_id=result.result_id,
-            verdict=new.verdict,
+            judgement=new.judgement,
             category=category,
             create_time=clock.now(),
         )
@@ -69,11 +69,11 @@ class FeedbackBook:
 
     def _shown(self, new: NewFeedback, result: ImageResult) -> str:
         """Returns what the image shows, according to the feedback."""
-        if new.verdict is Verdict.NOT_IN_LIST:
+        if new.judgement is Judgement.NOT_IN_LIST:
             return NO_CATEGORY
-        if new.verdict is Verdict.RIGHT:
+        if new.judgement is Judgement.RIGHT:
             if not result.predictions:
-                raise InvalidRequest.of([("verdict", "must not be RIGHT: nothing was predicted")])
+                raise InvalidRequest.of([("judgement", "must not be RIGHT: nothing was predicted")])
             return result.predictions[0].category.name
         tree = self._registry.tree(result.model.name, result.model.version)
         if new.category == NO_CATEGORY or new.category not in tree.positions:

@@ -11,7 +11,7 @@ STATEMENTS = [
         number bigint GENERATED ALWAYS AS IDENTITY,
         image_id text NOT NULL,
         result_id text NOT NULL,
-        verdict text NOT NULL,
+        judgement text NOT NULL,
         category text NOT NULL,
         create_time timestamptz NOT NULL,
         undo_time timestamptz,
