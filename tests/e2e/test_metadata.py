@@ -98,6 +98,7 @@ def answers(http, model, receiver):
         yield f"/v1/models/{{model}}:{verb}", "post", answer
     yield from webhook_answers(http, receiver)
     yield from key_answers(http)
+    yield from embedding_answers(http, image)
     yield "/v1/audit", "get", http.get("/v1/audit?page_size=5")
     yield "/v1/audit:export", "get", http.get("/v1/audit:export")
     yield "/v1/info", "get", http.get("/v1/info")
@@ -106,6 +107,17 @@ def answers(http, model, receiver):
     yield "/healthz", "get", http.get("/healthz")
     yield "/readyz", "get", http.get("/readyz")
     yield from batch_answers(http, image, receiver.url)
+
+
+def embedding_answers(http, image):
+    yield "/v1/embeddings", "post", http.post("/v1/embeddings", json={"image": image})
+    image_id = http.post("/v1/classify", json={"image": image, "options": {"store": True}}).json()[
+        "image_id"
+    ]
+    answer = http.get(f"/v1/images/{image_id}:similar")
+    yield "/v1/images/{image_id}:similar", "get", answer
+    yield "/v1/images:similar", "post", http.post("/v1/images:similar", json={"image": image})
+    http.delete(f"/v1/images/{image_id}")
 
 
 def batch_answers(http, image, webhook_url):

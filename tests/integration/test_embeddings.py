@@ -130,15 +130,15 @@ async def test_a_model_without_features_classifies_and_stores_but_makes_no_embed
         "test": TestSettings(fake_model="0,0"),
         "models": settings.models.model_copy(update={"default": "fake"}),
     }
-    async with running_server(settings.model_copy(update=changes)) as server:
-        async with await server.client() as client:
-            why = "model: 'fake' makes no embeddings: it has no layer whose features can be read"
-            with pytest.raises(InvalidRequest, match=why):
-                await client.embed(PICTURES[0])
-            answer = await client.classify_image(PICTURES[0], store=True)
-            assert await count() == 0
-            with pytest.raises(InvalidRequest, match=why):
-                await client.images.similar(answer.image_id)
+    changed = settings.model_copy(update=changes)
+    async with running_server(changed) as server, await server.client() as client:
+        why = "model: 'fake' makes no embeddings: it has no layer whose features can be read"
+        with pytest.raises(InvalidRequest, match=why):
+            await client.embed(PICTURES[0])
+        answer = await client.classify_image(PICTURES[0], store=True)
+        assert await count() == 0
+        with pytest.raises(InvalidRequest, match=why):
+            await client.images.similar(answer.image_id)
 
 
 async def test_neighbours_are_exact_and_of_the_same_tenant_and_model(server, kept):

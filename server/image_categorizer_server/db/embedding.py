@@ -18,20 +18,21 @@ ON CONFLICT DO NOTHING
 FIND = """
 SELECT vector FROM image_embeddings WHERE tenant_id = $1 AND image_id = $2 AND model_digest = $3
 """
-TRANSACTIONS = """
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
-    pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next
-"""
+# One snapshot for both: what it does not show is of transactions from `oldest` on.
 CODES = """
-SELECT number, code, written_by FROM image_embeddings
-WHERE tenant_id = $1 AND model_digest = $2 AND (written_by, number) > ($3, $4) AND written_by < $5
-ORDER BY written_by, number LIMIT $6
+SELECT t.oldest, t.next, c.number, c.code, c.written_by
+FROM (SELECT pg_snapshot_xmin(s)::text::bigint AS oldest, pg_snapshot_xmax(s)::text::bigint AS next
+    FROM pg_current_snapshot() AS s) t
+LEFT JOIN LATERAL (
+    SELECT number, code, written_by FROM image_embeddings
+    WHERE tenant_id = $1 AND model_digest = $2 AND (written_by, number) > ($3, $4)
+        AND ($5 OR written_by < t.next)
+    ORDER BY written_by, number LIMIT $6) c ON true
 """
+# An image that is deleted takes its row with it.
 VECTORS = """
-SELECT e.number, e.image_id, e.vector
-FROM image_embeddings e JOIN images i ON i.tenant_id = e.tenant_id AND i.image_id = e.image_id
-WHERE e.tenant_id = $1 AND e.model_digest = $2 AND e.number = ANY($3::bigint[])
-    AND i.lease_until IS NULL
+SELECT number, image_id, vector FROM image_embeddings
+WHERE tenant_id = $1 AND model_digest = $2 AND number = ANY($3::bigint[])
 """
 
 
@@ -81,42 +82,32 @@ async def find(tenant_id: str, image_id: str, model_digest: str) -> bytes | None
     return cast("bytes | None", found)
 
 
-async def transactions() -> Transactions:
-    """Returns which transactions have not ended.
-
-    Raises:
-        DependencyDown: the database does not answer.
-    """
-    async with connected() as connection:
-        row = await connection.fetchrow(TRANSACTIONS)
-    assert row is not None, "every database has transactions"
-    return Transactions(*row.values())  # type: ignore[arg-type]
-
-
 async def read_codes(
-    tenant_id: str, model_digest: str, after: tuple[int, int], before: int, limit: int
-) -> list[CodeRow]:
+    tenant_id: str, model_digest: str, after: tuple[int, int], limit: int, *, later: bool
+) -> tuple[Transactions, list[CodeRow]]:
     """Returns codes of a tenant's model, in the order of transactions and numbers.
 
     Args:
         tenant_id: the tenant.
         model_digest: of the model.
         after: transaction and number of the last row that is passed over.
-        before: the first transaction that is passed over.
         limit: maximum number of rows.
+        later: whether to return what transactions wrote that have not begun here.
 
     Raises:
         DependencyDown: the database does not answer.
     """
     async with connected() as connection:
-        rows = await connection.fetch(CODES, tenant_id, model_digest, *after, before, limit)
-    return [CodeRow(*row.values()) for row in rows]  # type: ignore[arg-type]
+        rows = await connection.fetch(CODES, tenant_id, model_digest, *after, later, limit)
+    found = [tuple(row.values()) for row in rows]
+    transactions = Transactions(*found[0][:2])  # type: ignore[arg-type]
+    return transactions, [CodeRow(*row[2:]) for row in found if row[2] is not None]  # type: ignore[arg-type]
 
 
 async def read_vectors(
     tenant_id: str, model_digest: str, numbers: Sequence[int]
 ) -> list[VectorRow]:
-    """Returns the vectors of these numbers whose images are still stored.
+    """Returns the vectors of these numbers, as far as their images are stored.
 
     Raises:
         DependencyDown: the database does not answer.

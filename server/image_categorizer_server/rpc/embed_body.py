@@ -78,10 +78,10 @@ def _of_json(upload: Upload, data: bytes) -> Request:
 
 
 def _texts(value: object) -> list[str]:
-    texts = value if isinstance(value, list) else [value]
-    for text in texts:
-        if not isinstance(text, str) or not text.isascii():
-            raise InvalidRequest.of([(INPUT, "must be images as text: data URLs, base64 or URIs")])
+    given: list[object] = value if isinstance(value, list) else [value]
+    texts = [text for text in given if isinstance(text, str) and text.isascii()]
+    if len(texts) < len(given):
+        raise InvalidRequest.of([(INPUT, "must be images as text: data URLs, base64 or URIs")])
     return texts
 
 

@@ -54,25 +54,24 @@ class _Index:
             FailedPrecondition: the index takes more memory than all may.
             DependencyDown: the database does not answer.
         """
-        now = await rows.transactions()
-        before = now.next if self._is_loaded else ALL
-        unsure, after, is_last = (now.oldest, 0), self._resume, False
+        after, unsure, is_last = self._resume, (ALL, 0), False
         while not is_last:
-            page = await rows.read_codes(*self.key, after, before, PAGE_ROWS)
+            now, page = await rows.read_codes(
+                *self.key, after, PAGE_ROWS, later=not self._is_loaded
+            )
+            unsure = min(unsure, (now.oldest, 0))
             self._add([row for row in page if row.number not in self._recent])
             # Not those of later transactions: a restore may have brought all.  If one is read
             # again after all, its code is there twice, which changes no answer.
             self._recent |= {
-                row.number: row.written_by
-                for row in page
-                if now.oldest <= row.written_by < now.next
+                row.number: row.written_by for row in page if unsure[0] <= row.written_by < now.next
             }
             is_last = len(page) < PAGE_ROWS
             if not is_last:
                 after = page[-1].written_by, page[-1].number
                 self._resume = min(after, unsure)
         self._resume, self._is_loaded = unsure, True
-        self._recent = {n: by for n, by in self._recent.items() if by >= now.oldest}
+        self._recent = {n: by for n, by in self._recent.items() if by >= unsure[0]}
 
     def _add(self, new: Sequence[rows.CodeRow]) -> None:
         codes = np.frombuffer(b"".join(row.code for row in new), np.uint8)
@@ -127,7 +126,7 @@ class Neighbours:
                 self._indexes.pop(index.key, None)
                 raise
             numbers = await asyncio.to_thread(index.codes.nearest, code, wanted)
-        self._make_room()
+        self._evict()
         return [int(number) for number in np.unique(numbers)]
 
     def _used(self, key: Key) -> _Index:
@@ -136,7 +135,7 @@ class Neighbours:
         self._indexes.move_to_end(key)
         return self._indexes[key]
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         while len(self._indexes) > 1 and self.size_bytes > self._settings.index_bytes:
             self._indexes.popitem(last=False)
 

@@ -14,6 +14,7 @@ def test_all_services_of_the_package_are_found():
         "AdminService",
         "BatchService",
         "ClassifyService",
+        "EmbeddingService",
         "HealthService",
         "ImageService",
         "MetadataService",
