@@ -5,7 +5,7 @@ from functools import partial
 import grpc
 from image_categorizer.v1 import feedback_pb2, feedback_pb2_grpc
 
-from image_categorizer_server.domain.feedback import Feedback, NewFeedback, Judgement
+from image_categorizer_server.domain.feedback import Feedback, Judgement, NewFeedback
 from image_categorizer_server.errors import FeedbackNotFound, InvalidRequest, ResultNotFound
 from image_categorizer_server.paging import Page
 from image_categorizer_server.rpc import convert, pages

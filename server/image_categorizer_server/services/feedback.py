@@ -6,7 +6,7 @@ from image_categorizer_server import clock
 from image_categorizer_server.db import feedback as rows
 from image_categorizer_server.db import image as image_rows
 from image_categorizer_server.domain.classification import NO_CATEGORY
-from image_categorizer_server.domain.feedback import Feedback, NewFeedback, Judgement
+from image_categorizer_server.domain.feedback import Feedback, Judgement, NewFeedback
 from image_categorizer_server.domain.image import ImageResult
 from image_categorizer_server.errors import (
     CategoryNotFound,

@@ -26,37 +26,37 @@ class Feedback(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    class _Verdict:
+    class _Judgement:
         ValueType = _typing.NewType("ValueType", _builtins.int)
         V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Feedback._Verdict.ValueType], _builtins.type):
+    class _JudgementEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Feedback._Judgement.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
-        VERDICT_UNSPECIFIED: Feedback._Verdict.ValueType  # 0
+        JUDGEMENT_UNSPECIFIED: Feedback._Judgement.ValueType  # 0
         """Not valid."""
-        RIGHT: Feedback._Verdict.ValueType  # 1
+        RIGHT: Feedback._Judgement.ValueType  # 1
         """The first prediction is right."""
-        WRONG: Feedback._Verdict.ValueType  # 2
+        WRONG: Feedback._Judgement.ValueType  # 2
         """The image shows another category."""
-        NOT_IN_LIST: Feedback._Verdict.ValueType  # 3
+        NOT_IN_LIST: Feedback._Judgement.ValueType  # 3
         """The image shows none of the model's categories. Similar images are answered with `UNKNOWN`."""
 
-    class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    class Judgement(_Judgement, metaclass=_JudgementEnumTypeWrapper):
         """What is said."""
 
-    VERDICT_UNSPECIFIED: Feedback.Verdict.ValueType  # 0
+    JUDGEMENT_UNSPECIFIED: Feedback.Judgement.ValueType  # 0
     """Not valid."""
-    RIGHT: Feedback.Verdict.ValueType  # 1
+    RIGHT: Feedback.Judgement.ValueType  # 1
     """The first prediction is right."""
-    WRONG: Feedback.Verdict.ValueType  # 2
+    WRONG: Feedback.Judgement.ValueType  # 2
     """The image shows another category."""
-    NOT_IN_LIST: Feedback.Verdict.ValueType  # 3
+    NOT_IN_LIST: Feedback.Judgement.ValueType  # 3
     """The image shows none of the model's categories. Similar images are answered with `UNKNOWN`."""
 
     FEEDBACK_ID_FIELD_NUMBER: _builtins.int
     IMAGE_ID_FIELD_NUMBER: _builtins.int
     RESULT_ID_FIELD_NUMBER: _builtins.int
-    VERDICT_FIELD_NUMBER: _builtins.int
+    JUDGEMENT_FIELD_NUMBER: _builtins.int
     CATEGORY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UNDO_TIME_FIELD_NUMBER: _builtins.int
@@ -66,7 +66,7 @@ class Feedback(_message.Message):
     """The stored image."""
     result_id: _builtins.str
     """The result."""
-    verdict: Global___Feedback.Verdict.ValueType
+    judgement: Global___Feedback.Judgement.ValueType
     """What is said."""
     category: _builtins.str
     """What the image shows. `UNKNOWN` for NOT_IN_LIST."""
@@ -84,14 +84,14 @@ class Feedback(_message.Message):
         feedback_id: _builtins.str = ...,
         image_id: _builtins.str = ...,
         result_id: _builtins.str = ...,
-        verdict: Global___Feedback.Verdict.ValueType = ...,
+        judgement: Global___Feedback.Judgement.ValueType = ...,
         category: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         undo_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "undo_time", b"undo_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "create_time", b"create_time", "feedback_id", b"feedback_id", "image_id", b"image_id", "result_id", b"result_id", "undo_time", b"undo_time", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "create_time", b"create_time", "feedback_id", b"feedback_id", "image_id", b"image_id", "judgement", b"judgement", "result_id", b"result_id", "undo_time", b"undo_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -105,13 +105,13 @@ class SubmitFeedbackRequest(_message.Message):
 
     IMAGE_ID_FIELD_NUMBER: _builtins.int
     RESULT_ID_FIELD_NUMBER: _builtins.int
-    VERDICT_FIELD_NUMBER: _builtins.int
+    JUDGEMENT_FIELD_NUMBER: _builtins.int
     CATEGORY_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     """The stored image. Required."""
     result_id: _builtins.str
     """The result. Defaults to the newest of the image."""
-    verdict: Global___Feedback.Verdict.ValueType
+    judgement: Global___Feedback.Judgement.ValueType
     """What is said. Required."""
     category: _builtins.str
     """What the image shows: a category of the model that produced the result, or a broader one. Required for WRONG,
@@ -122,12 +122,12 @@ class SubmitFeedbackRequest(_message.Message):
         *,
         image_id: _builtins.str = ...,
         result_id: _builtins.str = ...,
-        verdict: Global___Feedback.Verdict.ValueType = ...,
+        judgement: Global___Feedback.Judgement.ValueType = ...,
         category: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "image_id", b"image_id", "result_id", b"result_id", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "image_id", b"image_id", "judgement", b"judgement", "result_id", b"result_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
