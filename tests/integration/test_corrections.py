@@ -143,7 +143,8 @@ async def test_the_options_of_a_call_apply_to_corrections(client):
     assert is_corrected(drawn)
     kept = await client.classify_image(PICTURES[2], store=True, bounding_boxes=True)
     assert kept.predictions[0].bounding_boxes
-    streamed = [r async for r in client.classify_stream([PICTURES[0], PICTURES[1]])]
+    sources = [(f"{n}.jpg", picture) for n, picture in enumerate(PICTURES[:2])]
+    streamed = [r async for r in client.classify_stream(sources)]
     corrected = [r.classification for r in streamed if is_corrected(r.classification)]
     assert [(c.category, len(c.neighbours)) for c in corrected] == [(right, 1)]
     again = await client.classify_image(PICTURES[0], store=True)

@@ -111,7 +111,7 @@ class Corrections:
         self._settings = settings
         self._sets: OrderedDict[Key, Examples] = OrderedDict()
         self._size_bytes = 0
-        self._turns: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._reading: dict[Key, bool] = {}
         """The sets that are being read, and whether feedback has changed meanwhile."""
 
@@ -124,8 +124,8 @@ class Corrections:
         key = tenant_id, model_digest
         if (found := self._kept(key)) is not None:
             return found
-        turn = self._turns.setdefault(key, asyncio.Lock())
-        async with turn:
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:
             if (found := self._kept(key)) is not None:
                 return found
             return await self._read(key)
