@@ -89,11 +89,13 @@ class Feedback(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         undo_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "undo_time", b"undo_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_undo_time", b"_undo_time", "create_time", b"create_time", "undo_time", b"undo_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "create_time", b"create_time", "feedback_id", b"feedback_id", "image_id", b"image_id", "judgement", b"judgement", "result_id", b"result_id", "undo_time", b"undo_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_undo_time", b"_undo_time", "category", b"category", "create_time", b"create_time", "feedback_id", b"feedback_id", "image_id", b"image_id", "judgement", b"judgement", "result_id", b"result_id", "undo_time", b"undo_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__undo_time: _TypeAlias = _typing.Literal["undo_time"]  # noqa: Y015
+    _WhichOneofArgType__undo_time: _TypeAlias = _typing.Literal["_undo_time", b"_undo_time"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__undo_time) -> _WhichOneofReturnType__undo_time | None: ...
 
 Global___Feedback: _TypeAlias = Feedback  # noqa: Y015
 
