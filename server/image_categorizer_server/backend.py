@@ -56,11 +56,13 @@ from image_categorizer_server.services.audit import Audit
 from image_categorizer_server.services.audit_statement import AuditStatements
 from image_categorizer_server.services.batch import BatchCheck, Batches, notify_workers
 from image_categorizer_server.services.classify import Accounting, Classifications
+from image_categorizer_server.services.correction import Corrections
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.services.drift import Drifts, PredictionMeter
 from image_categorizer_server.services.embedding import Embeddings, KeptEmbeddings
 from image_categorizer_server.services.erasure import Erasures, replay_until_done, subjects_of
+from image_categorizer_server.services.feedback import FeedbackBook
 from image_categorizer_server.services.image import ImagePolicy, Images
 from image_categorizer_server.services.image_content import ImageContents, Renderings
 from image_categorizer_server.services.key import ApiKeys
@@ -115,6 +117,7 @@ class Backend:
     embeddings: Embeddings
     erasures: Erasures
     exports: SubjectExports
+    feedback: FeedbackBook
     batches: Batches
     webhooks: Webhooks
     models: Models
@@ -249,6 +252,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         fetch = partial(fetcher.fetch, max_bytes=settings.max_image_bytes)
         receipt_keys = receipt_keys_of(settings.audit)
         kept = KeptEmbeddings(Neighbours(settings.embedding))
+        corrections = Corrections(settings.correction)
         classifier = Classifier(registry, meter.charge_model)
         subjects = subjects_of(settings)
         # Nobody waits for it, so it gets more time than a look into the cache.
@@ -306,10 +310,11 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
                 registry,
                 results,
                 fetch,
-                Accounting(crashing, meter, images, predictions, kept),
+                Accounting(crashing, meter, images, predictions, kept, corrections),
             ),
             images=images,
             embeddings=Embeddings(classifier, registry, kept, crashing, meter, fetch),
+            feedback=FeedbackBook(registry),
             contents=contents,
             receipts=Receipts(receipt_keys, storage.sealer),
             replays=Replays(registry, classifier, images, meter),
@@ -323,7 +328,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             keys=ApiKeys(settings.security),
             audit=Audit(),
             refusals=refusals,
-            authenticator=_authenticator(settings, tokens, tenants, limiter, tasks),
+            authenticator=_authenticator(settings, tokens, tenants, limiter, tasks, corrections),
             limiter=limiter,
             sign_ins=sign_ins_of(settings, tokens, tenants),
             redis=redis,
@@ -338,6 +343,7 @@ def _authenticator(
     tenants: TenantGate,
     limiter: Limiter,
     tasks: TaskOwner,
+    corrections: Corrections,
 ) -> Authenticator:
     """Returns the authenticator, and starts the tasks that keep caches and the uses of keys."""
     security = settings.security
@@ -352,11 +358,14 @@ def _authenticator(
             verifier.forget_tenant(change.tenant_id)
             tenants.forget(change.tenant_id)
             limiter.forget_tenant(change.tenant_id)
+        if change.feedback_tenant_id:
+            corrections.forget_tenant(change.feedback_tenant_id)
 
     def forget_all() -> None:
         verifier.forget_all()
         tenants.forget_all()
         limiter.forget_all()
+        corrections.forget_all()
 
     watching = watch_changes(settings.database_url, settings.database.timeout_s, follow, forget_all)
     tasks.start(watching, "watcher of access")

@@ -22,6 +22,8 @@
     │   ├─ BatchNotFound           BATCH_NOT_FOUND
     │   ├─ WebhookNotFound         WEBHOOK_NOT_FOUND
     │   ├─ DeliveryNotFound        DELIVERY_NOT_FOUND
+    │   ├─ ErasureNotFound         ERASURE_NOT_FOUND
+    │   ├─ FeedbackNotFound        FEEDBACK_NOT_FOUND
     │   ├─ ImageNotFound           IMAGE_NOT_FOUND
     │   ├─ KeyNotFound             KEY_NOT_FOUND
     │   ├─ ResultErased            RESULT_ERASED
@@ -34,6 +36,9 @@
     │   ├─ ModelInUse              MODEL_IN_USE
     │   ├─ PromotionRefused        PROMOTION_REFUSED
     │   ├─ ReceiptMissing          RECEIPT_MISSING
+    │   ├─ EmbeddingMissing        EMBEDDING_MISSING
+    │   ├─ SubjectErased           SUBJECT_ERASED
+    │   ├─ ErasureRunning          ERASURE_RUNNING
     │   ├─ BatchRunning            BATCH_RUNNING
     │   └─ WebhookDisabled         WEBHOOK_DISABLED
     ├─ QuotaExceeded           RESOURCE_EXHAUSTED    QUOTA_EXCEEDED
@@ -248,6 +253,12 @@ class ErasureNotFound(NotFound):
     """There is no such erasure, or the subject was not erased."""
 
     reason = "ERASURE_NOT_FOUND"
+
+
+class FeedbackNotFound(NotFound):
+    """The tenant has no such feedback."""
+
+    reason = "FEEDBACK_NOT_FOUND"
 
 
 class ImageNotFound(NotFound):

@@ -13,6 +13,7 @@ LONG = {
     "docs/access.md",
     "docs/api-keys.md",
     "docs/audit.md",
+    "docs/corrections.md",
     "docs/encryption.md",
     "docs/evaluate.md",
     "docs/images.md",

@@ -105,6 +105,7 @@ def answers(http, model, receiver):
     yield from receipt_answers(http)
     yield from embedding_answers(http, image)
     yield from subject_answers(http)
+    yield from feedback_answers(http, image)
     yield "/v1/audit", "get", http.get("/v1/audit?page_size=5")
     yield "/v1/audit:export", "get", http.get("/v1/audit:export")
     yield "/v1/info", "get", http.get("/v1/info")
@@ -124,6 +125,18 @@ def embedding_answers(http, image):
     yield "/v1/images/{image_id}:similar", "get", answer
     yield "/v1/images:similar", "post", http.post("/v1/images:similar", json={"image": image})
     http.delete(f"/v1/images/{image_id}")
+
+
+def feedback_answers(http, image):
+    options = {"store": True}
+    stored = http.post("/v1/classify", json={"image": image, "options": options}).json()
+    path = f"/v1/images/{stored['image_id']}:feedback"
+    said = http.post(path, json={"judgement": "RIGHT"})
+    yield "/v1/images/{image_id}:feedback", "post", said
+    yield "/v1/feedback", "get", http.get("/v1/feedback")
+    undone = http.delete(f"/v1/feedback/{said.json()['feedback_id']}")
+    yield "/v1/feedback/{feedback_id}", "delete", undone
+    http.delete(f"/v1/images/{stored['image_id']}")
 
 
 def batch_answers(http, image, webhook_url):
@@ -176,7 +189,9 @@ def test_what_answers_always_contain_is_required(openapi):
         "Image.result",
         "Erasure.allow_time",
         "Erasure.end_time",
+        "Feedback.undo_time",
         "Prediction.raw_confidence",
+        "Prediction.source",
         "Tenant.delete_time",
         "Webhook.previous_secret_expire_time",
         "WebhookDelivery.end_time",

@@ -21,15 +21,16 @@ from image_categorizer_server.db import upload as uploads
 from image_categorizer_server.db.database import connected
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.classification import Classification
-from image_categorizer_server.domain.image import NewImage, Picture
+from image_categorizer_server.domain.image import ImageFilter, NewImage, Picture
 from image_categorizer_server.errors import DependencyDown, ErasureRunning
 from image_categorizer_server.errors import SubjectErased as Refused
 from image_categorizer_server.services.erasure import verify_certificate
-from image_categorizer_server.services.image import Images
+from image_categorizer_server.services.image import ImagePolicy, Images
 from image_categorizer_server.settings.audit import AuditSettings
 from image_categorizer_server.settings.database import CacheSettings
 from image_categorizer_server.settings.privacy import PrivacySettings
 from image_categorizer_server.stores.object_store import Storage
+from image_categorizer_server.tasks import TaskOwner
 from obstore.store import LocalStore
 from redis.asyncio import Redis
 
@@ -267,6 +268,10 @@ async def test_a_subject_is_allowed_once_no_process_remembers_its_erased_data_ke
     assert (await erasures.allow("default", SUBJECT)).allow_time is not None
 
 
+async def admit_all(tenant_id, size_bytes):
+    """Admits every image."""
+
+
 async def test_late_writers_leave_nothing(server, client, admin, erasures, settings):
     """The subject goes while an image is stored, a batch is uploaded, and another one runs."""
     await client.batches.submit([("a.jpg", PICTURE)], subject_id=SUBJECT)
@@ -274,8 +279,14 @@ async def test_late_writers_leave_nothing(server, client, admin, erasures, setti
     await uploads.begin_upload("default", "b-late", 60, key)
     store = HeldStorage(settings)
     of_server = server.backend.images
+    tasks = TaskOwner()
     late = Images(
-        store, lambda content: Picture(content, "JPEG", 64, 48), SUBJECTS, of_server.fetch
+        store,
+        lambda content, _: Picture(content, "JPEG", 64, 48),
+        SUBJECTS,
+        of_server.fetch,
+        ImagePolicy(admit_all, lambda _: ""),
+        tasks,
     )
     storing = asyncio.create_task(late.store("default", NewImage(OTHERS, subject_id=SUBJECT)))
     await store.is_putting.wait()
@@ -295,6 +306,7 @@ async def test_late_writers_leave_nothing(server, client, admin, erasures, setti
     new = NewImage(OTHERS, subject_id=SUBJECT)
     with pytest.raises(Refused):
         await late.store("default", new)
+    await tasks.close()
 
 
 @pytest.mark.parametrize(
@@ -383,7 +395,7 @@ async def test_names_of_subjects_are_stored_only_if_the_settings_say_so(settings
 
 async def test_the_position_before_all_images_is_newer_than_any(client):
     image = await client.images.upload(PICTURE)
-    found = await image_rows.list_images("default", image_rows.NEWEST, 10)
+    found = await image_rows.list_images("default", ImageFilter(), "", image_rows.NEWEST, 10)
     assert [listed.image_id for listed in found] == [image.image_id]
 
 

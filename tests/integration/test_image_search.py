@@ -43,6 +43,12 @@ def found(category, confidence, model="m"):
     return Classification([best, others], ModelRef(model, 1, "sha256:0"), TIMING)
 
 
+async def keep(images, image, answer):
+    """Keeps an answer with an image, as if its bytes had been classified."""
+    stored = await images.get("default", image.image_id)
+    return await images.keep_result(stored, answer, stored.sha256)
+
+
 @pytest.fixture
 async def names(client, images):
     """Returns the file names of the images that pass filters, as the client finds them."""
@@ -57,7 +63,7 @@ async def names(client, images):
             jpeg(16, 16, seed), filename=f"dir/{name}", tags=tags, subject_id=subject_id
         )
         if result:
-            await images.keep_result("default", image.image_id, found(*result))
+            await keep(images, image, found(*result))
 
     async def search(**filters):
         return [image.filename async for image in client.images.list(**filters)]
@@ -122,10 +128,8 @@ async def test_what_changes_is_found_anew_and_what_is_gone_is_not(client, images
     assert await names(filename="beach") == [OTHER_BEACH]
     assert await names(filename="lake", tags=["a"]) == ["Lake.jpg"]
     assert await names(tags=["red"]) == [ROSE]
-    await asyncio.gather(
-        *(images.keep_result("default", beach.image_id, found("rose", 0.1)) for _ in range(8))
-    )
-    await images.keep_result("default", beach.image_id, found("beagle", 0.2, "n"))
+    await asyncio.gather(*(keep(images, beach, found("rose", 0.1)) for _ in range(8)))
+    await keep(images, beach, found("beagle", 0.2, "n"))
     assert await names(category="tabby") == await names(category="cat") == []
     assert await names(category="plant") == [ROSE]
     assert await names(category="dog") == [OTHER_BEACH, "Lake.jpg"]

@@ -28,6 +28,7 @@ from image_categorizer_server.domain.classification import (
     ImageWarning,
     ModelRef,
     Prediction,
+    Source,
     Timing,
 )
 from image_categorizer_server.errors import DependencyDown
@@ -263,6 +264,7 @@ def _classification_of(answer: Answer) -> Classification:
             p.confidence,
             tuple(Box(*edges) for edges in p.bounding_boxes),
             p.raw_confidence,
+            Source.known(p.source),
         )
         for p in answer.predictions
     ]

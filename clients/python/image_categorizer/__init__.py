@@ -26,6 +26,7 @@ from image_categorizer._access_values import (
 )
 from image_categorizer._drift_values import Drift, DriftBucket, DriftPeriod, DriftState
 from image_categorizer._embedding_values import Embedding, SimilarImage
+from image_categorizer._feedback_values import Feedback
 from image_categorizer._image_values import (
     Colour,
     ImageFilters,
@@ -58,6 +59,7 @@ from image_categorizer._values import (
     Limits,
     Model,
     ModelRef,
+    Neighbour,
     OnDisconnect,
     Options,
     Prediction,
@@ -109,6 +111,7 @@ from image_categorizer.errors import (
     ErasureNotFound,
     ErasureRunning,
     FailedPrecondition,
+    FeedbackNotFound,
     ImageNotFound,
     ImageTooLarge,
     ImageUnreachable,
@@ -198,6 +201,8 @@ __all__ = [
     "ErasureRunning",
     "ExportFormat",
     "FailedPrecondition",
+    "Feedback",
+    "FeedbackNotFound",
     "Image",
     "ImageCategorizationClient",
     "ImageFilters",
@@ -223,6 +228,7 @@ __all__ = [
     "ModelNotFound",
     "ModelRef",
     "Models",
+    "Neighbour",
     "NotFound",
     "OnDisconnect",
     "Options",

@@ -132,6 +132,17 @@ class Prediction:
     bounding_boxes: tuple[tuple[int, int, int, int], ...] = ()
     """One for each object of the category that was found, the strongest first; the first is
     `bounding_box`."""
+    source: str = "MODEL"
+    """CORRECTION if feedback about a similar image decided; `confidence` is then how similar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A stored image, and how similar it is."""
+
+    image_id: str
+    similarity: float
+    """The cosine of the angle between the embeddings, in [-1, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +195,8 @@ class Classification:
     """The image that was kept; empty unless `store` was given."""
     result_id: str = ""
     """The result that was kept with it."""
+    neighbours: tuple[Neighbour, ...] = ()
+    """The stored images whose feedback corrected the answer, the most similar first."""
 
     @property
     def category(self) -> str | None:

@@ -25,6 +25,7 @@ from image_categorizer._values import (
     Limits,
     Model,
     ModelRef,
+    Neighbour,
     Options,
     Prediction,
     ServerInfo,
@@ -191,6 +192,7 @@ def classification(filename: str, wire: classify_pb2.ClassifyResponse) -> Classi
         warnings=_warnings(wire.warnings),
         image_id=wire.image_id,
         result_id=wire.result_id,
+        neighbours=tuple(Neighbour(n.image_id, n.similarity) for n in wire.neighbours),
     )
 
 
@@ -332,6 +334,7 @@ def prediction(wire: types_pb2.Prediction) -> Prediction:
         bounding_boxes=tuple(
             (box.x_min, box.y_min, box.x_max, box.y_max) for box in wire.bounding_boxes
         ),
+        source=name_of(types_pb2.Prediction.Source.Name, wire.source) if wire.source else "MODEL",
     )
 
 

@@ -24,6 +24,7 @@ CategorizerError
 │   ├─ DeliveryNotFound
 │   ├─ ImageNotFound
 │   ├─ ErasureNotFound
+│   ├─ FeedbackNotFound
 │   ├─ KeyNotFound
 │   ├─ ResultErased            the key of an encrypted result was erased
 │   ├─ ResultNotFound
@@ -221,6 +222,12 @@ class KeyNotFound(NotFound):
     """There is no such API key."""
 
     reason = "KEY_NOT_FOUND"
+
+
+class FeedbackNotFound(NotFound):
+    """There is no such feedback."""
+
+    reason = "FEEDBACK_NOT_FOUND"
 
 
 class ImageNotFound(NotFound):

@@ -1,4 +1,4 @@
-"""Notifies servers of changes that their caches of access must follow.
+"""Notifies servers of changes that their caches must follow: of access, and of feedback.
 
 A notification is sent in the transaction of the change, so it arrives if and only if the change is
 committed, and after it.  Servers that were not connected meanwhile get none: whoever connects again
@@ -30,10 +30,12 @@ CHECK_INTERVAL_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class AccessChange:
-    """What has changed: one API key, or a tenant and with it all its keys."""
+    """What has changed: one API key, or a tenant and with it all its keys, or its feedback."""
 
     key_id: str = ""
     tenant_id: str = ""
+    feedback_tenant_id: str = ""
+    """Sent by a trigger of the database; see migration 0025."""
 
 
 async def notify_key(connection: Connection, key_id: str) -> None:
@@ -122,6 +124,7 @@ def _change_of(payload: str) -> AccessChange | None:
         return AccessChange(
             str(fields.get("key_id", "")),
             str(fields.get("tenant_id", "")),
+            str(fields.get("feedback_tenant_id", "")),
         )
     except (ValueError, AttributeError):
         return None

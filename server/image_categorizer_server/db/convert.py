@@ -22,6 +22,7 @@ from image_categorizer_server.domain.classification import (
     ImageWarning,
     ModelRef,
     Prediction,
+    Source,
 )
 
 OK = "OK"
@@ -64,6 +65,8 @@ def _prediction_fields(value: Prediction) -> dict[str, object]:
     }
     if value.raw_confidence is not None:
         fields["raw_confidence"] = value.raw_confidence
+    if value.source is not Source.MODEL:
+        fields["source"] = value.source.value
     return fields
 
 
@@ -75,6 +78,7 @@ def predictions_from_json(text: str) -> tuple[Prediction, ...]:
             p["confidence"],
             _boxes(p),
             p.get("raw_confidence"),
+            Source(p.get("source", Source.MODEL)),
         )
         for p in json.loads(text)
     )

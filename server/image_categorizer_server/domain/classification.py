@@ -31,6 +31,27 @@ class Box(NamedTuple):
     y_max: int
 
 
+class Source(StrEnum):
+    """Where a prediction comes from; see `Prediction.Source` in types.proto."""
+
+    MODEL = "MODEL"
+    CORRECTION = "CORRECTION"
+
+    @classmethod
+    def known(cls, name: str) -> "Source":
+        """Returns the source with this name; MODEL for one of a newer release."""
+        return cls.__members__.get(name, cls.MODEL)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A stored image, and how similar it is."""
+
+    image_id: str
+    similarity: float
+    """The cosine of the angle between the embeddings, in [-1, 1]."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """A category and its confidence in [0, 1]."""
@@ -41,6 +62,7 @@ class Prediction:
     """One for each object, the strongest first; empty unless requested and known."""
     raw_confidence: float | None = None
     """Before the model's temperature, in [0, 1]; None unless requested."""
+    source: Source = Source.MODEL
 
     @property
     def bounding_box(self) -> Box | None:
@@ -59,6 +81,8 @@ class Prediction:
         }
         if self.raw_confidence is not None:
             fields["raw_confidence"] = self.raw_confidence
+        if self.source is not Source.MODEL:
+            fields["source"] = self.source.value
         return fields
 
 
@@ -153,7 +177,10 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The predictions for one image by one model version, by descending confidence."""
+    """The predictions for one image by one model version, by descending confidence.
+
+    A correction precedes those of the model.
+    """
 
     predictions: list[Prediction]
     model: ModelRef
@@ -169,7 +196,9 @@ class Classification:
     options: "ClassifyOptions | None" = None
     """What was asked, with the model's defaults; None where that is not known."""
     embedding: NDArray[np.float32] | None = field(default=None, compare=False)
-    """float32 (D,), of length 1: made along with an answer to store, if the model has features."""
+    """float32 (D,), of length 1: made along with an answer if asked for."""
+    neighbours: tuple[Neighbour, ...] = ()
+    """The images whose feedback corrected the answer, the most similar first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,6 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A stored image, and how similar it is."""
-
-    image_id: str
-    similarity: float
-    """The cosine of the angle between the embeddings, in [-1, 1]."""
-
-
-@dataclass(frozen=True, slots=True)
 class SimilarImage:
     """A stored image as an answer to a search."""
 

@@ -50,9 +50,14 @@ class Classifier:
         self._charge_model = charge_model
 
     async def classify(
-        self, content: bytes, options: ClassifyOptions, caller: Caller
+        self,
+        content: bytes,
+        options: ClassifyOptions,
+        caller: Caller,
+        *,
+        with_embedding: bool = False,
     ) -> Classification:
-        """Returns the predictions for one encoded image.
+        """Returns the predictions for one encoded image, with its embedding if the model makes one.
 
         Model and filters are checked before the image is decoded.  A caller that is cancelled while
         waiting causes no further work.
@@ -75,7 +80,10 @@ class Classifier:
             predicting = partial(
                 predicted, model, options, filters_of(model.ref.name, model.tree, options)
             )
+            with_embedding = with_embedding and has_embeddings(model)
             request = request_for(model, content, options, caller, predicting)
+            if with_embedding:
+                request = replace(request, with_features=True, keeps_features=True)
             outcome = await self._submitted(model, request, caller)
             located = outcome.located or Located(predicting(outcome), b"")
             return Classification(
@@ -86,7 +94,7 @@ class Classifier:
                 warnings=outcome.input.warnings,
                 digests=model.digests,
                 options=options,
-                embedding=_embedding(outcome) if _is_embedded(model, options) else None,
+                embedding=_embedding(outcome) if with_embedding else None,
             )
 
     async def embed(
@@ -177,15 +185,10 @@ def request_for(
         caller.deadline_s,
         caller.lane,
         caller.tenant_id,
-        with_features=is_located or _is_embedded(model, options),
+        with_features=is_located,
         with_whole=whole_bytes > 0,
         locate=locate if is_located else None,
     )
-
-
-def _is_embedded(model: LoadedModel, options: ClassifyOptions) -> bool:
-    """Returns whether an embedding is made along with a classification: to be kept with it."""
-    return options.store and has_embeddings(model)
 
 
 def _embedding(outcome: Outcome) -> Vector:

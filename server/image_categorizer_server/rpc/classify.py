@@ -179,4 +179,5 @@ def _response(classification: Classification, call: Call) -> Response:
         warnings=map(types_pb2.ImageWarning.Value, classification.warnings),
         image_id=classification.image_id,
         result_id=classification.result_id,
+        neighbours=map(convert.neighbour, classification.neighbours),
     )

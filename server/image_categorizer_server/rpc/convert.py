@@ -6,7 +6,14 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from image_categorizer.v1 import types_pb2
 
-from image_categorizer_server.domain.classification import ModelRef, Prediction
+from image_categorizer_server.domain.classification import (
+    ModelRef,
+    Neighbour,
+    Prediction,
+    Source,
+)
+
+WIRE_SOURCES = types_pb2.Prediction.Source
 
 
 def prediction(value: Prediction) -> types_pb2.Prediction:
@@ -18,8 +25,14 @@ def prediction(value: Prediction) -> types_pb2.Prediction:
         category_id=value.category.category_id,
         ancestors=value.category.ancestors,
         raw_confidence=value.raw_confidence,
+        source=None if value.source is Source.MODEL else WIRE_SOURCES.Value(value.source.value),
         bounding_boxes=[types_pb2.BoundingBox(**box._asdict()) for box in value.bounding_boxes],
     )
+
+
+def neighbour(value: Neighbour) -> types_pb2.Neighbour:
+    """Returns a similar image."""
+    return types_pb2.Neighbour(image_id=value.image_id, similarity=value.similarity)
 
 
 def model_ref(value: ModelRef) -> types_pb2.ModelRef:

@@ -15,6 +15,7 @@ from image_categorizer.v1 import (
     batch_pb2_grpc,
     classify_pb2_grpc,
     embedding_pb2_grpc,
+    feedback_pb2_grpc,
     image_pb2_grpc,
     metadata_pb2_grpc,
 )
@@ -34,6 +35,7 @@ from image_categorizer_server.rpc.caller import CallerServicer
 from image_categorizer_server.rpc.classify import ClassifyLimits, ClassifyServicer
 from image_categorizer_server.rpc.embedding import EmbeddingServicer
 from image_categorizer_server.rpc.encryption import server_credentials
+from image_categorizer_server.rpc.feedback import FeedbackServicer
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.image import ImageServicer
 from image_categorizer_server.rpc.image_content import ImageContentServicer
@@ -139,6 +141,9 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     image_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
     embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(
         EmbeddingServicer(backend.embeddings, limits), server
+    )
+    feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(
+        FeedbackServicer(backend.feedback, settings.server.max_page_bytes), server
     )
     admin = admin_servicer(
         AuditServicer(backend.audit, settings.server.max_page_bytes),

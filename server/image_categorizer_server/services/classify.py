@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from image_categorizer_server.domain.classification import (
     CacheStatus,
@@ -17,6 +18,7 @@ from image_categorizer_server.inference.classifier import Classifier, with_defau
 from image_categorizer_server.inference.embedding import has_embeddings
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
+from image_categorizer_server.services.correction import NONE, Corrections, Examples
 from image_categorizer_server.services.crashing_images import CrashingImages, digest_of
 from image_categorizer_server.services.drift import PredictionMeter
 from image_categorizer_server.services.embedding import KeptEmbeddings
@@ -53,6 +55,8 @@ class Accounting:
     """Counts what models predict."""
     embeddings: KeptEmbeddings
     """Keeps what models know about them."""
+    corrections: Corrections
+    """Corrects answers by what people said about earlier ones."""
 
 
 class Classifications:
@@ -81,6 +85,7 @@ class Classifications:
         self._images = accounting.images
         self._predictions = accounting.predictions
         self._embeddings = accounting.embeddings
+        self._corrections = accounting.corrections
         self._classifier = classifier
         self._registry = registry
         self._results = results
@@ -175,26 +180,55 @@ class Classifications:
         self, content: bytes, options: ClassifyOptions, caller: Caller
     ) -> Classification:
         results = self._results
-        if results is None or options.no_cache or options.explain:
-            return await self._classifier.classify(content, options, caller)
         model = self._registry.get(options.model, options.version, content)
-        query = await _query(model, content, options, caller.tenant_id)
+        examples = NONE
+        if has_embeddings(model):
+            examples = await self._corrections.examples(caller.tenant_id, model.ref.digest)
+        answered = partial(self._by_model, content, options, caller, (model, examples))
+        if results is None or options.no_cache or options.explain:
+            return await answered()
+        query = await _query(model, content, options, caller.tenant_id, examples)
         # What is cached has no embedding to keep.
         must_see = options.store and has_embeddings(model)
         try:
             found = None if must_see else await results.find(query)
         except DependencyDown:
-            return await self._classifier.classify(content, options, caller)
+            return await answered()
         if found:
             return found
-        answer = await self._classifier.classify(content, options, caller)
+        answer = await answered()
         # If an alias has moved meanwhile, another model has answered.
         is_cached = answer.model == query.model and await results.put(query, answer)
         return replace(answer, cache=CacheStatus.MISS) if is_cached else answer
 
+    async def _by_model(
+        self,
+        content: bytes,
+        options: ClassifyOptions,
+        caller: Caller,
+        expected: tuple[LoadedModel, Examples],
+    ) -> Classification:
+        """Returns the answer of a model, corrected by the examples that it has seen."""
+        model, examples = expected
+        answer = await self._classifier.classify(
+            content, options, caller, with_embedding=options.store or bool(examples)
+        )
+        if answer.model != model.ref:  # an alias has moved meanwhile
+            moved = self._registry.get(answer.model.name, answer.model.version)
+            digest = answer.model.digest
+            expected = moved, await self._corrections.examples(caller.tenant_id, digest)
+            return await self._by_model(content, options, caller, expected)
+        if not examples:
+            return answer
+        return self._corrections.corrected(answer, model, options, examples)
+
 
 async def _query(
-    model: LoadedModel, content: bytes, options: ClassifyOptions, tenant_id: str
+    model: LoadedModel,
+    content: bytes,
+    options: ClassifyOptions,
+    tenant_id: str,
+    examples: Examples,
 ) -> Query:
     return Query(
         tenant_id=tenant_id,
@@ -205,4 +239,5 @@ async def _query(
         digests=model.digests,
         runtime=f"{model.runtime.name} {model.runtime.device} {model.runtime.precision}",
         options=with_defaults(model, options),
+        corrections=examples.revision,
     )

@@ -7,10 +7,9 @@ import numpy as np
 
 from image_categorizer_server.db import embedding as rows
 from image_categorizer_server.db import image as image_rows
-from image_categorizer_server.domain.classification import Caller
+from image_categorizer_server.domain.classification import Caller, Neighbour
 from image_categorizer_server.domain.embedding import (
     Embedding,
-    Neighbour,
     SimilarImage,
     SimilarImages,
     Vector,

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from image_categorizer_server.db import embedding as rows
-from image_categorizer_server.domain.embedding import Neighbour, Vector
+from image_categorizer_server.domain.classification import Neighbour
+from image_categorizer_server.domain.embedding import Vector
 from image_categorizer_server.errors import FailedPrecondition
 from image_categorizer_server.services.code_index import CodeIndex
 from image_categorizer_server.services.sign_codes import CODE_BYTES, code_of

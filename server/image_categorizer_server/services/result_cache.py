@@ -28,7 +28,9 @@ from image_categorizer_server.domain.classification import (
     Digests,
     ImageWarning,
     ModelRef,
+    Neighbour,
     Prediction,
+    Source,
     Timing,
 )
 from image_categorizer_server.errors import DependencyDown
@@ -69,6 +71,8 @@ class Query:
     digests: Digests
     options: ClassifyOptions
     """With the model's defaults."""
+    corrections: str
+    """The feedback that counts: `Examples.revision`."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -88,6 +92,7 @@ class Query:
             options.bounding_boxes,
             options.roll_up,
             options.raw_confidence,
+            self.corrections,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -99,6 +104,7 @@ class _Prediction(BaseModel):
     confidence: float = Field(ge=0, le=1)
     bounding_boxes: tuple[Box, ...] = ()
     raw_confidence: float | None = Field(None, ge=0, le=1)
+    source: Source = Source.MODEL
 
 
 class _Entry(BaseModel):
@@ -108,6 +114,7 @@ class _Entry(BaseModel):
     predictions: list[_Prediction]
     timing: Timing
     warnings: tuple[ImageWarning, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
 
 
 class ResultCache:
@@ -132,7 +139,11 @@ class ResultCache:
                 return None
             predictions = [
                 Prediction(
-                    query.categories[p.position], p.confidence, p.bounding_boxes, p.raw_confidence
+                    query.categories[p.position],
+                    p.confidence,
+                    p.bounding_boxes,
+                    p.raw_confidence,
+                    p.source,
                 )
                 for p in entry.predictions
             ]
@@ -147,6 +158,7 @@ class ResultCache:
             warnings=entry.warnings,
             digests=query.digests,
             options=query.options,
+            neighbours=entry.neighbours,
         )
 
     async def put(self, query: Query, answer: Classification) -> bool:
@@ -159,11 +171,13 @@ class ResultCache:
                     confidence=p.confidence,
                     bounding_boxes=p.bounding_boxes,
                     raw_confidence=p.raw_confidence,
+                    source=p.source,
                 )
                 for p in answer.predictions
             ],
             timing=answer.timing,
             warnings=answer.warnings,
+            neighbours=answer.neighbours,
         )
         value = entry.model_dump_json(exclude_defaults=True).encode()
         if len(value) > self._settings.max_value_bytes:

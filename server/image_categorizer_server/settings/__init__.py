@@ -28,6 +28,7 @@ from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings.access import SecuritySettings
 from image_categorizer_server.settings.audit import AuditSettings
 from image_categorizer_server.settings.batch import BatchSettings
+from image_categorizer_server.settings.correction import CorrectionSettings
 from image_categorizer_server.settings.database import (
     CacheSettings,
     DatabaseSettings,
@@ -153,6 +154,7 @@ class Settings(BaseSettings):
     images: ImageSettings = ImageSettings()
     cdn: CdnSettings = CdnSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    correction: CorrectionSettings = CorrectionSettings()
     worker: WorkerSettings = WorkerSettings()
     storage: StorageSettings = StorageSettings()
     fetch: FetchSettings = FetchSettings()

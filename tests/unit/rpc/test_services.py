@@ -15,6 +15,7 @@ def test_all_services_of_the_package_are_found():
         "BatchService",
         "ClassifyService",
         "EmbeddingService",
+        "FeedbackService",
         "HealthService",
         "ImageService",
         "MetadataService",

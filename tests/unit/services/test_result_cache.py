@@ -12,7 +12,9 @@ from image_categorizer_server.domain.classification import (
     ClassifyOptions,
     Digests,
     ModelRef,
+    Neighbour,
     Prediction,
+    Source,
     Timing,
 )
 from image_categorizer_server.errors import DependencyDown
@@ -32,16 +34,18 @@ QUERY = Query(
     runtime="onnx cpu fp32",
     digests=DIGESTS,
     options=ClassifyOptions(),
+    corrections="",
 )
 ANSWER = Classification(
     [
         Prediction(DOG, 0.1 + 0.2, (Box(1, 2, 30, 40), Box(5, 6, 7, 8)), 0.7 + 0.1),
-        Prediction(CAT, 1e-9),
+        Prediction(CAT, 1e-9, source=Source.CORRECTION),
     ],
     MODEL,
     TIMING,
     digests=DIGESTS,
     options=ClassifyOptions(),
+    neighbours=(Neighbour("i-1", 0.9),),
 )
 
 
@@ -93,6 +97,7 @@ async def test_a_cached_answer_comes_back_unchanged(results):
         replace(QUERY, digests=replace(DIGESTS, preprocessing="sha256:4")),
         replace(QUERY, digests=replace(DIGESTS, calibration="sha256:4")),
         replace(QUERY, digests=replace(DIGESTS, taxonomy="sha256:4")),
+        replace(QUERY, corrections="5" * 64),
         changed(confidence_threshold=0.5),
         changed(top_k=1),
         changed(include_categories=("cat",)),
@@ -109,6 +114,7 @@ async def test_a_cached_answer_comes_back_unchanged(results):
         "preprocessing",
         "calibration",
         "taxonomy",
+        "corrections",
         "threshold",
         "top_k",
         "include",

@@ -11,6 +11,7 @@ from image_categorizer._access_values import AsyncTokenProvider, Caller, Tls, Us
 from image_categorizer._aio.audit import AsyncAudit
 from image_categorizer._aio.batches import AsyncBatches
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.feedback import AsyncFeedbackBook
 from image_categorizer._aio.images import AsyncImages
 from image_categorizer._aio.keys import AsyncKeys
 from image_categorizer._aio.models import AsyncModels
@@ -47,8 +48,8 @@ class AsyncImageCategorizationClient:
             result = await client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `audit`, `batches`, `images`, `keys`, `models`, `results`, `subjects`, `tenants` and `webhooks`
-    hold the methods for these.
+    `audit`, `batches`, `feedback`, `images`, `keys`, `models`, `results`, `subjects`, `tenants` and
+    `webhooks` hold the methods for these.
 
     A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
     within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
@@ -64,6 +65,8 @@ class AsyncImageCategorizationClient:
     """Who did what."""
     batches: AsyncBatches
     """Many images in the background."""
+    feedback: AsyncFeedbackBook
+    """What people say about results."""
     images: AsyncImages
     """Stored images."""
     keys: AsyncKeys
@@ -111,6 +114,7 @@ class AsyncImageCategorizationClient:
         self._connection = AsyncConnection(api_key, base_url, timeout_s, token_provider, tls)
         self.audit = AsyncAudit(self._connection)
         self.batches = AsyncBatches(self._connection)
+        self.feedback = AsyncFeedbackBook(self._connection)
         self.images = AsyncImages(self._connection)
         self.keys = AsyncKeys(self._connection)
         self.models = AsyncModels(self._connection)

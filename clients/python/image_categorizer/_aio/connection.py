@@ -17,6 +17,7 @@ from image_categorizer.v1 import (
     batch_pb2_grpc,
     classify_pb2_grpc,
     embedding_pb2_grpc,
+    feedback_pb2_grpc,
     image_pb2_grpc,
     metadata_pb2_grpc,
 )
@@ -51,6 +52,7 @@ class AsyncStubs:
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
         self.images = image_pb2_grpc.ImageServiceStub(channel)
         self.embeddings = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+        self.feedback = feedback_pb2_grpc.FeedbackServiceStub(channel)
 
 
 class AsyncConnection:

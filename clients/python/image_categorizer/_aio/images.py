@@ -4,10 +4,11 @@ import builtins
 from collections.abc import AsyncIterator, Iterable
 from typing import Unpack
 
-from image_categorizer import _embedding_wire, _image_wire, _inputs
+from image_categorizer import _embedding_wire, _feedback_wire, _image_wire, _inputs
 from image_categorizer._aio.connection import AsyncConnection
 from image_categorizer._aio.runtime import in_thread
 from image_categorizer._embedding_values import SimilarImage
+from image_categorizer._feedback_values import Feedback
 from image_categorizer._image_values import (
     ContentFit,
     ContentFormat,
@@ -157,6 +158,29 @@ class AsyncImages:
         return _image_wire.stored_image(
             await self._connection.call(self._connection.stubs.images.UpdateImage, request)
         )
+
+    async def correct(self, image_id: str, category: str, *, result_id: str = "") -> Feedback:
+        """Says what a stored image shows: the next answers for similar images become that.
+
+            answer = await client.classify_image("cat.jpg", store=True)
+            await client.images.correct(answer.image_id, "lynx")
+
+        `client.feedback.undo` takes it back.
+
+        Args:
+            image_id: the image.
+            category: of the model that classified it, or a broader one.
+            result_id: the result that is wrong; default: the newest of the image.
+
+        Raises:
+            ImageNotFound: there is no such image.
+            ResultNotFound: it has no such result: it was not classified with `store=True`.
+            CategoryNotFound: the model lacks the category.
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        request = _feedback_wire.wrong_request(image_id, category, result_id)
+        stub = self._connection.stubs.feedback.SubmitFeedback
+        return _feedback_wire.feedback(await self._connection.call(stub, request))
 
     async def similar(
         self, image_id: str, *, limit: int = 10, model: str = "", version: int | str = ""

@@ -18,6 +18,7 @@ from image_categorizer.v1 import (
     batch_pb2_grpc,
     classify_pb2_grpc,
     embedding_pb2_grpc,
+    feedback_pb2_grpc,
     image_pb2_grpc,
     metadata_pb2_grpc,
 )
@@ -52,6 +53,7 @@ class Stubs:
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
         self.images = image_pb2_grpc.ImageServiceStub(channel)
         self.embeddings = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+        self.feedback = feedback_pb2_grpc.FeedbackServiceStub(channel)
 
 
 class Connection:

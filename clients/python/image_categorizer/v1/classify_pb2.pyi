@@ -330,6 +330,7 @@ class ClassifyResponse(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     IMAGE_ID_FIELD_NUMBER: _builtins.int
     RESULT_ID_FIELD_NUMBER: _builtins.int
+    NEIGHBOURS_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     """Always true. Failures are errors, not responses."""
     processing_time: _builtins.float
@@ -349,7 +350,7 @@ class ClassifyResponse(_message.Message):
     """The result that was kept with it. Empty unless `ClassifyOptions.store` asks for it."""
     @_builtins.property
     def predictions(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Prediction]:
-        """The predictions, most confident first. Empty if none reaches the threshold or passes the filters; then
+        """The predictions, most confident first; a correction precedes those of the model. Empty if none reaches the threshold or passes the filters; then
         `UNKNOWN` with `ClassifyOptions.roll_up`.
         """
 
@@ -365,6 +366,12 @@ class ClassifyResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.ImageWarning.ValueType]:
         """What is wrong with the image. Empty for nearly all images."""
 
+    @_builtins.property
+    def neighbours(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Neighbour]:
+        """The stored images whose feedback corrected the answer, the most similar first. Empty unless the first
+        prediction has `source` CORRECTION.
+        """
+
     def __init__(
         self,
         *,
@@ -379,10 +386,11 @@ class ClassifyResponse(_message.Message):
         warnings: _abc.Iterable[_types_pb2.ImageWarning.ValueType] | None = ...,
         image_id: _builtins.str = ...,
         result_id: _builtins.str = ...,
+        neighbours: _abc.Iterable[_types_pb2.Neighbour] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "heat_map", b"heat_map", "image_id", b"image_id", "model", b"model", "predictions", b"predictions", "processing_time", b"processing_time", "request_id", b"request_id", "result_id", b"result_id", "success", b"success", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "heat_map", b"heat_map", "image_id", b"image_id", "model", b"model", "neighbours", b"neighbours", "predictions", b"predictions", "processing_time", b"processing_time", "request_id", b"request_id", "result_id", b"result_id", "success", b"success", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -182,13 +182,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     again.
     """
     RESULT_NOT_FOUND: _ErrorReason.ValueType  # 62
-    """No such result, or it belongs to another tenant, or its image or batch was deleted."""
+    """No such result, or it belongs to another tenant, or its image or batch was deleted. Or the stored image has no
+    result: classify it with `ClassifyOptions.store`.
+    """
     RECEIPT_MISSING: _ErrorReason.ValueType  # 63
     """The result has no receipt, or an earlier release stored it without what a receipt states. The message says what
     to set, so that later results have one.
     """
     EMBEDDING_MISSING: _ErrorReason.ValueType  # 55
     """No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
+    FEEDBACK_NOT_FOUND: _ErrorReason.ValueType  # 66
+    """No such feedback, or it belongs to another tenant. `ListFeedback` lists all."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -360,11 +364,15 @@ RESULT_ERASED: ErrorReason.ValueType  # 44
 again.
 """
 RESULT_NOT_FOUND: ErrorReason.ValueType  # 62
-"""No such result, or it belongs to another tenant, or its image or batch was deleted."""
+"""No such result, or it belongs to another tenant, or its image or batch was deleted. Or the stored image has no
+result: classify it with `ClassifyOptions.store`.
+"""
 RECEIPT_MISSING: ErrorReason.ValueType  # 63
 """The result has no receipt, or an earlier release stored it without what a receipt states. The message says what
 to set, so that later results have one.
 """
 EMBEDDING_MISSING: ErrorReason.ValueType  # 55
 """No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
+FEEDBACK_NOT_FOUND: ErrorReason.ValueType  # 66
+"""No such feedback, or it belongs to another tenant. `ListFeedback` lists all."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

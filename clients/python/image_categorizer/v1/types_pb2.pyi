@@ -49,6 +49,29 @@ class Prediction(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Source:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _SourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Prediction._Source.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        SOURCE_UNSPECIFIED: Prediction._Source.ValueType  # 0
+        """From the model."""
+        CORRECTION: Prediction._Source.ValueType  # 1
+        """From feedback about a similar image: `SubmitFeedback`. It is the first prediction, above those of the model.
+        Its `confidence` is the similarity of that image, and it has no boxes.
+        """
+
+    class Source(_Source, metaclass=_SourceEnumTypeWrapper):
+        """Where a prediction comes from."""
+
+    SOURCE_UNSPECIFIED: Prediction.Source.ValueType  # 0
+    """From the model."""
+    CORRECTION: Prediction.Source.ValueType  # 1
+    """From feedback about a similar image: `SubmitFeedback`. It is the first prediction, above those of the model.
+    Its `confidence` is the similarity of that image, and it has no boxes.
+    """
+
     CATEGORY_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     BOUNDING_BOX_FIELD_NUMBER: _builtins.int
@@ -56,6 +79,7 @@ class Prediction(_message.Message):
     ANCESTORS_FIELD_NUMBER: _builtins.int
     RAW_CONFIDENCE_FIELD_NUMBER: _builtins.int
     BOUNDING_BOXES_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     category: _builtins.str
     """The name of the category, as in the model's list of categories; or with `ClassifyOptions.roll_up` a broader
     category, or `UNKNOWN`.
@@ -73,6 +97,8 @@ class Prediction(_message.Message):
     categories, and 0 for `UNKNOWN`. Equal to `confidence` if the model version has no temperature
     (`image-categorizer models calibrate`). Absent unless `ClassifyOptions.raw_confidence` requests it.
     """
+    source: Global___Prediction.Source.ValueType
+    """Where the prediction comes from. Absent if it is the model's own."""
     @_builtins.property
     def bounding_box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Where the image shows the category: `[x_min, y_min, x_max, y_max]` in pixels of the upright image. The
@@ -103,16 +129,48 @@ class Prediction(_message.Message):
         ancestors: _abc.Iterable[_builtins.str] | None = ...,
         raw_confidence: _builtins.float | None = ...,
         bounding_boxes: _abc.Iterable[Global___BoundingBox] | None = ...,
+        source: Global___Prediction.Source.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_raw_confidence", b"_raw_confidence", "raw_confidence", b"raw_confidence"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_raw_confidence", b"_raw_confidence", "_source", b"_source", "raw_confidence", b"raw_confidence", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_raw_confidence", b"_raw_confidence", "ancestors", b"ancestors", "bounding_box", b"bounding_box", "bounding_boxes", b"bounding_boxes", "category", b"category", "category_id", b"category_id", "confidence", b"confidence", "raw_confidence", b"raw_confidence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_raw_confidence", b"_raw_confidence", "_source", b"_source", "ancestors", b"ancestors", "bounding_box", b"bounding_box", "bounding_boxes", b"bounding_boxes", "category", b"category", "category_id", b"category_id", "confidence", b"confidence", "raw_confidence", b"raw_confidence", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__raw_confidence: _TypeAlias = _typing.Literal["raw_confidence"]  # noqa: Y015
     _WhichOneofArgType__raw_confidence: _TypeAlias = _typing.Literal["_raw_confidence", b"_raw_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
+    _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__raw_confidence) -> _WhichOneofReturnType__raw_confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
 
 Global___Prediction: _TypeAlias = Prediction  # noqa: Y015
+
+@_typing.final
+class Neighbour(_message.Message):
+    """A stored image, and how similar it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    """The stored image."""
+    similarity: _builtins.float
+    """The cosine of the angle between the embeddings, in [-1, 1]."""
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        similarity: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Neighbour: _TypeAlias = Neighbour  # noqa: Y015
 
 @_typing.final
 class BoundingBox(_message.Message):

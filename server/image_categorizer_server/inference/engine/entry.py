@@ -34,6 +34,8 @@ class Request:
     lane: Lane = Lane.INTERACTIVE
     tenant_id: str = ""
     with_features: bool = False
+    keeps_features: bool = False
+    """Whether they are returned beside what `locate` makes of them."""
     with_whole: bool = False
     """Whether `prepare` makes an input with the whole picture too."""
     locate: Locate | None = None

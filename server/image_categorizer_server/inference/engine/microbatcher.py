@@ -358,7 +358,8 @@ class MicroBatcher:
         try:
             assert entry.request.locate is not None
             located = entry.request.locate(answer)
-            outcome = replace(answer, located=located, features=None, whole_features=None)
+            features = answer.features if entry.request.keeps_features else None
+            outcome = replace(answer, located=located, features=features, whole_features=None)
         except Exception as error:  # noqa: BLE001 - passed on to the caller
             outcome = error
         seconds = time.monotonic() - start_s
