@@ -88,10 +88,10 @@ class HeldStorage(Storage):
         self.is_putting = asyncio.Event()
         self.may_put = asyncio.Event()
 
-    async def put(self, key, content):
+    async def put(self, key, content, content_type=""):
         self.is_putting.set()
         await self.may_put.wait()
-        await super().put(key, content)
+        await super().put(key, content, content_type)
 
 
 @pytest.fixture
