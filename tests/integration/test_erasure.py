@@ -15,15 +15,18 @@ from image_categorizer import ErasureNotFound, InvalidRequest, RoleInsufficient,
 from image_categorizer_server import clock
 from image_categorizer_server.access.signing import SigningKey
 from image_categorizer_server.access.subject import Subjects
+from image_categorizer_server.backend import image_limits
 from image_categorizer_server.db import delivery
 from image_categorizer_server.db import image as image_rows
 from image_categorizer_server.db import upload as uploads
 from image_categorizer_server.db.database import connected
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.classification import Classification
-from image_categorizer_server.domain.image import ImageFilter, NewImage, Picture
+from image_categorizer_server.domain.image import ImageFilter, NewImage
 from image_categorizer_server.errors import DependencyDown, ErasureRunning
 from image_categorizer_server.errors import SubjectErased as Refused
+from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.images.picture import PictureMaker
 from image_categorizer_server.services.erasure import verify_certificate
 from image_categorizer_server.services.image import ImagePolicy, Images
 from image_categorizer_server.settings.audit import AuditSettings
@@ -282,7 +285,7 @@ async def test_late_writers_leave_nothing(server, client, admin, erasures, setti
     tasks = TaskOwner()
     late = Images(
         store,
-        lambda content, _: Picture(content, "JPEG", 64, 48),
+        PictureMaker(Decoder(image_limits(settings))).picture_of,
         SUBJECTS,
         of_server.fetch,
         ImagePolicy(admit_all, lambda _: ""),
