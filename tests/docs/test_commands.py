@@ -13,6 +13,7 @@ LONG = {
     "docs/access.md",
     "docs/api-keys.md",
     "docs/audit.md",
+    "docs/batches.md",
     "docs/corrections.md",
     "docs/encryption.md",
     "docs/evaluate.md",
@@ -21,6 +22,7 @@ LONG = {
     "docs/privacy.md",
     "docs/tenants.md",
     "docs/tokens.md",
+    "docs/webhooks.md",
 }
 WITH_COMMANDS = [
     pytest.param(page, marks=[pytest.mark.slow] if page in LONG else [])

@@ -111,6 +111,9 @@ def test_the_answer_has_the_form_of_the_contract(up, admin_key, http):
         "cache",
         "heat_map",
         "warnings",
+        "image_id",
+        "result_id",
+        "neighbours",
     ]
     shown = set(answer["predictions"][0])
     fields = {"category", "confidence", "bounding_box", "category_id", "ancestors"}

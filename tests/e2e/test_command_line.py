@@ -306,6 +306,7 @@ def test_keys_are_created_listed_and_revoked(up):
     assert (unknown.returncode, "no API key" in unknown.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_a_running_server_loads_an_added_model_and_unloads_a_removed_one(up, http, tmp_path):
     source = write_tiny_model(tmp_path / "source", ["rose", "tulip"])
     added = command("models", "add", "flowers", source, "--licence", "MIT", "--data", up.data)

@@ -186,6 +186,7 @@ def test_what_answers_always_contain_is_required(openapi):
         "BatchResult.classification",
         "ClassifyStreamResponse.response",
         "ClassifyStreamResponse.status",
+        "Image.facts",
         "Image.result",
         "Erasure.allow_time",
         "Erasure.end_time",

@@ -50,6 +50,7 @@ def check(folder: Path, results) -> None:
     assert all(r.category for r in results if r.error is None)
 
 
+@pytest.mark.slow
 def test_thousands_of_files_each_get_their_result(up, admin_key, folder):
     with ImageCategorizationClient(admin_key, up.url) as client:
         check(folder, client.classify_dir(folder, no_cache=True))

@@ -64,6 +64,7 @@ def test_an_alias_that_cannot_be_is_refused(tmp_path, words, status, sentence):
     assert not (tmp_path / "models" / "efficientnet_lite0").exists()
 
 
+@pytest.mark.slow
 def test_rest_loads_unloads_and_points(http, roses):
     pointed = http.post(f"/v1/models/{roses}:setAlias", json={"alias": "stable", "version": "1"})
     assert (pointed.status_code, pointed.json()["aliases"]) == (200, ["stable"])

@@ -180,11 +180,11 @@ class Watched:
         self._in_flight = 0
         self.maximum = 0
 
-    async def classify(self, content, options, caller):
+    async def classify(self, content, options, caller, origin):
         self._in_flight += 1
         self.maximum = max(self.maximum, self._in_flight)
         try:
-            return await self._inner.classify(content, options, caller)
+            return await self._inner.classify(content, options, caller, origin)
         finally:
             self._in_flight -= 1
 
@@ -222,7 +222,7 @@ class Endless:
         self._started = started
         self._cancelled = cancelled
 
-    async def classify(self, content, options, caller):
+    async def classify(self, content, options, caller, origin):
         self._started.set()
         try:
             await asyncio.Event().wait()
@@ -250,10 +250,10 @@ class Slow:
     def __init__(self, inner):
         self._inner = inner
 
-    async def classify(self, content, options, caller):
+    async def classify(self, content, options, caller, origin):
         if content == b"slow":
             await elapsed(5)
-        return await self._inner.classify(content, options, caller)
+        return await self._inner.classify(content, options, caller, origin)
 
 
 async def test_an_item_has_a_deadline_and_the_call_has_none(settings):
@@ -301,8 +301,8 @@ class Drawing:
     def __init__(self, inner):
         self._inner = inner
 
-    async def classify(self, content, options, caller):
-        answer = await self._inner.classify(content, options, caller)
+    async def classify(self, content, options, caller, origin):
+        answer = await self._inner.classify(content, options, caller, origin)
         return replace(answer, heat_map=b"\0" * 2**20)
 
 
@@ -333,11 +333,11 @@ class Busy:
         self._inner = inner
         self.refusals = 0
 
-    async def classify(self, content, options, caller):
+    async def classify(self, content, options, caller, origin):
         if self.refusals < 3 or content == b"never":
             self.refusals += 1
             raise Overloaded("full", retry_after_s=0.1)
-        return await self._inner.classify(content, options, caller)
+        return await self._inner.classify(content, options, caller, origin)
 
 
 async def test_bulk_waits_where_others_are_refused(settings):
@@ -368,7 +368,7 @@ class Faulty:
     def __init__(self, inner):
         pass
 
-    async def classify(self, content, options, caller):
+    async def classify(self, content, options, caller, origin):
         raise ValueError("embedded null byte")
 
 

@@ -190,6 +190,7 @@ def test_scaling_and_activation_stay_float(repository, tmp_path, pictures, quant
     assert weights == {TensorProto.INT8}
 
 
+@pytest.mark.slow
 async def test_a_transformers_model_is_quantized_and_served_as_int8(
     repository, tiny, pictures, quantizer
 ):
