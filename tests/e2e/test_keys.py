@@ -111,6 +111,7 @@ def keys(up, *words):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_keys_are_managed_by_the_command_line(up, http):
     made = keys(
         *(up, "create", "camera", "--role", "operator", "--expires-in-days", "30"),
