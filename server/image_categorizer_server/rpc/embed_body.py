@@ -15,20 +15,9 @@ from image_categorizer_server.domain.embedding import Embedding
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc import convert
 from image_categorizer_server.rpc.fields import Fields
-from image_categorizer_server.rpc.forms import (
-    IMAGE_FIELD,
-    is_encoded_form,
-    is_form,
-    read_encoded_form,
-    read_image_form,
-)
-from image_categorizer_server.rpc.json_body import (
-    decoded_image,
-    image_of_text,
-    is_data_url,
-    is_json,
-    read_json,
-)
+from image_categorizer_server.rpc.forms import IMAGE_FIELD
+from image_categorizer_server.rpc.image_body import image_in
+from image_categorizer_server.rpc.json_body import image_of_text, is_json, read_json
 from image_categorizer_server.rpc.options import copy_fields
 
 Upload = embedding_pb2.EmbedUploadRequest
@@ -49,13 +38,7 @@ def read_body(upload: Upload) -> Request:
     kind, data = upload.body.content_type, upload.body.data
     if is_json(kind) and (data.strip() or not upload.image_uri):
         return _of_json(upload, data)
-    image: bytes | None
-    if is_form(kind):
-        image = read_image_form(kind, data, upload)
-    elif is_encoded_form(kind, data, upload):
-        image = read_encoded_form(data, upload)
-    else:
-        image = decoded_image(data, IMAGE_FIELD) if is_data_url(data) else data
+    image = image_in(upload)
     request = Request()
     copy_fields(upload, request)
     return _with_image(request, image)

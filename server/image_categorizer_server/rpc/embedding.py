@@ -1,6 +1,5 @@
 """EmbeddingService."""
 
-import asyncio
 from contextlib import nullcontext
 
 import grpc
@@ -14,9 +13,8 @@ from image_categorizer_server.rpc import convert
 from image_categorizer_server.rpc.call import current_call, current_tenant
 from image_categorizer_server.rpc.classify import ClassifyLimits
 from image_categorizer_server.rpc.embed_body import BASE64, JSON, json_of, read_body, response_of
-from image_categorizer_server.rpc.encoding import GZIP, unpacked
 from image_categorizer_server.rpc.image import image_to_wire
-from image_categorizer_server.rpc.image_body import THREAD_FROM_BYTES
+from image_categorizer_server.rpc.image_body import read_unpacked
 from image_categorizer_server.rpc.json_body import image_of_text
 from image_categorizer_server.rpc.validation import (
     IMAGE_SCHEMES,
@@ -57,10 +55,8 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
         request: embedding_pb2.EmbedUploadRequest,
         context: Context[embedding_pb2.EmbedUploadRequest, HttpBody],
     ) -> HttpBody:
-        if len(request.body.data) < THREAD_FROM_BYTES:
-            read = self._read(request)
-        else:
-            read = await asyncio.to_thread(self._read, request)
+        most = self._limits.max_body_bytes
+        read = await read_unpacked(request, lambda: read_body(request), most)
         found = await self._embedded(read)
         return HttpBody(content_type=JSON, data=json_of(found, read.encoding_format))
 
@@ -88,11 +84,6 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
         return _similar_to_wire(
             await self._embeddings.similar_to(current_tenant(), embedding, limit)
         )
-
-    def _read(self, request: embedding_pb2.EmbedUploadRequest) -> Request:
-        if current_call.get().body_encoding == GZIP:
-            request.body.data = unpacked(request.body.data, self._limits.max_body_bytes)
-        return read_body(request)
 
     async def _embedded(self, request: Request) -> list[Embedding]:
         """Returns the embeddings of the images of a request, of one model version."""

@@ -4,10 +4,10 @@ The body is JSON, a form, or the image itself; query parameters are fields of th
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from image_categorizer.v1 import classify_pb2, image_pb2
+from image_categorizer.v1 import classify_pb2, embedding_pb2, image_pb2
 
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.call import current_call
@@ -30,6 +30,9 @@ from image_categorizer_server.rpc.json_body import (
 from image_categorizer_server.rpc.options import copy_fields
 
 Upload = classify_pb2.ClassifyUploadRequest | image_pb2.UploadImageBodyRequest
+WithImage = Upload | embedding_pb2.EmbedUploadRequest
+"""A request with one image in its body."""
+Read = TypeVar("Read")
 Request = TypeVar("Request", classify_pb2.ClassifyRequest, image_pb2.UploadImageRequest)
 # Reading a larger body takes longer than the switch to a thread.
 THREAD_FROM_BYTES = 2**20
@@ -47,15 +50,46 @@ async def read_upload(upload: Upload, request: Request, max_bytes: int) -> Reque
         InvalidRequest: the body is malformed, or a field is invalid or given twice.
         ImageTooLarge: the body is too large when it is unpacked.
     """
+    return await read_unpacked(upload, lambda: read_body(upload, request), max_bytes)
+
+
+async def read_unpacked(upload: WithImage, read: Callable[[], Read], max_bytes: int) -> Read:
+    """Returns what is read of a body once it is unpacked; a large one is read in a thread.
+
+    Args:
+        upload: has the body.
+        read: reads it.
+        max_bytes: of the body, after it is unpacked.
+
+    Raises:
+        InvalidRequest: the body is malformed, or what `read` raises.
+        ImageTooLarge: the body is too large when it is unpacked.
+    """
+
+    def unpack_and_read() -> Read:
+        if current_call.get().body_encoding == GZIP:
+            upload.body.data = unpacked(upload.body.data, max_bytes)
+        return read()
+
     if len(upload.body.data) < THREAD_FROM_BYTES:
-        return _read(upload, request, max_bytes)
-    return await asyncio.to_thread(_read, upload, request, max_bytes)
+        return unpack_and_read()
+    return await asyncio.to_thread(unpack_and_read)
 
 
-def _read(upload: Upload, request: Request, max_bytes: int) -> Request:
-    if current_call.get().body_encoding == GZIP:
-        upload.body.data = unpacked(upload.body.data, max_bytes)
-    return read_body(upload, request)
+def image_in(upload: WithImage) -> bytes | None:
+    """Returns the image in a body that is no JSON: a form, a data URL, or the image itself.
+
+    Other fields of a form become fields of the request.
+
+    Raises:
+        InvalidRequest: the form is malformed, or a field is invalid or given twice.
+    """
+    kind, data = upload.body.content_type, upload.body.data
+    if is_form(kind):
+        return read_image_form(kind, data, upload)
+    if is_encoded_form(kind, data, upload):
+        return read_encoded_form(data, upload)
+    return decoded_image(data, IMAGE_FIELD) if is_data_url(data) else data
 
 
 def read_body(upload: Upload, request: Request) -> Request:
@@ -68,13 +102,7 @@ def read_body(upload: Upload, request: Request) -> Request:
     others = _other_sources(request)
     if is_json(kind) and (data.strip() or not any(getattr(upload, name) for name in others)):
         return _of_json(upload, request, data)
-    image: bytes | None
-    if is_form(kind):
-        image = read_image_form(kind, data, upload)
-    elif is_encoded_form(kind, data, upload):
-        image = read_encoded_form(data, upload)
-    else:
-        image = decoded_image(data, IMAGE_FIELD) if is_data_url(data) else data
+    image = image_in(upload)
     _fill(upload, request)
     return _with_image(request, image, [name for name in others if getattr(upload, name)])
 
