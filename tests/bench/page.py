@@ -128,6 +128,7 @@ async def stage(data: Path, words: argparse.Namespace) -> AsyncIterator[Stage]:
             "DATABASE_URL": addresses.database_url,
             "REDIS_URL": addresses.redis_url,
             "MODEL_PATH": str(data / "models"),
+            "CATEGORIZER_STORAGE__PATH": str(data / "images"),
             PACKAGED_FAST: "false",  # its making would take a core
             "BENCH_LOGS": str(data),
         }
