@@ -1,13 +1,11 @@
 """Writes `docs/audit-events.md`; `--check` fails if it is stale."""
 
-import argparse
-import sys
 from pathlib import Path
 
+from generated_page import write_or_check
 from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.audit_kind import KINDS
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = Path("docs/audit-events.md")
 HEAD = """\
 # Audit events
@@ -31,18 +29,5 @@ def page() -> str:
     return HEAD + "".join(rows)
 
 
-def main() -> None:
-    """Writes the page, or checks it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 if the page is stale"
-    )
-    file = ROOT / PAGE
-    if not parser.parse_args().check:
-        file.write_text(page())
-    elif not file.exists() or file.read_text() != page():
-        sys.exit(f"{PAGE} is stale, run `make proto`")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(PAGE, page(), __doc__)

@@ -10,7 +10,7 @@ import pytest
 from tests.support.pictures import jpeg
 from tests.support.threaded_receiver import Receiver, receiving
 from tests.support.tiny_model import write_tiny_model
-from tests.support.up import Up, await_answer, command, free_port
+from tests.support.up import Up, await_answer, command, free_port, free_port_pair
 
 KILLER = jpeg(64, 48, 900)
 """Decoding it kills the server of `up`."""
@@ -22,8 +22,10 @@ def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
 
     An image has ten seconds: a slow machine answers in time.
     """
-    receiver_port = free_port()
+    receiver_port, metrics_port = free_port(), free_port_pair()
     variables = {
+        "CATEGORIZER_TELEMETRY__METRICS_BIND": f"127.0.0.1:{metrics_port}",
+        "CATEGORIZER_TELEMETRY__PENDING_INTERVAL_S": "0.5",
         "CATEGORIZER_AUDIT__REFUSAL_INTERVAL_S": "0.2",
         "CATEGORIZER_AUDIT__SIGN_INTERVAL_S": "1",
         "CATEGORIZER_FETCH__ALLOW_HTTP": "true",

@@ -13,6 +13,7 @@ from image_categorizer_server.inference.engine.latency import LatencyTable
 from image_categorizer_server.inference.engine.microbatcher import MicroBatcher
 from image_categorizer_server.inference.images.preprocess import Input
 from image_categorizer_server.inference.runtimes import Answer
+from image_categorizer_server.telemetry.metrics import ModelMeter
 
 from tests.support.polling import elapsed, eventually
 
@@ -91,9 +92,9 @@ def batcher_of(device, *, max_size=4, trace=None, table=None, single=None, **cha
         "lane_share": 0.25,
     } | changes
     guard = Guard(device.predict, max_size, single and single.predict)
-    return MicroBatcher(
-        guard, LatencyTable(table or {1: 0.001}), Policy(bounds=bounds, **fields), trace
-    )
+    policy = Policy(bounds=bounds, **fields)
+    meter = ModelMeter("fake", "1")
+    return MicroBatcher(guard, LatencyTable(table or {1: 0.001}), policy, meter, trace)
 
 
 async def behind_a_held_device(batcher, device, requests):

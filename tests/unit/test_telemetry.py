@@ -4,7 +4,7 @@ import logging
 import warnings
 
 import pytest
-from image_categorizer_server.telemetry import (
+from image_categorizer_server.telemetry.log import (
     FOREIGN_LINES,
     OWN,
     configure_logging,

@@ -9,7 +9,7 @@ If this process dies, the next one that leases the chunk repeats what was not wr
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -35,6 +35,7 @@ from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.settings.worker import WorkerSettings
 from image_categorizer_server.stores.sealing import Sealer
 from image_categorizer_server.telemetry import get_log
+from image_categorizer_server.telemetry.metrics import BATCH_ITEMS, OK
 
 from image_categorizer_workers.leases import LeaseLost, keep_lease, retry_backoff
 from image_categorizer_workers.outcome import BatchFails, ItemFails, RetryLater, outcome_of
@@ -232,6 +233,7 @@ class ChunkRunner:
             try:
                 if not await self._record():
                     raise LeaseLost
+                _count(self._unwritten)
                 self._unwritten = []
             except DependencyDown:
                 await asyncio.sleep(backoff.next_s())
@@ -251,6 +253,11 @@ class ChunkRunner:
             self._unwritten.append(self._outcomes.get_nowait())
         if not self._unwritten or await self._record():
             await chunks.give_back(self._chunk, delay_s)
+
+
+def _count(outcomes: Iterable[ItemOutcome]) -> None:
+    for outcome in outcomes:
+        BATCH_ITEMS.labels(outcome.error.reason if outcome.error else OK).inc()
 
 
 def _first(group: ExceptionGroup[Exception], kind: type[Exception]) -> Exception | None:

@@ -6,11 +6,11 @@ import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from image_categorizer import AsyncImageCategorizationClient, Tls
-from image_categorizer_server.db.database import open_database
+from image_categorizer_server.db.database import open_database, pool_in_use
 from image_categorizer_server.db.isolation import role_problem
 from image_categorizer_server.db.schema import schema_problem
 from image_categorizer_server.domain.tenant import all_tenants, one_tenant
@@ -33,6 +33,7 @@ from image_categorizer_server.tasks import (
     stop_on_signals,
 )
 from image_categorizer_server.telemetry import get_log
+from image_categorizer_server.telemetry.metrics import measure_lag, serving_metrics
 
 from image_categorizer_workers.chunk import ChunkRunner, Components, MemoryLimiter
 from image_categorizer_workers.engine import Engine
@@ -69,8 +70,10 @@ async def _run_until(stop: asyncio.Event, settings: Settings) -> None:
         open_storage(settings, open_sealer(settings.encryption)) as storage,
         open_components(settings, storage) as components,
         open_redis(settings.redis_url, settings.redis) as redis,
+        AsyncExitStack() as metrics,
     ):
         await _check_schema(settings.environment)
+        metrics.enter_context(serving_metrics(settings.telemetry.metrics_bind, pool_in_use()))
         doorbell = Doorbell(redis)
         # Containers reuse process IDs, so these alone would not be unique.
         engine = Engine(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", components)
@@ -86,6 +89,7 @@ async def _run_until(stop: asyncio.Event, settings: Settings) -> None:
                 group.create_task(listen(doorbell, engine.wake), name="listener"),
                 group.create_task(sweeper.run(settings.worker.sweep_interval_s), name="sweeper"),
                 group.create_task(_show_alive(settings.worker.alive_path), name="sign of life"),
+                group.create_task(measure_lag(), name="meter of the event loop"),
             }
             group.create_task(send_webhooks(settings, stop), name="webhooks")
             working = group.create_task(engine.run(), name="engine")

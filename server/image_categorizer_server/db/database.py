@@ -1,8 +1,8 @@
 """Connections to PostgreSQL, and its faults as `DependencyDown`."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Protocol, TypedDict, TypeVar
+from typing import Protocol, TypedDict, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
@@ -147,6 +147,15 @@ async def open_database(url: str, settings: DatabaseSettings) -> AsyncIterator[N
     async with TortoiseContext() as context:
         await context.init(config=dict(tortoise_config(url, settings)))
         yield
+
+
+def pool_in_use() -> Callable[[], int]:
+    """Returns what counts the connections of the open database's pool that are in use.
+
+    It may be called from any thread.
+    """
+    client = cast("engine.Client", get_connection("default"))
+    return lambda: client.in_use
 
 
 @asynccontextmanager

@@ -40,6 +40,11 @@ class Client(AsyncpgDBClient):
         """Returns a new pool. The option `dsn` says how its connections are encrypted."""
         return await asyncpg.create_pool(**options)
 
+    @property
+    def in_use(self) -> int:
+        """How many connections are taken, or are being returned."""
+        return self._pool.get_size() - self._pool.get_idle_size() if self._pool else 0
+
     async def release(self, connection: object) -> None:
         """Returns a connection to the pool; closes it if it is not clean in time."""
         if self._pool is not None:

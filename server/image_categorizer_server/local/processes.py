@@ -36,6 +36,13 @@ def server_names(settings: Settings) -> list[str]:
     return ["server"] if count == 1 else [f"server-{n}" for n in range(1, count + 1)]
 
 
+def metrics_bind(settings: Settings, number: int) -> dict[str, str]:
+    """Returns the environment variable of one of several processes, counted from 0."""
+    return {
+        "CATEGORIZER_TELEMETRY__METRICS_BIND": settings.telemetry.nth_metrics_bind(number),
+    }
+
+
 def has_several_processes(settings: Settings) -> bool:
     """Returns whether a server consists of several processes."""
     return settings.server.processes > 1 or settings.server.model_process
@@ -148,7 +155,8 @@ async def run_servers(settings: Settings) -> None:
         first, variables = model_processes(Path(folder, "models.sock"), settings, {})
         environment = {"CATEGORIZER_SERVER__BIND": bind, **variables}
         servers = [
-            server_process(name, address, settings, environment) for name in server_names(settings)
+            server_process(name, address, settings, {**environment, **metrics_bind(settings, n)})
+            for n, name in enumerate(server_names(settings))
         ]
         await _run(first, servers)
 
@@ -168,7 +176,10 @@ async def run_workers(settings: Settings, environment: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory(prefix="image-categorizer-workers-") as folder:
         names = [f"worker-{n}" for n in range(1, settings.worker_count + 1)]
         workers = [
-            worker_process(name, Path(folder, name), settings, environment) for name in names
+            worker_process(
+                name, Path(folder, name), settings, {**environment, **metrics_bind(settings, n)}
+            )
+            for n, name in enumerate(names)
         ]
         await _run(workers)
 

@@ -30,6 +30,7 @@ from image_categorizer_server.local.embedded import EmbeddedEnvoy, EmbeddedPostg
 from image_categorizer_server.local.gateway import reachable_host
 from image_categorizer_server.local.installation import Addresses, Installation
 from image_categorizer_server.local.processes import (
+    metrics_bind,
     model_processes,
     server_names,
     server_process,
@@ -203,12 +204,13 @@ class _Up:
                 {
                     **environment,
                     **variables,
+                    **metrics_bind(settings, number),
                     "CATEGORIZER_SERVER__BIND": f"unix:{path}",
                     "CATEGORIZER_SERVER__IN_FLIGHT_PATH": str(installation.run),
                     "CATEGORIZER_SERVER__REFLECTION": str(reflects(settings)).lower(),
                 },
             )
-            for name, path in zip(names, sockets, strict=True)
+            for number, (name, path) in enumerate(zip(names, sockets, strict=True))
         ]
         await self._timed("server", lambda: self.supervisor.start(*servers))
         envoy = EmbeddedEnvoy(installation, settings, self.port, sockets).process()
@@ -224,6 +226,7 @@ class _Up:
                 "CATEGORIZER_CLIENT__SERVER_NAME": addresses.server_name,
                 "CATEGORIZER_INTERNAL_TLS__PATH": "",  # the gateway asks for no certificate
             }
+        calls |= metrics_bind(settings, len(servers))
         worker = worker_process(
             "worker", installation.run / "worker.alive", settings, {**environment, **calls}
         )

@@ -14,6 +14,7 @@ import grpc
 from image_categorizer_server.domain.access import Principal
 from image_categorizer_server.domain.limit import Decision
 from image_categorizer_server.errors import DeadlineExceeded
+from image_categorizer_server.telemetry.metrics import CANCELLED
 
 Sent = TypeVar("Sent")
 
@@ -45,6 +46,8 @@ class Call:
     """More headers of the answer, if the call succeeds; of unary RPCs only."""
     readmit: Callable[[], Awaitable[None]] | None = None
     """Repeats authentication and authorization. Only streams last long enough to need it."""
+    code: str = CANCELLED
+    """Name of the gRPC status that the call ends with, for the metrics."""
     decision: Decision | None = None
     """What the limits said of the call; None if none applies."""
     charged_image: Callable[[], AbstractAsyncContextManager[None]] | None = None

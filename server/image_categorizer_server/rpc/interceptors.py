@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -37,6 +37,7 @@ from image_categorizer_server.rpc.status import abort, abort_stream, error_for_c
 from image_categorizer_server.services.limit import refusal_of
 from image_categorizer_server.tasks import detached
 from image_categorizer_server.telemetry import bind_request, get_log, request_id_of, trace_id_of
+from image_categorizer_server.telemetry.metrics import CALL_DURATION, CALLS, ERRORS, IN_FLIGHT, OK
 
 log = get_log(__name__)
 Context = grpc.aio.ServicerContext[Message, Message]
@@ -46,6 +47,8 @@ Stream = Callable[[AsyncIterator[Message], Context], Awaitable[None]]
 Upload = Callable[[AsyncIterator[Message], Context], Awaitable[Message]]
 Download = Callable[[Message, Context], AsyncGenerator[Message]]
 Sending = Callable[[AsyncIterator[Message], Context], Awaitable[None]]
+Answer = TypeVar("Answer")
+Serve = Callable[[AsyncIterator[Message], Context], Awaitable[Answer]]
 # The number of the attempt, counted from 1: the gateway's, and the SDK's.
 ATTEMPT_HEADERS = "x-envoy-attempt-count", "x-attempt"
 if TYPE_CHECKING:
@@ -94,25 +97,25 @@ class Edge(grpc.aio.ServerInterceptor):
     def _wrapped(self, method: str, handler: "Handler") -> "Handler":
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                self._stream(method, cast("Stream", handler.stream_stream)),
+                _counted(method, self._stream(method, cast("Stream", handler.stream_stream))),
                 request_deserializer=deserializer_of(handler),
                 response_serializer=handler.response_serializer,
             )
         if handler.stream_unary is not None:
             return grpc.stream_unary_rpc_method_handler(
-                self._upload(method, cast("Upload", handler.stream_unary)),
+                _counted(method, self._upload(method, cast("Upload", handler.stream_unary))),
                 request_deserializer=deserializer_of(handler),
                 response_serializer=handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                self._download(method, cast("Download", handler.unary_stream)),
+                _counted(method, self._download(method, cast("Download", handler.unary_stream))),
                 request_deserializer=deserializer_of(handler),
                 response_serializer=handler.response_serializer,
             )
         assert handler.unary_unary is not None
         return grpc.stream_unary_rpc_method_handler(
-            self._unary(method, cast("Unary", handler.unary_unary)),
+            _counted(method, self._unary(method, cast("Unary", handler.unary_unary))),
             request_deserializer=deserializer_of(handler),
             response_serializer=handler.response_serializer,
         )
@@ -308,6 +311,8 @@ class Edge(grpc.aio.ServerInterceptor):
     def _failure(self, error: Exception, method: str, call: Call) -> CategorizerError:
         """Returns what the caller sees of an error; a refusal becomes an event of the audit."""
         failure = error_for_caller(error, method, call)
+        call.code = failure.status
+        ERRORS.labels(failure.reason).inc()
         actor = Actor(request_id=call.request_id, address=call.address)
         self._backend.refusals.add(failure, method.rpartition("/")[2], call.principal, actor)
         return failure
@@ -339,6 +344,25 @@ class Edge(grpc.aio.ServerInterceptor):
         name = self._gateway_name
         believed = headers if not name or shows_name(context.auth_context(), name) else {}
         return client_address(context.peer(), believed, self._gateways)
+
+
+def _counted(method: str, serve: Serve[Answer]) -> Serve[Answer]:
+    """Returns a handler that counts its calls in the metrics."""
+    duration = CALL_DURATION.labels(method)
+
+    async def counted(requests: AsyncIterator[Message], context: Context) -> Answer:
+        start_s = time.perf_counter()
+        IN_FLIGHT.inc()
+        try:
+            answer = await serve(requests, context)
+            current_call.get().code = OK
+            return answer
+        finally:
+            IN_FLIGHT.dec()
+            duration.observe(time.perf_counter() - start_s)
+            CALLS.labels(method, current_call.get().code).inc()
+
+    return counted
 
 
 def _first_fields(call: Call) -> tuple[tuple[str, str], ...]:

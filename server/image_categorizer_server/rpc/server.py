@@ -24,6 +24,7 @@ from image_categorizer.v1 import (
 )
 
 from image_categorizer_server.backend import Backend, open_backend
+from image_categorizer_server.db.database import pool_in_use
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.images.decode import DECODING_LIBRARY
 from image_categorizer_server.rpc.assembly import admin_servicer, image_servicer
@@ -49,10 +50,12 @@ from image_categorizer_server.rpc.subject import SubjectServicer
 from image_categorizer_server.rpc.tenant import TenantServicer
 from image_categorizer_server.rpc.usage import UsageServicer
 from image_categorizer_server.rpc.webhook import WebhookServicer
+from image_categorizer_server.services.pending import measure_pending
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.hops import warn_of_clear_hops
 from image_categorizer_server.tasks import END_S, end_within, run_until, stop_on_signals
 from image_categorizer_server.telemetry import get_log
+from image_categorizer_server.telemetry.metrics import measure_lag, serving_metrics
 
 log = get_log(__name__)
 MAX_STREAMS = 1000
@@ -198,25 +201,35 @@ async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
     stop = stop_on_signals()
     warn_of_clear_hops(settings)
     async with open_backend(settings) as backend:
-        server, health_servicer = build_server(backend, shares_port=one_of_many)
-        try:
-            if not one_of_many:
-                await _listen(server, settings)
-            # What lives now stays alive: the garbage collector need not look at it again.  Not so
-            # the models.
-            gc.freeze()
-            gc.set_threshold(COLLECT_AFTER)
-            backend.tasks.start(report_health(backend, health_servicer), "health reporter")
-            await run_until(stop, backend.load_models())
-            if one_of_many and not stop.is_set():
-                await _listen(server, settings)
-            backend.tasks.start(backend.registry.watch(), "model watcher")
-            await stop.wait()
-            await _drain(backend, server)
-        finally:
-            end_within(END_S)
-            await server.stop(0)
+        with serving_metrics(settings.telemetry.metrics_bind, pool_in_use()):
+            await _serve(backend, stop, one_of_many=one_of_many)
     log.info("stopped")
+
+
+async def _serve(backend: Backend, stop: asyncio.Event, *, one_of_many: bool) -> None:
+    settings = backend.settings
+    server, health_servicer = build_server(backend, shares_port=one_of_many)
+    try:
+        if not one_of_many:
+            await _listen(server, settings)
+        # What lives now stays alive: the garbage collector need not look at it again.  Not so the
+        # models.
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER)
+        backend.tasks.start(report_health(backend, health_servicer), "health reporter")
+        if settings.telemetry.metrics_bind:
+            backend.tasks.start(measure_lag(), "meter of the event loop")
+            interval_s = settings.telemetry.pending_interval_s
+            backend.tasks.start(measure_pending(interval_s), "counter of what is pending")
+        await run_until(stop, backend.load_models())
+        if one_of_many and not stop.is_set():
+            await _listen(server, settings)
+        backend.tasks.start(backend.registry.watch(), "model watcher")
+        await stop.wait()
+        await _drain(backend, server)
+    finally:
+        end_within(END_S)
+        await server.stop(0)
 
 
 async def _listen(server: grpc.aio.Server, settings: Settings) -> None:

@@ -25,6 +25,7 @@ from image_categorizer_server.services.embedding import KeptEmbeddings
 from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.result_cache import Query, ResultCache
 from image_categorizer_server.services.usage import UsageMeter
+from image_categorizer_server.telemetry.metrics import CACHE_LOOKUPS
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -193,7 +194,9 @@ class Classifications:
         try:
             found = None if must_see else await results.find(query)
         except DependencyDown:
+            CACHE_LOOKUPS.labels("DOWN").inc()
             return await answered()
+        CACHE_LOOKUPS.labels("HIT" if found else "MISS").inc()
         if found:
             return found
         answer = await answered()

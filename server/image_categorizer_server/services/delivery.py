@@ -28,6 +28,7 @@ from image_categorizer_server.failpoints import hit
 from image_categorizer_server.settings.webhook import WebhookSettings
 from image_categorizer_server.tasks import TaskOwner, run_until
 from image_categorizer_server.telemetry import get_log
+from image_categorizer_server.telemetry.metrics import WEBHOOK_ATTEMPTS
 
 log = get_log(__name__)
 # Standard Webhooks, "Delivery and retries": seconds from one attempt to the next.
@@ -187,6 +188,8 @@ class Deliveries:
         attempt = DeliveryAttempt(start, 1000 * (time.perf_counter() - begin_s), status_code)
         state, next_attempt_time = self._outcome(due, status_code, retry_after)
         is_recorded = await rows.record(due, attempt, state, next_attempt_time)
+        is_delivered = state is DeliveryState.DELIVERED
+        WEBHOOK_ATTEMPTS.labels("DELIVERED" if is_delivered else "FAILED").inc()
         log.info(
             "webhook",
             delivery=due.delivery_id,

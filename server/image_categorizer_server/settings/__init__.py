@@ -49,6 +49,7 @@ from image_categorizer_server.settings.privacy import PrivacySettings
 from image_categorizer_server.settings.server import LimitSettings, ServerSettings
 from image_categorizer_server.settings.sign_in import SignInSettings
 from image_categorizer_server.settings.storage import StorageSettings
+from image_categorizer_server.settings.telemetry import TelemetrySettings
 from image_categorizer_server.settings.tenant import TenantSettings
 from image_categorizer_server.settings.testing import TestSettings
 from image_categorizer_server.settings.token import TokenSettings
@@ -144,6 +145,7 @@ class Settings(BaseSettings):
     quota: QuotaSettings = QuotaSettings()
     usage: UsageSettings = UsageSettings()
     drift: DriftSettings = DriftSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     token: TokenSettings = TokenSettings()
     sign_in: SignInSettings = SignInSettings()
     gateway: GatewaySettings = GatewaySettings()

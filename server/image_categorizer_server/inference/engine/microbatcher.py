@@ -30,7 +30,7 @@ from dataclasses import replace
 from functools import partial
 
 from image_categorizer_server.domain.classification import Lane
-from image_categorizer_server.errors import DeadlineExceeded, ModelFailing
+from image_categorizer_server.errors import CategorizerError, DeadlineExceeded, ModelFailing
 from image_categorizer_server.inference.engine.admission import Load, check_capacity, check_deadline
 from image_categorizer_server.inference.engine.dispatcher import Dispatcher, Policy
 from image_categorizer_server.inference.engine.entry import (
@@ -50,6 +50,7 @@ from image_categorizer_server.inference.engine.latency import (
 )
 from image_categorizer_server.inference.engine.queues import LaneQueue
 from image_categorizer_server.inference.engine.trace import Trace
+from image_categorizer_server.telemetry.metrics import CANCELLED, ModelMeter
 
 # Part of the first guess of the service rate; later the rate is measured.
 DECODE_GUESS_S = 0.003
@@ -68,12 +69,18 @@ class MicroBatcher:
     """Serves one model to many callers."""
 
     def __init__(
-        self, guard: Guard, table: LatencyTable, policy: Policy, trace: Trace | None = None
+        self,
+        guard: Guard,
+        table: LatencyTable,
+        policy: Policy,
+        meter: ModelMeter,
+        trace: Trace | None = None,
     ) -> None:
         """Starts the threads; must be called on the event loop that will submit."""
         self._guard = guard
         self._table = table
         self._policy = policy
+        self._meter = meter
         self._trace = trace
         self._loop = asyncio.get_running_loop()
         size = guard.max_size
@@ -150,6 +157,18 @@ class MicroBatcher:
         """
         if self._is_stopped or self._guard.is_broken:
             raise BatcherStopped
+        try:
+            outcome = await self._outcome(request)
+        except CategorizerError as error:
+            self._meter.fail(error.reason)
+            raise
+        except asyncio.CancelledError:
+            self._meter.fail(CANCELLED)
+            raise
+        self._meter.answer(outcome.input.decode_ms, outcome.queue_ms)
+        return outcome
+
+    async def _outcome(self, request: Request) -> Outcome:
         self._admit(request)
         lane, deadline_s = request.lane, request.deadline_s
         number = next(self._numbers)
@@ -157,6 +176,7 @@ class MicroBatcher:
         entry = Entry(number, request, future, lane, request.tenant_id, deadline_s)
         if self._trace:
             self._trace.write("admit", id=number, lane=lane.value, deadline_s=deadline_s)
+        self._meter.enter()
         self._callers[lane] += 1
         self._tenants[lane, request.tenant_id] += 1
         self._content_bytes += request.size_bytes
@@ -182,8 +202,9 @@ class MicroBatcher:
                 return False
             entry.queue.remove(entry)
             entry.queue = None
+        self._meter.drop(_stage_of(entry))
         if self._trace:
-            self._trace.write("drop", id=entry.number, reason="CANCELLED")
+            self._trace.write("drop", id=entry.number, reason=CANCELLED)
         return True
 
     def _flush_late(self) -> None:
@@ -198,6 +219,7 @@ class MicroBatcher:
 
     def _forget(self, entry: Entry) -> None:
         """Stops counting an image that nothing holds any more."""
+        self._meter.exit()
         self._callers[entry.lane] -= 1
         self._tenants[entry.lane, entry.tenant_id] -= 1
         if not self._tenants[entry.lane, entry.tenant_id]:
@@ -287,6 +309,7 @@ class MicroBatcher:
             del self._busy_since_s[me]
 
     def _drop(self, entry: Entry, reason: str) -> None:
+        self._meter.drop(_stage_of(entry))
         if self._trace:
             self._trace.write("drop", id=entry.number, reason=reason)
         self._fail(entry, DeadlineExceeded("the deadline passed before the answer was ready"))
@@ -312,7 +335,7 @@ class MicroBatcher:
 
     def _wait_in(self, queue: LaneQueue[Entry], entry: Entry) -> None:
         if entry.is_abandoned:
-            self._drop(entry, "CANCELLED")
+            self._drop(entry, CANCELLED)
         else:
             self._dispatcher.put(queue, entry)
 
@@ -388,6 +411,7 @@ class MicroBatcher:
         is_single = self.depth == 1
         results = self._guard.run(inputs, with_features, is_single=is_single)
         end_s = time.monotonic()
+        self._meter.execute(len(inputs), micro_batch.reason.value, end_s - start_s)
         self._charge(entries)
         outcomes: list[Result] = [
             (entry, _outcome(entry, result, micro_batch, start_s, end_s))
@@ -413,6 +437,13 @@ class MicroBatcher:
             next_s = self._rate.interval_s * self._guard.max_size
             if outcomes:
                 self._delivery.add(outcomes, is_busy=is_busy, next_s=next_s)
+
+
+def _stage_of(entry: Entry) -> str:
+    """Returns what an image waits for."""
+    if entry.answer is not None:
+        return "locate"
+    return "decode" if entry.input is None else "model"
 
 
 def give_way(niceness: int) -> None:

@@ -49,6 +49,7 @@ from image_categorizer_server.inference.runtimes.slots import Hello
 from image_categorizer_server.settings.inference import NVIDIA_DEVICE, InferenceSettings
 from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.telemetry import get_log
+from image_categorizer_server.telemetry.metrics import ModelMeter
 
 log = get_log(__name__)
 WARM_UP_S = 120.0
@@ -202,7 +203,13 @@ class Loader:
             indices={category.name: index for index, category in enumerate(categories)},
             preprocessor=preprocessor,
             runtime=runtime,
-            batcher=MicroBatcher(guard, warm.table, policy(self._inference, runtime), self._trace),
+            batcher=MicroBatcher(
+                guard,
+                warm.table,
+                policy(self._inference, runtime),
+                ModelMeter(manifest.name, str(manifest.version)),
+                self._trace,
+            ),
             localizer=warm.localizer,
             features_bytes=warm.features_bytes,
             whole_bytes=warm.whole_bytes,

@@ -1,0 +1,39 @@
+"""Settings of what processes tell of themselves."""
+
+from pydantic import Field, field_validator
+
+from image_categorizer_server.settings.group import Group
+
+MAX_PORT = 65_535
+
+
+class TelemetrySettings(Group):
+    """Metrics."""
+
+    metrics_bind: str = Field(
+        "",
+        description="Address at which a process answers GET /metrics, in the text format of "
+        "Prometheus: host:port. Keep it internal, as it asks for no key. Several processes of one "
+        "machine take the ports that follow. Empty for none.",
+    )
+    pending_interval_s: float = Field(
+        15.0,
+        gt=0,
+        le=3600,
+        description="Interval at which a server that answers /metrics counts what is pending.",
+    )
+
+    @field_validator("metrics_bind")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        host, separator, port = value.rpartition(":")
+        if value and not (separator and host and port.isdecimal() and int(port) <= MAX_PORT):
+            raise ValueError("write it as host:port, for example 127.0.0.1:9464")
+        return value
+
+    def nth_metrics_bind(self, number: int) -> str:
+        """Returns the address of one of several processes, counted from 0; empty for none."""
+        if not self.metrics_bind:
+            return ""
+        host, _, port = self.metrics_bind.rpartition(":")
+        return f"{host}:{int(port) + number if int(port) else 0}"
