@@ -35,12 +35,14 @@ from image_categorizer._image_values import (
     StoredImage,
 )
 from image_categorizer._inputs import image_files
+from image_categorizer._legal_hold_values import LegalHold
 from image_categorizer._receipt_values import (
     Receipt,
     ReplayDifference,
     ResultReplay,
     ResultVerification,
 )
+from image_categorizer._retention_values import RetentionForecast, RetentionRule
 from image_categorizer._subject_values import Erasure
 from image_categorizer._values import (
     AsyncSources,
@@ -119,6 +121,8 @@ from image_categorizer.errors import (
     ItemKilledServers,
     ItemKilledWorkers,
     KeyNotFound,
+    LegalHoldNotFound,
+    LegallyHeld,
     ModelFailed,
     ModelFailing,
     ModelInUse,
@@ -219,6 +223,9 @@ __all__ = [
     "KeyState",
     "Keys",
     "Lane",
+    "LegalHold",
+    "LegalHoldNotFound",
+    "LegallyHeld",
     "Limits",
     "Model",
     "ModelFailed",
@@ -249,6 +256,8 @@ __all__ = [
     "ResultNotFound",
     "ResultReplay",
     "ResultVerification",
+    "RetentionForecast",
+    "RetentionRule",
     "RoleInsufficient",
     "ServerInfo",
     "SimilarImage",

@@ -14,6 +14,7 @@ def upload_request(
     tags: Iterable[str],
     subject_id: str,
     keep_metadata: bool = False,
+    blur: Iterable[str] = (),
 ) -> image_pb2.UploadImageRequest:
     """Returns the request to store an image: encoded bytes, or a URI."""
     request = image_pb2.UploadImageRequest(
@@ -21,6 +22,7 @@ def upload_request(
         tags=words(tags),
         subject_id=subject_id,
         keep_metadata=keep_metadata,
+        blur=words(blur, "blur"),
     )
     if isinstance(source, str):
         request.image_uri = source
@@ -63,14 +65,14 @@ def update_request(
     return request
 
 
-def words(tags: object) -> list[str]:
-    """Returns tags as a list.
+def words(tags: object, name: str = "tags") -> list[str]:
+    """Returns tags, or another list of words, as a list.
 
     Raises:
         TypeError: a single text is given.
     """
     if isinstance(tags, str | bytes) or not isinstance(tags, Iterable):
-        raise TypeError(f"tags takes a list of words, not {tags!r}")
+        raise TypeError(f"{name} takes a list of words, not {tags!r}")
     return list(tags)
 
 

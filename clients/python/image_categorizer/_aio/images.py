@@ -37,6 +37,7 @@ class AsyncImages:
         tags: Iterable[str] = (),
         subject_id: str = "",
         keep_metadata: bool = False,
+        blur: Iterable[str] = (),
     ) -> StoredImage:
         """Stores an image, or returns the one that is stored of the same bytes and subject.
 
@@ -50,6 +51,8 @@ class AsyncImages:
             tags: words of your own, at most 64.
             subject_id: whose image it is.
             keep_metadata: whether the bytes are stored as they are; for admins.
+            blur: rectangles that nobody may see in what is stored: `left,top,right,bottom` in
+                pixels of the upright image, or `percent:` and the same in hundredths.
 
         Raises:
             OSError: the file cannot be read.
@@ -68,7 +71,7 @@ class AsyncImages:
                 named = await in_thread(_inputs.read, image)
             path, source = named
         name = filename or _inputs.file_name(path)
-        request = _image_wire.upload_request(source, name, tags, subject_id, keep_metadata)
+        request = _image_wire.upload_request(source, name, tags, subject_id, keep_metadata, blur)
         return _image_wire.stored_image(
             await self._connection.call(self._connection.stubs.images.UploadImage, request)
         )
