@@ -33,6 +33,7 @@ from image_categorizer._image_values import (
     ImageResult,
     PictureFacts,
     StoredImage,
+    UploadOptions,
 )
 from image_categorizer._inputs import image_files
 from image_categorizer._legal_hold_values import LegalHold
@@ -281,6 +282,7 @@ __all__ = [
     "UnclassifiableImage",
     "UndecodableImage",
     "UnsupportedFormat",
+    "UploadOptions",
     "Usage",
     "UsageGroup",
     "UsageRow",

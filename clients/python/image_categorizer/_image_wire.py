@@ -9,21 +9,22 @@ from image_categorizer.v1 import image_pb2
 
 
 def upload_request(
-    source: bytes | str,
-    filename: str,
-    tags: Iterable[str],
-    subject_id: str,
-    keep_metadata: bool = False,
-    blur: Iterable[str] = (),
+    source: bytes | str, given: Mapping[str, object]
 ) -> image_pb2.UploadImageRequest:
-    """Returns the request to store an image: encoded bytes, or a URI."""
-    request = image_pb2.UploadImageRequest(
-        filename=filename,
-        tags=words(tags),
-        subject_id=subject_id,
-        keep_metadata=keep_metadata,
-        blur=words(blur, "blur"),
-    )
+    """Returns the request to store an image: encoded bytes, or a URI.
+
+    Raises:
+        TypeError: an option is unknown or of the wrong type.
+    """
+    request = image_pb2.UploadImageRequest()
+    known = set(request.DESCRIPTOR.fields_by_name) - {"image", "image_uri"}
+    if unknown := set(given) - known:
+        raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
+    for name, value in given.items():
+        if name in ("tags", "blur"):
+            getattr(request, name).extend(words(value, name))
+        else:
+            setattr(request, name, value)
     if isinstance(source, str):
         request.image_uri = source
     else:
