@@ -257,6 +257,7 @@ def test_every_body_kind_and_parameter_of_the_document_works(http, openapi, rece
         "raw_confidence": "true",
         "store": "true",
         "subject_id": "ann",
+        "blur": "0,0,9,9",
         "webhook_url": receiver.url,
         "filename": "a.jpg",
     }

@@ -45,7 +45,7 @@ def test_what_is_held_stays_and_what_is_blurred_is_not_stored(up, http):
     found = {one["data_class"]: one for one in json.loads(preview.stdout)}
     assert (found["IMAGES"]["days"], found["IMAGES"]["count"]) == (1, 0)
     changed = command("retention", "set", "results=100", "images=default", "--data", up.data)
-    assert "results     100 days\n" in changed.stdout
+    assert "100 days" in changed.stdout
     rules = {rule["data_class"]: rule["days"] for rule in http.get("/v1/retention").json()["rules"]}
     assert (rules["RESULTS"], rules["IMAGES"]) == (100, 0)
     released = command("legal-holds", "release", hold["hold_id"], "--data", up.data)

@@ -8,7 +8,7 @@ from image_categorizer import RetentionRule
 from rich.table import Table
 
 from image_categorizer_server.cli.connection import Data, client_of
-from image_categorizer_server.cli.output import AsJson, add_row, out, say
+from image_categorizer_server.cli.output import AsJson, add_row, out
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.retention import DataClass
 from image_categorizer_server.errors import OperatorError
@@ -85,9 +85,15 @@ def _print(rules: list[RetentionRule], as_json: bool) -> None:
         ]
         print(json.dumps(found, indent=1))
         return
+    table = Table("class", "kept", "set by", box=None)
     for rule in rules:
-        default = " (default)" if rule.is_default else ""
-        say(f"{rule.data_class.lower():<11} {_kept(rule)}{default}")
+        add_row(
+            table,
+            rule.data_class.lower(),
+            _kept(rule),
+            "the server" if rule.is_default else "the tenant",
+        )
+    out().print(table)
 
 
 def _kept(rule: RetentionRule) -> str:
