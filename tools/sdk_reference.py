@@ -17,6 +17,8 @@ VALUES = (
     "_receipt_values.py",
     "_drift_values.py",
     "_subject_values.py",
+    "_retention_values.py",
+    "_legal_hold_values.py",
 )
 PAGE = Path("docs/sdk-reference.md")
 GENERATED = "<!-- Generated from clients/python by tools/generate.py; do not edit. -->"
@@ -28,8 +30,10 @@ RESOURCES = [
     ("Batches", "batches", "client.batches"),
     ("Images", "images", "client.images"),
     ("Keys", "keys", "client.keys"),
+    ("LegalHolds", "legal_holds", "client.legal_holds"),
     ("Models", "models", "client.models"),
     ("Results", "results", "client.results"),
+    ("Retention", "retention", "client.retention"),
     ("Subjects", "subjects", "client.subjects"),
     ("Tenants", "tenants", "client.tenants"),
     ("Webhooks", "webhooks", "client.webhooks"),

@@ -57,7 +57,7 @@ from image_categorizer_server.services.audit_statement import AuditStatements
 from image_categorizer_server.services.batch import BatchCheck, Batches, notify_workers
 from image_categorizer_server.services.classify import Accounting, Classifications
 from image_categorizer_server.services.correction import Corrections
-from image_categorizer_server.services.crashing_images import CrashingImages
+from image_categorizer_server.services.crashing_images import CRASHING_IMAGES_KEY, CrashingImages
 from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.services.drift import Drifts, PredictionMeter
 from image_categorizer_server.services.embedding import Embeddings, KeptEmbeddings
@@ -66,6 +66,7 @@ from image_categorizer_server.services.feedback import FeedbackBook
 from image_categorizer_server.services.image import ImagePolicy, Images
 from image_categorizer_server.services.image_content import ImageContents, Renderings
 from image_categorizer_server.services.key import ApiKeys
+from image_categorizer_server.services.legal_hold import LegalHolds
 from image_categorizer_server.services.limit import ImageAdmission, Limiter
 from image_categorizer_server.services.model import Models
 from image_categorizer_server.services.neighbours import Neighbours
@@ -73,6 +74,7 @@ from image_categorizer_server.services.receipt import Receipts, receipt_keys_of
 from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.replay import Replays
 from image_categorizer_server.services.result_cache import ResultCache
+from image_categorizer_server.services.retention import Retentions
 from image_categorizer_server.services.sign_in import SignIns
 from image_categorizer_server.services.subject_export import SubjectExports
 from image_categorizer_server.services.token import (
@@ -98,7 +100,6 @@ from image_categorizer_server.telemetry import get_log
 # Pause between two logins to the database that readiness makes.
 LOGIN_INTERVAL_S = 10.0
 log = get_log(__name__)
-CRASHING_IMAGES_KEY = "crashing-images"
 
 
 @dataclass(slots=True)
@@ -117,6 +118,8 @@ class Backend:
     embeddings: Embeddings
     erasures: Erasures
     exports: SubjectExports
+    retentions: Retentions
+    holds: LegalHolds
     feedback: FeedbackBook
     batches: Batches
     webhooks: Webhooks
@@ -231,9 +234,10 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         redis = await stack.enter_async_context(open_redis(settings.redis_url, settings.redis))
         cache = RedisCache(redis, settings.cache.timeout_s)
         results = ResultCache(cache, settings.cache) if settings.cache.ttl_s else None
+        refused_images = RedisExpiringSet(redis, CRASHING_IMAGES_KEY, settings.redis.timeout_s)
         crashing = CrashingImages(
             Trial(image_limits(settings), settings.test.failpoint),
-            RedisExpiringSet(redis, CRASHING_IMAGES_KEY, settings.redis.timeout_s),
+            refused_images,
             settings.server.crash_memory_s,
             _in_flight(settings.server.in_flight_path, stack),
         )
@@ -256,7 +260,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         classifier = Classifier(registry, meter.charge_model)
         subjects = subjects_of(settings)
         # Nobody waits for it, so it gets more time than a look into the cache.
-        erasures = Erasures.of(storage, RedisCache(redis, settings.redis.timeout_s), settings)
+        patient = RedisCache(redis, settings.redis.timeout_s)
+        erasures = Erasures.of(storage, patient, refused_images, settings)
         webhooks = Webhooks(settings.webhook, fetcher)
         round_trips = await stack.enter_async_context(TaskOwner(clean_up_s=CANCEL_AGAIN_AFTER_S))
         limiter = Limiter(
@@ -322,6 +327,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             predictions=predictions,
             erasures=erasures,
             exports=SubjectExports(images, batches, subjects),
+            retentions=Retentions.of(settings),
+            holds=LegalHolds(subjects),
             batches=batches,
             webhooks=webhooks,
             models=Models(registry, settings, append),

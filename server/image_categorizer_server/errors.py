@@ -26,6 +26,7 @@
     │   ├─ FeedbackNotFound        FEEDBACK_NOT_FOUND
     │   ├─ ImageNotFound           IMAGE_NOT_FOUND
     │   ├─ KeyNotFound             KEY_NOT_FOUND
+    │   ├─ LegalHoldNotFound       LEGAL_HOLD_NOT_FOUND
     │   ├─ ResultErased            RESULT_ERASED
     │   ├─ ResultNotFound          RESULT_NOT_FOUND
     │   └─ TenantNotFound          TENANT_NOT_FOUND
@@ -39,6 +40,7 @@
     │   ├─ EmbeddingMissing        EMBEDDING_MISSING
     │   ├─ SubjectErased           SUBJECT_ERASED
     │   ├─ ErasureRunning          ERASURE_RUNNING
+    │   ├─ LegallyHeld             LEGAL_HOLD
     │   ├─ BatchRunning            BATCH_RUNNING
     │   └─ WebhookDisabled         WEBHOOK_DISABLED
     ├─ QuotaExceeded           RESOURCE_EXHAUSTED    QUOTA_EXCEEDED
@@ -255,6 +257,12 @@ class ErasureNotFound(NotFound):
     reason = "ERASURE_NOT_FOUND"
 
 
+class LegalHoldNotFound(NotFound):
+    """The tenant has no such legal hold."""
+
+    reason = "LEGAL_HOLD_NOT_FOUND"
+
+
 class FeedbackNotFound(NotFound):
     """The tenant has no such feedback."""
 
@@ -339,6 +347,12 @@ class ErasureRunning(FailedPrecondition):
     """The erasure of the subject is not done."""
 
     reason = "ERASURE_RUNNING"
+
+
+class LegallyHeld(FailedPrecondition):
+    """A legal hold keeps what would be removed."""
+
+    reason = "LEGAL_HOLD"
 
 
 class WebhookDisabled(FailedPrecondition):

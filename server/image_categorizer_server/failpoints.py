@@ -46,6 +46,8 @@ NAMES = {
     "erasure.cache": "cached answers are removed",
     "erasure.data_keys": "data keys of a subject are removed",
     "erasure.certificate": "a certificate is in the store; the erasure is not done",
+    "retention.removing": "rows that are too old are removed, but not committed",
+    "retention.removed": "the removal of some rows that are too old is committed",
     "webhook.sending": "a delivery is about to be sent",
     "webhook.sent": "a delivery is sent; its outcome is not written",
 }

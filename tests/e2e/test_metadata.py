@@ -12,6 +12,7 @@ from image_categorizer import ImageCategorizationClient
 from tests.e2e.test_images import answers as image_answers
 from tests.e2e.test_keys import answers as key_answers
 from tests.e2e.test_receipts import answers as receipt_answers
+from tests.e2e.test_retention import answers as retention_answers
 from tests.e2e.test_subjects import answers as subject_answers
 from tests.e2e.test_tenants import answers as tenant_answers
 from tests.e2e.test_webhooks import answers as webhook_answers
@@ -105,6 +106,7 @@ def answers(http, model, receiver):
     yield from receipt_answers(http)
     yield from embedding_answers(http, image)
     yield from subject_answers(http)
+    yield from retention_answers(http)
     yield from feedback_answers(http, image)
     yield "/v1/audit", "get", http.get("/v1/audit?page_size=5")
     yield "/v1/audit:export", "get", http.get("/v1/audit:export")
@@ -191,8 +193,10 @@ def test_what_answers_always_contain_is_required(openapi):
         "Erasure.allow_time",
         "Erasure.end_time",
         "Feedback.undo_time",
+        "LegalHold.end_time",
         "Prediction.raw_confidence",
         "Prediction.source",
+        "RetentionForecast.oldest_time",
         "Tenant.delete_time",
         "Webhook.previous_secret_expire_time",
         "WebhookDelivery.end_time",
@@ -253,6 +257,7 @@ def test_every_body_kind_and_parameter_of_the_document_works(http, openapi, rece
         "raw_confidence": "true",
         "store": "true",
         "subject_id": "ann",
+        "blur": "0,0,9,9",
         "webhook_url": receiver.url,
         "filename": "a.jpg",
     }

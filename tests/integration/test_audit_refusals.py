@@ -9,7 +9,12 @@ from image_categorizer import (
     CredentialsInvalid,
     RoleInsufficient,
 )
-from image_categorizer.v1 import metadata_pb2, metadata_pb2_grpc
+from image_categorizer.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    metadata_pb2,
+    metadata_pb2_grpc,
+)
 from image_categorizer_server.db import audit
 from image_categorizer_server.domain.access import Principal, Role
 from image_categorizer_server.domain.audit import PLATFORM_CHAIN, Actor
@@ -22,6 +27,7 @@ from image_categorizer_server.errors import (
 from image_categorizer_server.services import refusal
 from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.settings.audit import AuditSettings
+from image_categorizer_server.settings.privacy import PrivacySettings
 
 from tests.integration.conftest import running_server
 
@@ -155,3 +161,25 @@ async def test_every_refused_call_has_exactly_one_event(settings):
         ("access.denied", "ListAuditEvents", "DENIED"),
     ]
     assert all(event.actor_id and event.request_id for event in known)
+
+
+async def test_the_audit_has_only_networks_of_clients_if_the_settings_say_so(settings, caplog):
+    changes = {"privacy": PrivacySettings(truncate_addresses=True), "log_level": "debug"}
+    async with (
+        running_server(settings.model_copy(update=changes)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        key = await server.key(Role.VIEWER)
+        stub = admin_pb2_grpc.AdminServiceStub(channel)
+        for address, header in (("192.0.2.77", key), ("2001:db8:1:2::9", "ic_none")):
+            headers = (("authorization", f"Bearer {header}"), ("x-client-address", address))
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.ListWebhooks(admin_pb2.ListWebhooksRequest(), metadata=headers)
+        await server.backend.refusals.close()
+        chains = [
+            [event.address async for event in audit.chain(tenant_id, 0) if event.address]
+            for tenant_id in ("default", PLATFORM_CHAIN)
+        ]
+    assert chains == [["192.0.2.0"], ["2001:db8:1::"]]
+    assert "192.0.2.77" not in caplog.text
+    assert "2001:db8:1:2::9" not in caplog.text

@@ -27,6 +27,7 @@ from image_categorizer_server.errors import DependencyDown, ErasureRunning
 from image_categorizer_server.errors import SubjectErased as Refused
 from image_categorizer_server.inference.images.decode import Decoder
 from image_categorizer_server.inference.images.picture import PictureMaker
+from image_categorizer_server.services.crashing_images import CRASHING_IMAGES_KEY
 from image_categorizer_server.services.erasure import verify_certificate
 from image_categorizer_server.services.image import ImagePolicy, Images
 from image_categorizer_server.settings.audit import AuditSettings
@@ -132,7 +133,9 @@ async def fill(server, client, name: str, words: str, pictures: tuple[bytes, byt
     await client.images.upload(
         pictures[0], filename=f"{words}.jpg", tags=[f"{words}-tag"], subject_id=name
     )
-    await client.classify_image(pictures[0], store=True, subject_id=name)
+    kept = await client.classify_image(pictures[0], store=True, subject_id=name)
+    await client.images.content(kept.image_id, width=32)
+    await client.images.correct(kept.image_id, "cat")
     for _ in range(2):  # the second answer is that of the cache
         await client.classify_image(pictures[0])
     for number in range(2):  # one batch is done, one waits
@@ -176,7 +179,10 @@ async def test_nothing_of_an_erased_subject_is_left_anywhere_and_all_of_others_i
     }
     await fill(server, client, SUBJECT, CANARY, (PICTURE, BATCH_PICTURE))
     canaries = canaries_of(CANARY, (PICTURE, BATCH_PICTURE))
-    assert len(hits(await places.all(), canaries)) >= 7
+    # Processes refuse some of the images: one that was stored, one of a batch, and another's.
+    crashing = [hashlib.sha256(one).hexdigest() for one in (PICTURE, BATCH_PICTURE, OTHERS)]
+    await places.redis.zadd(CRASHING_IMAGES_KEY, dict.fromkeys(crashing, 4e9))
+    assert len(hits(await places.all(), canaries)) >= 8
 
     start = clock.now()
     erasure = await admin.subjects.erase(SUBJECT)
@@ -186,6 +192,7 @@ async def test_nothing_of_an_erased_subject_is_left_anywhere_and_all_of_others_i
 
     left = await places.all()
     assert hits(left, canaries) == []
+    assert await places.redis.zrange(CRASHING_IMAGES_KEY, 0, -1) == [crashing[2].encode()]
     assert CANARY not in "".join(capfd.readouterr())
     # The others' objects and images are byte-equal, and nothing else of theirs is gone.
     assert {place: left.get(place) for place in before} == before
@@ -207,6 +214,11 @@ async def test_nothing_of_an_erased_subject_is_left_anywhere_and_all_of_others_i
         "webhook_deliveries": 1,
         "images": 1,
         "image_results": 1,
+        "image_embeddings": 1,
+        "image_renditions": 1,
+        "image_terms": 7,
+        "feedback": 1,
+        "crashing_images": 2,
         "objects": done.removed["objects"],
         "object_bytes": done.removed["object_bytes"],
         "cached_answers": done.removed["cached_answers"],

@@ -6,9 +6,13 @@ import time
 from image_categorizer_server import clock
 from image_categorizer_server.access.subject import Subjects
 from image_categorizer_server.db import upload as uploads
+from image_categorizer_server.domain.retention import DataClass
 from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.crashing_images import CRASHING_IMAGES_KEY
 from image_categorizer_server.services.erasure import Erasures
+from image_categorizer_server.services.retention import Retentions
 from image_categorizer_server.services.tenant_removal import TenantRemoval
+from image_categorizer_server.stores.expiring_set import RedisExpiringSet
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import RedisCache, open_redis
@@ -22,8 +26,11 @@ from tests.support.storage_contract import store_image
 
 def sweeper_of(redis, batches, storage):
     cache = RedisCache(redis, timeout_s=2)
+    crashing = RedisExpiringSet(redis, CRASHING_IMAGES_KEY, timeout_s=2)
     removals = Removals(
-        TenantRemoval(storage, cache, delay_s=1), Erasures(storage, cache, None, Subjects(b""))
+        TenantRemoval(storage, cache, delay_s=1),
+        Erasures(storage, cache, crashing, None, Subjects(b"")),
+        Retentions(dict.fromkeys(DataClass, 0), 60, cuts_audit=False),
     )
     return Sweeper(Doorbell(redis), batches, removals, print, lease_s=30)
 

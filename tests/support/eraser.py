@@ -8,8 +8,10 @@ import sys
 
 from image_categorizer_server import failpoints
 from image_categorizer_server.access.subject import Subjects
+from image_categorizer_server.services.crashing_images import CRASHING_IMAGES_KEY
 from image_categorizer_server.services.erasure import Erasures
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.stores.expiring_set import RedisExpiringSet
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.redis import RedisCache, open_redis
 
@@ -25,7 +27,8 @@ async def main(database_url: str, redis_url: str, path: str, failpoint: str = ""
         open_redis(redis_url, settings.redis) as redis,
     ):
         cache = RedisCache(redis, settings.redis.timeout_s)
-        await Erasures(storage, cache, None, Subjects(b"")).sweep()
+        crashing = RedisExpiringSet(redis, CRASHING_IMAGES_KEY, settings.redis.timeout_s)
+        await Erasures(storage, cache, crashing, None, Subjects(b"")).sweep()
 
 
 if __name__ == "__main__":

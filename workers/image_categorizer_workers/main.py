@@ -17,12 +17,15 @@ from image_categorizer_server.domain.tenant import all_tenants, one_tenant
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.services.batch import Batches
+from image_categorizer_server.services.crashing_images import CRASHING_IMAGES_KEY
 from image_categorizer_server.services.data_key import open_sealer
 from image_categorizer_server.services.erasure import Erasures
+from image_categorizer_server.services.retention import Retentions
 from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.hops import warn_of_clear_hops
 from image_categorizer_server.stores.buckets import ObjectReader
+from image_categorizer_server.stores.expiring_set import RedisExpiringSet
 from image_categorizer_server.stores.object_store import Storage, open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import RedisCache, open_redis
@@ -79,9 +82,11 @@ async def _run_until(stop: asyncio.Event, settings: Settings) -> None:
         engine = Engine(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", components)
         batches = Batches(storage, settings.batch, settings.max_image_bytes)
         cache = RedisCache(redis, settings.redis.timeout_s)
+        crashing = RedisExpiringSet(redis, CRASHING_IMAGES_KEY, settings.redis.timeout_s)
         removals = Removals(
             TenantRemoval(storage, cache, settings.tenants.removal_delay_s),
-            Erasures.of(storage, cache, settings),
+            Erasures.of(storage, cache, crashing, settings),
+            Retentions.of(settings),
         )
         sweeper = Sweeper(doorbell, batches, removals, engine.wake, settings.worker.lease_s)
         async with asyncio.TaskGroup() as group:

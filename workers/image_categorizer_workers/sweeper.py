@@ -12,6 +12,7 @@ from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.services.batch import Batches, notify_workers
 from image_categorizer_server.services.erasure import Erasures
 from image_categorizer_server.services.image import remove_silent_images
+from image_categorizer_server.services.retention import Retentions
 from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.telemetry import get_log
@@ -26,10 +27,11 @@ UNFINISHED_INTERVAL_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Removals:
-    """Who removes all of somebody."""
+    """Who removes what must not be kept."""
 
     tenants: TenantRemoval
     subjects: Erasures
+    retention: Retentions
 
 
 class Sweeper:
@@ -74,6 +76,7 @@ class Sweeper:
                 self._give_up_uploads,
                 self._remove_silent_images,
                 self._remove_tenants,
+                self._remove_old,
                 self._remove_rows,
                 self._remove_images,
                 self._erase_subjects,
@@ -118,6 +121,9 @@ class Sweeper:
 
     async def _erase_subjects(self) -> None:
         await self._removals.subjects.sweep()
+
+    async def _remove_old(self) -> None:
+        await self._removals.retention.sweep_at_intervals(MAX_PAGES)
 
     async def _remove_rows(self) -> None:
         await self._batches.remove_rows(MAX_PAGES)

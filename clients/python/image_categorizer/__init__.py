@@ -33,14 +33,17 @@ from image_categorizer._image_values import (
     ImageResult,
     PictureFacts,
     StoredImage,
+    UploadOptions,
 )
 from image_categorizer._inputs import image_files
+from image_categorizer._legal_hold_values import LegalHold
 from image_categorizer._receipt_values import (
     Receipt,
     ReplayDifference,
     ResultReplay,
     ResultVerification,
 )
+from image_categorizer._retention_values import RetentionForecast, RetentionRule
 from image_categorizer._subject_values import Erasure
 from image_categorizer._values import (
     AsyncSources,
@@ -119,6 +122,8 @@ from image_categorizer.errors import (
     ItemKilledServers,
     ItemKilledWorkers,
     KeyNotFound,
+    LegalHoldNotFound,
+    LegallyHeld,
     ModelFailed,
     ModelFailing,
     ModelInUse,
@@ -219,6 +224,9 @@ __all__ = [
     "KeyState",
     "Keys",
     "Lane",
+    "LegalHold",
+    "LegalHoldNotFound",
+    "LegallyHeld",
     "Limits",
     "Model",
     "ModelFailed",
@@ -249,6 +257,8 @@ __all__ = [
     "ResultNotFound",
     "ResultReplay",
     "ResultVerification",
+    "RetentionForecast",
+    "RetentionRule",
     "RoleInsufficient",
     "ServerInfo",
     "SimilarImage",
@@ -272,6 +282,7 @@ __all__ = [
     "UnclassifiableImage",
     "UndecodableImage",
     "UnsupportedFormat",
+    "UploadOptions",
     "Usage",
     "UsageGroup",
     "UsageRow",

@@ -11,6 +11,22 @@ ContentFit = Literal["scale_down", "contain", "cover"]
 ContentFormat = Literal["jpeg", "png", "webp", "avif"]
 
 
+class UploadOptions(TypedDict, total=False):
+    """How `client.images.upload` stores an image, as keyword arguments."""
+
+    filename: str
+    """Default: the name of the file, without folders."""
+    tags: Iterable[str]
+    """Words of your own, at most 64."""
+    subject_id: str
+    """Whose image it is."""
+    keep_metadata: bool
+    """Whether the bytes are stored as they are; for admins."""
+    blur: Iterable[str]
+    """What nobody may see in what is stored: `left,top,right,bottom` in pixels of the upright
+    image, or `percent:` and the same in hundredths."""
+
+
 class ImageFilters(TypedDict, total=False):
     """Which images `client.images.list` yields: those that pass all filters."""
 

@@ -9,19 +9,22 @@ from image_categorizer.v1 import image_pb2
 
 
 def upload_request(
-    source: bytes | str,
-    filename: str,
-    tags: Iterable[str],
-    subject_id: str,
-    keep_metadata: bool = False,
+    source: bytes | str, given: Mapping[str, object]
 ) -> image_pb2.UploadImageRequest:
-    """Returns the request to store an image: encoded bytes, or a URI."""
-    request = image_pb2.UploadImageRequest(
-        filename=filename,
-        tags=words(tags),
-        subject_id=subject_id,
-        keep_metadata=keep_metadata,
-    )
+    """Returns the request to store an image: encoded bytes, or a URI.
+
+    Raises:
+        TypeError: an option is unknown or of the wrong type.
+    """
+    request = image_pb2.UploadImageRequest()
+    known = set(request.DESCRIPTOR.fields_by_name) - {"image", "image_uri"}
+    if unknown := set(given) - known:
+        raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
+    for name, value in given.items():
+        if name in ("tags", "blur"):
+            getattr(request, name).extend(words(value, name))
+        else:
+            setattr(request, name, value)
     if isinstance(source, str):
         request.image_uri = source
     else:
@@ -63,14 +66,14 @@ def update_request(
     return request
 
 
-def words(tags: object) -> list[str]:
-    """Returns tags as a list.
+def words(tags: object, name: str = "tags") -> list[str]:
+    """Returns tags, or another list of words, as a list.
 
     Raises:
         TypeError: a single text is given.
     """
     if isinstance(tags, str | bytes) or not isinstance(tags, Iterable):
-        raise TypeError(f"tags takes a list of words, not {tags!r}")
+        raise TypeError(f"{name} takes a list of words, not {tags!r}")
     return list(tags)
 
 

@@ -98,6 +98,9 @@ class Options(TypedDict, total=False):
     """Whether to keep the image and the result (`client.images`)."""
     subject_id: str
     """Whose image it is, at most 128 characters."""
+    blur: Sequence[str]
+    """What nobody may see in what is stored: `left,top,right,bottom` in pixels of the upright
+    image, or `percent:` and the same in hundredths. For single images."""
 
 
 class BatchOptions(Options, total=False):

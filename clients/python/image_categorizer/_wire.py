@@ -67,7 +67,7 @@ def classify_options(given: Mapping[str, object]) -> classify_pb2.ClassifyOption
         TypeError: an option is unknown or of the wrong type.
     """
     fields = dict(given)
-    for name in ("include_categories", "exclude_categories"):
+    for name in ("include_categories", "exclude_categories", "blur"):
         if isinstance(fields.get(name), str | bytes):
             raise TypeError(f"{name} takes a list of names, not the single name {fields[name]!r}")
     if "version" in fields:

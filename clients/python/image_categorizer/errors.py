@@ -26,6 +26,7 @@ CategorizerError
 │   ├─ ErasureNotFound
 │   ├─ FeedbackNotFound
 │   ├─ KeyNotFound
+│   ├─ LegalHoldNotFound
 │   ├─ ResultErased            the key of an encrypted result was erased
 │   ├─ ResultNotFound
 │   └─ TenantNotFound
@@ -40,6 +41,7 @@ CategorizerError
 │   ├─ BatchRunning            the batch has not ended
 │   ├─ SubjectErased           the subject was erased, and is not allowed again
 │   ├─ ErasureRunning          the erasure of the subject is not done
+│   ├─ LegallyHeld             a legal hold keeps what would be removed
 │   └─ WebhookDisabled         the webhook is disabled
 ├─ QuotaExceeded           the tenant has the maximum number, or has used up a quota
 ├─ RateLimited             too many requests; the client has already waited and retried
@@ -242,6 +244,12 @@ class ErasureNotFound(NotFound):
     reason = "ERASURE_NOT_FOUND"
 
 
+class LegalHoldNotFound(NotFound):
+    """There is no such legal hold."""
+
+    reason = "LEGAL_HOLD_NOT_FOUND"
+
+
 class ResultErased(NotFound):
     """Of a batch item: the key of its encrypted result was erased, or is missing."""
 
@@ -312,6 +320,12 @@ class ErasureRunning(FailedPrecondition):
     """The erasure of the subject is not done; try again some seconds later."""
 
     reason = "ERASURE_RUNNING"
+
+
+class LegallyHeld(FailedPrecondition):
+    """A legal hold keeps what would be removed."""
+
+    reason = "LEGAL_HOLD"
 
 
 class WebhookDisabled(FailedPrecondition):

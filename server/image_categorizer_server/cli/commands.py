@@ -31,6 +31,8 @@ COMMANDS = {
     "images": ("image", GROUP),
     "keys": ("key", GROUP),
     "subjects": ("subject", GROUP),
+    "retention": ("retention", GROUP),
+    "legal-holds": ("legal_hold", GROUP),
     "tenants": ("tenant", GROUP),
     "receipts": ("receipt", GROUP),
     "audit": ("audit", GROUP),

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
+from image_categorizer_server.db import legal_hold
 from image_categorizer_server.db.audit import head_from_row
-from image_categorizer_server.db.database import Connection, connected
+from image_categorizer_server.db.database import Connection, connected, transaction
 from image_categorizer_server.db.locks import AUDIT_LOCK, try_lock, unlock
 from image_categorizer_server.domain.audit import Head
+from image_categorizer_server.domain.legal_hold import WHOLE_TENANT
 
 UNSTORED = "SELECT * FROM audit_statements WHERE NOT is_stored ORDER BY tenant_id"
 GROWN = """
@@ -29,11 +31,22 @@ ON CONFLICT (tenant_id) DO UPDATE SET seq = $2, removed_seq = $3, object_key = $
 # the numbers to within minutes, the longest transaction.
 OLD = """
 SELECT e.tenant_id, e.seq, e.hash FROM audit_heads h
+LEFT JOIN retention r ON r.tenant_id = h.tenant_id AND r.data_class = 'AUDIT'
 LEFT JOIN LATERAL (
-    SELECT y.seq FROM audit_events y WHERE y.tenant_id = h.tenant_id AND y.create_time >= $1
+    SELECT y.seq FROM audit_events y WHERE y.tenant_id = h.tenant_id
+        AND y.create_time >= $1::timestamptz - coalesce(r.days, $2) * interval '24 hours'
     ORDER BY y.create_time, y.seq LIMIT 1) young ON true
 JOIN audit_events e ON e.tenant_id = h.tenant_id AND e.seq = coalesce(young.seq, h.seq) - 1
-WHERE e.seq > h.removed_seq ORDER BY 1
+WHERE e.seq > h.removed_seq AND coalesce(r.days, $2) > 0 AND NOT EXISTS (
+    SELECT FROM legal_holds l
+    WHERE l.tenant_id = h.tenant_id AND l.target = 'tenant:' AND l.end_time IS NULL)
+ORDER BY 1
+"""
+COUNT = """
+SELECT count(*) AS count, coalesce(sum(pg_column_size(e.*)), 0)::bigint AS size_bytes,
+    min(e.create_time) AS oldest_time
+FROM audit_events e JOIN audit_heads h ON h.tenant_id = e.tenant_id AND e.seq < h.seq
+WHERE e.tenant_id = $1 AND e.create_time < $2
 """
 
 
@@ -131,23 +144,47 @@ async def mark_stored(statement: StoredStatement) -> None:
         )
 
 
-async def find_old(before: datetime) -> list[tuple[str, int, str]]:
-    """Returns tenant, number and hash of the last event before a time, of chains that have any.
+async def find_old(now: datetime, default_days: int) -> list[tuple[str, int, str]]:
+    """Returns tenant, number and hash of the last event that is too old, of chains that have any.
+
+    Args:
+        now: the current time.
+        default_days: how long tenants without a rule of their own keep events; 0: for ever.
 
     Raises:
         DependencyDown: the database does not answer.
     """
     async with connected() as connection:
-        rows = await connection.fetch(OLD, before)
+        rows = await connection.fetch(OLD, now, default_days)
     return [(str(r["tenant_id"]), cast("int", r["seq"]), str(r["hash"])) for r in rows]
+
+
+async def count_events(tenant_id: str, before: datetime) -> tuple[int, int, datetime | None, int]:
+    """Returns how many events may go, their bytes, the oldest time, and how many are held.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with transaction() as connection:
+        is_held = await legal_hold.is_held(connection, tenant_id, [WHOLE_TENANT])
+        row = await connection.fetchrow(COUNT, tenant_id, before)
+    assert row is not None, "it counts"
+    count, size_bytes = cast("int", row["count"]), cast("int", row["size_bytes"])
+    if is_held:
+        return 0, 0, None, count
+    return count, size_bytes, cast("datetime | None", row["oldest_time"]), 0
 
 
 async def remove_events(connection: Connection, tenant_id: str, up_to: int, most: int) -> int:
     """Removes the oldest events of a chain up to one; returns how many, `most` at most.
 
+    Removes none while a legal hold keeps all of the tenant.
+
     Raises:
         DependencyDown: the database does not answer.
     """
+    if await legal_hold.is_held(connection, tenant_id, [WHOLE_TENANT]):
+        return 0
     removed = await connection.fetchval(
         "SELECT remove_audit_events($1, $2, $3)", tenant_id, up_to, most
     )

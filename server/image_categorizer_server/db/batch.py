@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol, cast
 
 from image_categorizer_server import clock, failpoints
-from image_categorizer_server.db import audit, outbox, removal
+from image_categorizer_server.db import audit, legal_hold, outbox, removal
 from image_categorizer_server.db.convert import batch_from_row, result_from_row
 from image_categorizer_server.db.database import (
     BULK_TIMEOUT_S,
@@ -254,17 +254,15 @@ async def delete(tenant_id: str, batch_id: str) -> None:
     Raises:
         BatchNotFound: the tenant has no such batch.
         BatchRunning: the batch has not ended.
+        LegallyHeld: its subject or the tenant is held.
         DependencyDown: the database does not answer.
     """
     now = clock.now()
     async with transaction() as connection:
         batch = await _locked(connection, tenant_id, batch_id, must_have_ended=True)
-        await removal.add_rows(connection, tenant_id, batch_id, now)
-        await connection.execute("DELETE FROM batches WHERE batch_id = $1", batch_id)
-        await connection.execute(
-            "DELETE FROM outbox WHERE batch_id = $1 AND kind = 'doorbell' AND done_time IS NULL",
-            batch_id,
-        )
+        targets = legal_hold.targets_of(batch["subject_key"])
+        await legal_hold.refuse_held(connection, tenant_id, targets)
+        await removal.remove_batches(connection, tenant_id, [batch_id], now)
         await audit.record_event(
             connection,
             tenant_id,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
+from image_categorizer_server.db import legal_hold
 from image_categorizer_server.db.audit import record_event
 from image_categorizer_server.db.database import Connection, Row, connected, transaction
 from image_categorizer_server.domain.audit import AuditAction
@@ -86,10 +87,12 @@ async def erase(tenant_id: str, now: datetime) -> int:
     """Deletes the keys of a tenant: what they encrypted is lost. Returns how many there were.
 
     Raises:
+        LegallyHeld: something of the tenant is held.
         DependencyDown: the database does not answer.
     """
     statement = f"DELETE FROM data_keys WHERE tenant_id = $1 RETURNING {COLUMNS}"  # noqa: S608 - our own words
     async with transaction() as connection:
+        await legal_hold.refuse_any_held(connection, tenant_id)
         erased = [_key(row) for row in await connection.fetch(statement, tenant_id)]
         for key in erased:
             await _record(connection, AuditAction.DATA_KEY_ERASE, key, now)

@@ -116,12 +116,6 @@ UPDATE webhook_deliveries SET state = 'PENDING', next_attempt_time = $4, end_tim
 WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id = $3
 AND NOT (is_under_way AND next_attempt_time > $4)
 """
-FORGET = """
-DELETE FROM webhook_deliveries WHERE id IN (
-    SELECT id FROM webhook_deliveries WHERE end_time < $1 ORDER BY end_time LIMIT $2
-    FOR UPDATE SKIP LOCKED)
-RETURNING id
-"""
 
 
 class ClaimedRow(TypedDict):
@@ -275,16 +269,6 @@ async def redeliver(tenant_id: str, webhook_id: str, delivery_id: str, now: date
     """
     async with connected() as connection:
         await connection.execute(REDELIVER, tenant_id, webhook_id, delivery_id, now)
-
-
-async def forget(ended_before: datetime, limit: int) -> int:
-    """Removes deliveries that ended before a time, the oldest first; returns how many.
-
-    Raises:
-        DependencyDown: the database does not answer.
-    """
-    async with connected() as connection:
-        return len(await connection.fetch(FORGET, ended_before, limit))
 
 
 async def _deliveries(tenant_id: str, rows: Sequence[WebhookDeliveryRow]) -> list[Delivery]:

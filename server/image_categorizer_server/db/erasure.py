@@ -1,26 +1,19 @@
-"""Erasures: rows that are the tombstones of subjects, and the removal of what the database holds.
-
-A writer calls `refuse_erased` in the transaction that writes about a subject.  It takes the lock of
-the subject in shared mode, and the transaction that writes the tombstone takes it alone.  So a
-writer either commits before the tombstone, and the erasure finds its rows, or sees the tombstone.
-"""
+"""Erasures: rows that are tombstones of subjects, and the removal of what the database holds."""
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
-from image_categorizer_server.db import audit
+from image_categorizer_server.db import audit, legal_hold, removal
 from image_categorizer_server.db.database import Connection, connected, transaction
-from image_categorizer_server.db.locks import lock_subject, share_subject
+from image_categorizer_server.db.locks import lock_subject
 from image_categorizer_server.db.tables import ErasureRow
+from image_categorizer_server.db.tombstone import TOMBSTONE
 from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.erasure import Erasure, ErasureState
-from image_categorizer_server.errors import ErasureRunning, SubjectErased
+from image_categorizer_server.errors import ErasureRunning
 
-TOMBSTONE = """
-SELECT * FROM erasures WHERE tenant_id = $1 AND subject_key = $2 AND allow_time IS NULL
-"""
 INSERT = """
 INSERT INTO erasures (tenant_id, erasure_id, subject_key, state, step, counts, certificate,
     create_time, allow_time)
@@ -65,12 +58,6 @@ SELECT batch_id, item_count, succeeded_count + failed_count AS result_count FROM
 WHERE tenant_id = $1 AND subject_key = $2 LIMIT $3 FOR UPDATE
 """
 COUNT_CHUNKS = "SELECT count(*) FROM batch_chunks WHERE batch_id = ANY($1::text[])"
-REMOVE_BATCHES = """
-WITH gone AS (DELETE FROM batches WHERE batch_id = ANY($2::text[]) RETURNING batch_id)
-INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after, subject_key)
-SELECT $1::text, 'rows', batch_id, '{"first_item": 0}', $3::timestamptz, $3::timestamptz, $4::text
-FROM gone
-"""
 # Uploads end by themselves, or when their lease does.  Rows go page by page, and what a process is
 # removing from the storage will be gone soon.
 IS_UNDER_WAY = """
@@ -95,8 +82,17 @@ SELECT image_id FROM images
 WHERE tenant_id = $1 AND subject_key = $2 AND (lease_until IS NULL OR lease_until < $4)
 LIMIT $3 FOR UPDATE
 """
-COUNT_RESULTS = """
-SELECT count(*) FROM image_results WHERE tenant_id = $1 AND image_id = ANY($2::text[])
+DIGESTS = """
+SELECT sha256 FROM images WHERE tenant_id = $1 AND subject_key = $2 AND sha256 > $3
+ORDER BY sha256 LIMIT $4
+"""
+# All that goes with an image, whatever tables there are.
+OF_IMAGES = """
+SELECT conrelid::regclass::text AS name FROM pg_constraint
+WHERE contype = 'f' AND confdeltype = 'c' AND confrelid = 'images'::regclass ORDER BY 1
+"""
+COUNT_OF_IMAGES = """
+SELECT count(*) FROM {table} WHERE tenant_id = $1 AND image_id = ANY($2::text[])
 """
 REMOVE_IMAGES = "DELETE FROM images WHERE tenant_id = $1 AND image_id = ANY($2::text[])"
 HAS_IMAGES = "SELECT EXISTS (SELECT FROM images WHERE tenant_id = $1 AND subject_key = $2)"
@@ -105,25 +101,11 @@ REMOVE_KEYS = "DELETE FROM data_keys WHERE tenant_id = $1 AND subject_id = $2 RE
 ROWS_AT_ONCE = 1000
 
 
-async def refuse_erased(connection: Connection, tenant_id: str, subject_key: str) -> None:
-    """Passes a subject about whom something may be stored in the open transaction.
-
-    Raises:
-        SubjectErased: the subject was erased, and is not allowed again.
-    """
-    if not subject_key:
-        return
-    await share_subject(connection, tenant_id, subject_key)
-    if await connection.fetchrow(TOMBSTONE, tenant_id, subject_key):
-        raise SubjectErased(
-            "what was stored about the subject was erased; allow the subject to store anew"
-        )
-
-
 async def begin(erasure: Erasure) -> Erasure:
     """Writes a tombstone; returns the one that the subject has, if it has one.
 
     Raises:
+        LegallyHeld: something of the subject is held.
         DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
@@ -131,6 +113,7 @@ async def begin(erasure: Erasure) -> Erasure:
         found = await connection.fetchrow(TOMBSTONE, erasure.tenant_id, erasure.subject_key)
         if found is not None:
             return _erasure(cast("ErasureRow", found))
+        await legal_hold.refuse_held_subject(connection, erasure.tenant_id, erasure.subject_key)
         await _insert(connection, erasure)
         await _record(connection, AuditAction.SUBJECT_ERASE, erasure, erasure.create_time)
     return erasure
@@ -284,6 +267,7 @@ async def remove_batches(erasure: Erasure, now: datetime, limit: int = ROWS_AT_O
     Results that a worker writes afterwards find no batch.
 
     Raises:
+        LegallyHeld: a new hold keeps something of the subject.
         DependencyDown: the database does not answer.
     """
     tenant_id, subject_key = erasure.tenant_id, erasure.subject_key
@@ -291,9 +275,10 @@ async def remove_batches(erasure: Erasure, now: datetime, limit: int = ROWS_AT_O
         rows = await connection.fetch(TAKE_BATCHES, tenant_id, subject_key, limit)
         if not rows:
             return False
+        await _refuse_held(connection, erasure)
         ids = [str(row["batch_id"]) for row in rows]
         chunks = await connection.fetchval(COUNT_CHUNKS, ids)
-        await connection.execute(REMOVE_BATCHES, tenant_id, ids, now, subject_key)
+        await removal.remove_batches(connection, tenant_id, ids, now)
         removed = {
             "batches": len(ids),
             "batch_items": sum(cast("int", row["item_count"]) for row in rows),
@@ -308,10 +293,12 @@ async def remove_messages(erasure: Erasure, limit: int = ROWS_AT_ONCE) -> bool:
     """Removes some messages about the subject, sent or not; returns False if none is left.
 
     Raises:
+        LegallyHeld: a new hold keeps something of the subject.
         DependencyDown: the database does not answer.
     """
     subject = erasure.tenant_id, erasure.subject_key
     async with transaction() as connection:
+        await _refuse_held(connection, erasure)
         # The outbox first: deliveries are made from it.
         rows = await connection.fetch(REMOVE_OUTBOX, *subject, limit)
         deliveries = await connection.fetch(REMOVE_DELIVERIES, *subject, limit)
@@ -325,6 +312,7 @@ async def remove_images(erasure: Erasure, now: datetime, limit: int = ROWS_AT_ON
     """Removes some images of the subject, with all that refers to them; False if none is ready.
 
     Raises:
+        LegallyHeld: a new hold keeps something of the subject.
         DependencyDown: the database does not answer.
     """
     tenant_id = erasure.tenant_id
@@ -333,10 +321,27 @@ async def remove_images(erasure: Erasure, now: datetime, limit: int = ROWS_AT_ON
         ids = [str(row["image_id"]) for row in rows]
         if not ids:
             return False
-        results = cast("int", await connection.fetchval(COUNT_RESULTS, tenant_id, ids))
+        await _refuse_held(connection, erasure)
+        removed = {"images": len(ids)}
+        for table in await connection.fetch(OF_IMAGES):
+            query = COUNT_OF_IMAGES.format(table=table["name"])
+            count = await connection.fetchval(query, tenant_id, ids)
+            removed[str(table["name"])] = cast("int", count)
         await connection.execute(REMOVE_IMAGES, tenant_id, ids)
-        await _count(connection, erasure, {"images": len(ids), "image_results": results})
+        await _count(connection, erasure, removed)
     return True
+
+
+async def digests_after(erasure: Erasure, sha256: str, limit: int = ROWS_AT_ONCE) -> list[str]:
+    """Returns SHA-256 digests of the subject's images as they were sent, above one, in order.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    values = erasure.tenant_id, erasure.subject_key, sha256, limit
+    async with connected() as connection:
+        rows = await connection.fetch(DIGESTS, *values)
+    return [str(row["sha256"]) for row in rows]
 
 
 async def has_images(erasure: Erasure) -> bool:
@@ -358,6 +363,18 @@ async def remove_data_keys(erasure: Erasure) -> None:
     async with transaction() as connection:
         rows = await connection.fetch(REMOVE_KEYS, erasure.tenant_id, erasure.subject_key)
         await _count(connection, erasure, {"data_keys": len(rows)})
+
+
+async def _refuse_held(connection: Connection, erasure: Erasure) -> None:
+    """Passes an erasure, unless a hold that is newer keeps something of the subject.
+
+    Older holds had ended when it began: an active one is of a database that was restored.
+
+    Raises:
+        LegallyHeld: something of the subject is held.
+    """
+    subject = erasure.tenant_id, erasure.subject_key
+    await legal_hold.refuse_held_subject(connection, *subject, erasure.create_time)
 
 
 async def _count(connection: Connection, erasure: Erasure, removed: Mapping[str, int]) -> None:

@@ -13,16 +13,16 @@ from datetime import UTC, datetime
 from typing import TypedDict, cast
 
 from image_categorizer_server import clock
-from image_categorizer_server.db import audit, image_term, removal
+from image_categorizer_server.db import audit, image_term, legal_hold, removal
 from image_categorizer_server.db.convert import (
     options_to_json,
     predictions_from_json,
     predictions_to_json,
 )
 from image_categorizer_server.db.database import Connection, connected, transaction
-from image_categorizer_server.db.erasure import refuse_erased
 from image_categorizer_server.db.facts import FactsRow, facts_from_row, facts_to_row
 from image_categorizer_server.db.locks import lock_tenant_images
+from image_categorizer_server.db.tombstone import refuse_erased
 from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.classification import ModelRef
 from image_categorizer_server.domain.image import Image, ImageChanges, ImageFilter, ImageResult
@@ -86,11 +86,16 @@ UPDATE images SET filename = coalesce($3, filename), tags = coalesce($4::text[],
 WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NULL RETURNING create_time
 """
 # Nobody adds a rendition to a locked image.
-LOCK_TO_DELETE = "SELECT object_key FROM images WHERE tenant_id = $1 AND image_id = $2 FOR UPDATE"
-DELETE_RENDITIONS = """
-DELETE FROM image_renditions WHERE tenant_id = $1 AND image_id = $2 RETURNING object_key
+LOCK_TO_DELETE = """
+SELECT subject_key FROM images WHERE tenant_id = $1 AND image_id = $2 FOR UPDATE
 """
-DELETE = "DELETE FROM images WHERE tenant_id = $1 AND image_id = $2"
+DELETE_RENDITIONS = """
+DELETE FROM image_renditions WHERE tenant_id = $1 AND image_id = ANY ($2::text[])
+RETURNING object_key
+"""
+DELETE = """
+DELETE FROM images WHERE tenant_id = $1 AND image_id = ANY ($2::text[]) RETURNING object_key
+"""
 DELETE_SILENT = """
 DELETE FROM images WHERE (tenant_id, image_id) IN (
     SELECT tenant_id, image_id FROM images WHERE lease_until < $1
@@ -358,19 +363,33 @@ async def delete(tenant_id: str, image_id: str, now: datetime) -> bool:
         False if the tenant has no such image.
 
     Raises:
+        LegallyHeld: the image, its subject or the tenant is held.
         DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
-        object_key = await connection.fetchval(LOCK_TO_DELETE, tenant_id, image_id)
-        if object_key is None:
+        row = await connection.fetchrow(LOCK_TO_DELETE, tenant_id, image_id)
+        if row is None:
             return False
-        renditions = await connection.fetch(DELETE_RENDITIONS, tenant_id, image_id)
-        await connection.execute(DELETE, tenant_id, image_id)
-        keys = [str(object_key), *(str(row["object_key"]) for row in renditions)]
-        await removal.add_images(connection, tenant_id, "", now, keys)
+        targets = legal_hold.targets_of(str(row["subject_key"]), image_id)
+        await legal_hold.refuse_held(connection, tenant_id, targets)
+        await remove(connection, tenant_id, [image_id], now)
         action = AuditAction.IMAGE_DELETE
         await audit.record_event(connection, tenant_id, action, image_id, now)
     return True
+
+
+async def remove(
+    connection: Connection, tenant_id: str, image_ids: Sequence[str], now: datetime
+) -> None:
+    """Removes images with all that refers to them; their objects are removed later.
+
+    The transaction has locked them, and nothing holds them.
+    """
+    ids = list(image_ids)
+    renditions = await connection.fetch(DELETE_RENDITIONS, tenant_id, ids)
+    images = await connection.fetch(DELETE, tenant_id, ids)
+    keys = dict.fromkeys(str(row["object_key"]) for row in (*images, *renditions))
+    await removal.add_images(connection, tenant_id, "", now, list(keys))
 
 
 async def add_results(tenant_id: str, results: Sequence[ImageResult]) -> list[bool]:

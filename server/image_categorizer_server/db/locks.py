@@ -27,6 +27,7 @@ WEBHOOK_QUOTA_LOCK = 0x1CA7E63
 KEY_QUOTA_LOCK = 0x1CA7E6B
 TENANT_IMAGES_LOCK = 0x6E9861
 BATCH_QUOTA_LOCK = 0x1CA7E64
+LEGAL_HOLD_LOCK = 0x1CA7E6C
 # Of one subject: the hash of the tenant and the subject.
 SUBJECT_LOCK = 0x5B1EC7
 
@@ -96,6 +97,20 @@ async def lock_subject(connection: Connection, tenant_id: str, subject_key: str)
         "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))",
         f"{tenant_id}/{subject_key}",
         SUBJECT_LOCK,
+    )
+
+
+async def share_holds(connection: Connection, tenant_id: str) -> None:
+    """Waits until nobody adds a legal hold of the tenant; then nobody does until the end."""
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock_shared($1, hashtext($2))", LEGAL_HOLD_LOCK, tenant_id
+    )
+
+
+async def lock_holds(connection: Connection, tenant_id: str) -> None:
+    """Waits until no other transaction removes what a legal hold of the tenant may keep."""
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock($1, hashtext($2))", LEGAL_HOLD_LOCK, tenant_id
     )
 
 

@@ -8,8 +8,8 @@ from typing import cast
 
 from image_categorizer_server import clock
 from image_categorizer_server.db.database import Connection, connected, transaction
-from image_categorizer_server.db.erasure import refuse_erased
 from image_categorizer_server.db.tables import OutboxTableRow
+from image_categorizer_server.db.tombstone import refuse_erased
 from image_categorizer_server.domain.classification import Classification
 from image_categorizer_server.domain.outbox import OutboxKind, OutboxRow
 

@@ -50,6 +50,19 @@ FROM (
             ELSE '' END AS subject_key) s) p
 GROUP BY subject_key, page
 """
+# Results that a worker writes afterwards find no batch.
+REMOVE_BATCHES = """
+WITH gone AS (
+    DELETE FROM batches WHERE tenant_id = $1 AND batch_id = ANY ($2::text[])
+    RETURNING batch_id, subject_key),
+messages AS (
+    DELETE FROM outbox o USING gone
+    WHERE o.batch_id = gone.batch_id AND o.kind = 'doorbell' AND o.done_time IS NULL)
+INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after, subject_key)
+SELECT $1::text, 'rows', batch_id, '{"first_item": 0}', $3::timestamptz, $3::timestamptz,
+    subject_key
+FROM gone
+"""
 NEXT_ROWS = """
 SELECT * FROM outbox WHERE kind = 'rows' AND done_time IS NULL
 ORDER BY outbox_id LIMIT 1 FOR UPDATE SKIP LOCKED
@@ -99,12 +112,22 @@ class ImageRemoval:
 
 
 async def add_rows(connection: Connection, tenant_id: str, batch_id: str, now: datetime) -> None:
-    """Adds all rows of a batch that goes, and its images, to what is to be removed.
+    """Adds all rows of an upload that goes, and its images, to what is to be removed.
 
-    The row of the batch, or of its upload, goes later in the open transaction; nothing may add rows
-    to the batch after that.
+    The row of the upload goes later in the open transaction; nothing may add rows to the batch
+    after that.
     """
     await outbox.add(connection, OutboxKind.ROWS, tenant_id, batch_id, now, {"first_item": 0})
+
+
+async def remove_batches(
+    connection: Connection, tenant_id: str, batch_ids: Sequence[str], now: datetime
+) -> None:
+    """Removes batches for every caller; their other rows and images are to be removed.
+
+    The transaction has locked them.
+    """
+    await connection.execute(REMOVE_BATCHES, tenant_id, list(batch_ids), now)
 
 
 async def add_images(

@@ -88,7 +88,7 @@ class WebhookDeliveryRow(Model):
             PartialIndex(fields=("target", "attempt_count"), condition={"state": "PENDING"}),
             PartialIndex(fields=("target",), condition={"is_under_way": True}),
             Index(fields=("tenant_id", "webhook_id", "id")),
-            Index(fields=("end_time",)),
+            Index(fields=("tenant_id", "end_time")),
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
-from image_categorizer_server.db import audit
+from image_categorizer_server.db import audit, legal_hold
 from image_categorizer_server.db.access_changes import notify_tenant
 from image_categorizer_server.db.database import Connection, connected, transaction
 from image_categorizer_server.db.tables import TenantRow
@@ -114,6 +114,8 @@ async def change_state(tenant_id: str, state: TenantState, now: datetime) -> Ten
                 return None
             if row["state"] not in (state.value, TenantState.DELETING.value):
                 delete_time = now if state is TenantState.DELETING else None
+                if delete_time:
+                    await legal_hold.refuse_any_held(connection, tenant_id)
                 row = await connection.fetchrow(CHANGE, tenant_id, state.value, delete_time)
                 await record_tenant_event(connection, ACTIONS[state], tenant_id, now)
                 await notify_tenant(connection, tenant_id)

@@ -22,9 +22,9 @@ from image_categorizer_server.db.database import (
     connected,
     transaction,
 )
-from image_categorizer_server.db.erasure import refuse_erased
 from image_categorizer_server.db.locks import lock_tenant_images
 from image_categorizer_server.db.tables import BatchRow
+from image_categorizer_server.db.tombstone import refuse_erased
 from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.batch import BatchConfig, BatchItem, ItemError
 from image_categorizer_server.domain.outbox import OutboxKind

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from image_categorizer_server.db import audit
+from image_categorizer_server.db import audit, legal_hold
 from image_categorizer_server.db.database import (
     Connection,
     connected,
@@ -171,6 +171,7 @@ async def delete_webhook(tenant_id: str, webhook_id: str, now: datetime) -> bool
     """Removes a webhook and its deliveries; returns whether it existed.
 
     Raises:
+        LegallyHeld: one of the deliveries is held.
         DependencyDown: the database does not answer.
     """
     async with transaction() as connection:
@@ -180,6 +181,7 @@ async def delete_webhook(tenant_id: str, webhook_id: str, now: datetime) -> bool
             webhook_id,
         )
         # After the webhook: `delivery.fan_out` holds its row until the new deliveries exist.
+        await legal_hold.refuse_held_webhook(connection, tenant_id, webhook_id)
         await connection.execute(
             "DELETE FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2",
             tenant_id,

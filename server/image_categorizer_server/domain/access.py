@@ -44,6 +44,8 @@ class Scope(Enum):
     IMAGES_WRITE = "images:write"
     SUBJECTS_READ = "subjects:read"
     SUBJECTS_WRITE = "subjects:write"
+    RETENTION_READ = "retention:read"
+    RETENTION_WRITE = "retention:write"
 
 
 @dataclass(frozen=True, slots=True)

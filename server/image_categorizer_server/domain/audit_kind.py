@@ -38,6 +38,11 @@ BATCH, KEY, MODEL, TENANT = "the batch", "the API key", "the model", "the tenant
 WEBHOOK, DATA_KEY = "the webhook", "the data key"
 PERSON = "the person, as in the actor of its later calls"
 ERASURE = "the erasure"
+HOLD, DATA_CLASS = "the hold", "the class of data"
+HELD = {
+    "kind": "`image`, `subject` or `tenant`",
+    "target": "the image, or the keyed hash of the subject; empty for the tenant",
+}
 SUBJECT = {"subject_key": "the keyed hash of the subject"}
 KEK = {"kek_id": "the key-encryption key that wraps it"}
 RIGHTS = {
@@ -114,6 +119,18 @@ KINDS: Mapping[AuditAction, AuditKind] = {
             "version": "a number; empty if the alias is removed",
             "canary_permille": "the share of requests for the canary, in thousandths",
         },
+    ),
+    AuditAction.LEGAL_HOLD_CREATE: AuditKind("A caller created a legal hold", HOLD, HELD),
+    AuditAction.LEGAL_HOLD_RELEASE: AuditKind("A caller ended a legal hold", HOLD, HELD),
+    AuditAction.RETENTION_UPDATE: AuditKind(
+        "A caller changed how long data is kept",
+        DATA_CLASS,
+        {"days": "a number; 0 for ever; null for the default"},
+    ),
+    AuditAction.RETENTION_REMOVED: AuditKind(
+        "Retention removed what was too old",
+        DATA_CLASS,
+        {"count": "how many", "before": "what was older than this time"},
     ),
     AuditAction.SESSION_CREATE: AuditKind(
         "A person signed in", PERSON, {"role": "the role of the session"}

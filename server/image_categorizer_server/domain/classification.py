@@ -220,3 +220,5 @@ class ClassifyOptions:
     raw_confidence: bool = False
     store: bool = False
     subject_id: str = ""
+    blur: tuple[str, ...] = ()
+    """What of the image is stored blurred; see `domain.blur`."""

@@ -60,6 +60,8 @@ class NewImage:
     subject_id: str = ""
     keep_metadata: bool = False
     """Whether the bytes are stored as they are."""
+    blur: tuple[str, ...] = ()
+    """What is blurred in what is stored; see `domain.blur`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class Image:
     """Keyed hash of the subject; empty for none."""
     subject_id: str
     sha256: str
-    """Of the bytes that were sent."""
+    """Of the bytes that were sent; of a blurred image, of those that are stored."""
     object_key: str
     size_bytes: int
     format: str

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import unquote
 
 HEADER = "x-client-address"
+IPV4_BITS, IPV6_BITS = 24, 48
 Network = IPv4Network | IPv6Network
 
 
@@ -22,6 +23,19 @@ def client_address(peer: str, headers: Mapping[str, str], gateways: Iterable[Net
     if not own or any(ip_address(own) in network for network in gateways):
         return _canonical(headers.get(HEADER, "")) or own
     return own
+
+
+@lru_cache(maxsize=4096)
+def network_of(address: str) -> str:
+    """Returns the first address of a client's network, /24 or /48; empty for the empty address.
+
+    Args:
+        address: as `client_address` returns it.
+    """
+    if not address:
+        return ""
+    bits = IPV4_BITS if ip_address(address).version == 4 else IPV6_BITS
+    return str(ip_network(f"{address}/{bits}", strict=False).network_address)
 
 
 @lru_cache(maxsize=4096)

@@ -21,7 +21,7 @@ from image_categorizer_server.rpc.call import Call, current_call
 from image_categorizer_server.rpc.classify_stream import ItemStream
 from image_categorizer_server.rpc.image_body import read_upload
 from image_categorizer_server.rpc.json_body import is_json
-from image_categorizer_server.rpc.options import authorize_store, options_from_wire
+from image_categorizer_server.rpc.options import authorize_store, options_from_wire, refuse_blur
 from image_categorizer_server.rpc.validation import image_id_of, wrong_image_uri
 from image_categorizer_server.services.classify import Classifications, Origin
 from image_categorizer_server.services.webhook import Webhooks
@@ -107,6 +107,8 @@ class ClassifyServicer(classify_pb2_grpc.ClassifyServiceServicer):
         if source == "image_id" and options.subject_id:
             text = "must be empty with image_id: the stored image has its subject"
             raise InvalidRequest.of([(f"{prefix}subject_id", text)])
+        if source == "image_id":
+            refuse_blur(options, prefix, "must be empty with image_id: the image is stored")
         authorize_store(options)
         if url:
             await self._webhooks.check_url(url, "webhook_url")

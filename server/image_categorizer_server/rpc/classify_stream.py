@@ -31,7 +31,7 @@ from image_categorizer_server.errors import (
     RoleInsufficient,
 )
 from image_categorizer_server.rpc.call import current_call, readmission, send
-from image_categorizer_server.rpc.options import options_from_wire
+from image_categorizer_server.rpc.options import options_from_wire, refuse_blur
 from image_categorizer_server.rpc.status import error_for_caller, status_of
 from image_categorizer_server.services.classify import Origin
 from image_categorizer_server.settings.server import ServerSettings
@@ -178,6 +178,7 @@ class ItemStream:
         self._options = options_from_wire(
             config.options, self._max_filter_categories, "config.options."
         )
+        refuse_blur(self._options, "config.options.", "is for single images")
 
     def _serve_tenant(self, tenant_id: str, key_id: str) -> None:
         if not tenant_id and not key_id:

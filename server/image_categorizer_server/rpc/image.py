@@ -64,7 +64,13 @@ class ImageServicer:
             raise InvalidRequest.of([("image_uri", text)])
         if request.keep_metadata:
             check_is_admin("keep_metadata")
-        words = request.filename, tuple(request.tags), request.subject_id, request.keep_metadata
+        words = (
+            request.filename,
+            tuple(request.tags),
+            request.subject_id,
+            request.keep_metadata,
+            tuple(request.blur),
+        )
         self._images.check(NewImage(b"", *words))
         content = request.image if source == "image" else await self._images.fetch(uri)
         image = await self._images.store(current_tenant(), NewImage(content, *words))

@@ -23,7 +23,7 @@ from image_categorizer_server.errors import (
     Unauthenticated,
     Unavailable,
 )
-from image_categorizer_server.rpc.address import client_address
+from image_categorizer_server.rpc.address import client_address, network_of
 from image_categorizer_server.rpc.call import Call, current_call, send
 from image_categorizer_server.rpc.encryption import shows_name
 from image_categorizer_server.rpc.limit import limit_fields
@@ -144,7 +144,9 @@ class Edge(grpc.aio.ServerInterceptor):
             else:
                 if self._logs_calls:
                     elapsed_ms = round(call.elapsed_s * 1000, 1)
-                    log.debug("served", method=method, ms=elapsed_ms, client=call.address)
+                    log.debug(
+                        "served", method=method, ms=elapsed_ms, client=self._shown_address(call)
+                    )
                 limits = limit_fields(call.decision) if call.decision else ()
                 if call.fields or limits:  # only now: an error after these would be HTTP status 200
                     await context.send_initial_metadata((*call.fields, *limits))
@@ -305,7 +307,8 @@ class Edge(grpc.aio.ServerInterceptor):
             principal = await self._backend.authenticator.authenticate(header, call.address)
         call.principal = principal
         authorize(principal, access)
-        current_actor.set(Actor(principal.actor_id, call.request_id, call.address))
+        address = self._shown_address(call)
+        current_actor.set(Actor(principal.actor_id, call.request_id, address))
         bind_tenant(call.tenant_id)
 
     def _failure(self, error: Exception, method: str, call: Call) -> CategorizerError:
@@ -313,7 +316,7 @@ class Edge(grpc.aio.ServerInterceptor):
         failure = error_for_caller(error, method, call)
         call.code = failure.status
         ERRORS.labels(failure.reason).inc()
-        actor = Actor(request_id=call.request_id, address=call.address)
+        actor = Actor(request_id=call.request_id, address=self._shown_address(call))
         self._backend.refusals.add(failure, method.rpartition("/")[2], call.principal, actor)
         return failure
 
@@ -339,6 +342,11 @@ class Edge(grpc.aio.ServerInterceptor):
         unbind_tenant()
         current_call.set(call)
         return call, headers
+
+    def _shown_address(self, call: Call) -> str:
+        """Returns the address that the audit and the log have."""
+        truncates = self._backend.settings.privacy.truncate_addresses
+        return network_of(call.address) if truncates else call.address
 
     def _address_of(self, context: Context, headers: Headers) -> str:
         name = self._gateway_name

@@ -7,7 +7,9 @@ from image_categorizer.v1 import classify_pb2
 
 from image_categorizer_server.access.roles import authorize_scope
 from image_categorizer_server.domain.access import Scope
+from image_categorizer_server.domain.blur import rectangles_of
 from image_categorizer_server.domain.classification import DEFAULT_TOP_K, ClassifyOptions
+from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.call import current_call
 from image_categorizer_server.rpc.validation import (
     MAX_NAME_CHARACTERS,
@@ -78,8 +80,25 @@ def options_from_wire(
             wrong.append((name, text))
         elif any(not 1 <= len(category) <= MAX_NAME_CHARACTERS for category in names):
             wrong.append((name, f"must have names of 1 to {MAX_NAME_CHARACTERS} characters"))
+    values["blur"] = tuple(wire.blur)
+    if wire.blur and not wire.store:
+        wrong.append(("blur", "needs store"))
+    try:
+        rectangles_of(wire.blur)
+    except InvalidRequest as error:
+        wrong.extend(error.violations)
     raise_if_any(wrong, prefix)
     return ClassifyOptions(**values)  # type: ignore[arg-type]  # the proto has the same types
+
+
+def refuse_blur(options: ClassifyOptions, prefix: str, text: str) -> None:
+    """Passes options that blur nothing.
+
+    Raises:
+        InvalidRequest: with the text, they do.
+    """
+    if options.blur:
+        raise InvalidRequest.of([(f"{prefix}blur", text)])
 
 
 def authorize_store(options: ClassifyOptions) -> None:

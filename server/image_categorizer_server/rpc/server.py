@@ -42,8 +42,10 @@ from image_categorizer_server.rpc.image import ImageServicer
 from image_categorizer_server.rpc.image_content import ImageContentServicer
 from image_categorizer_server.rpc.interceptors import Edge
 from image_categorizer_server.rpc.key import KeyServicer
+from image_categorizer_server.rpc.legal_hold import LegalHoldServicer
 from image_categorizer_server.rpc.model import MetadataServicer
 from image_categorizer_server.rpc.receipt import ReceiptServicer
+from image_categorizer_server.rpc.retention import RetentionServicer
 from image_categorizer_server.rpc.services import access_by_method, our_services
 from image_categorizer_server.rpc.sign_in import SignInServicer
 from image_categorizer_server.rpc.subject import SubjectServicer
@@ -157,6 +159,8 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
         CallerServicer(),
         SignInServicer(backend.sign_ins),
         SubjectServicer(backend.erasures, backend.exports, settings.server.max_page_bytes),
+        RetentionServicer(backend.retentions),
+        LegalHoldServicer(backend.holds, settings.server.max_page_bytes),
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     metadata_pb2_grpc.add_MetadataServiceServicer_to_server(

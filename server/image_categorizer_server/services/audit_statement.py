@@ -190,9 +190,9 @@ class AuditStatements:
         """
         removed = 0
         async with rows.sole_process() as is_sole:
-            if is_sole and self._key and self._settings.keep_days:
-                before = clock.now() - timedelta(days=self._settings.keep_days)
-                for tenant_id, seq, event_hash in await rows.find_old(before):
+            if is_sole and self._key:
+                old = await rows.find_old(clock.now(), self._settings.keep_days)
+                for tenant_id, seq, event_hash in old:
                     removed += await self._remove_events(tenant_id, seq, event_hash)
             if is_sole and self._settings.keep_statements_days:
                 await self._remove_statements()

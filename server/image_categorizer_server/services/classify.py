@@ -135,7 +135,7 @@ class Classifications:
             FailedPrecondition: the server keeps nothing about subjects.
             CategorizerError: see `Classifier.classify`, and `Registry.demand`.
         """
-        new = NewImage(content, origin.filename, subject_id=options.subject_id)
+        new = NewImage(content, origin.filename, subject_id=options.subject_id, blur=options.blur)
         if options.store and not origin.image_id:
             self._images.check(new)
         try:
@@ -166,8 +166,9 @@ class Classifications:
             input_sha256 = await digest_of(new.content)
         else:
             image = await self._images.store(caller.tenant_id, new)
-            input_sha256 = image.sha256
-        if answer.embedding is not None:
+            input_sha256 = await digest_of(new.content) if new.blur else image.sha256
+        # That of the whole image knows what is blurred.
+        if answer.embedding is not None and not new.blur:
             embedding = Embedding(answer.embedding, answer.model)
             await self._embeddings.keep(caller.tenant_id, image.image_id, embedding)
         result = await self._images.keep_result(image, answer, input_sha256)

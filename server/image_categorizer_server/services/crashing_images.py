@@ -22,6 +22,7 @@ from image_categorizer_server.stores.in_flight import InFlight, fingerprint_of
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
+CRASHING_IMAGES_KEY = "crashing-images"
 READ_INTERVAL_S = 0.5
 # Starting the child costs a hundred times as much as the trial of an image.
 KEEP_CHILD_S = 10.0

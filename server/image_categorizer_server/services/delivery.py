@@ -114,20 +114,16 @@ class Deliveries:
         return sent
 
     async def clean_up(self) -> None:
-        """Removes deliveries that ended long ago, and their events from the outbox.
+        """Removes events from the outbox whose deliveries were made long ago.
 
         Raises:
             DependencyDown: the database does not answer.
         """
-        for forget, kept_s in (
-            (rows.forget, self._settings.keep_deliveries_s),
-            (outbox.forget, self._settings.keep_events_s),
-        ):
-            before = clock.now() - timedelta(seconds=kept_s)
-            for _ in range(MAX_CLEANUP_STATEMENTS):
-                removed = await forget(before, self._rows_per_statement)
-                if removed < self._rows_per_statement:
-                    break
+        before = clock.now() - timedelta(seconds=self._settings.keep_events_s)
+        for _ in range(MAX_CLEANUP_STATEMENTS):
+            removed = await outbox.forget(before, self._rows_per_statement)
+            if removed < self._rows_per_statement:
+                break
 
     async def _begin(self) -> int:
         """Begins the attempts that are due, within the limits; returns how many."""

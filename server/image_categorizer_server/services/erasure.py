@@ -11,7 +11,9 @@ from a backup, `replay` finds it there and removes the subject again before the 
 import asyncio
 import json
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Protocol
 
 from image_categorizer_server import clock, failpoints
 from image_categorizer_server.access.signing import PublicKey, SigningKey
@@ -25,6 +27,7 @@ from image_categorizer_server.errors import (
     ErasureNotFound,
     ErasureRunning,
     InvalidRequest,
+    LegallyHeld,
 )
 from image_categorizer_server.paging import (
     Page,
@@ -55,22 +58,37 @@ RECORDS_AT_ONCE = 1000
 REPLAY_PAUSE_S = 1.0
 
 
+class Forgettable(Protocol):
+    """A set of texts.  Calls raise DependencyDown if it does not answer in time."""
+
+    async def remove(self, members: Sequence[str]) -> int:
+        """Removes texts; returns how many there were."""
+        ...
+
+
 class Erasures:
     """Removes subjects."""
 
     def __init__(
-        self, storage: Storage, cache: Cache, key: SigningKey | None, subjects: Subjects
+        self,
+        storage: Storage,
+        cache: Cache,
+        crashing: Forgettable,
+        key: SigningKey | None,
+        subjects: Subjects,
     ) -> None:
         """Configures the erasures.
 
         Args:
             storage: holds the images, and what is known about erasures outside the database.
             cache: holds the cached answers.
+            crashing: the digests of images that all processes refuse.
             key: signs certificates; without it they are not signed.
             subjects: makes keys of subjects.
         """
         self._storage = storage
         self._cache = cache
+        self._crashing = crashing
         self._key = key
         self._subjects = subjects
         self._steps = {
@@ -86,13 +104,16 @@ class Erasures:
         self._next = dict(zip(self._steps, [*list(self._steps)[1:], ""], strict=True))
 
     @classmethod
-    def of(cls, storage: Storage, cache: Cache, settings: Settings) -> "Erasures":
+    def of(
+        cls, storage: Storage, cache: Cache, crashing: Forgettable, settings: Settings
+    ) -> "Erasures":
         """Returns what the settings ask for.
 
         Raises:
             OperatorError: the secret or the signing key cannot be read.
         """
-        return cls(storage, cache, signing_key_of(settings.audit), subjects_of(settings))
+        key = signing_key_of(settings.audit)
+        return cls(storage, cache, crashing, key, subjects_of(settings))
 
     # What callers can do.
 
@@ -103,6 +124,7 @@ class Erasures:
 
         Raises:
             InvalidRequest: the subject is missing or malformed.
+            LegallyHeld: something of the subject is held.
             FailedPrecondition: the server keeps nothing about subjects.
             DependencyDown: the database does not answer.
         """
@@ -200,7 +222,11 @@ class Erasures:
     async def _run(self, erasure: Erasure) -> bool:
         """Does the steps that can be done now; returns whether the erasure is done."""
         while erasure.step:
-            if not await self._steps[erasure.step](erasure):
+            try:
+                if not await self._steps[erasure.step](erasure):
+                    return False
+            except LegallyHeld:  # since it began: it goes on when the hold ends
+                log.warning("an erasure waits for a legal hold", erasure_id=erasure.erasure_id)
                 return False
             await rows.advance(erasure, self._next[erasure.step])
             found = await rows.get(erasure.tenant_id, erasure.erasure_id)
@@ -237,6 +263,10 @@ class Erasures:
         return True
 
     async def _remove_images(self, erasure: Erasure) -> bool:
+        last = ""
+        while digests := await rows.digests_after(erasure, last):
+            await self._forget_crashes(erasure, digests)
+            last = digests[-1]
         while await rows.remove_images(erasure, clock.now()):
             failpoints.hit("erasure.images")
         return not await rows.has_images(erasure)
@@ -247,12 +277,19 @@ class Erasures:
         found = [listed async for listed in self._storage.list(folder)]
         for start in range(0, len(found), KEYS_AT_ONCE):
             page = found[start : start + KEYS_AT_ONCE]
+            # Their names are the digests of what they hold, also of the images of batches.
+            digests = [listed.key.rpartition("/")[2] for listed in page]
+            await self._forget_crashes(erasure, digests)
             await self._storage.delete([listed.key for listed in page])
             size_bytes = sum(listed.size_bytes for listed in page)
             await rows.count(erasure, {"objects": len(page), "object_bytes": size_bytes})
             failpoints.hit("erasure.objects")
         await self._storage.remove_folder(folder)
         return True
+
+    async def _forget_crashes(self, erasure: Erasure, digests: Sequence[str]) -> None:
+        if count := await self._crashing.remove(digests):
+            await rows.count(erasure, {"crashing_images": count})
 
     async def _remove_answers(self, erasure: Erasure) -> bool:
         """Removes all cached answers of the tenant: none says whose image it is about."""

@@ -14,6 +14,7 @@ from image_categorizer_server import clock
 from image_categorizer_server.access.subject import MALFORMED, MAX_SUBJECT_CHARACTERS, Subjects
 from image_categorizer_server.db import image as rows
 from image_categorizer_server.db.image_term import words_of
+from image_categorizer_server.domain.blur import Rectangle, rectangles_of
 from image_categorizer_server.domain.classification import Classification, ClassifyOptions
 from image_categorizer_server.domain.image import (
     Image,
@@ -59,7 +60,7 @@ MAX_NAME_CHARACTERS = 256
 MAX_SEARCHED = 8
 EVERY_IMAGE = ImageFilter()
 
-PictureOf = Callable[[bytes, bool], Picture]
+PictureOf = Callable[[bytes, bool, Sequence[Rectangle]], Picture]
 Fetch = Callable[[str], Awaitable[bytes]]
 Admit = Callable[[str, int], Awaitable[None]]
 Sign = Callable[[Mapping[str, object]], str]
@@ -91,8 +92,8 @@ class Images:
 
         Args:
             storage: keeps the images.
-            picture_of: returns what is stored of an image, with its metadata or without; called in
-                a thread.
+            picture_of: returns what is stored of an image, with its metadata or without, and with
+                parts that are blurred; called in a thread.
             subjects: makes keys of subjects.
             fetch: returns the image that a URI names.
             policy: what each image must pass.
@@ -136,8 +137,11 @@ class Images:
         wrong = [*_wrong_filename(new.filename), *_wrong_tags(new.tags, MAX_TAGS)]
         if not is_text(new.subject_id, MAX_SUBJECT_CHARACTERS):
             wrong.append(("subject_id", MALFORMED))
+        if new.blur and new.keep_metadata:
+            wrong.append(("blur", "and keep_metadata exclude each other"))
         if wrong:
             raise InvalidRequest.of(wrong)
+        rectangles_of(new.blur)
         self._subjects.key_of("", new.subject_id)
 
     async def store(self, tenant_id: str, new: NewImage) -> Image:
@@ -151,14 +155,20 @@ class Images:
             DependencyDown: the database or the storage does not answer.
         """
         self.check(new)
-        sha256 = hashlib.sha256(new.content).hexdigest()
         subject_key = self._subjects.key_of(tenant_id, new.subject_id)
-        found = await self._found.answer(tenant_id, (subject_key, sha256))
-        if found:
+        sha256 = hashlib.sha256(new.content).hexdigest()
+        # With other parts blurred it is another image: what is stored tells, once it is made.
+        if not new.blur and (found := await self._found.answer(tenant_id, (subject_key, sha256))):
             return found
-        picture = await asyncio.to_thread(self._picture_of, new.content, new.keep_metadata)
-        await self._admit(tenant_id, len(picture.content))
+        picture = await asyncio.to_thread(
+            self._picture_of, new.content, new.keep_metadata, rectangles_of(new.blur)
+        )
         stored_sha256 = hashlib.sha256(picture.content).hexdigest()
+        if new.blur:
+            sha256 = stored_sha256
+            if found := await self._found.answer(tenant_id, (subject_key, sha256)):
+                return found
+        await self._admit(tenant_id, len(picture.content))
         image = Image(
             tenant_id=tenant_id,
             image_id=f"i-{secrets.token_urlsafe(ID_BYTES)}",
@@ -379,4 +389,4 @@ def _wrong_tags(tags: Sequence[str], most: int) -> list[tuple[str, str]]:
 
 def _without_person(options: ClassifyOptions | None) -> ClassifyOptions | None:
     """Returns the options that decide on predictions: receipts and results name nobody."""
-    return replace(options, store=False, subject_id="") if options else None
+    return replace(options, store=False, subject_id="", blur=()) if options else None

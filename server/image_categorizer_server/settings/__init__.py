@@ -46,6 +46,7 @@ from image_categorizer_server.settings.limit import QuotaSettings
 from image_categorizer_server.settings.model import ModelSettings
 from image_categorizer_server.settings.names import refuse_misspelled, report_ignored
 from image_categorizer_server.settings.privacy import PrivacySettings
+from image_categorizer_server.settings.retention import RetentionSettings
 from image_categorizer_server.settings.server import LimitSettings, ServerSettings
 from image_categorizer_server.settings.sign_in import SignInSettings
 from image_categorizer_server.settings.storage import StorageSettings
@@ -153,6 +154,7 @@ class Settings(BaseSettings):
     internal_tls: InternalTlsSettings = InternalTlsSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     privacy: PrivacySettings = PrivacySettings()
+    retention: RetentionSettings = RetentionSettings()
     images: ImageSettings = ImageSettings()
     cdn: CdnSettings = CdnSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()

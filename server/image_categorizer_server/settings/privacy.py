@@ -30,6 +30,13 @@ class PrivacySettings(Group):
         "keyed hash is: requests with the subject_id find the same, and answers do not show it.",
     )
 
+    truncate_addresses: bool = Field(
+        False,
+        description="Whether the audit and the log have only the networks of clients: the first 24 "
+        "bits of an IPv4 address, and 48 of an IPv6 address. Limits and API keys still go by the "
+        "whole address.",
+    )
+
     def read_secret(self) -> bytes:
         """Returns the secret; empty if there is none.
 

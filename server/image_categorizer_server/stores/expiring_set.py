@@ -1,5 +1,7 @@
 """A small set in Redis whose members expire one by one; the time is that of Redis."""
 
+from collections.abc import Sequence
+
 from image_categorizer_server.stores.redis import RedisClient
 
 MAX_MEMBERS = 10_000
@@ -56,6 +58,18 @@ class RedisExpiringSet:
             }
 
         return await self._redis.run(read, self._timeout_s)
+
+    async def remove(self, members: Sequence[str]) -> int:
+        """Removes texts; returns how many there were.
+
+        Raises:
+            DependencyDown: Redis does not answer in time.
+        """
+
+        async def write() -> int:
+            return int(await self._redis.commands.zrem(self._key, *members)) if members else 0
+
+        return await self._redis.run(write, self._timeout_s)
 
     async def _now_s(self) -> float:
         seconds, microseconds = await self._redis.commands.time()

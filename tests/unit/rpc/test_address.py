@@ -3,7 +3,7 @@
 from ipaddress import ip_network
 
 import pytest
-from image_categorizer_server.rpc.address import HEADER, client_address
+from image_categorizer_server.rpc.address import HEADER, client_address, network_of
 
 GATEWAYS = (ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"))
 
@@ -26,3 +26,16 @@ GATEWAYS = (ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"))
 )
 def test_only_gateways_report_an_address(peer, reported, address):
     assert client_address(peer, {HEADER: reported}, GATEWAYS) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.77", "192.0.2.0"),
+        ("2001:db8:1:2:3::4", "2001:db8:1::"),
+        ("::1", "::"),
+        ("", ""),
+    ],
+)
+def test_the_network_of_an_address_has_24_or_48_bits(address, network):
+    assert network_of(address) == network

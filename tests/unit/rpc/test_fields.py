@@ -110,7 +110,9 @@ def test_a_field_with_two_values_is_refused(given, query):
 
 def test_an_unknown_name_is_not_repeated_in_full():
     text = refusal(("x" * 5000, 1))
-    assert text.startswith("x" * 64 + " is not a field of the form; fields are bounding_boxes,")
+    assert text.startswith(
+        "x" * 64 + " is not a field of the form; fields are blur, bounding_boxes,"
+    )
     assert len(text) < 300
 
 

@@ -30,6 +30,7 @@ ALL = Domain(
     raw_confidence=True,
     store=True,
     subject_id="ann",
+    blur=("1,2,3,4", "percent:0,0,50.5,50"),
 )
 
 
@@ -37,7 +38,7 @@ def test_the_domain_has_the_fields_of_the_proto_and_of_every_request_that_contai
     names = {field.name for field in fields(Domain)}
     assert names == set(ClassifyOptions.DESCRIPTOR.fields_by_name)
     assert names < set(ClassifyUploadRequest.DESCRIPTOR.fields_by_name)
-    assert names - {"explain"} < set(UploadBatchFormRequest.DESCRIPTOR.fields_by_name)
+    assert names - {"explain", "blur"} < set(UploadBatchFormRequest.DESCRIPTOR.fields_by_name)
     assert [n for n in names if getattr(ALL, n) == getattr(Domain(), n)] == []
 
 

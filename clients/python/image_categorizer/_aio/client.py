@@ -14,8 +14,10 @@ from image_categorizer._aio.connection import AsyncConnection
 from image_categorizer._aio.feedback import AsyncFeedbackBook
 from image_categorizer._aio.images import AsyncImages
 from image_categorizer._aio.keys import AsyncKeys
+from image_categorizer._aio.legal_holds import AsyncLegalHolds
 from image_categorizer._aio.models import AsyncModels
 from image_categorizer._aio.results import AsyncResults
+from image_categorizer._aio.retention import AsyncRetention
 from image_categorizer._aio.runtime import in_thread
 from image_categorizer._aio.stream import AsyncStream
 from image_categorizer._aio.subjects import AsyncSubjects
@@ -48,7 +50,8 @@ class AsyncImageCategorizationClient:
             result = await client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `audit`, `batches`, `feedback`, `images`, `keys`, `models`, `results`, `subjects`, `tenants` and
+    `audit`, `batches`, `feedback`, `images`, `keys`, `legal_holds`, `models`, `results`,
+    `retention`, `subjects`, `tenants` and
     `webhooks` hold the methods for these.
 
     A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
@@ -71,10 +74,14 @@ class AsyncImageCategorizationClient:
     """Stored images."""
     keys: AsyncKeys
     """API keys."""
+    legal_holds: AsyncLegalHolds
+    """What must not be removed."""
     models: AsyncModels
     """The models that the server offers."""
     results: AsyncResults
     """Receipts of results."""
+    retention: AsyncRetention
+    """How long data is kept."""
     subjects: AsyncSubjects
     """The people whose images are stored."""
     tenants: AsyncTenants
@@ -117,8 +124,10 @@ class AsyncImageCategorizationClient:
         self.feedback = AsyncFeedbackBook(self._connection)
         self.images = AsyncImages(self._connection)
         self.keys = AsyncKeys(self._connection)
+        self.legal_holds = AsyncLegalHolds(self._connection)
         self.models = AsyncModels(self._connection)
         self.results = AsyncResults(self._connection)
+        self.retention = AsyncRetention(self._connection)
         self.subjects = AsyncSubjects(self._connection)
         self.tenants = AsyncTenants(self._connection)
         self.webhooks = AsyncWebhooks(self._connection)

@@ -14,6 +14,7 @@ from image_categorizer._image_values import (
     ContentFormat,
     ImageFilters,
     StoredImage,
+    UploadOptions,
 )
 from image_categorizer._values import Image
 from image_categorizer.v1 import image_pb2
@@ -33,10 +34,7 @@ class AsyncImages:
         image: "Image | None" = None,
         *,
         image_uri: str = "",
-        filename: str = "",
-        tags: Iterable[str] = (),
-        subject_id: str = "",
-        keep_metadata: bool = False,
+        **options: Unpack[UploadOptions],
     ) -> StoredImage:
         """Stores an image, or returns the one that is stored of the same bytes and subject.
 
@@ -46,10 +44,7 @@ class AsyncImages:
         Args:
             image: as for `classify_image`.
             image_uri: where the server fetches the image, instead of `image`.
-            filename: default: the name of the file, without folders.
-            tags: words of your own, at most 64.
-            subject_id: whose image it is.
-            keep_metadata: whether the bytes are stored as they are; for admins.
+            options: see `UploadOptions`.
 
         Raises:
             OSError: the file cannot be read.
@@ -67,8 +62,8 @@ class AsyncImages:
             if named is None:
                 named = await in_thread(_inputs.read, image)
             path, source = named
-        name = filename or _inputs.file_name(path)
-        request = _image_wire.upload_request(source, name, tags, subject_id, keep_metadata)
+        given = {**options, "filename": options.get("filename") or _inputs.file_name(path)}
+        request = _image_wire.upload_request(source, given)
         return _image_wire.stored_image(
             await self._connection.call(self._connection.stubs.images.UploadImage, request)
         )

@@ -17,8 +17,10 @@ from image_categorizer._sync.connection import Connection
 from image_categorizer._sync.feedback import FeedbackBook
 from image_categorizer._sync.images import Images
 from image_categorizer._sync.keys import Keys
+from image_categorizer._sync.legal_holds import LegalHolds
 from image_categorizer._sync.models import Models
 from image_categorizer._sync.results import Results
+from image_categorizer._sync.retention import Retention
 from image_categorizer._sync.runtime import in_thread
 from image_categorizer._sync.stream import Stream
 from image_categorizer._sync.subjects import Subjects
@@ -49,7 +51,8 @@ class ImageCategorizationClient:
             result = client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `audit`, `batches`, `feedback`, `images`, `keys`, `models`, `results`, `subjects`, `tenants` and
+    `audit`, `batches`, `feedback`, `images`, `keys`, `legal_holds`, `models`, `results`,
+    `retention`, `subjects`, `tenants` and
     `webhooks` hold the methods for these.
 
     A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
@@ -72,10 +75,14 @@ class ImageCategorizationClient:
     """Stored images."""
     keys: Keys
     """API keys."""
+    legal_holds: LegalHolds
+    """What must not be removed."""
     models: Models
     """The models that the server offers."""
     results: Results
     """Receipts of results."""
+    retention: Retention
+    """How long data is kept."""
     subjects: Subjects
     """The people whose images are stored."""
     tenants: Tenants
@@ -118,8 +125,10 @@ class ImageCategorizationClient:
         self.feedback = FeedbackBook(self._connection)
         self.images = Images(self._connection)
         self.keys = Keys(self._connection)
+        self.legal_holds = LegalHolds(self._connection)
         self.models = Models(self._connection)
         self.results = Results(self._connection)
+        self.retention = Retention(self._connection)
         self.subjects = Subjects(self._connection)
         self.tenants = Tenants(self._connection)
         self.webhooks = Webhooks(self._connection)

@@ -13,6 +13,7 @@ from image_categorizer._image_values import (
     ContentFormat,
     ImageFilters,
     StoredImage,
+    UploadOptions,
 )
 from image_categorizer._sync.connection import Connection
 from image_categorizer._sync.runtime import in_thread
@@ -34,10 +35,7 @@ class Images:
         image: "Image | None" = None,
         *,
         image_uri: str = "",
-        filename: str = "",
-        tags: Iterable[str] = (),
-        subject_id: str = "",
-        keep_metadata: bool = False,
+        **options: Unpack[UploadOptions],
     ) -> StoredImage:
         """Stores an image, or returns the one that is stored of the same bytes and subject.
 
@@ -47,10 +45,7 @@ class Images:
         Args:
             image: as for `classify_image`.
             image_uri: where the server fetches the image, instead of `image`.
-            filename: default: the name of the file, without folders.
-            tags: words of your own, at most 64.
-            subject_id: whose image it is.
-            keep_metadata: whether the bytes are stored as they are; for admins.
+            options: see `UploadOptions`.
 
         Raises:
             OSError: the file cannot be read.
@@ -68,8 +63,8 @@ class Images:
             if named is None:
                 named = in_thread(_inputs.read, image)
             path, source = named
-        name = filename or _inputs.file_name(path)
-        request = _image_wire.upload_request(source, name, tags, subject_id, keep_metadata)
+        given = {**options, "filename": options.get("filename") or _inputs.file_name(path)}
+        request = _image_wire.upload_request(source, given)
         return _image_wire.stored_image(
             self._connection.call(self._connection.stubs.images.UploadImage, request)
         )

@@ -8,6 +8,8 @@ from image_categorizer.v1 import admin_pb2 as image__categorizer_dot_v1_dot_admi
 from image_categorizer.v1 import audit_pb2 as image__categorizer_dot_v1_dot_audit__pb2
 from image_categorizer.v1 import caller_pb2 as image__categorizer_dot_v1_dot_caller__pb2
 from image_categorizer.v1 import key_pb2 as image__categorizer_dot_v1_dot_key__pb2
+from image_categorizer.v1 import legal_hold_pb2 as image__categorizer_dot_v1_dot_legal__hold__pb2
+from image_categorizer.v1 import retention_pb2 as image__categorizer_dot_v1_dot_retention__pb2
 from image_categorizer.v1 import sign_in_pb2 as image__categorizer_dot_v1_dot_sign__in__pb2
 from image_categorizer.v1 import subject_pb2 as image__categorizer_dot_v1_dot_subject__pb2
 from image_categorizer.v1 import tenant_pb2 as image__categorizer_dot_v1_dot_tenant__pb2
@@ -233,6 +235,36 @@ class AdminServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_subject__pb2.ExportSubjectRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.GetRetention = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/GetRetention',
+                request_serializer=image__categorizer_dot_v1_dot_retention__pb2.GetRetentionRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_retention__pb2.Retention.FromString,
+                _registered_method=True)
+        self.UpdateRetention = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/UpdateRetention',
+                request_serializer=image__categorizer_dot_v1_dot_retention__pb2.UpdateRetentionRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_retention__pb2.Retention.FromString,
+                _registered_method=True)
+        self.PreviewRetention = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/PreviewRetention',
+                request_serializer=image__categorizer_dot_v1_dot_retention__pb2.PreviewRetentionRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_retention__pb2.RetentionPreview.FromString,
+                _registered_method=True)
+        self.CreateLegalHold = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/CreateLegalHold',
+                request_serializer=image__categorizer_dot_v1_dot_legal__hold__pb2.CreateLegalHoldRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_legal__hold__pb2.LegalHold.FromString,
+                _registered_method=True)
+        self.ReleaseLegalHold = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/ReleaseLegalHold',
+                request_serializer=image__categorizer_dot_v1_dot_legal__hold__pb2.ReleaseLegalHoldRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_legal__hold__pb2.LegalHold.FromString,
+                _registered_method=True)
+        self.ListLegalHolds = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/ListLegalHolds',
+                request_serializer=image__categorizer_dot_v1_dot_legal__hold__pb2.ListLegalHoldsRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_legal__hold__pb2.ListLegalHoldsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -309,7 +341,8 @@ class AdminServiceServicer:
     def DeleteWebhook(self, request, context):
         """Deletes a webhook, its secret and its deliveries, including pending ones.
 
-        Errors: those of the service.
+        Errors, in addition to those of the service: FAILED_PRECONDITION `LEGAL_HOLD`: one of the deliveries is held. Disable
+        the webhook instead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -417,7 +450,8 @@ class AdminServiceServicer:
         meanwhile the tenant is DELETING and its id is taken. Events of the audit are kept. Idempotent until the
         removal has finished.
 
-        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`; FAILED_PRECONDITION
+        `LEGAL_HOLD`: something of the tenant is held.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -566,8 +600,8 @@ class AdminServiceServicer:
         Returns at once; poll `GetErasure`, usually for some seconds. From now on nothing of the subject is stored:
         calls fail with `SUBJECT_ERASED` until `AllowSubject`. Repeating the call returns the same erasure.
 
-        Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
-        about subjects.
+        Errors, in addition to those of the service: FAILED_PRECONDITION `LEGAL_HOLD`: something of the subject is held;
+        `FAILED_PRECONDITION`: the server keeps nothing about subjects.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -609,6 +643,65 @@ class AdminServiceServicer:
 
         Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
         about subjects. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for 300 s, by default.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRetention(self, request, context):
+        """Returns how long the data of the tenant is kept.
+
+        Errors: those of the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateRetention(self, request, context):
+        """Changes how long data of some classes is kept. What is older goes within minutes, and cannot be restored: try
+        `PreviewRetention` first.
+
+        Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server has no key
+        that signs statements about the audit, so it removes no events.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewRetention(self, request, context):
+        """Returns what retention would remove now, by the rules of the tenant or by others. Removes nothing.
+
+        Errors: those of `UpdateRetention`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateLegalHold(self, request, context):
+        """Keeps an image, a subject or the whole tenant from being removed, until `ReleaseLegalHold`. What would remove it
+        fails with `LEGAL_HOLD`, or passes it over. Not idempotent: several holds may have the same target.
+
+        Errors, in addition to those of the service: NOT_FOUND `IMAGE_NOT_FOUND`: no such image; FAILED_PRECONDITION
+        `SUBJECT_ERASED`: the subject was erased, or is being; `FAILED_PRECONDITION`: the server keeps nothing about
+        subjects.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseLegalHold(self, request, context):
+        """Ends a legal hold. Idempotent: one that has ended stays as it is.
+
+        Errors, in addition to those of the service: NOT_FOUND `LEGAL_HOLD_NOT_FOUND`: no such hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLegalHolds(self, request, context):
+        """Lists the tenant's legal holds, newest first, also those that have ended.
+
+        Errors: those of the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -781,6 +874,36 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ExportSubject,
                     request_deserializer=image__categorizer_dot_v1_dot_subject__pb2.ExportSubjectRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'GetRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRetention,
+                    request_deserializer=image__categorizer_dot_v1_dot_retention__pb2.GetRetentionRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_retention__pb2.Retention.SerializeToString,
+            ),
+            'UpdateRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRetention,
+                    request_deserializer=image__categorizer_dot_v1_dot_retention__pb2.UpdateRetentionRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_retention__pb2.Retention.SerializeToString,
+            ),
+            'PreviewRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewRetention,
+                    request_deserializer=image__categorizer_dot_v1_dot_retention__pb2.PreviewRetentionRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_retention__pb2.RetentionPreview.SerializeToString,
+            ),
+            'CreateLegalHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateLegalHold,
+                    request_deserializer=image__categorizer_dot_v1_dot_legal__hold__pb2.CreateLegalHoldRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_legal__hold__pb2.LegalHold.SerializeToString,
+            ),
+            'ReleaseLegalHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseLegalHold,
+                    request_deserializer=image__categorizer_dot_v1_dot_legal__hold__pb2.ReleaseLegalHoldRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_legal__hold__pb2.LegalHold.SerializeToString,
+            ),
+            'ListLegalHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLegalHolds,
+                    request_deserializer=image__categorizer_dot_v1_dot_legal__hold__pb2.ListLegalHoldsRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_legal__hold__pb2.ListLegalHoldsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1700,6 +1823,168 @@ class AdminService:
             '/image_categorizer.v1.AdminService/ExportSubject',
             image__categorizer_dot_v1_dot_subject__pb2.ExportSubjectRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/GetRetention',
+            image__categorizer_dot_v1_dot_retention__pb2.GetRetentionRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_retention__pb2.Retention.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/UpdateRetention',
+            image__categorizer_dot_v1_dot_retention__pb2.UpdateRetentionRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_retention__pb2.Retention.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/PreviewRetention',
+            image__categorizer_dot_v1_dot_retention__pb2.PreviewRetentionRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_retention__pb2.RetentionPreview.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateLegalHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/CreateLegalHold',
+            image__categorizer_dot_v1_dot_legal__hold__pb2.CreateLegalHoldRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_legal__hold__pb2.LegalHold.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseLegalHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ReleaseLegalHold',
+            image__categorizer_dot_v1_dot_legal__hold__pb2.ReleaseLegalHoldRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_legal__hold__pb2.LegalHold.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLegalHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/ListLegalHolds',
+            image__categorizer_dot_v1_dot_legal__hold__pb2.ListLegalHoldsRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_legal__hold__pb2.ListLegalHoldsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,6 +10,8 @@ from image_categorizer.v1 import admin_pb2 as _admin_pb2
 from image_categorizer.v1 import audit_pb2 as _audit_pb2
 from image_categorizer.v1 import caller_pb2 as _caller_pb2
 from image_categorizer.v1 import key_pb2 as _key_pb2
+from image_categorizer.v1 import legal_hold_pb2 as _legal_hold_pb2
+from image_categorizer.v1 import retention_pb2 as _retention_pb2
 from image_categorizer.v1 import sign_in_pb2 as _sign_in_pb2
 from image_categorizer.v1 import subject_pb2 as _subject_pb2
 from image_categorizer.v1 import tenant_pb2 as _tenant_pb2
@@ -96,7 +98,8 @@ class AdminServiceStub:
     DeleteWebhook: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteWebhookRequest, _admin_pb2.DeleteWebhookResponse]
     """Deletes a webhook, its secret and its deliveries, including pending ones.
 
-    Errors: those of the service.
+    Errors, in addition to those of the service: FAILED_PRECONDITION `LEGAL_HOLD`: one of the deliveries is held. Disable
+    the webhook instead.
     """
     RotateWebhookSecret: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RotateWebhookSecretRequest, _admin_pb2.Webhook]
     """Creates a new secret. Until `previous_secret_expire_time`, messages carry the signatures of both secrets,
@@ -164,7 +167,8 @@ class AdminServiceStub:
     meanwhile the tenant is DELETING and its id is taken. Events of the audit are kept. Idempotent until the
     removal has finished.
 
-    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`; FAILED_PRECONDITION
+    `LEGAL_HOLD`: something of the tenant is held.
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_key_pb2.CreateApiKeyRequest, _key_pb2.ApiKey]
     """Creates an API key. The response contains the secret. No other call returns it again. Not idempotent.
@@ -257,8 +261,8 @@ class AdminServiceStub:
     Returns at once; poll `GetErasure`, usually for some seconds. From now on nothing of the subject is stored:
     calls fail with `SUBJECT_ERASED` until `AllowSubject`. Repeating the call returns the same erasure.
 
-    Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
-    about subjects.
+    Errors, in addition to those of the service: FAILED_PRECONDITION `LEGAL_HOLD`: something of the subject is held;
+    `FAILED_PRECONDITION`: the server keeps nothing about subjects.
     """
     AllowSubject: _grpc.UnaryUnaryMultiCallable[_subject_pb2.AllowSubjectRequest, _subject_pb2.Erasure]
     """Lets an erased subject be stored again, for example because the person consents anew.
@@ -284,6 +288,41 @@ class AdminServiceStub:
 
     Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
     about subjects. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for 300 s, by default.
+    """
+    GetRetention: _grpc.UnaryUnaryMultiCallable[_retention_pb2.GetRetentionRequest, _retention_pb2.Retention]
+    """Returns how long the data of the tenant is kept.
+
+    Errors: those of the service.
+    """
+    UpdateRetention: _grpc.UnaryUnaryMultiCallable[_retention_pb2.UpdateRetentionRequest, _retention_pb2.Retention]
+    """Changes how long data of some classes is kept. What is older goes within minutes, and cannot be restored: try
+    `PreviewRetention` first.
+
+    Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server has no key
+    that signs statements about the audit, so it removes no events.
+    """
+    PreviewRetention: _grpc.UnaryUnaryMultiCallable[_retention_pb2.PreviewRetentionRequest, _retention_pb2.RetentionPreview]
+    """Returns what retention would remove now, by the rules of the tenant or by others. Removes nothing.
+
+    Errors: those of `UpdateRetention`.
+    """
+    CreateLegalHold: _grpc.UnaryUnaryMultiCallable[_legal_hold_pb2.CreateLegalHoldRequest, _legal_hold_pb2.LegalHold]
+    """Keeps an image, a subject or the whole tenant from being removed, until `ReleaseLegalHold`. What would remove it
+    fails with `LEGAL_HOLD`, or passes it over. Not idempotent: several holds may have the same target.
+
+    Errors, in addition to those of the service: NOT_FOUND `IMAGE_NOT_FOUND`: no such image; FAILED_PRECONDITION
+    `SUBJECT_ERASED`: the subject was erased, or is being; `FAILED_PRECONDITION`: the server keeps nothing about
+    subjects.
+    """
+    ReleaseLegalHold: _grpc.UnaryUnaryMultiCallable[_legal_hold_pb2.ReleaseLegalHoldRequest, _legal_hold_pb2.LegalHold]
+    """Ends a legal hold. Idempotent: one that has ended stays as it is.
+
+    Errors, in addition to those of the service: NOT_FOUND `LEGAL_HOLD_NOT_FOUND`: no such hold.
+    """
+    ListLegalHolds: _grpc.UnaryUnaryMultiCallable[_legal_hold_pb2.ListLegalHoldsRequest, _legal_hold_pb2.ListLegalHoldsResponse]
+    """Lists the tenant's legal holds, newest first, also those that have ended.
+
+    Errors: those of the service.
     """
 
 @_typing.type_check_only
@@ -346,7 +385,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     DeleteWebhook: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteWebhookRequest, _admin_pb2.DeleteWebhookResponse]  # type: ignore[assignment]
     """Deletes a webhook, its secret and its deliveries, including pending ones.
 
-    Errors: those of the service.
+    Errors, in addition to those of the service: FAILED_PRECONDITION `LEGAL_HOLD`: one of the deliveries is held. Disable
+    the webhook instead.
     """
     RotateWebhookSecret: _aio.UnaryUnaryMultiCallable[_admin_pb2.RotateWebhookSecretRequest, _admin_pb2.Webhook]  # type: ignore[assignment]
     """Creates a new secret. Until `previous_secret_expire_time`, messages carry the signatures of both secrets,
@@ -414,7 +454,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     meanwhile the tenant is DELETING and its id is taken. Events of the audit are kept. Idempotent until the
     removal has finished.
 
-    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+    Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`; FAILED_PRECONDITION
+    `LEGAL_HOLD`: something of the tenant is held.
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_key_pb2.CreateApiKeyRequest, _key_pb2.ApiKey]  # type: ignore[assignment]
     """Creates an API key. The response contains the secret. No other call returns it again. Not idempotent.
@@ -507,8 +548,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Returns at once; poll `GetErasure`, usually for some seconds. From now on nothing of the subject is stored:
     calls fail with `SUBJECT_ERASED` until `AllowSubject`. Repeating the call returns the same erasure.
 
-    Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
-    about subjects.
+    Errors, in addition to those of the service: FAILED_PRECONDITION `LEGAL_HOLD`: something of the subject is held;
+    `FAILED_PRECONDITION`: the server keeps nothing about subjects.
     """
     AllowSubject: _aio.UnaryUnaryMultiCallable[_subject_pb2.AllowSubjectRequest, _subject_pb2.Erasure]  # type: ignore[assignment]
     """Lets an erased subject be stored again, for example because the person consents anew.
@@ -534,6 +575,41 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
     about subjects. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for 300 s, by default.
+    """
+    GetRetention: _aio.UnaryUnaryMultiCallable[_retention_pb2.GetRetentionRequest, _retention_pb2.Retention]  # type: ignore[assignment]
+    """Returns how long the data of the tenant is kept.
+
+    Errors: those of the service.
+    """
+    UpdateRetention: _aio.UnaryUnaryMultiCallable[_retention_pb2.UpdateRetentionRequest, _retention_pb2.Retention]  # type: ignore[assignment]
+    """Changes how long data of some classes is kept. What is older goes within minutes, and cannot be restored: try
+    `PreviewRetention` first.
+
+    Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server has no key
+    that signs statements about the audit, so it removes no events.
+    """
+    PreviewRetention: _aio.UnaryUnaryMultiCallable[_retention_pb2.PreviewRetentionRequest, _retention_pb2.RetentionPreview]  # type: ignore[assignment]
+    """Returns what retention would remove now, by the rules of the tenant or by others. Removes nothing.
+
+    Errors: those of `UpdateRetention`.
+    """
+    CreateLegalHold: _aio.UnaryUnaryMultiCallable[_legal_hold_pb2.CreateLegalHoldRequest, _legal_hold_pb2.LegalHold]  # type: ignore[assignment]
+    """Keeps an image, a subject or the whole tenant from being removed, until `ReleaseLegalHold`. What would remove it
+    fails with `LEGAL_HOLD`, or passes it over. Not idempotent: several holds may have the same target.
+
+    Errors, in addition to those of the service: NOT_FOUND `IMAGE_NOT_FOUND`: no such image; FAILED_PRECONDITION
+    `SUBJECT_ERASED`: the subject was erased, or is being; `FAILED_PRECONDITION`: the server keeps nothing about
+    subjects.
+    """
+    ReleaseLegalHold: _aio.UnaryUnaryMultiCallable[_legal_hold_pb2.ReleaseLegalHoldRequest, _legal_hold_pb2.LegalHold]  # type: ignore[assignment]
+    """Ends a legal hold. Idempotent: one that has ended stays as it is.
+
+    Errors, in addition to those of the service: NOT_FOUND `LEGAL_HOLD_NOT_FOUND`: no such hold.
+    """
+    ListLegalHolds: _aio.UnaryUnaryMultiCallable[_legal_hold_pb2.ListLegalHoldsRequest, _legal_hold_pb2.ListLegalHoldsResponse]  # type: ignore[assignment]
+    """Lists the tenant's legal holds, newest first, also those that have ended.
+
+    Errors: those of the service.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -623,7 +699,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.DeleteWebhookResponse, _abc.Awaitable[_admin_pb2.DeleteWebhookResponse]]:
         """Deletes a webhook, its secret and its deliveries, including pending ones.
 
-        Errors: those of the service.
+        Errors, in addition to those of the service: FAILED_PRECONDITION `LEGAL_HOLD`: one of the deliveries is held. Disable
+        the webhook instead.
         """
 
     @_abc_1.abstractmethod
@@ -751,7 +828,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         meanwhile the tenant is DELETING and its id is taken. Events of the audit are kept. Idempotent until the
         removal has finished.
 
-        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`.
+        Errors, in addition to those of the service: NOT_FOUND `TENANT_NOT_FOUND`; FAILED_PRECONDITION
+        `LEGAL_HOLD`: something of the tenant is held.
         """
 
     @_abc_1.abstractmethod
@@ -928,8 +1006,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         Returns at once; poll `GetErasure`, usually for some seconds. From now on nothing of the subject is stored:
         calls fail with `SUBJECT_ERASED` until `AllowSubject`. Repeating the call returns the same erasure.
 
-        Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
-        about subjects.
+        Errors, in addition to those of the service: FAILED_PRECONDITION `LEGAL_HOLD`: something of the subject is held;
+        `FAILED_PRECONDITION`: the server keeps nothing about subjects.
         """
 
     @_abc_1.abstractmethod
@@ -979,6 +1057,77 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server keeps nothing
         about subjects. DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for 300 s, by default.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRetention(
+        self,
+        request: _retention_pb2.GetRetentionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retention_pb2.Retention, _abc.Awaitable[_retention_pb2.Retention]]:
+        """Returns how long the data of the tenant is kept.
+
+        Errors: those of the service.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateRetention(
+        self,
+        request: _retention_pb2.UpdateRetentionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retention_pb2.Retention, _abc.Awaitable[_retention_pb2.Retention]]:
+        """Changes how long data of some classes is kept. What is older goes within minutes, and cannot be restored: try
+        `PreviewRetention` first.
+
+        Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the server has no key
+        that signs statements about the audit, so it removes no events.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewRetention(
+        self,
+        request: _retention_pb2.PreviewRetentionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retention_pb2.RetentionPreview, _abc.Awaitable[_retention_pb2.RetentionPreview]]:
+        """Returns what retention would remove now, by the rules of the tenant or by others. Removes nothing.
+
+        Errors: those of `UpdateRetention`.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateLegalHold(
+        self,
+        request: _legal_hold_pb2.CreateLegalHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_legal_hold_pb2.LegalHold, _abc.Awaitable[_legal_hold_pb2.LegalHold]]:
+        """Keeps an image, a subject or the whole tenant from being removed, until `ReleaseLegalHold`. What would remove it
+        fails with `LEGAL_HOLD`, or passes it over. Not idempotent: several holds may have the same target.
+
+        Errors, in addition to those of the service: NOT_FOUND `IMAGE_NOT_FOUND`: no such image; FAILED_PRECONDITION
+        `SUBJECT_ERASED`: the subject was erased, or is being; `FAILED_PRECONDITION`: the server keeps nothing about
+        subjects.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseLegalHold(
+        self,
+        request: _legal_hold_pb2.ReleaseLegalHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_legal_hold_pb2.LegalHold, _abc.Awaitable[_legal_hold_pb2.LegalHold]]:
+        """Ends a legal hold. Idempotent: one that has ended stays as it is.
+
+        Errors, in addition to those of the service: NOT_FOUND `LEGAL_HOLD_NOT_FOUND`: no such hold.
+        """
+
+    @_abc_1.abstractmethod
+    def ListLegalHolds(
+        self,
+        request: _legal_hold_pb2.ListLegalHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_legal_hold_pb2.ListLegalHoldsResponse, _abc.Awaitable[_legal_hold_pb2.ListLegalHoldsResponse]]:
+        """Lists the tenant's legal holds, newest first, also those that have ended.
+
+        Errors: those of the service.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

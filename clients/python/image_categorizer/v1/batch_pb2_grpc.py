@@ -212,7 +212,7 @@ class BatchServiceServicer:
         After the answer no call finds the batch, and its request ID is free. Its data is removed in the background.
 
         Errors, in addition to those of the service: FAILED_PRECONDITION `BATCH_RUNNING`: the batch has not ended.
-        Cancel it first.
+        Cancel it first. `LEGAL_HOLD`: its subject or the tenant is held.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

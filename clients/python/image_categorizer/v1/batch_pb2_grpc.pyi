@@ -109,7 +109,7 @@ class BatchServiceStub:
     After the answer no call finds the batch, and its request ID is free. Its data is removed in the background.
 
     Errors, in addition to those of the service: FAILED_PRECONDITION `BATCH_RUNNING`: the batch has not ended.
-    Cancel it first.
+    Cancel it first. `LEGAL_HOLD`: its subject or the tenant is held.
     """
     ListBatchResults: _grpc.UnaryUnaryMultiCallable[_batch_pb2.ListBatchResultsRequest, _batch_pb2.ListBatchResultsResponse]
     """Lists the results of a batch by item, also while it runs.
@@ -211,7 +211,7 @@ class BatchServiceAsyncStub(BatchServiceStub):
     After the answer no call finds the batch, and its request ID is free. Its data is removed in the background.
 
     Errors, in addition to those of the service: FAILED_PRECONDITION `BATCH_RUNNING`: the batch has not ended.
-    Cancel it first.
+    Cancel it first. `LEGAL_HOLD`: its subject or the tenant is held.
     """
     ListBatchResults: _aio.UnaryUnaryMultiCallable[_batch_pb2.ListBatchResultsRequest, _batch_pb2.ListBatchResultsResponse]  # type: ignore[assignment]
     """Lists the results of a batch by item, also while it runs.
@@ -358,7 +358,7 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         After the answer no call finds the batch, and its request ID is free. Its data is removed in the background.
 
         Errors, in addition to those of the service: FAILED_PRECONDITION `BATCH_RUNNING`: the batch has not ended.
-        Cancel it first.
+        Cancel it first. `LEGAL_HOLD`: its subject or the tenant is held.
         """
 
     @_abc_1.abstractmethod

@@ -95,6 +95,7 @@ class ClassifyOptions(_message.Message):
     RAW_CONFIDENCE_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    BLUR_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model. Defaults to `ServerInfo.default_model`."""
     version: _builtins.str
@@ -153,6 +154,12 @@ class ClassifyOptions(_message.Message):
         after `include_categories`. At most `Limits.max_filter_categories` names.
         """
 
+    @_builtins.property
+    def blur(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Rectangles to blur in what is kept; see `UploadImageRequest.blur`. The whole image is classified. Needs `store`;
+        not for stored images, streams and batches. No embedding is kept: it would know what is blurred.
+        """
+
     def __init__(
         self,
         *,
@@ -169,10 +176,11 @@ class ClassifyOptions(_message.Message):
         raw_confidence: _builtins.bool = ...,
         store: _builtins.bool = ...,
         subject_id: _builtins.str = ...,
+        blur: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "roll_up", b"roll_up", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "raw_confidence", b"raw_confidence", "roll_up", b"roll_up", "store", b"store", "subject_id", b"subject_id", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "blur", b"blur", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "raw_confidence", b"raw_confidence", "roll_up", b"roll_up", "store", b"store", "subject_id", b"subject_id", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__roll_up: _TypeAlias = _typing.Literal["roll_up"]  # noqa: Y015
     _WhichOneofArgType__roll_up: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up"]  # noqa: Y015
@@ -209,6 +217,7 @@ class ClassifyUploadRequest(_message.Message):
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     IMAGE_ID_FIELD_NUMBER: _builtins.int
     FILENAME_FIELD_NUMBER: _builtins.int
+    BLUR_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """See `ClassifyOptions.model`."""
     version: _builtins.str
@@ -253,6 +262,10 @@ class ClassifyUploadRequest(_message.Message):
     def exclude_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """See `ClassifyOptions.exclude_categories`. Repeat the parameter for several categories."""
 
+    @_builtins.property
+    def blur(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """See `ClassifyOptions.blur`. Repeat the parameter for several rectangles."""
+
     def __init__(
         self,
         *,
@@ -274,10 +287,11 @@ class ClassifyUploadRequest(_message.Message):
         subject_id: _builtins.str = ...,
         image_id: _builtins.str = ...,
         filename: _builtins.str = ...,
+        blur: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "roll_up", b"roll_up", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "filename", b"filename", "image_id", b"image_id", "image_uri", b"image_uri", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "raw_confidence", b"raw_confidence", "roll_up", b"roll_up", "store", b"store", "subject_id", b"subject_id", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "blur", b"blur", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "explain", b"explain", "filename", b"filename", "image_id", b"image_id", "image_uri", b"image_uri", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "raw_confidence", b"raw_confidence", "roll_up", b"roll_up", "store", b"store", "subject_id", b"subject_id", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__roll_up: _TypeAlias = _typing.Literal["roll_up"]  # noqa: Y015
     _WhichOneofArgType__roll_up: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up"]  # noqa: Y015

@@ -173,6 +173,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """What was stored about the subject was erased, and nothing of it is stored again. Allow the subject with
     `AllowSubject` if it consents anew.
     """
+    LEGAL_HOLD: _ErrorReason.ValueType  # 59
+    """A legal hold keeps what would be removed. `ListLegalHolds` lists all, `ReleaseLegalHold` ends one."""
+    LEGAL_HOLD_NOT_FOUND: _ErrorReason.ValueType  # 72
+    """No such legal hold, or it belongs to another tenant. `ListLegalHolds` lists all."""
     ERASURE_RUNNING: _ErrorReason.ValueType  # 60
     """The erasure of the subject is not done, or ended less than a minute ago. Retry after some seconds."""
     ERASURE_NOT_FOUND: _ErrorReason.ValueType  # 61
@@ -355,6 +359,10 @@ SUBJECT_ERASED: ErrorReason.ValueType  # 58
 """What was stored about the subject was erased, and nothing of it is stored again. Allow the subject with
 `AllowSubject` if it consents anew.
 """
+LEGAL_HOLD: ErrorReason.ValueType  # 59
+"""A legal hold keeps what would be removed. `ListLegalHolds` lists all, `ReleaseLegalHold` ends one."""
+LEGAL_HOLD_NOT_FOUND: ErrorReason.ValueType  # 72
+"""No such legal hold, or it belongs to another tenant. `ListLegalHolds` lists all."""
 ERASURE_RUNNING: ErrorReason.ValueType  # 60
 """The erasure of the subject is not done, or ended less than a minute ago. Retry after some seconds."""
 ERASURE_NOT_FOUND: ErrorReason.ValueType  # 61

@@ -44,7 +44,9 @@ class Image(_message.Message):
     image_id: _builtins.str
     """Identifies the image."""
     sha256: _builtins.str
-    """The SHA-256 of the bytes that were sent: 64 hexadecimal digits. What is stored may differ."""
+    """The SHA-256 of the bytes that were sent: 64 hexadecimal digits. What is stored may differ. Of an image that was
+    stored with `blur`, that of what is stored.
+    """
     size_bytes: _builtins.int
     """The size of what is stored, in bytes."""
     format: _builtins.str
@@ -230,6 +232,7 @@ class UploadImageRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     KEEP_METADATA_FIELD_NUMBER: _builtins.int
+    BLUR_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The encoded image, at most `Limits.max_image_bytes` bytes. In JSON base64, or a URL `data:image/...;base64,`."""
     image_uri: _builtins.str
@@ -248,6 +251,14 @@ class UploadImageRequest(_message.Message):
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Words of the caller's own, at most 64 of 1 to 64 characters each. Optional."""
 
+    @_builtins.property
+    def blur(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Rectangles of the upright image that nobody may see, at most 64, such as faces: in what is stored, each is filled
+        with its mean colour, and cannot be restored. `40,30,120,160` are the edges left, top, right and bottom, in
+        pixels; the last two are exclusive. `percent:10,20,50,60` are the same edges in hundredths of width and height;
+        pixels that an edge crosses are filled. Not with `keep_metadata`.
+        """
+
     def __init__(
         self,
         *,
@@ -257,10 +268,11 @@ class UploadImageRequest(_message.Message):
         tags: _abc.Iterable[_builtins.str] | None = ...,
         subject_id: _builtins.str = ...,
         keep_metadata: _builtins.bool = ...,
+        blur: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "image_uri", b"image_uri", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filename", b"filename", "image", b"image", "image_uri", b"image_uri", "keep_metadata", b"keep_metadata", "source", b"source", "subject_id", b"subject_id", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blur", b"blur", "filename", b"filename", "image", b"image", "image_uri", b"image_uri", "keep_metadata", b"keep_metadata", "source", b"source", "subject_id", b"subject_id", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["image", "image_uri"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
@@ -492,6 +504,7 @@ class UploadImageBodyRequest(_message.Message):
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     IMAGE_URI_FIELD_NUMBER: _builtins.int
     KEEP_METADATA_FIELD_NUMBER: _builtins.int
+    BLUR_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
     """See `UploadImageRequest.filename`. Defaults to the name of the file in a form."""
     subject_id: _builtins.str
@@ -510,6 +523,10 @@ class UploadImageBodyRequest(_message.Message):
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """See `UploadImageRequest.tags`. Repeat the parameter for several tags."""
 
+    @_builtins.property
+    def blur(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """See `UploadImageRequest.blur`. Repeat the parameter for several rectangles."""
+
     def __init__(
         self,
         *,
@@ -519,10 +536,11 @@ class UploadImageBodyRequest(_message.Message):
         subject_id: _builtins.str = ...,
         image_uri: _builtins.str = ...,
         keep_metadata: _builtins.bool = ...,
+        blur: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "filename", b"filename", "image_uri", b"image_uri", "keep_metadata", b"keep_metadata", "subject_id", b"subject_id", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blur", b"blur", "body", b"body", "filename", b"filename", "image_uri", b"image_uri", "keep_metadata", b"keep_metadata", "subject_id", b"subject_id", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

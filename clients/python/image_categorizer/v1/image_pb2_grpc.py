@@ -158,7 +158,8 @@ class ImageServiceServicer:
     def DeleteImage(self, request, context):
         """Deletes an image with all that is known about it. Its content is removed within minutes.
 
-        Errors: those of the service.
+        Errors, in addition to those of the service: FAILED_PRECONDITION `LEGAL_HOLD`: the image, its subject or the tenant
+        is held.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

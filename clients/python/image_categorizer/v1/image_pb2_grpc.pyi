@@ -71,7 +71,8 @@ class ImageServiceStub:
     DeleteImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _image_pb2.DeleteImageResponse]
     """Deletes an image with all that is known about it. Its content is removed within minutes.
 
-    Errors: those of the service.
+    Errors, in addition to those of the service: FAILED_PRECONDITION `LEGAL_HOLD`: the image, its subject or the tenant
+    is held.
     """
     UploadImageBody: _grpc.UnaryUnaryMultiCallable[_image_pb2.UploadImageBodyRequest, _image_pb2.Image]
     """Stores an image that is sent as an HTTP body: the raw bytes, a form (`multipart/form-data`) with the image in
@@ -173,7 +174,8 @@ class ImageServiceAsyncStub(ImageServiceStub):
     DeleteImage: _aio.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _image_pb2.DeleteImageResponse]  # type: ignore[assignment]
     """Deletes an image with all that is known about it. Its content is removed within minutes.
 
-    Errors: those of the service.
+    Errors, in addition to those of the service: FAILED_PRECONDITION `LEGAL_HOLD`: the image, its subject or the tenant
+    is held.
     """
     UploadImageBody: _aio.UnaryUnaryMultiCallable[_image_pb2.UploadImageBodyRequest, _image_pb2.Image]  # type: ignore[assignment]
     """Stores an image that is sent as an HTTP body: the raw bytes, a form (`multipart/form-data`) with the image in
@@ -296,7 +298,8 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_image_pb2.DeleteImageResponse, _abc.Awaitable[_image_pb2.DeleteImageResponse]]:
         """Deletes an image with all that is known about it. Its content is removed within minutes.
 
-        Errors: those of the service.
+        Errors, in addition to those of the service: FAILED_PRECONDITION `LEGAL_HOLD`: the image, its subject or the tenant
+        is held.
         """
 
     @_abc_1.abstractmethod

@@ -106,6 +106,10 @@ class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType
     """Exports what is stored about a subject, and reads erasures."""
     SUBJECTS_WRITE: _Scope.ValueType  # 20
     """Erases subjects, and allows them again."""
+    RETENTION_READ: _Scope.ValueType  # 23
+    """Reads how long data is kept, and legal holds."""
+    RETENTION_WRITE: _Scope.ValueType  # 24
+    """Changes how long data is kept; creates and releases legal holds."""
 
 class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper):
     """A part of the API. Credentials that list scopes may call only RPCs of these scopes, as far as their role
@@ -151,6 +155,10 @@ SUBJECTS_READ: Scope.ValueType  # 19
 """Exports what is stored about a subject, and reads erasures."""
 SUBJECTS_WRITE: Scope.ValueType  # 20
 """Erases subjects, and allows them again."""
+RETENTION_READ: Scope.ValueType  # 23
+"""Reads how long data is kept, and legal holds."""
+RETENTION_WRITE: Scope.ValueType  # 24
+"""Changes how long data is kept; creates and releases legal holds."""
 Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final

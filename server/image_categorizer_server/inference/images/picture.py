@@ -1,13 +1,17 @@
 """What is stored of an image that was sent: its picture, upright, and nothing else.
 
 A JPEG, PNG or WebP file that is upright loses all that is not its picture, and is not encoded anew.
-Others are encoded anew: those of lossy formats as JPEG, those of lossless formats as PNG.
+Others are encoded anew: those of lossy formats as JPEG, those of lossless formats as PNG.  So are
+those of which a part is blurred.
 """
 
 import io
+from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image
 
+from image_categorizer_server.domain.blur import Rectangle
 from image_categorizer_server.domain.image import Picture
 from image_categorizer_server.inference.images.decode import Decoder, Pixels
 from image_categorizer_server.inference.images.facts import facts_of
@@ -24,17 +28,23 @@ class PictureMaker:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
 
-    def picture_of(self, content: bytes, keep_metadata: bool = False) -> Picture:
+    def picture_of(
+        self, content: bytes, keep_metadata: bool = False, blur: Sequence[Rectangle] = ()
+    ) -> Picture:
         """Returns what is stored of an encoded image.
 
         Args:
             content: the image.
-            keep_metadata: whether the bytes are stored as they are.
+            keep_metadata: whether the bytes are stored as they are; not with `blur`.
+            blur: what nobody may see.
 
         Raises:
-            InvalidRequest: the image cannot be decoded; see `Decoder.decode`.
+            InvalidRequest: the image cannot be decoded (see `Decoder.decode`), or a rectangle is
+                outside of it.
         """
         pixels, clean = self._decoder.decode_clean(content)
+        if blur:
+            pixels, clean = blurred(pixels, blur), None
         image_format = format_of(content)
         if keep_metadata:
             clean = content
@@ -42,6 +52,20 @@ class PictureMaker:
             image_format, clean = encoded(pixels, image_format)
         facts = facts_of(pixels)
         return Picture(clean, image_format, pixels.width_px, pixels.height_px, facts)
+
+
+def blurred(pixels: Pixels, rectangles: Sequence[Rectangle]) -> Pixels:
+    """Returns an image in which each rectangle has its mean colour: nothing else of it is left.
+
+    Raises:
+        InvalidRequest: a rectangle is outside of the image.
+    """
+    array = pixels.array().copy()
+    for rectangle in rectangles:
+        box = rectangle.box(pixels.width_px, pixels.height_px)
+        part = array[box.y_min : box.y_max, box.x_min : box.x_max]
+        part[:] = np.round(part.mean(axis=(0, 1)))
+    return Pixels.of(array)
 
 
 def encoded(pixels: Pixels, image_format: str) -> tuple[str, bytes]:
