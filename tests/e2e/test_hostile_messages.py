@@ -92,9 +92,9 @@ def test_headers_above_the_limit_are_refused_over_rest_and_grpc_web(up, name):
 
 def test_a_flood_of_headers_beyond_every_limit_costs_its_sender_the_connection(up, admin_key):
     """Envoy resets such a call, or closes its connection, before any filter sees it."""
-    alone = [("grpc.use_local_subchannel_pool", 1)]
+    unshared = [("grpc.use_local_subchannel_pool", 1)]
     for metadata in ([("x-any", "a" * MIB)], [(f"x-{number}", "a") for number in range(5000)]):
-        with grpc.insecure_channel(f"127.0.0.1:{up.port}", options=alone) as own:
+        with grpc.insecure_channel(f"127.0.0.1:{up.port}", options=unshared) as own:
             assert models(own, admin_key, metadata) in (
                 grpc.StatusCode.INTERNAL,
                 grpc.StatusCode.UNAVAILABLE,

@@ -1,5 +1,6 @@
 """encryption: the keys that encrypt stored images."""
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -17,6 +18,16 @@ app = typer.Typer(help="Manage the keys that encrypt stored images.", no_args_is
 def new() -> None:
     """Print a new key, for the file CATEGORIZER_ENCRYPTION__KEYS_PATH."""
     print(new_key())
+
+
+@app.command()
+def check(data: Data = None) -> None:
+    """Encrypt and decrypt something by each key, also those of key-management services."""
+    found = asyncio.run(data_keys.check(settings_for(data).encryption))
+    for name, problem in found:
+        print(f"{name}  {problem or 'works'}")
+    if any(problem for _, problem in found):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -56,7 +56,12 @@ class AwsKey:
         return self._answer(self._client.decrypt, "Plaintext", CiphertextBlob=ciphertext)
 
     def _answer(self, call: Callable[..., dict[str, Any]], member: str, **content: bytes) -> bytes:
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            NoCredentialsError,
+            ParamValidationError,
+        )
 
         try:
             return bytes(call(KeyId=self._arn, **content)[member])
@@ -68,5 +73,7 @@ class AwsKey:
             raise KeyRefused(code) from error
         except NoCredentialsError as error:
             raise KeyRefused("this process has no credentials of AWS") from error
+        except ParamValidationError as error:  # such as a wrapped key that is empty
+            raise KeyRefused("ParamValidationError") from error
         except BotoCoreError as error:
             raise KeyServiceDown(type(error).__name__) from error

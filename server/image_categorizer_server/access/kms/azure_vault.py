@@ -16,7 +16,7 @@ RETRIES = 1
 class AzureKey:
     """One version of an RSA key."""
 
-    def __init__(self, key_id: str, timeout_s: float, credential: Any = None) -> None:  # noqa: ANN401 - any of Azure's
+    def __init__(self, key_id: str, timeout_s: float, credential: Any = None) -> None:
         """Makes a client; calls nobody.
 
         Args:
@@ -47,7 +47,7 @@ class AzureKey:
         """Returns what `encrypt` was given."""
         return bytes(self._answer(self._client.unwrap_key, ciphertext).key)
 
-    def _answer(self, call: Callable[..., Any], content: bytes) -> Any:  # noqa: ANN401 - Azure's results
+    def _answer(self, call: Callable[..., Any], content: bytes) -> Any:
         from azure.core.exceptions import (
             AzureError,
             HttpResponseError,

@@ -4,7 +4,7 @@ Credentials are the application default credentials: a service account's file, a
 or those of the machine.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from image_categorizer_server.access.kms.service import KeyRefused, KeyServiceDown
@@ -47,7 +47,7 @@ class GoogleKey:
         request = {"name": self._name, "ciphertext": ciphertext}
         return bytes(self._answer(self._client.decrypt, request).plaintext)
 
-    def _answer(self, call: Callable[..., Any], request: dict[str, object]) -> Any:  # noqa: ANN401 - Google's messages
+    def _answer(self, call: Callable[..., Any], request: Mapping[str, object]) -> Any:
         import requests
         from google.api_core.exceptions import GoogleAPICallError, ServerError, TooManyRequests
         from google.auth.exceptions import GoogleAuthError, TransportError
