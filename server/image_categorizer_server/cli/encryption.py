@@ -49,8 +49,8 @@ def erase(
 ) -> None:
     """Delete the data keys of a tenant: its stored images are lost, in every backup too.
 
-    Processes that have used a key forget it within a minute. The images of batches that still run
-    fail. What the tenant stores afterwards gets a new key.
+    Processes that have used a key use it no more within a minute. The images of batches that still
+    run fail. What the tenant stores afterwards gets a new key.
     """
     if not yes:
         typer.confirm(f"Lose all stored images of the tenant {tenant}?", abort=True)

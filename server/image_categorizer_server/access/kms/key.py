@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from cachetools import LRUCache
+from cachetools import TTLCache
 
 from image_categorizer_server.access.kms.service import KeyRefused, KeyService, KeyServiceDown
 from image_categorizer_server.errors import DependencyDown, OperatorError
@@ -62,7 +62,7 @@ class ServiceKey:
         self._timeout_s = timeout_s
         self._keep_s = keep_s
         self._timer = timer
-        self._kept: LRUCache[bytes, _Kept] = LRUCache(KEPT_KEYS)
+        self._kept: TTLCache[bytes, _Kept] = TTLCache(KEPT_KEYS, ttl=keep_s, timer=timer)
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._paused_until_s = float("-inf")
         # Threads of its own: a service that hangs holds nothing else up.
@@ -90,13 +90,12 @@ class ServiceKey:
         name = _digest(wrapped) + _digest(context)
         async with self._locks.setdefault(name, asyncio.Lock()):
             kept, now_s = self._kept.get(name), self._timer()
-            age_s = now_s - kept.since_s if kept else float("inf")
-            if kept and age_s < self._keep_s / 2:
+            if kept and now_s - kept.since_s < self._keep_s / 2:
                 return kept.secret
             try:
                 secret = self._opened(await self._call(self._service.decrypt, wrapped), context)
             except DependencyDown:
-                if not kept or age_s >= self._keep_s:
+                if not kept:
                     raise
                 return kept.secret
             except OperatorError:
