@@ -6,7 +6,7 @@ DECLARED := pyproject.toml clients/python/pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable clients/python --editable
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run shell test test-slow test-faults test-simd simd check format proto migration release-contract bench bench-peers bench-page clean
+.PHONY: help setup run shell test test-slow test-faults test-simd simd check format proto migration release-contract bench bench-peers bench-page lock sbom licences vulnerabilities clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -92,6 +92,27 @@ bench-peers: setup .build/peers/.installed  ## Install LitServe, mosec and PyTri
 bench-page: bench-peers  ## Compare with other serving engines and write docs/performance.*: make bench-page WORDS="--rounds 3"
 	PLAIN_PILLOW=1 $(BIN)/python -m tests.bench.page --json .build/bench-page.json $(WORDS)
 	.build/peers/plot/bin/python -m tests.bench.render .build/bench-page.json docs
+
+$(VENV)/.installed-release: $(VENV)/.installed
+	$(INSTALL) '.[release]'
+	touch $@
+
+# For all platforms, from the package index alone: what this machine has would not do for others.
+LOCKED_EXTRAS := embedded
+lock: $(VENV)/.installed-release  ## Write requirements.txt, the packages to deploy with their hashes: make lock LOCKED_EXTRAS="embedded aws-kms"
+	uv pip compile pyproject.toml $(addprefix --extra ,$(LOCKED_EXTRAS)) --universal --python-version 3.11 --generate-hashes \
+	  --constraint constraints.txt --no-emit-package image-categorizer --no-annotate --custom-compile-command "make lock" --quiet --output-file requirements.txt
+
+sbom: $(VENV)/.installed-release  ## Write .build/sbom.json, a bill of materials (CycloneDX) of requirements.txt
+	mkdir -p .build
+	cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file .build/sbom.json requirements.txt
+
+licences: $(VENV)/.installed-release  ## Write .build/licences.md, the licences of all that is installed
+	mkdir -p .build
+	pip-licenses --from=mixed --order=license --with-urls --format=markdown --output-file=.build/licences.md
+
+vulnerabilities: $(VENV)/.installed-release  ## Look up requirements.txt in the database of known vulnerabilities; needs the internet
+	tools/vulnerabilities.sh requirements.txt
 
 clean:  ## Delete everything built or installed; keeps the data in .data
 	rm -rf $(VENV) .venv-simd .build dist

@@ -5,16 +5,28 @@ streams      the RPCs that stream, in either direction, as `service/method`
 repeatable   the other RPCs that are safe to repeat, as `service/method`
 methods      the HTTP methods of each REST path, which is a regular expression
 codes        the number of the gRPC status code of each error reason
+headers_refusal  what calls by gRPC with too many or too large headers are told: `grpc-message` and
+                 `grpc-status-details-bin`
 """
 
+import base64
 import json
 import re
 
+from google.protobuf.any_pb2 import Any
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
+from google.rpc.code_pb2 import Code
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 from image_categorizer.v1 import options_pb2
 from openapi import http_rule
 from openapi_schemas import files_of_ours
 from reference import REASONS
+
+HEADERS_TOO_LARGE = (
+    "the headers of the call exceed the gateway's limit, of 100 headers and of "
+    "CATEGORIZER_GATEWAY__MAX_HEADERS_KIB: send fewer or shorter ones"
+)
 
 
 def contract(files: FileDescriptorSet) -> str:
@@ -23,7 +35,7 @@ def contract(files: FileDescriptorSet) -> str:
     streams: list[str] = []
     repeatable: list[str] = []
     codes: dict[str, int] = {}
-    methods: dict[str, list[str]] = {r"/openapi\.yaml": ["GET", "HEAD"]}
+    methods: dict[str, list[str]] = {path: ["GET", "HEAD"] for path in ("/", r"/openapi\.yaml")}
     for file in files_of_ours(files):
         for service in file.service:
             name = f"{file.package}.{service.name}"
@@ -47,8 +59,18 @@ def contract(files: FileDescriptorSet) -> str:
         "repeatable": repeatable,
         "methods": methods,
         "codes": codes,
+        "headers_refusal": headers_refusal(),
     }
     return json.dumps(found, indent=2) + "\n"
+
+
+def headers_refusal() -> dict[str, str]:
+    """Returns the message of a refusal for its headers, and its status as a header holds it."""
+    detail = Any()
+    detail.Pack(ErrorInfo(reason="FIELD_INVALID", domain="image-categorizer"))
+    status = Status(code=Code.RESOURCE_EXHAUSTED, message=HEADERS_TOO_LARGE, details=[detail])
+    packed = base64.b64encode(status.SerializeToString(deterministic=True)).decode()
+    return {"message": HEADERS_TOO_LARGE, "details": packed.rstrip("=")}
 
 
 def path_pattern(path: str) -> str:

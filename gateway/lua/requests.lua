@@ -1,5 +1,6 @@
 -- Makes what clients send uniform, before anything else looks at it:
 --
+-- Headers that are too many or too large end here.  Envoy's own limits, which are higher, reset calls by gRPC.
 -- HEAD is answered as GET, without a body.  The header `x-http-method: HEAD` tells the server.
 -- A slash at the end of a path is dropped.
 -- Some paths accept several kinds of body: all go to the sibling binding `:upload`, where the server reads them.
@@ -18,8 +19,31 @@ local MAX_MESSAGE_BYTES = 200
 local LONG_ERROR_BYTES = 400 -- one with a message of 200 bytes has about that
 local GZIP_HEAD_BYTES, GZIP_TAIL_BYTES = 10, 8
 
+local RESOURCE_EXHAUSTED = "8"
+
 local function note(handle, key, value)
   handle:streamInfo():dynamicMetadata():set(FILTER, key, value)
+end
+
+local function are_too_large(headers, limits)
+  local count, bytes = 0, 0
+  for name, value in pairs(headers) do
+    count, bytes = count + 1, bytes + #name + #value
+  end
+  return count > limits:get("max_headers") or bytes > limits:get("max_bytes")
+end
+
+-- Refuses a call for its headers: by gRPC with the status and the reason that `local/gateway.py` gives, by REST
+-- with the error that it describes.
+local function refuse_headers(handle, content_type, limits)
+  if not content_type:find("^application/grpc") then
+    return handle:respond({ [":status"] = "431" }, "")
+  end
+  handle:respond({
+    [":status"] = "200", ["content-type"] = "application/grpc", ["grpc-status"] = RESOURCE_EXHAUSTED,
+    ["grpc-message"] = limits:get("message"), ["grpc-status-details-bin"] = limits:get("details"),
+    ["grpc-retry-pushback-ms"] = "-1", -- the same headers would be refused again
+  }, "")
 end
 
 -- Stores the content type of the response stream: the transcoder answers `application/json` for both kinds.
@@ -121,6 +145,10 @@ function envoy_on_request(handle)
   local target = headers:get(":path") or "" -- CONNECT has none
   note_for_log(handle, headers, target)
   local content_type = headers:get("content-type") or ""
+  local limits = handle:virtualHost():metadata()
+  if limits:get("max_bytes") and are_too_large(headers, limits) then -- not with CONNECT
+    return refuse_headers(handle, content_type, limits)
+  end
   headers:remove("x-http-method")
   headers:remove("x-body")
   headers:remove("x-body-encoding")

@@ -94,6 +94,7 @@ from image_categorizer_server.stores.limiter import RedisLimiter
 from image_categorizer_server.stores.object_store import open_storage
 from image_categorizer_server.stores.queue import Doorbell
 from image_categorizer_server.stores.redis import RedisCache, RedisClient, open_redis
+from image_categorizer_server.stores.redis_version import warn_of_vulnerable_redis
 from image_categorizer_server.tasks import CANCEL_AGAIN_AFTER_S, TaskOwner
 from image_categorizer_server.telemetry import get_log
 
@@ -300,6 +301,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         tasks = await stack.enter_async_context(owner)
         tasks.start(crashing.watch(), "reader of crashing images")
         watch_issuers(tokens, tasks)
+        if settings.environment == "production":
+            tasks.start(warn_of_vulnerable_redis(redis), "reader of Redis's version")
         tasks.start(refusals.run(), "writer of refused calls")
         tasks.start(meter.run(), "writer of usage")
         tasks.start(predictions.run(), "counter of predictions")

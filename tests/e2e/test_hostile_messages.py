@@ -4,9 +4,12 @@ import json
 
 import grpc
 import pytest
+from image_categorizer import InvalidRequest
+from image_categorizer._statuses import from_rpc_error
 from image_categorizer.v1 import batch_pb2, batch_pb2_grpc, metadata_pb2, metadata_pb2_grpc
 
 from tests.e2e.test_refusals import B64, refusal
+from tests.support import raw_http
 from tests.support.healthy_caller import healthy_caller
 
 KIB, MIB = 2**10, 2**20
@@ -53,15 +56,49 @@ def test_metadata_below_the_limit_is_accepted(channel, admin_key, size_kib):
     assert found is grpc.StatusCode.OK
 
 
-@pytest.mark.parametrize(
-    "metadata",
-    [[("x-any", "a" * 40 * KIB)], [(f"x-{number}", "a") for number in range(1000)]],
-    ids=["40 KB", "1,000 keys"],
-)
-def test_metadata_above_the_limit_is_refused_by_the_gateway(channel, admin_key, metadata):
-    """Envoy resets such a call before any filter sees it, which gRPC calls INTERNAL."""
-    assert models(channel, admin_key, metadata) is grpc.StatusCode.INTERNAL
+FLOODS = {
+    "40 KB": [("x-any", "a" * 40 * KIB)],
+    "150 keys": [(f"x-{number}", "a") for number in range(150)],
+    "1,000 keys": [(f"x-{number}", "a") for number in range(1000)],
+    "one key, 1,000 times": [("x-any", "a")] * 1000,
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_metadata_above_the_limit_is_refused_in_words(channel, admin_key, name):
+    stub = metadata_pb2_grpc.MetadataServiceStub(channel)
+    headers = [("authorization", f"Bearer {admin_key}"), *FLOODS[name]]
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ListModels(metadata_pb2.ListModelsRequest(), metadata=headers, timeout=20)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, InvalidRequest)
+    assert "send fewer or shorter ones" in error.message
+    assert error.is_final
     assert models(channel, admin_key, []) is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_headers_above_the_limit_are_refused_over_rest_and_grpc_web(up, name):
+    sent = [(key.encode(), value.encode()) for key, value in FLOODS[name]]
+    status, headers, body = raw_http.http1(up.port, b"/v1/models", sent)
+    assert (status, headers["content-type"]) == (431, "application/json")
+    assert "send fewer or shorter ones" in json.loads(body)["message"]
+    web = (b"content-type", b"application/grpc-web+proto")
+    path = b"/image_categorizer.v1.MetadataService/ListModels"
+    status, headers, _ = raw_http.http1(up.port, path, [web, *sent], raw_http.EMPTY_MESSAGE)
+    assert (status, headers["grpc-status"]) == (200, "8")
+
+
+def test_a_flood_of_headers_beyond_every_limit_costs_its_sender_the_connection(up, admin_key):
+    """Envoy resets such a call, or closes its connection, before any filter sees it."""
+    unshared = [("grpc.use_local_subchannel_pool", 1)]
+    for metadata in ([("x-any", "a" * MIB)], [(f"x-{number}", "a") for number in range(5000)]):
+        with grpc.insecure_channel(f"127.0.0.1:{up.port}", options=unshared) as own:
+            assert models(own, admin_key, metadata) in (
+                grpc.StatusCode.INTERNAL,
+                grpc.StatusCode.UNAVAILABLE,
+            )
 
 
 def test_binary_metadata_of_any_content_is_ignored(channel, admin_key):

@@ -149,7 +149,7 @@ def test_a_viewer_may_look_but_not_classify(up, viewer_key):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/nope", "/v1/models/nope", "/v1/categories?model=nope"]
+    "path", ["/v1", "/v1/nope", "/v1/models/nope", "/v1/categories?model=nope"]
 )
 def test_what_does_not_exist_is_not_found(http, path):
     assert refusal(http.get(path))[0] == 404

@@ -129,6 +129,7 @@ def test_head_needs_credentials_as_get_does(up):
         ("PUT", "/v1/info", "GET, HEAD"),
         ("POST", "/healthz", "GET, HEAD"),
         ("POST", "/openapi.yaml", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
         ("GET", "/v1/classify", "POST"),
         ("GET", "/v1/classify/", "POST"),
         ("HEAD", "/v1/classify?top_k=1", "POST"),

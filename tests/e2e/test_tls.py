@@ -51,11 +51,17 @@ def authority(secured):
     return secured.data / "certificates" / "ca.pem"
 
 
-def test_images_and_batches_are_classified(secured, url, authority):
-    tls = Tls(root_certificates=authority)
-    with ImageCategorizationClient(secured.shown_key(), url, tls=tls) as client:
+def batch_results(secured, url, authority):
+    """Stores three images, and classifies them."""
+    with ImageCategorizationClient(
+        secured.shown_key(), url, tls=Tls(root_certificates=authority)
+    ) as client:
         assert client.classify_image(jpeg()).category
-        results = list(client.classify_batch([(f"{n}.jpg", jpeg(seed=n)) for n in range(3)]))
+        return list(client.classify_batch([(f"{n}.jpg", jpeg(seed=n)) for n in range(3)]))
+
+
+def test_images_and_batches_are_classified(secured, url, authority):
+    results = batch_results(secured, url, authority)
     assert [result.error for result in results] == [None] * 3
     stored = [file for file in (secured.data / "images").rglob("*") if file.is_file()]
     assert len(stored) == 3
@@ -63,7 +69,8 @@ def test_images_and_batches_are_classified(secured, url, authority):
 
 
 @pytest.mark.slow
-def test_keys_of_images_are_rotated_by_a_command(secured, tmp_path):
+def test_keys_of_images_are_rotated_by_a_command(secured, url, authority):
+    batch_results(secured, url, authority)  # makes the tenant's data key
     first, second = (
         secured.variables["CATEGORIZER_ENCRYPTION__KEYS"],
         command("encryption", "new-key"),

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from image_categorizer import BatchOptions
-from image_categorizer_server.access.key_encryption import local_keys, new_key
+from image_categorizer_server.access.key_encryption import key_encryption, new_key
 from image_categorizer_server.errors import DependencyDown, NotFound, OperatorError
 from image_categorizer_server.services import data_key as data_keys
 from image_categorizer_server.services.data_key import TenantKeys, open_sealer
@@ -49,7 +49,7 @@ async def test_uploaded_images_are_encrypted_and_workers_read_them(settings):
 
 
 async def test_processes_agree_on_the_key_of_a_tenant(emptied):
-    several = [TenantKeys(local_keys(encryption(FIRST))) for _ in range(10)]
+    several = [TenantKeys(key_encryption(encryption(FIRST))) for _ in range(10)]
     found = await asyncio.gather(*(keys.current("a") for keys in several))
     assert len({key.secret for key in found}) == 1
     assert (await several[0].current("b")).secret != found[0].secret
@@ -59,24 +59,24 @@ async def test_processes_agree_on_the_key_of_a_tenant(emptied):
 
 
 async def test_a_key_of_another_tenant_does_not_exist(emptied):
-    keys = TenantKeys(local_keys(encryption(FIRST)))
+    keys = TenantKeys(key_encryption(encryption(FIRST)))
     key = await keys.current("a")
     assert await keys.find("b", key.data_key_id) is None
     assert (await keys.find("a", key.data_key_id)).secret == key.secret
 
 
 async def test_after_a_rotation_the_old_key_is_not_needed(emptied):
-    keys = TenantKeys(local_keys(encryption(FIRST)))
+    keys = TenantKeys(key_encryption(encryption(FIRST)))
     before = {tenant: await keys.current(tenant) for tenant in ("a", "b", "c")}
     with pytest.raises(OperatorError, match="is not in"):
         await data_keys.rewrap(encryption(SECOND))
     assert await data_keys.rewrap(encryption(SECOND, FIRST)) == 3
     assert await data_keys.rewrap(encryption(SECOND, FIRST)) == 0
-    only_new = TenantKeys(local_keys(encryption(SECOND)))
+    only_new = TenantKeys(key_encryption(encryption(SECOND)))
     for tenant, key in before.items():
         assert (await only_new.current(tenant)).secret == key.secret
     with pytest.raises(DependencyDown, match="cannot be used"):
-        await TenantKeys(local_keys(encryption(FIRST))).current("a")
+        await TenantKeys(key_encryption(encryption(FIRST))).current("a")
 
 
 async def test_an_erased_key_is_lost_and_the_audit_says_so(emptied):
@@ -84,7 +84,7 @@ async def test_an_erased_key_is_lost_and_the_audit_says_so(emptied):
     await storage.put("a/x", b"picture")
     await storage.put("b/x", b"picture")
     assert await data_keys.erase("a") == 1
-    forgetful = TenantKeys(local_keys(encryption(FIRST)), cache_s=0.001)
+    forgetful = TenantKeys(key_encryption(encryption(FIRST)), cache_s=0.001)
     lost = (await rows(emptied))[0]
     assert lost["tenant_id"] == "b"
     assert await forgetful.find("b", lost["data_key_id"]) is not None
@@ -96,11 +96,11 @@ async def test_an_erased_key_is_lost_and_the_audit_says_so(emptied):
     assert [(event["action"], event["tenant_id"]) for event in events] == [
         *(("data_key.created", "a"), ("data_key.created", "b"), ("data_key.erase", "a")),
     ]
-    assert json.loads(events[0]["detail"])["kek_id"] == local_keys(encryption(FIRST)).current_id
+    assert json.loads(events[0]["detail"])["kek_id"] == key_encryption(encryption(FIRST)).current_id
 
 
 async def test_a_wrapped_key_in_another_s_row_is_refused(emptied):
-    keys = TenantKeys(local_keys(encryption(FIRST)))
+    keys = TenantKeys(key_encryption(encryption(FIRST)))
     await keys.current("a")
     await keys.current("b")
     connection = await connect_in_scope(emptied)
@@ -109,11 +109,11 @@ async def test_a_wrapped_key_in_another_s_row_is_refused(emptied):
     )
     await connection.close()
     with pytest.raises(DependencyDown, match="cannot be used"):
-        await TenantKeys(local_keys(encryption(FIRST))).current("b")
+        await TenantKeys(key_encryption(encryption(FIRST))).current("b")
 
 
 async def test_a_process_forgets_an_erased_key(emptied):
-    sealer_keys = TenantKeys(local_keys(encryption(FIRST)), cache_s=0.05)
+    sealer_keys = TenantKeys(key_encryption(encryption(FIRST)), cache_s=0.05)
     storage = MemoryStorage(sealer=Sealer(sealer_keys))
     await storage.put("a/x", b"picture")
     await data_keys.erase("a")

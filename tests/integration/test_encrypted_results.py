@@ -2,7 +2,7 @@
 
 import pytest
 from image_categorizer import AsyncImageCategorizationClient, NotFound, ResultErased
-from image_categorizer_server.access.key_encryption import local_keys, new_key
+from image_categorizer_server.access.key_encryption import key_encryption, new_key
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.services import data_key as data_keys
 from image_categorizer_server.services.data_key import TenantKeys, open_sealer
@@ -96,6 +96,6 @@ async def test_each_subject_has_a_key_of_its_own(database):
     for key in keys:
         await storage.put(key, b"picture")
         assert await storage.get(key) == b"picture"
-    found = TenantKeys(local_keys(EncryptionSettings(keys=KEY)))
+    found = TenantKeys(key_encryption(EncryptionSettings(keys=KEY)))
     secrets = {(await found.current("a", subject)).secret for subject in ("", *SUBJECTS)}
     assert len(secrets) == 3

@@ -11,6 +11,8 @@ from image_categorizer_server.settings.database import RedisSettings
 from image_categorizer_server.stores.circuit_breaker import FAILURES_TO_OPEN
 from image_categorizer_server.stores.queue import Doorbell, dump_job, load_job
 from image_categorizer_server.stores.redis import RedisCache, open_redis
+from image_categorizer_server.stores.redis_version import warn_of_vulnerable_redis
+from structlog.testing import capture_logs
 
 from tests.conftest import SLACK_S
 
@@ -26,6 +28,14 @@ async def test_a_lost_redis_is_a_dependency_down():
     async with open_redis("redis://localhost:1", RedisSettings(timeout_s=0.5)) as redis:
         with pytest.raises(DependencyDown, match="Redis does not answer"):
             await redis.check()
+
+
+async def test_the_warning_of_an_old_release_names_it(stores):
+    """The Redis of the tests is 6.2.14."""
+    async with open_redis(stores.redis.url, RedisSettings()) as redis:
+        with capture_logs() as logged:
+            await warn_of_vulnerable_redis(redis)
+    assert [line["release"] for line in logged] == ["Redis 6.2.14"]
 
 
 async def test_a_wrong_url_is_refused_at_the_start():

@@ -1,5 +1,6 @@
 """encryption: the keys that encrypt stored images."""
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -17,6 +18,16 @@ app = typer.Typer(help="Manage the keys that encrypt stored images.", no_args_is
 def new() -> None:
     """Print a new key, for the file CATEGORIZER_ENCRYPTION__KEYS_PATH."""
     print(new_key())
+
+
+@app.command()
+def check(data: Data = None) -> None:
+    """Encrypt and decrypt something by each key, also those of key-management services."""
+    found = asyncio.run(data_keys.check(settings_for(data).encryption))
+    for name, problem in found:
+        print(f"{name}  {problem or 'works'}")
+    if any(problem for _, problem in found):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -38,8 +49,8 @@ def erase(
 ) -> None:
     """Delete the data keys of a tenant: its stored images are lost, in every backup too.
 
-    Processes that have used a key forget it within a minute. The images of batches that still run
-    fail. What the tenant stores afterwards gets a new key.
+    Processes that have used a key use it no more within a minute. The images of batches that still
+    run fail. What the tenant stores afterwards gets a new key.
     """
     if not yes:
         typer.confirm(f"Lose all stored images of the tenant {tenant}?", abort=True)

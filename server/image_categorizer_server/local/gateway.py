@@ -11,11 +11,16 @@ import yaml
 
 from image_categorizer_server.local.connections import limit_by_address
 from image_categorizer_server.local.gateway_tls import encrypt
+from image_categorizer_server.local.home_page import content_security_policy, home_page
 from image_categorizer_server.settings import Settings
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 # A field of a message takes up to this many times its bytes in JSON, with its name and brackets.
 JSON_FACTOR = 40
+MAX_HEADERS = 110  # a hundred, and those that HTTP/2 and Envoy add
+# Beyond its own limits Envoy resets calls by gRPC without a word, so they are higher than ours.
+ENVOY_MAX_HEADERS = 2000
+ENVOY_HEADERS_FACTOR = 4
 # The server gives up at the deadline. It answers first if the gateway waits a little longer.
 ROUTE_GRACE_S = 1.0
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - only ever compared with
@@ -105,7 +110,7 @@ def local_replies(settings: Settings) -> list[LocalReply]:
     """Returns the errors that Envoy answers itself; `errors.proto` states their HTTP statuses."""
     headers_too_large = (
         f"the headers, with path and query, exceed {settings.gateway.max_headers_kib} KiB, "
-        "or are more than 100"
+        "or are more than 100: send fewer or shorter ones"
     )
     batch_too_large = (
         f"the body exceeds {settings.max_message_bytes} bytes; send many images as a form "
@@ -173,6 +178,7 @@ def render(
     own = gateway_folder()
     folder = folder or own
     contract = json.loads((own / "contract.json").read_text())
+    home = home_page(own, settings)
     values: dict[str, object] = {
         "host": settings.gateway.host,
         "port": port,
@@ -204,7 +210,16 @@ def render(
         "first_bytes_timeout": f"{settings.gateway.first_bytes_timeout_s}s",
         "headers_timeout": f"{settings.gateway.headers_timeout_s}s",
         "idle_timeout": f"{settings.gateway.idle_timeout_s}s",
-        "max_headers_kib": settings.gateway.max_headers_kib,
+        "envoy_max_headers": ENVOY_MAX_HEADERS,
+        "envoy_max_headers_kib": ENVOY_HEADERS_FACTOR * settings.gateway.max_headers_kib,
+        "header_limits": {
+            "max_headers": MAX_HEADERS,
+            "max_bytes": settings.gateway.max_headers_kib * 1024,
+            "message": contract["headers_refusal"]["message"],
+            "details": contract["headers_refusal"]["details"],
+        },
+        "home": home,
+        "home_policy": content_security_policy(home),
         "max_connections": settings.gateway.max_connections,
         "scheme": "https" if settings.gateway.tls_cert_path else "http",
         "trusted_hops": settings.gateway.trusted_hops,

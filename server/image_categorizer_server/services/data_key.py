@@ -1,13 +1,15 @@
 """Data keys: made on first use, remembered for a minute, re-encrypted, erased."""
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
 from cachetools import TTLCache
 
 from image_categorizer_server import clock
-from image_categorizer_server.access.key_encryption import KeyEncryption, local_keys
+from image_categorizer_server.access.key_encryption import KeyEncryption, key_encryption
 from image_categorizer_server.db import data_key as rows
 from image_categorizer_server.domain.data_key import WHOLE_TENANT, DataKey, WrappedKey
 from image_categorizer_server.errors import DependencyDown, OperatorError
@@ -47,7 +49,9 @@ class TenantKeys:
             return known
         found = await rows.find_of_tenant(*name)
         if found is None:
-            await rows.insert_if_first(await self._new(*name), clock.now())
+            with _unusable_keys_down():
+                new = await self._new(*name)
+            await rows.insert_if_first(new, clock.now())
             found = await rows.find_of_tenant(*name)
         if found is None:
             raise DependencyDown("the keys of stored images were erased meanwhile")
@@ -93,11 +97,8 @@ class TenantKeys:
         return replace(key, kek_id=self._encryption.current_id, wrapped=wrapped)
 
     async def _unwrapped(self, key: WrappedKey) -> DataKey:
-        try:
+        with _unusable_keys_down():
             secret = await self._encryption.unwrap(key.kek_id, key.wrapped, _context(key))
-        except OperatorError as error:
-            log.error("a data key cannot be used", error=str(error))  # noqa: TRY400 - says it all
-            raise DependencyDown("the keys of stored images cannot be used") from error
         return DataKey(key.data_key_id, secret)
 
 
@@ -107,7 +108,7 @@ def open_sealer(settings: EncryptionSettings) -> Sealer:
     Raises:
         OperatorError: the keys cannot be read.
     """
-    encryption = local_keys(settings)
+    encryption = key_encryption(settings)
     return Sealer(TenantKeys(encryption) if encryption else None)
 
 
@@ -118,10 +119,16 @@ async def rewrap(settings: EncryptionSettings) -> int:
         OperatorError: encryption is off, or a key is missing.
         DependencyDown: the database does not answer.
     """
-    encryption = local_keys(settings)
-    if encryption is None:
-        raise OperatorError("Encryption is off: set CATEGORIZER_ENCRYPTION__KEYS_PATH.")
-    return await TenantKeys(encryption).rewrap()
+    return await TenantKeys(_required(settings)).rewrap()
+
+
+async def check(settings: EncryptionSettings) -> Sequence[tuple[str, str]]:
+    """Uses each key of the settings once. Returns its name, and what is wrong with it or nothing.
+
+    Raises:
+        OperatorError: encryption is off, or a key cannot be opened.
+    """
+    return await _required(settings).check()
 
 
 async def erase(tenant_id: str) -> int:
@@ -133,6 +140,23 @@ async def erase(tenant_id: str) -> int:
         DependencyDown: the database does not answer.
     """
     return await rows.erase(tenant_id, clock.now())
+
+
+def _required(settings: EncryptionSettings) -> KeyEncryption:
+    encryption = key_encryption(settings)
+    if encryption is None:
+        raise OperatorError("Encryption is off: set CATEGORIZER_ENCRYPTION__KEYS_PATH.")
+    return encryption
+
+
+@contextmanager
+def _unusable_keys_down() -> Iterator[None]:
+    """Tells callers that a dependency is down, and the operator why."""
+    try:
+        yield
+    except OperatorError as error:
+        log.error("a data key cannot be used", error=str(error))  # noqa: TRY400 - says it all
+        raise DependencyDown("the keys of stored images cannot be used") from error
 
 
 def _context(key: WrappedKey) -> bytes:

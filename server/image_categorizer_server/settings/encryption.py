@@ -54,9 +54,23 @@ class EncryptionSettings(Group):
 
     keys_path: str = Field(
         "",
-        description="File with the keys that encrypt data keys: 32 bytes in base64, one a line. "
+        description="File with the keys that encrypt data keys, one a line: 32 bytes in base64, or "
+        "the name of a key of a key-management service (docs/encryption.md). "
         "The first encrypts; the others only decrypt, until `encryption rotate` was run.",
     )
     keys: str = Field(
         "", repr=False, description="The same keys, separated by commas, if there is no file."
+    )
+    kms_timeout_s: float = Field(
+        5.0,
+        ge=0.1,
+        le=60,
+        description="Time limit for a call of a key-management service, in seconds.",
+    )
+    kms_keep_s: float = Field(
+        3600.0,
+        ge=0,
+        le=86_400,
+        description="How long a data key is used without the key-management service, in seconds. "
+        "The service is asked again after half of it.",
     )

@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from image_categorizer_server.access.key_encryption import local_keys, new_key
+from image_categorizer_server.access.key_encryption import key_encryption, new_key
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings.encryption import EncryptionSettings
 
@@ -12,7 +12,7 @@ FIRST, SECOND = new_key(), new_key()
 
 
 def keys(*texts):
-    return local_keys(EncryptionSettings(keys=",".join(texts)))
+    return key_encryption(EncryptionSettings(keys=",".join(texts)))
 
 
 async def test_a_data_key_is_unwrapped_by_the_key_that_wrapped_it():
@@ -42,12 +42,12 @@ async def test_a_data_key_is_bound_to_its_place():
 def test_keys_come_from_a_file_with_one_a_line(tmp_path):
     file = tmp_path / "keys"
     file.write_text(f"{FIRST}\n{SECOND}\n")
-    found = local_keys(EncryptionSettings(keys_path=str(file)))
+    found = key_encryption(EncryptionSettings(keys_path=str(file)))
     assert found.current_id == keys(FIRST).current_id
 
 
 def test_without_a_key_encryption_is_off():
-    assert local_keys(EncryptionSettings()) is None
+    assert key_encryption(EncryptionSettings()) is None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_file_without_a_key_stops_the_start(tmp_path, content):
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(OperatorError, match="CATEGORIZER_ENCRYPTION__KEYS_PATH"):
-        local_keys(EncryptionSettings(keys_path=str(file)))
+        key_encryption(EncryptionSettings(keys_path=str(file)))
 
 
 def test_settings_do_not_print_a_key():
