@@ -17,6 +17,8 @@ VALUES = (
     "_receipt_values.py",
     "_drift_values.py",
     "_subject_values.py",
+    "_review_values.py",
+    "_dataset_values.py",
 )
 PAGE = Path("docs/sdk-reference.md")
 GENERATED = "<!-- Generated from clients/python by tools/generate.py; do not edit. -->"
@@ -30,6 +32,7 @@ RESOURCES = [
     ("Keys", "keys", "client.keys"),
     ("Models", "models", "client.models"),
     ("Results", "results", "client.results"),
+    ("Reviews", "reviews", "client.reviews"),
     ("Subjects", "subjects", "client.subjects"),
     ("Tenants", "tenants", "client.tenants"),
     ("Webhooks", "webhooks", "client.webhooks"),

@@ -16,6 +16,7 @@ from image_categorizer._aio.images import AsyncImages
 from image_categorizer._aio.keys import AsyncKeys
 from image_categorizer._aio.models import AsyncModels
 from image_categorizer._aio.results import AsyncResults
+from image_categorizer._aio.reviews import AsyncReviews
 from image_categorizer._aio.runtime import in_thread
 from image_categorizer._aio.stream import AsyncStream
 from image_categorizer._aio.subjects import AsyncSubjects
@@ -48,8 +49,8 @@ class AsyncImageCategorizationClient:
             result = await client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `audit`, `batches`, `feedback`, `images`, `keys`, `models`, `results`, `subjects`, `tenants` and
-    `webhooks` hold the methods for these.
+    `audit`, `batches`, `feedback`, `images`, `keys`, `models`, `results`, `reviews`, `subjects`,
+    `tenants` and `webhooks` hold the methods for these.
 
     A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
     within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
@@ -75,6 +76,8 @@ class AsyncImageCategorizationClient:
     """The models that the server offers."""
     results: AsyncResults
     """Receipts of results."""
+    reviews: AsyncReviews
+    """What people should look at next."""
     subjects: AsyncSubjects
     """The people whose images are stored."""
     tenants: AsyncTenants
@@ -119,6 +122,7 @@ class AsyncImageCategorizationClient:
         self.keys = AsyncKeys(self._connection)
         self.models = AsyncModels(self._connection)
         self.results = AsyncResults(self._connection)
+        self.reviews = AsyncReviews(self._connection)
         self.subjects = AsyncSubjects(self._connection)
         self.tenants = AsyncTenants(self._connection)
         self.webhooks = AsyncWebhooks(self._connection)

@@ -19,6 +19,7 @@ from image_categorizer._sync.images import Images
 from image_categorizer._sync.keys import Keys
 from image_categorizer._sync.models import Models
 from image_categorizer._sync.results import Results
+from image_categorizer._sync.reviews import Reviews
 from image_categorizer._sync.runtime import in_thread
 from image_categorizer._sync.stream import Stream
 from image_categorizer._sync.subjects import Subjects
@@ -49,8 +50,8 @@ class ImageCategorizationClient:
             result = client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `audit`, `batches`, `feedback`, `images`, `keys`, `models`, `results`, `subjects`, `tenants` and
-    `webhooks` hold the methods for these.
+    `audit`, `batches`, `feedback`, `images`, `keys`, `models`, `results`, `reviews`, `subjects`,
+    `tenants` and `webhooks` hold the methods for these.
 
     A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
     within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
@@ -76,6 +77,8 @@ class ImageCategorizationClient:
     """The models that the server offers."""
     results: Results
     """Receipts of results."""
+    reviews: Reviews
+    """What people should look at next."""
     subjects: Subjects
     """The people whose images are stored."""
     tenants: Tenants
@@ -120,6 +123,7 @@ class ImageCategorizationClient:
         self.keys = Keys(self._connection)
         self.models = Models(self._connection)
         self.results = Results(self._connection)
+        self.reviews = Reviews(self._connection)
         self.subjects = Subjects(self._connection)
         self.tenants = Tenants(self._connection)
         self.webhooks = Webhooks(self._connection)
