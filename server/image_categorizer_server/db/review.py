@@ -75,13 +75,15 @@ WITH shared AS (
     JOIN image_results r ON r.tenant_id = f.tenant_id AND r.result_id = f.result_id
     WHERE f.tenant_id = $1 AND f.undo_time IS NULL AND f.reviewer <> ''
         AND ($2 = '' OR r.model_name = $2)
-        AND f.create_time >= coalesce($3, '-infinity') AND f.create_time < coalesce($4, 'infinity')
+        AND f.create_time >= coalesce($3::timestamptz, '-infinity')
+        AND f.create_time < coalesce($4::timestamptz, 'infinity')
     GROUP BY f.result_id HAVING count(DISTINCT f.reviewer) > 1
     ORDER BY max(f.number) DESC LIMIT $5)
 SELECT DISTINCT ON (f.result_id, f.reviewer) f.result_id, f.reviewer, f.category
 FROM feedback f JOIN shared s ON s.result_id = f.result_id
 WHERE f.tenant_id = $1 AND f.undo_time IS NULL AND f.reviewer <> ''
-    AND f.create_time >= coalesce($3, '-infinity') AND f.create_time < coalesce($4, 'infinity')
+    AND f.create_time >= coalesce($3::timestamptz, '-infinity')
+    AND f.create_time < coalesce($4::timestamptz, 'infinity')
 ORDER BY f.result_id, f.reviewer, f.number DESC
 """
 # A plan for any terms would begin with the first one; the rarest is the best.
