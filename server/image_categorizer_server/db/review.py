@@ -86,8 +86,13 @@ WHERE f.tenant_id = $1 AND f.undo_time IS NULL AND f.reviewer <> ''
     AND f.create_time < coalesce($4::timestamptz, 'infinity')
 ORDER BY f.result_id, f.reviewer, f.number DESC
 """
-# A plan for any terms would begin with the first one; the rarest is the best.
-CUSTOM_PLAN = "SET LOCAL plan_cache_mode = force_custom_plan"
+# A plan for any terms would begin with the first one; the rarest is the best.  A page is few rows,
+# which loops find in indexes; hash and merge joins read the whole queue.
+PLAN_FOR_A_PAGE = """
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true),
+    set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+    set_config('max_parallel_workers_per_gather', '0', true)
+"""
 
 
 async def queue_results(
@@ -159,7 +164,7 @@ async def list_queue(
     """
     query, values = queue_query(wanted)
     async with transaction() as connection:
-        await connection.execute(CUSTOM_PLAN)
+        await connection.execute(PLAN_FOR_A_PAGE)
         rows = await connection.fetch(query, tenant_id, *before, limit, *values)
     return [QueuedImage(*row.values()) for row in rows]  # type: ignore[arg-type]
 
