@@ -216,13 +216,13 @@ async def test_reviewers_are_kept_and_their_agreement_is_told(server, client, ga
         await second.images.correct(ids[2], "dog")
         await client.feedback.confirm(ids[3])  # by one reviewer only
         assert await found(client, "RIGHT") == {ids[0], ids[3]}
-    told = await client.reviews.agreement()
-    assert (told.result_count, told.reviewer_count) == (3, 2)
-    assert told.observed_agreement == pytest.approx(2 / 3)
-    (pair,) = told.pairs
+    agreed = await client.reviews.agreement()
+    assert (agreed.result_count, told.reviewer_count) == (3, 2)
+    assert agreed.observed_agreement == pytest.approx(2 / 3)
+    (pair,) = agreed.pairs
     assert {pair.reviewer, pair.other_reviewer} == {first_said.reviewer, second_said.reviewer}
     assert pair.cohen_kappa == pytest.approx(0.4)
-    assert told.fleiss_kappa == pytest.approx(1 / 3)
+    assert agreed.fleiss_kappa == pytest.approx(1 / 3)
     assert (await client.reviews.agreement(model="other")).result_count == 0
     later = await client.reviews.agreement(start_time=clock.now() + timedelta(hours=1))
     assert (later.fleiss_kappa, later.observed_agreement) == (None, None)

@@ -1,5 +1,6 @@
-"""Three hundred thousand images that nobody has judged: pages of the queue, groups, and look-alikes."""
+"""300,000 images that nobody has judged: pages of the queue, groups, and look-alikes."""
 
+import os
 import random
 import time
 from datetime import timedelta
@@ -21,7 +22,8 @@ from tests.support.database import connect_as_owner, open_for_all_tenants
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 IMAGES, LIMIT, TIMES = 300_000, 101, 60
-MAX_P95_S = 0.100
+TIME_FACTOR = float(os.environ.get("RELIABILITY_TIME_FACTOR", "1"))
+MAX_P95_S = 0.100 * TIME_FACTOR
 TENANT = "t1"
 HASHES_SEED = 7
 # Each image differs from the first of ten by up to three bits.
@@ -154,4 +156,4 @@ def test_hashes_are_grouped_in_bounded_time(count, bits, most_s):
     taken_s = time.perf_counter() - start_s
     print(f"\n## {count} hashes, {bits} bits: {taken_s:.2f} s, {groups} groups")
     assert groups <= count // 2 if bits else groups == count
-    assert taken_s < most_s
+    assert taken_s < most_s * TIME_FACTOR
