@@ -35,7 +35,10 @@ UPLOAD = ":upload"
 FILE_KINDS = ("application/x-ndjson", "text/csv")
 PICTURE_KINDS = ("image/jpeg", "image/png", "image/webp", "image/avif")
 # RPCs whose files are of other kinds.
-OTHER_FILES = {"ExportSubject": ("application/zip",)}
+OTHER_FILES = {
+    "ExportSubject": ("application/zip",),
+    "ExportDataset": ("application/x-tar",),
+}
 BINARY: Json = {"type": "string", "format": "binary"}
 
 

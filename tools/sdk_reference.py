@@ -19,6 +19,8 @@ VALUES = (
     "_subject_values.py",
     "_retention_values.py",
     "_legal_hold_values.py",
+    "_review_values.py",
+    "_dataset_values.py",
 )
 PAGE = Path("docs/sdk-reference.md")
 GENERATED = "<!-- Generated from clients/python by tools/generate.py; do not edit. -->"
@@ -34,6 +36,7 @@ RESOURCES = [
     ("Models", "models", "client.models"),
     ("Results", "results", "client.results"),
     ("Retention", "retention", "client.retention"),
+    ("Reviews", "reviews", "client.reviews"),
     ("Subjects", "subjects", "client.subjects"),
     ("Tenants", "tenants", "client.tenants"),
     ("Webhooks", "webhooks", "client.webhooks"),

@@ -59,7 +59,9 @@ from image_categorizer_server.services.classify import Accounting, Classificatio
 from image_categorizer_server.services.correction import Corrections
 from image_categorizer_server.services.crashing_images import CRASHING_IMAGES_KEY, CrashingImages
 from image_categorizer_server.services.data_key import open_sealer
+from image_categorizer_server.services.dataset_export import DatasetExports
 from image_categorizer_server.services.drift import Drifts, PredictionMeter
+from image_categorizer_server.services.duplicate import Duplicates
 from image_categorizer_server.services.embedding import Embeddings, KeptEmbeddings
 from image_categorizer_server.services.erasure import Erasures, replay_until_done, subjects_of
 from image_categorizer_server.services.feedback import FeedbackBook
@@ -75,6 +77,7 @@ from image_categorizer_server.services.refusal import Refusals
 from image_categorizer_server.services.replay import Replays
 from image_categorizer_server.services.result_cache import ResultCache
 from image_categorizer_server.services.retention import Retentions
+from image_categorizer_server.services.review import Reviews
 from image_categorizer_server.services.sign_in import SignIns
 from image_categorizer_server.services.subject_export import SubjectExports
 from image_categorizer_server.services.token import (
@@ -122,6 +125,9 @@ class Backend:
     retentions: Retentions
     holds: LegalHolds
     feedback: FeedbackBook
+    reviews: Reviews
+    duplicates: Duplicates
+    datasets: DatasetExports
     batches: Batches
     webhooks: Webhooks
     models: Models
@@ -323,6 +329,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             images=images,
             embeddings=Embeddings(classifier, registry, kept, crashing, meter, fetch),
             feedback=FeedbackBook(registry),
+            reviews=Reviews(kept.of_image, kept.neighbours),
+            duplicates=Duplicates(),
+            datasets=DatasetExports(images, PictureMaker(decoder).picture_of),
             contents=contents,
             receipts=Receipts(receipt_keys, storage.sealer),
             replays=Replays(registry, classifier, images, meter),

@@ -6,6 +6,7 @@ secret: whoever forges one reads nothing that the same call would not list anywa
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ SEPARATOR = "\x1f"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST = datetime.max.replace(tzinfo=UTC) - EPOCH
 MICROSECOND = timedelta(microseconds=1)
+SCORE = re.compile(r"[01]\.[0-9]{9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,25 @@ def number_and_text_of(token: str) -> tuple[int, str] | None:
         return None
     number, text = _position(token, 2)
     return _number(number), text
+
+
+def score_and_text_of(token: str) -> tuple[float, str] | None:
+    """Returns the score and the text that a token holds; None for the empty token.
+
+    Raises:
+        InvalidRequest: the token was not made by `token_of_score`.
+    """
+    if not token:
+        return None
+    score, text = _position(token, 2)
+    if not SCORE.fullmatch(score):
+        raise _not_ours()
+    return float(score), text
+
+
+def token_of_score(score: float, text: str) -> str:
+    """Returns the token of a position in a list that is ordered by a score in [0, 1] and a text."""
+    return token_of(f"{score:.9f}", text)
 
 
 def token_of_moment(time: datetime, text: str) -> str:

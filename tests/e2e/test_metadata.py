@@ -138,6 +138,13 @@ def feedback_answers(http, image):
     yield "/v1/feedback", "get", http.get("/v1/feedback")
     undone = http.delete(f"/v1/feedback/{said.json()['feedback_id']}")
     yield "/v1/feedback/{feedback_id}", "delete", undone
+    yield "/v1/reviews", "get", http.get("/v1/reviews?page_size=2")
+    skipped = http.post(f"/v1/reviews/{stored['image_id']}:skip", json={})
+    yield "/v1/reviews/{image_id}:skip", "post", skipped
+    yield "/v1/reviews/agreement", "get", http.get("/v1/reviews/agreement")
+    yield "/v1/images:duplicates", "get", http.get("/v1/images:duplicates?page_size=2")
+    exported = http.get("/v1/images:export?include_unreviewed=true")
+    yield "/v1/images:export", "get", exported
     http.delete(f"/v1/images/{stored['image_id']}")
 
 
@@ -197,6 +204,11 @@ def test_what_answers_always_contain_is_required(openapi):
         "Prediction.raw_confidence",
         "Prediction.source",
         "RetentionForecast.oldest_time",
+        "ReviewAgreement.fleiss_kappa",
+        "ReviewAgreement.observed_agreement",
+        "ReviewItem.disagreement",
+        "ReviewItem.skip_time",
+        "ReviewerPair.cohen_kappa",
         "Tenant.delete_time",
         "Webhook.previous_secret_expire_time",
         "WebhookDelivery.end_time",

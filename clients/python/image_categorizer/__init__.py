@@ -24,6 +24,7 @@ from image_categorizer._access_values import (
     UsageGroup,
     UsageRow,
 )
+from image_categorizer._dataset_values import DatasetOptions, DuplicateGroup
 from image_categorizer._drift_values import Drift, DriftBucket, DriftPeriod, DriftState
 from image_categorizer._embedding_values import Embedding, SimilarImage
 from image_categorizer._feedback_values import Feedback
@@ -44,6 +45,13 @@ from image_categorizer._receipt_values import (
     ResultVerification,
 )
 from image_categorizer._retention_values import RetentionForecast, RetentionRule
+from image_categorizer._review_values import (
+    ReviewAgreement,
+    ReviewerPair,
+    ReviewFilters,
+    ReviewItem,
+    ReviewOrder,
+)
 from image_categorizer._subject_values import Erasure
 from image_categorizer._values import (
     AsyncSources,
@@ -189,6 +197,7 @@ __all__ = [
     "CrashingImage",
     "CredentialsInvalid",
     "CredentialsMissing",
+    "DatasetOptions",
     "DeadlineExceeded",
     "DeadlineUnreachable",
     "DeliveryNotFound",
@@ -199,6 +208,7 @@ __all__ = [
     "DriftBucket",
     "DriftPeriod",
     "DriftState",
+    "DuplicateGroup",
     "Embedding",
     "EmbeddingMissing",
     "Erasure",
@@ -259,6 +269,11 @@ __all__ = [
     "ResultVerification",
     "RetentionForecast",
     "RetentionRule",
+    "ReviewAgreement",
+    "ReviewFilters",
+    "ReviewItem",
+    "ReviewOrder",
+    "ReviewerPair",
     "RoleInsufficient",
     "ServerInfo",
     "SimilarImage",

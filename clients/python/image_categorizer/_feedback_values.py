@@ -18,3 +18,7 @@ class Feedback:
     create_time: datetime
     undo_time: datetime | None = None
     """None if it counts."""
+    reviewer: str = ""
+    """Who said it; empty if an earlier release of the server kept it."""
+    look_alike_image_ids: tuple[str, ...] = ()
+    """The images that the call has judged the same; only in its answer."""

@@ -10,25 +10,39 @@ Judgement = feedback_pb2.Feedback.Judgement
 
 
 def wrong_request(
-    image_id: str, category: str, result_id: str
+    image_id: str, category: str, result_id: str, look_alike_bits: int | None
 ) -> feedback_pb2.SubmitFeedbackRequest:
     """Returns the request that says what a stored image shows."""
     return feedback_pb2.SubmitFeedbackRequest(
-        image_id=image_id, result_id=result_id, judgement=Judgement.WRONG, category=category
+        image_id=image_id,
+        result_id=result_id,
+        judgement=Judgement.WRONG,
+        category=category,
+        look_alike_bits=look_alike_bits,
     )
 
 
-def confirm_request(image_id: str, result_id: str) -> feedback_pb2.SubmitFeedbackRequest:
+def confirm_request(
+    image_id: str, result_id: str, look_alike_bits: int | None
+) -> feedback_pb2.SubmitFeedbackRequest:
     """Returns the request that says that a result is right."""
     return feedback_pb2.SubmitFeedbackRequest(
-        image_id=image_id, result_id=result_id, judgement=Judgement.RIGHT
+        image_id=image_id,
+        result_id=result_id,
+        judgement=Judgement.RIGHT,
+        look_alike_bits=look_alike_bits,
     )
 
 
-def reject_request(image_id: str, result_id: str) -> feedback_pb2.SubmitFeedbackRequest:
+def reject_request(
+    image_id: str, result_id: str, look_alike_bits: int | None
+) -> feedback_pb2.SubmitFeedbackRequest:
     """Returns the request that says that a stored image shows no category of the model."""
     return feedback_pb2.SubmitFeedbackRequest(
-        image_id=image_id, result_id=result_id, judgement=Judgement.NOT_IN_LIST
+        image_id=image_id,
+        result_id=result_id,
+        judgement=Judgement.NOT_IN_LIST,
+        look_alike_bits=look_alike_bits,
     )
 
 
@@ -42,4 +56,6 @@ def feedback(wire: feedback_pb2.Feedback) -> Feedback:
         category=wire.category,
         create_time=wire.create_time.ToDatetime(UTC),
         undo_time=time_of(wire, "undo_time"),
+        reviewer=wire.reviewer,
+        look_alike_image_ids=tuple(wire.look_alike_image_ids),
     )

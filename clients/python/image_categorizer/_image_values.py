@@ -8,6 +8,7 @@ from typing import Literal, TypedDict
 from image_categorizer._values import ModelRef, Prediction
 
 ContentFit = Literal["scale_down", "contain", "cover"]
+ReviewState = Literal["UNREVIEWED", "REVIEWED", "RIGHT", "CORRECTED", "NOT_IN_LIST"]
 ContentFormat = Literal["jpeg", "png", "webp", "avif"]
 
 
@@ -48,6 +49,12 @@ class ImageFilters(TypedDict, total=False):
     """Stored then or later; with a time zone."""
     end_time: datetime
     """Stored before; with a time zone."""
+    review_state: ReviewState
+    """What people say about them."""
+    near_duplicate_of: str
+    """An image: itself, and those that look like it."""
+    max_distance_bits: int
+    """By how many of 64 bits the perceptual hashes of these may differ, 0 to 10; default: 4."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ def list_request(given: Mapping[str, object]) -> image_pb2.ListImagesRequest:
 
     Raises:
         TypeError: a filter is unknown or of the wrong type, or a time has no time zone.
+        ValueError: there is no such review state.
     """
     request = image_pb2.ListImagesRequest(page_size=PAGE_SIZE)
     known = set(request.DESCRIPTOR.fields_by_name) - {"page_size", "page_token"}
@@ -49,6 +50,8 @@ def list_request(given: Mapping[str, object]) -> image_pb2.ListImagesRequest:
             getattr(request, name).FromDatetime(value)
         elif name == "tags":
             request.tags.extend(words(value))
+        elif name == "review_state" and isinstance(value, str):
+            request.review_state = image_pb2.ListImagesRequest.ReviewState.Value(value)
         elif value is not None:
             setattr(request, name, value)
     return request

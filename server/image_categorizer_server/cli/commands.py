@@ -29,6 +29,7 @@ COMMANDS = {
     "batch": ("batch", GROUP),
     "webhooks": ("webhook", GROUP),
     "images": ("image", GROUP),
+    "reviews": ("review", GROUP),
     "keys": ("key", GROUP),
     "subjects": ("subject", GROUP),
     "retention": ("retention", GROUP),

@@ -4,13 +4,16 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 from image_categorizer import (
     AsyncImageCategorizationClient,
     CategorizerError,
+    DatasetOptions,
     ImageFilters,
     StoredImage,
 )
@@ -46,6 +49,9 @@ Subject = Annotated[str, typer.Option(help="Whose images.")]
 # How many images are on their way at a time.
 MAX_UPLOADS = 8
 MANY = 3
+# IDs of a group in a table.
+SHOWN = 4
+ReviewState = Literal["UNREVIEWED", "REVIEWED", "RIGHT", "CORRECTED", "NOT_IN_LIST"]
 
 
 @app.command()
@@ -171,6 +177,10 @@ def list_(
     subject: Subject = "",
     since: Annotated[datetime | None, typer.Option(help="Stored then or later.")] = None,
     before: Annotated[datetime | None, typer.Option(help="Stored before.")] = None,
+    review_state: Annotated[
+        ReviewState | None, typer.Option(help="What people say about them.", case_sensitive=False)
+    ] = None,
+    like: Annotated[str, typer.Option(help="ID of an image: those that look like it.")] = "",
     most: Annotated[int, typer.Option(min=1, help="Maximum number of images.")] = 20,
     data: Data = None,
     as_json: AsJson = False,
@@ -186,6 +196,10 @@ def list_(
         filters["min_confidence"] = min_confidence
     if max_confidence is not None:
         filters["max_confidence"] = max_confidence
+    if review_state is not None:
+        filters["review_state"] = review_state
+    if like:
+        filters["near_duplicate_of"] = like
     if since:
         filters["start_time"] = since.astimezone()
     if before:
@@ -199,6 +213,58 @@ def list_(
                 _add(table, image)
     if not as_json:
         out().print(table)
+
+
+@app.command()
+def duplicates(
+    bits: Annotated[
+        int, typer.Option(min=0, max=10, help="By how many of 64 bits the hashes may differ.")
+    ] = 4,
+    most: Annotated[int, typer.Option(min=1, help="Maximum number of groups.")] = 20,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """List groups of images that look alike, the largest first."""
+    table = Table("images", "some of them", box=None)
+    with client_of(data) as client:
+        groups = client.images.duplicates(max_distance_bits=bits)
+        for _, group in zip(range(most), groups, strict=False):
+            if as_json:
+                print(json.dumps(asdict(group)))
+            else:
+                add_row(table, str(group.image_count), " ".join(group.image_ids[:SHOWN]))
+    if not as_json:
+        out().print(table)
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="Tar file to write.")],
+    validation: Annotated[
+        int, typer.Option(min=0, max=100, help="Share for validation, in percent.")
+    ] = 0,
+    test: Annotated[int, typer.Option(min=0, max=100, help="Share for the test, in percent.")] = 0,
+    seed: Annotated[str, typer.Option(help="Another seed splits otherwise.")] = "",
+    unreviewed: Annotated[
+        bool, typer.Option("--unreviewed", help="Also images that nobody has judged.")
+    ] = False,
+    model: Annotated[str, typer.Option(help="Model of the newest result.")] = "",
+    tag: Tags = None,
+    data: Data = None,
+) -> None:
+    """Write images with the categories that people gave them to a tar file: a labelled set."""
+    options = DatasetOptions(
+        validation_percent=validation,
+        test_percent=test,
+        seed=seed,
+        include_unreviewed=unreviewed,
+        model=model,
+        tags=tag or (),
+    )
+    with client_of(data) as client, file.open("wb") as opened:
+        for piece in client.images.export(**options):
+            opened.write(piece)
+    say(f"The labelled set is in {file}.")
 
 
 @app.command()

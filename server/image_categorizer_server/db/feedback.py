@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, TypedDict, cast
 
+from image_categorizer_server.db import review
 from image_categorizer_server.db.convert import predictions_from_json
-from image_categorizer_server.db.database import connected
+from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.domain.classification import ModelRef
 from image_categorizer_server.domain.feedback import Feedback, Judgement
 from image_categorizer_server.domain.image import ImageResult
@@ -21,13 +22,15 @@ WHERE r.tenant_id = $1 AND r.image_id = $2 AND ($3 = '' OR r.result_id = $3)
 ORDER BY r.create_time DESC, r.result_id DESC LIMIT 1
 """
 INSERT = """
-INSERT INTO feedback (tenant_id, feedback_id, image_id, result_id, judgement, category, create_time)
-SELECT $1, $2, $3, $4, $5, $6, $7
-WHERE EXISTS (SELECT FROM images WHERE tenant_id = $1 AND image_id = $3 FOR KEY SHARE)
+INSERT INTO feedback (tenant_id, feedback_id, image_id, result_id, judgement, category, create_time,
+    reviewer)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8
+WHERE EXISTS (SELECT FROM images WHERE tenant_id = $1 AND image_id = $3 FOR NO KEY UPDATE)
 RETURNING *
 """
 NEWEST = """
 SELECT * FROM feedback WHERE tenant_id = $1 AND image_id = $2 AND undo_time IS NULL
+    AND ($3 = '' OR reviewer = $3)
 ORDER BY number DESC LIMIT 1
 """
 LIST = """
@@ -38,6 +41,7 @@ UNDO = """
 UPDATE feedback SET undo_time = COALESCE(undo_time, $3) WHERE tenant_id = $1 AND feedback_id = $2
 RETURNING *
 """
+LOCK = "SELECT FROM images WHERE tenant_id = $1 AND image_id = $2 FOR NO KEY UPDATE"
 # The newest of each image counts.
 EXAMPLES = """
 SELECT feedback_id, image_id, category, vector FROM (
@@ -61,6 +65,7 @@ class FeedbackRow(TypedDict):
     category: str
     create_time: datetime
     undo_time: datetime | None
+    reviewer: str
 
 
 class ExampleRow(NamedTuple):
@@ -99,7 +104,7 @@ async def add(tenant_id: str, feedback: Feedback) -> Feedback | None:
     Raises:
         DependencyDown: the database does not answer.
     """
-    async with connected() as connection:
+    async with transaction() as connection:
         row = await connection.fetchrow(
             INSERT,
             tenant_id,
@@ -109,18 +114,21 @@ async def add(tenant_id: str, feedback: Feedback) -> Feedback | None:
             feedback.judgement.value,
             feedback.category,
             feedback.create_time,
+            feedback.reviewer,
         )
+        if row is not None:
+            await review.follow_feedback(connection, tenant_id, feedback.image_id)
     return _feedback(cast("FeedbackRow", row)) if row else None
 
 
-async def newest(tenant_id: str, image_id: str) -> Feedback | None:
-    """Returns the feedback about an image that counts; None if there is none.
+async def newest(tenant_id: str, image_id: str, reviewer: str = "") -> Feedback | None:
+    """Returns the feedback about an image that counts, or one reviewer's; None if there is none.
 
     Raises:
         DependencyDown: the database does not answer.
     """
     async with connected() as connection:
-        row = await connection.fetchrow(NEWEST, tenant_id, image_id)
+        row = await connection.fetchrow(NEWEST, tenant_id, image_id, reviewer)
     return _feedback(cast("FeedbackRow", row)) if row else None
 
 
@@ -141,8 +149,12 @@ async def undo(tenant_id: str, feedback_id: str, now: datetime) -> Feedback | No
     Raises:
         DependencyDown: the database does not answer.
     """
-    async with connected() as connection:
+    async with transaction() as connection:
         row = await connection.fetchrow(UNDO, tenant_id, feedback_id, now)
+        if row is not None:
+            image_id = str(row["image_id"])
+            await connection.execute(LOCK, tenant_id, image_id)
+            await review.follow_feedback(connection, tenant_id, image_id)
     return _feedback(cast("FeedbackRow", row)) if row else None
 
 
@@ -167,4 +179,5 @@ def _feedback(row: FeedbackRow) -> Feedback:
         create_time=row["create_time"],
         number=row["number"],
         undo_time=row["undo_time"],
+        reviewer=row["reviewer"],
     )

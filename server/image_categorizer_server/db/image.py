@@ -13,14 +13,19 @@ from datetime import UTC, datetime
 from typing import TypedDict, cast
 
 from image_categorizer_server import clock
-from image_categorizer_server.db import audit, image_term, legal_hold, removal
+from image_categorizer_server.db import audit, image_term, legal_hold, removal, review
 from image_categorizer_server.db.convert import (
     options_to_json,
     predictions_from_json,
     predictions_to_json,
 )
 from image_categorizer_server.db.database import Connection, connected, transaction
-from image_categorizer_server.db.facts import FactsRow, facts_from_row, facts_to_row
+from image_categorizer_server.db.facts import (
+    FactsRow,
+    facts_from_row,
+    facts_to_row,
+    hash_to_bigint,
+)
 from image_categorizer_server.db.locks import lock_tenant_images
 from image_categorizer_server.db.tombstone import refuse_erased
 from image_categorizer_server.domain.audit import AuditAction
@@ -320,6 +325,11 @@ async def list_images(
 def search_query(search: ImageFilter, subject_key: str) -> tuple[str, list[str | float]]:
     """Returns the query of a search, and its values after the five that all searches have."""
     terms = image_term.wanted_terms(search, subject_key)
+    if search.near:
+        confidences = search.confidences or ()
+        keys = image_term.near_query(len(terms), has_confidences=bool(confidences))
+        near = hash_to_bigint(search.near.perceptual_hash), search.near.max_distance_bits
+        return f"WITH found AS ({keys}) {FOUND}", [*near, *terms, *confidences]
     if not terms:
         return LIST, []
     confidences = search.confidences or ()
@@ -411,6 +421,7 @@ async def add_results(tenant_id: str, results: Sequence[ImageResult]) -> list[bo
             for image_id, result in newest.items()
         ]
         await image_term.set_terms(connection, changes)
+        await review.queue_results(connection, tenant_id, list(newest.values()), times)
     return [result.image_id in times for result in results]
 
 

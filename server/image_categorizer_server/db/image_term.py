@@ -15,6 +15,7 @@ from image_categorizer_server.domain.image import Image, ImageFilter, ImageResul
 
 # Kinds: what stands before the colon of a term.
 TAG, NAME, SUBJECT, CATEGORY, MODEL = "tag", "name", "subject", "category", "model"
+REVIEW = "review"
 OF_RESULT = CATEGORY, MODEL
 WORD = re.compile(r"[^\W_]+")
 REMOVE = """
@@ -107,6 +108,7 @@ def wanted_terms(search: ImageFilter, subject_key: str) -> list[str]:
         *tag_terms(search.tags),
         *name_terms(search.filename),
         *([f"{MODEL}:{search.model}"] if search.model else []),
+        *([f"{REVIEW}:{search.review_state}"] if search.review_state else []),
     ]
 
 
@@ -128,4 +130,30 @@ def keys_query(count: int, *, has_confidences: bool) -> str:
         WHERE t0.tenant_id = $1 AND t0.term = ${first} AND t0.create_time >= $4
             AND (t0.create_time, t0.image_id) < ($2, $3) {bounds if has_confidences else ""}
         ORDER BY t0.create_time DESC, t0.image_id DESC LIMIT $5
+    """  # noqa: S608 - of numbers
+
+
+def near_query(count: int, *, has_confidences: bool) -> str:
+    """Returns the query for the times and ids of the images with a hash near another one.
+
+    Its values: as those of `keys_query`, but before the terms the hash, and by how many bits others
+    may differ from it.  It reads all hashes of the tenant, in an index.
+    """
+    first = 8
+    joins = [
+        f"JOIN image_terms t{n} ON t{n}.tenant_id = $1 AND t{n}.term = ${first + n}"
+        f" AND t{n}.image_id = i.image_id"
+        for n in range(count)
+    ]
+    bounds = f"AND t0.confidence BETWEEN ${first + count}::real AND ${first + count + 1}::real"
+    return f"""
+        WITH near AS MATERIALIZED (
+            SELECT image_id FROM images WHERE tenant_id = $1 AND perceptual_hash IS NOT NULL
+                AND bit_count((perceptual_hash # $6::bigint)::bit(64)) <= $7::int
+                AND lease_until IS NULL)
+        SELECT i.create_time, i.image_id FROM near n
+        JOIN images i ON i.tenant_id = $1 AND i.image_id = n.image_id {" ".join(joins)}
+        WHERE i.create_time >= $4 AND (i.create_time, i.image_id) < ($2, $3)
+            {bounds if has_confidences else ""}
+        ORDER BY i.create_time DESC, i.image_id DESC LIMIT $5
     """  # noqa: S608 - of numbers

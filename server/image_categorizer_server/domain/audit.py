@@ -34,6 +34,7 @@ class AuditAction(Enum):
     DATA_KEY_CREATED = "data_key.created"
     DATA_KEY_REWRAP = "data_key.rewrap"
     DATA_KEY_ERASE = "data_key.erase"
+    DATASET_EXPORT = "dataset.export"
     IMAGE_DELETE = "image.delete"
     KEY_CREATE = "key.create"
     KEY_UPDATE = "key.update"

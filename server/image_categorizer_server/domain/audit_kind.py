@@ -87,6 +87,7 @@ KINDS: Mapping[AuditAction, AuditKind] = {
         BATCH,
         {"number": "the number of the item", "reason": "the reason of its error"},
     ),
+    AuditAction.DATASET_EXPORT: AuditKind("A caller exported images as a labelled set"),
     AuditAction.IMAGE_DELETE: AuditKind("A caller deleted a stored image", "the image"),
     AuditAction.KEY_CREATE: AuditKind("A caller created an API key", KEY, RIGHTS),
     AuditAction.KEY_UPDATE: AuditKind("A caller changed an API key", KEY, RIGHTS),

@@ -23,6 +23,8 @@ class NewFeedback:
     """Empty for the newest."""
     category: str = ""
     """What the image shows: of WRONG only."""
+    reviewer: str = ""
+    """Who says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +41,5 @@ class Feedback:
     number: int = 0
     """Its place among those of the tenant; 0 before it is kept."""
     undo_time: datetime | None = None
+    reviewer: str = ""
+    """Empty if an earlier release kept it."""

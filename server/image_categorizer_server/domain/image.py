@@ -128,6 +128,18 @@ class ImageFilter:
     """When the image was stored, at the earliest."""
     end_time: datetime | None = None
     """Before when it was."""
+    review_state: str = ""
+    """The name of a `ReviewState`; empty for any."""
+    near: "NearHash | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class NearHash:
+    """The images whose perceptual hash differs by few bits from another one."""
+
+    perceptual_hash: str
+    """16 hexadecimal digits."""
+    max_distance_bits: int
 
 
 @dataclass(frozen=True, slots=True)

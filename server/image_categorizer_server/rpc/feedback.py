@@ -9,9 +9,11 @@ from image_categorizer_server.domain.feedback import Feedback, Judgement, NewFee
 from image_categorizer_server.errors import FeedbackNotFound, InvalidRequest, ResultNotFound
 from image_categorizer_server.paging import Page
 from image_categorizer_server.rpc import convert, pages
-from image_categorizer_server.rpc.call import current_tenant
+from image_categorizer_server.rpc.call import current_call, current_tenant
 from image_categorizer_server.rpc.validation import IDENTIFIER, image_id_of, raise_if_any, required
+from image_categorizer_server.services.duplicate import check_bits
 from image_categorizer_server.services.feedback import FeedbackBook
+from image_categorizer_server.services.look_alike import LookAlikes
 
 Context = grpc.aio.ServicerContext
 WIRE_JUDGEMENTS = feedback_pb2.Feedback.Judgement
@@ -20,8 +22,11 @@ WIRE_JUDGEMENTS = feedback_pb2.Feedback.Judgement
 class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
     """Serves FeedbackService."""
 
-    def __init__(self, feedback: FeedbackBook, max_page_bytes: int) -> None:
+    def __init__(
+        self, feedback: FeedbackBook, look_alikes: LookAlikes, max_page_bytes: int
+    ) -> None:
         self._feedback = feedback
+        self._look_alikes = look_alikes
         self._max_page_bytes = max_page_bytes
 
     async def SubmitFeedback(
@@ -32,8 +37,18 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
         image_id = image_id_of(request.image_id)
         if request.result_id and not IDENTIFIER.fullmatch(request.result_id):
             raise ResultNotFound("the image has no such result")
-        new = NewFeedback(image_id, _judgement(request), request.result_id, request.category)
-        return feedback_to_wire(await self._feedback.submit(current_tenant(), new))
+        judgement, reviewer = _judgement(request), current_call.get().key_id
+        if request.HasField("look_alike_bits"):
+            check_bits(request.look_alike_bits, "look_alike_bits")
+        new = NewFeedback(image_id, judgement, request.result_id, request.category, reviewer)
+        tenant_id = current_tenant()
+        said = await self._feedback.submit(tenant_id, new)
+        answer = feedback_to_wire(said)
+        if request.HasField("look_alike_bits"):
+            bits = request.look_alike_bits
+            judged = await self._look_alikes.judge(tenant_id, said, bits)
+            answer.look_alike_image_ids.extend(judged)
+        return answer
 
     async def ListFeedback(
         self,
@@ -88,4 +103,5 @@ def feedback_to_wire(value: Feedback) -> feedback_pb2.Feedback:
         category=value.category,
         create_time=convert.timestamp(value.create_time),
         undo_time=convert.timestamp(value.undo_time),
+        reviewer=value.reviewer,
     )

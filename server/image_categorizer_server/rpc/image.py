@@ -1,6 +1,7 @@
 """ImageService."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 
 import grpc
@@ -12,18 +13,22 @@ from image_categorizer_server.domain.image import (
     ImageChanges,
     ImageFilter,
     ImageResult,
+    NearHash,
     NewImage,
     PictureFacts,
 )
+from image_categorizer_server.domain.review import ReviewState
 from image_categorizer_server.errors import InvalidRequest, RoleInsufficient
 from image_categorizer_server.rpc import convert, pages
 from image_categorizer_server.rpc.call import current_call, current_tenant
 from image_categorizer_server.rpc.classify import ClassifyLimits
 from image_categorizer_server.rpc.image_body import read_upload
 from image_categorizer_server.rpc.validation import image_id_of, raise_if_any
+from image_categorizer_server.services.duplicate import DEFAULT_BITS, check_bits, hash_of
 from image_categorizer_server.services.image import Images
 
 Context = grpc.aio.ServicerContext
+WIRE_STATES = image_pb2.ListImagesRequest.ReviewState
 
 
 class ImageServicer:
@@ -90,7 +95,8 @@ class ImageServicer:
         request: image_pb2.ListImagesRequest,
         context: Context[image_pb2.ListImagesRequest, image_pb2.ListImagesResponse],
     ) -> image_pb2.ListImagesResponse:
-        images = partial(self._images.list_page, current_tenant(), _search(request))
+        search = await _near(current_tenant(), request, _search(request))
+        images = partial(self._images.list_page, current_tenant(), search)
         page = await pages.read(request, images, image_to_wire, self._max_page_bytes)
         return image_pb2.ListImagesResponse(
             images=page.messages, next_page_token=page.next_page_token
@@ -116,7 +122,9 @@ class ImageServicer:
 
 def _search(request: image_pb2.ListImagesRequest) -> ImageFilter:
     wrong: list[tuple[str, str]] = []
-    times = [convert.moment(request, field, wrong) for field in ("start_time", "end_time")]
+    start_time, end_time = (
+        convert.moment(request, field, wrong) for field in ("start_time", "end_time")
+    )
     raise_if_any(wrong)
     has_confidences = request.HasField("min_confidence") or request.HasField("max_confidence")
     most = request.max_confidence if request.HasField("max_confidence") else 1.0
@@ -127,8 +135,34 @@ def _search(request: image_pb2.ListImagesRequest) -> ImageFilter:
         request.model,
         tuple(dict.fromkeys(request.tags)),
         request.filename,
-        *times,
+        start_time,
+        end_time,
+        _review_state(request),
     )
+
+
+def _review_state(request: image_pb2.ListImagesRequest) -> str:
+    if not request.review_state:
+        return ""
+    states = {WIRE_STATES.Value(state.value): state for state in ReviewState}
+    if request.review_state not in states:
+        raise InvalidRequest.of([("review_state", f"must be one of {', '.join(ReviewState)}")])
+    return states[request.review_state]
+
+
+async def _near(
+    tenant_id: str, request: image_pb2.ListImagesRequest, search: ImageFilter
+) -> ImageFilter:
+    """Returns a search for the images, among those of another one, that look like an image."""
+    has_bits = request.HasField("max_distance_bits")
+    if not request.near_duplicate_of:
+        if has_bits:
+            raise InvalidRequest.of([("max_distance_bits", "requires near_duplicate_of")])
+        return search
+    bits = request.max_distance_bits if has_bits else DEFAULT_BITS
+    check_bits(bits, "max_distance_bits")
+    perceptual_hash = await hash_of(tenant_id, image_id_of(request.near_duplicate_of))
+    return replace(search, near=NearHash(perceptual_hash, bits))
 
 
 def _changes(request: image_pb2.UpdateImageRequest) -> ImageChanges:

@@ -18,6 +18,7 @@ from image_categorizer.v1 import (
     feedback_pb2_grpc,
     image_pb2_grpc,
     metadata_pb2_grpc,
+    review_pb2_grpc,
 )
 from image_categorizer.v1 import (
     health_pb2_grpc as our_health_pb2_grpc,
@@ -34,6 +35,8 @@ from image_categorizer_server.rpc.batch.servicer import BatchServicer
 from image_categorizer_server.rpc.batch.validation import BatchLimits
 from image_categorizer_server.rpc.caller import CallerServicer
 from image_categorizer_server.rpc.classify import ClassifyLimits, ClassifyServicer
+from image_categorizer_server.rpc.dataset import DatasetServicer
+from image_categorizer_server.rpc.duplicate import DuplicateServicer
 from image_categorizer_server.rpc.embedding import EmbeddingServicer
 from image_categorizer_server.rpc.encryption import server_credentials
 from image_categorizer_server.rpc.feedback import FeedbackServicer
@@ -46,12 +49,14 @@ from image_categorizer_server.rpc.legal_hold import LegalHoldServicer
 from image_categorizer_server.rpc.model import MetadataServicer
 from image_categorizer_server.rpc.receipt import ReceiptServicer
 from image_categorizer_server.rpc.retention import RetentionServicer
+from image_categorizer_server.rpc.review import ReviewServicer
 from image_categorizer_server.rpc.services import access_by_method, our_services
 from image_categorizer_server.rpc.sign_in import SignInServicer
 from image_categorizer_server.rpc.subject import SubjectServicer
 from image_categorizer_server.rpc.tenant import TenantServicer
 from image_categorizer_server.rpc.usage import UsageServicer
 from image_categorizer_server.rpc.webhook import WebhookServicer
+from image_categorizer_server.services.look_alike import LookAlikes
 from image_categorizer_server.services.pending import measure_pending
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.hops import warn_of_clear_hops
@@ -142,13 +147,23 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
         ImageServicer(backend.images, backend.contents.url_of, limits, max_page_bytes),
         ImageContentServicer(backend.contents),
         ReceiptServicer(backend.receipts, backend.replays),
+        DuplicateServicer(backend.duplicates, max_page_bytes),
+        DatasetServicer(backend.datasets),
     )
     image_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
     embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(
         EmbeddingServicer(backend.embeddings, limits), server
     )
     feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(
-        FeedbackServicer(backend.feedback, settings.server.max_page_bytes), server
+        FeedbackServicer(
+            backend.feedback,
+            LookAlikes(backend.feedback, backend.duplicates.near),
+            settings.server.max_page_bytes,
+        ),
+        server,
+    )
+    review_pb2_grpc.add_ReviewServiceServicer_to_server(
+        ReviewServicer(backend.reviews, settings.server.max_page_bytes), server
     )
     admin = admin_servicer(
         AuditServicer(backend.audit, settings.server.max_page_bytes),

@@ -31,7 +31,7 @@ class FeedbackBook:
         self._registry = registry
 
     async def submit(self, tenant_id: str, new: NewFeedback) -> Feedback:
-        """Keeps what somebody says about a result, unless it was said last about the image.
+        """Keeps what somebody says about a result, unless they and the last one have said the same.
 
         Raises:
             InvalidRequest: there is a category where none is expected, or none where one is.
@@ -51,9 +51,11 @@ class FeedbackBook:
             raise ResultNotFound("the image has no such result: classify it with store")
         category = self._shown(new, result)
         last = await rows.newest(tenant_id, new.image_id)
+        own = await rows.newest(tenant_id, new.image_id, new.reviewer)
         said = result.result_id, new.judgement, category
-        if last and (last.result_id, last.judgement, last.category) == said:
-            return last
+        is_repeated = all(f and _said(f) == said for f in (last, own))
+        if own and is_repeated:
+            return own
         feedback = Feedback(
             feedback_id=f"f-{secrets.token_urlsafe(ID_BYTES)}",
             image_id=new.image_id,
@@ -61,6 +63,7 @@ class FeedbackBook:
             judgement=new.judgement,
             category=category,
             create_time=clock.now(),
+            reviewer=new.reviewer,
         )
         added = await rows.add(tenant_id, feedback)
         if added is None:
@@ -114,3 +117,7 @@ class FeedbackBook:
         if undone is None:
             raise FeedbackNotFound("no such feedback")
         return undone
+
+
+def _said(feedback: Feedback) -> tuple[str, Judgement, str]:
+    return feedback.result_id, feedback.judgement, feedback.category

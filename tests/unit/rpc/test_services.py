@@ -19,6 +19,7 @@ def test_all_services_of_the_package_are_found():
         "HealthService",
         "ImageService",
         "MetadataService",
+        "ReviewService",
     ]
 
 

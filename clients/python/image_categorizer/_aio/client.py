@@ -18,6 +18,7 @@ from image_categorizer._aio.legal_holds import AsyncLegalHolds
 from image_categorizer._aio.models import AsyncModels
 from image_categorizer._aio.results import AsyncResults
 from image_categorizer._aio.retention import AsyncRetention
+from image_categorizer._aio.reviews import AsyncReviews
 from image_categorizer._aio.runtime import in_thread
 from image_categorizer._aio.stream import AsyncStream
 from image_categorizer._aio.subjects import AsyncSubjects
@@ -51,8 +52,7 @@ class AsyncImageCategorizationClient:
             print(result.category, result.confidence)
 
     `audit`, `batches`, `feedback`, `images`, `keys`, `legal_holds`, `models`, `results`,
-    `retention`, `subjects`, `tenants` and
-    `webhooks` hold the methods for these.
+    `retention`, `reviews`, `subjects`, `tenants` and `webhooks` hold the methods for these.
 
     A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
     within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
@@ -82,6 +82,8 @@ class AsyncImageCategorizationClient:
     """Receipts of results."""
     retention: AsyncRetention
     """How long data is kept."""
+    reviews: AsyncReviews
+    """What people should look at next."""
     subjects: AsyncSubjects
     """The people whose images are stored."""
     tenants: AsyncTenants
@@ -128,6 +130,7 @@ class AsyncImageCategorizationClient:
         self.models = AsyncModels(self._connection)
         self.results = AsyncResults(self._connection)
         self.retention = AsyncRetention(self._connection)
+        self.reviews = AsyncReviews(self._connection)
         self.subjects = AsyncSubjects(self._connection)
         self.tenants = AsyncTenants(self._connection)
         self.webhooks = AsyncWebhooks(self._connection)

@@ -17,32 +17,42 @@ class AsyncFeedbackBook:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def confirm(self, image_id: str, *, result_id: str = "") -> Feedback:
+    async def confirm(
+        self, image_id: str, *, result_id: str = "", look_alike_bits: int | None = None
+    ) -> Feedback:
         """Says that the first prediction of a result is right.
 
         Args:
             image_id: the stored image.
             result_id: default: the newest of the image.
+            look_alike_bits: says the same about images that look like it, unless somebody has
+                judged them: those whose perceptual hashes differ by at most so many bits, 0 to 10.
+                The answer names them.
 
         Raises:
             InvalidRequest: nothing was predicted.
             ImageNotFound: there is no such image.
             ResultNotFound: it has no such result.
         """
-        return await self._submitted(_feedback_wire.confirm_request(image_id, result_id))
+        request = _feedback_wire.confirm_request(image_id, result_id, look_alike_bits)
+        return await self._submitted(request)
 
-    async def reject(self, image_id: str, *, result_id: str = "") -> Feedback:
+    async def reject(
+        self, image_id: str, *, result_id: str = "", look_alike_bits: int | None = None
+    ) -> Feedback:
         """Says that the image shows no category of the model: similar ones become `UNKNOWN`.
 
         Args:
             image_id: the stored image.
             result_id: default: the newest of the image.
+            look_alike_bits: see `confirm`.
 
         Raises:
             ImageNotFound: there is no such image.
             ResultNotFound: it has no such result.
         """
-        return await self._submitted(_feedback_wire.reject_request(image_id, result_id))
+        request = _feedback_wire.reject_request(image_id, result_id, look_alike_bits)
+        return await self._submitted(request)
 
     async def list(self, *, image_id: str = "") -> AsyncIterator[Feedback]:
         """Yields the feedback, newest first, with what was undone.

@@ -4,9 +4,16 @@ import builtins
 from collections.abc import AsyncIterator, Iterable
 from typing import Unpack
 
-from image_categorizer import _embedding_wire, _feedback_wire, _image_wire, _inputs
+from image_categorizer import (
+    _dataset_wire,
+    _embedding_wire,
+    _feedback_wire,
+    _image_wire,
+    _inputs,
+)
 from image_categorizer._aio.connection import AsyncConnection
 from image_categorizer._aio.runtime import in_thread
+from image_categorizer._dataset_values import DatasetOptions, DuplicateGroup
 from image_categorizer._embedding_values import SimilarImage
 from image_categorizer._feedback_values import Feedback
 from image_categorizer._image_values import (
@@ -17,7 +24,8 @@ from image_categorizer._image_values import (
     UploadOptions,
 )
 from image_categorizer._values import Image
-from image_categorizer.v1 import image_pb2
+from image_categorizer._wire import PAGE_SIZE
+from image_categorizer.v1 import duplicate_pb2, image_pb2
 
 
 class AsyncImages:
@@ -154,7 +162,14 @@ class AsyncImages:
             await self._connection.call(self._connection.stubs.images.UpdateImage, request)
         )
 
-    async def correct(self, image_id: str, category: str, *, result_id: str = "") -> Feedback:
+    async def correct(
+        self,
+        image_id: str,
+        category: str,
+        *,
+        result_id: str = "",
+        look_alike_bits: int | None = None,
+    ) -> Feedback:
         """Says what a stored image shows: the next answers for similar images become that.
 
             answer = await client.classify_image("cat.jpg", store=True)
@@ -166,6 +181,7 @@ class AsyncImages:
             image_id: the image.
             category: of the model that classified it, or a broader one.
             result_id: the result that is wrong; default: the newest of the image.
+            look_alike_bits: says the same about images that look like it; see `feedback.confirm`.
 
         Raises:
             ImageNotFound: there is no such image.
@@ -173,7 +189,7 @@ class AsyncImages:
             CategoryNotFound: the model lacks the category.
             CategorizerError: see `image_categorizer.errors`.
         """
-        request = _feedback_wire.wrong_request(image_id, category, result_id)
+        request = _feedback_wire.wrong_request(image_id, category, result_id, look_alike_bits)
         stub = self._connection.stubs.feedback.SubmitFeedback
         return _feedback_wire.feedback(await self._connection.call(stub, request))
 
@@ -233,6 +249,47 @@ class AsyncImages:
         request = _embedding_wire.like_request(source, limit, model, version)
         stub = self._connection.stubs.embeddings.FindImagesLike
         return _embedding_wire.similar_images(await self._connection.call(stub, request))
+
+    async def duplicates(self, *, max_distance_bits: int = 4) -> AsyncIterator[DuplicateGroup]:
+        """Yields groups of images that look alike, the largest first.
+
+            async for group in client.images.duplicates():
+                print(group.image_ids)
+
+        Args:
+            max_distance_bits: by how many of the 64 bits of their perceptual hashes two images may
+                differ, 0 to 10.
+
+        Raises:
+            FailedPrecondition: there are too many images, or too similar ones.
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        request = duplicate_pb2.ListDuplicateGroupsRequest(
+            page_size=PAGE_SIZE, max_distance_bits=max_distance_bits
+        )
+        stub = self._connection.stubs.images.ListDuplicateGroups
+        async for page in self._connection.pages(stub, request):
+            for wire in page.groups:
+                yield _dataset_wire.duplicate_group(wire)
+
+    async def export(self, **options: Unpack[DatasetOptions]) -> AsyncIterator[bytes]:
+        """Yields images with their categories as pieces of a tar file: a labelled set.
+
+            with open("dataset.tar", "wb") as file:
+                async for piece in client.images.export(test_percent=20):
+                    file.write(piece)
+
+        Args:
+            options: see `DatasetOptions`.
+
+        Raises:
+            TypeError: an option is unknown, or a time has no time zone.
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        request = _dataset_wire.export_request(options)
+        stub = self._connection.stubs.images.ExportDataset
+        async for body in self._connection.messages(stub, request):
+            yield body.data
 
     async def delete(self, image_id: str) -> None:
         """Deletes an image with all that is known about it.

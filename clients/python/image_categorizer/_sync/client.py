@@ -21,6 +21,7 @@ from image_categorizer._sync.legal_holds import LegalHolds
 from image_categorizer._sync.models import Models
 from image_categorizer._sync.results import Results
 from image_categorizer._sync.retention import Retention
+from image_categorizer._sync.reviews import Reviews
 from image_categorizer._sync.runtime import in_thread
 from image_categorizer._sync.stream import Stream
 from image_categorizer._sync.subjects import Subjects
@@ -52,8 +53,7 @@ class ImageCategorizationClient:
             print(result.category, result.confidence)
 
     `audit`, `batches`, `feedback`, `images`, `keys`, `legal_holds`, `models`, `results`,
-    `retention`, `subjects`, `tenants` and
-    `webhooks` hold the methods for these.
+    `retention`, `reviews`, `subjects`, `tenants` and `webhooks` hold the methods for these.
 
     A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
     within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
@@ -83,6 +83,8 @@ class ImageCategorizationClient:
     """Receipts of results."""
     retention: Retention
     """How long data is kept."""
+    reviews: Reviews
+    """What people should look at next."""
     subjects: Subjects
     """The people whose images are stored."""
     tenants: Tenants
@@ -129,6 +131,7 @@ class ImageCategorizationClient:
         self.models = Models(self._connection)
         self.results = Results(self._connection)
         self.retention = Retention(self._connection)
+        self.reviews = Reviews(self._connection)
         self.subjects = Subjects(self._connection)
         self.tenants = Tenants(self._connection)
         self.webhooks = Webhooks(self._connection)

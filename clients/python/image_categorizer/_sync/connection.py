@@ -21,6 +21,7 @@ from image_categorizer.v1 import (
     feedback_pb2_grpc,
     image_pb2_grpc,
     metadata_pb2_grpc,
+    review_pb2_grpc,
 )
 
 REPEATED = ("x-attempt", "2")
@@ -54,6 +55,7 @@ class Stubs:
         self.images = image_pb2_grpc.ImageServiceStub(channel)
         self.embeddings = embedding_pb2_grpc.EmbeddingServiceStub(channel)
         self.feedback = feedback_pb2_grpc.FeedbackServiceStub(channel)
+        self.reviews = review_pb2_grpc.ReviewServiceStub(channel)
 
 
 class Connection:

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from image_categorizer.v1 import options_pb2 as image__categorizer_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#image_categorizer/v1/feedback.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"image_categorizer/v1/options.proto\"\xd5\x02\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x11\n\tresult_id\x18\x03 \x01(\t\x12;\n\tjudgement\x18\x04 \x01(\x0e\x32(.image_categorizer.v1.Feedback.Judgement\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\tundo_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\"M\n\tJudgement\x12\x19\n\x15JUDGEMENT_UNSPECIFIED\x10\x00\x12\t\n\x05RIGHT\x10\x01\x12\t\n\x05WRONG\x10\x02\x12\x0f\n\x0bNOT_IN_LIST\x10\x03\x42\x0c\n\n_undo_time\"\x8b\x01\n\x15SubmitFeedbackRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x11\n\tresult_id\x18\x02 \x01(\t\x12;\n\tjudgement\x18\x03 \x01(\x0e\x32(.image_categorizer.v1.Feedback.Judgement\x12\x10\n\x08\x63\x61tegory\x18\x04 \x01(\t\"N\n\x13ListFeedbackRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08image_id\x18\x03 \x01(\t\"a\n\x14ListFeedbackResponse\x12\x30\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x03(\x0b\x32\x1e.image_categorizer.v1.Feedback\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x13UndoFeedbackRequest\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t2\xbb\x03\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12\x93\x01\n\x0eSubmitFeedback\x12+.image_categorizer.v1.SubmitFeedbackRequest\x1a\x1e.image_categorizer.v1.Feedback\"4\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02#\"\x1e/v1/images/{image_id}:feedback:\x01*\x12\x86\x01\n\x0cListFeedback\x12).image_categorizer.v1.ListFeedbackRequest\x1a*.image_categorizer.v1.ListFeedbackResponse\"\x1f\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/feedback\x12\x88\x01\n\x0cUndoFeedback\x12).image_categorizer.v1.UndoFeedbackRequest\x1a\x1e.image_categorizer.v1.Feedback\"-\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x1c*\x1a/v1/feedback/{feedback_id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#image_categorizer/v1/feedback.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"image_categorizer/v1/options.proto\"\x85\x03\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x11\n\tresult_id\x18\x03 \x01(\t\x12;\n\tjudgement\x18\x04 \x01(\x0e\x32(.image_categorizer.v1.Feedback.Judgement\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\tundo_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x10\n\x08reviewer\x18\x08 \x01(\t\x12\x1c\n\x14look_alike_image_ids\x18\t \x03(\t\"M\n\tJudgement\x12\x19\n\x15JUDGEMENT_UNSPECIFIED\x10\x00\x12\t\n\x05RIGHT\x10\x01\x12\t\n\x05WRONG\x10\x02\x12\x0f\n\x0bNOT_IN_LIST\x10\x03\x42\x0c\n\n_undo_time\"\xbd\x01\n\x15SubmitFeedbackRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x11\n\tresult_id\x18\x02 \x01(\t\x12;\n\tjudgement\x18\x03 \x01(\x0e\x32(.image_categorizer.v1.Feedback.Judgement\x12\x10\n\x08\x63\x61tegory\x18\x04 \x01(\t\x12\x1c\n\x0flook_alike_bits\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\x12\n\x10_look_alike_bits\"N\n\x13ListFeedbackRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08image_id\x18\x03 \x01(\t\"a\n\x14ListFeedbackResponse\x12\x30\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x03(\x0b\x32\x1e.image_categorizer.v1.Feedback\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x13UndoFeedbackRequest\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t2\xbb\x03\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12\x93\x01\n\x0eSubmitFeedback\x12+.image_categorizer.v1.SubmitFeedbackRequest\x1a\x1e.image_categorizer.v1.Feedback\"4\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02#\"\x1e/v1/images/{image_id}:feedback:\x01*\x12\x86\x01\n\x0cListFeedback\x12).image_categorizer.v1.ListFeedbackRequest\x1a*.image_categorizer.v1.ListFeedbackResponse\"\x1f\x90\x02\x01\x88\xb5\x18\x02\x98\xb5\x18\x0f\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/feedback\x12\x88\x01\n\x0cUndoFeedback\x12).image_categorizer.v1.UndoFeedbackRequest\x1a\x1e.image_categorizer.v1.Feedback\"-\x90\x02\x02\x88\xb5\x18\x03\x98\xb5\x18\x10\x82\xd3\xe4\x93\x02\x1c*\x1a/v1/feedback/{feedback_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,17 +41,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FEEDBACKSERVICE'].methods_by_name['UndoFeedback']._loaded_options = None
   _globals['_FEEDBACKSERVICE'].methods_by_name['UndoFeedback']._serialized_options = b'\220\002\002\210\265\030\003\230\265\030\020\202\323\344\223\002\034*\032/v1/feedback/{feedback_id}'
   _globals['_FEEDBACK']._serialized_start=161
-  _globals['_FEEDBACK']._serialized_end=502
-  _globals['_FEEDBACK_JUDGEMENT']._serialized_start=411
-  _globals['_FEEDBACK_JUDGEMENT']._serialized_end=488
-  _globals['_SUBMITFEEDBACKREQUEST']._serialized_start=505
-  _globals['_SUBMITFEEDBACKREQUEST']._serialized_end=644
-  _globals['_LISTFEEDBACKREQUEST']._serialized_start=646
-  _globals['_LISTFEEDBACKREQUEST']._serialized_end=724
-  _globals['_LISTFEEDBACKRESPONSE']._serialized_start=726
-  _globals['_LISTFEEDBACKRESPONSE']._serialized_end=823
-  _globals['_UNDOFEEDBACKREQUEST']._serialized_start=825
-  _globals['_UNDOFEEDBACKREQUEST']._serialized_end=867
-  _globals['_FEEDBACKSERVICE']._serialized_start=870
-  _globals['_FEEDBACKSERVICE']._serialized_end=1313
+  _globals['_FEEDBACK']._serialized_end=550
+  _globals['_FEEDBACK_JUDGEMENT']._serialized_start=459
+  _globals['_FEEDBACK_JUDGEMENT']._serialized_end=536
+  _globals['_SUBMITFEEDBACKREQUEST']._serialized_start=553
+  _globals['_SUBMITFEEDBACKREQUEST']._serialized_end=742
+  _globals['_LISTFEEDBACKREQUEST']._serialized_start=744
+  _globals['_LISTFEEDBACKREQUEST']._serialized_end=822
+  _globals['_LISTFEEDBACKRESPONSE']._serialized_start=824
+  _globals['_LISTFEEDBACKRESPONSE']._serialized_end=921
+  _globals['_UNDOFEEDBACKREQUEST']._serialized_start=923
+  _globals['_UNDOFEEDBACKREQUEST']._serialized_end=965
+  _globals['_FEEDBACKSERVICE']._serialized_start=968
+  _globals['_FEEDBACKSERVICE']._serialized_end=1411
 # @@protoc_insertion_point(module_scope)

@@ -60,6 +60,8 @@ class Feedback(_message.Message):
     CATEGORY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UNDO_TIME_FIELD_NUMBER: _builtins.int
+    REVIEWER_FIELD_NUMBER: _builtins.int
+    LOOK_ALIKE_IMAGE_IDS_FIELD_NUMBER: _builtins.int
     feedback_id: _builtins.str
     """Identifies the feedback."""
     image_id: _builtins.str
@@ -70,6 +72,8 @@ class Feedback(_message.Message):
     """What is said."""
     category: _builtins.str
     """What the image shows. `UNKNOWN` for NOT_IN_LIST."""
+    reviewer: _builtins.str
+    """Who said it: an API key, or a person as the identity provider names them. Empty if an earlier release kept it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was said."""
@@ -77,6 +81,10 @@ class Feedback(_message.Message):
     @_builtins.property
     def undo_time(self) -> _timestamp_pb2.Timestamp:
         """When it was undone. Absent if it counts."""
+
+    @_builtins.property
+    def look_alike_image_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The images that this call has judged the same; see `SubmitFeedbackRequest.look_alike_bits`. Only in its answer."""
 
     def __init__(
         self,
@@ -88,10 +96,12 @@ class Feedback(_message.Message):
         category: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         undo_time: _timestamp_pb2.Timestamp | None = ...,
+        reviewer: _builtins.str = ...,
+        look_alike_image_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_undo_time", b"_undo_time", "create_time", b"create_time", "undo_time", b"undo_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_undo_time", b"_undo_time", "category", b"category", "create_time", b"create_time", "feedback_id", b"feedback_id", "image_id", b"image_id", "judgement", b"judgement", "result_id", b"result_id", "undo_time", b"undo_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_undo_time", b"_undo_time", "category", b"category", "create_time", b"create_time", "feedback_id", b"feedback_id", "image_id", b"image_id", "judgement", b"judgement", "look_alike_image_ids", b"look_alike_image_ids", "result_id", b"result_id", "reviewer", b"reviewer", "undo_time", b"undo_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__undo_time: _TypeAlias = _typing.Literal["undo_time"]  # noqa: Y015
     _WhichOneofArgType__undo_time: _TypeAlias = _typing.Literal["_undo_time", b"_undo_time"]  # noqa: Y015
@@ -109,6 +119,7 @@ class SubmitFeedbackRequest(_message.Message):
     RESULT_ID_FIELD_NUMBER: _builtins.int
     JUDGEMENT_FIELD_NUMBER: _builtins.int
     CATEGORY_FIELD_NUMBER: _builtins.int
+    LOOK_ALIKE_BITS_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     """The stored image. Required."""
     result_id: _builtins.str
@@ -119,6 +130,11 @@ class SubmitFeedbackRequest(_message.Message):
     """What the image shows: a category of the model that produced the result, or a broader one. Required for WRONG,
     empty otherwise.
     """
+    look_alike_bits: _builtins.int
+    """If set, the same is said about the images that look like this one: whose perceptual hashes differ by at most so many
+    bits, 0 to 10. Those are passed over that somebody has judged, that have no result, or whose model lacks the
+    category; the 100 most similar are looked at.
+    """
     def __init__(
         self,
         *,
@@ -126,12 +142,15 @@ class SubmitFeedbackRequest(_message.Message):
         result_id: _builtins.str = ...,
         judgement: Global___Feedback.Judgement.ValueType = ...,
         category: _builtins.str = ...,
+        look_alike_bits: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_look_alike_bits", b"_look_alike_bits", "look_alike_bits", b"look_alike_bits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "image_id", b"image_id", "judgement", b"judgement", "result_id", b"result_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_look_alike_bits", b"_look_alike_bits", "category", b"category", "image_id", b"image_id", "judgement", b"judgement", "look_alike_bits", b"look_alike_bits", "result_id", b"result_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__look_alike_bits: _TypeAlias = _typing.Literal["look_alike_bits"]  # noqa: Y015
+    _WhichOneofArgType__look_alike_bits: _TypeAlias = _typing.Literal["_look_alike_bits", b"_look_alike_bits"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__look_alike_bits) -> _WhichOneofReturnType__look_alike_bits | None: ...
 
 Global___SubmitFeedbackRequest: _TypeAlias = SubmitFeedbackRequest  # noqa: Y015
 

@@ -91,7 +91,7 @@ class FeedbackServiceServicer:
     def SubmitFeedback(self, request, context):
         """Says whether a result of a stored image is right, and what the image shows.
 
-        Safe to retry: what was said last about the image is not repeated.
+        Safe to retry: what was said last about the image is not repeated, unless another reviewer says it, too.
 
         Errors, in addition to those of the service:
 

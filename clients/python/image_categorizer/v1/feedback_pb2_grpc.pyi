@@ -53,7 +53,7 @@ class FeedbackServiceStub:
     SubmitFeedback: _grpc.UnaryUnaryMultiCallable[_feedback_pb2.SubmitFeedbackRequest, _feedback_pb2.Feedback]
     """Says whether a result of a stored image is right, and what the image shows.
 
-    Safe to retry: what was said last about the image is not repeated.
+    Safe to retry: what was said last about the image is not repeated, unless another reviewer says it, too.
 
     Errors, in addition to those of the service:
 
@@ -99,7 +99,7 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
     SubmitFeedback: _aio.UnaryUnaryMultiCallable[_feedback_pb2.SubmitFeedbackRequest, _feedback_pb2.Feedback]  # type: ignore[assignment]
     """Says whether a result of a stored image is right, and what the image shows.
 
-    Safe to retry: what was said last about the image is not repeated.
+    Safe to retry: what was said last about the image is not repeated, unless another reviewer says it, too.
 
     Errors, in addition to those of the service:
 
@@ -148,7 +148,7 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_feedback_pb2.Feedback, _abc.Awaitable[_feedback_pb2.Feedback]]:
         """Says whether a result of a stored image is right, and what the image shows.
 
-        Safe to retry: what was said last about the image is not repeated.
+        Safe to retry: what was said last about the image is not repeated, unless another reviewer says it, too.
 
         Errors, in addition to those of the service:
 

@@ -9,6 +9,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from image_categorizer.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -352,6 +353,41 @@ class ListImagesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _ReviewState:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ReviewStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ListImagesRequest._ReviewState.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REVIEW_STATE_UNSPECIFIED: ListImagesRequest._ReviewState.ValueType  # 0
+        """Any."""
+        UNREVIEWED: ListImagesRequest._ReviewState.ValueType  # 1
+        """It has a result, and nobody has judged one."""
+        RIGHT: ListImagesRequest._ReviewState.ValueType  # 2
+        """The newest feedback says that the first prediction is right."""
+        CORRECTED: ListImagesRequest._ReviewState.ValueType  # 3
+        """It says that the image shows another category."""
+        NOT_IN_LIST: ListImagesRequest._ReviewState.ValueType  # 4
+        """It says that the image shows none of the model's categories."""
+        REVIEWED: ListImagesRequest._ReviewState.ValueType  # 5
+        """Somebody has judged a result."""
+
+    class ReviewState(_ReviewState, metaclass=_ReviewStateEnumTypeWrapper):
+        """What people say about an image."""
+
+    REVIEW_STATE_UNSPECIFIED: ListImagesRequest.ReviewState.ValueType  # 0
+    """Any."""
+    UNREVIEWED: ListImagesRequest.ReviewState.ValueType  # 1
+    """It has a result, and nobody has judged one."""
+    RIGHT: ListImagesRequest.ReviewState.ValueType  # 2
+    """The newest feedback says that the first prediction is right."""
+    CORRECTED: ListImagesRequest.ReviewState.ValueType  # 3
+    """It says that the image shows another category."""
+    NOT_IN_LIST: ListImagesRequest.ReviewState.ValueType  # 4
+    """It says that the image shows none of the model's categories."""
+    REVIEWED: ListImagesRequest.ReviewState.ValueType  # 5
+    """Somebody has judged a result."""
+
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
@@ -363,6 +399,9 @@ class ListImagesRequest(_message.Message):
     FILENAME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    REVIEW_STATE_FIELD_NUMBER: _builtins.int
+    NEAR_DUPLICATE_OF_FIELD_NUMBER: _builtins.int
+    MAX_DISTANCE_BITS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The maximum number of images to return, at least 0. Defaults to 100; values above 1000 are reduced to 1000."""
     page_token: _builtins.str
@@ -382,6 +421,14 @@ class ListImagesRequest(_message.Message):
     filename: _builtins.str
     """If set, only images whose file name has all of these words, at most 8, in any case. A word is a row of letters and
     digits: `beach 2024` finds `IMG_2024_Beach.jpg`, and `bea` does not.
+    """
+    review_state: Global___ListImagesRequest.ReviewState.ValueType
+    """If set, only images in this state."""
+    near_duplicate_of: _builtins.str
+    """If set, only this image, and those that look like it."""
+    max_distance_bits: _builtins.int
+    """By how many of the 64 bits of their perceptual hashes the images may differ from `near_duplicate_of`, 0 to 10.
+    Default: 4.
     """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -409,17 +456,24 @@ class ListImagesRequest(_message.Message):
         filename: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        review_state: Global___ListImagesRequest.ReviewState.ValueType = ...,
+        near_duplicate_of: _builtins.str = ...,
+        max_distance_bits: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_confidence", b"_max_confidence", "_min_confidence", b"_min_confidence", "end_time", b"end_time", "max_confidence", b"max_confidence", "min_confidence", b"min_confidence", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_confidence", b"_max_confidence", "_max_distance_bits", b"_max_distance_bits", "_min_confidence", b"_min_confidence", "end_time", b"end_time", "max_confidence", b"max_confidence", "max_distance_bits", b"max_distance_bits", "min_confidence", b"min_confidence", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_confidence", b"_max_confidence", "_min_confidence", b"_min_confidence", "category", b"category", "end_time", b"end_time", "filename", b"filename", "max_confidence", b"max_confidence", "min_confidence", b"min_confidence", "model", b"model", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "subject_id", b"subject_id", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_confidence", b"_max_confidence", "_max_distance_bits", b"_max_distance_bits", "_min_confidence", b"_min_confidence", "category", b"category", "end_time", b"end_time", "filename", b"filename", "max_confidence", b"max_confidence", "max_distance_bits", b"max_distance_bits", "min_confidence", b"min_confidence", "model", b"model", "near_duplicate_of", b"near_duplicate_of", "page_size", b"page_size", "page_token", b"page_token", "review_state", b"review_state", "start_time", b"start_time", "subject_id", b"subject_id", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_confidence: _TypeAlias = _typing.Literal["max_confidence"]  # noqa: Y015
     _WhichOneofArgType__max_confidence: _TypeAlias = _typing.Literal["_max_confidence", b"_max_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__max_distance_bits: _TypeAlias = _typing.Literal["max_distance_bits"]  # noqa: Y015
+    _WhichOneofArgType__max_distance_bits: _TypeAlias = _typing.Literal["_max_distance_bits", b"_max_distance_bits"]  # noqa: Y015
     _WhichOneofReturnType__min_confidence: _TypeAlias = _typing.Literal["min_confidence"]  # noqa: Y015
     _WhichOneofArgType__min_confidence: _TypeAlias = _typing.Literal["_min_confidence", b"_min_confidence"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_confidence) -> _WhichOneofReturnType__max_confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_distance_bits) -> _WhichOneofReturnType__max_distance_bits | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_confidence) -> _WhichOneofReturnType__min_confidence | None: ...
 

@@ -4,6 +4,8 @@ import grpc
 import warnings
 
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from image_categorizer.v1 import dataset_pb2 as image__categorizer_dot_v1_dot_dataset__pb2
+from image_categorizer.v1 import duplicate_pb2 as image__categorizer_dot_v1_dot_duplicate__pb2
 from image_categorizer.v1 import image_pb2 as image__categorizer_dot_v1_dot_image__pb2
 from image_categorizer.v1 import receipt_pb2 as image__categorizer_dot_v1_dot_receipt__pb2
 
@@ -104,6 +106,16 @@ class ImageServiceStub:
                 '/image_categorizer.v1.ImageService/ListReceiptKeys',
                 request_serializer=image__categorizer_dot_v1_dot_receipt__pb2.ListReceiptKeysRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_receipt__pb2.ReceiptKeys.FromString,
+                _registered_method=True)
+        self.ListDuplicateGroups = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/ListDuplicateGroups',
+                request_serializer=image__categorizer_dot_v1_dot_duplicate__pb2.ListDuplicateGroupsRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_duplicate__pb2.ListDuplicateGroupsResponse.FromString,
+                _registered_method=True)
+        self.ExportDataset = channel.unary_stream(
+                '/image_categorizer.v1.ImageService/ExportDataset',
+                request_serializer=image__categorizer_dot_v1_dot_dataset__pb2.ExportDatasetRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
 
 
@@ -251,6 +263,34 @@ class ImageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDuplicateGroups(self, request, context):
+        """Lists groups of images that look alike, the largest first.
+
+        Two images are in one group if their hashes differ by few bits, or if a chain of such images leads from one to the
+        other. Pages follow the groups as they were at the first page, for a minute.
+
+        Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the tenant has more than a
+        million images, or too many similar hashes to compare. UNAVAILABLE `QUEUE_FULL`: too many calls compare images.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportDataset(self, request, context):
+        """Returns images with the categories that people gave them, as a tar file that is made while it is read.
+
+        It has a folder for each part (`train`, `validation`, `test`; `images` if they are not split), with a folder for
+        each category; `labels.jsonl`, with a line for each image; a set file for each part, such as `train.json`; and at
+        the end `manifest.json`: a file without it was cut off. `UNKNOWN` are images that show none of the model's
+        categories. The export is an event of the audit.
+
+        Errors, in addition to those of the service: DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
+        300 s, by default.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ImageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -308,6 +348,16 @@ def add_ImageServiceServicer_to_server(servicer, server):
                     servicer.ListReceiptKeys,
                     request_deserializer=image__categorizer_dot_v1_dot_receipt__pb2.ListReceiptKeysRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_receipt__pb2.ReceiptKeys.SerializeToString,
+            ),
+            'ListDuplicateGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDuplicateGroups,
+                    request_deserializer=image__categorizer_dot_v1_dot_duplicate__pb2.ListDuplicateGroupsRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_duplicate__pb2.ListDuplicateGroupsResponse.SerializeToString,
+            ),
+            'ExportDataset': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportDataset,
+                    request_deserializer=image__categorizer_dot_v1_dot_dataset__pb2.ExportDatasetRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -621,6 +671,60 @@ class ImageService:
             '/image_categorizer.v1.ImageService/ListReceiptKeys',
             image__categorizer_dot_v1_dot_receipt__pb2.ListReceiptKeysRequest.SerializeToString,
             image__categorizer_dot_v1_dot_receipt__pb2.ReceiptKeys.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDuplicateGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/ListDuplicateGroups',
+            image__categorizer_dot_v1_dot_duplicate__pb2.ListDuplicateGroupsRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_duplicate__pb2.ListDuplicateGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/ExportDataset',
+            image__categorizer_dot_v1_dot_dataset__pb2.ExportDatasetRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

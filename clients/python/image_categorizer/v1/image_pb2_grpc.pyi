@@ -6,6 +6,8 @@ Stored images."""
 from collections import abc as _abc
 from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
+from image_categorizer.v1 import dataset_pb2 as _dataset_pb2
+from image_categorizer.v1 import duplicate_pb2 as _duplicate_pb2
 from image_categorizer.v1 import image_pb2 as _image_pb2
 from image_categorizer.v1 import receipt_pb2 as _receipt_pb2
 import abc as _abc_1
@@ -132,6 +134,26 @@ class ImageServiceStub:
 
     Errors: those of the service.
     """
+    ListDuplicateGroups: _grpc.UnaryUnaryMultiCallable[_duplicate_pb2.ListDuplicateGroupsRequest, _duplicate_pb2.ListDuplicateGroupsResponse]
+    """Lists groups of images that look alike, the largest first.
+
+    Two images are in one group if their hashes differ by few bits, or if a chain of such images leads from one to the
+    other. Pages follow the groups as they were at the first page, for a minute.
+
+    Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the tenant has more than a
+    million images, or too many similar hashes to compare. UNAVAILABLE `QUEUE_FULL`: too many calls compare images.
+    """
+    ExportDataset: _grpc.UnaryStreamMultiCallable[_dataset_pb2.ExportDatasetRequest, _httpbody_pb2.HttpBody]
+    """Returns images with the categories that people gave them, as a tar file that is made while it is read.
+
+    It has a folder for each part (`train`, `validation`, `test`; `images` if they are not split), with a folder for
+    each category; `labels.jsonl`, with a line for each image; a set file for each part, such as `train.json`; and at
+    the end `manifest.json`: a file without it was cut off. `UNKNOWN` are images that show none of the model's
+    categories. The export is an event of the audit.
+
+    Errors, in addition to those of the service: DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
+    300 s, by default.
+    """
 
 @_typing.type_check_only
 class ImageServiceAsyncStub(ImageServiceStub):
@@ -234,6 +256,26 @@ class ImageServiceAsyncStub(ImageServiceStub):
     It needs no credentials: keys are no secret, and receipts are for people who have none.
 
     Errors: those of the service.
+    """
+    ListDuplicateGroups: _aio.UnaryUnaryMultiCallable[_duplicate_pb2.ListDuplicateGroupsRequest, _duplicate_pb2.ListDuplicateGroupsResponse]  # type: ignore[assignment]
+    """Lists groups of images that look alike, the largest first.
+
+    Two images are in one group if their hashes differ by few bits, or if a chain of such images leads from one to the
+    other. Pages follow the groups as they were at the first page, for a minute.
+
+    Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the tenant has more than a
+    million images, or too many similar hashes to compare. UNAVAILABLE `QUEUE_FULL`: too many calls compare images.
+    """
+    ExportDataset: _aio.UnaryStreamMultiCallable[_dataset_pb2.ExportDatasetRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Returns images with the categories that people gave them, as a tar file that is made while it is read.
+
+    It has a folder for each part (`train`, `validation`, `test`; `images` if they are not split), with a folder for
+    each category; `labels.jsonl`, with a line for each image; a set file for each part, such as `train.json`; and at
+    the end `manifest.json`: a file without it was cut off. `UNKNOWN` are images that show none of the model's
+    categories. The export is an event of the audit.
+
+    Errors, in addition to those of the service: DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
+    300 s, by default.
     """
 
 class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -400,6 +442,38 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         It needs no credentials: keys are no secret, and receipts are for people who have none.
 
         Errors: those of the service.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDuplicateGroups(
+        self,
+        request: _duplicate_pb2.ListDuplicateGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_duplicate_pb2.ListDuplicateGroupsResponse, _abc.Awaitable[_duplicate_pb2.ListDuplicateGroupsResponse]]:
+        """Lists groups of images that look alike, the largest first.
+
+        Two images are in one group if their hashes differ by few bits, or if a chain of such images leads from one to the
+        other. Pages follow the groups as they were at the first page, for a minute.
+
+        Errors, in addition to those of the service: FAILED_PRECONDITION `FAILED_PRECONDITION`: the tenant has more than a
+        million images, or too many similar hashes to compare. UNAVAILABLE `QUEUE_FULL`: too many calls compare images.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportDataset(
+        self,
+        request: _dataset_pb2.ExportDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Returns images with the categories that people gave them, as a tar file that is made while it is read.
+
+        It has a folder for each part (`train`, `validation`, `test`; `images` if they are not split), with a folder for
+        each category; `labels.jsonl`, with a line for each image; a set file for each part, such as `train.json`; and at
+        the end `manifest.json`: a file without it was cut off. `UNKNOWN` are images that show none of the model's
+        categories. The export is an event of the audit.
+
+        Errors, in addition to those of the service: DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
+        300 s, by default.
         """
 
 def add_ImageServiceServicer_to_server(servicer: ImageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -35,7 +35,7 @@ STATEMENTS = [
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0025_corrections")]
+    dependencies = [("models", "0027_reviews")]
 
     operations = [
         ops.RemoveIndex(model_name="WebhookDeliveryRow", name=None, fields=["end_time"]),
