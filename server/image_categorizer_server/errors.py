@@ -23,6 +23,7 @@
     │   ├─ WebhookNotFound         WEBHOOK_NOT_FOUND
     │   ├─ DeliveryNotFound        DELIVERY_NOT_FOUND
     │   ├─ ErasureNotFound         ERASURE_NOT_FOUND
+    │   ├─ ExampleNotFound         EXAMPLE_NOT_FOUND
     │   ├─ FeedbackNotFound        FEEDBACK_NOT_FOUND
     │   ├─ ImageNotFound           IMAGE_NOT_FOUND
     │   ├─ KeyNotFound             KEY_NOT_FOUND
@@ -31,6 +32,7 @@
     │   └─ TenantNotFound          TENANT_NOT_FOUND
     ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
     ├─ TenantExists            ALREADY_EXISTS        TENANT_EXISTS
+    ├─ CategoryExists          ALREADY_EXISTS        CATEGORY_EXISTS
     ├─ FailedPrecondition      FAILED_PRECONDITION
     │   ├─ ModelFailed             MODEL_FAILED
     │   ├─ ModelInUse              MODEL_IN_USE
@@ -243,6 +245,13 @@ class TenantExists(CategorizerError):
     reason = "TENANT_EXISTS"
 
 
+class CategoryExists(CategorizerError):
+    """The tenant has a category of this name."""
+
+    status = "ALREADY_EXISTS"
+    reason = "CATEGORY_EXISTS"
+
+
 class KeyNotFound(NotFound):
     """The tenant has no such API key."""
 
@@ -253,6 +262,12 @@ class ErasureNotFound(NotFound):
     """There is no such erasure, or the subject was not erased."""
 
     reason = "ERASURE_NOT_FOUND"
+
+
+class ExampleNotFound(NotFound):
+    """The image is no example of the category."""
+
+    reason = "EXAMPLE_NOT_FOUND"
 
 
 class FeedbackNotFound(NotFound):

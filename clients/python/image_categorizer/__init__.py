@@ -24,6 +24,7 @@ from image_categorizer._access_values import (
     UsageGroup,
     UsageRow,
 )
+from image_categorizer._category_values import CategoryHead, HeadTrial, OwnCategory
 from image_categorizer._drift_values import Drift, DriftBucket, DriftPeriod, DriftState
 from image_categorizer._embedding_values import Embedding, SimilarImage
 from image_categorizer._feedback_values import Feedback
@@ -98,6 +99,7 @@ from image_categorizer.errors import (
     BatchRunning,
     BatchTooLarge,
     CategorizerError,
+    CategoryExists,
     CategoryNotFound,
     CrashingImage,
     CredentialsInvalid,
@@ -110,6 +112,7 @@ from image_categorizer.errors import (
     EmbeddingMissing,
     ErasureNotFound,
     ErasureRunning,
+    ExampleNotFound,
     FailedPrecondition,
     FeedbackNotFound,
     ImageNotFound,
@@ -178,6 +181,8 @@ __all__ = [
     "Caller",
     "CategorizerError",
     "Category",
+    "CategoryExists",
+    "CategoryHead",
     "CategoryNotFound",
     "Classification",
     "Colour",
@@ -199,10 +204,12 @@ __all__ = [
     "Erasure",
     "ErasureNotFound",
     "ErasureRunning",
+    "ExampleNotFound",
     "ExportFormat",
     "FailedPrecondition",
     "Feedback",
     "FeedbackNotFound",
+    "HeadTrial",
     "Image",
     "ImageCategorizationClient",
     "ImageFilters",
@@ -233,6 +240,7 @@ __all__ = [
     "OnDisconnect",
     "Options",
     "Overloaded",
+    "OwnCategory",
     "PictureFacts",
     "Prediction",
     "Progress",

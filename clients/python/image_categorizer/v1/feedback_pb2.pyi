@@ -116,8 +116,8 @@ class SubmitFeedbackRequest(_message.Message):
     judgement: Global___Feedback.Judgement.ValueType
     """What is said. Required."""
     category: _builtins.str
-    """What the image shows: a category of the model that produced the result, or a broader one. Required for WRONG,
-    empty otherwise.
+    """What the image shows: a category of the model that produced the result, or a broader one, or one of the tenant's
+    own, of which the image becomes an example. Required for WRONG, empty otherwise.
     """
     def __init__(
         self,
