@@ -56,7 +56,7 @@ from image_categorizer_server.services.audit import Audit
 from image_categorizer_server.services.audit_statement import AuditStatements
 from image_categorizer_server.services.batch import BatchCheck, Batches, notify_workers
 from image_categorizer_server.services.category import CategoryBook, see_stored
-from image_categorizer_server.services.category_head import CategoryHeads, Head
+from image_categorizer_server.services.category_head import CategoryHeads
 from image_categorizer_server.services.classify import Accounting, Classifications
 from image_categorizer_server.services.correction import Corrections
 from image_categorizer_server.services.crashing_images import CrashingImages
@@ -276,7 +276,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             ImagePolicy(ImageAdmission(limiter).admit, receipt_keys.sign),
             await stack.enter_async_context(TaskOwner()),
         )
-        fitting: FitHeads[Head] = FitHeads(
+        fitting = FitHeads(
             settings.category,
             partial(see_stored, images, embeddings),
             await stack.enter_async_context(TaskOwner()),

@@ -1,4 +1,4 @@
-"""Categories of one's own: taught by examples, answered beside the model's, for the tenant alone."""
+"""Categories of one's own: taught by examples, answered beside the model's, for one tenant."""
 
 import pytest
 from image_categorizer import (

@@ -19,12 +19,13 @@ from image_categorizer_server.inference.classifier import Classifier, with_defau
 from image_categorizer_server.inference.embedding import has_embeddings
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
-from image_categorizer_server.services import category_head, correction
-from image_categorizer_server.services.category_head import CategoryHeads, Head
+from image_categorizer_server.services import correction, head
+from image_categorizer_server.services.category_head import CategoryHeads
 from image_categorizer_server.services.correction import Corrections, Examples
 from image_categorizer_server.services.crashing_images import CrashingImages, digest_of
 from image_categorizer_server.services.drift import PredictionMeter
 from image_categorizer_server.services.embedding import KeptEmbeddings
+from image_categorizer_server.services.head import Head
 from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.result_cache import Query, ResultCache
 from image_categorizer_server.services.usage import UsageMeter
@@ -80,7 +81,7 @@ class Taught:
         return f"{self.examples.revision}/{self.head.fingerprint}" if self else ""
 
 
-NOTHING = Taught(correction.NONE, category_head.NONE)
+NOTHING = Taught(correction.NONE, head.NONE)
 
 
 class Classifications:

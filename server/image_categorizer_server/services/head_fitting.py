@@ -6,7 +6,6 @@ see that the trial was made.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,9 +15,10 @@ from image_categorizer_server.db.access_changes import announce_categories
 from image_categorizer_server.domain.category import HeadTrial
 from image_categorizer_server.domain.classification import ModelRef
 from image_categorizer_server.errors import CategorizerError
-from image_categorizer_server.inference.heads.examples import OTHER, Labelled
+from image_categorizer_server.inference.heads.examples import OTHER, Labelled, Mask
 from image_categorizer_server.inference.heads.linear import Linear, fit_linear
 from image_categorizer_server.inference.heads.trial import Outcome, compared
+from image_categorizer_server.services.head import WEIGHTS, Head
 from image_categorizer_server.settings.category import CategorySettings
 from image_categorizer_server.tasks import TaskOwner
 from image_categorizer_server.telemetry import get_log
@@ -32,27 +32,11 @@ See = Callable[[str, str, ModelRef], Awaitable[None]]
 """Lets a model see a stored image of a tenant."""
 
 
-class Fittable(Protocol):
-    """What the fitting needs to know of a head."""
-
-    image_ids: tuple[str, ...]
-    categories: tuple[str, ...]
-    labels: tuple[str, ...]
-    examples: Labelled
-    known: frozenset[str]
-    tried: tuple[rows.HeadRow, ...]
-    revision: str
-
-    @property
-    def is_trial_due(self) -> bool:
-        """Whether the examples have changed since the last trial."""
-        ...
+Read = Callable[[str, str], Awaitable[Head]]
+"""Returns what the database has of the head of a tenant and model."""
 
 
-Some = TypeVar("Some", bound=Fittable)
-
-
-class FitHeads(Generic[Some]):
+class FitHeads:
     """Fits heads, and compares each with the one before it."""
 
     def __init__(self, settings: CategorySettings, see: See, tasks: TaskOwner) -> None:
@@ -73,9 +57,7 @@ class FitHeads(Generic[Some]):
         """Returns whether a head waits to be fitted, or is being fitted."""
         return (tenant_id, model_digest) in self._wanted
 
-    def want(
-        self, tenant_id: str, model: ModelRef, read: Callable[[str, str], Awaitable[Some]]
-    ) -> None:
+    def want(self, tenant_id: str, model: ModelRef, read: Read) -> None:
         """Has a head fitted later if it is due, in the tenant scope of the caller.
 
         While too many wait, it is not: the next call wants it again.
@@ -86,9 +68,7 @@ class FitHeads(Generic[Some]):
         self._wanted.add(key)
         self._tasks.start(self._run(tenant_id, model, read), "fitter of a head")
 
-    async def _run(
-        self, tenant_id: str, model: ModelRef, read: Callable[[str, str], Awaitable[Some]]
-    ) -> None:
+    async def _run(self, tenant_id: str, model: ModelRef, read: Read) -> None:
         try:
             head = await read(tenant_id, model.digest)
             while True:
@@ -117,14 +97,16 @@ class FitHeads(Generic[Some]):
         if has_seen:
             await announce_categories(tenant_id)
 
-    async def _fit(self, tenant_id: str, model: ModelRef, head: Some) -> None:
+    async def _fit(self, tenant_id: str, model: ModelRef, head: Head) -> None:
         if not head.is_trial_due or not self._has_enough(head.examples):
             return
         present = next((row for row in head.tried if not row.trial.refusal), None)
         is_known = None
         if head.known:
             is_known = np.array([image_id in head.known for image_id in head.image_ids])
-        outcome, linear = await asyncio.to_thread(self._tried, head, is_known)
+        outcome, linear = await asyncio.to_thread(
+            tried, head, is_known, self._settings.max_flips_per_category
+        )
         number = max((row.number for row in head.tried), default=0) + 1
         row = _row(number, head, outcome, linear)
         added = await rows.add_head(tenant_id, model.digest, row)
@@ -144,19 +126,26 @@ class FitHeads(Generic[Some]):
         classes = len(counts) + bool((examples.labels == OTHER).any())
         return classes > 1 and int(counts.min()) >= self._settings.min_linear_examples
 
-    def _tried(
-        self, head: Some, is_known: "np.ndarray[tuple[int], np.dtype[np.bool_]] | None"
-    ) -> tuple[Outcome, Linear | None]:
-        most = self._settings.max_flips_per_category
-        outcome = compared(head.examples, head.categories, is_known, most)
-        return outcome, None if outcome.refusal else fit_linear(head.examples)
+
+def tried(
+    head: Head, known: Mask | None, max_flips_per_category: int | None
+) -> tuple[Outcome, Linear | None]:
+    """Returns how a new regression compares with a head, and the regression if it may decide.
+
+    Args:
+        head: with enough examples.
+        known: bool (N,), those that its own regression was fitted to; None without one.
+        max_flips_per_category: see `compared`.
+    """
+    outcome = compared(head.examples, head.categories, known, max_flips_per_category)
+    return outcome, None if outcome.refusal else fit_linear(head.examples)
 
 
-def _row(number: int, head: Fittable, outcome: Outcome, linear: Linear | None) -> rows.HeadRow:
+def _row(number: int, head: Head, outcome: Outcome, linear: Linear | None) -> rows.HeadRow:
     weights = b""
     if linear is not None:
         columns = np.concatenate([linear.weights, linear.bias[:, None]], axis=1)
-        weights = columns.astype("<f4").tobytes()
+        weights = columns.astype(WEIGHTS).tobytes()
     return rows.HeadRow(
         number,
         head.revision,

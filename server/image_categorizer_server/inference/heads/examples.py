@@ -36,7 +36,8 @@ class Labelled:
     @property
     def others(self) -> Vectors:
         """The embeddings of those of no category, float32 (M, D)."""
-        return self.vectors[self.labels == OTHER]
+        found: Vectors = self.vectors[self.labels == OTHER]
+        return found
 
 
 def unit(vectors: Vectors) -> Vectors:
