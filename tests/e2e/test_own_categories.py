@@ -62,7 +62,7 @@ def test_five_examples_teach_a_category_and_the_sixth_picture_is_recognised(http
     assert made.json()["example_count"] == 5
     try:
         again = http.post("/v1/categories", json={"category": NAME, "examples": examples})
-        assert (again.status_code, again.json()["reason"]) == (409, "CATEGORY_EXISTS")
+        assert (again.status_code, again.json()["details"][0]["reason"]) == (409, "CATEGORY_EXISTS")
         wait_until(
             lambda: first_prediction(http, sixth)["category"] == NAME, within_s=SEEN_WITHIN_S
         )

@@ -2,16 +2,13 @@
 """The client's categories of one's own."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from image_categorizer import _category_wire, _inputs, _wire
 from image_categorizer._category_values import CategoryHead, OwnCategory
 from image_categorizer._sync.connection import Connection
 from image_categorizer._sync.runtime import in_thread
+from image_categorizer._values import Image
 from image_categorizer.v1 import category_pb2
-
-if TYPE_CHECKING:
-    from image_categorizer._inputs import Image
 
 
 class Categories:
