@@ -55,6 +55,8 @@ from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTi
 from image_categorizer_server.services.audit import Audit
 from image_categorizer_server.services.audit_statement import AuditStatements
 from image_categorizer_server.services.batch import BatchCheck, Batches, notify_workers
+from image_categorizer_server.services.category import CategoryBook, see_stored
+from image_categorizer_server.services.category_head import CategoryHeads
 from image_categorizer_server.services.classify import Accounting, Classifications
 from image_categorizer_server.services.correction import Corrections
 from image_categorizer_server.services.crashing_images import CRASHING_IMAGES_KEY, CrashingImages
@@ -65,6 +67,7 @@ from image_categorizer_server.services.duplicate import Duplicates
 from image_categorizer_server.services.embedding import Embeddings, KeptEmbeddings
 from image_categorizer_server.services.erasure import Erasures, replay_until_done, subjects_of
 from image_categorizer_server.services.feedback import FeedbackBook
+from image_categorizer_server.services.head_fitting import FitHeads
 from image_categorizer_server.services.image import ImagePolicy, Images
 from image_categorizer_server.services.image_content import ImageContents, Renderings
 from image_categorizer_server.services.key import ApiKeys
@@ -125,6 +128,7 @@ class Backend:
     retentions: Retentions
     holds: LegalHolds
     feedback: FeedbackBook
+    categories: CategoryBook
     reviews: Reviews
     duplicates: Duplicates
     datasets: DatasetExports
@@ -265,6 +269,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         kept = KeptEmbeddings(Neighbours(settings.embedding))
         corrections = Corrections(settings.correction)
         classifier = Classifier(registry, meter.charge_model)
+        embeddings = Embeddings(classifier, registry, kept, crashing, meter, fetch)
         subjects = subjects_of(settings)
         # Nobody waits for it, so it gets more time than a look into the cache.
         patient = RedisCache(redis, settings.redis.timeout_s)
@@ -283,6 +288,12 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             ImagePolicy(ImageAdmission(limiter).admit, receipt_keys.sign),
             await stack.enter_async_context(TaskOwner()),
         )
+        fitting = FitHeads(
+            settings.category,
+            partial(see_stored, images, embeddings),
+            await stack.enter_async_context(TaskOwner()),
+        )
+        heads = CategoryHeads(settings, fitting)
         contents = ImageContents(
             images,
             storage,
@@ -324,11 +335,12 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
                 registry,
                 results,
                 fetch,
-                Accounting(crashing, meter, images, predictions, kept, corrections),
+                Accounting(crashing, meter, images, predictions, kept, corrections, heads),
             ),
             images=images,
-            embeddings=Embeddings(classifier, registry, kept, crashing, meter, fetch),
+            embeddings=embeddings,
             feedback=FeedbackBook(registry),
+            categories=CategoryBook(images, embeddings, registry, heads, settings.category),
             reviews=Reviews(kept.of_image, kept.neighbours),
             duplicates=Duplicates(),
             datasets=DatasetExports(images, PictureMaker(decoder).picture_of),
@@ -347,7 +359,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             keys=ApiKeys(settings.security),
             audit=Audit(),
             refusals=refusals,
-            authenticator=_authenticator(settings, tokens, tenants, limiter, tasks, corrections),
+            authenticator=_authenticator(
+                settings, tokens, tenants, limiter, tasks, (corrections, heads)
+            ),
             limiter=limiter,
             sign_ins=sign_ins_of(settings, tokens, tenants),
             redis=redis,
@@ -362,10 +376,10 @@ def _authenticator(
     tenants: TenantGate,
     limiter: Limiter,
     tasks: TaskOwner,
-    corrections: Corrections,
+    taught: tuple[Corrections, CategoryHeads],
 ) -> Authenticator:
     """Returns the authenticator, and starts the tasks that keep caches and the uses of keys."""
-    security = settings.security
+    security, (corrections, heads) = settings.security, taught
     uses = KeyUses(note_uses, security.key_use_interval_s)
     guesses = Guesses(security.max_unknown_keys_per_minute)
     verifier = KeyVerifier(find_key, security.key_cache_s, guesses, uses)
@@ -379,12 +393,16 @@ def _authenticator(
             limiter.forget_tenant(change.tenant_id)
         if change.feedback_tenant_id:
             corrections.forget_tenant(change.feedback_tenant_id)
+            heads.forget_tenant(change.feedback_tenant_id)
+        if change.category_tenant_id:
+            heads.forget_tenant(change.category_tenant_id)
 
     def forget_all() -> None:
         verifier.forget_all()
         tenants.forget_all()
         limiter.forget_all()
         corrections.forget_all()
+        heads.forget_all()
 
     watching = watch_changes(settings.database_url, settings.database.timeout_s, follow, forget_all)
     tasks.start(watching, "watcher of access")

@@ -23,6 +23,7 @@
     │   ├─ WebhookNotFound         WEBHOOK_NOT_FOUND
     │   ├─ DeliveryNotFound        DELIVERY_NOT_FOUND
     │   ├─ ErasureNotFound         ERASURE_NOT_FOUND
+    │   ├─ ExampleNotFound         EXAMPLE_NOT_FOUND
     │   ├─ FeedbackNotFound        FEEDBACK_NOT_FOUND
     │   ├─ ImageNotFound           IMAGE_NOT_FOUND
     │   ├─ KeyNotFound             KEY_NOT_FOUND
@@ -32,6 +33,7 @@
     │   └─ TenantNotFound          TENANT_NOT_FOUND
     ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
     ├─ TenantExists            ALREADY_EXISTS        TENANT_EXISTS
+    ├─ CategoryExists          ALREADY_EXISTS        CATEGORY_EXISTS
     ├─ FailedPrecondition      FAILED_PRECONDITION
     │   ├─ ModelFailed             MODEL_FAILED
     │   ├─ ModelInUse              MODEL_IN_USE
@@ -245,6 +247,13 @@ class TenantExists(CategorizerError):
     reason = "TENANT_EXISTS"
 
 
+class CategoryExists(CategorizerError):
+    """The tenant has a category of this name."""
+
+    status = "ALREADY_EXISTS"
+    reason = "CATEGORY_EXISTS"
+
+
 class KeyNotFound(NotFound):
     """The tenant has no such API key."""
 
@@ -261,6 +270,12 @@ class LegalHoldNotFound(NotFound):
     """The tenant has no such legal hold."""
 
     reason = "LEGAL_HOLD_NOT_FOUND"
+
+
+class ExampleNotFound(NotFound):
+    """The image is no example of the category."""
+
+    reason = "EXAMPLE_NOT_FOUND"
 
 
 class FeedbackNotFound(NotFound):

@@ -66,13 +66,18 @@ CHANGES: dict[str, Callable[[Image.Image], bytes]] = {
 }
 
 
-async def embedder(folder: Path) -> Embed:
-    """Returns a function that returns the embeddings, float32 (N, D), of encoded images."""
+async def packaged(folder: Path) -> tuple[OnnxRuntime, Preprocessor]:
+    """Returns the packaged model, and what makes its inputs, with its files in an empty folder."""
     write_version(NAME, 1, installed_weights(NAME), folder)
     manifest = read_manifest(folder)
     file, _ = await ensure_export(folder, manifest, folder / "exports", 300)
     runtime = OnnxRuntime(file, 0, 1)
-    preprocessor = Preprocessor(Decoder(LIMITS), manifest.input)
+    return runtime, Preprocessor(Decoder(LIMITS), manifest.input)
+
+
+async def embedder(folder: Path) -> Embed:
+    """Returns a function that returns the embeddings, float32 (N, D), of encoded images."""
+    runtime, preprocessor = await packaged(folder)
 
     def embed(contents: Sequence[bytes]) -> NDArray[np.float32]:
         found: list[Vector] = []

@@ -19,6 +19,7 @@ LONG = {
     "docs/evaluate.md",
     "docs/images.md",
     "docs/models.md",
+    "docs/own-categories.md",
     "docs/privacy.md",
     "docs/tenants.md",
     "docs/tokens.md",

@@ -11,6 +11,7 @@ from image_categorizer import ImageCategorizationClient
 
 from tests.e2e.test_images import answers as image_answers
 from tests.e2e.test_keys import answers as key_answers
+from tests.e2e.test_own_categories import answers as category_answers
 from tests.e2e.test_receipts import answers as receipt_answers
 from tests.e2e.test_retention import answers as retention_answers
 from tests.e2e.test_subjects import answers as subject_answers
@@ -108,6 +109,7 @@ def answers(http, model, receiver):
     yield from subject_answers(http)
     yield from retention_answers(http)
     yield from feedback_answers(http, image)
+    yield from category_answers(http)
     yield "/v1/audit", "get", http.get("/v1/audit?page_size=5")
     yield "/v1/audit:export", "get", http.get("/v1/audit:export")
     yield "/v1/info", "get", http.get("/v1/info")
@@ -200,6 +202,7 @@ def test_what_answers_always_contain_is_required(openapi):
         "Erasure.allow_time",
         "Erasure.end_time",
         "Feedback.undo_time",
+        "CategoryHead.trial",
         "LegalHold.end_time",
         "Prediction.raw_confidence",
         "Prediction.source",

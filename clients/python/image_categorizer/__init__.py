@@ -24,6 +24,7 @@ from image_categorizer._access_values import (
     UsageGroup,
     UsageRow,
 )
+from image_categorizer._category_values import CategoryHead, HeadTrial, OwnCategory
 from image_categorizer._dataset_values import DatasetOptions, DuplicateGroup
 from image_categorizer._drift_values import Drift, DriftBucket, DriftPeriod, DriftState
 from image_categorizer._embedding_values import Embedding, SimilarImage
@@ -109,6 +110,7 @@ from image_categorizer.errors import (
     BatchRunning,
     BatchTooLarge,
     CategorizerError,
+    CategoryExists,
     CategoryNotFound,
     CrashingImage,
     CredentialsInvalid,
@@ -121,6 +123,7 @@ from image_categorizer.errors import (
     EmbeddingMissing,
     ErasureNotFound,
     ErasureRunning,
+    ExampleNotFound,
     FailedPrecondition,
     FeedbackNotFound,
     ImageNotFound,
@@ -191,6 +194,8 @@ __all__ = [
     "Caller",
     "CategorizerError",
     "Category",
+    "CategoryExists",
+    "CategoryHead",
     "CategoryNotFound",
     "Classification",
     "Colour",
@@ -214,10 +219,12 @@ __all__ = [
     "Erasure",
     "ErasureNotFound",
     "ErasureRunning",
+    "ExampleNotFound",
     "ExportFormat",
     "FailedPrecondition",
     "Feedback",
     "FeedbackNotFound",
+    "HeadTrial",
     "Image",
     "ImageCategorizationClient",
     "ImageFilters",
@@ -251,6 +258,7 @@ __all__ = [
     "OnDisconnect",
     "Options",
     "Overloaded",
+    "OwnCategory",
     "PictureFacts",
     "Prediction",
     "Progress",

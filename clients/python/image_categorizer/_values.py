@@ -136,7 +136,8 @@ class Prediction:
     """One for each object of the category that was found, the strongest first; the first is
     `bounding_box`."""
     source: str = "MODEL"
-    """CORRECTION if feedback about a similar image decided; `confidence` is then how similar."""
+    """CORRECTION if feedback about a similar image decided; `confidence` is then how similar.
+    OWN_CATEGORY if it is one of the tenant's categories."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,8 @@ class Classification:
     result_id: str = ""
     """The result that was kept with it."""
     neighbours: tuple[Neighbour, ...] = ()
-    """The stored images whose feedback corrected the answer, the most similar first."""
+    """The stored images whose feedback corrected the answer, or the examples of the tenant's
+    category, the most similar first."""
 
     @property
     def category(self) -> str | None:

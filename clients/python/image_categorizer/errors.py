@@ -24,6 +24,7 @@ CategorizerError
 │   ├─ DeliveryNotFound
 │   ├─ ImageNotFound
 │   ├─ ErasureNotFound
+│   ├─ ExampleNotFound         the image is no example of the category
 │   ├─ FeedbackNotFound
 │   ├─ KeyNotFound
 │   ├─ LegalHoldNotFound
@@ -32,6 +33,7 @@ CategorizerError
 │   └─ TenantNotFound
 ├─ RequestIdReused         another batch was created with this request id
 ├─ TenantExists            the id of the tenant is taken
+├─ CategoryExists          the tenant has a category of this name
 ├─ FailedPrecondition      the state of the resource does not permit this
 │   ├─ ModelFailed             the version cannot answer
 │   ├─ ModelInUse              other requests depend on the version
@@ -220,10 +222,22 @@ class TenantExists(CategorizerError):
     reason = "TENANT_EXISTS"
 
 
+class CategoryExists(CategorizerError):
+    """The tenant has a category of this name."""
+
+    reason = "CATEGORY_EXISTS"
+
+
 class KeyNotFound(NotFound):
     """There is no such API key."""
 
     reason = "KEY_NOT_FOUND"
+
+
+class ExampleNotFound(NotFound):
+    """The image is no example of the category."""
+
+    reason = "EXAMPLE_NOT_FOUND"
 
 
 class FeedbackNotFound(NotFound):

@@ -29,6 +29,7 @@ COMMANDS = {
     "batch": ("batch", GROUP),
     "webhooks": ("webhook", GROUP),
     "images": ("image", GROUP),
+    "categories": ("category", GROUP),
     "reviews": ("review", GROUP),
     "keys": ("key", GROUP),
     "subjects": ("subject", GROUP),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from image_categorizer_server.clock import Backoff
-from image_categorizer_server.db.database import UNREACHABLE, Connection
+from image_categorizer_server.db.database import UNREACHABLE, Connection, connected
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
@@ -30,12 +30,14 @@ CHECK_INTERVAL_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class AccessChange:
-    """What has changed: one API key, or a tenant and with it all its keys, or its feedback."""
+    """What has changed: a key, a tenant and with it all its keys, its feedback, or its examples."""
 
     key_id: str = ""
     tenant_id: str = ""
     feedback_tenant_id: str = ""
     """Sent by a trigger of the database; see migration 0025."""
+    category_tenant_id: str = ""
+    """Sent by triggers, too; see migration 0026."""
 
 
 async def notify_key(connection: Connection, key_id: str) -> None:
@@ -46,6 +48,16 @@ async def notify_key(connection: Connection, key_id: str) -> None:
 async def notify_tenant(connection: Connection, tenant_id: str) -> None:
     """Notifies all servers that a tenant changes with the open transaction."""
     await _notify(connection, tenant_id=tenant_id)
+
+
+async def announce_categories(tenant_id: str) -> None:
+    """Notifies all servers that models have seen more examples of a tenant.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with connected() as connection:
+        await _notify(connection, category_tenant_id=tenant_id)
 
 
 async def _notify(connection: Connection, **changed: str) -> None:
@@ -70,14 +82,14 @@ async def watch_changes(
     """
     pauses = Backoff(FIRST_RETRY_S, MAX_RETRY_S)
 
-    def connected() -> None:
+    def listening() -> None:
         pauses.reset()
         on_connect()
 
     is_lost = False
     while True:
         try:
-            await _listen(url, timeout_s, on_change, connected)
+            await _listen(url, timeout_s, on_change, listening)
         except (*UNREACHABLE, asyncpg.PostgresError) as error:
             if not is_lost:
                 log.warning(
@@ -125,6 +137,7 @@ def _change_of(payload: str) -> AccessChange | None:
             str(fields.get("key_id", "")),
             str(fields.get("tenant_id", "")),
             str(fields.get("feedback_tenant_id", "")),
+            str(fields.get("category_tenant_id", "")),
         )
     except (ValueError, AttributeError):
         return None

@@ -44,6 +44,8 @@ class Scope(Enum):
     IMAGES_WRITE = "images:write"
     SUBJECTS_READ = "subjects:read"
     SUBJECTS_WRITE = "subjects:write"
+    CATEGORIES_READ = "categories:read"
+    CATEGORIES_WRITE = "categories:write"
     RETENTION_READ = "retention:read"
     RETENTION_WRITE = "retention:write"
 

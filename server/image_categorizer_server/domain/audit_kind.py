@@ -93,6 +93,19 @@ KINDS: Mapping[AuditAction, AuditKind] = {
     AuditAction.KEY_UPDATE: AuditKind("A caller changed an API key", KEY, RIGHTS),
     AuditAction.KEY_ROTATE: AuditKind("A caller replaced the secret of an API key", KEY),
     AuditAction.KEY_REVOKE: AuditKind("A caller revoked an API key", KEY, RIGHTS),
+    AuditAction.CATEGORY_CREATE: AuditKind(
+        "A caller created a category of its own", details={"example_count": "its examples"}
+    ),
+    AuditAction.CATEGORY_DELETE: AuditKind("A caller deleted a category of its own"),
+    AuditAction.CATEGORY_HEAD_PROMOTED: AuditKind(
+        "A head that was fitted to examples beat the one before it, and decides now",
+        "the digest of the model",
+        {
+            "total_count": "held-out examples",
+            "right_count": "those that the new head has right",
+            "baseline_right_count": "those that the head before it has right",
+        },
+    ),
     AuditAction.DATA_KEY_CREATED: AuditKind(
         "The first data key of a tenant was made", DATA_KEY, KEK
     ),

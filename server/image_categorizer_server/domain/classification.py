@@ -36,6 +36,7 @@ class Source(StrEnum):
 
     MODEL = "MODEL"
     CORRECTION = "CORRECTION"
+    OWN_CATEGORY = "OWN_CATEGORY"
 
     @classmethod
     def known(cls, name: str) -> "Source":
@@ -198,7 +199,8 @@ class Classification:
     embedding: NDArray[np.float32] | None = field(default=None, compare=False)
     """float32 (D,), of length 1: made along with an answer if asked for."""
     neighbours: tuple[Neighbour, ...] = ()
-    """The images whose feedback corrected the answer, the most similar first."""
+    """The images whose feedback corrected the answer, or the examples of the tenant's category, the
+    most similar first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
+    category_pb2_grpc,
     classify_pb2_grpc,
     embedding_pb2_grpc,
     feedback_pb2_grpc,
@@ -34,6 +35,7 @@ from image_categorizer_server.rpc.batch.archive import ArchiveLimits
 from image_categorizer_server.rpc.batch.servicer import BatchServicer
 from image_categorizer_server.rpc.batch.validation import BatchLimits
 from image_categorizer_server.rpc.caller import CallerServicer
+from image_categorizer_server.rpc.category import CategoryServicer
 from image_categorizer_server.rpc.classify import ClassifyLimits, ClassifyServicer
 from image_categorizer_server.rpc.dataset import DatasetServicer
 from image_categorizer_server.rpc.duplicate import DuplicateServicer
@@ -164,6 +166,9 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     )
     review_pb2_grpc.add_ReviewServiceServicer_to_server(
         ReviewServicer(backend.reviews, settings.server.max_page_bytes), server
+    )
+    category_pb2_grpc.add_CategoryServiceServicer_to_server(
+        CategoryServicer(backend.categories, settings.server.max_page_bytes), server
     )
     admin = admin_servicer(
         AuditServicer(backend.audit, settings.server.max_page_bytes),

@@ -9,6 +9,7 @@ from image_categorizer_server.domain.classification import (
     Caller,
     Classification,
     ClassifyOptions,
+    ModelRef,
 )
 from image_categorizer_server.domain.embedding import Embedding
 from image_categorizer_server.domain.image import NewImage
@@ -18,10 +19,13 @@ from image_categorizer_server.inference.classifier import Classifier, with_defau
 from image_categorizer_server.inference.embedding import has_embeddings
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
-from image_categorizer_server.services.correction import NONE, Corrections, Examples
+from image_categorizer_server.services import correction, head
+from image_categorizer_server.services.category_head import CategoryHeads
+from image_categorizer_server.services.correction import Corrections, Examples
 from image_categorizer_server.services.crashing_images import CrashingImages, digest_of
 from image_categorizer_server.services.drift import PredictionMeter
 from image_categorizer_server.services.embedding import KeptEmbeddings
+from image_categorizer_server.services.head import Head
 from image_categorizer_server.services.image import Images
 from image_categorizer_server.services.result_cache import Query, ResultCache
 from image_categorizer_server.services.usage import UsageMeter
@@ -58,6 +62,27 @@ class Accounting:
     """Keeps what models know about them."""
     corrections: Corrections
     """Corrects answers by what people said about earlier ones."""
+    heads: CategoryHeads
+    """Answers the categories of tenants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What a tenant has taught a model."""
+
+    examples: Examples
+    head: Head
+
+    def __bool__(self) -> bool:
+        return bool(self.examples) or bool(self.head)
+
+    @property
+    def revision(self) -> str:
+        """A hash of all of it, the same on all servers; empty without anything."""
+        return f"{self.examples.revision}/{self.head.fingerprint}" if self else ""
+
+
+NOTHING = Taught(correction.NONE, head.NONE)
 
 
 class Classifications:
@@ -87,6 +112,7 @@ class Classifications:
         self._predictions = accounting.predictions
         self._embeddings = accounting.embeddings
         self._corrections = accounting.corrections
+        self._heads = accounting.heads
         self._classifier = classifier
         self._registry = registry
         self._results = results
@@ -183,13 +209,13 @@ class Classifications:
     ) -> Classification:
         results = self._results
         model = self._registry.get(options.model, options.version, content)
-        examples = NONE
+        taught = NOTHING
         if has_embeddings(model):
-            examples = await self._corrections.examples(caller.tenant_id, model.ref.digest)
-        answered = partial(self._by_model, content, options, caller, (model, examples))
+            taught = await self._taught(caller.tenant_id, model.ref)
+        answered = partial(self._by_model, content, options, caller, (model, taught))
         if results is None or options.no_cache or options.explain:
             return await answered()
-        query = await _query(model, content, options, caller.tenant_id, examples)
+        query = await _query(model, content, options, caller.tenant_id, taught)
         # What is cached has no embedding to keep.
         must_see = options.store and has_embeddings(model)
         try:
@@ -210,21 +236,28 @@ class Classifications:
         content: bytes,
         options: ClassifyOptions,
         caller: Caller,
-        expected: tuple[LoadedModel, Examples],
+        expected: tuple[LoadedModel, Taught],
     ) -> Classification:
-        """Returns the answer of a model, corrected by the examples that it has seen."""
-        model, examples = expected
+        """Returns the answer of a model, with what the tenant has taught it."""
+        model, taught = expected
         answer = await self._classifier.classify(
-            content, options, caller, with_embedding=options.store or bool(examples)
+            content, options, caller, with_embedding=options.store or bool(taught)
         )
         if answer.model != model.ref:  # an alias has moved meanwhile
             moved = self._registry.get(answer.model.name, answer.model.version)
-            digest = answer.model.digest
-            expected = moved, await self._corrections.examples(caller.tenant_id, digest)
+            expected = moved, await self._taught(caller.tenant_id, answer.model)
             return await self._by_model(content, options, caller, expected)
-        if not examples:
-            return answer
-        return self._corrections.corrected(answer, model, options, examples)
+        if taught.head:
+            answer = self._heads.answered(answer, model, options, taught.head)
+        if taught.examples:
+            answer = self._corrections.corrected(answer, model, options, taught.examples)
+        return answer
+
+    async def _taught(self, tenant_id: str, model: ModelRef) -> Taught:
+        return Taught(
+            await self._corrections.examples(tenant_id, model.digest),
+            await self._heads.head(tenant_id, model),
+        )
 
 
 async def _query(
@@ -232,7 +265,7 @@ async def _query(
     content: bytes,
     options: ClassifyOptions,
     tenant_id: str,
-    examples: Examples,
+    taught: Taught,
 ) -> Query:
     return Query(
         tenant_id=tenant_id,
@@ -243,5 +276,5 @@ async def _query(
         digests=model.digests,
         runtime=f"{model.runtime.name} {model.runtime.device} {model.runtime.precision}",
         options=with_defaults(model, options),
-        corrections=examples.revision,
+        corrections=taught.revision,
     )

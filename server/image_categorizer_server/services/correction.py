@@ -193,7 +193,7 @@ class Corrections:
         least = max(self._settings.min_similarity, options.confidence_threshold)
         name, neighbours = examples.nearest(answer.embedding, least)
         says_so = bool(answer.predictions) and answer.predictions[0].category.name == name
-        if not neighbours or says_so or not _is_admitted(name, model, options):
+        if not neighbours or says_so or not is_admitted(name, model, options):
             return answer
         category = model.tree.categories[model.tree.positions[name]]
         first = Prediction(category, neighbours[0].similarity, source=Source.CORRECTION)
@@ -201,7 +201,7 @@ class Corrections:
         return replace(answer, predictions=predictions, neighbours=neighbours)
 
 
-def _is_admitted(name: str, model: LoadedModel, options: ClassifyOptions) -> bool:
+def is_admitted(name: str, model: LoadedModel, options: ClassifyOptions) -> bool:
     """Returns whether the model has a category, and it passes the filters."""
     if name == NO_CATEGORY:
         return not options.include_categories

@@ -3,6 +3,7 @@
 import secrets
 
 from image_categorizer_server import clock
+from image_categorizer_server.db import category as category_rows
 from image_categorizer_server.db import feedback as rows
 from image_categorizer_server.db import image as image_rows
 from image_categorizer_server.domain.classification import NO_CATEGORY
@@ -37,7 +38,7 @@ class FeedbackBook:
             InvalidRequest: there is a category where none is expected, or none where one is.
             ImageNotFound: the tenant has no such image.
             ResultNotFound: the image has no such result.
-            CategoryNotFound: the model of the result lacks the category.
+            CategoryNotFound: the model of the result lacks the category, and so does the tenant.
             CategorizerError: see `Registry.tree`.
             DependencyDown: the database does not answer.
         """
@@ -49,7 +50,7 @@ class FeedbackBook:
             if await image_rows.get(tenant_id, new.image_id) is None:
                 raise ImageNotFound("no such image")
             raise ResultNotFound("the image has no such result: classify it with store")
-        category = self._shown(new, result)
+        category = await self._shown(tenant_id, new, result)
         last = await rows.newest(tenant_id, new.image_id)
         own = await rows.newest(tenant_id, new.image_id, new.reviewer)
         said = result.result_id, new.judgement, category
@@ -70,7 +71,7 @@ class FeedbackBook:
             raise ImageNotFound("the image was deleted meanwhile")
         return added
 
-    def _shown(self, new: NewFeedback, result: ImageResult) -> str:
+    async def _shown(self, tenant_id: str, new: NewFeedback, result: ImageResult) -> str:
         """Returns what the image shows, according to the feedback."""
         if new.judgement is Judgement.NOT_IN_LIST:
             return NO_CATEGORY
@@ -78,6 +79,8 @@ class FeedbackBook:
             if not result.predictions:
                 raise InvalidRequest.of([("judgement", "must not be RIGHT: nothing was predicted")])
             return result.predictions[0].category.name
+        if await category_rows.exists(tenant_id, new.category):
+            return new.category
         tree = self._registry.tree(result.model.name, result.model.version)
         if new.category == NO_CATEGORY or new.category not in tree.positions:
             name, category = result.model.name, quoted(new.category)

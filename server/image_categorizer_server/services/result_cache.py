@@ -40,7 +40,7 @@ from image_categorizer_server.version import VERSION
 
 log = get_log(__name__)
 # Increase it when the same query may get another answer within one release.
-FORMAT = 5
+FORMAT = 6
 
 
 class Store(Protocol):
@@ -72,7 +72,7 @@ class Query:
     options: ClassifyOptions
     """With the model's defaults."""
     corrections: str
-    """The feedback that counts: `Examples.revision`."""
+    """What the tenant has taught: `Examples.revision` and `Head.fingerprint`."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -100,7 +100,9 @@ class Query:
 class _Prediction(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    position: int = Field(ge=0)
+    position: int | None = Field(None, ge=0)
+    own_category: str = ""
+    """The name of a category that the model lacks."""
     confidence: float = Field(ge=0, le=1)
     bounding_boxes: tuple[Box, ...] = ()
     raw_confidence: float | None = Field(None, ge=0, le=1)
@@ -139,7 +141,9 @@ class ResultCache:
                 return None
             predictions = [
                 Prediction(
-                    query.categories[p.position],
+                    Category(p.own_category)
+                    if p.position is None
+                    else query.categories[p.position],
                     p.confidence,
                     p.bounding_boxes,
                     p.raw_confidence,
@@ -167,7 +171,8 @@ class ResultCache:
             fingerprint=query.fingerprint,
             predictions=[
                 _Prediction(
-                    position=query.positions[p.category.name],
+                    position=query.positions.get(p.category.name),
+                    own_category="" if p.category.name in query.positions else p.category.name,
                     confidence=p.confidence,
                     bounding_boxes=p.bounding_boxes,
                     raw_confidence=p.raw_confidence,

@@ -28,6 +28,7 @@ from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings.access import SecuritySettings
 from image_categorizer_server.settings.audit import AuditSettings
 from image_categorizer_server.settings.batch import BatchSettings
+from image_categorizer_server.settings.category import CategorySettings
 from image_categorizer_server.settings.correction import CorrectionSettings
 from image_categorizer_server.settings.database import (
     CacheSettings,
@@ -159,6 +160,7 @@ class Settings(BaseSettings):
     cdn: CdnSettings = CdnSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     correction: CorrectionSettings = CorrectionSettings()
+    category: CategorySettings = CategorySettings()
     worker: WorkerSettings = WorkerSettings()
     storage: StorageSettings = StorageSettings()
     fetch: FetchSettings = FetchSettings()

@@ -13,6 +13,7 @@ def test_all_services_of_the_package_are_found():
     assert [service.name for service in our_services()] == [
         "AdminService",
         "BatchService",
+        "CategoryService",
         "ClassifyService",
         "EmbeddingService",
         "FeedbackService",

@@ -10,6 +10,7 @@ from image_categorizer import _access_wire, _embedding_wire, _inputs, _wire
 from image_categorizer._access_values import AsyncTokenProvider, Caller, Tls, Usage, UsageGroup
 from image_categorizer._aio.audit import AsyncAudit
 from image_categorizer._aio.batches import AsyncBatches
+from image_categorizer._aio.categories import AsyncCategories
 from image_categorizer._aio.connection import AsyncConnection
 from image_categorizer._aio.feedback import AsyncFeedbackBook
 from image_categorizer._aio.images import AsyncImages
@@ -51,8 +52,9 @@ class AsyncImageCategorizationClient:
             result = await client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `audit`, `batches`, `feedback`, `images`, `keys`, `legal_holds`, `models`, `results`,
-    `retention`, `reviews`, `subjects`, `tenants` and `webhooks` hold the methods for these.
+    `audit`, `batches`, `categories`, `feedback`, `images`, `keys`, `legal_holds`, `models`,
+    `results`, `retention`, `reviews`, `subjects`, `tenants` and `webhooks` hold the methods for
+    these.
 
     A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
     within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
@@ -68,6 +70,7 @@ class AsyncImageCategorizationClient:
     """Who did what."""
     batches: AsyncBatches
     """Many images in the background."""
+    categories: AsyncCategories
     feedback: AsyncFeedbackBook
     """What people say about results."""
     images: AsyncImages
@@ -123,6 +126,7 @@ class AsyncImageCategorizationClient:
         self._connection = AsyncConnection(api_key, base_url, timeout_s, token_provider, tls)
         self.audit = AsyncAudit(self._connection)
         self.batches = AsyncBatches(self._connection)
+        self.categories = AsyncCategories(self._connection)
         self.feedback = AsyncFeedbackBook(self._connection)
         self.images = AsyncImages(self._connection)
         self.keys = AsyncKeys(self._connection)

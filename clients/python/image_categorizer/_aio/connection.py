@@ -15,6 +15,7 @@ from image_categorizer.errors import RateLimited, Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
+    category_pb2_grpc,
     classify_pb2_grpc,
     embedding_pb2_grpc,
     feedback_pb2_grpc,
@@ -53,6 +54,7 @@ class AsyncStubs:
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
         self.images = image_pb2_grpc.ImageServiceStub(channel)
         self.embeddings = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+        self.categories = category_pb2_grpc.CategoryServiceStub(channel)
         self.feedback = feedback_pb2_grpc.FeedbackServiceStub(channel)
         self.reviews = review_pb2_grpc.ReviewServiceStub(channel)
 

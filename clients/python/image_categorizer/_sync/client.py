@@ -13,6 +13,7 @@ from image_categorizer._embedding_values import Embedding
 from image_categorizer._ledger import Ledger
 from image_categorizer._sync.audit import Audit
 from image_categorizer._sync.batches import Batches
+from image_categorizer._sync.categories import Categories
 from image_categorizer._sync.connection import Connection
 from image_categorizer._sync.feedback import FeedbackBook
 from image_categorizer._sync.images import Images
@@ -52,8 +53,9 @@ class ImageCategorizationClient:
             result = client.classify_image("cat.jpg")
             print(result.category, result.confidence)
 
-    `audit`, `batches`, `feedback`, `images`, `keys`, `legal_holds`, `models`, `results`,
-    `retention`, `reviews`, `subjects`, `tenants` and `webhooks` hold the methods for these.
+    `audit`, `batches`, `categories`, `feedback`, `images`, `keys`, `legal_holds`, `models`,
+    `results`, `retention`, `reviews`, `subjects`, `tenants` and `webhooks` hold the methods for
+    these.
 
     A call that finds the server unavailable, or exceeds a rate limit, is made up to four times
     within `timeout_s`, as long as the client's budget lasts: ten retries, and one more for each ten
@@ -69,6 +71,7 @@ class ImageCategorizationClient:
     """Who did what."""
     batches: Batches
     """Many images in the background."""
+    categories: Categories
     feedback: FeedbackBook
     """What people say about results."""
     images: Images
@@ -124,6 +127,7 @@ class ImageCategorizationClient:
         self._connection = Connection(api_key, base_url, timeout_s, token_provider, tls)
         self.audit = Audit(self._connection)
         self.batches = Batches(self._connection)
+        self.categories = Categories(self._connection)
         self.feedback = FeedbackBook(self._connection)
         self.images = Images(self._connection)
         self.keys = Keys(self._connection)

@@ -16,6 +16,7 @@ from image_categorizer.errors import RateLimited, Unavailable
 from image_categorizer.v1 import (
     admin_pb2_grpc,
     batch_pb2_grpc,
+    category_pb2_grpc,
     classify_pb2_grpc,
     embedding_pb2_grpc,
     feedback_pb2_grpc,
@@ -54,6 +55,7 @@ class Stubs:
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
         self.images = image_pb2_grpc.ImageServiceStub(channel)
         self.embeddings = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+        self.categories = category_pb2_grpc.CategoryServiceStub(channel)
         self.feedback = feedback_pb2_grpc.FeedbackServiceStub(channel)
         self.reviews = review_pb2_grpc.ReviewServiceStub(channel)
 

@@ -382,8 +382,8 @@ class ClassifyResponse(_message.Message):
 
     @_builtins.property
     def neighbours(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Neighbour]:
-        """The stored images whose feedback corrected the answer, the most similar first. Empty unless the first
-        prediction has `source` CORRECTION.
+        """The stored images whose feedback corrected the answer, or the examples of the tenant's category, the most
+        similar first. Empty unless the first prediction has a `source`.
         """
 
     def __init__(

@@ -70,7 +70,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     MODEL_NOT_FOUND: _ErrorReason.ValueType  # 13
     """No such model, or no such version of it. `ListModels` lists them."""
     CATEGORY_NOT_FOUND: _ErrorReason.ValueType  # 14
-    """A filter names a category that the model does not have. `ListCategories` lists them."""
+    """A filter or feedback names a category that the model does not have: `ListCategories` lists them. Or the tenant has
+    no such category of its own: `ListOwnCategories` lists those.
+    """
     BATCH_NOT_FOUND: _ErrorReason.ValueType  # 15
     """No such batch, or it belongs to another tenant. The error does not say which."""
     WEBHOOK_NOT_FOUND: _ErrorReason.ValueType  # 16
@@ -197,6 +199,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
     FEEDBACK_NOT_FOUND: _ErrorReason.ValueType  # 66
     """No such feedback, or it belongs to another tenant. `ListFeedback` lists all."""
+    CATEGORY_EXISTS: _ErrorReason.ValueType  # 67
+    """The tenant has a category of this name. `AddCategoryExamples` adds examples to it."""
+    EXAMPLE_NOT_FOUND: _ErrorReason.ValueType  # 68
+    """The image is no example of the category. `GetOwnCategory` lists the examples."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -256,7 +262,9 @@ NOT_FOUND: ErrorReason.ValueType  # 12
 MODEL_NOT_FOUND: ErrorReason.ValueType  # 13
 """No such model, or no such version of it. `ListModels` lists them."""
 CATEGORY_NOT_FOUND: ErrorReason.ValueType  # 14
-"""A filter names a category that the model does not have. `ListCategories` lists them."""
+"""A filter or feedback names a category that the model does not have: `ListCategories` lists them. Or the tenant has
+no such category of its own: `ListOwnCategories` lists those.
+"""
 BATCH_NOT_FOUND: ErrorReason.ValueType  # 15
 """No such batch, or it belongs to another tenant. The error does not say which."""
 WEBHOOK_NOT_FOUND: ErrorReason.ValueType  # 16
@@ -383,4 +391,8 @@ EMBEDDING_MISSING: ErrorReason.ValueType  # 55
 """No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
 FEEDBACK_NOT_FOUND: ErrorReason.ValueType  # 66
 """No such feedback, or it belongs to another tenant. `ListFeedback` lists all."""
+CATEGORY_EXISTS: ErrorReason.ValueType  # 67
+"""The tenant has a category of this name. `AddCategoryExamples` adds examples to it."""
+EXAMPLE_NOT_FOUND: ErrorReason.ValueType  # 68
+"""The image is no example of the category. `GetOwnCategory` lists the examples."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

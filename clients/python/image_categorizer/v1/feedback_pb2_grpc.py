@@ -97,7 +97,7 @@ class FeedbackServiceServicer:
 
         - NOT_FOUND `IMAGE_NOT_FOUND`: no such image, or it belongs to another tenant.
         - NOT_FOUND `RESULT_NOT_FOUND`: the image has no such result, or none.
-        - NOT_FOUND `CATEGORY_NOT_FOUND`: the model of the result lacks `category`.
+        - NOT_FOUND `CATEGORY_NOT_FOUND`: neither the model of the result nor the tenant has `category`.
         - NOT_FOUND `MODEL_NOT_FOUND`: the server no longer has the model of the result.
         - UNAVAILABLE `MODEL_LOADING`: the model of the result is being loaded.
         """

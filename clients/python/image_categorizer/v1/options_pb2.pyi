@@ -106,6 +106,10 @@ class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType
     """Exports what is stored about a subject, and reads erasures."""
     SUBJECTS_WRITE: _Scope.ValueType  # 20
     """Erases subjects, and allows them again."""
+    CATEGORIES_READ: _Scope.ValueType  # 21
+    """Reads the tenant's own categories."""
+    CATEGORIES_WRITE: _Scope.ValueType  # 22
+    """Creates, changes and deletes categories."""
     RETENTION_READ: _Scope.ValueType  # 23
     """Reads how long data is kept, and legal holds."""
     RETENTION_WRITE: _Scope.ValueType  # 24
@@ -155,6 +159,10 @@ SUBJECTS_READ: Scope.ValueType  # 19
 """Exports what is stored about a subject, and reads erasures."""
 SUBJECTS_WRITE: Scope.ValueType  # 20
 """Erases subjects, and allows them again."""
+CATEGORIES_READ: Scope.ValueType  # 21
+"""Reads the tenant's own categories."""
+CATEGORIES_WRITE: Scope.ValueType  # 22
+"""Creates, changes and deletes categories."""
 RETENTION_READ: Scope.ValueType  # 23
 """Reads how long data is kept, and legal holds."""
 RETENTION_WRITE: Scope.ValueType  # 24

@@ -24,27 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/types.proto\x12\x14image_categorizer.v1\"\xd6\x02\n\nPrediction\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x12\n\nconfidence\x18\x02 \x01(\x02\x12\x14\n\x0c\x62ounding_box\x18\x03 \x03(\x05\x12\x13\n\x0b\x63\x61tegory_id\x18\x04 \x01(\t\x12\x11\n\tancestors\x18\x05 \x03(\t\x12\x1b\n\x0eraw_confidence\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x39\n\x0e\x62ounding_boxes\x18\x07 \x03(\x0b\x32!.image_categorizer.v1.BoundingBox\x12<\n\x06source\x18\x08 \x01(\x0e\x32\'.image_categorizer.v1.Prediction.SourceH\x01\x88\x01\x01\"0\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x0e\n\nCORRECTION\x10\x01\x42\x11\n\x0f_raw_confidenceB\t\n\x07_source\"1\n\tNeighbour\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\"I\n\x0b\x42oundingBox\x12\r\n\x05x_min\x18\x01 \x01(\x05\x12\r\n\x05y_min\x18\x02 \x01(\x05\x12\r\n\x05x_max\x18\x03 \x01(\x05\x12\r\n\x05y_max\x18\x04 \x01(\x05\"9\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\x87\x02\n\x06Timing\x12\x11\n\tdecode_ms\x18\x01 \x01(\x02\x12\x10\n\x08queue_ms\x18\x02 \x01(\x02\x12\x14\n\x0cinference_ms\x18\x03 \x01(\x02\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12I\n\x12\x62\x61tch_close_reason\x18\x05 \x01(\x0e\x32-.image_categorizer.v1.Timing.BatchCloseReason\"c\n\x10\x42\x61tchCloseReason\x12\"\n\x1e\x42\x41TCH_CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x08\n\x04IDLE\x10\x01\x12\x08\n\x04\x46ULL\x10\x02\x12\x0c\n\x08\x44\x45\x41\x44LINE\x10\x03\x12\t\n\x05\x44\x45LAY\x10\x04*<\n\x0cImageWarning\x12\x1d\n\x19IMAGE_WARNING_UNSPECIFIED\x10\x00\x12\r\n\tTRUNCATED\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n image_categorizer/v1/types.proto\x12\x14image_categorizer.v1\"\xe8\x02\n\nPrediction\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x12\n\nconfidence\x18\x02 \x01(\x02\x12\x14\n\x0c\x62ounding_box\x18\x03 \x03(\x05\x12\x13\n\x0b\x63\x61tegory_id\x18\x04 \x01(\t\x12\x11\n\tancestors\x18\x05 \x03(\t\x12\x1b\n\x0eraw_confidence\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x39\n\x0e\x62ounding_boxes\x18\x07 \x03(\x0b\x32!.image_categorizer.v1.BoundingBox\x12<\n\x06source\x18\x08 \x01(\x0e\x32\'.image_categorizer.v1.Prediction.SourceH\x01\x88\x01\x01\"B\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x0e\n\nCORRECTION\x10\x01\x12\x10\n\x0cOWN_CATEGORY\x10\x02\x42\x11\n\x0f_raw_confidenceB\t\n\x07_source\"1\n\tNeighbour\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\"I\n\x0b\x42oundingBox\x12\r\n\x05x_min\x18\x01 \x01(\x05\x12\r\n\x05y_min\x18\x02 \x01(\x05\x12\r\n\x05x_max\x18\x03 \x01(\x05\x12\r\n\x05y_max\x18\x04 \x01(\x05\"9\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\x87\x02\n\x06Timing\x12\x11\n\tdecode_ms\x18\x01 \x01(\x02\x12\x10\n\x08queue_ms\x18\x02 \x01(\x02\x12\x14\n\x0cinference_ms\x18\x03 \x01(\x02\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12I\n\x12\x62\x61tch_close_reason\x18\x05 \x01(\x0e\x32-.image_categorizer.v1.Timing.BatchCloseReason\"c\n\x10\x42\x61tchCloseReason\x12\"\n\x1e\x42\x41TCH_CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x08\n\x04IDLE\x10\x01\x12\x08\n\x04\x46ULL\x10\x02\x12\x0c\n\x08\x44\x45\x41\x44LINE\x10\x03\x12\t\n\x05\x44\x45LAY\x10\x04*<\n\x0cImageWarning\x12\x1d\n\x19IMAGE_WARNING_UNSPECIFIED\x10\x00\x12\r\n\tTRUNCATED\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'image_categorizer.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_IMAGEWARNING']._serialized_start=854
-  _globals['_IMAGEWARNING']._serialized_end=914
+  _globals['_IMAGEWARNING']._serialized_start=872
+  _globals['_IMAGEWARNING']._serialized_end=932
   _globals['_PREDICTION']._serialized_start=59
-  _globals['_PREDICTION']._serialized_end=401
+  _globals['_PREDICTION']._serialized_end=419
   _globals['_PREDICTION_SOURCE']._serialized_start=323
-  _globals['_PREDICTION_SOURCE']._serialized_end=371
-  _globals['_NEIGHBOUR']._serialized_start=403
-  _globals['_NEIGHBOUR']._serialized_end=452
-  _globals['_BOUNDINGBOX']._serialized_start=454
-  _globals['_BOUNDINGBOX']._serialized_end=527
-  _globals['_MODELREF']._serialized_start=529
-  _globals['_MODELREF']._serialized_end=586
-  _globals['_TIMING']._serialized_start=589
-  _globals['_TIMING']._serialized_end=852
-  _globals['_TIMING_BATCHCLOSEREASON']._serialized_start=753
-  _globals['_TIMING_BATCHCLOSEREASON']._serialized_end=852
+  _globals['_PREDICTION_SOURCE']._serialized_end=389
+  _globals['_NEIGHBOUR']._serialized_start=421
+  _globals['_NEIGHBOUR']._serialized_end=470
+  _globals['_BOUNDINGBOX']._serialized_start=472
+  _globals['_BOUNDINGBOX']._serialized_end=545
+  _globals['_MODELREF']._serialized_start=547
+  _globals['_MODELREF']._serialized_end=604
+  _globals['_TIMING']._serialized_start=607
+  _globals['_TIMING']._serialized_end=870
+  _globals['_TIMING_BATCHCLOSEREASON']._serialized_start=771
+  _globals['_TIMING_BATCHCLOSEREASON']._serialized_end=870
 # @@protoc_insertion_point(module_scope)

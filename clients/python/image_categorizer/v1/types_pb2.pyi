@@ -61,6 +61,11 @@ class Prediction(_message.Message):
         """From feedback about a similar image: `SubmitFeedback`. It is the first prediction, above those of the model.
         Its `confidence` is the similarity of that image, and it has no boxes.
         """
+        OWN_CATEGORY: Prediction._Source.ValueType  # 2
+        """From a category of the tenant's own: `CreateCategory`. It is the first prediction, above those of the model, and
+        has no boxes. `ClassifyResponse.neighbours` are its most similar examples. Its `confidence` is the
+        probability among the tenant's categories, multiplied with the similarity to the mean of its examples.
+        """
 
     class Source(_Source, metaclass=_SourceEnumTypeWrapper):
         """Where a prediction comes from."""
@@ -70,6 +75,11 @@ class Prediction(_message.Message):
     CORRECTION: Prediction.Source.ValueType  # 1
     """From feedback about a similar image: `SubmitFeedback`. It is the first prediction, above those of the model.
     Its `confidence` is the similarity of that image, and it has no boxes.
+    """
+    OWN_CATEGORY: Prediction.Source.ValueType  # 2
+    """From a category of the tenant's own: `CreateCategory`. It is the first prediction, above those of the model, and
+    has no boxes. `ClassifyResponse.neighbours` are its most similar examples. Its `confidence` is the
+    probability among the tenant's categories, multiplied with the similarity to the mean of its examples.
     """
 
     CATEGORY_FIELD_NUMBER: _builtins.int

@@ -1,0 +1,1 @@
+"""What decides between a tenant's own categories, on the embeddings of a model."""
