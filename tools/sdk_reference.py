@@ -17,6 +17,7 @@ VALUES = (
     "_receipt_values.py",
     "_drift_values.py",
     "_subject_values.py",
+    "_upload_values.py",
 )
 PAGE = Path("docs/sdk-reference.md")
 GENERATED = "<!-- Generated from clients/python by tools/generate.py; do not edit. -->"
@@ -32,6 +33,7 @@ RESOURCES = [
     ("Results", "results", "client.results"),
     ("Subjects", "subjects", "client.subjects"),
     ("Tenants", "tenants", "client.tenants"),
+    ("Uploads", "uploads", "client.uploads"),
     ("Webhooks", "webhooks", "client.webhooks"),
 ]
 SECTION = re.compile(r"(Args|Returns|Yields|Raises):")

@@ -65,6 +65,7 @@ from image_categorizer_server.services.erasure import Erasures, replay_until_don
 from image_categorizer_server.services.feedback import FeedbackBook
 from image_categorizer_server.services.image import ImagePolicy, Images
 from image_categorizer_server.services.image_content import ImageContents, Renderings
+from image_categorizer_server.services.image_upload import ImageUploads
 from image_categorizer_server.services.key import ApiKeys
 from image_categorizer_server.services.limit import ImageAdmission, Limiter
 from image_categorizer_server.services.model import Models
@@ -109,6 +110,7 @@ class Backend:
     registry: Registry
     classifications: Classifications
     images: Images
+    uploads: ImageUploads
     contents: ImageContents
     receipts: Receipts
     replays: Replays
@@ -313,6 +315,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
                 Accounting(crashing, meter, images, predictions, kept, corrections),
             ),
             images=images,
+            uploads=ImageUploads(
+                images, subjects, storage, settings.uploads, settings.max_image_bytes
+            ),
             embeddings=Embeddings(classifier, registry, kept, crashing, meter, fetch),
             feedback=FeedbackBook(registry),
             contents=contents,

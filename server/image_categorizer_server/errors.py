@@ -28,9 +28,11 @@
     │   ├─ KeyNotFound             KEY_NOT_FOUND
     │   ├─ ResultErased            RESULT_ERASED
     │   ├─ ResultNotFound          RESULT_NOT_FOUND
-    │   └─ TenantNotFound          TENANT_NOT_FOUND
+    │   ├─ TenantNotFound          TENANT_NOT_FOUND
+    │   └─ UploadNotFound          UPLOAD_NOT_FOUND
     ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
     ├─ TenantExists            ALREADY_EXISTS        TENANT_EXISTS
+    ├─ UploadOffsetWrong       ABORTED               UPLOAD_OFFSET_WRONG
     ├─ FailedPrecondition      FAILED_PRECONDITION
     │   ├─ ModelFailed             MODEL_FAILED
     │   ├─ ModelInUse              MODEL_IN_USE
@@ -40,6 +42,7 @@
     │   ├─ SubjectErased           SUBJECT_ERASED
     │   ├─ ErasureRunning          ERASURE_RUNNING
     │   ├─ BatchRunning            BATCH_RUNNING
+    │   ├─ UploadIncomplete        UPLOAD_INCOMPLETE
     │   └─ WebhookDisabled         WEBHOOK_DISABLED
     ├─ QuotaExceeded           RESOURCE_EXHAUSTED    QUOTA_EXCEEDED
     ├─ RateLimited             RESOURCE_EXHAUSTED    RATE_LIMITED, with the delay before a retry
@@ -279,6 +282,19 @@ class ResultNotFound(NotFound):
     reason = "RESULT_NOT_FOUND"
 
 
+class UploadNotFound(NotFound):
+    """The tenant has no such upload, or it has expired."""
+
+    reason = "UPLOAD_NOT_FOUND"
+
+
+class UploadOffsetWrong(CategorizerError):
+    """A part does not begin where the upload ends."""
+
+    status = "ABORTED"
+    reason = "UPLOAD_OFFSET_WRONG"
+
+
 class RequestIdReused(CategorizerError):
     """Another batch was created with this request id."""
 
@@ -339,6 +355,12 @@ class ErasureRunning(FailedPrecondition):
     """The erasure of the subject is not done."""
 
     reason = "ERASURE_RUNNING"
+
+
+class UploadIncomplete(FailedPrecondition):
+    """The bytes of the upload are not there, or not all."""
+
+    reason = "UPLOAD_INCOMPLETE"
 
 
 class WebhookDisabled(FailedPrecondition):

@@ -42,6 +42,7 @@ from image_categorizer._receipt_values import (
     ResultVerification,
 )
 from image_categorizer._subject_values import Erasure
+from image_categorizer._upload_values import Upload
 from image_categorizer._values import (
     AsyncSources,
     AsyncStreamSources,
@@ -144,6 +145,9 @@ from image_categorizer.errors import (
     UnclassifiableImage,
     UndecodableImage,
     UnsupportedFormat,
+    UploadIncomplete,
+    UploadNotFound,
+    UploadOffsetWrong,
     WebhookDisabled,
     WebhookNotFound,
 )
@@ -272,6 +276,10 @@ __all__ = [
     "UnclassifiableImage",
     "UndecodableImage",
     "UnsupportedFormat",
+    "Upload",
+    "UploadIncomplete",
+    "UploadNotFound",
+    "UploadOffsetWrong",
     "Usage",
     "UsageGroup",
     "UsageRow",

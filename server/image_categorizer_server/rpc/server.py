@@ -39,6 +39,7 @@ from image_categorizer_server.rpc.feedback import FeedbackServicer
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.image import ImageServicer
 from image_categorizer_server.rpc.image_content import ImageContentServicer
+from image_categorizer_server.rpc.image_upload import ImageUploadServicer
 from image_categorizer_server.rpc.interceptors import Edge
 from image_categorizer_server.rpc.key import KeyServicer
 from image_categorizer_server.rpc.model import MetadataServicer
@@ -136,6 +137,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     images = image_servicer(
         ImageServicer(backend.images, backend.contents.url_of, limits, max_page_bytes),
         ImageContentServicer(backend.contents),
+        ImageUploadServicer(backend.uploads),
         ReceiptServicer(backend.receipts, backend.replays),
     )
     image_pb2_grpc.add_ImageServiceServicer_to_server(images, server)

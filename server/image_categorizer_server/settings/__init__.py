@@ -41,6 +41,7 @@ from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.gateway import ClientSettings, GatewaySettings
 from image_categorizer_server.settings.group import Group
 from image_categorizer_server.settings.image import CdnSettings, ImageSettings
+from image_categorizer_server.settings.image_upload import ImageUploadSettings
 from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.limit import QuotaSettings
 from image_categorizer_server.settings.model import ModelSettings
@@ -152,6 +153,7 @@ class Settings(BaseSettings):
     encryption: EncryptionSettings = EncryptionSettings()
     privacy: PrivacySettings = PrivacySettings()
     images: ImageSettings = ImageSettings()
+    uploads: ImageUploadSettings = ImageUploadSettings()
     cdn: CdnSettings = CdnSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     correction: CorrectionSettings = CorrectionSettings()

@@ -193,6 +193,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
     FEEDBACK_NOT_FOUND: _ErrorReason.ValueType  # 66
     """No such feedback, or it belongs to another tenant. `ListFeedback` lists all."""
+    UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 74
+    """No such upload, or it has expired, was cancelled, or belongs to another tenant. Create it again: with the same
+    `sha256`, what is stored already need not be sent again.
+    """
+    UPLOAD_OFFSET_WRONG: _ErrorReason.ValueType  # 75
+    """The part does not begin where the upload ends; the message says where. An earlier attempt may have arrived."""
+    UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 76
+    """The upload cannot be completed: its bytes are not there, or not all. Send them first."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -375,4 +383,12 @@ EMBEDDING_MISSING: ErrorReason.ValueType  # 55
 """No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
 FEEDBACK_NOT_FOUND: ErrorReason.ValueType  # 66
 """No such feedback, or it belongs to another tenant. `ListFeedback` lists all."""
+UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 74
+"""No such upload, or it has expired, was cancelled, or belongs to another tenant. Create it again: with the same
+`sha256`, what is stored already need not be sent again.
+"""
+UPLOAD_OFFSET_WRONG: ErrorReason.ValueType  # 75
+"""The part does not begin where the upload ends; the message says where. An earlier attempt may have arrived."""
+UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 76
+"""The upload cannot be completed: its bytes are not there, or not all. Send them first."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
