@@ -253,7 +253,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         )
         fetch = partial(fetcher.fetch, max_bytes=settings.max_image_bytes)
         receipt_keys = receipt_keys_of(settings.audit)
-        kept = KeptEmbeddings(Neighbours(settings.embedding))
+        transactions = await stack.enter_async_context(TaskOwner())
+        kept = KeptEmbeddings(Neighbours(settings.embedding), transactions)
         corrections = Corrections(settings.correction)
         classifier = Classifier(registry, meter.charge_model)
         subjects = subjects_of(settings)
@@ -271,7 +272,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             subjects,
             fetch,
             ImagePolicy(ImageAdmission(limiter).admit, receipt_keys.sign),
-            await stack.enter_async_context(TaskOwner()),
+            transactions,
         )
         contents = ImageContents(
             images,
