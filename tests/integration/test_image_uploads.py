@@ -21,7 +21,11 @@ from image_categorizer_server.domain.access import Role
 from image_categorizer_server.services.image_upload import remove_expired_uploads
 from image_categorizer_server.settings.image_upload import ImageUploadSettings
 from image_categorizer_server.settings.privacy import PrivacySettings
+from image_categorizer_server.settings.storage import StorageSettings
+from image_categorizer_server.stores.object_store import SignedRequest, open_storage
 
+from tests.integration.conftest import running_server
+from tests.support.object_servers import BUCKET, empty_s3_bucket, running_s3, send
 from tests.support.pictures import jpeg
 
 PICTURE = jpeg(64, 48)
@@ -197,3 +201,42 @@ async def test_a_file_resumes_where_the_last_attempt_stopped(client, server, set
     parts = {name for name in files(settings) if begun.upload_id in name}
     assert len(parts) == 1 + (SIZE - 201) // 100
     assert await client.images.upload_file(path) == image
+
+
+async def test_a_client_puts_an_image_into_the_bucket(settings, monkeypatch):
+    for name, value in [
+        ("ACCESS_KEY_ID", "k"),
+        ("SECRET_ACCESS_KEY", "s"),
+        ("REGION", "us-east-1"),
+    ]:
+        monkeypatch.setenv(f"AWS_{name}", value)
+    async with running_s3() as url:
+        await empty_s3_bucket(url)
+        storage = StorageSettings(endpoint=url, allow_http=True)
+        own = {"cloud_provider": "aws", "storage_bucket": BUCKET, "storage": storage}
+        changed = settings.model_copy(update=own)
+        async with (
+            open_storage(changed) as bucket,
+            running_server(changed) as server,
+            await server.client() as client,
+        ):
+            upload = await client.uploads.create(SIZE, filename="rose.jpg")
+            put = SignedRequest("PUT", upload.put_url, upload.put_headers)
+            with pytest.raises(UploadIncomplete, match=f"0 of {SIZE} bytes"):
+                await client.uploads.complete(upload.upload_id)
+            for content, error in [(PICTURE[:9], UploadIncomplete), (PICTURE * 2, ImageTooLarge)]:
+                assert (await send(put, content))[0] == 200
+                with pytest.raises(error):
+                    await client.uploads.complete(upload.upload_id)
+            assert (await send(put, PICTURE))[0] == 200
+            done = await client.uploads.complete(upload.upload_id)
+            assert (await client.images.get(done.image_id)).filename == "rose.jpg"
+            assert await client.uploads.complete(upload.upload_id) == done
+            assert len([found async for found in bucket.list("default")]) == 1
+            # What would arrive after an erasure could not be found.
+            assert not (await client.uploads.create(SIZE, subject_id="ann")).put_url
+            # What is put again goes once the upload is gone.
+            assert (await send(put, PICTURE))[0] == 200
+            await client.uploads.cancel(upload.upload_id)
+            await remove_objects(server)
+            assert len([found async for found in bucket.list("default")]) == 1

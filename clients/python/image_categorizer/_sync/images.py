@@ -85,7 +85,6 @@ class Images:
         filename: str = "",
         tags: Iterable[str] = (),
         subject_id: str = "",
-        keep_metadata: bool = False,
         part_bytes: int = PART_BYTES,
         patience_s: float = 300.0,
     ) -> StoredImage:
@@ -99,7 +98,6 @@ class Images:
             filename: default: the name of the file, without folders.
             tags: words of your own, at most 64.
             subject_id: whose image it is.
-            keep_metadata: whether the bytes are stored as they are; for admins.
             part_bytes: the size of a part: what is sent again after an interruption. An image may
                 have 200 parts.
             patience_s: for how long it tries again while no part arrives, in seconds.
@@ -118,7 +116,6 @@ class Images:
             filename=filename or _inputs.file_name(name),
             tags=tags,
             subject_id=subject_id,
-            keep_metadata=keep_metadata,
         )
         return self.get(uploads.send(upload, content, part_bytes, patience_s))
 
