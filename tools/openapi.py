@@ -33,6 +33,8 @@ from openapi_schemas import (
 
 UPLOAD = ":upload"
 FILE_KINDS = ("application/x-ndjson", "text/csv")
+# Of a part of a file; the second is that of tus 1.0.
+PART_KINDS = ("application/octet-stream", "application/offset+octet-stream")
 PICTURE_KINDS = ("image/jpeg", "image/png", "image/webp", "image/avif")
 # RPCs whose files are of other kinds.
 OTHER_FILES = {
@@ -75,7 +77,11 @@ class Binding:
 
     def is_upload(self, request: Message) -> bool:
         """Returns whether it takes the bodies of its sibling that are not JSON."""
-        return self.path.endswith(UPLOAD) and any(
+        return self.path.endswith(UPLOAD) and self.is_bytes(request)
+
+    def is_bytes(self, request: Message) -> bool:
+        """Returns whether its body is bytes of any type."""
+        return any(
             field.name == self.body and field.type_name == HTTP_BODY
             for field in request.proto.field
         )
@@ -172,6 +178,8 @@ class Paths:
             operation["parameters"] = [parameter.entry() for parameter in parameters]
         if binding.body:
             content: Json = {"application/json": {"schema": reference(binding.method.input_type)}}
+            if binding.is_bytes(self._known[binding.method.input_type]):
+                content = {kind: {"schema": BINARY} for kind in PART_KINDS}
             if upload and upload.method.client_streaming:
                 content |= form_of_many(parameters)
             elif upload:

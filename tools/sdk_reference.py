@@ -21,6 +21,7 @@ VALUES = (
     "_legal_hold_values.py",
     "_review_values.py",
     "_dataset_values.py",
+    "_upload_values.py",
 )
 PAGE = Path("docs/sdk-reference.md")
 GENERATED = "<!-- Generated from clients/python by tools/generate.py; do not edit. -->"
@@ -39,6 +40,7 @@ RESOURCES = [
     ("Reviews", "reviews", "client.reviews"),
     ("Subjects", "subjects", "client.subjects"),
     ("Tenants", "tenants", "client.tenants"),
+    ("Uploads", "uploads", "client.uploads"),
     ("Webhooks", "webhooks", "client.webhooks"),
 ]
 SECTION = re.compile(r"(Args|Returns|Yields|Raises):")

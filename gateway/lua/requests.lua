@@ -215,7 +215,8 @@ function envoy_on_response(handle)
     if status then
       headers:replace(":status", status)
       headers:remove("x-http-status")
-      if status == "304" then -- the transcoder has described an empty body
+      if status == "204" then note(handle, "bodiless", true) end
+      if status == "304" or status == "204" then -- the transcoder has described a body
         headers:remove("content-length")
         headers:remove("content-type")
       end
@@ -235,7 +236,7 @@ function envoy_on_response(handle)
     headers:replace("content-type", noted["stream"])
     headers:replace("cache-control", "no-cache")
   end
-  if noted["head"] then
+  if noted["head"] or noted["bodiless"] then
     for chunk in handle:bodyChunks() do
       chunk:setBytes("")
     end

@@ -11,12 +11,14 @@ local FORWARDED = {
   ["x-native-grpc"] = true, -- set by requests.lua; local replies depend on it
   ["x-cookies"] = true, -- set below
   ["if-none-match"] = true, ["if-range"] = true, ["range"] = true, -- of the content of an image
+  ["tus-resumable"] = true, ["upload-length"] = true, ["upload-metadata"] = true, ["upload-offset"] = true, -- of tus 1.0
   ["sec-fetch-site"] = true, ["x-image-categorizer"] = true, -- whether a session's cookie counts
   ["x-http-method"] = true, ["x-body"] = true, ["x-body-encoding"] = true, -- set by requests.lua
 }
 -- Malformed ones are dropped: the server then makes its own.
 local OPTIONAL = {
   "if-none-match", "if-range", "range", "sec-fetch-site", "traceparent", "x-attempt", "x-image-categorizer", "x-request-id",
+  "tus-resumable", "upload-length", "upload-metadata", "upload-offset",
 }
 local ENCODINGS = { identity = true, gzip = true, deflate = true }
 local COMPRESSED = 1 -- the only flag that gRPC defines for messages

@@ -20,3 +20,6 @@ import os
 # calls into gRPC at that moment: 6 % of the children of a busy server.  We only start programs, for
 # which the handlers do nothing.  Read when gRPC starts.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# A thread of OpenBLAS spins for tens of milliseconds after each product of matrices: a whole core
+# where images are stored, each with one small product.  Read when NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

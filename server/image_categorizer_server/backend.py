@@ -70,6 +70,7 @@ from image_categorizer_server.services.feedback import FeedbackBook
 from image_categorizer_server.services.head_fitting import FitHeads
 from image_categorizer_server.services.image import ImagePolicy, Images
 from image_categorizer_server.services.image_content import ImageContents, Renderings
+from image_categorizer_server.services.image_upload import ImageUploads
 from image_categorizer_server.services.key import ApiKeys
 from image_categorizer_server.services.legal_hold import LegalHolds
 from image_categorizer_server.services.limit import ImageAdmission, Limiter
@@ -117,6 +118,7 @@ class Backend:
     registry: Registry
     classifications: Classifications
     images: Images
+    uploads: ImageUploads
     contents: ImageContents
     receipts: Receipts
     replays: Replays
@@ -266,7 +268,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         )
         fetch = partial(fetcher.fetch, max_bytes=settings.max_image_bytes)
         receipt_keys = receipt_keys_of(settings.audit)
-        kept = KeptEmbeddings(Neighbours(settings.embedding))
+        transactions = await stack.enter_async_context(TaskOwner())
+        kept = KeptEmbeddings(Neighbours(settings.embedding), transactions)
         corrections = Corrections(settings.correction)
         classifier = Classifier(registry, meter.charge_model)
         embeddings = Embeddings(classifier, registry, kept, crashing, meter, fetch)
@@ -286,7 +289,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             subjects,
             fetch,
             ImagePolicy(ImageAdmission(limiter).admit, receipt_keys.sign),
-            await stack.enter_async_context(TaskOwner()),
+            transactions,
         )
         fitting = FitHeads(
             settings.category,
@@ -338,6 +341,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
                 Accounting(crashing, meter, images, predictions, kept, corrections, heads),
             ),
             images=images,
+            uploads=ImageUploads(
+                images, subjects, storage, settings.uploads, settings.max_image_bytes
+            ),
             embeddings=embeddings,
             feedback=FeedbackBook(registry),
             categories=CategoryBook(images, embeddings, registry, heads, settings.category),

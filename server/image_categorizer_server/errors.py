@@ -30,10 +30,12 @@
     │   ├─ LegalHoldNotFound       LEGAL_HOLD_NOT_FOUND
     │   ├─ ResultErased            RESULT_ERASED
     │   ├─ ResultNotFound          RESULT_NOT_FOUND
-    │   └─ TenantNotFound          TENANT_NOT_FOUND
+    │   ├─ TenantNotFound          TENANT_NOT_FOUND
+    │   └─ UploadNotFound          UPLOAD_NOT_FOUND
     ├─ RequestIdReused         ALREADY_EXISTS        REQUEST_ID_REUSED
     ├─ TenantExists            ALREADY_EXISTS        TENANT_EXISTS
     ├─ CategoryExists          ALREADY_EXISTS        CATEGORY_EXISTS
+    ├─ UploadOffsetWrong       ABORTED               UPLOAD_OFFSET_WRONG
     ├─ FailedPrecondition      FAILED_PRECONDITION
     │   ├─ ModelFailed             MODEL_FAILED
     │   ├─ ModelInUse              MODEL_IN_USE
@@ -44,6 +46,7 @@
     │   ├─ ErasureRunning          ERASURE_RUNNING
     │   ├─ LegallyHeld             LEGAL_HOLD
     │   ├─ BatchRunning            BATCH_RUNNING
+    │   ├─ UploadIncomplete        UPLOAD_INCOMPLETE
     │   └─ WebhookDisabled         WEBHOOK_DISABLED
     ├─ QuotaExceeded           RESOURCE_EXHAUSTED    QUOTA_EXCEEDED
     ├─ RateLimited             RESOURCE_EXHAUSTED    RATE_LIMITED, with the delay before a retry
@@ -302,6 +305,19 @@ class ResultNotFound(NotFound):
     reason = "RESULT_NOT_FOUND"
 
 
+class UploadNotFound(NotFound):
+    """The tenant has no such upload, or it has expired."""
+
+    reason = "UPLOAD_NOT_FOUND"
+
+
+class UploadOffsetWrong(CategorizerError):
+    """A part does not begin where the upload ends."""
+
+    status = "ABORTED"
+    reason = "UPLOAD_OFFSET_WRONG"
+
+
 class RequestIdReused(CategorizerError):
     """Another batch was created with this request id."""
 
@@ -368,6 +384,12 @@ class LegallyHeld(FailedPrecondition):
     """A legal hold keeps what would be removed."""
 
     reason = "LEGAL_HOLD"
+
+
+class UploadIncomplete(FailedPrecondition):
+    """The bytes of the upload are not there, or not all."""
+
+    reason = "UPLOAD_INCOMPLETE"
 
 
 class WebhookDisabled(FailedPrecondition):

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from image_categorizer import ImageCategorizationClient
 
+from tests.e2e.test_image_uploads import answers as upload_answers
 from tests.e2e.test_images import answers as image_answers
 from tests.e2e.test_keys import answers as key_answers
 from tests.e2e.test_own_categories import answers as category_answers
@@ -104,6 +105,7 @@ def answers(http, model, receiver):
     yield from webhook_answers(http, receiver)
     yield from key_answers(http)
     yield from image_answers(http)
+    yield from upload_answers(http)
     yield from receipt_answers(http)
     yield from embedding_answers(http, image)
     yield from subject_answers(http)

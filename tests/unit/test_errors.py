@@ -47,6 +47,7 @@ def test_every_reason_states_its_http_status_as_the_gateway_converts_it():
         "PERMISSION_DENIED": 403,
         "NOT_FOUND": 404,
         "ALREADY_EXISTS": 409,
+        "ABORTED": 409,
         "RESOURCE_EXHAUSTED": 429,
         "INTERNAL": 500,
         "UNAVAILABLE": 503,

@@ -12,6 +12,7 @@ from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.services.batch import Batches, notify_workers
 from image_categorizer_server.services.erasure import Erasures
 from image_categorizer_server.services.image import remove_silent_images
+from image_categorizer_server.services.image_upload import remove_expired_uploads
 from image_categorizer_server.services.retention import Retentions
 from image_categorizer_server.services.tenant_removal import TenantRemoval
 from image_categorizer_server.stores.queue import Doorbell
@@ -75,6 +76,7 @@ class Sweeper:
                 self._notify_workers,
                 self._give_up_uploads,
                 self._remove_silent_images,
+                self._remove_expired_uploads,
                 self._remove_tenants,
                 self._remove_old,
                 self._remove_rows,
@@ -115,6 +117,10 @@ class Sweeper:
     async def _remove_silent_images(self) -> None:
         if removed := await remove_silent_images():
             log.info("removed images that dead processes were storing", images=removed)
+
+    async def _remove_expired_uploads(self) -> None:
+        if removed := await remove_expired_uploads():
+            log.info("removed expired uploads", uploads=removed)
 
     async def _remove_tenants(self) -> None:
         await self._removals.tenants.sweep(MAX_PAGES)

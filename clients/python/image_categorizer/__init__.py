@@ -54,6 +54,7 @@ from image_categorizer._review_values import (
     ReviewOrder,
 )
 from image_categorizer._subject_values import Erasure
+from image_categorizer._upload_values import Upload
 from image_categorizer._values import (
     AsyncSources,
     AsyncStreamSources,
@@ -160,6 +161,9 @@ from image_categorizer.errors import (
     UnclassifiableImage,
     UndecodableImage,
     UnsupportedFormat,
+    UploadIncomplete,
+    UploadNotFound,
+    UploadOffsetWrong,
     WebhookDisabled,
     WebhookNotFound,
 )
@@ -305,6 +309,10 @@ __all__ = [
     "UnclassifiableImage",
     "UndecodableImage",
     "UnsupportedFormat",
+    "Upload",
+    "UploadIncomplete",
+    "UploadNotFound",
+    "UploadOffsetWrong",
     "UploadOptions",
     "Usage",
     "UsageGroup",

@@ -30,10 +30,12 @@ CategorizerError
 │   ├─ LegalHoldNotFound
 │   ├─ ResultErased            the key of an encrypted result was erased
 │   ├─ ResultNotFound
-│   └─ TenantNotFound
+│   ├─ TenantNotFound
+│   └─ UploadNotFound          there is no such upload, or it has expired
 ├─ RequestIdReused         another batch was created with this request id
 ├─ TenantExists            the id of the tenant is taken
 ├─ CategoryExists          the tenant has a category of this name
+├─ UploadOffsetWrong       a part does not begin where the upload ends
 ├─ FailedPrecondition      the state of the resource does not permit this
 │   ├─ ModelFailed             the version cannot answer
 │   ├─ ModelInUse              other requests depend on the version
@@ -44,6 +46,7 @@ CategorizerError
 │   ├─ SubjectErased           the subject was erased, and is not allowed again
 │   ├─ ErasureRunning          the erasure of the subject is not done
 │   ├─ LegallyHeld             a legal hold keeps what would be removed
+│   ├─ UploadIncomplete        not all bytes of the upload are there
 │   └─ WebhookDisabled         the webhook is disabled
 ├─ QuotaExceeded           the tenant has the maximum number, or has used up a quota
 ├─ RateLimited             too many requests; the client has already waited and retried
@@ -276,6 +279,19 @@ class ResultNotFound(NotFound):
     reason = "RESULT_NOT_FOUND"
 
 
+class UploadNotFound(NotFound):
+    """There is no such upload, or it has expired."""
+
+    reason = "UPLOAD_NOT_FOUND"
+
+
+class UploadOffsetWrong(CategorizerError):
+    """A part does not begin where the upload ends."""
+
+    status = "ABORTED"
+    reason = "UPLOAD_OFFSET_WRONG"
+
+
 class RequestIdReused(CategorizerError):
     """A different batch was created with this request id."""
 
@@ -340,6 +356,12 @@ class LegallyHeld(FailedPrecondition):
     """A legal hold keeps what would be removed."""
 
     reason = "LEGAL_HOLD"
+
+
+class UploadIncomplete(FailedPrecondition):
+    """The bytes of the upload are not there, or not all."""
+
+    reason = "UPLOAD_INCOMPLETE"
 
 
 class WebhookDisabled(FailedPrecondition):

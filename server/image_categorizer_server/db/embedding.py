@@ -61,14 +61,25 @@ class VectorRow(NamedTuple):
     vector: bytes
 
 
-async def add(tenant_id: str, image_id: str, model_digest: str, code: bytes, vector: bytes) -> None:
-    """Adds the embedding of an image, unless it is there or the image is gone.
+class NewRow(NamedTuple):
+    """The embedding of an image, to be kept."""
+
+    image_id: str
+    model_digest: str
+    code: bytes
+    vector: bytes
+
+
+async def add(tenant_id: str, new: Sequence[NewRow]) -> None:
+    """Adds embeddings of images, but those that are there, or whose images are gone.
 
     Raises:
         DependencyDown: the database does not answer.
     """
+    # In one order, so that transactions do not wait for one another in a circle.
+    values = [(tenant_id, *row) for row in sorted(new)]
     async with connected() as connection:
-        await connection.execute(INSERT, tenant_id, image_id, model_digest, code, vector)
+        await connection.executemany(INSERT, values)
 
 
 async def find(tenant_id: str, image_id: str, model_digest: str) -> bytes | None:

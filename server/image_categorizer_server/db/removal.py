@@ -33,6 +33,8 @@ REFERENCES = (
     ("batch_items", "object_key"),
     ("images", "object_key"),
     ("image_renditions", "object_key"),
+    ("image_uploads", "object_key"),
+    ("image_upload_parts", "object_key"),
 )
 UNREFERENCED = "SELECT key FROM unnest($1::text[]) AS k (key) WHERE " + " AND ".join(  # noqa: S608
     f"NOT EXISTS (SELECT FROM {table} r WHERE r.{column} = k.key)" for table, column in REFERENCES

@@ -45,6 +45,7 @@ from image_categorizer_server.rpc.feedback import FeedbackServicer
 from image_categorizer_server.rpc.health import HealthServicer, report_health
 from image_categorizer_server.rpc.image import ImageServicer
 from image_categorizer_server.rpc.image_content import ImageContentServicer
+from image_categorizer_server.rpc.image_upload import ImageUploadServicer
 from image_categorizer_server.rpc.interceptors import Edge
 from image_categorizer_server.rpc.key import KeyServicer
 from image_categorizer_server.rpc.legal_hold import LegalHoldServicer
@@ -148,6 +149,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
     images = image_servicer(
         ImageServicer(backend.images, backend.contents.url_of, limits, max_page_bytes),
         ImageContentServicer(backend.contents),
+        ImageUploadServicer(backend.uploads),
         ReceiptServicer(backend.receipts, backend.replays),
         DuplicateServicer(backend.duplicates, max_page_bytes),
         DatasetServicer(backend.datasets),

@@ -1,7 +1,7 @@
 """Embeddings of images: made on demand, kept with stored images, compared with each other."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 
@@ -25,9 +25,11 @@ from image_categorizer_server.inference.classifier import Classifier
 from image_categorizer_server.inference.embedding import check_embeds
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.services.crashing_images import CrashingImages
+from image_categorizer_server.services.gathered import Gathered
 from image_categorizer_server.services.neighbours import STORED, Neighbours
-from image_categorizer_server.services.sign_codes import code_of
+from image_categorizer_server.services.sign_codes import codes_of
 from image_categorizer_server.services.usage import UsageMeter
+from image_categorizer_server.tasks import TaskOwner
 
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 100
@@ -37,9 +39,15 @@ Fetch = Callable[[str], Awaitable[bytes]]
 class KeptEmbeddings:
     """The embeddings of stored images.  Each tenant sees its own."""
 
-    def __init__(self, neighbours: Neighbours) -> None:
-        """Configures the service; `neighbours` has the indexes."""
+    def __init__(self, neighbours: Neighbours, tasks: TaskOwner) -> None:
+        """Configures the service.
+
+        Args:
+            neighbours: has the indexes.
+            tasks: owns the transactions.
+        """
         self._neighbours = neighbours
+        self._kept = Gathered(_keep_all, tasks, "writer of embeddings")
 
     async def keep(self, tenant_id: str, image_id: str, embedding: Embedding) -> None:
         """Keeps the embedding of a stored image, unless it is kept or the image is gone.
@@ -47,10 +55,7 @@ class KeptEmbeddings:
         Raises:
             DependencyDown: the database does not answer.
         """
-        vector, digest = embedding.vector, embedding.model.digest
-        # The first code of a size takes milliseconds to make.
-        code = await asyncio.to_thread(code_of, vector)
-        await rows.add(tenant_id, image_id, digest, code, vector.astype(STORED).tobytes())
+        await self._kept.answer(tenant_id, (image_id, embedding))
 
     async def of_image(self, tenant_id: str, image_id: str, model_digest: str) -> Vector | None:
         """Returns the embedding of a stored image by a model; None if none is kept.
@@ -74,6 +79,27 @@ class KeptEmbeddings:
             DependencyDown: the database does not answer.
         """
         return await self._neighbours.nearest(tenant_id, model_digest, vector, limit)
+
+
+async def _keep_all(tenant_id: str, new: Sequence[tuple[str, Embedding]]) -> Sequence[None]:
+    # The first code of a size takes milliseconds to make.
+    rows_of = await asyncio.to_thread(_rows, new)
+    await rows.add(tenant_id, rows_of)
+    return [None] * len(new)
+
+
+def _rows(new: Sequence[tuple[str, Embedding]]) -> list[rows.NewRow]:
+    """Returns the rows of embeddings; those of one model get their codes together."""
+    found: list[rows.NewRow] = []
+    for digest in {embedding.model.digest for _, embedding in new}:
+        some = [(i, embedding.vector) for i, embedding in new if embedding.model.digest == digest]
+        vectors = np.stack([vector for _, vector in some])
+        stored = vectors.astype(STORED)
+        found += [
+            rows.NewRow(image_id, digest, code.tobytes(), vector.tobytes())
+            for (image_id, _), code, vector in zip(some, codes_of(vectors), stored, strict=True)
+        ]
+    return found
 
 
 class Embeddings:

@@ -19,7 +19,7 @@ from image_categorizer_server import clock, failpoints
 from image_categorizer_server.access.signing import PublicKey, SigningKey
 from image_categorizer_server.access.subject import Subjects
 from image_categorizer_server.db import erasure as rows
-from image_categorizer_server.db import removal
+from image_categorizer_server.db import image_upload, removal
 from image_categorizer_server.domain.audit import canonical, time_of, utc_text
 from image_categorizer_server.domain.erasure import Erasure, ErasureState
 from image_categorizer_server.errors import (
@@ -267,9 +267,13 @@ class Erasures:
         while digests := await rows.digests_after(erasure, last):
             await self._forget_crashes(erasure, digests)
             last = digests[-1]
+        subject = erasure.tenant_id, erasure.subject_key
+        removed, is_free = await image_upload.erase(*subject, clock.now())
+        if removed:
+            await rows.count(erasure, {"image_uploads": removed})
         while await rows.remove_images(erasure, clock.now()):
             failpoints.hit("erasure.images")
-        return not await rows.has_images(erasure)
+        return is_free and not await rows.has_images(erasure)
 
     async def _remove_objects(self, erasure: Erasure) -> bool:
         """Removes the folder of the subject, also what no row has ever named."""

@@ -194,6 +194,14 @@ class Images:
             raise DependencyDown("the image took too long to store")
         return image
 
+    async def find(self, tenant_id: str, subject_key: str, sha256: str) -> Image | None:
+        """Returns the image that is stored of some bytes and a subject; None if there is none.
+
+        Raises:
+            DependencyDown: the database does not answer.
+        """
+        return await self._found.answer(tenant_id, (subject_key, sha256))
+
     async def _begin(self, image: Image) -> Image | None:
         """Begins to store an image; returns the one that another call has stored meanwhile."""
         try:

@@ -42,6 +42,7 @@ from image_categorizer_server.settings.fetch import FetchSettings
 from image_categorizer_server.settings.gateway import ClientSettings, GatewaySettings
 from image_categorizer_server.settings.group import Group
 from image_categorizer_server.settings.image import CdnSettings, ImageSettings
+from image_categorizer_server.settings.image_upload import ImageUploadSettings
 from image_categorizer_server.settings.inference import InferenceSettings
 from image_categorizer_server.settings.limit import QuotaSettings
 from image_categorizer_server.settings.model import ModelSettings
@@ -157,6 +158,7 @@ class Settings(BaseSettings):
     privacy: PrivacySettings = PrivacySettings()
     retention: RetentionSettings = RetentionSettings()
     images: ImageSettings = ImageSettings()
+    uploads: ImageUploadSettings = ImageUploadSettings()
     cdn: CdnSettings = CdnSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     correction: CorrectionSettings = CorrectionSettings()

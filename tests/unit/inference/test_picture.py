@@ -9,6 +9,7 @@ import pytest
 from image_categorizer_server.domain.blur import rectangles_of
 from image_categorizer_server.errors import UndecodableImage
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits, Pixels
+from image_categorizer_server.inference.images.facts import facts_of
 from image_categorizer_server.inference.images.formats import format_of
 from image_categorizer_server.inference.images.picture import PictureMaker, blurred
 from image_categorizer_server.inference.images.picture import encoded as encoded_picture
@@ -290,3 +291,19 @@ def test_brightness_and_sharpness_are_measured():
     assert facts[0].sharpness > 5 * facts[1].sharpness
     single = MAKER.picture_of(encoded(np.full((1, 1, 3), 9, np.uint8), "PNG")).facts
     assert single.sharpness == 0.0
+
+
+def test_a_large_picture_that_is_stored_as_it_is_is_not_decoded_in_full():
+    content = encoded(Image.fromarray(scene()).resize((2400, 1800)), "JPEG")
+    full, small = DECODER.decode(content), DECODER.decode_clean(content, (512, 512))
+    assert small[0].array().shape[:2] == (900, 1200)
+    assert small[1] == content
+    picture = MAKER.picture_of(content)
+    assert (picture.content, picture.width_px, picture.height_px) == (content, 2400, 1800)
+    expected, found = facts_of(full), picture.facts
+    bits = int(expected.perceptual_hash, 16) ^ int(found.perceptual_hash, 16)
+    assert bits.bit_count() <= 4
+    assert found.brightness == pytest.approx(expected.brightness, abs=0.005)
+    assert found.sharpness == pytest.approx(expected.sharpness, rel=0.1)
+    turned = jpeg(2400, 1800, exif=exif(6))
+    assert DECODER.decode_clean(turned, (512, 512))[0].array().shape[:2] == (2400, 1800)

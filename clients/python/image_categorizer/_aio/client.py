@@ -24,6 +24,7 @@ from image_categorizer._aio.runtime import in_thread
 from image_categorizer._aio.stream import AsyncStream
 from image_categorizer._aio.subjects import AsyncSubjects
 from image_categorizer._aio.tenants import AsyncTenants
+from image_categorizer._aio.uploads import AsyncUploads
 from image_categorizer._aio.webhooks import AsyncWebhooks
 from image_categorizer._embedding_values import Embedding
 from image_categorizer._ledger import Ledger
@@ -91,6 +92,8 @@ class AsyncImageCategorizationClient:
     """The people whose images are stored."""
     tenants: AsyncTenants
     """The owners of keys, batches and webhooks, for operators of the platform."""
+    uploads: AsyncUploads
+    """Uploads of one image in parts."""
     webhooks: AsyncWebhooks
     """Addresses that receive a message when a batch ends."""
 
@@ -137,6 +140,7 @@ class AsyncImageCategorizationClient:
         self.reviews = AsyncReviews(self._connection)
         self.subjects = AsyncSubjects(self._connection)
         self.tenants = AsyncTenants(self._connection)
+        self.uploads = AsyncUploads(self._connection)
         self.webhooks = AsyncWebhooks(self._connection)
 
     async def __aenter__(self) -> Self:

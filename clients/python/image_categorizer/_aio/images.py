@@ -1,6 +1,7 @@
 """The asyncio client's stored images."""
 
 import builtins
+import os
 from collections.abc import AsyncIterator, Iterable
 from typing import Unpack
 
@@ -13,6 +14,7 @@ from image_categorizer import (
 )
 from image_categorizer._aio.connection import AsyncConnection
 from image_categorizer._aio.runtime import in_thread
+from image_categorizer._aio.uploads import AsyncUploads, sha256_of
 from image_categorizer._dataset_values import DatasetOptions, DuplicateGroup
 from image_categorizer._embedding_values import SimilarImage
 from image_categorizer._feedback_values import Feedback
@@ -26,6 +28,8 @@ from image_categorizer._image_values import (
 from image_categorizer._values import Image
 from image_categorizer._wire import PAGE_SIZE
 from image_categorizer.v1 import duplicate_pb2, image_pb2
+
+PART_BYTES = 2**20
 
 
 class AsyncImages:
@@ -75,6 +79,47 @@ class AsyncImages:
         return _image_wire.stored_image(
             await self._connection.call(self._connection.stubs.images.UploadImage, request)
         )
+
+    async def upload_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        filename: str = "",
+        tags: Iterable[str] = (),
+        subject_id: str = "",
+        part_bytes: int = PART_BYTES,
+        patience_s: float = 300.0,
+    ) -> StoredImage:
+        """Stores the image in a file, in parts; for slow or unreliable networks.
+
+        It resumes by itself while the server is away. Called again for the same file and subject,
+        in this program or another one, it goes on where the last call has stopped.
+
+        Args:
+            path: of the file.
+            filename: default: the name of the file, without folders.
+            tags: words of your own, at most 64.
+            subject_id: whose image it is.
+            part_bytes: the size of a part: what is sent again after an interruption. An image may
+                have 200 parts.
+            patience_s: for how long it tries again while no part arrives, in seconds.
+
+        Raises:
+            OSError: the file cannot be read.
+            UndecodableImage: the bytes are not an image, or a damaged one.
+            Unavailable: the server was away for longer than `patience_s`.
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        name, content = await in_thread(_inputs.read, path)
+        uploads = AsyncUploads(self._connection)
+        upload = await uploads.create(
+            len(content),
+            sha256=await in_thread(sha256_of, content),
+            filename=filename or _inputs.file_name(name),
+            tags=tags,
+            subject_id=subject_id,
+        )
+        return await self.get(await uploads.send(upload, content, part_bytes, patience_s))
 
     async def get(self, image_id: str) -> StoredImage:
         """Returns one image, without its content.

@@ -27,6 +27,7 @@ from image_categorizer._sync.runtime import in_thread
 from image_categorizer._sync.stream import Stream
 from image_categorizer._sync.subjects import Subjects
 from image_categorizer._sync.tenants import Tenants
+from image_categorizer._sync.uploads import Uploads
 from image_categorizer._sync.webhooks import Webhooks
 from image_categorizer._values import (
     BatchOptions,
@@ -92,6 +93,8 @@ class ImageCategorizationClient:
     """The people whose images are stored."""
     tenants: Tenants
     """The owners of keys, batches and webhooks, for operators of the platform."""
+    uploads: Uploads
+    """Uploads of one image in parts."""
     webhooks: Webhooks
     """Addresses that receive a message when a batch ends."""
 
@@ -138,6 +141,7 @@ class ImageCategorizationClient:
         self.reviews = Reviews(self._connection)
         self.subjects = Subjects(self._connection)
         self.tenants = Tenants(self._connection)
+        self.uploads = Uploads(self._connection)
         self.webhooks = Webhooks(self._connection)
 
     def __enter__(self) -> Self:

@@ -2,6 +2,7 @@
 """The client's stored images."""
 
 import builtins
+import os
 from collections.abc import Iterable, Iterator
 from typing import Unpack
 
@@ -24,9 +25,12 @@ from image_categorizer._image_values import (
 )
 from image_categorizer._sync.connection import Connection
 from image_categorizer._sync.runtime import in_thread
+from image_categorizer._sync.uploads import Uploads, sha256_of
 from image_categorizer._values import Image
 from image_categorizer._wire import PAGE_SIZE
 from image_categorizer.v1 import duplicate_pb2, image_pb2
+
+PART_BYTES = 2**20
 
 
 class Images:
@@ -76,6 +80,47 @@ class Images:
         return _image_wire.stored_image(
             self._connection.call(self._connection.stubs.images.UploadImage, request)
         )
+
+    def upload_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        filename: str = "",
+        tags: Iterable[str] = (),
+        subject_id: str = "",
+        part_bytes: int = PART_BYTES,
+        patience_s: float = 300.0,
+    ) -> StoredImage:
+        """Stores the image in a file, in parts; for slow or unreliable networks.
+
+        It resumes by itself while the server is away. Called again for the same file and subject,
+        in this program or another one, it goes on where the last call has stopped.
+
+        Args:
+            path: of the file.
+            filename: default: the name of the file, without folders.
+            tags: words of your own, at most 64.
+            subject_id: whose image it is.
+            part_bytes: the size of a part: what is sent again after an interruption. An image may
+                have 200 parts.
+            patience_s: for how long it tries again while no part arrives, in seconds.
+
+        Raises:
+            OSError: the file cannot be read.
+            UndecodableImage: the bytes are not an image, or a damaged one.
+            Unavailable: the server was away for longer than `patience_s`.
+            CategorizerError: see `image_categorizer.errors`.
+        """
+        name, content = in_thread(_inputs.read, path)
+        uploads = Uploads(self._connection)
+        upload = uploads.create(
+            len(content),
+            sha256=in_thread(sha256_of, content),
+            filename=filename or _inputs.file_name(name),
+            tags=tags,
+            subject_id=subject_id,
+        )
+        return self.get(uploads.send(upload, content, part_bytes, patience_s))
 
     def get(self, image_id: str) -> StoredImage:
         """Returns one image, without its content.

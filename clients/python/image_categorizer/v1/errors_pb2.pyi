@@ -203,6 +203,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The tenant has a category of this name. `AddCategoryExamples` adds examples to it."""
     EXAMPLE_NOT_FOUND: _ErrorReason.ValueType  # 68
     """The image is no example of the category. `GetOwnCategory` lists the examples."""
+    UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 74
+    """No such upload, or it has expired, was cancelled, or belongs to another tenant. Create it again: with the same
+    `sha256`, what is stored already need not be sent again.
+    """
+    UPLOAD_OFFSET_WRONG: _ErrorReason.ValueType  # 75
+    """The part does not begin where the upload ends; the message says where. An earlier attempt may have arrived."""
+    UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 76
+    """The upload cannot be completed: its bytes are not there, or not all. Send them first."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -395,4 +403,12 @@ CATEGORY_EXISTS: ErrorReason.ValueType  # 67
 """The tenant has a category of this name. `AddCategoryExamples` adds examples to it."""
 EXAMPLE_NOT_FOUND: ErrorReason.ValueType  # 68
 """The image is no example of the category. `GetOwnCategory` lists the examples."""
+UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 74
+"""No such upload, or it has expired, was cancelled, or belongs to another tenant. Create it again: with the same
+`sha256`, what is stored already need not be sent again.
+"""
+UPLOAD_OFFSET_WRONG: ErrorReason.ValueType  # 75
+"""The part does not begin where the upload ends; the message says where. An earlier attempt may have arrived."""
+UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 76
+"""The upload cannot be completed: its bytes are not there, or not all. Send them first."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

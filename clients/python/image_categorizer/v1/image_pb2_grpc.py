@@ -7,6 +7,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from image_categorizer.v1 import dataset_pb2 as image__categorizer_dot_v1_dot_dataset__pb2
 from image_categorizer.v1 import duplicate_pb2 as image__categorizer_dot_v1_dot_duplicate__pb2
 from image_categorizer.v1 import image_pb2 as image__categorizer_dot_v1_dot_image__pb2
+from image_categorizer.v1 import image_upload_pb2 as image__categorizer_dot_v1_dot_image__upload__pb2
 from image_categorizer.v1 import receipt_pb2 as image__categorizer_dot_v1_dot_receipt__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -116,6 +117,31 @@ class ImageServiceStub:
                 '/image_categorizer.v1.ImageService/ExportDataset',
                 request_serializer=image__categorizer_dot_v1_dot_dataset__pb2.ExportDatasetRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.CreateUpload = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/CreateUpload',
+                request_serializer=image__categorizer_dot_v1_dot_image__upload__pb2.CreateUploadRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_image__upload__pb2.Upload.FromString,
+                _registered_method=True)
+        self.GetUpload = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/GetUpload',
+                request_serializer=image__categorizer_dot_v1_dot_image__upload__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_image__upload__pb2.Upload.FromString,
+                _registered_method=True)
+        self.AppendUpload = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/AppendUpload',
+                request_serializer=image__categorizer_dot_v1_dot_image__upload__pb2.AppendUploadRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_image__upload__pb2.Upload.FromString,
+                _registered_method=True)
+        self.CompleteUpload = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/CompleteUpload',
+                request_serializer=image__categorizer_dot_v1_dot_image__upload__pb2.CompleteUploadRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_image__upload__pb2.Upload.FromString,
+                _registered_method=True)
+        self.CancelUpload = channel.unary_unary(
+                '/image_categorizer.v1.ImageService/CancelUpload',
+                request_serializer=image__categorizer_dot_v1_dot_image__upload__pb2.CancelUploadRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_image__upload__pb2.CancelUploadResponse.FromString,
                 _registered_method=True)
 
 
@@ -291,6 +317,65 @@ class ImageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateUpload(self, request, context):
+        """Begins the upload of an image in parts. It resumes after the last part that has arrived.
+
+        With `sha256`, the same call finds the unfinished upload of these bytes; and if they are stored already, the
+        upload is complete at once. Over REST, this is also the creation of the protocol tus 1.0: a request with the
+        headers `Tus-Resumable` and `Upload-Length` is answered with 201 and `Location`. `Upload-Metadata` may have
+        `filename`, `sha256`, `subject_id`, and `tags`, separated by commas.
+
+        Errors, in addition to those of the service: INVALID_ARGUMENT `IMAGE_TOO_LARGE`; FAILED_PRECONDITION
+        `SUBJECT_ERASED`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUpload(self, request, context):
+        """Returns an upload: how many of its bytes are there, and which image it has become.
+
+        In HTTP, the answer has the headers `Upload-Offset` and `Upload-Length`, also the answer to HEAD, as tus 1.0 wants.
+
+        Errors, in addition to those of the service: NOT_FOUND `UPLOAD_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AppendUpload(self, request, context):
+        """Adds the next part. The last one completes the upload: the bytes are verified, and become a stored image.
+
+        A part counts whole or not at all. After an error, or without an answer, ask `GetUpload` where to continue; a last
+        part that was refused may be sent again. Over REST, a request with the header `Tus-Resumable` is answered with
+        204, as tus 1.0 wants.
+
+        Errors, in addition to those of the service and of `UploadImage`: NOT_FOUND `UPLOAD_NOT_FOUND`; ABORTED
+        `UPLOAD_OFFSET_WRONG`: the upload is at another byte; FAILED_PRECONDITION `SUBJECT_ERASED`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteUpload(self, request, context):
+        """Completes an upload whose image was sent to `Upload.put_url`. Safe to retry.
+
+        Errors, in addition to those of the service and of `UploadImage`: NOT_FOUND `UPLOAD_NOT_FOUND`;
+        FAILED_PRECONDITION `UPLOAD_INCOMPLETE`: the bytes are not there, or not all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelUpload(self, request, context):
+        """Forgets an upload, and removes its parts within minutes. An image that it has become stays.
+
+        Errors, in addition to those of the service: NOT_FOUND `UPLOAD_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ImageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -358,6 +443,31 @@ def add_ImageServiceServicer_to_server(servicer, server):
                     servicer.ExportDataset,
                     request_deserializer=image__categorizer_dot_v1_dot_dataset__pb2.ExportDatasetRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'CreateUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUpload,
+                    request_deserializer=image__categorizer_dot_v1_dot_image__upload__pb2.CreateUploadRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_image__upload__pb2.Upload.SerializeToString,
+            ),
+            'GetUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUpload,
+                    request_deserializer=image__categorizer_dot_v1_dot_image__upload__pb2.GetUploadRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_image__upload__pb2.Upload.SerializeToString,
+            ),
+            'AppendUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendUpload,
+                    request_deserializer=image__categorizer_dot_v1_dot_image__upload__pb2.AppendUploadRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_image__upload__pb2.Upload.SerializeToString,
+            ),
+            'CompleteUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteUpload,
+                    request_deserializer=image__categorizer_dot_v1_dot_image__upload__pb2.CompleteUploadRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_image__upload__pb2.Upload.SerializeToString,
+            ),
+            'CancelUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelUpload,
+                    request_deserializer=image__categorizer_dot_v1_dot_image__upload__pb2.CancelUploadRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_image__upload__pb2.CancelUploadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -725,6 +835,141 @@ class ImageService:
             '/image_categorizer.v1.ImageService/ExportDataset',
             image__categorizer_dot_v1_dot_dataset__pb2.ExportDatasetRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/CreateUpload',
+            image__categorizer_dot_v1_dot_image__upload__pb2.CreateUploadRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_image__upload__pb2.Upload.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/GetUpload',
+            image__categorizer_dot_v1_dot_image__upload__pb2.GetUploadRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_image__upload__pb2.Upload.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/AppendUpload',
+            image__categorizer_dot_v1_dot_image__upload__pb2.AppendUploadRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_image__upload__pb2.Upload.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/CompleteUpload',
+            image__categorizer_dot_v1_dot_image__upload__pb2.CompleteUploadRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_image__upload__pb2.Upload.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.ImageService/CancelUpload',
+            image__categorizer_dot_v1_dot_image__upload__pb2.CancelUploadRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_image__upload__pb2.CancelUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,6 +9,7 @@ from grpc import aio as _aio
 from image_categorizer.v1 import dataset_pb2 as _dataset_pb2
 from image_categorizer.v1 import duplicate_pb2 as _duplicate_pb2
 from image_categorizer.v1 import image_pb2 as _image_pb2
+from image_categorizer.v1 import image_upload_pb2 as _image_upload_pb2
 from image_categorizer.v1 import receipt_pb2 as _receipt_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -154,6 +155,45 @@ class ImageServiceStub:
     Errors, in addition to those of the service: DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
     300 s, by default.
     """
+    CreateUpload: _grpc.UnaryUnaryMultiCallable[_image_upload_pb2.CreateUploadRequest, _image_upload_pb2.Upload]
+    """Begins the upload of an image in parts. It resumes after the last part that has arrived.
+
+    With `sha256`, the same call finds the unfinished upload of these bytes; and if they are stored already, the
+    upload is complete at once. Over REST, this is also the creation of the protocol tus 1.0: a request with the
+    headers `Tus-Resumable` and `Upload-Length` is answered with 201 and `Location`. `Upload-Metadata` may have
+    `filename`, `sha256`, `subject_id`, and `tags`, separated by commas.
+
+    Errors, in addition to those of the service: INVALID_ARGUMENT `IMAGE_TOO_LARGE`; FAILED_PRECONDITION
+    `SUBJECT_ERASED`.
+    """
+    GetUpload: _grpc.UnaryUnaryMultiCallable[_image_upload_pb2.GetUploadRequest, _image_upload_pb2.Upload]
+    """Returns an upload: how many of its bytes are there, and which image it has become.
+
+    In HTTP, the answer has the headers `Upload-Offset` and `Upload-Length`, also the answer to HEAD, as tus 1.0 wants.
+
+    Errors, in addition to those of the service: NOT_FOUND `UPLOAD_NOT_FOUND`.
+    """
+    AppendUpload: _grpc.UnaryUnaryMultiCallable[_image_upload_pb2.AppendUploadRequest, _image_upload_pb2.Upload]
+    """Adds the next part. The last one completes the upload: the bytes are verified, and become a stored image.
+
+    A part counts whole or not at all. After an error, or without an answer, ask `GetUpload` where to continue; a last
+    part that was refused may be sent again. Over REST, a request with the header `Tus-Resumable` is answered with
+    204, as tus 1.0 wants.
+
+    Errors, in addition to those of the service and of `UploadImage`: NOT_FOUND `UPLOAD_NOT_FOUND`; ABORTED
+    `UPLOAD_OFFSET_WRONG`: the upload is at another byte; FAILED_PRECONDITION `SUBJECT_ERASED`.
+    """
+    CompleteUpload: _grpc.UnaryUnaryMultiCallable[_image_upload_pb2.CompleteUploadRequest, _image_upload_pb2.Upload]
+    """Completes an upload whose image was sent to `Upload.put_url`. Safe to retry.
+
+    Errors, in addition to those of the service and of `UploadImage`: NOT_FOUND `UPLOAD_NOT_FOUND`;
+    FAILED_PRECONDITION `UPLOAD_INCOMPLETE`: the bytes are not there, or not all.
+    """
+    CancelUpload: _grpc.UnaryUnaryMultiCallable[_image_upload_pb2.CancelUploadRequest, _image_upload_pb2.CancelUploadResponse]
+    """Forgets an upload, and removes its parts within minutes. An image that it has become stays.
+
+    Errors, in addition to those of the service: NOT_FOUND `UPLOAD_NOT_FOUND`.
+    """
 
 @_typing.type_check_only
 class ImageServiceAsyncStub(ImageServiceStub):
@@ -276,6 +316,45 @@ class ImageServiceAsyncStub(ImageServiceStub):
 
     Errors, in addition to those of the service: DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
     300 s, by default.
+    """
+    CreateUpload: _aio.UnaryUnaryMultiCallable[_image_upload_pb2.CreateUploadRequest, _image_upload_pb2.Upload]  # type: ignore[assignment]
+    """Begins the upload of an image in parts. It resumes after the last part that has arrived.
+
+    With `sha256`, the same call finds the unfinished upload of these bytes; and if they are stored already, the
+    upload is complete at once. Over REST, this is also the creation of the protocol tus 1.0: a request with the
+    headers `Tus-Resumable` and `Upload-Length` is answered with 201 and `Location`. `Upload-Metadata` may have
+    `filename`, `sha256`, `subject_id`, and `tags`, separated by commas.
+
+    Errors, in addition to those of the service: INVALID_ARGUMENT `IMAGE_TOO_LARGE`; FAILED_PRECONDITION
+    `SUBJECT_ERASED`.
+    """
+    GetUpload: _aio.UnaryUnaryMultiCallable[_image_upload_pb2.GetUploadRequest, _image_upload_pb2.Upload]  # type: ignore[assignment]
+    """Returns an upload: how many of its bytes are there, and which image it has become.
+
+    In HTTP, the answer has the headers `Upload-Offset` and `Upload-Length`, also the answer to HEAD, as tus 1.0 wants.
+
+    Errors, in addition to those of the service: NOT_FOUND `UPLOAD_NOT_FOUND`.
+    """
+    AppendUpload: _aio.UnaryUnaryMultiCallable[_image_upload_pb2.AppendUploadRequest, _image_upload_pb2.Upload]  # type: ignore[assignment]
+    """Adds the next part. The last one completes the upload: the bytes are verified, and become a stored image.
+
+    A part counts whole or not at all. After an error, or without an answer, ask `GetUpload` where to continue; a last
+    part that was refused may be sent again. Over REST, a request with the header `Tus-Resumable` is answered with
+    204, as tus 1.0 wants.
+
+    Errors, in addition to those of the service and of `UploadImage`: NOT_FOUND `UPLOAD_NOT_FOUND`; ABORTED
+    `UPLOAD_OFFSET_WRONG`: the upload is at another byte; FAILED_PRECONDITION `SUBJECT_ERASED`.
+    """
+    CompleteUpload: _aio.UnaryUnaryMultiCallable[_image_upload_pb2.CompleteUploadRequest, _image_upload_pb2.Upload]  # type: ignore[assignment]
+    """Completes an upload whose image was sent to `Upload.put_url`. Safe to retry.
+
+    Errors, in addition to those of the service and of `UploadImage`: NOT_FOUND `UPLOAD_NOT_FOUND`;
+    FAILED_PRECONDITION `UPLOAD_INCOMPLETE`: the bytes are not there, or not all.
+    """
+    CancelUpload: _aio.UnaryUnaryMultiCallable[_image_upload_pb2.CancelUploadRequest, _image_upload_pb2.CancelUploadResponse]  # type: ignore[assignment]
+    """Forgets an upload, and removes its parts within minutes. An image that it has become stays.
+
+    Errors, in addition to those of the service: NOT_FOUND `UPLOAD_NOT_FOUND`.
     """
 
 class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -474,6 +553,75 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors, in addition to those of the service: DEADLINE_EXCEEDED `DEADLINE_EXCEEDED` if the client reads nothing for
         300 s, by default.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateUpload(
+        self,
+        request: _image_upload_pb2.CreateUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_upload_pb2.Upload, _abc.Awaitable[_image_upload_pb2.Upload]]:
+        """Begins the upload of an image in parts. It resumes after the last part that has arrived.
+
+        With `sha256`, the same call finds the unfinished upload of these bytes; and if they are stored already, the
+        upload is complete at once. Over REST, this is also the creation of the protocol tus 1.0: a request with the
+        headers `Tus-Resumable` and `Upload-Length` is answered with 201 and `Location`. `Upload-Metadata` may have
+        `filename`, `sha256`, `subject_id`, and `tags`, separated by commas.
+
+        Errors, in addition to those of the service: INVALID_ARGUMENT `IMAGE_TOO_LARGE`; FAILED_PRECONDITION
+        `SUBJECT_ERASED`.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUpload(
+        self,
+        request: _image_upload_pb2.GetUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_upload_pb2.Upload, _abc.Awaitable[_image_upload_pb2.Upload]]:
+        """Returns an upload: how many of its bytes are there, and which image it has become.
+
+        In HTTP, the answer has the headers `Upload-Offset` and `Upload-Length`, also the answer to HEAD, as tus 1.0 wants.
+
+        Errors, in addition to those of the service: NOT_FOUND `UPLOAD_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def AppendUpload(
+        self,
+        request: _image_upload_pb2.AppendUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_upload_pb2.Upload, _abc.Awaitable[_image_upload_pb2.Upload]]:
+        """Adds the next part. The last one completes the upload: the bytes are verified, and become a stored image.
+
+        A part counts whole or not at all. After an error, or without an answer, ask `GetUpload` where to continue; a last
+        part that was refused may be sent again. Over REST, a request with the header `Tus-Resumable` is answered with
+        204, as tus 1.0 wants.
+
+        Errors, in addition to those of the service and of `UploadImage`: NOT_FOUND `UPLOAD_NOT_FOUND`; ABORTED
+        `UPLOAD_OFFSET_WRONG`: the upload is at another byte; FAILED_PRECONDITION `SUBJECT_ERASED`.
+        """
+
+    @_abc_1.abstractmethod
+    def CompleteUpload(
+        self,
+        request: _image_upload_pb2.CompleteUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_upload_pb2.Upload, _abc.Awaitable[_image_upload_pb2.Upload]]:
+        """Completes an upload whose image was sent to `Upload.put_url`. Safe to retry.
+
+        Errors, in addition to those of the service and of `UploadImage`: NOT_FOUND `UPLOAD_NOT_FOUND`;
+        FAILED_PRECONDITION `UPLOAD_INCOMPLETE`: the bytes are not there, or not all.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelUpload(
+        self,
+        request: _image_upload_pb2.CancelUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_image_upload_pb2.CancelUploadResponse, _abc.Awaitable[_image_upload_pb2.CancelUploadResponse]]:
+        """Forgets an upload, and removes its parts within minutes. An image that it has become stays.
+
+        Errors, in addition to those of the service: NOT_FOUND `UPLOAD_NOT_FOUND`.
         """
 
 def add_ImageServiceServicer_to_server(servicer: ImageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

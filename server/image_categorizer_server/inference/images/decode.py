@@ -15,6 +15,8 @@ Uses Pillow, or pillow-simd.  How each colour mode becomes RGB:
 import io
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -173,21 +175,26 @@ class Pixels:
         )
         return np.asarray(self._image.resize(size_px, Image.Resampling.LANCZOS, box, REDUCING_GAP))
 
-    def fitted(self, longest_px: int, reducing_gap: float | None = None) -> NDArray[np.uint8]:
-        """Returns uint8 (H, W, 3), reduced so that the longer side is at most `longest_px`.
+    def fitted(self, longest_px: int) -> NDArray[np.uint8]:
+        """Returns uint8 (H, W, 3), reduced so that the longer side is at most `longest_px`."""
+        return np.asarray(self.shrunk(longest_px))
+
+    def shrunk(self, longest_px: int, reducing_gap: float | None = None) -> Image.Image:
+        """Returns a picture, reduced so that the longer side is at most `longest_px`.
 
         Args:
             longest_px: of the longer side.
             reducing_gap: means of whole blocks are taken first, at this many times the size, which
                 is faster and a little less exact; None for not.
         """
+        width_px, height_px = size_px = self._fitted_px(longest_px)
+        if self._box == (0.0, 0.0, float(width_px), float(height_px)):
+            return self._image
+        return self._image.resize(size_px, Image.Resampling.BILINEAR, self._box, reducing_gap)
+
+    def _fitted_px(self, longest_px: int) -> tuple[int, int]:
         factor = min(1.0, longest_px / max(self.width_px, self.height_px))
-        size_px = (
-            max(1, round(self.width_px * factor)),
-            max(1, round(self.height_px * factor)),
-        )
-        whole = self._image.resize(size_px, Image.Resampling.BILINEAR, self._box, reducing_gap)
-        return np.asarray(whole)
+        return max(1, round(self.width_px * factor)), max(1, round(self.height_px * factor))
 
     def array(self) -> NDArray[np.uint8]:
         """Returns all pixels as uint8 (H, W, 3)."""
@@ -221,6 +228,38 @@ class Decoder:
                 refused.
             UndecodableImage: it is not an image, or damaged.
         """
+        with self._opened(content) as (container, image_format):
+            return self._read(container, image_format, min_px)
+
+    def decode_clean(
+        self, content: bytes, min_px: tuple[int, int] | None = None
+    ) -> tuple[Pixels, bytes | None]:
+        """Returns an image, and a file with nothing but its picture.
+
+        Args:
+            content: the encoded image.
+            min_px: see `decode`; counts only where there is such a file.
+
+        Returns:
+            The pixels; and a file of the same format that has the same pixels, but neither metadata
+            nor anything else.  None if there is none without encoding the picture anew: then the
+            pixels are those of the full size.
+
+        Raises:
+            CategorizerError: see `decode`.
+        """
+        with self._opened(content) as (container, image_format):
+            is_turned = (container.orientation or 1) != 1
+            clean = container.content if container.is_clean and not is_turned else None
+            return self._read(container, image_format, min_px if clean else None), clean
+
+    @contextmanager
+    def _opened(self, content: bytes) -> Iterator[tuple[Container, str]]:
+        """Yields what the decoder gets, and the format; errors of the block become ours.
+
+        Raises:
+            CategorizerError: see `decode`.
+        """
         if len(content) > self._limits.max_bytes:
             raise ImageTooLarge(
                 f"the image has {len(content)} bytes; at most {self._limits.max_bytes} are allowed"
@@ -232,28 +271,13 @@ class Decoder:
             # Pillow allocates the canvas when it opens a WebP file: 34 bytes can need 1 GB.
             self._check_shape(*webp_size(content))
         try:
-            return self._read(self._contained(content, image_format), image_format, min_px)
+            yield self._contained(content, image_format), image_format
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise self._too_many_pixels() from error
         except (TooManyPixels, UnsupportedFormat, UndecodableImage):
             raise
         except Exception as error:
             raise UndecodableImage(f"the {image_format} image is damaged or truncated") from error
-
-    def decode_clean(self, content: bytes) -> tuple[Pixels, bytes | None]:
-        """Returns an image at full size, and a file with nothing but its picture.
-
-        Returns:
-            The pixels; and a file of the same format that has the same pixels, but neither metadata
-            nor anything else.  None if there is none without encoding the picture anew.
-
-        Raises:
-            CategorizerError: see `decode`.
-        """
-        pixels = self.decode(content)
-        container = self._contained(content, format_of(content))
-        is_turned = (container.orientation or 1) != 1
-        return pixels, container.content if container.is_clean and not is_turned else None
 
     def _contained(self, content: bytes, image_format: str) -> Container:
         """Returns what the decoder gets, and what the bytes around the pixels say."""

@@ -2,6 +2,7 @@
 
 import imagehash
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from image_categorizer_server.domain.image import Colour, PictureFacts
@@ -15,13 +16,14 @@ REDUCING_GAP = 1.0
 
 def facts_of(pixels: Pixels) -> PictureFacts:
     """Returns the facts about a picture."""
-    reduced = Image.fromarray(pixels.fitted(SIDE_PX, REDUCING_GAP), "RGB")
-    grey = np.asarray(reduced.convert("L"), np.float32)
+    reduced = pixels.shrunk(SIDE_PX, REDUCING_GAP)
+    grey = reduced.convert("L")
+    counts = np.asarray(grey.histogram(), np.int64)
     return PictureFacts(
-        perceptual_hash=perceptual_hash(reduced),
+        perceptual_hash=perceptual_hash(grey),
         dominant_colours=dominant_colours(reduced),
-        brightness=float(grey.mean()) / 255,
-        sharpness=_sharpness(grey),
+        brightness=float(counts @ np.arange(256)) / float(255 * counts.sum()),
+        sharpness=_sharpness(np.asarray(grey)),
     )
 
 
@@ -48,10 +50,15 @@ def dominant_colours(image: Image.Image) -> tuple[Colour, ...]:
     return tuple(Colour(name, share) for name, share in largest)
 
 
-def _sharpness(grey: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:
-    """Returns the variance of the Laplacian (Pech-Pacheco et al. 2000) of float32 (H, W)."""
+def _sharpness(grey: NDArray[np.uint8]) -> float:
+    """Returns the variance of the Laplacian (Pech-Pacheco et al. 2000) of uint8 (H, W)."""
     if min(grey.shape) < 3:
         return 0.0
-    middle = grey[1:-1, 1:-1]
-    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-    return float((around - 4 * middle).var())
+    # Small whole numbers: exact, and half the memory of floats.
+    values = grey.astype(np.int16)
+    laplacian = values[:-2, 1:-1] + values[2:, 1:-1]
+    laplacian += values[1:-1, :-2]
+    laplacian += values[1:-1, 2:]
+    laplacian -= 4 * values[1:-1, 1:-1]
+    flat = laplacian.astype(np.float32).ravel()
+    return max(0.0, float(flat @ flat) / flat.size - float(flat.mean()) ** 2)

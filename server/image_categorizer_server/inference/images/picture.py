@@ -14,11 +14,13 @@ from PIL import Image
 from image_categorizer_server.domain.blur import Rectangle
 from image_categorizer_server.domain.image import Picture
 from image_categorizer_server.inference.images.decode import Decoder, Pixels
-from image_categorizer_server.inference.images.facts import facts_of
+from image_categorizer_server.inference.images.facts import SIDE_PX, facts_of
 from image_categorizer_server.inference.images.formats import format_of
 
 LOSSY = frozenset({"JPEG", "AVIF", "HEIF"})
 JPEG_QUALITY = 95
+# A larger JPEG that is stored as it is need not be decoded at its full size.
+MIN_PX = SIDE_PX, SIDE_PX
 PNG_COMPRESSION = 6  # of 0 to 9
 
 
@@ -42,7 +44,7 @@ class PictureMaker:
             InvalidRequest: the image cannot be decoded (see `Decoder.decode`), or a rectangle is
                 outside of it.
         """
-        pixels, clean = self._decoder.decode_clean(content)
+        pixels, clean = self._decoder.decode_clean(content, None if blur else MIN_PX)
         if blur:
             pixels, clean = blurred(pixels, blur), None
         image_format = format_of(content)
