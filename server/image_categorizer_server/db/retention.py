@@ -38,9 +38,10 @@ class _Source:
     def is_held(self) -> str:
         """Returns the condition that a legal hold keeps a row."""
         targets = f"'tenant:', 'subject:' || {self.subject}, 'image:' || {self.image}"
+        # One look into an index for each row: PostgreSQL would join all rows with all holds.
         return (
-            "EXISTS (SELECT FROM legal_holds h WHERE h.tenant_id = t.tenant_id"
-            f" AND h.end_time IS NULL AND h.target IN ({targets}))"
+            "(SELECT true FROM legal_holds h WHERE h.tenant_id = t.tenant_id"  # noqa: S608
+            f" AND h.end_time IS NULL AND h.target IN ({targets}) LIMIT 1) IS NOT NULL"
         )
 
 
@@ -78,15 +79,17 @@ INSERT INTO retention (tenant_id, data_class, days) VALUES ($1, $2, $3)
 ON CONFLICT (tenant_id, data_class) DO UPDATE SET days = excluded.days
 """
 DROP_RULE = "DELETE FROM retention WHERE tenant_id = $1 AND data_class = $2"
-# A tenant is looked at only if something of it may go, by one look into an index.
+# A tenant is looked at only if something of it may go: its oldest rows, up to the first such one.
 DUE = """
-SELECT * FROM (
+SELECT d.* FROM (
     SELECT n.tenant_id, $1::timestamptz - coalesce(r.days, $2::float8) * interval '24 hours'
         AS before
     FROM tenants n LEFT JOIN retention r ON r.tenant_id = n.tenant_id AND r.data_class = $3
     WHERE n.state <> 'DELETING' AND coalesce(r.days, $2::float8) > 0) d
-WHERE EXISTS (SELECT FROM {tables} WHERE t.tenant_id = d.tenant_id AND {time} < d.before
-    AND {is_ready} AND NOT {is_held})
+CROSS JOIN LATERAL (
+    SELECT true FROM {tables} WHERE t.tenant_id = d.tenant_id AND {time} < d.before
+        AND {is_ready} AND NOT {is_held}
+    ORDER BY {time} LIMIT 1) o
 ORDER BY d.tenant_id LIMIT $4
 """
 PREVIEW = """
