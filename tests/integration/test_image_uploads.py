@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from datetime import timedelta
 
 import pytest
 from image_categorizer import (
@@ -16,8 +17,10 @@ from image_categorizer import (
     UploadOffsetWrong,
 )
 from image_categorizer_server import clock
+from image_categorizer_server.db import image_upload as rows
 from image_categorizer_server.db.database import connected
 from image_categorizer_server.domain.access import Role
+from image_categorizer_server.domain.image_upload import UploadPart
 from image_categorizer_server.services.image_upload import remove_expired_uploads
 from image_categorizer_server.settings.image_upload import ImageUploadSettings
 from image_categorizer_server.settings.privacy import PrivacySettings
@@ -176,6 +179,19 @@ async def test_an_erased_subject_has_no_uploads(client, server, settings):
     with pytest.raises(UploadNotFound):
         await client.uploads.get(upload.upload_id)
     assert not [name for name in files(settings) if "/uploads/" in name]
+
+
+@pytest.mark.usefixtures("restored_clock")
+async def test_an_erasure_waits_for_a_part_that_is_being_stored(client, server):
+    created = await client.uploads.create(SIZE, subject_id="ann")
+    upload = await server.backend.uploads.get("default", created.upload_id)
+    part = UploadPart("default/subjects/x/uploads/y/z", 0, 10)
+    assert await rows.begin_part(upload, part, clock.now() + timedelta(seconds=60))
+    subject = "default", upload.subject_key
+    assert await rows.erase(*subject, clock.now()) == (0, False)
+    clock.shift(61.0)
+    assert await rows.erase(*subject, clock.now()) == (1, True)
+    assert await rows.end_part(upload, part) is None
 
 
 async def test_nobody_sees_the_uploads_of_another_tenant(client, server):
