@@ -14,8 +14,8 @@ from image_categorizer_server.db.database import connected, transaction
 from image_categorizer_server.domain.image import ImageFilter, NearHash
 from image_categorizer_server.domain.review import ReviewFilter, ReviewOrder
 from image_categorizer_server.domain.tenant import one_tenant
+from image_categorizer_server.inference.images.hash_groups import labels_of
 from image_categorizer_server.services.duplicate import Duplicates
-from image_categorizer_server.services.hash_groups import labels_of
 from image_categorizer_server.settings.database import DatabaseSettings
 
 from tests.support.database import connect_as_owner, open_for_all_tenants

@@ -12,8 +12,8 @@ from typing import TypedDict, cast
 
 from image_categorizer_server.db import removal
 from image_categorizer_server.db.database import Connection, connected, transaction
-from image_categorizer_server.db.erasure import refuse_erased
 from image_categorizer_server.db.locks import lock_tenant_images
+from image_categorizer_server.db.tombstone import refuse_erased
 from image_categorizer_server.domain.image_upload import ImageUpload, UploadPart
 from image_categorizer_server.errors import QuotaExceeded
 

@@ -18,8 +18,8 @@ from image_categorizer_server.errors import (
     InvalidRequest,
     Overloaded,
 )
+from image_categorizer_server.inference.images.hash_groups import labels_of
 from image_categorizer_server.paging import Page, limit_of, number_and_text_of, page_from, token_of
-from image_categorizer_server.services.hash_groups import labels_of
 
 DEFAULT_BITS = 4
 MAX_BITS = 10

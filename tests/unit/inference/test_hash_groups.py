@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from image_categorizer_server.errors import FailedPrecondition
-from image_categorizer_server.services import hash_groups
-from image_categorizer_server.services.hash_groups import labels_of
+from image_categorizer_server.inference.images import hash_groups
+from image_categorizer_server.inference.images.hash_groups import labels_of
 from scipy.sparse.csgraph import connected_components
 
 
