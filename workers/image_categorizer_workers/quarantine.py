@@ -174,7 +174,7 @@ def load_chunk(content: bytes) -> Chunk:
     """Returns the chunk that `dump_chunk` wrote."""
     fields = json.loads(content)
     options = fields.pop("options")
-    for name in ("include_categories", "exclude_categories"):
+    for name in ("include_categories", "exclude_categories", "blur"):
         options[name] = tuple(options[name])
     items = tuple(BatchItem(**item) for item in fields.pop("items"))
     fields["server_crashes"] = {

@@ -30,11 +30,12 @@ class CategorySettings(Group):
         ge=5,
         description="How many examples each category needs before a logistic regression is tried.",
     )
-    max_flips_per_category: int | None = Field(
-        None,
+    max_flips_per_category: int = Field(
+        20_000,
         ge=0,
+        le=20_000,
         description="Maximum number of held-out examples of one category that the present head has "
-        "right and a new one wrong. Any number if not set.",
+        "right and a new one wrong. The default is as many as there may be.",
     )
     fit_delay_s: float = Field(
         2.0,
