@@ -217,7 +217,7 @@ async def test_reviewers_are_kept_and_their_agreement_is_told(server, client, ga
         await client.feedback.confirm(ids[3])  # by one reviewer only
         assert await found(client, "RIGHT") == {ids[0], ids[3]}
     agreed = await client.reviews.agreement()
-    assert (agreed.result_count, told.reviewer_count) == (3, 2)
+    assert (agreed.result_count, agreed.reviewer_count) == (3, 2)
     assert agreed.observed_agreement == pytest.approx(2 / 3)
     (pair,) = agreed.pairs
     assert {pair.reviewer, pair.other_reviewer} == {first_said.reviewer, second_said.reviewer}
