@@ -25,6 +25,7 @@ VALUES: Mapping[str, str] = {
     "smallint": "0",
     "bigint": "$2::int",
     "double precision": "0",
+    "real": "0",
     "numeric": "0",
 }
 
