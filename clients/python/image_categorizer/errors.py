@@ -26,6 +26,7 @@ CategorizerError
 │   ├─ ErasureNotFound
 │   ├─ FeedbackNotFound
 │   ├─ KeyNotFound
+│   ├─ PageNotFound
 │   ├─ ResultErased            the key of an encrypted result was erased
 │   ├─ ResultNotFound
 │   └─ TenantNotFound
@@ -222,6 +223,12 @@ class KeyNotFound(NotFound):
     """There is no such API key."""
 
     reason = "KEY_NOT_FOUND"
+
+
+class PageNotFound(NotFound):
+    """The documentation has no such page, or is not built."""
+
+    reason = "PAGE_NOT_FOUND"
 
 
 class FeedbackNotFound(NotFound):

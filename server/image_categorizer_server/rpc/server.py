@@ -18,6 +18,7 @@ from image_categorizer.v1 import (
     feedback_pb2_grpc,
     image_pb2_grpc,
     metadata_pb2_grpc,
+    page_pb2_grpc,
 )
 from image_categorizer.v1 import (
     health_pb2_grpc as our_health_pb2_grpc,
@@ -42,6 +43,7 @@ from image_categorizer_server.rpc.image_content import ImageContentServicer
 from image_categorizer_server.rpc.interceptors import Edge
 from image_categorizer_server.rpc.key import KeyServicer
 from image_categorizer_server.rpc.model import MetadataServicer
+from image_categorizer_server.rpc.page import PageServicer
 from image_categorizer_server.rpc.receipt import ReceiptServicer
 from image_categorizer_server.rpc.services import access_by_method, our_services
 from image_categorizer_server.rpc.sign_in import SignInServicer
@@ -49,6 +51,7 @@ from image_categorizer_server.rpc.subject import SubjectServicer
 from image_categorizer_server.rpc.tenant import TenantServicer
 from image_categorizer_server.rpc.usage import UsageServicer
 from image_categorizer_server.rpc.webhook import WebhookServicer
+from image_categorizer_server.services.page import Pages
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.hops import warn_of_clear_hops
 from image_categorizer_server.tasks import END_S, end_within, run_until, stop_on_signals
@@ -160,6 +163,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
         MetadataServicer(backend.models, settings.server.max_page_bytes, backend.drifts), server
     )
     our_health_pb2_grpc.add_HealthServiceServicer_to_server(HealthServicer(backend), server)
+    page_pb2_grpc.add_PageServiceServicer_to_server(PageServicer(Pages()), server)
 
 
 def batch_servicer(backend: Backend) -> BatchServicer:

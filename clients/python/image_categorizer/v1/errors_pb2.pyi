@@ -193,6 +193,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
     FEEDBACK_NOT_FOUND: _ErrorReason.ValueType  # 66
     """No such feedback, or it belongs to another tenant. `ListFeedback` lists all."""
+    PAGE_NOT_FOUND: _ErrorReason.ValueType  # 79
+    """The documentation has no such page, or is not built. `/docs` has the list."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -375,4 +377,6 @@ EMBEDDING_MISSING: ErrorReason.ValueType  # 55
 """No embedding of the stored image by this model is kept. Classify the image with `ClassifyOptions.store`."""
 FEEDBACK_NOT_FOUND: ErrorReason.ValueType  # 66
 """No such feedback, or it belongs to another tenant. `ListFeedback` lists all."""
+PAGE_NOT_FOUND: ErrorReason.ValueType  # 79
+"""The documentation has no such page, or is not built. `/docs` has the list."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
