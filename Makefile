@@ -4,28 +4,39 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DECLARED := pyproject.toml clients/python/pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable clients/python --editable
+SITE := .build/site
+SITE_SOURCES := $(wildcard docs/* tools/site/*) README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md proto/README.md gateway/openapi.yaml tools/docs.py
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run shell test test-slow test-faults test-simd simd check format proto migration release-contract bench bench-peers bench-page lock sbom licences vulnerabilities clean
+.PHONY: help setup run shell test test-slow test-faults test-simd simd check docs format proto migration release-contract bench bench-peers bench-page lock sbom licences vulnerabilities clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.installed  ## Create .venv and install everything into it; quick if nothing changed
+	@$(MAKE) --silent $(SITE)/docs/index.html
 
 $(VENV)/.installed: $(DECLARED)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) '.[embedded,dev]'
+	$(INSTALL) '.[embedded,docs,dev]'
 	touch $(VENV)/.installed-run $@
 
 # What running needs: without the tools of developers.
 $(VENV)/.installed-run: $(DECLARED)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) '.[embedded]'
+	$(INSTALL) '.[embedded,docs]'
 	touch $@
 
+docs: $(VENV)/.installed-run  ## Build the documentation as a web site, in .build/site
+	@$(MAKE) --silent $(SITE)/docs/index.html
+
+# Servers serve it at /docs. By a make of its own: either installation is enough to build it.
+$(SITE)/docs/index.html: $(SITE_SOURCES)
+	$(BIN)/python tools/docs.py $(SITE)
+
 run: $(VENV)/.installed-run  ## Start everything on this machine
+	@$(MAKE) --silent $(SITE)/docs/index.html
 	$(BIN)/image-categorizer up
 
 shell: $(VENV)/.installed-run  ## Start a shell in which `image-categorizer` and `python` are those of .venv

@@ -74,8 +74,15 @@ def headers_refusal() -> dict[str, str]:
 
 
 def path_pattern(path: str) -> str:
-    """Returns a path as a regular expression. A variable ends before a custom method (`:load`)."""
-    return "".join(
-        "[^/:]+" if part.startswith("{") else re.escape(part)
-        for part in re.split(r"(\{\w+\})", path)
-    )
+    """Returns a path as a regular expression.
+
+    A variable ends before a custom method (`:load`). One of `**` takes the rest, which may be
+    nothing.
+    """
+    return "".join(map(_part_pattern, re.split(r"(/\{\w+=\*\*\}|\{\w+\})", path)))
+
+
+def _part_pattern(part: str) -> str:
+    if part.startswith("/{"):
+        return "(?:/.*)?"
+    return "[^/:]+" if part.startswith("{") else re.escape(part)

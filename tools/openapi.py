@@ -60,8 +60,8 @@ Dumper.add_representer(
 )
 
 
-# Pages that a browser opens: redirects and cookies, not for programs.
-BROWSER = "/auth/"
+# What a browser opens: redirects, cookies and pages, not for programs.
+BROWSER = ("/auth/", "/docs/")
 
 
 @dataclass(frozen=True)

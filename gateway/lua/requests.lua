@@ -2,7 +2,7 @@
 --
 -- Headers that are too many or too large end here.  Envoy's own limits, which are higher, reset calls by gRPC.
 -- HEAD is answered as GET, without a body.  The header `x-http-method: HEAD` tells the server.
--- A slash at the end of a path is dropped.
+-- A slash at the end of a path is dropped, and so is the query of a page.
 -- Some paths accept several kinds of body: all go to the sibling binding `:upload`, where the server reads them.
 -- A body may be compressed by gzip, and in no other way.
 -- One path has two kinds of response: lines of JSON, or server-sent events for clients that accept them.
@@ -188,6 +188,7 @@ function envoy_on_request(handle)
     end
   end
   if path == CALLBACK then query = sign_in_query(query) end
+  if path:find("^/docs/") or path == "/docs" then query = "" end -- for scripts of the page
   headers:replace(":path", path .. clean_query(query))
   if headers:get("content-encoding") then
     note_gzip_tail(handle)

@@ -28,6 +28,7 @@
     │   ├─ ImageNotFound           IMAGE_NOT_FOUND
     │   ├─ KeyNotFound             KEY_NOT_FOUND
     │   ├─ LegalHoldNotFound       LEGAL_HOLD_NOT_FOUND
+    │   ├─ PageNotFound            PAGE_NOT_FOUND
     │   ├─ ResultErased            RESULT_ERASED
     │   ├─ ResultNotFound          RESULT_NOT_FOUND
     │   ├─ TenantNotFound          TENANT_NOT_FOUND
@@ -261,6 +262,12 @@ class KeyNotFound(NotFound):
     """The tenant has no such API key."""
 
     reason = "KEY_NOT_FOUND"
+
+
+class PageNotFound(NotFound):
+    """The documentation has no such page, or is not built."""
+
+    reason = "PAGE_NOT_FOUND"
 
 
 class ErasureNotFound(NotFound):

@@ -28,6 +28,7 @@ CategorizerError
 │   ├─ FeedbackNotFound
 │   ├─ KeyNotFound
 │   ├─ LegalHoldNotFound
+│   ├─ PageNotFound
 │   ├─ ResultErased            the key of an encrypted result was erased
 │   ├─ ResultNotFound
 │   ├─ TenantNotFound
@@ -241,6 +242,12 @@ class ExampleNotFound(NotFound):
     """The image is no example of the category."""
 
     reason = "EXAMPLE_NOT_FOUND"
+
+
+class PageNotFound(NotFound):
+    """The documentation has no such page, or is not built."""
+
+    reason = "PAGE_NOT_FOUND"
 
 
 class FeedbackNotFound(NotFound):

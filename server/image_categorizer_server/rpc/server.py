@@ -19,6 +19,7 @@ from image_categorizer.v1 import (
     feedback_pb2_grpc,
     image_pb2_grpc,
     metadata_pb2_grpc,
+    page_pb2_grpc,
     review_pb2_grpc,
 )
 from image_categorizer.v1 import (
@@ -50,6 +51,7 @@ from image_categorizer_server.rpc.interceptors import Edge
 from image_categorizer_server.rpc.key import KeyServicer
 from image_categorizer_server.rpc.legal_hold import LegalHoldServicer
 from image_categorizer_server.rpc.model import MetadataServicer
+from image_categorizer_server.rpc.page import PageServicer
 from image_categorizer_server.rpc.receipt import ReceiptServicer
 from image_categorizer_server.rpc.retention import RetentionServicer
 from image_categorizer_server.rpc.review import ReviewServicer
@@ -60,6 +62,7 @@ from image_categorizer_server.rpc.tenant import TenantServicer
 from image_categorizer_server.rpc.usage import UsageServicer
 from image_categorizer_server.rpc.webhook import WebhookServicer
 from image_categorizer_server.services.look_alike import LookAlikes
+from image_categorizer_server.services.page import Pages
 from image_categorizer_server.services.pending import measure_pending
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.hops import warn_of_clear_hops
@@ -189,6 +192,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
         MetadataServicer(backend.models, settings.server.max_page_bytes, backend.drifts), server
     )
     our_health_pb2_grpc.add_HealthServiceServicer_to_server(HealthServicer(backend), server)
+    page_pb2_grpc.add_PageServiceServicer_to_server(PageServicer(Pages()), server)
 
 
 def batch_servicer(backend: Backend) -> BatchServicer:

@@ -20,6 +20,7 @@ def test_all_services_of_the_package_are_found():
         "HealthService",
         "ImageService",
         "MetadataService",
+        "PageService",
         "ReviewService",
     ]
 
@@ -32,12 +33,12 @@ def test_every_rpc_states_a_role():
     assert access[f"/{PACKAGE}.MetadataService/LoadModel"].required_role is Role.ADMIN
 
 
-def test_only_probes_sign_in_and_keys_of_receipts_are_public_and_few_rpcs_are_open_to_workers():
+def test_few_rpcs_are_public_and_few_are_open_to_workers():
     access = access_by_method(our_services())
     public = {rpc.name for rpc in access.values() if rpc.required_role is None}
     workers = {rpc.name for rpc in access.values() if rpc.is_open_to_workers}
     sign_in = {"StartSignIn", "FinishSignIn", "SignOut"}
-    assert public == {"GetLiveness", "GetReadiness", "ListReceiptKeys"} | sign_in
+    assert public == {"GetLiveness", "GetReadiness", "GetPage", "ListReceiptKeys"} | sign_in
     assert workers == {"ClassifyStream", "GetServerInfo", "GetCaller"}
 
 

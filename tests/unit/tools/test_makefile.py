@@ -12,6 +12,9 @@ echo "$@" >> "{log}"
 if [ "$2" = venv ]; then
   mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/image-categorizer"
 fi
+if [ "$1" = tools/docs.py ]; then
+  mkdir -p "$2/docs" && touch "$2/docs/index.html"
+fi
 """
 
 
@@ -27,7 +30,13 @@ def make(tmp_path):
 
     def make(*words):
         log.write_text("")
-        command = ["make", *words, f"VENV={tmp_path}/venv", f"PYTHON={python}"]
+        command = [
+            "make",
+            *words,
+            f"VENV={tmp_path}/venv",
+            f"PYTHON={python}",
+            f"SITE={tmp_path}/site",
+        ]
         subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
         return log.read_text().splitlines()
 
@@ -42,16 +51,16 @@ def installed(lines):
 def test_running_installs_only_what_running_needs(make):
     lines = make("run")
     assert lines[0].startswith("-m venv")
-    assert installed(lines) == ["embedded"]
+    assert installed(lines) == ["embedded,docs"]
     assert lines[-1] == "up"
-    assert installed(make("test")) == ["embedded,dev"]
+    assert installed(make("test")) == ["embedded,docs,dev"]
     for target in ("run", "test", "run"):
         assert installed(make(target)) == []
 
 
 def test_after_the_tests_running_installs_nothing(make):
     lines = make("test")
-    assert installed(lines) == ["embedded,dev"]
+    assert installed(lines) == ["embedded,docs,dev"]
     assert lines[-1].startswith("-m pytest")
     assert make("run") == ["up"]
     assert all(line.startswith("-m pytest") for line in make("test"))
@@ -60,5 +69,5 @@ def test_after_the_tests_running_installs_nothing(make):
 @pytest.mark.parametrize("file", ["pyproject.toml", "clients/python/pyproject.toml"])
 def test_changed_requirements_are_installed(make, file):
     make("test")
-    assert installed(make("run", "-W", file)) == ["embedded"]
-    assert installed(make("test", "-W", file)) == ["embedded,dev"]
+    assert installed(make("run", "-W", file)) == ["embedded,docs"]
+    assert installed(make("test", "-W", file)) == ["embedded,docs,dev"]

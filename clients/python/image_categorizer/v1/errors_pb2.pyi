@@ -211,6 +211,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The part does not begin where the upload ends; the message says where. An earlier attempt may have arrived."""
     UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 76
     """The upload cannot be completed: its bytes are not there, or not all. Send them first."""
+    PAGE_NOT_FOUND: _ErrorReason.ValueType  # 79
+    """The documentation has no such page, or is not built. `/docs` has the list."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a stream or a batch, failed.
@@ -411,4 +413,6 @@ UPLOAD_OFFSET_WRONG: ErrorReason.ValueType  # 75
 """The part does not begin where the upload ends; the message says where. An earlier attempt may have arrived."""
 UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 76
 """The upload cannot be completed: its bytes are not there, or not all. Send them first."""
+PAGE_NOT_FOUND: ErrorReason.ValueType  # 79
+"""The documentation has no such page, or is not built. `/docs` has the list."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
