@@ -29,6 +29,7 @@ CORS_REQUEST_HEADERS = (
     "if-none-match",
     "if-range",
     "range",
+    "x-attempt",
     "x-grpc-web",
     "x-request-id",
     "x-user-agent",
