@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+JS := tools/js.sh
 DECLARED := pyproject.toml clients/python/pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable clients/python --editable
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run shell test test-slow test-faults test-simd simd check format proto migration release-contract bench bench-peers bench-page clean
+.PHONY: help setup run shell test test-slow test-faults test-simd simd check js format proto migration release-contract bench bench-peers bench-page clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -34,6 +35,7 @@ shell: $(VENV)/.installed-run  ## Start a shell in which `image-categorizer` and
 
 # The tests of faults, floods and deadlines need the machine to themselves.
 test: setup  ## Run the tests
+	$(JS) test
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --ignore tests/reliability
 	$(BIN)/python -m pytest tests/reliability
 
@@ -60,6 +62,11 @@ check: setup  ## Check style, types, imports, protos and generated files
 	buf lint
 	buf format --diff --exit-code proto
 	buf breaking proto --against proto/released.binpb
+	$(JS) check
+
+js:  ## Check, build and test the JavaScript SDK; needs Node.js 20
+	$(JS) check
+	$(JS) test
 
 format: setup  ## Format the code
 	ruff check --fix .
@@ -92,4 +99,4 @@ bench-page: bench-peers  ## Compare with other serving engines and write docs/pe
 	.build/peers/plot/bin/python -m tests.bench.render .build/bench-page.json docs
 
 clean:  ## Delete everything built or installed; keeps the data in .data
-	rm -rf $(VENV) .venv-simd .build dist
+	rm -rf $(VENV) .venv-simd .build dist clients/js/dist clients/js/node_modules clients/js/runtimes/node_modules

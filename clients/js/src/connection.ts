@@ -192,8 +192,7 @@ export class Connection {
 
   /** Yields the pieces of a file that the server streams; the call may last for ever. */
   async *pieces(call: Call): AsyncGenerator<Uint8Array, void, undefined> {
-    const retries = new Retries(MAX_ATTEMPTS, this.budget, MAX_CUTS);
-    const response = await this.repeat(call, retries, async (found) => found);
+    const response = await this.repeat(call, new Retries(1), async (found) => found);
     const reader = response.body?.getReader();
     if (!reader) return;
     try {

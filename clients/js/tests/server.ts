@@ -1,10 +1,19 @@
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { onTestFinished } from "vitest";
+import { afterAll } from "vitest";
 import type { ClientOptions } from "../src/connection.js";
 import { ImageCategorizer } from "../src/index.js";
 
 type Answer = (request: IncomingMessage, response: ServerResponse) => unknown;
+
+const servers: Server[] = [];
+
+afterAll(() => {
+  for (const server of servers) {
+    server.closeAllConnections();
+    server.close();
+  }
+});
 
 /** Serves answers one after the other, the last one for ever; returns a client and the requests. */
 export async function serving(answers: Answer[], options: ClientOptions = {}) {
@@ -15,10 +24,7 @@ export async function serving(answers: Answer[], options: ClientOptions = {}) {
     answer?.(request, response);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  onTestFinished(() => {
-    server.closeAllConnections();
-    server.close();
-  });
+  servers.push(server);
   const baseUrl = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   return { client: new ImageCategorizer({ apiKey: "ic_key", baseUrl, ...options }), requests };
 }

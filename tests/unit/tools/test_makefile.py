@@ -27,7 +27,7 @@ def make(tmp_path):
 
     def make(*words):
         log.write_text("")
-        command = ["make", *words, f"VENV={tmp_path}/venv", f"PYTHON={python}"]
+        command = ["make", *words, f"VENV={tmp_path}/venv", f"PYTHON={python}", "JS=true"]
         subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
         return log.read_text().splitlines()
 
