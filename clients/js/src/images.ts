@@ -8,6 +8,7 @@ import {
   type Input,
   imageBody,
   inputOf,
+  isReadAgain,
   type NamedImage,
 } from "./inputs.js";
 import type { Version } from "./options.js";
@@ -156,10 +157,9 @@ export async function upload<T>(
   const request = { ...call, method: "POST", path: to } as const;
   if (input.uri)
     return connection.call({ ...request, query: { ...query, imageUri: input.uri }, body: noImage });
-  const isStream = !(input.content instanceof Blob || input.content instanceof Uint8Array);
   return connection.repeat<T>(
     { ...request, query: { ...query, filename }, body: () => imageBody(input) },
-    new Retries(isStream ? 1 : MAX_ATTEMPTS, connection.budget, MAX_CUTS),
+    new Retries(isReadAgain(input) ? MAX_ATTEMPTS : 1, connection.budget, MAX_CUTS),
     async (response) => decode(await response.json()) as T,
   );
 }

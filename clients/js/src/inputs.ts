@@ -42,7 +42,7 @@ export interface Input {
 }
 
 interface FileSystem {
-  openAsBlob(path: string): Promise<Blob>;
+  createReadStream(path: string, options: { highWaterMark: number }): AsyncIterable<Uint8Array>;
   promises: {
     stat(path: string): Promise<{ isDirectory(): boolean }>;
     readdir(path: string, options: { recursive: true }): Promise<string[]>;
@@ -54,6 +54,7 @@ const ADDRESS = /^(https?|s3|gs|az):\/\//i;
 const IMAGE_BASE64 = /^(?:\/9j\/|iVBORw0K|R0lGOD|UklGR|SUkqA|TU0AK|Qk[0-3]|.{5}[GWm2]Z0eX)/;
 const BASE64 = /^[A-Za-z0-9+/_\-\s]+={0,2}\s*$/;
 const MIN_BASE64_LENGTH = 64;
+const CHUNK_BYTES = 2 ** 18;
 const SUFFIXES = /\.(jpe?g|png|webp|gif|bmp|tiff?|avif|heic|heif|zip)$/i;
 
 function builtin<T>(name: string): T | undefined {
@@ -72,7 +73,7 @@ function sendsStreams(): boolean {
 }
 
 /**
- * Returns an image, with its file open.
+ * Returns an image.
  *
  * @throws {TypeError} it is of no known kind.
  * @throws {Error} the file cannot be read.
@@ -130,7 +131,20 @@ async function ofPath(path: string): Promise<Input> {
   if (!files) throw new TypeError("there are no paths here: give a File, a Blob or bytes");
   if ((await files.promises.stat(path)).isDirectory())
     throw new TypeError(`${path} is a folder; submitBatch and classifyBatch take folders`);
-  return sent(path, await files.openAsBlob(path));
+  return sent(path, new FileContent(files, path));
+}
+
+/** The bytes of a file, which is opened for each reader. A Blob of a file would hold all that is read. */
+class FileContent implements AsyncIterable<Uint8Array> {
+  constructor(
+    readonly files: FileSystem,
+    readonly path: string,
+  ) {}
+
+  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
+    const stream = this.files.createReadStream(this.path, { highWaterMark: CHUNK_BYTES });
+    return stream[Symbol.asyncIterator]();
+  }
 }
 
 /** Returns the name of a file without folders. */
@@ -143,6 +157,8 @@ export async function imagesOf(
   sources: BatchSources,
 ): Promise<Iterable<ImageSource | NamedImage> | AsyncIterable<ImageSource | NamedImage>> {
   if (typeof sources !== "string") {
+    // Unlike a generator, what a form's field holds can be read again.
+    if (typeof FileList === "function" && sources instanceof FileList) return [...sources];
     if (isMany(sources)) return sources;
     throw new TypeError("a batch takes many images; put a single one into a list: [image]");
   }
@@ -158,6 +174,11 @@ export async function imagesOf(
 function isMany(sources: Exclude<BatchSources, string>): boolean {
   const isSingle = sources instanceof Uint8Array || sources instanceof ReadableStream;
   return !isSingle && (Symbol.iterator in sources || Symbol.asyncIterator in sources);
+}
+
+/** Returns whether an image can be read a second time. */
+export function isReadAgain({ content }: Input): boolean {
+  return content instanceof Blob || content instanceof Uint8Array || content instanceof FileContent;
 }
 
 /** Returns whether the images can be read a second time. */
