@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+JS := tools/js.sh
 DECLARED := pyproject.toml clients/python/pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable clients/python --editable
 SITE := .build/site
 SITE_SOURCES := $(wildcard docs/* tools/site/*) README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md proto/README.md gateway/openapi.yaml tools/docs.py
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run shell test test-slow test-faults test-simd simd check docs format proto migration release-contract bench bench-peers bench-page lock sbom licences vulnerabilities clean
+.PHONY: help setup run shell test test-slow test-faults test-simd simd check js docs format proto migration release-contract bench bench-peers bench-page lock sbom licences vulnerabilities clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -45,6 +46,7 @@ shell: $(VENV)/.installed-run  ## Start a shell in which `image-categorizer` and
 
 # The tests of faults, floods and deadlines need the machine to themselves.
 test: setup  ## Run the tests
+	$(JS) test
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --ignore tests/reliability
 	$(BIN)/python -m pytest tests/reliability
 
@@ -72,6 +74,11 @@ check: setup  ## Check style, types, imports, protos and generated files
 	buf lint
 	buf format --diff --exit-code proto
 	buf breaking proto --against proto/released.binpb
+	$(JS) check
+
+js:  ## Check, build and test the JavaScript SDK; needs Node.js 20
+	$(JS) check
+	$(JS) test
 
 format: setup  ## Format the code
 	ruff check --fix .
@@ -126,4 +133,4 @@ vulnerabilities: $(VENV)/.installed-release  ## Look up requirements.txt in the 
 	tools/vulnerabilities.sh requirements.txt
 
 clean:  ## Delete everything built or installed; keeps the data in .data
-	rm -rf $(VENV) .venv-simd .build dist
+	rm -rf $(VENV) .venv-simd .build dist clients/js/dist clients/js/node_modules clients/js/runtimes/node_modules

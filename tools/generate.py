@@ -6,6 +6,7 @@ proto/image_categorizer/** ─▶ clients/python/image_categorizer/v1/   typed s
                            ─▶ gateway/contract.json      for Envoy's routes (tools/contract.py)
                            ─▶ gateway/openapi.yaml       the REST reference (tools/openapi.py)
                            ─▶ docs/{errors,roles}.md     tables (tools/reference.py)
+                           ─▶ clients/js/src/generated/  types, errors (tools/javascript.py)
 clients/python/image_categorizer/_aio ─▶ _sync            without asyncio (tools/sync_twin.py)
                                       ─▶ docs/sdk-reference.md  (tools/sdk_reference.py)
 """
@@ -30,6 +31,7 @@ DESCRIPTOR = Path("gateway/descriptor.binpb")
 CONTRACT = Path("gateway/contract.json")
 OPENAPI = Path("gateway/openapi.yaml")
 PAGES = (Path("docs/errors.md"), Path("docs/roles.md"))
+JAVASCRIPT = Path("clients/js/src/generated")
 GOOGLEAPIS = Path(google.api.annotations_pb2.__file__).resolve().parents[2]
 # Envoy answers errors with an empty body if the descriptor set lacks error_details.
 ERROR_PROTOS = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
@@ -64,6 +66,7 @@ def generate(root: Path) -> None:
     )
     # Imported here: they read our options, which the stubs just written declare.
     from contract import contract
+    from javascript import modules
     from openapi import openapi_document
     from reference import pages
 
@@ -82,6 +85,9 @@ def generate(root: Path) -> None:
     (root / "docs").mkdir(exist_ok=True)
     for path, text in zip(PAGES, pages(files), strict=True):
         (root / path).write_text(text)
+    (root / JAVASCRIPT).mkdir(parents=True, exist_ok=True)
+    for name, text in modules(files).items():
+        (root / JAVASCRIPT / name).write_text(text)
     for file in files.file:
         file.ClearField("source_code_info")
     (root / DESCRIPTOR).write_bytes(files.SerializeToString(deterministic=True))
@@ -94,12 +100,14 @@ def stale_files(fresh: Path) -> list[str]:
     stale = [f"proto/{name}" for name in VENDORED if not same(GOOGLEAPIS / name, PROTO / name)]
     outputs = (DESCRIPTOR, CONTRACT, OPENAPI, *PAGES, sdk_reference.PAGE, *sync_twin.twins())
     stale += [str(path) for path in outputs if not same(fresh / path, ROOT / path)]
-    names = {p.name for folder in (fresh, ROOT) for p in (folder / STUBS).glob("*.py*")}
-    return stale + [
-        str(STUBS / name)
-        for name in sorted(names)
-        if not same(fresh / STUBS / name, ROOT / STUBS / name)
-    ]
+    for folder, pattern in ((STUBS, "*.py*"), (JAVASCRIPT, "*.ts")):
+        names = {p.name for root in (fresh, ROOT) for p in (root / folder).glob(pattern)}
+        stale += [
+            str(folder / name)
+            for name in sorted(names)
+            if not same(fresh / folder / name, ROOT / folder / name)
+        ]
+    return stale
 
 
 def same(a: Path, b: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "clients/python/README.md"),
-    *("examples/README.md", "proto/README.md"),
+    *("clients/js/README.md", "examples/README.md", "proto/README.md"),
     *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")),
 )
 # The others show data, output, or, as `py`, fragments of the generated reference.

@@ -23,6 +23,7 @@ def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
     An image has ten seconds: a slow machine answers in time.
     """
     receiver_port, metrics_port = free_port(), free_port_pair()
+    pages = ["https://app.example", f"http://127.0.0.1:{receiver_port}"]
     variables = {
         "CATEGORIZER_TELEMETRY__METRICS_BIND": f"127.0.0.1:{metrics_port}",
         "CATEGORIZER_TELEMETRY__PENDING_INTERVAL_S": "0.5",
@@ -31,7 +32,7 @@ def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
         "CATEGORIZER_FETCH__ALLOW_HTTP": "true",
         "CATEGORIZER_FETCH__ALLOWED_PORTS": f"[{receiver_port}]",
         "CATEGORIZER_FETCH__ALLOWED_NETWORKS": '["127.0.0.0/8"]',
-        "CATEGORIZER_GATEWAY__CORS_ORIGINS": '["https://app.example"]',
+        "CATEGORIZER_GATEWAY__CORS_ORIGINS": json.dumps(pages),
         "CATEGORIZER_MODELS__SCAN_INTERVAL_S": "0.5",
         "CATEGORIZER_SECURITY__KEY_CACHE_S": "1",
         "CATEGORIZER_TEST__FAILPOINT": f"image.decoding@{hashlib.sha256(KILLER).hexdigest()}:1",

@@ -16,7 +16,7 @@ from tests.support.pictures import jpeg
 BUF = Path(sys.executable).parent / "buf"
 PREFLIGHT = {
     "access-control-request-method": "POST",
-    "access-control-request-headers": "authorization,content-type,x-grpc-web",
+    "access-control-request-headers": "authorization,content-type,x-attempt,x-grpc-web",
 }
 PATHS = ("/v1/classify", "/v1/batch", "/image_categorizer.v1.MetadataService/ListModels")
 

@@ -1,5 +1,6 @@
 """A host for tests without asyncio: it keeps the webhooks that come, and serves files."""
 
+import mimetypes
 import threading
 import uuid
 from collections.abc import Iterator
@@ -53,6 +54,8 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.recv(1)  # until the client has gone
             return
         self.send_response(404 if content is None else 200)
+        kind, _ = mimetypes.guess_type(self.path)
+        self.send_header("content-type", kind or "application/octet-stream")
         self.send_header("content-length", str(len(content or b"")))
         self.end_headers()
         self.wfile.write(content or b"")

@@ -38,6 +38,7 @@ CORS_REQUEST_HEADERS = (
     "upload-length",
     "upload-metadata",
     "upload-offset",
+    "x-attempt",
     "x-grpc-web",
     "x-request-id",
     "x-user-agent",

@@ -36,6 +36,7 @@ def make(tmp_path):
             f"VENV={tmp_path}/venv",
             f"PYTHON={python}",
             f"SITE={tmp_path}/site",
+            "JS=true",
         ]
         subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
         return log.read_text().splitlines()

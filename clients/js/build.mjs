@@ -1,0 +1,34 @@
+// Builds dist/: one file for ESM, one for CommonJS, and the types of both.
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const root = dirname(fileURLToPath(import.meta.url));
+process.chdir(root);
+rmSync("dist", { recursive: true, force: true });
+for (const [format, folder] of [
+  ["esm", "esm"],
+  ["cjs", "cjs"],
+]) {
+  await build({
+    entryPoints: ["src/index.ts"],
+    bundle: true,
+    format,
+    outfile: `dist/${folder}/index.js`,
+    platform: "neutral",
+    target: "es2022",
+    minifyWhitespace: true,
+    minifySyntax: true,
+    sourcemap: true,
+    legalComments: "none",
+  });
+}
+execFileSync(join("node_modules", ".bin", "tsc"), ["-p", "tsconfig.build.json"], {
+  stdio: "inherit",
+});
+cpSync("dist/esm", "dist/cjs", { recursive: true, filter: (path) => !path.includes("index.js") });
+mkdirSync("dist/cjs", { recursive: true });
+// Within it, `.js` and `.d.ts` are CommonJS.
+writeFileSync("dist/cjs/package.json", '{ "type": "commonjs" }\n');
