@@ -32,6 +32,7 @@ OTHER_PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "report-a-vulnerability.md",
     "proto/README.md": "contract.md",
+    "clients/js/README.md": "javascript.md",
     "gateway/openapi.yaml": "api.md",
 }
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
