@@ -200,8 +200,8 @@ async def measure(test_data: Path) -> None:
     print(f"{'examples':<10}" + "".join(f"{name:>10}" for name in columns))
     for count in COUNTS:
         print(row(pool, test, photos, count))
-    kinds = "two before", "two after", "others", "after", "photos"
-    print("".join(f"{name:>12}" for name in kinds))
+    headings = "two before", "two after", "others", "after", "photos"
+    print("".join(f"{name:>12}" for name in headings))
     figures = [corrected(pool, test, photos, seed) for seed in CORRECTED]
     for line in (*figures, np.mean(figures, axis=0).tolist()):
         print("".join(f"{value:12.1%}" for value in line[:-1]), f"{line[-1]:11.1f}")
