@@ -22,7 +22,10 @@ def test_only_the_public_port_listens(up):
         for connection in process.net_connections(kind="tcp")
         if connection.status == psutil.CONN_LISTEN
     }
-    assert listening == {("127.0.0.1", up.port)}
+    # And those that Prometheus asks: of the server, of the worker.
+    _, _, metrics = up.variables["CATEGORIZER_TELEMETRY__METRICS_BIND"].rpartition(":")
+    inside = {("127.0.0.1", int(metrics) + process) for process in range(2)}
+    assert listening == {("127.0.0.1", up.port), *inside}
 
 
 def test_the_sockets_behind_it_are_for_their_user_only(up):

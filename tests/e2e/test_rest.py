@@ -22,7 +22,7 @@ ANSWER_S = 5.0
 """Longer than a slow machine takes for any answer here."""
 METHODS = json.loads((gateway_folder() / "contract.json").read_text())["methods"]
 WITH_BODY = [
-    (method, path.replace("[^/:]+", "any"))
+    (method, path.replace("[^/:]+", "any").replace("\\-", "-"))
     for path, methods in METHODS.items()
     for method in {"POST", "PATCH"}.intersection(methods)
 ]
