@@ -141,7 +141,8 @@ async def test_results_go_before_their_image_and_are_no_longer_found(server, cli
     assert (await client.images.get(kept.image_id)).result is None
     found = [image.image_id async for image in client.images.list(category=search)]
     assert kept.image_id not in found
-    assert await count("image_terms", f"image_id = '{kept.image_id}'") == 0
+    for table in ("image_terms", "review_queue"):
+        assert await count(table, f"image_id = '{kept.image_id}'") == 0
     again = await client.classify_image(PICTURES[0], store=True, no_cache=True)
     assert again.image_id == kept.image_id
     assert kept.image_id in [image.image_id async for image in client.images.list(category=search)]

@@ -111,12 +111,16 @@ SELECT FROM images WHERE tenant_id = $1 AND image_id = ANY ($2::text[])
 ORDER BY image_id FOR NO KEY UPDATE
 """
 REMOVE_RESULTS = "DELETE FROM image_results WHERE tenant_id = $1 AND result_id = ANY ($2::text[])"
-# The terms are those of the newest result, which goes last.
+# The terms are those of the newest result, which goes last.  Without one there is nothing to review.
 REMOVE_TERMS = """
-DELETE FROM image_terms m
-WHERE m.tenant_id = $1 AND m.image_id = ANY ($2::text[])
-    AND split_part(m.term, ':', 1) IN ('category', 'model') AND NOT EXISTS (
-        SELECT FROM image_results r WHERE r.tenant_id = $1 AND r.image_id = m.image_id)
+WITH bare AS (
+    SELECT i.image_id FROM unnest($2::text[]) i (image_id) WHERE NOT EXISTS (
+        SELECT FROM image_results r WHERE r.tenant_id = $1 AND r.image_id = i.image_id)),
+reviews AS (
+    DELETE FROM review_queue q USING bare WHERE q.tenant_id = $1 AND q.image_id = bare.image_id)
+DELETE FROM image_terms m USING bare
+WHERE m.tenant_id = $1 AND m.image_id = bare.image_id
+    AND split_part(m.term, ':', 1) IN ('category', 'model', 'review')
 """
 REMOVE_DELIVERIES = "DELETE FROM webhook_deliveries WHERE id = ANY ($1::bigint[])"
 TENANTS_AT_ONCE = 1000
