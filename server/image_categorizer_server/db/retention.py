@@ -111,7 +111,7 @@ SELECT FROM images WHERE tenant_id = $1 AND image_id = ANY ($2::text[])
 ORDER BY image_id FOR NO KEY UPDATE
 """
 REMOVE_RESULTS = "DELETE FROM image_results WHERE tenant_id = $1 AND result_id = ANY ($2::text[])"
-# The terms are those of the newest result, which goes last.  Without one there is nothing to review.
+# The terms are those of the newest result, which goes last.  Then there is nothing to review.
 REMOVE_TERMS = """
 WITH bare AS (
     SELECT i.image_id FROM unnest($2::text[]) i (image_id) WHERE NOT EXISTS (

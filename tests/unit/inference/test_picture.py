@@ -20,7 +20,8 @@ from tests.support.pictures import encoded, jpeg, scene
 
 CANARY = b"CANARY-7F3A"
 TEXT = CANARY.decode()
-DECODER = Decoder(ImageLimits(10_000_000, 50_000_000, 16_384, 100, 100))
+LIMITS = ImageLimits(10_000_000, 50_000_000, 16_384, 100, 100)
+DECODER = Decoder(LIMITS)
 MAKER = PictureMaker(DECODER)
 MIN_PSNR_DB = 40.0
 ORIENTATION, MAKE, SERIAL, MAKER_NOTE, GPS = 0x0112, 0x010F, 0xA431, 0x927C, 0x8825
@@ -295,7 +296,7 @@ def test_brightness_and_sharpness_are_measured():
 
 def test_a_large_picture_that_is_stored_as_it_is_is_not_decoded_in_full():
     content = encoded(Image.fromarray(scene()).resize((2400, 1800)), "JPEG")
-    decoder = Decoder(ImageLimits())  # Pillow's own limit is that of the newest
+    decoder = Decoder(LIMITS)  # Pillow's own limit is that of the newest
     full, small = decoder.decode(content), decoder.decode_clean(content, (512, 512))
     assert small[0].array().shape[:2] == (900, 1200)
     assert small[1] == content

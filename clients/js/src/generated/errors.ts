@@ -117,6 +117,16 @@ export class KeyNotFound extends NotFound {
   static override readonly reason: string = "KEY_NOT_FOUND";
 }
 
+/** The image is no example of the category. */
+export class ExampleNotFound extends NotFound {
+  static override readonly reason: string = "EXAMPLE_NOT_FOUND";
+}
+
+/** The documentation has no such page, or is not built. */
+export class PageNotFound extends NotFound {
+  static override readonly reason: string = "PAGE_NOT_FOUND";
+}
+
 /** There is no such feedback. */
 export class FeedbackNotFound extends NotFound {
   static override readonly reason: string = "FEEDBACK_NOT_FOUND";
@@ -132,6 +142,11 @@ export class ErasureNotFound extends NotFound {
   static override readonly reason: string = "ERASURE_NOT_FOUND";
 }
 
+/** There is no such legal hold. */
+export class LegalHoldNotFound extends NotFound {
+  static override readonly reason: string = "LEGAL_HOLD_NOT_FOUND";
+}
+
 /** Of a batch item: the key of its encrypted result was erased, or is missing. */
 export class ResultErased extends NotFound {
   static override readonly reason: string = "RESULT_ERASED";
@@ -142,9 +157,24 @@ export class ResultNotFound extends NotFound {
   static override readonly reason: string = "RESULT_NOT_FOUND";
 }
 
+/** There is no such upload, or it has expired. */
+export class UploadNotFound extends NotFound {
+  static override readonly reason: string = "UPLOAD_NOT_FOUND";
+}
+
 /** There is a tenant with this id, or the tenant that had it is still being removed. */
 export class TenantExists extends CategorizerError {
   static override readonly reason: string = "TENANT_EXISTS";
+}
+
+/** The tenant has a category of this name. */
+export class CategoryExists extends CategorizerError {
+  static override readonly reason: string = "CATEGORY_EXISTS";
+}
+
+/** A part does not begin where the upload ends. */
+export class UploadOffsetWrong extends CategorizerError {
+  static override readonly reason: string = "UPLOAD_OFFSET_WRONG";
 }
 
 /** A different batch was created with this request id. */
@@ -195,6 +225,16 @@ export class SubjectErased extends FailedPrecondition {
 /** The erasure of the subject is not done; try again some seconds later. */
 export class ErasureRunning extends FailedPrecondition {
   static override readonly reason: string = "ERASURE_RUNNING";
+}
+
+/** A legal hold keeps what would be removed. */
+export class LegallyHeld extends FailedPrecondition {
+  static override readonly reason: string = "LEGAL_HOLD";
+}
+
+/** The bytes of the upload are not there, or not all. */
+export class UploadIncomplete extends FailedPrecondition {
+  static override readonly reason: string = "UPLOAD_INCOMPLETE";
 }
 
 /** The webhook is disabled; enable it first. */

@@ -145,6 +145,68 @@ export interface UpdateApiKeyRequest {
   clear?: string[] | undefined;
 }
 
+/** Keeps an image, all of a subject, or all of the tenant from being removed: by retention, by deletion, by erasure. */
+export interface LegalHold {
+  /** Identifies the hold. */
+  holdId: string;
+  /** The image that is held. Empty: another kind of hold. */
+  imageId: string;
+  /** The keyed hash of the subject that is held: 32 hexadecimal digits. Empty: another kind of hold. */
+  subjectKey: string;
+  /** Whether all of the tenant is held. */
+  wholeTenant: boolean;
+  /** What the caller wrote, such as the number of a case. */
+  reference: string;
+  /** Since when. */
+  createTime: Date;
+  /** Until when. Absent while it holds. */
+  endTime?: Date | undefined;
+}
+
+/** Response to `ListLegalHolds`. */
+export interface ListLegalHoldsResponse {
+  /** The holds, also those that have ended. */
+  holds: LegalHold[];
+  /** The `pageToken` of the next page. Empty if there is none. */
+  nextPageToken: string;
+}
+
+/** How long data of a class is kept. */
+export interface RetentionRule {
+  /** The class. */
+  dataClass?: "IMAGES" | "RESULTS" | "BATCHES" | "DELIVERIES" | "AUDIT" | undefined;
+  /** The number of days, at most 36500; 0: for ever. Of AUDIT, 0 or at least 30. In requests, absent for the default of the server. */
+  days?: number | undefined;
+  /** Whether it is the default of the server, rounded up to whole days. Ignored in requests. */
+  isDefault?: boolean | undefined;
+}
+
+/** How long the data of a tenant is kept. */
+export interface Retention {
+  /** A rule for each class. */
+  rules: RetentionRule[];
+}
+
+/** What retention would remove now. */
+export interface RetentionPreview {
+  /** A forecast for each class. */
+  forecasts: RetentionForecast[];
+}
+
+/** What retention would remove of a class now. */
+export interface RetentionForecast {
+  /** The rule. */
+  rule: RetentionRule;
+  /** How many images, results, batches, messages or events would go. */
+  count: number;
+  /** Their size, in bytes: of images and batches that of the stored images, otherwise that of the rows. An image that a batch shares with others is counted each time. */
+  sizeBytes: number;
+  /** The time of the oldest one that would go. Absent if none would. */
+  oldestTime?: Date | undefined;
+  /** How many are old enough, but stay because of a legal hold. */
+  heldCount: number;
+}
+
 /** The removal of all that is stored about a subject, and what keeps the subject from being stored again. */
 export interface Erasure {
   /** Identifies the erasure. */
@@ -374,7 +436,7 @@ export interface Prediction {
   /** One box for each object of the category that was found, the strongest first. Objects that touch may share a box. Those of a detector reach `ClassifyOptions.confidenceThreshold`, or 0.5 where that is not set, but the first, and there are at most 100. Empty where `boundingBox` is. */
   boundingBoxes: BoundingBox[];
   /** Where the prediction comes from. Absent if it is the model's own. */
-  source?: "CORRECTION" | undefined;
+  source?: "CORRECTION" | "OWN_CATEGORY" | undefined;
 }
 
 /** A stored image, and how similar it is. */
@@ -455,6 +517,8 @@ export interface ClassifyOptions {
   store?: boolean | undefined;
   /** Whose image it is, at most 128 characters; see `UploadImageRequest.subjectId`. */
   subjectId?: string | undefined;
+  /** Rectangles to blur in what is kept; see `UploadImageRequest.blur`. The whole image is classified. Needs `store`; not for stored images, streams and batches. No embedding is kept: it would know what is blurred. */
+  blur?: string[] | undefined;
 }
 
 /** The result for one image. */
@@ -481,7 +545,7 @@ export interface ClassifyResponse {
   imageId: string;
   /** The result that was kept with it. Empty unless `ClassifyOptions.store` asks for it. */
   resultId: string;
-  /** The stored images whose feedback corrected the answer, the most similar first. Empty unless the first prediction has `source` CORRECTION. */
+  /** The stored images whose feedback corrected the answer, or the examples of the tenant's category, the most similar first. Empty unless the first prediction has a `source`. */
   neighbours: Neighbour[];
 }
 
@@ -593,6 +657,48 @@ export interface WatchBatchResponse {
   done: boolean;
 }
 
+/** A category of the tenant. */
+export interface OwnCategory {
+  /** Its name. */
+  category: string;
+  /** How many examples it has, without those from feedback. */
+  exampleCount: number;
+  /** The images of its examples, the newest first: at most 1000. Empty in lists. */
+  imageIds: string[];
+  /** When it was created. */
+  createTime: Date;
+}
+
+/** One page of the tenant's categories. */
+export interface ListOwnCategoriesResponse {
+  /** The categories, by name. */
+  categories: OwnCategory[];
+  /** Pass it as `pageToken` to get the next page. Empty on the last page. */
+  nextPageToken: string;
+}
+
+/** Response of `RemoveCategoryExample`. */
+export interface RemoveCategoryExampleResponse {
+}
+
+/** Response of `DeleteCategory`. */
+export interface DeleteCategoryResponse {
+}
+
+/** What decides between the tenant's categories, for one model version. */
+export interface CategoryHead {
+  /** The model version. */
+  model: ModelRef;
+  /** What decides now. */
+  kind: "MEANS" | "LINEAR";
+  /** How many examples it knows. */
+  exampleCount: number;
+  /** Whether the head is to be fitted again: examples have changed. */
+  fitting: boolean;
+  /** The last comparison. Absent if there was none, or it was of examples that have been removed. */
+  trial?: Trial | undefined;
+}
+
 /** Request for `GetDrift`. */
 export interface GetDriftRequest {
   /** The name of the model. Required. */
@@ -655,6 +761,56 @@ export interface DriftBucket {
   referenceShare: number;
   /** What the bucket adds to the index, at least 0. */
   contribution: number;
+}
+
+/** Stored images that look alike: each differs from another one of the group by few bits of the perceptual hash. */
+export interface DuplicateGroup {
+  /** How many images there are, at least 2. */
+  imageCount: number;
+  /** The images, by id; at most 1000. */
+  imageIds: string[];
+}
+
+/** One page of groups. */
+export interface ListDuplicateGroupsResponse {
+  /** The groups, the largest first. */
+  groups: DuplicateGroup[];
+  /** Pass it as `pageToken` to get the next page. Empty on the last page. */
+  nextPageToken: string;
+}
+
+/** The upload of one image that becomes a stored image once all its bytes are there. */
+export interface Upload {
+  /** Identifies the upload. */
+  uploadId: string;
+  /** The size of the whole image, in bytes. */
+  sizeBytes: number;
+  /** How many bytes are there: where the next part begins. */
+  offset: number;
+  /** The SHA-256 of the whole image, as it was announced: 64 hexadecimal digits. Empty if it was not. */
+  sha256: string;
+  /** The stored image that the upload has become. Empty as long as it is not complete. */
+  imageId: string;
+  /** When the upload was created. */
+  createTime: Date;
+  /** When the upload is forgotten, and its parts are removed. The stored image stays. */
+  expireTime: Date;
+  /** Where a client without credentials sends the whole image by PUT, instead of parts; `CompleteUpload` ends that. Set by `CreateUpload`, where the installation has a bucket that it does not encrypt itself, and the image has no subject. The address expires after `CATEGORIZER_UPLOADS__URL_LIFETIME_S`. */
+  putUrl: string;
+  /** The headers that this PUT must have. */
+  putHeaders: UploadHeader[];
+}
+
+/** A header of an HTTP request. */
+export interface UploadHeader {
+  /** The name. */
+  name: string;
+  /** The value. */
+  value: string;
+}
+
+/** Response of `CancelUpload`. */
+export interface CancelUploadResponse {
 }
 
 /** The receipt of a result. */
@@ -733,7 +889,7 @@ export interface ReplayDifference {
 export interface Image {
   /** Identifies the image. */
   imageId: string;
-  /** The SHA-256 of the bytes that were sent: 64 hexadecimal digits. What is stored may differ. */
+  /** The SHA-256 of the bytes that were sent: 64 hexadecimal digits. What is stored may differ. Of an image that was stored with `blur`, that of what is stored. */
   sha256: string;
   /** The size of what is stored, in bytes. */
   sizeBytes: number;
@@ -809,6 +965,8 @@ export interface UploadImageRequest {
   subjectId?: string | undefined;
   /** Whether the bytes are stored as they are. Otherwise the orientation is applied, and all that is not the picture is removed: EXIF, XMP, IPTC, comments, thumbnails, profiles. Requires the role `admin`. */
   keepMetadata?: boolean | undefined;
+  /** Rectangles of the upright image that nobody may see, at most 64, such as faces: in what is stored, each is filled with its mean colour, and cannot be restored. `40,30,120,160` are the edges left, top, right and bottom, in pixels; the last two are exclusive. `percent:10,20,50,60` are the same edges in hundredths of width and height; pixels that an edge crosses are filled. Not with `keepMetadata`. */
+  blur?: string[] | undefined;
 }
 
 /** Request for `ListImages`. */
@@ -835,6 +993,12 @@ export interface ListImagesRequest {
   startTime?: Date | undefined;
   /** If set, only images that were stored before this time are returned. */
   endTime?: Date | undefined;
+  /** If set, only images in this state. */
+  reviewState?: "UNREVIEWED" | "RIGHT" | "CORRECTED" | "NOT_IN_LIST" | "REVIEWED" | undefined;
+  /** If set, only this image, and those that look like it. */
+  nearDuplicateOf?: string | undefined;
+  /** By how many of the 64 bits of their perceptual hashes the images may differ from `nearDuplicateOf`, 0 to 10. Default: 4. */
+  maxDistanceBits?: number | undefined;
 }
 
 /** One page of images. */
@@ -925,6 +1089,10 @@ export interface Feedback {
   createTime: Date;
   /** When it was undone. Absent if it counts. */
   undoTime?: Date | undefined;
+  /** Who said it: an API key, or a person as the identity provider names them. Empty if an earlier release kept it. */
+  reviewer: string;
+  /** The images that this call has judged the same; see `SubmitFeedbackRequest.lookAlikeBits`. Only in its answer. */
+  lookAlikeImageIds: string[];
 }
 
 /** One page of feedback. */
@@ -1051,4 +1219,52 @@ export interface ListModelsResponse {
   models: Model[];
   /** Pass it as `pageToken` to get the next page. Empty on the last page. */
   nextPageToken: string;
+}
+
+/** An image that nobody has judged. */
+export interface ReviewItem {
+  /** The image, with its newest result. */
+  image: Image;
+  /** How little the model decides between its two best predictions, in [0, 1]: 1 minus their distance. If it has one prediction, the other one has what the first leaves of 1, and no more than the first. 1 without a prediction. */
+  uncertainty: number;
+  /** The share of the most similar stored images, weighed by their similarity, that show another category: as people say, or else as their first prediction says. In [0, 1]; 0 without neighbours. Absent: not compared yet. */
+  disagreement?: number | undefined;
+  /** When the image was put aside. Absent if it was not. */
+  skipTime?: Date | undefined;
+}
+
+/** One page of items. */
+export interface ListReviewItemsResponse {
+  /** The items. */
+  items: ReviewItem[];
+  /** Pass it as `pageToken` to get the next page. Empty on the last page. */
+  nextPageToken: string;
+}
+
+/** How far reviewers agree. */
+export interface ReviewAgreement {
+  /** How many results two or more reviewers have judged. */
+  resultCount: number;
+  /** How many reviewers have judged one of them. */
+  reviewerCount: number;
+  /** The mean over the results of the share of pairs of reviewers that say the same, in [0, 1]. Absent without results. */
+  observedAgreement?: number | undefined;
+  /** Fleiss' kappa: 1 if they always agree, 0 if they agree as often as by chance. Each result counts once, however many reviewers it has. Absent without results, or if all say one category. */
+  fleissKappa?: number | undefined;
+  /** The pairs of reviewers that have the most results in common; at most 50. */
+  pairs: ReviewerPair[];
+}
+
+/** Two reviewers. */
+export interface ReviewerPair {
+  /** The first one: an API key, or a person as the identity provider names them. */
+  reviewer: string;
+  /** The second one. */
+  otherReviewer: string;
+  /** How many results both have judged. */
+  resultCount: number;
+  /** The share of these of which they say the same, in [0, 1]. */
+  observedAgreement: number;
+  /** Cohen's kappa. Absent if both say one category of all. */
+  cohenKappa?: number | undefined;
 }
