@@ -208,10 +208,13 @@ def error_classes() -> tuple[str, str]:
         'import type { CategorizerError } from "../failure.js";',
         'import * as errors from "./errors.js";',
         "",
+        "const CLASSES: (typeof CategorizerError)[] = [",
+        *(f"  errors.{kind.__name__}," for kind in tree),
+        "];",
+        "",
         "/** The classes by reason. */",
-        "export const BY_REASON: Readonly<Record<string, typeof CategorizerError>> = {",
-        *(f"  {kind.reason}: errors.{kind.__name__}," for kind in tree),
-        "};",
+        "export const BY_REASON: Readonly<Record<string, typeof CategorizerError>> =",
+        "  Object.fromEntries(CLASSES.map((kind) => [kind.reason, kind]));",
         "",
     ]
     return "\n".join(lines), "\n".join(table)

@@ -15,8 +15,11 @@ export interface Prediction
   boundingBox?: Box | undefined;
   /** One for each object of the category that was found, the strongest first. */
   boundingBoxes: Box[];
-  /** CORRECTION if feedback about a similar image decided; `confidence` is then how similar. */
-  source: "MODEL" | "CORRECTION";
+  /**
+   * CORRECTION if feedback about a similar image decided; `confidence` is then how similar. OWN_CATEGORY if it is one
+   * of the tenant's own categories.
+   */
+  source: "MODEL" | "CORRECTION" | "OWN_CATEGORY";
 }
 
 /** What every result has. */

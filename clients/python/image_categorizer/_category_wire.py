@@ -54,7 +54,7 @@ def head(wire: category_pb2.CategoryHead) -> CategoryHead:
     )
 
 
-def _trial(wire: category_pb2.CategoryHead.Trial) -> HeadTrial:
+def _trial(wire: category_pb2.HeadTrial) -> HeadTrial:
     return HeadTrial(
         create_time=wire.create_time.ToDatetime(UTC),
         total_count=wire.total_count,

@@ -187,8 +187,8 @@ def _head_to_wire(value: HeadState) -> category_pb2.CategoryHead:
     )
 
 
-def _trial_to_wire(value: HeadTrial) -> category_pb2.CategoryHead.Trial:
-    return category_pb2.CategoryHead.Trial(
+def _trial_to_wire(value: HeadTrial) -> category_pb2.HeadTrial:
+    return category_pb2.HeadTrial(
         create_time=convert.timestamp(value.create_time),
         total_count=value.total_count,
         right_count=value.right_count,

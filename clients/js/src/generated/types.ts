@@ -685,6 +685,22 @@ export interface RemoveCategoryExampleResponse {
 export interface DeleteCategoryResponse {
 }
 
+/** The result of a comparison on examples that neither head has seen. */
+export interface HeadTrial {
+  /** When it took place. */
+  createTime: Date;
+  /** How many examples were held out, each once. */
+  totalCount: number;
+  /** How many the new logistic regression has right. */
+  rightCount: number;
+  /** How many the head that decided before has right. */
+  baselineRightCount: number;
+  /** Whether the new head decides now. */
+  promoted: boolean;
+  /** Why it was not promoted. Empty if it was. */
+  refusal: string;
+}
+
 /** What decides between the tenant's categories, for one model version. */
 export interface CategoryHead {
   /** The model version. */
@@ -696,7 +712,7 @@ export interface CategoryHead {
   /** Whether the head is to be fitted again: examples have changed. */
   fitting: boolean;
   /** The last comparison. Absent if there was none, or it was of examples that have been removed. */
-  trial?: Trial | undefined;
+  trial?: HeadTrial | undefined;
 }
 
 /** Request for `GetDrift`. */

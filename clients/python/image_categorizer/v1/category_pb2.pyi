@@ -322,6 +322,50 @@ class GetCategoryHeadRequest(_message.Message):
 Global___GetCategoryHeadRequest: _TypeAlias = GetCategoryHeadRequest  # noqa: Y015
 
 @_typing.final
+class HeadTrial(_message.Message):
+    """The result of a comparison on examples that neither head has seen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    RIGHT_COUNT_FIELD_NUMBER: _builtins.int
+    BASELINE_RIGHT_COUNT_FIELD_NUMBER: _builtins.int
+    PROMOTED_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    total_count: _builtins.int
+    """How many examples were held out, each once."""
+    right_count: _builtins.int
+    """How many the new logistic regression has right."""
+    baseline_right_count: _builtins.int
+    """How many the head that decided before has right."""
+    promoted: _builtins.bool
+    """Whether the new head decides now."""
+    refusal: _builtins.str
+    """Why it was not promoted. Empty if it was."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it took place."""
+
+    def __init__(
+        self,
+        *,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        total_count: _builtins.int = ...,
+        right_count: _builtins.int = ...,
+        baseline_right_count: _builtins.int = ...,
+        promoted: _builtins.bool = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_right_count", b"baseline_right_count", "create_time", b"create_time", "promoted", b"promoted", "refusal", b"refusal", "right_count", b"right_count", "total_count", b"total_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeadTrial: _TypeAlias = HeadTrial  # noqa: Y015
+
+@_typing.final
 class CategoryHead(_message.Message):
     """What decides between the tenant's categories, for one model version."""
 
@@ -350,48 +394,6 @@ class CategoryHead(_message.Message):
     LINEAR: CategoryHead.Kind.ValueType  # 2
     """A multinomial logistic regression."""
 
-    @_typing.final
-    class Trial(_message.Message):
-        """The result of a comparison on examples that neither head has seen."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        CREATE_TIME_FIELD_NUMBER: _builtins.int
-        TOTAL_COUNT_FIELD_NUMBER: _builtins.int
-        RIGHT_COUNT_FIELD_NUMBER: _builtins.int
-        BASELINE_RIGHT_COUNT_FIELD_NUMBER: _builtins.int
-        PROMOTED_FIELD_NUMBER: _builtins.int
-        REFUSAL_FIELD_NUMBER: _builtins.int
-        total_count: _builtins.int
-        """How many examples were held out, each once."""
-        right_count: _builtins.int
-        """How many the new logistic regression has right."""
-        baseline_right_count: _builtins.int
-        """How many the head that decided before has right."""
-        promoted: _builtins.bool
-        """Whether the new head decides now."""
-        refusal: _builtins.str
-        """Why it was not promoted. Empty if it was."""
-        @_builtins.property
-        def create_time(self) -> _timestamp_pb2.Timestamp:
-            """When it took place."""
-
-        def __init__(
-            self,
-            *,
-            create_time: _timestamp_pb2.Timestamp | None = ...,
-            total_count: _builtins.int = ...,
-            right_count: _builtins.int = ...,
-            baseline_right_count: _builtins.int = ...,
-            promoted: _builtins.bool = ...,
-            refusal: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_right_count", b"baseline_right_count", "create_time", b"create_time", "promoted", b"promoted", "refusal", b"refusal", "right_count", b"right_count", "total_count", b"total_count"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     MODEL_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     EXAMPLE_COUNT_FIELD_NUMBER: _builtins.int
@@ -408,7 +410,7 @@ class CategoryHead(_message.Message):
         """The model version."""
 
     @_builtins.property
-    def trial(self) -> Global___CategoryHead.Trial:
+    def trial(self) -> Global___HeadTrial:
         """The last comparison. Absent if there was none, or it was of examples that have been removed."""
 
     def __init__(
@@ -418,7 +420,7 @@ class CategoryHead(_message.Message):
         kind: Global___CategoryHead.Kind.ValueType = ...,
         example_count: _builtins.int = ...,
         fitting: _builtins.bool = ...,
-        trial: Global___CategoryHead.Trial | None = ...,
+        trial: Global___HeadTrial | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_trial", b"_trial", "model", b"model", "trial", b"trial"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
