@@ -1,6 +1,8 @@
 """Embeddings through Envoy: our forms, those of OpenAI's client, and similar images."""
 
 import base64
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from image_categorizer import ImageCategorizationClient
 
 from tests.support.pictures import jpeg
+from tests.support.up import command
 
 pytestmark = pytest.mark.timeout(180)
 CAT = (Path(__file__).parents[2] / "examples" / "cat.jpg").read_bytes()
@@ -66,6 +69,25 @@ def test_the_client_of_openai_embeds_images(up, admin_key, embedding):
                 client.embeddings.create(**{"input": URL} | wrong)
         with pytest.raises(openai.NotFoundError, match="clip"):
             client.embeddings.create(model="clip", input=URL)
+
+
+def test_the_command_line_prints_a_line_for_each_image(up, embedding, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(CAT)
+    (tmp_path / "b.jpg").write_bytes(b"no image")
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as packed:
+        for number in range(9):  # more than are asked for at a time
+            packed.writestr(f"{number}.jpg", CAT)
+    files = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.zip")]
+    done = command("embed", *files, "--data", up.data)
+    assert done.returncode == 1
+    assert "b.jpg: " in done.stderr
+    assert "1 of 11 images have no embedding" in done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    names = [Path(line["filename"]).name for line in lines]
+    assert names == ["a.jpg", *(f"{number}.jpg" for number in range(9))]
+    for line in lines:
+        assert line["model"]["digest"].startswith("sha256:")
+        assert np.array(line["embedding"]) == pytest.approx(embedding, abs=1e-6)
 
 
 def test_similar_images_are_found_by_rest_and_by_the_client(up, http, admin_key, viewer_key):

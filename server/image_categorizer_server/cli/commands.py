@@ -22,6 +22,7 @@ COMMANDS = {
     "model-process": ("run", "model_process"),
     "create-admin": ("key", "create_admin"),
     "classify": ("classify", "classify"),
+    "embed": ("embed", "embed"),
     "evaluate": ("evaluate", "evaluate"),
     "bench": ("bench", "bench"),
     "usage": ("usage", "usage"),
