@@ -23,6 +23,7 @@ COMMANDS = {
     "create-admin": ("key", "create_admin"),
     "classify": ("classify", "classify"),
     "embed": ("embed", "embed"),
+    "mcp": ("mcp_server", "mcp"),
     "evaluate": ("evaluate", "evaluate"),
     "bench": ("bench", "bench"),
     "usage": ("usage", "usage"),
