@@ -134,9 +134,15 @@ def test_only_the_owner_reads_what_an_installation_saves(up):
     [
         {"DATABASE_URL": f"postgres://user:{PASSWORD}@127.0.0.1:1/x"},
         {"DATABASE_URL": f"postgres://user:{PASSWORD}@no.invalid/x"},
-        {"DATABASE_URL": f"postgres://user:{PASSWORD}/@127.0.0.1:1/x"},
-        {"DATABASE_URL": f"mysql://user:{PASSWORD}@127.0.0.1:1/x"},
-        {"DATABASE_URL": f"postgres://user@127.0.0.1:{PASSWORD}/x"},
+        pytest.param(
+            {"DATABASE_URL": f"postgres://user:{PASSWORD}/@127.0.0.1:1/x"}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"DATABASE_URL": f"mysql://user:{PASSWORD}@127.0.0.1:1/x"}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"DATABASE_URL": f"postgres://user@127.0.0.1:{PASSWORD}/x"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_command_that_fails_shows_no_password_of_the_database(tmp_path, variables):
@@ -150,11 +156,15 @@ def test_a_command_that_fails_shows_no_password_of_the_database(tmp_path, variab
     "variables",
     [
         {"REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:1/0"},
-        {"REDIS_URL": f"redis://:{PASSWORD}/x@127.0.0.1:1/0"},
-        {"REDIS_URL": f"redis://user:pass@127.0.0.1:{PASSWORD}/0"},
-        {"REDIS_URL": f"http://:{PASSWORD}@127.0.0.1:1/0"},
+        pytest.param({"REDIS_URL": f"redis://:{PASSWORD}/x@127.0.0.1:1/0"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"REDIS_URL": f"redis://user:pass@127.0.0.1:{PASSWORD}/0"}, marks=pytest.mark.slow
+        ),
+        pytest.param({"REDIS_URL": f"http://:{PASSWORD}@127.0.0.1:1/0"}, marks=pytest.mark.slow),
         {"DATABASE_URL": f"postgres://user:{PASSWORD}@127.0.0.1:1/x"},
-        {"CATEGORIZER_CLIENT__API_KEY": f"{PASSWORD} {PASSWORD}"},
+        pytest.param(
+            {"CATEGORIZER_CLIENT__API_KEY": f"{PASSWORD} {PASSWORD}"}, marks=pytest.mark.slow
+        ),
         {"CATEGORIZER_STORAGE__ENDPOINT": f"http://user:{PASSWORD}@127.0.0.1:1"},
     ],
 )

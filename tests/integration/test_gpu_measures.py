@@ -23,6 +23,7 @@ def run(out: Path, *words: str) -> tuple[int, dict[str, dict[str, object]]]:
     return status, json.loads((out / "gpu.json").read_text())
 
 
+@pytest.mark.slow
 def test_networks_and_decoding_are_measured_with_a_profile_and_a_table(tmp_path):
     status, figures = run(tmp_path, "--parts", "forward", "decode")
     assert status == 0
