@@ -16,7 +16,7 @@ CAT = (Path(__file__).parents[2] / "examples" / "cat.jpg").read_bytes()
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path: Path) -> Path:
     below = tmp_path / "photos"
     (below / "more").mkdir(parents=True)
     (tmp_path / "secret.jpg").write_bytes(CAT)
