@@ -16,7 +16,7 @@ from tests.support.square_detector import (
 )
 from tests.support.up import await_answer, command
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 SIZE_PX = 640, 400
 RED, GREEN = (60, 40, 220, 200), (380, 160, 600, 380)
 MIN_IOU = 0.9

@@ -102,7 +102,11 @@ async def check_other_requests(
     ledger.acknowledged(others[0], 10)
 
 
-@pytest.mark.parametrize(("later_s", "is_new"), [(-60, False), (2, True)], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("later_s", "is_new"),
+    [pytest.param(-60, False, marks=pytest.mark.slow), (2, True)],
+    ids=["before", "after"],
+)
 async def test_a_request_id_is_remembered_for_a_day(cluster, ledger, later_s, is_new):
     server = await cluster.start_server()
     given = pictures(4)

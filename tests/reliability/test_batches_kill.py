@@ -145,6 +145,7 @@ async def test_r6_twelve_rolling_stops(cluster, ledger):
     )
 
 
+@pytest.mark.slow
 async def test_a_worker_ends_when_one_of_its_tasks_dies(cluster, ledger):
     """The supervisor starts it again; a worker that works only in part would go unnoticed."""
     await cluster.start_server(CATEGORIZER_TEST__FAKE_MODEL="0,50")

@@ -66,6 +66,7 @@ async def test_no_batch_is_lost_when_redis_loses_its_data(cluster, ledger, lose)
     print(f"{lose.__name__}: all done {seconds:.1f} s after")
 
 
+@pytest.mark.slow
 async def test_without_redis_batches_are_accepted_at_once_and_completed(cluster, ledger):
     await cluster.start_server()
     cluster.start_workers(1)

@@ -127,6 +127,7 @@ async def ask_by_grpc_web(client):
     return name, answer.elapsed.total_seconds()
 
 
+@pytest.mark.slow
 async def test_the_server_sets_missing_deadlines_and_caps_long_ones(installation, tmp_path):
     trace = tmp_path / "trace"
     running = installation(CATEGORIZER_TEST__TRACE=str(trace), **SETTINGS)

@@ -9,9 +9,8 @@ TABLES = ("api_keys", "batches", "batch_items", "batch_chunks", "batch_results",
 WITHIN_S = 60
 
 
-@pytest.mark.parametrize(
-    "point", ["tenant.removing", pytest.param("tenant.emptied", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["tenant.removing", "tenant.emptied"])
 async def test_a_worker_dies_while_it_removes_a_tenant(cluster, ledger, point):
     cluster.variables["CATEGORIZER_TENANTS__REMOVAL_DELAY_S"] = "1"
     await cluster.start_server()
