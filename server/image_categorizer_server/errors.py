@@ -72,14 +72,6 @@ same name.  Messages are written for callers and reveal nothing internal.
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
-MAX_QUOTED_CHARACTERS = 100
-
-
-def quoted(text: str) -> str:
-    """Returns text from outside in quotation marks, as a message may repeat it: not at length."""
-    short = text if len(text) <= MAX_QUOTED_CHARACTERS else f"{text[:MAX_QUOTED_CHARACTERS]}..."
-    return f"'{short}'"
-
 
 class CategorizerError(Exception):
     """The root of all errors that callers see."""

@@ -14,6 +14,7 @@ import socket
 import ssl
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ class Refusal(Exception):
 
 
 @dataclass
-class Service:
+class Service(ABC):
     """The state of a server; subclasses answer."""
 
     down: bool = False
@@ -79,8 +80,9 @@ class Service:
         """Is told the address."""
         self.url = url
 
+    @abstractmethod
     def answer(self, method: str, path: str, headers: Any, body: bytes) -> dict[str, Any]:
-        raise NotImplementedError
+        """Returns the answer to one call, or raises `Refusal`."""
 
     def checked(self, method: str, path: str, headers: Any, body: bytes) -> dict[str, Any]:
         if self.down:

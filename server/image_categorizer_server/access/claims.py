@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 from image_categorizer_server.access.jws import Object, TokenRefused
 from image_categorizer_server.domain.access import DEFAULT_TENANT, Principal, Role, Scope
 from image_categorizer_server.domain.tenant import TENANT_ID
-from image_categorizer_server.errors import OperatorError, quoted
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.quoting import quoted
 from image_categorizer_server.settings.token import IssuerSettings
 
 # OpenID Connect limits it to 255 characters of ASCII.

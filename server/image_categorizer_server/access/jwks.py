@@ -21,7 +21,8 @@ from joserfc.util import urlsafe_b64decode
 from image_categorizer_server import clock
 from image_categorizer_server.access.jws import Object, TokenRefused, fits, strict_object
 from image_categorizer_server.clock import Backoff
-from image_categorizer_server.errors import DependencyDown, quoted
+from image_categorizer_server.errors import DependencyDown
+from image_categorizer_server.quoting import quoted
 from image_categorizer_server.settings.token import IssuerSettings, TokenSettings
 from image_categorizer_server.telemetry import get_log
 

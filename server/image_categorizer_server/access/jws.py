@@ -14,7 +14,7 @@ from joserfc.jwk import Key
 from joserfc.jws import JWSRegistry, deserialize_compact
 from joserfc.util import urlsafe_b64decode
 
-from image_categorizer_server.errors import quoted
+from image_categorizer_server.quoting import quoted
 
 COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 # Keys and certificates, which the sender of a token would choose; and extensions, of which the

@@ -27,7 +27,8 @@ from image_categorizer_server.access.jws import (
     verify_signature,
 )
 from image_categorizer_server.domain.access import Principal
-from image_categorizer_server.errors import CredentialsInvalid, quoted
+from image_categorizer_server.errors import CredentialsInvalid
+from image_categorizer_server.quoting import quoted
 from image_categorizer_server.settings.token import IssuerSettings, TokenSettings
 from image_categorizer_server.telemetry import get_log
 

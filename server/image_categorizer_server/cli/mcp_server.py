@@ -36,6 +36,10 @@ MAX_SHOWN = 100
 """Maximum number of images and results in one answer."""
 
 
+class Refused(Exception):
+    """What an assistant asks for is not possible; the message says why."""
+
+
 def mcp(
     folder: Annotated[
         Path,
@@ -103,6 +107,8 @@ def _explained(tool: Callable[Given, Awaitable[Answer]]) -> Callable[Given, Awai
             return await tool(*args, **words)
         except CategorizerError as error:
             raise ToolError(error.message) from None
+        except Refused as error:
+            raise ToolError(str(error)) from None
         except OSError as error:
             raise ToolError(error.strerror or "the file cannot be read") from None
 
@@ -144,7 +150,7 @@ class Tools:
         """
         addresses = [image for image in images if is_uri(image)]
         if not images or (addresses and len(addresses) < len(images)):
-            raise OSError(0, "name files, or addresses, at least one, and not both")
+            raise Refused("name files, or addresses, at least one, and not both")
         batches = self._client.batches
         if addresses:
             return _state(await batches.submit_uris(addresses, top_k=top_k, model=model))
@@ -201,13 +207,13 @@ class Tools:
         """Returns a path below the folder.
 
         Raises:
-            OSError: it is not below the folder, or there is no such file.
+            Refused: it is not below the folder, or there is no such file.
         """
         path = self._folder / name
         if not self._is_inside(path):
-            raise PermissionError(1, f"the path is not below {self._folder}")
+            raise Refused(f"the path is not below {self._folder}")
         if not path.exists():
-            raise FileNotFoundError(2, "there is no such file")
+            raise Refused("there is no such file")
         return path
 
     def _is_inside(self, path: Path) -> bool:

@@ -100,11 +100,12 @@ SELECT count(*) FILTER (WHERE NOT is_held) AS count,
 FROM (SELECT {time} AS time, {size} AS size_bytes, {is_held} AS is_held FROM {tables}
     WHERE t.tenant_id = $1 AND {time} < $2 AND {is_ready}) f
 """
-# Rows that another transaction holds are left for the next page.
 OLD = """
 SELECT {columns} FROM {tables} WHERE t.tenant_id = $1 AND {time} < $2 AND {is_ready}
-    AND NOT {is_held} ORDER BY {time} LIMIT $3 FOR UPDATE OF t SKIP LOCKED
+    AND NOT {is_held} ORDER BY {time} LIMIT $3
 """
+# Rows that another transaction holds are left for the next page.
+OLD_AND_LOCKED = f"{OLD}FOR UPDATE OF t SKIP LOCKED"
 # In one order, as whoever adds results does.
 LOCK_IMAGES = """
 SELECT FROM images WHERE tenant_id = $1 AND image_id = ANY ($2::text[])
@@ -232,10 +233,9 @@ async def _remove_images(connection: Connection, old: Old, limit: int, now: date
 
 
 async def _remove_results(connection: Connection, old: Old, limit: int, _: datetime) -> int:
+    # The images are locked first, as whoever adds a result does.
     query = _filled(OLD, DataClass.RESULTS, columns="t.result_id, t.image_id")
-    # The images first: whoever adds a result locks its image before.
-    unlocked = query.partition("FOR UPDATE")[0]
-    found = await connection.fetch(unlocked, old.tenant_id, old.before, limit)
+    found = await connection.fetch(query, old.tenant_id, old.before, limit)
     images = sorted({str(row["image_id"]) for row in found})
     await connection.execute(LOCK_IMAGES, old.tenant_id, images)
     ids = [str(row["result_id"]) for row in found]
@@ -267,7 +267,7 @@ _REMOVERS = {
 async def _find(
     connection: Connection, data_class: DataClass, column: str, old: Old, limit: int
 ) -> Sequence[object]:
-    query = _filled(OLD, data_class, columns=column)
+    query = _filled(OLD_AND_LOCKED, data_class, columns=column)
     rows = await connection.fetch(query, old.tenant_id, old.before, limit)
     return [next(iter(row.values())) for row in rows]
 

@@ -18,7 +18,7 @@ from image_categorizer_server.domain.classification import (
 )
 from image_categorizer_server.domain.embedding import Embedding, Vector
 from image_categorizer_server.domain.model import Localization
-from image_categorizer_server.errors import CategoryNotFound, InvalidRequest, ModelFailing, quoted
+from image_categorizer_server.errors import CategoryNotFound, InvalidRequest, ModelFailing
 from image_categorizer_server.inference.embedding import (
     check_embeds,
     embedding_of,
@@ -31,6 +31,7 @@ from image_categorizer_server.inference.images.preprocess import MAX_PICTURE_BYT
 from image_categorizer_server.inference.models.category_tree import CategoryTree, Filters
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
+from image_categorizer_server.quoting import quoted
 
 ChargeModel = Callable[[Caller, str, float], None]
 """Takes the caller, the name of the model, and milliseconds of it; called in any thread."""

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from image_categorizer_server.domain.embedding import Vector
 from image_categorizer_server.domain.model import Localization
-from image_categorizer_server.errors import InvalidRequest, quoted
+from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.inference.models.loader import LoadedModel
+from image_categorizer_server.quoting import quoted
 
 WHY_NOT = {
     Localization.NONE: "has no layer whose features can be read",

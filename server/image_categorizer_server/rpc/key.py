@@ -19,8 +19,9 @@ from image_categorizer_server.domain.key import (
     Network,
     network_of,
 )
-from image_categorizer_server.errors import InvalidRequest, KeyNotFound, quoted
+from image_categorizer_server.errors import InvalidRequest, KeyNotFound
 from image_categorizer_server.paging import Page
+from image_categorizer_server.quoting import quoted
 from image_categorizer_server.rpc import pages
 from image_categorizer_server.rpc.call import current_call
 from image_categorizer_server.rpc.convert import timestamp

@@ -15,10 +15,10 @@ from image_categorizer_server.errors import (
     ImageNotFound,
     InvalidRequest,
     ResultNotFound,
-    quoted,
 )
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.paging import Page, limit_of, number_of, page_from, token_of
+from image_categorizer_server.quoting import quoted
 
 ID_BYTES = 18
 AFTER_ALL = 2**63 - 1

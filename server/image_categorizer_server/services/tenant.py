@@ -7,8 +7,9 @@ from image_categorizer_server.db import tenant as rows
 from image_categorizer_server.domain.access import DEFAULT_TENANT
 from image_categorizer_server.domain.limit import Limits
 from image_categorizer_server.domain.tenant import TENANT_ID, Tenant, TenantState
-from image_categorizer_server.errors import InvalidRequest, TenantExists, TenantNotFound, quoted
+from image_categorizer_server.errors import InvalidRequest, TenantExists, TenantNotFound
 from image_categorizer_server.paging import Page, limit_of, page_from, text_of, token_of
+from image_categorizer_server.quoting import quoted
 
 MAX_DISPLAY_NAME_CHARACTERS = 128
 

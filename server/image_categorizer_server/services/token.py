@@ -13,7 +13,8 @@ from image_categorizer_server.access.tenant_gate import TenantGate
 from image_categorizer_server.access.token import Issuer, TokenVerifier
 from image_categorizer_server.db.session import find_session, touch_session
 from image_categorizer_server.egress.fetcher import Fetcher, HostBusy, Unreachable, open_fetcher
-from image_categorizer_server.errors import OperatorError, quoted
+from image_categorizer_server.errors import OperatorError
+from image_categorizer_server.quoting import quoted
 from image_categorizer_server.services.sign_in import Provider, SignIns
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.fetch import FetchSettings

@@ -23,9 +23,9 @@ from image_categorizer_server.errors import (
     QuotaExceeded,
     WebhookDisabled,
     WebhookNotFound,
-    quoted,
 )
 from image_categorizer_server.paging import Page, limit_of, number_of, page_from, token_of
+from image_categorizer_server.quoting import quoted
 from image_categorizer_server.settings.webhook import WebhookSettings
 
 ID_BYTES = 24

@@ -8,7 +8,8 @@ import zlib
 from collections.abc import Iterator
 from struct import Struct
 
-from image_categorizer_server.errors import UndecodableImage, quoted
+from image_categorizer_server.errors import UndecodableImage
+from image_categorizer_server.quoting import quoted
 from image_categorizer_server.stores.zip_directory import (
     UnreadableZip,
     ZipDirectory,

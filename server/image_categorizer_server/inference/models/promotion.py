@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from image_categorizer_server.errors import OperatorError, quoted
+from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.inference.models.aliases import STABLE, locked, replace_file
+from image_categorizer_server.quoting import quoted
 
 POLICY_FILE = "promotion_policy.json"
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]

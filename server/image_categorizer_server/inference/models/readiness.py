@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from image_categorizer_server.domain.model import ModelState
-from image_categorizer_server.errors import quoted
 from image_categorizer_server.inference.models.aliases import ALIASES_FILE
 from image_categorizer_server.inference.models.version import ModelVersion
+from image_categorizer_server.quoting import quoted
 
 
 def why_silent(name: str, versions: Sequence[ModelVersion], has_aliases: bool) -> str:

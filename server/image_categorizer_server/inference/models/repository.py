@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from image_categorizer_server.errors import OperatorError, PromotionRefused, quoted
+from image_categorizer_server.errors import OperatorError, PromotionRefused
 from image_categorizer_server.inference.models.aliases import (
     ALIASES_FILE,
     CANARY,
@@ -39,6 +39,7 @@ from image_categorizer_server.inference.models.promotion import (
     write_policy,
 )
 from image_categorizer_server.inference.models.routing import route_of
+from image_categorizer_server.quoting import quoted
 
 HIDDEN = "."
 # With more, a canary is what answers.

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from image_categorizer_server.domain.model import ModelState
-from image_categorizer_server.errors import ModelNotFound, quoted
+from image_categorizer_server.errors import ModelNotFound
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.manifest import Manifest
 from image_categorizer_server.inference.models.repository import Found
+from image_categorizer_server.quoting import quoted
 
 
 class Serving:
