@@ -13,6 +13,7 @@ import numpy as np
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
+from image_categorizer_server.bench.load import without_collector
 
 from tests.support.pictures import jpeg
 from tests.support.polling import elapsed
@@ -120,8 +121,9 @@ async def calling(running: Up, model: str = "fake") -> AsyncIterator[Caller]:
 
 @asynccontextmanager
 async def connected(address: str, key: str, model: str = "fake") -> AsyncIterator[Caller]:
-    """Yields a caller with connections of its own."""
+    """Yields a caller with connections of its own, which no garbage collection interrupts."""
     async with AsyncExitStack() as stack:
+        stack.enter_context(without_collector())
         options = [("grpc.use_local_subchannel_pool", 1)]
         channels = [
             await stack.enter_async_context(grpc.aio.insecure_channel(address, options))

@@ -1,5 +1,6 @@
 """Logs, request ids and trace ids."""
 
+import json
 import logging
 import warnings
 
@@ -139,3 +140,21 @@ def test_no_line_of_ours_or_of_a_library_shows_a_secret(capfd, log_format):
     assert written.count("[hidden]") >= 3
     assert KEY not in written
     assert "s3cret" not in written
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_flood_of_refusals_writes_few_lines_which_count_the_others(capfd, monkeypatch):
+    seconds = [0.0]
+    monkeypatch.setattr(
+        "image_categorizer_server.telemetry.refusals.time.monotonic", lambda: seconds[0]
+    )
+    configure_logging("INFO", "json", refusals_per_s=2)
+    log = get_log("image_categorizer_server.a")
+    for seconds[0] in (0.0, 0.3, 0.6, 0.9, 1.0):
+        log.info("refused", reason="OVERLOADED")
+        log.info("another line")
+    log.info("refused", reason="MODEL_NOT_FOUND")
+    written = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    refused = [line for line in written if line["event"] == "refused"]
+    assert [line.get("not_logged") for line in refused] == [None, None, 2, None]
+    assert len(written) - len(refused) == 5

@@ -64,7 +64,7 @@ def serve(
 ) -> None:
     """Run only the gRPC server, for production. Settings come from environment variables."""
     settings = load_settings()
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, settings.log_refusals_per_s)
     if not one_of_many:
         from image_categorizer_server.local.processes import has_several_processes, run_servers
 
@@ -81,7 +81,7 @@ def model_process() -> None:
     from image_categorizer_server.local.model_process import run_models
 
     settings = load_settings()
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, settings.log_refusals_per_s)
     uvloop.run(run_models(settings))
 
 
@@ -102,7 +102,7 @@ def worker(data: Data = None) -> None:
     from image_categorizer_server.local.processes import run_workers
 
     settings = settings_for(data)
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, settings.log_refusals_per_s)
     server = server_of(data, Role.WORKER)
     environment = {
         "DATABASE_URL": settings.database_url,

@@ -130,6 +130,12 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Format of log lines. auto: console on a terminal, otherwise JSON."
     )
+    log_refusals_per_s: int = Field(
+        10,
+        ge=0,
+        description="Maximum log lines a second of calls refused for the same reason. The line "
+        "that follows says how many were not logged; metrics count all of them. 0: no maximum.",
+    )
     environment: Literal["development", "production"] = Field(
         "development", description="In production, the settings for tests are refused."
     )

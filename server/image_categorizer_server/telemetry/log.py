@@ -15,6 +15,8 @@ from typing import Literal
 
 import structlog
 
+from image_categorizer_server.telemetry.refusals import FewRefusals
+
 Log = structlog.stdlib.BoundLogger
 # W3C Trace Context, section 3.2: version, trace id, parent id, flags.
 TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -32,13 +34,16 @@ SECRET = re.compile(
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def configure_logging(level: str, log_format: Literal["auto", "console", "json"]) -> None:
+def configure_logging(
+    level: str, log_format: Literal["auto", "console", "json"], refusals_per_s: int = 0
+) -> None:
     """Sends all logs of the process to standard error. Called once, by an entry point.
 
     Args:
         level: of our own lines. Libraries log at WARNING and above: below that, they show contents
             of messages and files.
         log_format: text, JSON, or by what standard error is.
+        refusals_per_s: maximum lines a second of calls refused for the same reason; 0 for all.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
@@ -69,6 +74,7 @@ def configure_logging(level: str, log_format: Literal["auto", "console", "json"]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,  # first, so that suppressed lines cost nothing more
+            FewRefusals(refusals_per_s),
             *shared,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],

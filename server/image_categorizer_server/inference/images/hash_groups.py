@@ -11,8 +11,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from image_categorizer_server.errors import FailedPrecondition
 
@@ -124,6 +122,10 @@ class _Buckets:
 
 def _joined(groups: Numbers, one: Numbers, other: Numbers) -> Numbers:
     """Returns the groups once those of pairs of hashes are one."""
+    # Imported here: few servers compare images, and all would start with it.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     size = int(groups.max()) + 1
     edges = coo_array((np.ones(len(one), bool), (groups[one], groups[other])), (size, size))
     _, joined = connected_components(edges, directed=False)
