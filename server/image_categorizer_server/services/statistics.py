@@ -3,9 +3,6 @@
 import secrets
 from collections.abc import Iterator
 
-from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.samples import Sample
-
 from image_categorizer_server import clock
 from image_categorizer_server.db.outbox import count_pending
 from image_categorizer_server.domain.statistics import (
@@ -15,9 +12,9 @@ from image_categorizer_server.domain.statistics import (
     ServerStatistics,
 )
 from image_categorizer_server.telemetry import metrics
+from image_categorizer_server.telemetry.metrics import ProcessMetric, Reading, samples
 from image_categorizer_server.version import VERSION
 
-ProcessMetric = Counter | Gauge | Histogram
 PROCESS_ID = secrets.token_hex(8)
 START_TIME = clock.now()
 
@@ -34,14 +31,14 @@ async def read_statistics() -> ServerStatistics:
         release=VERSION,
         start_time=START_TIME,
         read_time=clock.now(),
-        in_flight_count=int(sum(sample.value for sample in _samples(metrics.IN_FLIGHT))),
+        in_flight_count=int(sum(sample.value for sample in samples(metrics.IN_FLIGHT))),
         calls={
             (sample.labels["method"], sample.labels["code"]): sample.value
             for sample in _counts(metrics.CALLS)
         },
         errors=_by_label(metrics.ERRORS, "reason"),
         cache_lookups=_by_label(metrics.CACHE_LOOKUPS, "outcome"),
-        event_loop_lag_s=_distribution(_samples(metrics.LOOP_LAG)),
+        event_loop_lag_s=_distribution(samples(metrics.LOOP_LAG)),
         models=_models(),
         pending=PendingWork(pending.chunks, pending.messages, pending.deliveries),
     )
@@ -51,11 +48,11 @@ def _models() -> tuple[ModelStatistics, ...]:
     """Returns the models that have seen an image, by name and version."""
     found: dict[tuple[str, str], ModelStatistics] = {}
 
-    def of(sample: Sample) -> ModelStatistics:
+    def of(sample: Reading) -> ModelStatistics:
         key = sample.labels["model"], sample.labels["version"]
         return found.setdefault(key, ModelStatistics(*key))
 
-    for sample in _samples(metrics.QUEUE_DEPTH):
+    for sample in samples(metrics.QUEUE_DEPTH):
         of(sample).queue_depth = int(sample.value)
     for sample in _counts(metrics.IMAGES):
         of(sample).images[sample.labels["outcome"]] = sample.value
@@ -71,33 +68,28 @@ def _models() -> tuple[ModelStatistics, ...]:
     return tuple(found[key] for key in sorted(found))
 
 
-def _of_model(histogram: Histogram, model: ModelStatistics) -> Distribution:
+def _of_model(histogram: ProcessMetric, model: ModelStatistics) -> Distribution:
     wanted = {"model": model.model, "version": model.version}
     return _distribution(
-        sample for sample in _samples(histogram) if wanted.items() <= sample.labels.items()
+        sample for sample in samples(histogram) if wanted.items() <= sample.labels.items()
     )
 
 
-def _by_label(counter: Counter, label: str) -> dict[str, float]:
+def _by_label(counter: ProcessMetric, label: str) -> dict[str, float]:
     return {sample.labels[label]: sample.value for sample in _counts(counter)}
 
 
-def _counts(counter: Counter) -> Iterator[Sample]:
+def _counts(counter: ProcessMetric) -> Iterator[Reading]:
     """Yields the counts, without the samples that say since when there is one."""
-    return (sample for sample in _samples(counter) if sample.name.endswith("_total"))
+    return (sample for sample in samples(counter) if sample.name.endswith("_total"))
 
 
-def _samples(metric: ProcessMetric) -> Iterator[Sample]:
-    for family in metric.collect():
-        yield from family.samples
-
-
-def _distribution(samples: Iterator[Sample]) -> Distribution:
+def _distribution(series: Iterator[Reading]) -> Distribution:
     """Returns the distribution of one series; Prometheus' counts are cumulative."""
     bounds: list[float] = []
     cumulative: list[float] = []
     total = 0.0
-    for sample in samples:
+    for sample in series:
         if sample.name.endswith("_bucket"):
             bounds.append(float(sample.labels["le"]))
             cumulative.append(sample.value)

@@ -20,10 +20,14 @@ from prometheus_client import (
     ProcessCollector,
     start_http_server,
 )
+from prometheus_client.samples import Sample
 
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.version import VERSION
 
+Reading = Sample
+"""One number of a metric, with its labels."""
+ProcessMetric = Counter | Gauge | Histogram
 REGISTRY = CollectorRegistry()
 """Not the library's own: what other libraries register there is none of our names."""
 ProcessCollector(registry=REGISTRY)
@@ -229,6 +233,12 @@ def serving_metrics(bind: str, pool_in_use: Callable[[], int]) -> Iterator[None]
         server.shutdown()
         server.server_close()
         thread.join(STOP_S)
+
+
+def samples(metric: ProcessMetric) -> Iterator[Reading]:
+    """Yields what a metric says now, of all its labels."""
+    for family in metric.collect():
+        yield from family.samples
 
 
 async def measure_lag() -> None:
