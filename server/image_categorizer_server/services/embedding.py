@@ -83,12 +83,11 @@ class KeptEmbeddings:
 
 async def _keep_all(tenant_id: str, new: Sequence[tuple[str, Embedding]]) -> Sequence[None]:
     # The first code of a size takes milliseconds to make.
-    rows_of = await asyncio.to_thread(_rows, new)
-    await rows.add(tenant_id, rows_of)
+    await rows.add(tenant_id, await asyncio.to_thread(rows_of, new))
     return [None] * len(new)
 
 
-def _rows(new: Sequence[tuple[str, Embedding]]) -> list[rows.NewRow]:
+def rows_of(new: Sequence[tuple[str, Embedding]]) -> list[rows.NewRow]:
     """Returns the rows of embeddings; those of one model get their codes together."""
     found: list[rows.NewRow] = []
     for digest in {embedding.model.digest for _, embedding in new}:
