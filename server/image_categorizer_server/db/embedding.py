@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from image_categorizer_server.db.convert import columns_of
-from image_categorizer_server.db.database import Connection, connected
+from image_categorizer_server.db.database import connected
 
 INSERT = """
 INSERT INTO image_embeddings (tenant_id, image_id, model_digest, code, vector)
@@ -80,14 +80,10 @@ async def add(tenant_id: str, new: Sequence[NewRow]) -> None:
     Raises:
         DependencyDown: the database does not answer.
     """
-    async with connected() as connection:
-        await add_on(connection, tenant_id, new)
-
-
-async def add_on(connection: Connection, tenant_id: str, new: Sequence[NewRow]) -> None:
-    """Adds embeddings as `add` does, on a connection."""
     # In one order, so that transactions do not wait for one another in a circle.
-    await connection.execute(INSERT, tenant_id, *columns_of(sorted(new), 4))
+    columns = columns_of(sorted(new), 4)
+    async with connected() as connection:
+        await connection.execute(INSERT, tenant_id, *columns)
 
 
 async def find(tenant_id: str, image_id: str, model_digest: str) -> bytes | None:

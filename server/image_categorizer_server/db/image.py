@@ -43,6 +43,8 @@ FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[
     $16::bigint[], $17::text[], $18::real[], $19::real[]) AS i (image_id, subject_key, subject_id,
     sha256, object_key, size_bytes, format, width_px, height_px, filename, tags, create_time,
     has_metadata, perceptual_hash, dominant_colours, brightness, sharpness)
+WHERE NOT EXISTS (SELECT FROM outbox o WHERE o.kind = 'removing' AND o.done_time IS NULL
+    AND o.tenant_id = $1 AND o.payload->'keys' ? i.object_key)
 ON CONFLICT (tenant_id, subject_key, sha256) DO UPDATE SET image_id = excluded.image_id,
     filename = excluded.filename, tags = excluded.tags, create_time = excluded.create_time,
     lease_until = excluded.lease_until
@@ -174,12 +176,11 @@ async def begin(
     async with transaction() as connection:
         erased = await _erased(connection, tenant_id, {image.subject_key for image in images})
         await lock_tenant_images(connection, tenant_id)
-        removing = await removal.find_removing(connection, tenant_id)
         # Of images with the same bytes the first one.
         new = {
             (image.subject_key, image.sha256): image
             for image in reversed(images)
-            if image.object_key not in removing and image.subject_key not in erased
+            if image.subject_key not in erased
         }
         inserted = set()
         if new:
@@ -227,18 +228,12 @@ async def finish(tenant_id: str, images: Sequence[Image]) -> list[bool]:
     Raises:
         DependencyDown: the database does not answer.
     """
-    async with connected() as connection:
-        done = await finish_on(connection, tenant_id, images)
-    return [image.image_id in done for image in images]
-
-
-async def finish_on(connection: Connection, tenant_id: str, images: Sequence[Image]) -> set[str]:
-    """Makes images visible whose objects are stored; returns the ids of those that are now."""
     ids = [image.image_id for image in images]
     terms = [(image.image_id, term) for image in images for term in image_term.terms_of(image)]
-    columns = columns_of(terms, 2)
-    rows = await connection.fetch(FINISH, tenant_id, ids, *columns)
-    return {str(row["image_id"]) for row in rows}
+    async with connected() as connection:
+        rows = await connection.fetch(FINISH, tenant_id, ids, *columns_of(terms, 2))
+    done = {row["image_id"] for row in rows}
+    return [image_id in done for image_id in ids]
 
 
 async def remove_silent(limit: int) -> int:

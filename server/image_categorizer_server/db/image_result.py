@@ -8,9 +8,9 @@ from typing import NamedTuple, cast
 
 from image_categorizer_server.db import embedding, image_term, review
 from image_categorizer_server.db.convert import columns_of, options_to_json, predictions_to_json
-from image_categorizer_server.db.database import Connection, transaction
-from image_categorizer_server.db.image import finish_on
+from image_categorizer_server.db.database import Connection, connected, transaction
 from image_categorizer_server.domain.image import Image, ImageResult
+from image_categorizer_server.domain.review import ReviewState, uncertainty_of
 
 INSERT = """
 INSERT INTO image_results (tenant_id, result_id, image_id, predictions, model_name, model_version,
@@ -28,6 +28,42 @@ LOCK = """
 SELECT image_id, create_time FROM images
 WHERE tenant_id = $1 AND image_id = ANY ($2::text[]) AND lease_until IS NULL
 ORDER BY image_id FOR NO KEY UPDATE
+"""
+
+
+# One statement, and so one round trip, for all that becomes visible with images.  Nobody has judged
+# them, and they have no terms yet.
+FINISH = """
+WITH done AS (
+    UPDATE images SET lease_until = NULL
+    WHERE tenant_id = $1 AND image_id = ANY ($2::text[]) AND lease_until IS NOT NULL
+    RETURNING image_id, create_time),
+terms AS (
+    INSERT INTO image_terms (tenant_id, image_id, term, create_time, confidence)
+    SELECT $1, d.image_id, t.term, d.create_time, t.confidence
+    FROM done d JOIN unnest($3::text[], $4::text[], $5::real[]) AS t (image_id, term, confidence)
+        USING (image_id)),
+results AS (
+    INSERT INTO image_results (tenant_id, result_id, image_id, predictions, model_name,
+        model_version, model_digest, create_time, digests, options, input_sha256, server_version,
+        receipt)
+    SELECT $1, result_id, d.image_id, predictions::jsonb, model_name, model_version, model_digest,
+        r.create_time, digests::jsonb, options::jsonb, input_sha256, server_version, receipt
+    FROM done d JOIN unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::int[], $11::text[],
+        $12::timestamptz[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[]) AS r (
+        result_id, image_id, predictions, model_name, model_version, model_digest, create_time,
+        digests, options, input_sha256, server_version, receipt) USING (image_id)),
+queue AS (
+    INSERT INTO review_queue (tenant_id, image_id, create_time, uncertainty)
+    SELECT $1, d.image_id, d.create_time, q.uncertainty
+    FROM done d JOIN unnest($18::text[], $19::real[]) AS q (image_id, uncertainty)
+        USING (image_id)),
+embeddings AS (
+    INSERT INTO image_embeddings (tenant_id, image_id, model_digest, code, vector)
+    SELECT $1, d.image_id, e.model_digest, e.code, e.vector
+    FROM done d JOIN unnest($20::text[], $21::text[], $22::bytea[], $23::bytea[]) AS e (
+        image_id, model_digest, code, vector) USING (image_id))
+SELECT image_id FROM done
 """
 
 
@@ -63,14 +99,35 @@ async def finish(tenant_id: str, new: Sequence[NewResult]) -> list[bool]:
     Raises:
         DependencyDown: the database does not answer.
     """
-    async with transaction() as connection:
-        done = await finish_on(connection, tenant_id, [one.image for one in new])
-        kept = [one for one in new if one.image.image_id in done]
-        embeddings = [one.embedding for one in kept if one.embedding is not None]
-        await embedding.add_on(connection, tenant_id, embeddings)
-        times = {one.image.image_id: one.image.create_time for one in kept}
-        await _add(connection, tenant_id, [one.result for one in kept], times, are_first=True)
-    return [one.image.image_id in done for one in new]
+    ids = [one.image.image_id for one in new]
+    terms = [row for one in new for row in _terms(one)]
+    queue = [(one.image.image_id, uncertainty_of(one.result.predictions)) for one in new]
+    embeddings = [one.embedding for one in new if one.embedding is not None]
+    async with connected() as connection:
+        rows = await connection.fetch(
+            FINISH,
+            tenant_id,
+            ids,
+            *columns_of(terms, 3),
+            *columns_of(_values(one.result) for one in new),
+            *columns_of(queue),
+            *columns_of(embeddings, 4),
+        )
+    done = {row["image_id"] for row in rows}
+    return [image_id in done for image_id in ids]
+
+
+def _terms(new: NewResult) -> list[tuple[str, str, float | None]]:
+    """Returns the terms of an image and of its first result, each with its confidence."""
+    image_id, change = (
+        new.image.image_id,
+        image_term.change_of(new.image.tenant_id, new.image.create_time, new.result),
+    )
+    own = [*image_term.terms_of(new.image), review.term_of(ReviewState.UNREVIEWED)]
+    return [
+        *((image_id, term, None) for term in own),
+        *((image_id, term, change.confidence) for term in change.terms),
+    ]
 
 
 async def _add(
@@ -78,8 +135,6 @@ async def _add(
     tenant_id: str,
     results: Sequence[ImageResult],
     times: dict[str, datetime],
-    *,
-    are_first: bool = False,
 ) -> None:
     """Writes results of images that the transaction has locked.
 
@@ -88,7 +143,6 @@ async def _add(
         tenant_id: the tenant.
         results: the results.
         times: when the images were stored.
-        are_first: whether the images have no terms of results yet.
     """
     if not results:
         return
@@ -98,10 +152,7 @@ async def _add(
         image_term.change_of(tenant_id, times[image_id], result)
         for image_id, result in newest.items()
     ]
-    if are_first:
-        await image_term.add_terms(connection, changes)
-    else:
-        await image_term.set_terms(connection, changes)
+    await image_term.set_terms(connection, changes)
     await review.queue_results(connection, tenant_id, list(newest.values()), times)
 
 

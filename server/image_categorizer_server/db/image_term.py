@@ -97,11 +97,6 @@ async def set_terms(connection: Connection, changes: Sequence[TermChange]) -> No
     removed = [(c.tenant_id, c.image_id, kind) for c in changes for kind in c.kinds]
     kept = [(c.image_id, term) for c in changes for term in c.terms]
     await connection.execute(REMOVE, *columns_of(removed, 3), *columns_of(kept, 2))
-    await add_terms(connection, changes)
-
-
-async def add_terms(connection: Connection, changes: Sequence[TermChange]) -> None:
-    """Adds terms to images, which the transaction has locked; of each image once."""
     added = [
         (c.tenant_id, c.image_id, term, c.create_time, c.confidence)
         for c in changes

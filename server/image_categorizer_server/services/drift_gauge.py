@@ -51,14 +51,14 @@ async def _drifts(settings: DriftSettings) -> list[Drift]:
 
 def report(drifts: Sequence[Drift]) -> None:
     """Makes these all that the metric says; those of too few images are left out."""
-    values = {}
+    values: dict[tuple[str, ...], float] = {}
     for drift in drifts:
         if drift.state is DriftState.NOT_ENOUGH_IMAGES:
             continue
         version = drift.version
-        labels = version.model, str(version.number), version.tenant_id
-        values[*labels, "category"] = drift.category_index
-        values[*labels, "confidence"] = drift.confidence_index
+        whose = version.model, str(version.number), version.tenant_id
+        values[*whose, "category"] = drift.category_index
+        values[*whose, "confidence"] = drift.confidence_index
     for metric in PREDICTION_DRIFT.collect():
         for sample in metric.samples:
             gone = tuple(sample.labels[name] for name in DRIFT)

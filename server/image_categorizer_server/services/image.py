@@ -32,6 +32,7 @@ from image_categorizer_server.errors import (
     DependencyDown,
     ImageNotFound,
     InvalidRequest,
+    QuotaExceeded,
     SubjectErased,
 )
 from image_categorizer_server.paging import (
@@ -79,6 +80,8 @@ class ImagePolicy:
 
     admit: Admit
     """Passes a tenant's image of a size in bytes, or raises QuotaExceeded."""
+    give_back: Callable[[str, int], None]
+    """Takes an image that was not stored after all out of what `admit` has counted."""
     sign: Sign
 
 
@@ -111,6 +114,7 @@ class Images:
         self._subjects = subjects
         self._fetch = fetch
         self._admit = policy.admit
+        self._give_back = policy.give_back
         self._found = Gathered(rows.find, tasks, "finder of images")
         self._begun = Gathered(self._begin_all, tasks, "beginner of images")
         self._finished = Gathered(self._finish_all, tasks, "finisher of images")
@@ -205,19 +209,27 @@ class Images:
         self.check(new)
         subject_key = self._subjects.key_of(tenant_id, new.subject_id)
         sha256 = hashlib.sha256(new.content).hexdigest()
+        if new.blur or new.keep_metadata:
+            picture = None
         # With other parts blurred it is another image: what is stored tells, once it is made.
-        if not new.blur and (found := await self._found.answer(tenant_id, (subject_key, sha256))):
+        is_told = picture is not None or bool(new.blur)
+        if not is_told and (found := await self.find(tenant_id, subject_key, sha256)):
             return found, True
-        if picture is None or new.blur or new.keep_metadata:
+        if picture is None:
             picture = await asyncio.to_thread(
                 self._picture_of, new.content, new.keep_metadata, rectangles_of(new.blur)
             )
         stored_sha256 = hashlib.sha256(picture.content).hexdigest()
         if new.blur:
             sha256 = stored_sha256
-            if found := await self._found.answer(tenant_id, (subject_key, sha256)):
+            if found := await self.find(tenant_id, subject_key, sha256):
                 return found, True
-        await self._admit(tenant_id, len(picture.content))
+        try:
+            await self._admit(tenant_id, len(picture.content))
+        except QuotaExceeded:
+            if found := await self.find(tenant_id, subject_key, sha256):
+                return found, True
+            raise
         image = Image(
             tenant_id=tenant_id,
             image_id=f"i-{secrets.token_urlsafe(ID_BYTES)}",
@@ -236,6 +248,7 @@ class Images:
             has_metadata=new.keep_metadata,
         )
         if other := await self._begin(image):
+            self._give_back(tenant_id, image.size_bytes)
             return other, True
         content_type = f"image/{picture.format.lower()}"
         await self._storage.put(image.object_key, picture.content, content_type)
