@@ -56,9 +56,9 @@ def report(drifts: Sequence[Drift]) -> None:
         if drift.state is DriftState.NOT_ENOUGH_IMAGES:
             continue
         version = drift.version
-        whose = version.model, str(version.number), version.tenant_id
-        values[*whose, "category"] = drift.category_index
-        values[*whose, "confidence"] = drift.confidence_index
+        of_version = version.model, str(version.number), version.tenant_id
+        values[*of_version, "category"] = drift.category_index
+        values[*of_version, "confidence"] = drift.confidence_index
     for metric in PREDICTION_DRIFT.collect():
         for sample in metric.samples:
             gone = tuple(sample.labels[name] for name in DRIFT)

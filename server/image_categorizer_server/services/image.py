@@ -43,8 +43,8 @@ from image_categorizer_server.paging import (
     token_of_moment,
 )
 from image_categorizer_server.services.crashing_images import digest_of
-from image_categorizer_server.services.embedding import rows_of
 from image_categorizer_server.services.gathered import Gathered
+from image_categorizer_server.services.neighbours import rows_of
 from image_categorizer_server.stores.image_key import image_key
 from image_categorizer_server.stores.object_store import Storage
 from image_categorizer_server.tasks import TaskOwner
