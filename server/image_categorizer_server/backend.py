@@ -283,12 +283,13 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             RedisLimiter(redis, settings.quota.timeout_s, round_trips), settings.quota, find_limits
         )
         decoder = Decoder(image_limits(settings))
+        admission = ImageAdmission(limiter)
         images = Images(
             storage,
             PictureMaker(decoder).picture_of,
             subjects,
             fetch,
-            ImagePolicy(ImageAdmission(limiter).admit, receipt_keys.sign),
+            ImagePolicy(admission.admit, admission.give_back, receipt_keys.sign),
             transactions,
         )
         fitting = FitHeads(

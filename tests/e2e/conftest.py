@@ -27,6 +27,7 @@ def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
     variables = {
         "CATEGORIZER_TELEMETRY__METRICS_BIND": f"127.0.0.1:{metrics_port}",
         "CATEGORIZER_TELEMETRY__PENDING_INTERVAL_S": "0.5",
+        "CATEGORIZER_DRIFT__METRICS_INTERVAL_S": "1",
         "CATEGORIZER_AUDIT__REFUSAL_INTERVAL_S": "0.2",
         "CATEGORIZER_AUDIT__SIGN_INTERVAL_S": "1",
         "CATEGORIZER_FETCH__ALLOW_HTTP": "true",

@@ -1,16 +1,27 @@
 """What Prometheus reads from the processes of an installation."""
 
+import asyncio
+import json
+
 import httpx
 import pytest
 from image_categorizer import ImageCategorizationClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.database import connect_as_owner
 from tests.support.pictures import jpeg
 from tests.support.polling import wait_until
 from tests.support.rest_batches import finished
 
 MODEL = {"model": "efficientnet_lite0", "version": "1"}
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+PREDICTED = """
+INSERT INTO prediction_daily (tenant_id, day, model_name, model_version, kind, bucket, images)
+SELECT 'default', (now() AT TIME ZONE 'UTC')::date - age, 'drifting', 1, kind, bucket, images
+FROM (VALUES (8, 'category', 'cat', 500), (8, 'category', 'dog', 500),
+    (8, 'confidence', '0.9-1.0', 1000), (0, 'category', 'cat', 100),
+    (0, 'confidence', '0.9-1.0', 100)) AS p (age, kind, bucket, images)
+"""
 CLASSIFY = "/image_categorizer.v1.ClassifyService/Classify"
 
 
@@ -88,3 +99,20 @@ def test_the_worker_counts_items_and_the_server_what_is_pending(port, http):
     grown = [value(f, "categorizer_batch_items_total", outcome=outcome) for f in (before, after)]
     assert grown[1] == grown[0] + 3
     wait_until(lambda: value(samples(port), "categorizer_pending", kind="chunks") == 0)
+
+
+def test_drift_is_measured_again_and_again(port, up):
+    async def predict():
+        url = json.loads((up.data / "installation.json").read_text())["database_url"]
+        connection = await connect_as_owner(url)
+        await connection.execute(PREDICTED)
+        await connection.close()
+
+    def drift(**labels):
+        labels = {"model": "drifting", "version": "1", **labels}
+        return value(samples(port), "categorizer_prediction_drift_psi", **labels)
+
+    asyncio.run(predict())
+    wait_until(lambda: drift(tenant="", kind="category") > 0.25)
+    assert drift(tenant="default", kind="category") > 0.25
+    assert drift(tenant="default", kind="confidence") < 0.05

@@ -16,10 +16,14 @@ from image_categorizer_server.domain.access import Role
 from image_categorizer_server.domain.drift import Days, Version, bin_of
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.services.drift import PredictionMeter, compare
+from image_categorizer_server.services.drift_gauge import measure_drift, report
 from image_categorizer_server.settings.drift import DriftSettings
+from image_categorizer_server.tasks import TaskOwner
+from image_categorizer_server.telemetry.metrics import PREDICTION_DRIFT
 
 from tests.integration.conftest import running_server
 from tests.support.pictures import jpeg
+from tests.support.polling import eventually
 
 PICTURE = jpeg(64, 48)
 TODAY = date(2026, 3, 31)
@@ -41,6 +45,12 @@ async def count(days, categories, version=SMALL):
 def before(first, last, end=TODAY):
     """Returns the days from `first` to `last` days before the end."""
     return [end - timedelta(days=days) for days in range(last, first + 1)]
+
+
+def drift_metrics():
+    """Returns the values of the metric by their labels."""
+    (metric,) = PREDICTION_DRIFT.collect()
+    return {tuple(sample.labels.values()): sample.value for sample in metric.samples}
 
 
 async def test_every_classification_is_counted_for_its_tenant(every_tenant, server, client):
@@ -134,6 +144,33 @@ async def test_each_version_is_warned_of_once_a_day_if_it_drifts(every_tenant, c
     assert (warning["day"], warning["category_index"] > 0.25) == ("2026-03-31", True)
     await count([TODAY + timedelta(days=1)], {"cat": 400}, shifted)
     assert await never.check(TODAY + timedelta(days=1)) == []
+
+
+async def test_the_metrics_have_the_drift_of_all_tenants_and_of_the_largest(every_tenant):
+    today = clock.now().date()
+    shifted, steady, rare = (Version(tenant, "small", 3) for tenant in ("default", "t2", "tiny"))
+    for version, now in ((shifted, {"cat": 400}), (steady, {"cat": 1000, "dog": 1000})):
+        await count(before(30, 7, today), {"cat": 50, "dog": 50}, version)
+        await count([today], now, version)
+    await count([today], {"cat": 50}, rare)
+    settings = DriftSettings(metrics_interval_s=0.05, metrics_tenants=2)
+    async with TaskOwner() as tasks:
+        tasks.start(measure_drift(settings), "meter of drift")
+        await eventually(lambda: len(drift_metrics()) == 6)
+        found = drift_metrics()
+        expected = await compare(shifted, today, 2)
+        assert found["small", "3", "default", "category"] == expected.category_index > 0.25
+        assert found["small", "3", "t2", "category"] < 0.05
+        everybody = await compare(Version("", "small", 3), today, 2)
+        assert everybody.window.images == 2450
+        assert found["small", "3", "", "category"] == everybody.category_index
+        assert found["small", "3", "", "confidence"] < 0.05
+        async with connected() as connection:
+            await connection.execute("DELETE FROM prediction_daily WHERE tenant_id <> 't2'")
+        await eventually(lambda: ("small", "3", "default", "category") not in drift_metrics())
+        assert drift_metrics()["small", "3", "", "category"] < 0.05
+    report([])
+    assert drift_metrics() == {}
 
 
 async def test_rare_categories_of_a_day_become_one_and_old_days_go(every_tenant):

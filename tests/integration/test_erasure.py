@@ -302,7 +302,7 @@ async def test_late_writers_leave_nothing(server, client, admin, erasures, setti
         PictureMaker(Decoder(image_limits(settings))).picture_of,
         SUBJECTS,
         of_server.fetch,
-        ImagePolicy(admit_all, lambda _: ""),
+        ImagePolicy(admit_all, lambda *_: None, lambda _: ""),
         tasks,
     )
     storing = asyncio.create_task(late.store("default", NewImage(OTHERS, subject_id=SUBJECT)))

@@ -104,6 +104,30 @@ async def test_a_stored_image_is_classified_and_its_result_kept_with_it(client, 
             await limited.classify_image(image_id=stored.image_id)
 
 
+@pytest.mark.parametrize("has_spare", [False, True])
+async def test_an_image_that_is_stored_already_needs_no_room(settings, server, client, has_spare):
+    first, second = jpeg(64, 64, 1), jpeg(64, 64, 2)
+    most = len(first) + len(second) + (len(first) - 1 if has_spare else 0)
+    quota = settings.quota.model_copy(update={"stored_bytes": most})
+    changed = settings.model_copy(
+        update={
+            "quota": quota,
+            "server": settings.server.model_copy(update={"bind": f"{settings.server.bind}2"}),
+        }
+    )
+    async with running_server(changed) as limited, await limited.client() as ours:
+        ids = {
+            (await ours.classify_image(first, store=True, model="small")).image_id for _ in range(3)
+        }
+        assert len(ids) == 1
+        await ours.classify_image(second, store=True, model="small")
+        again = await ours.classify_image(second, store=True, model="small")
+        image = await ours.images.get(again.image_id)
+        assert image.result.result_id == again.result_id
+        with pytest.raises(QuotaExceeded, match="the image has .* are free"):
+            await ours.classify_image(jpeg(96, 96, 3), store=True, model="small")
+
+
 async def test_stored_images_count_against_the_bytes_of_the_tenant(settings, server, client):
     first, second = jpeg(64, 64, 1), jpeg(64, 64, 2)
     quota = settings.quota.model_copy(update={"stored_bytes": len(first) + len(second) - 1})

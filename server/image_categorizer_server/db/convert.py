@@ -1,7 +1,7 @@
 """Conversions between domain values and the JSON columns and rows of batches."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
@@ -88,6 +88,11 @@ def _boxes(stored: dict[str, Any]) -> tuple[Box, ...]:
     """Returns the boxes of a prediction; rows of earlier commits have `box`, with one or null."""
     found = stored["boxes"] if "boxes" in stored else [stored["box"]] if stored["box"] else []
     return tuple(Box(*edges) for edges in found)
+
+
+def columns_of(rows: Iterable[Sequence[object]], count: int = 0) -> list[list[object]]:
+    """Returns the columns of rows, as `unnest` takes them; `count` empty ones of no row."""
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(count)]
 
 
 def batch_from_row(row: BatchRow, failures: tuple[ItemResult, ...], now: datetime) -> Batch:

@@ -1,11 +1,11 @@
 """The record of predictions: images by tenant, day, version, and first category or confidence."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import cast
 
-from image_categorizer_server.db.database import connected, transaction
+from image_categorizer_server.db.database import Row, connected, transaction
 from image_categorizer_server.domain.drift import Counts, Days, Version
 
 Key = tuple[str, date, str, int, str, str]
@@ -23,15 +23,28 @@ ON CONFLICT (tenant_id, day, model_name, model_version, kind, bucket) DO UPDATE 
 """
 READ = """
 SELECT kind, bucket, sum(images)::bigint AS images FROM prediction_daily
-WHERE tenant_id = $1 AND model_name = $2 AND model_version = $3 AND day >= $4 AND day <= $5
+WHERE {tenant} AND model_name = $2 AND model_version = $3 AND day >= $4 AND day <= $5
     AND kind <> 'checked'
 GROUP BY kind, bucket
 """
 BY_DAY = """
 SELECT day, sum(images)::bigint AS images FROM prediction_daily
-WHERE tenant_id = $1 AND model_name = $2 AND model_version = $3 AND day >= $4 AND day <= $5
+WHERE {tenant} AND model_name = $2 AND model_version = $3 AND day >= $4 AND day <= $5
     AND kind = 'confidence'
 GROUP BY day
+"""
+OF_TENANT, OF_ALL = "tenant_id = $1", "$1::text = ''"
+BUSIEST = """
+SELECT tenant_id, model_name, model_version FROM prediction_daily
+WHERE day >= $1 AND day <= $2 AND kind = 'confidence'
+GROUP BY tenant_id, model_name, model_version
+ORDER BY sum(images) DESC, tenant_id, model_name, model_version LIMIT $3
+"""
+BUSIEST_OF_ALL = """
+SELECT '' AS tenant_id, model_name, model_version FROM prediction_daily
+WHERE day >= $1 AND day <= $2 AND kind = 'confidence'
+GROUP BY model_name, model_version
+ORDER BY sum(images) DESC, model_name, model_version LIMIT $3
 """
 # Whoever inserts the row checks; the others find it there.
 CLAIM = """
@@ -85,6 +98,10 @@ async def add(counted: Mapping[Key, int]) -> None:
         await connection.execute(ADD, *(list(column) for column in zip(*rows, strict=True)))
 
 
+def _of(query: str, version: Version) -> str:
+    return query.format(tenant=OF_TENANT if version.tenant_id else OF_ALL)
+
+
 async def read(version: Version, days: Days) -> Counts:
     """Returns what a version predicted in some days.
 
@@ -93,7 +110,7 @@ async def read(version: Version, days: Days) -> Counts:
     """
     key = version.tenant_id, version.model, version.number
     async with connected() as connection:
-        rows = await connection.fetch(READ, *key, days.first, days.last)
+        rows = await connection.fetch(_of(READ, version), *key, days.first, days.last)
     found: dict[str, dict[str, int]] = defaultdict(dict)
     for row in rows:
         found[cast("str", row["kind"])][cast("str", row["bucket"])] = cast("int", row["images"])
@@ -109,8 +126,25 @@ async def images_by_day(version: Version, days: Days) -> dict[date, int]:
     """
     key = version.tenant_id, version.model, version.number
     async with connected() as connection:
-        rows = await connection.fetch(BY_DAY, *key, days.first, days.last)
+        rows = await connection.fetch(_of(BY_DAY, version), *key, days.first, days.last)
     return {cast("date", row["day"]): cast("int", row["images"]) for row in rows}
+
+
+async def busiest(days: Days, limit: int, *, of_all: bool) -> list[Version]:
+    """Returns the versions that have predicted most in some days.
+
+    Args:
+        days: the days.
+        limit: the maximum number of versions.
+        of_all: whether the images of all tenants count together: then no version names a tenant.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    query = BUSIEST_OF_ALL if of_all else BUSIEST
+    async with connected() as connection:
+        rows = await connection.fetch(query, days.first, days.last, limit)
+    return _versions(rows)
 
 
 async def claim_unchecked(day: date, limit: int) -> list[Version]:
@@ -121,6 +155,10 @@ async def claim_unchecked(day: date, limit: int) -> list[Version]:
     """
     async with connected() as connection:
         rows = await connection.fetch(CLAIM, day, limit)
+    return _versions(rows)
+
+
+def _versions(rows: Sequence[Row]) -> list[Version]:
     return [
         Version(
             cast("str", row["tenant_id"]),

@@ -7,12 +7,16 @@ wrote that had not ended at the last look: a row with a lower number may become 
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
+from image_categorizer_server.db.convert import columns_of
 from image_categorizer_server.db.database import connected
 
 INSERT = """
 INSERT INTO image_embeddings (tenant_id, image_id, model_digest, code, vector)
-SELECT $1, $2, $3, $4, $5
-WHERE EXISTS (SELECT FROM images WHERE tenant_id = $1 AND image_id = $2 FOR KEY SHARE)
+SELECT $1, n.image_id, n.model_digest, n.code, n.vector
+FROM unnest($2::text[], $3::text[], $4::bytea[], $5::bytea[]) AS n (
+    image_id, model_digest, code, vector)
+WHERE EXISTS (SELECT FROM images i
+    WHERE i.tenant_id = $1 AND i.image_id = n.image_id FOR KEY SHARE)
 ON CONFLICT DO NOTHING
 """
 FIND = """
@@ -77,9 +81,9 @@ async def add(tenant_id: str, new: Sequence[NewRow]) -> None:
         DependencyDown: the database does not answer.
     """
     # In one order, so that transactions do not wait for one another in a circle.
-    values = [(tenant_id, *row) for row in sorted(new)]
+    columns = columns_of(sorted(new), 4)
     async with connected() as connection:
-        await connection.executemany(INSERT, values)
+        await connection.execute(INSERT, tenant_id, *columns)
 
 
 async def find(tenant_id: str, image_id: str, model_digest: str) -> bytes | None:

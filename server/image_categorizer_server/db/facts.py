@@ -3,7 +3,7 @@
 import json
 from typing import TypedDict
 
-from image_categorizer_server.domain.image import Colour, PictureFacts
+from image_categorizer_server.domain.picture import Colour, PictureFacts
 
 HASH_BITS = 64
 HASH_DIGITS = HASH_BITS // 4

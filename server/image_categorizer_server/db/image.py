@@ -8,17 +8,12 @@ A row refers to its object before the object is there, so `removal` spares it.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TypedDict, cast
 
 from image_categorizer_server import clock
-from image_categorizer_server.db import audit, image_term, legal_hold, removal, review
-from image_categorizer_server.db.convert import (
-    options_to_json,
-    predictions_from_json,
-    predictions_to_json,
-)
+from image_categorizer_server.db import audit, image_term, legal_hold, removal
+from image_categorizer_server.db.convert import columns_of, predictions_from_json
 from image_categorizer_server.db.database import Connection, connected, transaction
 from image_categorizer_server.db.facts import (
     FactsRow,
@@ -40,7 +35,16 @@ INSERT = """
 INSERT INTO images (tenant_id, image_id, subject_key, subject_id, sha256, object_key, size_bytes,
     format, width_px, height_px, filename, tags, create_time, lease_until, has_metadata,
     perceptual_hash, dominant_colours, brightness, sharpness)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+SELECT $1, image_id, subject_key, subject_id, sha256, object_key, size_bytes, format, width_px,
+    height_px, filename, ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)), create_time, $2,
+    has_metadata, perceptual_hash, dominant_colours::jsonb, brightness, sharpness
+FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[], $9::text[],
+    $10::int[], $11::int[], $12::text[], $13::text[], $14::timestamptz[], $15::boolean[],
+    $16::bigint[], $17::text[], $18::real[], $19::real[]) AS i (image_id, subject_key, subject_id,
+    sha256, object_key, size_bytes, format, width_px, height_px, filename, tags, create_time,
+    has_metadata, perceptual_hash, dominant_colours, brightness, sharpness)
+WHERE NOT EXISTS (SELECT FROM outbox o WHERE o.kind = 'removing' AND o.done_time IS NULL
+    AND o.tenant_id = $1 AND o.payload->'keys' ? i.object_key)
 ON CONFLICT (tenant_id, subject_key, sha256) DO UPDATE SET image_id = excluded.image_id,
     filename = excluded.filename, tags = excluded.tags, create_time = excluded.create_time,
     lease_until = excluded.lease_until
@@ -50,11 +54,12 @@ RETURNING image_id
 FINISH = """
 WITH done AS (
     UPDATE images SET lease_until = NULL
-    WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NOT NULL RETURNING *),
+    WHERE tenant_id = $1 AND image_id = ANY ($2::text[]) AND lease_until IS NOT NULL
+    RETURNING tenant_id, image_id, create_time),
 terms AS (
     INSERT INTO image_terms (tenant_id, image_id, term, create_time)
     SELECT d.tenant_id, d.image_id, t.term, d.create_time
-    FROM done d, unnest($3::text[]) AS t (term))
+    FROM done d JOIN unnest($3::text[], $4::text[]) AS t (image_id, term) USING (image_id))
 SELECT image_id FROM done
 """
 # The newest result of each image comes with it.
@@ -106,16 +111,6 @@ DELETE FROM images WHERE (tenant_id, image_id) IN (
     SELECT tenant_id, image_id FROM images WHERE lease_until < $1
     ORDER BY lease_until LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING tenant_id, object_key
-"""
-INSERT_RESULT = """
-INSERT INTO image_results (tenant_id, result_id, image_id, predictions, model_name, model_version,
-    model_digest, create_time, digests, options, input_sha256, server_version, receipt)
-VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11, $12, $13)
-"""
-# Two results of one image replace its terms one after the other.
-LOCK = """
-SELECT image_id, create_time FROM images
-WHERE tenant_id = $1 AND image_id = $2 AND lease_until IS NULL FOR NO KEY UPDATE
 """
 
 
@@ -181,15 +176,17 @@ async def begin(
     async with transaction() as connection:
         erased = await _erased(connection, tenant_id, {image.subject_key for image in images})
         await lock_tenant_images(connection, tenant_id)
-        removing = await removal.find_removing(connection, tenant_id)
         # Of images with the same bytes the first one.
         new = {
             (image.subject_key, image.sha256): image
             for image in reversed(images)
-            if image.object_key not in removing and image.subject_key not in erased
+            if image.subject_key not in erased
         }
-        values = [_values(image, lease_until) for image in new.values()]
-        inserted = {row["image_id"] for row in await connection.fetchmany(INSERT, values)}
+        inserted = set()
+        if new:
+            columns = columns_of(_values(image) for image in new.values())
+            rows = await connection.fetch(INSERT, tenant_id, lease_until, *columns)
+            inserted = {row["image_id"] for row in rows}
     return [erased.get(image.subject_key, image.image_id in inserted) for image in images]
 
 
@@ -206,9 +203,8 @@ async def _erased(
     return erased
 
 
-def _values(image: Image, lease_until: datetime) -> tuple[object, ...]:
+def _values(image: Image) -> tuple[object, ...]:
     return (
-        image.tenant_id,
         image.image_id,
         image.subject_key,
         image.subject_id,
@@ -219,9 +215,8 @@ def _values(image: Image, lease_until: datetime) -> tuple[object, ...]:
         image.width_px,
         image.height_px,
         image.filename,
-        list(image.tags),
+        json.dumps(image.tags),
         image.create_time,
-        lease_until,
         image.has_metadata,
         *facts_to_row(image.facts),
     )
@@ -233,10 +228,12 @@ async def finish(tenant_id: str, images: Sequence[Image]) -> list[bool]:
     Raises:
         DependencyDown: the database does not answer.
     """
-    values = [(tenant_id, image.image_id, image_term.terms_of(image)) for image in images]
+    ids = [image.image_id for image in images]
+    terms = [(image.image_id, term) for image in images for term in image_term.terms_of(image)]
     async with connected() as connection:
-        done = {row["image_id"] for row in await connection.fetchmany(FINISH, values)}
-    return [image.image_id in done for image in images]
+        rows = await connection.fetch(FINISH, tenant_id, ids, *columns_of(terms, 2))
+    done = {row["image_id"] for row in rows}
+    return [image_id in done for image_id in ids]
 
 
 async def remove_silent(limit: int) -> int:
@@ -400,47 +397,6 @@ async def remove(
     images = await connection.fetch(DELETE, tenant_id, ids)
     keys = dict.fromkeys(str(row["object_key"]) for row in (*images, *renditions))
     await removal.add_images(connection, tenant_id, "", now, list(keys))
-
-
-async def add_results(tenant_id: str, results: Sequence[ImageResult]) -> list[bool]:
-    """Adds results to images; returns False for those whose image is gone.
-
-    Raises:
-        DependencyDown: the database does not answer.
-    """
-    async with transaction() as connection:
-        # In one order, so that transactions do not wait for one another in a circle.
-        wanted = sorted({result.image_id for result in results})
-        locked = await connection.fetchmany(LOCK, [(tenant_id, image_id) for image_id in wanted])
-        times = {str(row["image_id"]): cast("datetime", row["create_time"]) for row in locked}
-        kept = [result for result in results if result.image_id in times]
-        await connection.executemany(INSERT_RESULT, [_result_values(tenant_id, r) for r in kept])
-        newest = {result.image_id: result for result in kept}
-        changes = [
-            image_term.change_of(tenant_id, times[image_id], result)
-            for image_id, result in newest.items()
-        ]
-        await image_term.set_terms(connection, changes)
-        await review.queue_results(connection, tenant_id, list(newest.values()), times)
-    return [result.image_id in times for result in results]
-
-
-def _result_values(tenant_id: str, result: ImageResult) -> tuple[object, ...]:
-    return (
-        tenant_id,
-        result.result_id,
-        result.image_id,
-        predictions_to_json(result.predictions),
-        result.model.name,
-        result.model.version,
-        result.model.digest,
-        result.create_time,
-        json.dumps(asdict(result.digests)),
-        options_to_json(result.options) if result.options else None,
-        result.input_sha256,
-        result.server_version,
-        result.receipt,
-    )
 
 
 async def list_results(tenant_id: str, image_id: str) -> list[ImageResult]:

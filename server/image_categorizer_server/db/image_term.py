@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from image_categorizer_server.db.convert import columns_of
 from image_categorizer_server.db.database import Connection
 from image_categorizer_server.domain.image import Image, ImageFilter, ImageResult
 
@@ -19,12 +20,17 @@ REVIEW = "review"
 OF_RESULT = CATEGORY, MODEL
 WORD = re.compile(r"[^\W_]+")
 REMOVE = """
-DELETE FROM image_terms WHERE tenant_id = $1 AND image_id = $2
-    AND split_part(term, ':', 1) = ANY ($3::text[]) AND term <> ALL ($4::text[])
+DELETE FROM image_terms t USING unnest($1::text[], $2::text[], $3::text[]) AS c (
+    tenant_id, image_id, kind)
+WHERE t.tenant_id = c.tenant_id AND t.image_id = c.image_id AND split_part(t.term, ':', 1) = c.kind
+    AND NOT EXISTS (SELECT FROM unnest($4::text[], $5::text[]) AS n (image_id, term)
+        WHERE n.image_id = t.image_id AND n.term = t.term)
 """
 SET = """
 INSERT INTO image_terms (tenant_id, image_id, term, create_time, confidence)
-SELECT $1, $2, term, $3, $5 FROM unnest($4::text[]) AS t (term)
+SELECT tenant_id, image_id, term, create_time, confidence
+FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::real[]) AS t (
+    tenant_id, image_id, term, create_time, confidence)
 ON CONFLICT (tenant_id, image_id, term) DO UPDATE SET confidence = excluded.confidence
 """
 
@@ -88,10 +94,15 @@ def change_of(tenant_id: str, create_time: datetime, result: ImageResult) -> Ter
 
 async def set_terms(connection: Connection, changes: Sequence[TermChange]) -> None:
     """Replaces terms of images, which the transaction has locked; of each image once."""
-    removed = [(c.tenant_id, c.image_id, c.kinds, c.terms) for c in changes]
-    added = [(c.tenant_id, c.image_id, c.create_time, c.terms, c.confidence) for c in changes]
-    await connection.executemany(REMOVE, removed)
-    await connection.executemany(SET, added)
+    removed = [(c.tenant_id, c.image_id, kind) for c in changes for kind in c.kinds]
+    kept = [(c.image_id, term) for c in changes for term in c.terms]
+    await connection.execute(REMOVE, *columns_of(removed, 3), *columns_of(kept, 2))
+    added = [
+        (c.tenant_id, c.image_id, term, c.create_time, c.confidence)
+        for c in changes
+        for term in c.terms
+    ]
+    await connection.execute(SET, *columns_of(added, 5))
 
 
 def wanted_terms(search: ImageFilter, subject_key: str) -> list[str]:

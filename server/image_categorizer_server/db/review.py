@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import cast
 
 from image_categorizer_server.db import image_term
-from image_categorizer_server.db.convert import predictions_from_json
+from image_categorizer_server.db.convert import columns_of, predictions_from_json
 from image_categorizer_server.db.database import Connection, connected, transaction
 from image_categorizer_server.domain.feedback import Judgement
 from image_categorizer_server.domain.image import ImageResult
@@ -27,9 +27,10 @@ from image_categorizer_server.domain.review import (
 ADD = """
 WITH added AS (
     INSERT INTO review_queue (tenant_id, image_id, create_time, uncertainty)
-    SELECT $1, $2, $3, $4
-    WHERE NOT EXISTS (SELECT FROM feedback
-        WHERE tenant_id = $1 AND image_id = $2 AND undo_time IS NULL)
+    SELECT $1, n.image_id, n.create_time, n.uncertainty
+    FROM unnest($2::text[], $3::timestamptz[], $4::real[]) AS n (image_id, create_time, uncertainty)
+    WHERE NOT EXISTS (SELECT FROM feedback f
+        WHERE f.tenant_id = $1 AND f.image_id = n.image_id AND f.undo_time IS NULL)
     ON CONFLICT (tenant_id, image_id) DO UPDATE SET uncertainty = excluded.uncertainty,
         disagreement = NULL, skip_time = NULL
     RETURNING tenant_id, image_id, create_time)
@@ -110,11 +111,8 @@ async def queue_results(
         times: when the images were stored.
     """
     term = term_of(ReviewState.UNREVIEWED)
-    values = [
-        (tenant_id, r.image_id, times[r.image_id], uncertainty_of(r.predictions), term)
-        for r in results
-    ]
-    await connection.executemany(ADD, values)
+    values = [(r.image_id, times[r.image_id], uncertainty_of(r.predictions)) for r in results]
+    await connection.execute(ADD, tenant_id, *columns_of(values, 3), term)
 
 
 async def follow_feedback(connection: Connection, tenant_id: str, image_id: str) -> None:
@@ -140,7 +138,7 @@ async def follow_feedback(connection: Connection, tenant_id: str, image_id: str)
     if not row["judgement"] and row["predictions"] is not None:
         uncertainty = uncertainty_of(predictions_from_json(str(row["predictions"])))
         term = term_of(ReviewState.UNREVIEWED)
-        await connection.execute(ADD, tenant_id, image_id, create_time, uncertainty, term)
+        await connection.execute(ADD, tenant_id, [image_id], [create_time], [uncertainty], term)
 
 
 def term_of(state: ReviewState) -> str:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from image_categorizer_server.domain.picture import Picture
+
 DEFAULT_TOP_K = 5
 NO_CATEGORY = "UNKNOWN"
 """Name of the answer if no category, however broad, reaches the threshold."""
@@ -198,6 +200,8 @@ class Classification:
     """What was asked, with the model's defaults; None where that is not known."""
     embedding: NDArray[np.float32] | None = field(default=None, compare=False)
     """float32 (D,), of length 1: made along with an answer if asked for."""
+    picture: Picture | None = field(default=None, compare=False)
+    """What is stored of the image, if it was made along with the answer."""
     neighbours: tuple[Neighbour, ...] = ()
     """The images whose feedback corrected the answer, or the examples of the tenant's category, the
     most similar first."""

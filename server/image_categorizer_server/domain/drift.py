@@ -41,6 +41,7 @@ class Version:
     """A version of a model, as a tenant uses it."""
 
     tenant_id: str
+    """Empty for all tenants together."""
     model: str
     number: int
 

@@ -57,8 +57,16 @@ class Classifier:
         caller: Caller,
         *,
         with_embedding: bool = False,
+        with_stored: bool = False,
     ) -> Classification:
         """Returns the predictions for one encoded image, with its embedding if the model makes one.
+
+        Args:
+            content: the encoded image.
+            options: how to classify it.
+            caller: tenant, lane and deadline.
+            with_embedding: whether to return its embedding, if the model makes one.
+            with_stored: whether to return what is stored of it, if no further decoding makes it.
 
         Model and filters are checked before the image is decoded.  A caller that is cancelled while
         waiting causes no further work.
@@ -82,7 +90,9 @@ class Classifier:
                 predicted, model, options, filters_of(model.ref.name, model.tree, options)
             )
             with_embedding = with_embedding and has_embeddings(model)
-            request = request_for(model, content, options, caller, predicting)
+            request = request_for(
+                model, content, options, caller, predicting, with_stored=with_stored
+            )
             if with_embedding:
                 request = replace(request, with_features=True, keeps_features=True)
             outcome = await self._submitted(model, request, caller)
@@ -96,6 +106,7 @@ class Classifier:
                 digests=model.digests,
                 options=options,
                 embedding=_embedding(outcome) if with_embedding else None,
+                picture=outcome.input.stored,
             )
 
     async def embed(
@@ -149,6 +160,8 @@ def request_for(
     options: ClassifyOptions,
     caller: Caller,
     predicting: Callable[[Outcome], list[Prediction]],
+    *,
+    with_stored: bool = False,
 ) -> Request:
     """Returns what the micro-batcher does for one image.
 
@@ -158,6 +171,7 @@ def request_for(
         options: whether to make boxes or a heat map.
         caller: tenant, lane and deadline.
         predicting: returns the predictions to locate.
+        with_stored: whether to make what is stored of the image, too.
     """
     localizer = model.localizer
     is_located = localizer is not None and (options.bounding_boxes or options.explain)
@@ -175,14 +189,20 @@ def request_for(
         features = Features(outcome.features, outcome.whole_features)
         return localizer.locate(features, outcome.input, predictions, strongest, options)
 
+    kept_bytes = len(content) if with_stored else 0
     return Request(
         partial(
             model.preprocessor.prepare,
             content,
             with_picture=is_drawn,
             with_whole=whole_bytes > 0,
+            with_stored=with_stored,
         ),
-        len(content) + (MAX_PICTURE_BYTES if is_drawn else 0) + whole_bytes + features_bytes,
+        len(content)
+        + kept_bytes
+        + (MAX_PICTURE_BYTES if is_drawn else 0)
+        + whole_bytes
+        + features_bytes,
         caller.deadline_s,
         caller.lane,
         caller.tenant_id,

@@ -15,8 +15,8 @@ from image_categorizer_server.domain.image import (
     ImageResult,
     NearHash,
     NewImage,
-    PictureFacts,
 )
+from image_categorizer_server.domain.picture import PictureFacts
 from image_categorizer_server.domain.review import ReviewState
 from image_categorizer_server.errors import InvalidRequest, RoleInsufficient
 from image_categorizer_server.rpc import convert, pages

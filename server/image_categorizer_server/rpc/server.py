@@ -62,6 +62,7 @@ from image_categorizer_server.rpc.subject import SubjectServicer
 from image_categorizer_server.rpc.tenant import TenantServicer
 from image_categorizer_server.rpc.usage import UsageServicer
 from image_categorizer_server.rpc.webhook import WebhookServicer
+from image_categorizer_server.services.drift_gauge import measure_drift
 from image_categorizer_server.services.look_alike import LookAlikes
 from image_categorizer_server.services.page import Pages
 from image_categorizer_server.services.pending import measure_pending
@@ -253,6 +254,7 @@ async def _serve(backend: Backend, stop: asyncio.Event, *, one_of_many: bool) ->
         if settings.telemetry.metrics_bind:
             interval_s = settings.telemetry.pending_interval_s
             backend.tasks.start(measure_pending(interval_s), "counter of what is pending")
+            backend.tasks.start(measure_drift(settings.drift), "meter of drift")
         await run_until(stop, backend.load_models())
         if one_of_many and not stop.is_set():
             await _listen(server, settings)

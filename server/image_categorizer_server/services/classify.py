@@ -12,7 +12,7 @@ from image_categorizer_server.domain.classification import (
     ModelRef,
 )
 from image_categorizer_server.domain.embedding import Embedding
-from image_categorizer_server.domain.image import NewImage
+from image_categorizer_server.domain.image import Image, ImageResult, NewImage
 from image_categorizer_server.domain.usage import Usage
 from image_categorizer_server.errors import DeadlineExceeded, DependencyDown, InvalidRequest
 from image_categorizer_server.inference.classifier import Classifier, with_defaults
@@ -162,12 +162,15 @@ class Classifications:
             CategorizerError: see `Classifier.classify`, and `Registry.demand`.
         """
         new = NewImage(content, origin.filename, subject_id=options.subject_id, blur=options.blur)
-        if options.store and not origin.image_id:
+        is_new = options.store and not origin.image_id
+        if is_new:
             self._images.check(new)
         try:
             await self._registry.demand(options.model, options.version, content, caller)
             async with self._crashing.guarding(content, is_repeated=caller.is_repeated):
-                answer = await self._answer(content, options, caller)
+                answer = await self._answer(
+                    content, options, caller, with_stored=is_new and not new.blur
+                )
         except (InvalidRequest, DeadlineExceeded):  # about the image, not the server
             model = options.model or self._registry.default
             self._count(caller, model, Usage(images=1, failed=1, bytes=len(content)))
@@ -187,32 +190,43 @@ class Classifications:
             ImageNotFound: the image was deleted meanwhile.
             DependencyDown: the database does not answer.
         """
+        result: ImageResult | None = None
         if origin.image_id:
             image = await self._images.get(caller.tenant_id, origin.image_id)
-            input_sha256 = await digest_of(new.content)
         else:
-            image = await self._images.store(caller.tenant_id, new)
-            input_sha256 = await digest_of(new.content) if new.blur else image.sha256
+            image, result = await self._images.store_classified(caller.tenant_id, new, answer)
+        if result is None:
+            result = await self._kept_again(image, new, answer)
+        return replace(answer, image_id=image.image_id, result_id=result.result_id, picture=None)
+
+    async def _kept_again(self, image: Image, new: NewImage, answer: Classification) -> ImageResult:
+        """Returns the result that is kept of an image that was stored before.
+
+        Raises:
+            ImageNotFound: the image was deleted meanwhile.
+            DependencyDown: the database does not answer.
+        """
         # That of the whole image knows what is blurred.
         if answer.embedding is not None and not new.blur:
             embedding = Embedding(answer.embedding, answer.model)
-            await self._embeddings.keep(caller.tenant_id, image.image_id, embedding)
-        result = await self._images.keep_result(image, answer, input_sha256)
-        return replace(answer, image_id=image.image_id, result_id=result.result_id)
+            await self._embeddings.keep(image.tenant_id, image.image_id, embedding)
+        return await self._images.keep_result(image, answer, await digest_of(new.content))
 
     def _count(self, caller: Caller, model: str, used: Usage) -> None:
         if not caller.is_batch_item:
             self._meter.count(caller, model, used)
 
     async def _answer(
-        self, content: bytes, options: ClassifyOptions, caller: Caller
+        self, content: bytes, options: ClassifyOptions, caller: Caller, *, with_stored: bool
     ) -> Classification:
         results = self._results
         model = self._registry.get(options.model, options.version, content)
         taught = NOTHING
         if has_embeddings(model):
             taught = await self._taught(caller.tenant_id, model.ref)
-        answered = partial(self._by_model, content, options, caller, (model, taught))
+        answered = partial(
+            self._by_model, content, options, caller, (model, taught), with_stored=with_stored
+        )
         if results is None or options.no_cache or options.explain:
             return await answered()
         query = await _query(model, content, options, caller.tenant_id, taught)
@@ -237,16 +251,22 @@ class Classifications:
         options: ClassifyOptions,
         caller: Caller,
         expected: tuple[LoadedModel, Taught],
+        *,
+        with_stored: bool,
     ) -> Classification:
         """Returns the answer of a model, with what the tenant has taught it."""
         model, taught = expected
         answer = await self._classifier.classify(
-            content, options, caller, with_embedding=options.store or bool(taught)
+            content,
+            options,
+            caller,
+            with_embedding=options.store or bool(taught),
+            with_stored=with_stored,
         )
         if answer.model != model.ref:  # an alias has moved meanwhile
             moved = self._registry.get(answer.model.name, answer.model.version)
             expected = moved, await self._taught(caller.tenant_id, answer.model)
-            return await self._by_model(content, options, caller, expected)
+            return await self._by_model(content, options, caller, expected, with_stored=with_stored)
         if taught.head:
             answer = self._heads.answered(answer, model, options, taught.head)
         if taught.examples:

@@ -1,7 +1,8 @@
 """The codes of many embeddings in memory, and those nearest to one of them.
 
-All codes are compared: exact, with no graph to build, and a code is added or removed in no time.
-They are kept word by word, so that each step of NumPy runs over many codes at once.
+There is no graph to build, and a code is added or removed in no time.  All codes are compared, by
+the first half of their bits; those that are near then by all bits.  They are kept word by word, so
+that each step of NumPy runs over many codes at once.
 """
 
 import numpy as np
@@ -13,6 +14,12 @@ FIRST_CAPACITY = 256
 GROWTH = 1.5
 BLOCK = 16_384
 """Codes that are compared at once: their words stay in the processor's cache."""
+FIRST_WORDS = WORDS // 2
+"""Of a code, by which all are compared."""
+SHORT_LIST = 16
+"""How many times as many as are wanted are compared by all bits.  Of a million, with 500 wanted,
+recall is that of whole codes, in half the time."""
+SAMPLE = 61
 ROW_BYTES = WORDS * 8 + 8
 
 
@@ -65,24 +72,47 @@ class CodeIndex:
         self._count = keep
 
     def nearest(self, code: bytes, limit: int) -> NDArray[np.int64]:
-        """Returns the numbers int64 (up to `limit`,) of the codes nearest to one; in no order."""
+        """Returns the numbers int64 (up to `limit`,) of the codes nearest to one; in no order.
+
+        One that is nearest by all bits, but not near by the first half of them, is missed.
+        """
         count = self._count
         if limit >= count:
             return self._numbers[:count].copy()
-        distances = self._distances(np.frombuffer(code, np.uint64))
-        # Most codes are about as far as any: a look at the few near ones is enough.
-        best = distances.argpartition(limit)[:limit]
-        return self._numbers[best]
+        words = np.frombuffer(code, np.uint64)
+        by_half = self._distances(words[:FIRST_WORDS])
+        near = smallest(by_half, limit * SHORT_LIST)
+        distances = by_half[near]
+        for row, word in zip(self._codes[FIRST_WORDS:], words[FIRST_WORDS:], strict=True):
+            distances += np.bitwise_count(row[near] ^ word)
+        best = distances.argpartition(limit)[:limit] if len(near) > limit else slice(None)
+        return self._numbers[near[best]]
 
     def _distances(self, words: NDArray[np.uint64]) -> NDArray[np.uint16]:
-        """Returns the number of bits uint16 (N,) in which each code differs from one."""
+        """Returns the number of bits uint16 (N,) in which each code differs from some words."""
         found = np.zeros(self._count, np.uint16)
         differing, counts = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint8)
         for start in range(0, self._count, BLOCK):
             end = min(start + BLOCK, self._count)
             size, sums = end - start, found[start:end]
-            for row, word in zip(self._codes, words, strict=True):
+            for row, word in zip(self._codes[: len(words)], words, strict=True):
                 np.bitwise_xor(row[start:end], word, out=differing[:size])
                 np.bitwise_count(differing[:size], out=counts[:size])
                 np.add(sums, counts[:size], out=sums)
         return found
+
+
+def smallest(values: NDArray[np.uint16], least: int) -> NDArray[np.intp]:
+    """Returns the places (`least` or more) of the smallest of values uint16 (N,), in order.
+
+    A sample tells about how small they are: a partition of all takes four times as long.
+    """
+    if least >= len(values):
+        return np.arange(len(values))
+    sample = np.sort(values[::SAMPLE])
+    bound = int(sample[min(len(sample) * least // len(values) + 1, len(sample) - 1)])
+    while True:
+        found = np.flatnonzero(values <= bound)
+        if len(found) >= least:
+            return found
+        bound += 1

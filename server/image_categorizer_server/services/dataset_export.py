@@ -24,7 +24,8 @@ from image_categorizer_server.db import image as image_rows
 from image_categorizer_server.db import review as review_rows
 from image_categorizer_server.domain.audit import AuditAction, NewEvent, current_actor
 from image_categorizer_server.domain.dataset import DatasetFilter, Split, folder_of
-from image_categorizer_server.domain.image import Image, ImageFilter, Picture
+from image_categorizer_server.domain.image import Image, ImageFilter
+from image_categorizer_server.domain.picture import Picture
 from image_categorizer_server.domain.review import ReviewState
 from image_categorizer_server.errors import ImageNotFound, InvalidRequest, NotFound
 from image_categorizer_server.services.image import Images, check_search

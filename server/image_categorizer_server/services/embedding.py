@@ -26,8 +26,7 @@ from image_categorizer_server.inference.embedding import check_embeds
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.services.crashing_images import CrashingImages
 from image_categorizer_server.services.gathered import Gathered
-from image_categorizer_server.services.neighbours import STORED, Neighbours
-from image_categorizer_server.services.sign_codes import codes_of
+from image_categorizer_server.services.neighbours import STORED, Neighbours, rows_of
 from image_categorizer_server.services.usage import UsageMeter
 from image_categorizer_server.tasks import TaskOwner
 
@@ -83,23 +82,8 @@ class KeptEmbeddings:
 
 async def _keep_all(tenant_id: str, new: Sequence[tuple[str, Embedding]]) -> Sequence[None]:
     # The first code of a size takes milliseconds to make.
-    rows_of = await asyncio.to_thread(_rows, new)
-    await rows.add(tenant_id, rows_of)
+    await rows.add(tenant_id, await asyncio.to_thread(rows_of, new))
     return [None] * len(new)
-
-
-def _rows(new: Sequence[tuple[str, Embedding]]) -> list[rows.NewRow]:
-    """Returns the rows of embeddings; those of one model get their codes together."""
-    found: list[rows.NewRow] = []
-    for digest in {embedding.model.digest for _, embedding in new}:
-        some = [(i, embedding.vector) for i, embedding in new if embedding.model.digest == digest]
-        vectors = np.stack([vector for _, vector in some])
-        stored = vectors.astype(STORED)
-        found += [
-            rows.NewRow(image_id, digest, code.tobytes(), vector.tobytes())
-            for (image_id, _), code, vector in zip(some, codes_of(vectors), stored, strict=True)
-        ]
-    return found
 
 
 class Embeddings:

@@ -13,23 +13,26 @@ from datetime import timedelta
 from image_categorizer_server import clock
 from image_categorizer_server.access.subject import MALFORMED, MAX_SUBJECT_CHARACTERS, Subjects
 from image_categorizer_server.db import image as rows
+from image_categorizer_server.db import image_result
 from image_categorizer_server.db.image_term import words_of
 from image_categorizer_server.domain.blur import Rectangle, rectangles_of
 from image_categorizer_server.domain.classification import Classification, ClassifyOptions
+from image_categorizer_server.domain.embedding import Embedding
 from image_categorizer_server.domain.image import (
     Image,
     ImageChanges,
     ImageFilter,
     ImageResult,
     NewImage,
-    Picture,
     is_text,
 )
+from image_categorizer_server.domain.picture import Picture
 from image_categorizer_server.domain.receipt import ON_STORING, claims_of
 from image_categorizer_server.errors import (
     DependencyDown,
     ImageNotFound,
     InvalidRequest,
+    QuotaExceeded,
     SubjectErased,
 )
 from image_categorizer_server.paging import (
@@ -39,7 +42,9 @@ from image_categorizer_server.paging import (
     page_from,
     token_of_moment,
 )
+from image_categorizer_server.services.crashing_images import digest_of
 from image_categorizer_server.services.gathered import Gathered
+from image_categorizer_server.services.neighbours import rows_of
 from image_categorizer_server.stores.image_key import image_key
 from image_categorizer_server.stores.object_store import Storage
 from image_categorizer_server.tasks import TaskOwner
@@ -59,10 +64,12 @@ MAX_NAME_CHARACTERS = 256
 # Words of a file name, and tags, in one search: each is a join.
 MAX_SEARCHED = 8
 EVERY_IMAGE = ImageFilter()
+TOO_LONG = "the image took too long to store"
 
 PictureOf = Callable[[bytes, bool, Sequence[Rectangle]], Picture]
 Fetch = Callable[[str], Awaitable[bytes]]
 Admit = Callable[[str, int], Awaitable[None]]
+_Classified = tuple[Image, ImageResult, Embedding | None]
 Sign = Callable[[Mapping[str, object]], str]
 """Returns the receipt with a payload; empty without a key."""
 
@@ -73,6 +80,8 @@ class ImagePolicy:
 
     admit: Admit
     """Passes a tenant's image of a size in bytes, or raises QuotaExceeded."""
+    give_back: Callable[[str, int], None]
+    """Takes an image that was not stored after all out of what `admit` has counted."""
     sign: Sign
 
 
@@ -105,10 +114,12 @@ class Images:
         self._subjects = subjects
         self._fetch = fetch
         self._admit = policy.admit
+        self._give_back = policy.give_back
         self._found = Gathered(rows.find, tasks, "finder of images")
         self._begun = Gathered(self._begin_all, tasks, "beginner of images")
         self._finished = Gathered(self._finish_all, tasks, "finisher of images")
-        self._kept = Gathered(rows.add_results, tasks, "writer of results")
+        self._completed = Gathered(self._complete_all, tasks, "finisher of classified images")
+        self._kept = Gathered(image_result.add_results, tasks, "writer of results")
 
     async def fetch(self, uri: str) -> bytes:
         """Returns the image that an https, s3, gs or az URI names.
@@ -154,21 +165,71 @@ class Images:
             SubjectErased: the subject was erased.
             DependencyDown: the database or the storage does not answer.
         """
+        image, is_stored = await self._written(tenant_id, new, None)
+        if not is_stored and not await self._finished.answer(tenant_id, image):
+            raise DependencyDown(TOO_LONG)
+        return image
+
+    async def store_classified(
+        self, tenant_id: str, new: NewImage, found: Classification
+    ) -> tuple[Image, ImageResult | None]:
+        """Stores an image and what a model found in it: both become visible at once.
+
+        Returns:
+            The image.  The result, unless an image is returned that was stored before: then nothing
+            is kept of what was found.
+
+        Raises:
+            CategorizerError: see `store`.
+        """
+        image, is_stored = await self._written(tenant_id, new, found.picture)
+        if is_stored:
+            return image, None
+        input_sha256 = await digest_of(new.content) if new.blur else image.sha256
+        result = self._result(image, found, input_sha256)
+        # That of the whole image knows what is blurred.
+        embedding = None
+        if found.embedding is not None and not new.blur:
+            embedding = Embedding(found.embedding, found.model)
+        if not await self._completed.answer(tenant_id, (image, result, embedding)):
+            raise DependencyDown(TOO_LONG)
+        return image, result
+
+    async def _written(
+        self, tenant_id: str, new: NewImage, picture: Picture | None
+    ) -> tuple[Image, bool]:
+        """Returns an image whose object is stored, and whether it was stored before.
+
+        Args:
+            tenant_id: the tenant.
+            new: the image, as it was sent.
+            picture: what is to be stored of it, if that is known; it counts only for an image of
+                which nothing is blurred, and which loses its metadata.
+        """
         self.check(new)
         subject_key = self._subjects.key_of(tenant_id, new.subject_id)
         sha256 = hashlib.sha256(new.content).hexdigest()
+        if new.blur or new.keep_metadata:
+            picture = None
         # With other parts blurred it is another image: what is stored tells, once it is made.
-        if not new.blur and (found := await self._found.answer(tenant_id, (subject_key, sha256))):
-            return found
-        picture = await asyncio.to_thread(
-            self._picture_of, new.content, new.keep_metadata, rectangles_of(new.blur)
-        )
+        is_told = picture is not None or bool(new.blur)
+        if not is_told and (found := await self.find(tenant_id, subject_key, sha256)):
+            return found, True
+        if picture is None:
+            picture = await asyncio.to_thread(
+                self._picture_of, new.content, new.keep_metadata, rectangles_of(new.blur)
+            )
         stored_sha256 = hashlib.sha256(picture.content).hexdigest()
         if new.blur:
             sha256 = stored_sha256
-            if found := await self._found.answer(tenant_id, (subject_key, sha256)):
-                return found
-        await self._admit(tenant_id, len(picture.content))
+            if found := await self.find(tenant_id, subject_key, sha256):
+                return found, True
+        try:
+            await self._admit(tenant_id, len(picture.content))
+        except QuotaExceeded:
+            if found := await self.find(tenant_id, subject_key, sha256):
+                return found, True
+            raise
         image = Image(
             tenant_id=tenant_id,
             image_id=f"i-{secrets.token_urlsafe(ID_BYTES)}",
@@ -187,12 +248,11 @@ class Images:
             has_metadata=new.keep_metadata,
         )
         if other := await self._begin(image):
-            return other
+            self._give_back(tenant_id, image.size_bytes)
+            return other, True
         content_type = f"image/{picture.format.lower()}"
         await self._storage.put(image.object_key, picture.content, content_type)
-        if not await self._finished.answer(tenant_id, image):
-            raise DependencyDown("the image took too long to store")
-        return image
+        return image, False
 
     async def find(self, tenant_id: str, subject_key: str, sha256: str) -> Image | None:
         """Returns the image that is stored of some bytes and a subject; None if there is none.
@@ -227,6 +287,18 @@ class Images:
         await self._storage.flush()
         return await rows.finish(tenant_id, images)
 
+    async def _complete_all(self, tenant_id: str, new: Sequence[_Classified]) -> Sequence[bool]:
+        await self._storage.flush()
+        embeddings = [(image.image_id, e) for image, _, e in new if e is not None]
+        # The first code of a size takes milliseconds to make.
+        made = await asyncio.to_thread(rows_of, embeddings)
+        by_id = {row.image_id: row for row in made}
+        complete = [
+            image_result.NewResult(image, result, by_id.get(image.image_id))
+            for image, result, _ in new
+        ]
+        return await image_result.finish(tenant_id, complete)
+
     async def keep_result(
         self, image: Image, found: Classification, input_sha256: str
     ) -> ImageResult:
@@ -242,6 +314,13 @@ class Images:
             ImageNotFound: the image was deleted meanwhile.
             DependencyDown: the database does not answer.
         """
+        result = self._result(image, found, input_sha256)
+        if not await self._kept.answer(image.tenant_id, result):
+            raise ImageNotFound("the image was deleted meanwhile")
+        return result
+
+    def _result(self, image: Image, found: Classification, input_sha256: str) -> ImageResult:
+        """Returns what is kept of what a model found, with its receipt."""
         result = ImageResult(
             result_id=f"r-{secrets.token_urlsafe(ID_BYTES)}",
             image_id=image.image_id,
@@ -254,10 +333,7 @@ class Images:
             server_version=VERSION,
         )
         receipt = self._sign(claims_of(image.tenant_id, result, ON_STORING))
-        result = replace(result, receipt=receipt)
-        if not await self._kept.answer(image.tenant_id, result):
-            raise ImageNotFound("the image was deleted meanwhile")
-        return result
+        return replace(result, receipt=receipt)
 
     async def get(self, tenant_id: str, image_id: str) -> Image:
         """Returns an image, without its content.

@@ -329,6 +329,11 @@ class ImageAdmission:
         _admit_bytes("image", size_bytes, limits.stored_bytes, used.stored_bytes)
         used.stored_bytes += size_bytes
 
+    def give_back(self, tenant_id: str, size_bytes: int) -> None:
+        """Takes an image that was admitted, and not stored after all, out of the count."""
+        if used := self._used.get(tenant_id):
+            used.stored_bytes = max(0, used.stored_bytes - size_bytes)
+
 
 def _admit_bytes(name: str, size_bytes: int, quota_bytes: int, used_bytes: int) -> None:
     free_bytes = max(0, quota_bytes - used_bytes)

@@ -16,10 +16,10 @@ import numpy as np
 
 from image_categorizer_server.db import embedding as rows
 from image_categorizer_server.domain.classification import Neighbour
-from image_categorizer_server.domain.embedding import Vector
+from image_categorizer_server.domain.embedding import Embedding, Vector
 from image_categorizer_server.errors import FailedPrecondition
 from image_categorizer_server.services.code_index import CodeIndex
-from image_categorizer_server.services.sign_codes import CODE_BYTES, code_of
+from image_categorizer_server.services.sign_codes import CODE_BYTES, code_of, codes_of
 from image_categorizer_server.settings.embedding import EmbeddingSettings
 
 PAGE_ROWS = 20_000
@@ -143,6 +143,20 @@ class Neighbours:
     def size_bytes(self) -> int:
         """The memory of all indexes."""
         return sum(index.codes.size_bytes for index in self._indexes.values())
+
+
+def rows_of(new: Sequence[tuple[str, Embedding]]) -> list[rows.NewRow]:
+    """Returns the rows of embeddings; those of one model get their codes together."""
+    found: list[rows.NewRow] = []
+    for digest in {embedding.model.digest for _, embedding in new}:
+        some = [(i, embedding.vector) for i, embedding in new if embedding.model.digest == digest]
+        vectors = np.stack([vector for _, vector in some])
+        stored = vectors.astype(STORED)
+        found += [
+            rows.NewRow(image_id, digest, code.tobytes(), vector.tobytes())
+            for (image_id, _), code, vector in zip(some, codes_of(vectors), stored, strict=True)
+        ]
+    return found
 
 
 def _ranked(found: Sequence[rows.VectorRow], vector: Vector, limit: int) -> list[Neighbour]:

@@ -22,6 +22,20 @@ class DriftSettings(Group):
         description="Interval at which a server writes what it has counted, in seconds. A server "
         "that crashes loses that much.",
     )
+    metrics_interval_s: float = Field(
+        300.0,
+        gt=0,
+        le=86_400,
+        description="Interval at which a server that answers /metrics compares predictions with "
+        "those of earlier days, in seconds.",
+    )
+    metrics_tenants: int = Field(
+        20,
+        ge=0,
+        le=1000,
+        description="How many tenants' versions have a drift of their own at /metrics: those with "
+        "the most images. All tenants together have one in any case.",
+    )
     retention_days: int = Field(
         400, ge=31, le=36_500, description="How many days the record is kept."
     )

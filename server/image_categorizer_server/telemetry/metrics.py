@@ -1,7 +1,8 @@
 """Metrics of the process in Prometheus' text format, at `/metrics` of an internal address.
 
 Labels are bounded: methods are those of the contract, reasons those of `ErrorReason`, models and
-versions those that an administrator has added.  Nothing that a caller sends becomes a label.
+versions those that an administrator has added, tenants a few.  Nothing that a caller sends becomes
+a label.
 Names follow https://prometheus.io/docs/practices/naming/; times are in seconds.
 """
 
@@ -39,6 +40,7 @@ MICRO_BATCH = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 LAG_INTERVAL_S = 0.25
 STOP_S = 2.0
 MODEL = ("model", "version")
+DRIFT = (*MODEL, "tenant", "kind")
 FILE_DESCRIPTORS = Path("/proc/self/fd")
 
 BUILD = Info("categorizer_build", "The release that runs.", registry=REGISTRY)
@@ -140,6 +142,15 @@ PENDING = Gauge(
     "Work of all tenants that is not finished: chunks of batches, messages of the outbox, "
     "deliveries of webhooks.",
     ("kind",),
+    registry=REGISTRY,
+)
+
+PREDICTION_DRIFT = Gauge(
+    "categorizer_prediction_drift_psi",
+    "By how much the predictions of today and yesterday differ from those of 30 to 7 days ago: the "
+    "population stability index, by kind: `category` or `confidence`. Without a tenant, of all "
+    "tenants together; with one, of those with the most images. Absent with too few images.",
+    DRIFT,
     registry=REGISTRY,
 )
 

@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 from image_categorizer_server.domain.blur import rectangles_of
 from image_categorizer_server.errors import UndecodableImage
-from image_categorizer_server.inference.images.decode import Decoder, ImageLimits, Pixels
+from image_categorizer_server.inference.images.decode import (
+    Decoder,
+    ImageLimits,
+    Pixels,
+    reduction_of,
+)
 from image_categorizer_server.inference.images.facts import facts_of
 from image_categorizer_server.inference.images.formats import format_of
 from image_categorizer_server.inference.images.picture import PictureMaker, blurred
 from image_categorizer_server.inference.images.picture import encoded as encoded_picture
+from image_categorizer_server.inference.images.preprocess import InputSpec, Preprocessor
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -309,3 +315,47 @@ def test_a_large_picture_that_is_stored_as_it_is_is_not_decoded_in_full():
     assert found.sharpness == pytest.approx(expected.sharpness, rel=0.1)
     turned = jpeg(2400, 1800, exif=exif(6))
     assert decoder.decode_clean(turned, (512, 512))[0].array().shape[:2] == (2400, 1800)
+
+
+SPEC = InputSpec(
+    width_px=224,
+    height_px=224,
+    resize="shortest_edge",
+    resize_px=256,
+    resample="bicubic",
+    scale=(1, 1, 1),
+    bias=(0, 0, 0),
+)
+
+
+@pytest.mark.parametrize("size", [(400, 300), (1000, 700), (1100, 1050), (2400, 1900), (90, 2200)])
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+def test_what_is_stored_is_made_of_the_pixels_that_the_model_sees(size, image_format):
+    picture = Image.fromarray(scene()).resize(size)
+    content = encoded(picture, image_format, exif=exif(1))
+    made = MAKER.picture_of(content)
+    prepared = Preprocessor(DECODER, SPEC).prepare(content, with_stored=True)
+    seen = prepared.stored
+    assert seen is not None
+    assert (seen.content, seen.format) == (made.content, made.format)
+    assert CANARY not in seen.content
+    assert (seen.width_px, seen.height_px) == size
+    plain = Preprocessor(DECODER, SPEC).prepare(content)
+    assert plain.stored is None
+    assert np.array_equal(prepared.array, plain.array)
+    if image_format == "JPEG" and reduction_of(size, (512, 512)) > reduction_of(size, (1024, 1024)):
+        assert hamming(seen.facts.perceptual_hash, made.facts.perceptual_hash) <= 1
+        assert seen.facts.sharpness == pytest.approx(made.facts.sharpness, rel=0.05)
+        assert seen.facts.brightness == pytest.approx(made.facts.brightness, abs=0.002)
+    else:
+        assert seen.facts == made.facts
+
+
+def test_what_must_be_encoded_anew_is_not_stored_of_the_pixels_that_the_model_sees():
+    turned = encoded(scene(), "JPEG", exif=exif(6))
+    prepared = Preprocessor(DECODER, SPEC).prepare(turned, with_stored=True)
+    assert prepared.stored is None
+    assert np.array_equal(prepared.array, Preprocessor(DECODER, SPEC).prepare(turned).array)
+    large = encoded(Image.fromarray(scene()).resize((2100, 2100)), "JPEG")
+    tiny = SPEC.model_copy(update={"width_px": 32, "height_px": 32, "resize_px": 32})
+    assert Preprocessor(DECODER, tiny).prepare(large, with_stored=True).stored is None

@@ -2,7 +2,13 @@
 
 import numpy as np
 import pytest
-from image_categorizer_server.services.code_index import BLOCK, FIRST_CAPACITY, CodeIndex
+from image_categorizer_server.services.code_index import (
+    BLOCK,
+    FIRST_CAPACITY,
+    SHORT_LIST,
+    CodeIndex,
+    smallest,
+)
 from image_categorizer_server.services.sign_codes import BITS, CODE_BYTES, code_of, codes_of
 
 DIMENSIONS = 64
@@ -69,3 +75,26 @@ def test_codes_that_are_added_and_removed_in_any_order_leave_the_others(random):
         assert index.nearest(codes[number].tobytes(), 1).tolist() == [number]
     index.remove(np.array(sorted(held)))
     assert index.nearest(codes[0].tobytes(), 5).tolist() == []
+
+
+@pytest.mark.parametrize("least", [1, 40, 5000, 100_000])
+def test_the_smallest_of_many_are_found(random, least):
+    values = random.binomial(1024, 0.5, 60_000).astype(np.uint16)
+    found = smallest(values, least)
+    assert len(found) >= min(least, len(values))
+    others = np.delete(values, found)
+    assert not len(others) or values[found].max() < others.min()
+    assert len(found) < 3 * least + 1000
+
+
+def test_codes_are_ordered_by_all_their_bits(random):
+    count, limit = 3 * SHORT_LIST * 10, 10
+    codes = random.integers(0, 256, (count, CODE_BYTES), np.uint8)
+    wanted = codes[0].copy()
+    codes[:limit] = wanted
+    codes[:limit, 0] ^= 1
+    codes[limit : 2 * limit] = wanted  # equal in the first half, not in the second
+    codes[limit : 2 * limit, CODE_BYTES // 2 :] ^= 255
+    index = CodeIndex()
+    index.add(np.arange(count), codes)
+    assert sorted(index.nearest(wanted.tobytes(), limit)) == list(range(limit))

@@ -57,6 +57,7 @@ MISSING_GREY = frozenset({127, 128})  # what a JPEG decoder shows where data is 
 PNG_COMPRESSION = 1  # of 0 to 9
 # Means of blocks come before a reduction by more than this: no eye sees a difference.
 REDUCING_GAP = 2.0
+REDUCTIONS = (1, 2, 4, 8)  # of libjpeg, as Pillow uses it
 UPRIGHT: dict[int, Image.Transpose] = {  # EXIF 2.32, section 4.6.4 A, tag Orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -192,6 +193,21 @@ class Pixels:
             return self._image
         return self._image.resize(size_px, Image.Resampling.BILINEAR, self._box, reducing_gap)
 
+    @property
+    def reduction(self) -> int:
+        """By which number the sides were divided when the image was decoded: 1, 2, 4 or 8."""
+        return round(self.width_px / (self._box[2] - self._box[0]))
+
+    def reduced(self, factor: int) -> "Pixels":
+        """Returns the image with means of blocks of `factor` x `factor` pixels."""
+        box = self._box
+        return Pixels(
+            self._image.reduce(factor),
+            (self.width_px, self.height_px),
+            (box[0] / factor, box[1] / factor, box[2] / factor, box[3] / factor),
+            self.warnings,
+        )
+
     def _fitted_px(self, longest_px: int) -> tuple[int, int]:
         factor = min(1.0, longest_px / max(self.width_px, self.height_px))
         return max(1, round(self.width_px * factor)), max(1, round(self.height_px * factor))
@@ -232,18 +248,21 @@ class Decoder:
             return self._read(container, image_format, min_px)
 
     def decode_clean(
-        self, content: bytes, min_px: tuple[int, int] | None = None
+        self,
+        content: bytes,
+        min_px: tuple[int, int] | None = None,
+        anew_px: tuple[int, int] | None = None,
     ) -> tuple[Pixels, bytes | None]:
         """Returns an image, and a file with nothing but its picture.
 
         Args:
             content: the encoded image.
             min_px: see `decode`; counts only where there is such a file.
+            anew_px: the same, where there is none.
 
         Returns:
             The pixels; and a file of the same format that has the same pixels, but neither metadata
-            nor anything else.  None if there is none without encoding the picture anew: then the
-            pixels are those of the full size.
+            nor anything else.  None if there is none without encoding the picture anew.
 
         Raises:
             CategorizerError: see `decode`.
@@ -251,7 +270,7 @@ class Decoder:
         with self._opened(content) as (container, image_format):
             is_turned = (container.orientation or 1) != 1
             clean = container.content if container.is_clean and not is_turned else None
-            return self._read(container, image_format, min_px if clean else None), clean
+            return self._read(container, image_format, min_px if clean else anew_px), clean
 
     @contextmanager
     def _opened(self, content: bytes) -> Iterator[tuple[Container, str]]:
@@ -382,6 +401,12 @@ def encode_jpeg(array: NDArray[np.uint8], quality: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(array, "RGB").save(file, "JPEG", quality=quality)
     return file.getvalue()
+
+
+def reduction_of(size_px: tuple[int, int], min_px: tuple[int, int]) -> int:
+    """Returns by which number `decode` divides the sides of a JPEG: 1, 2, 4 or 8."""
+    most = min(size_px[0] // min_px[0], size_px[1] // min_px[1])
+    return max(number for number in REDUCTIONS if number <= max(1, most))
 
 
 def orientation_of(image: Image.Image, image_format: str) -> int | None:

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from image_categorizer_server.domain.image import Colour, PictureFacts
+from image_categorizer_server.domain.picture import Colour, PictureFacts
 from image_categorizer_server.inference.images.decode import Pixels
 
 COLOURS = 5

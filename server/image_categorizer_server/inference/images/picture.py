@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from image_categorizer_server.domain.blur import Rectangle
-from image_categorizer_server.domain.image import Picture
-from image_categorizer_server.inference.images.decode import Decoder, Pixels
+from image_categorizer_server.domain.picture import Picture
+from image_categorizer_server.inference.images.decode import Decoder, Pixels, reduction_of
 from image_categorizer_server.inference.images.facts import SIDE_PX, facts_of
 from image_categorizer_server.inference.images.formats import format_of
 
@@ -54,6 +54,28 @@ class PictureMaker:
             image_format, clean = encoded(pixels, image_format)
         facts = facts_of(pixels)
         return Picture(clean, image_format, pixels.width_px, pixels.height_px, facts)
+
+
+def picture_of_seen(pixels: Pixels, clean: bytes | None, image_format: str) -> Picture | None:
+    """Returns what is stored of an image that was decoded for a model.
+
+    Args:
+        pixels: the image, perhaps decoded at a smaller size.
+        clean: the file without metadata; None if the picture must be encoded anew.
+        image_format: of the file.
+
+    Returns:
+        None if the image must be decoded once more: it is encoded anew, or is too small for facts.
+    """
+    if clean is None:
+        return None
+    size_px = pixels.width_px, pixels.height_px
+    wanted = reduction_of(size_px, MIN_PX) if image_format == "JPEG" else 1
+    if pixels.reduction > wanted:
+        return None
+    if pixels.reduction < wanted:
+        pixels = pixels.reduced(wanted // pixels.reduction)
+    return Picture(clean, image_format, *size_px, facts_of(pixels))
 
 
 def blurred(pixels: Pixels, rectangles: Sequence[Rectangle]) -> Pixels:

@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from image_categorizer_server.domain.classification import ImageWarning
+from image_categorizer_server.domain.picture import Picture
 from image_categorizer_server.inference.images.decode import Decoder, Pixels, Resample
+from image_categorizer_server.inference.images.formats import format_of
+from image_categorizer_server.inference.images.picture import picture_of_seen
 
 Channels = Annotated[tuple[float, float, float], Field()]
 Edges = tuple[float, float, float, float]
@@ -93,6 +96,8 @@ class Input:
     """uint8 (H, W, 3): the upright image, its longer side at most `PICTURE_PX`; if requested."""
     whole: NDArray[np.uint8] | None = None
     """uint8 (H, W, 3): an input with the whole picture, see `whole_size`; if requested."""
+    stored: Picture | None = None
+    """What is stored of the image; if requested, and if it takes no further decoding."""
 
 
 class Preprocessor:
@@ -109,7 +114,12 @@ class Preprocessor:
         )
 
     def prepare(
-        self, content: bytes, *, with_picture: bool = False, with_whole: bool = False
+        self,
+        content: bytes,
+        *,
+        with_picture: bool = False,
+        with_whole: bool = False,
+        with_stored: bool = False,
     ) -> Input:
         """Returns the input for one encoded image; blocks for milliseconds.
 
@@ -117,6 +127,7 @@ class Preprocessor:
             content: the encoded image.
             with_picture: whether to keep a small copy of the image too, for its heat map.
             with_whole: whether to make an input with the whole picture too, for boxes.
+            with_stored: whether to make what is stored of the image too.
 
         Raises:
             InvalidRequest: see `Decoder.decode`.
@@ -125,7 +136,13 @@ class Preprocessor:
         width_px, height_px = self._min_px
         if with_picture:
             width_px, height_px = max(width_px, PICTURE_PX), max(height_px, PICTURE_PX)
-        pixels = self._decoder.decode(content, (width_px, height_px))
+        min_px = width_px, height_px
+        stored = None
+        if with_stored:
+            pixels, clean = self._decoder.decode_clean(content, min_px, min_px)
+            stored = picture_of_seen(pixels, clean, format_of(content))
+        else:
+            pixels = self._decoder.decode(content, min_px)
         array = reduce(pixels, self._spec)
         picture = pixels.fitted(PICTURE_PX) if with_picture else None
         whole = reduced_whole(pixels, self._spec) if with_whole else None
@@ -137,6 +154,7 @@ class Preprocessor:
             pixels.warnings,
             picture,
             whole,
+            stored,
         )
 
 

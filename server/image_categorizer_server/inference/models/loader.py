@@ -61,7 +61,12 @@ class Preparing(Protocol):
     """Makes inputs for a model; see `Preprocessor`."""
 
     def prepare(
-        self, content: bytes, *, with_picture: bool = False, with_whole: bool = False
+        self,
+        content: bytes,
+        *,
+        with_picture: bool = False,
+        with_whole: bool = False,
+        with_stored: bool = False,
     ) -> Input:
         """Returns the input for an encoded image, and what else is requested."""
         ...

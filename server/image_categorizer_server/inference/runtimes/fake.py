@@ -65,10 +65,15 @@ class FakePreprocessor:
         self._raw = raw
 
     def prepare(
-        self, content: bytes, *, with_picture: bool = False, with_whole: bool = False
+        self,
+        content: bytes,
+        *,
+        with_picture: bool = False,
+        with_whole: bool = False,
+        with_stored: bool = False,
     ) -> Input:
         """Returns the input for one encoded image, never a picture; see `Preprocessor`."""
-        del with_picture, with_whole
+        del with_picture, with_whole, with_stored
         start_s = time.perf_counter()
         decoded = None if self._raw else self._decoder.decode(content)
         pixels = None if decoded is None else decoded.array()
