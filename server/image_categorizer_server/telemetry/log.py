@@ -151,6 +151,11 @@ def bind_request(request_id: str, trace_id: str) -> None:
     _request.set((request_id, trace_id))
 
 
+def bind_trace(trace_id: str) -> None:
+    """Adds the id of a trace to every log line of the current task."""
+    _request.set((_request.get()[0], trace_id))
+
+
 def name_tenant(tenant_id: str) -> None:
     """Adds the tenant to every log line of the current task; nothing if it is empty."""
     _tenant.set(tenant_id)
