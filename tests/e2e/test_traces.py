@@ -42,6 +42,7 @@ def test_a_classification_is_one_trace_from_the_gateway_to_its_micro_batch(
     assert ingress.parent_id == CALLER
     assert rpc.parent_id == ingress.span_id
     assert rpc.attributes["rpc.response.status_code"] == "OK"
+    assert rpc.attributes["categorizer.queue_ms"] >= 0
     assert spans[SERVER, "decode"].parent_id == micro_batch.parent_id == rpc.span_id
     assert (id_of(trace), micro_batch.span_id) in rpc.links
     assert micro_batch.attributes["categorizer.micro_batch.size"] == 1

@@ -40,7 +40,7 @@ class Received:
 class Traces(trace_service_pb2_grpc.TraceServiceServicer):
     """Keeps the spans that it receives."""
 
-    port: int = 0
+    port: int
     spans: list[Received] = field(default_factory=list)
     answers: threading.Event = field(default_factory=threading.Event)
     """Without it, the receiver takes spans and answers nothing."""
@@ -79,10 +79,9 @@ class Traces(trace_service_pb2_grpc.TraceServiceServicer):
 def receiving_traces() -> Iterator[Traces]:
     """Runs a receiver during the block."""
     server = grpc.server(ThreadPoolExecutor(4))
-    traces = Traces()
+    traces = Traces(server.add_insecure_port("127.0.0.1:0"))
     traces.answers.set()
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(traces, server)
-    traces.port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
         yield traces

@@ -141,9 +141,12 @@ class Classifier:
         if span := recorded_span():
             request = replace(request, span=span, prepare=timed("decode", span, request.prepare))
         try:
-            return await model.batcher.submit(request)
+            outcome = await model.batcher.submit(request)
         except BatcherStopped:
             raise ModelFailing("the model failed and is being reloaded") from None
+        if span:
+            span.note({"categorizer.queue_ms": outcome.queue_ms})
+        return outcome
 
 
 def request_for(

@@ -19,7 +19,7 @@ from image_categorizer_server.telemetry.refusals import FewRefusals
 
 Log = structlog.stdlib.BoundLogger
 # W3C Trace Context, section 3.2: version, trace id, parent id, flags.
-TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _request: ContextVar[tuple[str, str]] = ContextVar("request", default=("", ""))
 _tenant: ContextVar[str] = ContextVar("tenant", default="")
 OWN = ("image_categorizer", "image_categorizer_server", "image_categorizer_workers", "__main__")

@@ -14,8 +14,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from image_categorizer_server.telemetry.log import TRACEPARENT
 from image_categorizer_server.version import VERSION
 
 QUEUE_SPANS = 4096
@@ -23,7 +23,6 @@ EXPORT_S = 5.0
 STOP_S = 2.0
 """Maximum time that the last spans have when the process stops."""
 KINDS = {kind.name.lower(): kind for kind in trace.SpanKind}
-PROPAGATOR = TraceContextTextMapPropagator()
 Attributes = Mapping[str, str | int | float | bool]
 
 
@@ -104,7 +103,7 @@ class Sender:
         self,
         name: str,
         kind: str,
-        parent: Span | Mapping[str, str] | None,
+        parent: Span | str | None,
         attributes: Attributes | None = None,
         links: Sequence[Span] = (),
     ) -> Span:
@@ -113,15 +112,18 @@ class Sender:
         Args:
             name: of few different ones.
             kind: `internal`, `server`, `client`, `producer` or `consumer`.
-            parent: a span of this process, or headers that may name one of another process; None
-                begins a trace.
+            parent: a span of this process, or a header `traceparent` of another process; None or
+                a malformed header begins a trace.
             attributes: known from the start.
             links: spans of other requests that it works for.
         """
-        if isinstance(parent, Span):
-            context = trace.set_span_in_context(trace.NonRecordingSpan(parent.context), Context())
+        known = parent.context if isinstance(parent, Span) else _context_of(parent)
+        if known is None:
+            context = Context()
+        elif not known.trace_flags.sampled:  # nothing of it is recorded, so its own ids will do
+            return Span(trace.NonRecordingSpan(known))
         else:
-            context = PROPAGATOR.extract(parent or {}, Context())
+            context = trace.set_span_in_context(trace.NonRecordingSpan(known), Context())
         linked = [trace.Link(span.context) for span in links]
         return Span(self._tracer.start_span(name, context, KINDS[kind], attributes, linked))
 
@@ -131,3 +133,12 @@ class Sender:
         thread.start()
         thread.join(STOP_S)
         return not thread.is_alive()
+
+
+def _context_of(traceparent: str | None) -> trace.SpanContext | None:
+    """Returns the span that a header names; None if there is none, or it is malformed."""
+    match = TRACEPARENT.fullmatch(traceparent or "")
+    if match is None:
+        return None
+    trace_id, span_id, flags = (int(part, 16) for part in match.groups())
+    return trace.SpanContext(trace_id, span_id, True, trace.TraceFlags(flags))

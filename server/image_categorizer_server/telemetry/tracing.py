@@ -70,7 +70,7 @@ def begin_call(method: str, headers: Mapping[str, str]) -> "Span | None":
         return None
     name = method.removeprefix("/")
     attributes = {"rpc.system.name": "grpc", "rpc.method": name}
-    span = _senders[0].start(name, "server", headers, attributes)
+    span = _senders[0].start(name, "server", headers.get("traceparent"), attributes)
     _current.set(span)
     return span
 
@@ -111,8 +111,7 @@ def traced(
         span = _senders[0].start(name, kind, outer, attributes)
     else:
         links = [outer] if outer and not traceparent else []
-        parent = {"traceparent": traceparent} if traceparent else None
-        span = _senders[0].start(name, kind, parent, attributes, links)
+        span = _senders[0].start(name, kind, traceparent, attributes, links)
         bind_trace(span.trace_id)
     token = _current.set(span)
     try:
