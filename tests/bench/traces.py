@@ -2,12 +2,16 @@
 
 Two servers with the fake model, which takes no time: what is measured is the rest of a call.  One
 sends traces to a receiver in this process, RATIO (0.05) of them; the other does not.  They are
-loaded in turns, so that a busy machine slows both.  Prints the processor time for each call, and
-calls per second.
+loaded in turns, so that a busy machine slows both.  Prints the processor time of each call, and
+calls per second.  On a busy machine both vary by more than traces cost: so the processor time of
+the spans of a call, and of sending them, is measured by itself too.
 """
 
 import asyncio
 import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from subprocess import Popen
@@ -15,14 +19,23 @@ from subprocess import Popen
 import psutil
 from image_categorizer_server.bench.load import Sample, drive, endless, grpc_clients
 from image_categorizer_server.rpc.health import is_ready
+from image_categorizer_server.telemetry.tracing import (
+    begin_call,
+    end_call,
+    recorded_span,
+    sending_traces,
+    timed,
+    traced_together,
+)
 
 from tests.support.cluster import SERVER, Cluster, open_cluster
 from tests.support.pictures import jpeg
 from tests.support.polling import eventually
 from tests.support.traces import receiving_traces
 
-ROUNDS, CLIENTS, WINDOW_S, WARM_UP_S = 16, 16, 1.5, 0.3
+ROUNDS, CLIENTS, WINDOW_S, WARM_UP_S = 12, 16, 1.5, 0.3
 READY_S = 120.0
+SPANNED_CALLS = 20_000
 
 
 def spent_s(server: Popen[bytes]) -> float:
@@ -38,9 +51,28 @@ async def loaded(cluster: Cluster, address: str, server: Popen[bytes]) -> Sample
         return await drive(asks, pictures, WINDOW_S, WARM_UP_S, lambda: spent_s(server))
 
 
+def cost_us(endpoint: str, ratio: float) -> float:
+    """Returns the processor time of the spans that a call makes, and of sending them."""
+    before_s = time.process_time()
+    with sending_traces(endpoint, ratio, "bench"):
+        for _ in range(SPANNED_CALLS):
+            call = begin_call("/image_categorizer.v1.ClassifyService/Classify", {})
+            if span := recorded_span():
+                timed("decode", span, int)()
+                with traced_together("micro-batch", [span], {"categorizer.model": "fake"}):
+                    pass
+                span.note({"categorizer.queue_ms": 1.0})
+            end_call(call, "OK")
+    return (time.process_time() - before_s) / SPANNED_CALLS * 1e6
+
+
 async def measure(folder: Path, ratio: float) -> None:
     """Prints the medians of all rounds."""
     with receiving_traces() as traces:
+        # The receiver is in this process: its part must not count.
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            alone_us = pool.submit(cost_us, traces.endpoint, ratio).result()
+        print(f"processor time of the spans of a call, with sending: {alone_us:.0f} µs")
         async with open_cluster(folder) as cluster:
             servers = {}
             for name, endpoint in (("off", ""), ("on", traces.endpoint)):

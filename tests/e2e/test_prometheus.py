@@ -45,8 +45,10 @@ def prometheus(up, tmp_path) -> Iterator[httpx.Client]:
 
             def is_reading() -> bool:
                 with suppress(httpx.TransportError):
-                    found = client.get("/query", params={"query": "sum(up)"}).json()
-                    return [s["value"][1] for s in found["data"]["result"]] == ["2"]
+                    answer = client.get("/query", params={"query": "sum(up)"})
+                    if answer.status_code == 200:  # 503 while it starts
+                        found = answer.json()["data"]["result"]
+                        return [sample["value"][1] for sample in found] == ["2"]
                 return False
 
             wait_until(is_reading, 60, 0.5)
