@@ -11,6 +11,7 @@ import asyncio
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -83,7 +84,7 @@ async def measure(folder: Path, ratio: float) -> None:
                     "CATEGORIZER_TELEMETRY__TRACES_RATIO": str(ratio),
                 }
                 servers[name] = address, cluster.start(SERVER, name, **variables)
-                await eventually(lambda address=address: is_ready(address), READY_S)
+                await eventually(partial(is_ready, address), READY_S)
             samples: dict[str, list[Sample]] = {"off": [], "on": []}
             for number in range(ROUNDS + 1):
                 for name in sorted(servers, reverse=bool(number % 2)):

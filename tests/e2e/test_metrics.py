@@ -1,5 +1,7 @@
 """What Prometheus reads from the processes of an installation."""
 
+import time
+
 import httpx
 import pytest
 from image_categorizer import ImageCategorizationClient
@@ -11,6 +13,7 @@ from tests.support.rest_batches import finished
 
 MODEL = {"model": "efficientnet_lite0", "version": "1"}
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+SPACE = "free", "size"
 CLASSIFY = "/image_categorizer.v1.ClassifyService/Classify"
 
 
@@ -39,6 +42,11 @@ def test_the_metrics_of_the_contract_are_there(port):
         assert f"categorizer_{name}" in names
     assert value(samples(port), "categorizer_open_fds") > 10
     assert value(samples(port), "categorizer_tasks") > 3
+    for process in (port, port + 1):
+        found = samples(process)
+        assert time.time() - value(found, "categorizer_heartbeat_timestamp_seconds") < 30
+        free, size = (value(found, f"categorizer_data_{n}_bytes", folder="images") for n in SPACE)
+        assert 0 < free <= size
 
 
 def test_an_image_is_counted_at_every_stage(port, up, admin_key):

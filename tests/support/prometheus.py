@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -24,7 +25,7 @@ def program(name: str) -> str:
     return found
 
 
-def rules(kind: str) -> list[dict[str, str]]:
+def rules(kind: str) -> list[dict[str, Any]]:
     """Returns our rules of a kind: `alert` or `record`."""
     groups = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
     return [rule for group in groups for rule in group["rules"] if kind in rule]

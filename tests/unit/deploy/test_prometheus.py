@@ -29,9 +29,9 @@ def test_every_alert_has_a_runbook_to_which_it_refers():
     headings = re.findall(r"^## (\w+)$", (ROOT / "docs/runbooks.md").read_text(), re.MULTILINE)
     assert headings == ALERTS
     for rule in rules("alert"):
-        annotations = dict(rule["annotations"])  # type: ignore[call-overload]
+        annotations = rule["annotations"]
         assert annotations["runbook"] == f"docs/runbooks.md#{rule['alert'].lower()}"
-        assert rule["labels"]["severity"] in ("page", "ticket")  # type: ignore[index]
+        assert rule["labels"]["severity"] in ("page", "ticket")
 
 
 @pytest.mark.parametrize("alert", ALERTS)
