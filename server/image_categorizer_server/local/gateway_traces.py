@@ -1,5 +1,6 @@
 """Traces of the gateway: the part of Envoy's configuration that makes spans and sends them."""
 
+import ipaddress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -83,18 +84,27 @@ def _receiver(endpoint: str) -> dict[str, object]:
     if parts.scheme == "https":
         cluster["transport_socket"] = {
             "name": "envoy.transport_sockets.tls",
-            "typed_config": {
-                "@type": TLS,
-                "sni": host,
-                "common_tls_context": {
-                    "alpn_protocols": ["h2"],
-                    "validation_context": {
-                        "trusted_ca": {"filename": certifi.where()},
-                        "match_typed_subject_alt_names": [
-                            {"san_type": "DNS", "matcher": {"exact": host}}
-                        ],
-                    },
-                },
-            },
+            "typed_config": _encryption(parts.hostname or ""),
         }
     return cluster
+
+
+def _encryption(host: str) -> dict[str, object]:
+    """Returns the TLS of connections to a host, whose certificate a public authority has issued."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        kind = "DNS"
+    else:
+        kind = "IP_ADDRESS"
+    return {
+        "@type": TLS,
+        **({"sni": host} if kind == "DNS" else {}),
+        "common_tls_context": {
+            "alpn_protocols": ["h2"],
+            "validation_context": {
+                "trusted_ca": {"filename": certifi.where()},
+                "match_typed_subject_alt_names": [{"san_type": kind, "matcher": {"exact": host}}],
+            },
+        },
+    }
