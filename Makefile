@@ -71,6 +71,7 @@ check: setup  ## Check style, types, imports, protos and generated files
 	python tools/settings.py --check
 	python tools/audit_events.py --check
 	python tools/metrics.py --check
+	python tools/dashboards.py --check
 	buf lint
 	buf format --diff --exit-code proto
 	buf breaking proto --against proto/released.binpb
@@ -90,6 +91,7 @@ proto: setup  ## Generate what depends on the protos (stubs, descriptors, OpenAP
 	python tools/settings.py
 	python tools/audit_events.py
 	python tools/metrics.py
+	python tools/dashboards.py
 
 migration: setup  ## Write the migration that db/tables.py asks for: make migration NAME=add_labels
 	python tools/migration.py $(NAME)

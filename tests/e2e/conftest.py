@@ -10,6 +10,7 @@ import pytest
 from tests.support.pictures import jpeg
 from tests.support.threaded_receiver import Receiver, receiving
 from tests.support.tiny_model import write_tiny_model
+from tests.support.traces import Traces, receiving_traces
 from tests.support.up import Up, await_answer, command, free_port, free_port_pair
 
 KILLER = jpeg(64, 48, 900)
@@ -17,7 +18,14 @@ KILLER = jpeg(64, 48, 900)
 
 
 @pytest.fixture(scope="session")
-def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
+def traces() -> Iterator[Traces]:
+    """Receives the spans of the shared installation."""
+    with receiving_traces() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def up(clean_environment, traces, tmp_path_factory) -> Iterator[Up]:
     """An installation with ordinary deadlines. Tests may kill its server if they wait for the next.
 
     An image has ten seconds: a slow machine answers in time.
@@ -28,6 +36,8 @@ def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
         "CATEGORIZER_TELEMETRY__METRICS_BIND": f"127.0.0.1:{metrics_port}",
         "CATEGORIZER_TELEMETRY__PENDING_INTERVAL_S": "0.5",
         "CATEGORIZER_DRIFT__METRICS_INTERVAL_S": "1",
+        "CATEGORIZER_TELEMETRY__TRACES_ENDPOINT": traces.endpoint,
+        "OTEL_BSP_SCHEDULE_DELAY": "300",
         "CATEGORIZER_AUDIT__REFUSAL_INTERVAL_S": "0.2",
         "CATEGORIZER_AUDIT__SIGN_INTERVAL_S": "1",
         "CATEGORIZER_FETCH__ALLOW_HTTP": "true",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import httpx
 import pytest
@@ -22,6 +23,7 @@ FROM (VALUES (8, 'category', 'cat', 500), (8, 'category', 'dog', 500),
     (8, 'confidence', '0.9-1.0', 1000), (0, 'category', 'cat', 100),
     (0, 'confidence', '0.9-1.0', 100)) AS p (age, kind, bucket, images)
 """
+SPACE = "free", "size"
 CLASSIFY = "/image_categorizer.v1.ClassifyService/Classify"
 
 
@@ -50,6 +52,11 @@ def test_the_metrics_of_the_contract_are_there(port):
         assert f"categorizer_{name}" in names
     assert value(samples(port), "categorizer_open_fds") > 10
     assert value(samples(port), "categorizer_tasks") > 3
+    for process in (port, port + 1):
+        found = samples(process)
+        assert time.time() - value(found, "categorizer_heartbeat_timestamp_seconds") < 30
+        free, size = (value(found, f"categorizer_data_{n}_bytes", folder="images") for n in SPACE)
+        assert 0 < free <= size
 
 
 def test_an_image_is_counted_at_every_stage(port, up, admin_key):

@@ -13,12 +13,15 @@ from image_categorizer_server.domain.webhook import DeliveryState, WebhookState
 from image_categorizer_server.errors import (
     WebhookDisabled,
 )
+from image_categorizer_server.telemetry.metrics import REGISTRY
 from standardwebhooks import Webhook as Verifier
 
 from tests.conftest import SLACK_S
 from tests.support.polling import elapsed
 from tests.support.receiver import receiving
 from tests.support.webhook_tools import TENANT, open_webhooks
+
+GIVEN_UP = "categorizer_webhooks_given_up_total"
 
 
 async def test_failures_are_tried_again_with_the_same_id_and_new_signatures(emptied):
@@ -100,6 +103,8 @@ async def test_a_batch_s_own_address_that_answers_410_disables_nothing(emptied):
 
 
 async def test_it_is_given_up_after_ten_attempts(emptied):
+    given_up = REGISTRY.get_sample_value(GIVEN_UP)
+    assert given_up is not None
     async with (
         receiving(otherwise="500") as receiver,
         open_webhooks(emptied, receiver, retry_factor=1e-9) as system,
@@ -109,6 +114,7 @@ async def test_it_is_given_up_after_ten_attempts(emptied):
         async with system.sending():
             (delivery,) = await system.ended(webhook.webhook_id)
     assert (delivery.state, delivery.attempt_count) == (DeliveryState.FAILED, 10)
+    assert REGISTRY.get_sample_value(GIVEN_UP) == given_up + 1
     assert len(receiver.messages) == 10
 
 

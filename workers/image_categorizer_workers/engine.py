@@ -1,6 +1,7 @@
 """Claims chunks and runs several at a time. PostgreSQL decides which chunk comes first."""
 
 import asyncio
+from contextlib import AbstractContextManager
 
 from image_categorizer_server.clock import jittered
 from image_categorizer_server.db import chunk as chunks
@@ -9,6 +10,7 @@ from image_categorizer_server.domain.tenant import one_tenant
 from image_categorizer_server.errors import DependencyDown
 from image_categorizer_server.tasks import TaskOwner, run_until, uncancelled
 from image_categorizer_server.telemetry import get_log
+from image_categorizer_server.telemetry.tracing import traced
 
 from image_categorizer_workers.chunk import ChunkRunner, Components
 from image_categorizer_workers.leases import retry_backoff
@@ -105,7 +107,7 @@ class Engine:
 
     async def _run_chunk(self, chunk: Chunk) -> None:
         try:
-            with one_tenant(chunk.tenant_id):
+            with one_tenant(chunk.tenant_id), _traced(chunk):
                 if chunk.is_isolated:
                     await run_isolated(chunk, self._settings, self._isolated)
                 else:
@@ -126,3 +128,14 @@ class Engine:
                 await self._doorbell.wait()
         except TimeoutError:
             pass
+
+
+def _traced(chunk: Chunk) -> AbstractContextManager[object]:
+    """Records the run of a chunk in the trace of its batch."""
+    attributes: dict[str, str | int] = {
+        "messaging.operation.type": "process",
+        "messaging.batch.message_count": len(chunk.items),
+        "categorizer.batch_id": chunk.batch_id,
+        "categorizer.chunk": chunk.number,
+    }
+    return traced("process chunk", "consumer", attributes, traceparent=chunk.traceparent)

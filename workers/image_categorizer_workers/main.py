@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from image_categorizer import AsyncImageCategorizationClient, Tls
+from image_categorizer_server.access.certificate import show_certificates
 from image_categorizer_server.db.database import open_database, pool_in_use
 from image_categorizer_server.db.isolation import role_problem
 from image_categorizer_server.db.schema import schema_problem
@@ -36,7 +37,8 @@ from image_categorizer_server.tasks import (
     stop_on_signals,
 )
 from image_categorizer_server.telemetry import get_log
-from image_categorizer_server.telemetry.metrics import measure_lag, serving_metrics
+from image_categorizer_server.telemetry.metrics import measure_lag, serving_metrics, show_disk
+from image_categorizer_server.telemetry.tracing import sending_traces
 
 from image_categorizer_workers.chunk import ChunkRunner, Components, MemoryLimiter
 from image_categorizer_workers.engine import Engine
@@ -48,6 +50,7 @@ from image_categorizer_workers.sweeper import Removals, Sweeper
 from image_categorizer_workers.webhooks import send_webhooks
 
 log = get_log(__name__)
+TRACED_SERVICE = "image-categorizer-worker"
 ALIVE_INTERVAL_S = 1.0
 
 
@@ -62,7 +65,11 @@ async def run_worker(settings: Settings) -> None:
     """
     stop = stop_on_signals()
     warn_of_clear_hops(settings)
-    with all_tenants():
+    telemetry = settings.telemetry
+    with (
+        sending_traces(telemetry.traces_endpoint, telemetry.traces_ratio, TRACED_SERVICE),
+        all_tenants(),
+    ):
         await _run_until(stop, settings)
     log.info("stopped")
 
@@ -77,6 +84,9 @@ async def _run_until(stop: asyncio.Event, settings: Settings) -> None:
     ):
         await _check_schema(settings.environment)
         metrics.enter_context(serving_metrics(settings.telemetry.metrics_bind, pool_in_use()))
+        show_certificates(settings, "worker")
+        if settings.cloud_provider == "local":
+            show_disk(settings.storage.path)
         doorbell = Doorbell(redis)
         # Containers reuse process IDs, so these alone would not be unique.
         engine = Engine(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", components)

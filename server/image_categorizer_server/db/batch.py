@@ -19,6 +19,7 @@ from image_categorizer_server.domain.audit import AuditAction
 from image_categorizer_server.domain.batch import Batch, BatchState, ItemResult
 from image_categorizer_server.domain.outbox import OutboxKind
 from image_categorizer_server.errors import BatchNotFound, BatchRunning
+from image_categorizer_server.telemetry.tracing import current_traceparent
 
 # Failures that a batch carries by itself.
 MAX_FAILURES = 20
@@ -73,7 +74,8 @@ WHERE batch_id = $1 RETURNING item_count - succeeded_count - failed_count AS pen
 """
 RESTART = """
 UPDATE batches SET state = 'QUEUED', state_message = '', start_time = NULL, end_time = NULL,
-    run_count = run_count + 1, mark_time = NULL, last_mark_time = NULL
+    run_count = run_count + 1, mark_time = NULL, last_mark_time = NULL,
+    traceparent = $2
 WHERE batch_id = $1
 """
 # A batch whose items all have outcomes is complete, even while it is being cancelled.
@@ -236,7 +238,7 @@ async def retry(
             await admission.admit(connection, cast("int", pending))
         await connection.execute("DELETE FROM batch_chunks WHERE batch_id = $1", batch_id)
         await create_chunks(connection, batch_id, chunk_items, now)
-        await connection.execute(RESTART, batch_id)
+        await connection.execute(RESTART, batch_id, current_traceparent())
         await audit.record_event(
             connection, tenant_id, AuditAction.BATCH_RETRY, batch_id, now, item_count=pending
         )

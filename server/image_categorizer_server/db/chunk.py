@@ -201,6 +201,7 @@ async def claim(worker: str, lease_s: float) -> Chunk | None:
         worker_crashes=chunk["worker_crashes"],
         is_isolated=chunk["is_isolated"],
         server_crashes=crash_counts_from_json(chunk["server_crashes"]),
+        traceparent=batch["traceparent"],
     )
 
 

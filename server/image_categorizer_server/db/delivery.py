@@ -22,7 +22,7 @@ from image_categorizer_server.domain.webhook import (
 # the webhooks are locked: one that is removed or disabled meanwhile leaves no delivery behind.
 FAN_OUT = """
 WITH taken AS (
-    SELECT outbox_id, tenant_id, batch_id, subject_key, payload,
+    SELECT outbox_id, tenant_id, batch_id, subject_key, traceparent, payload,
         coalesce(payload->>'webhook_url', '') AS url,
         jsonb_build_object('type', payload->'type', 'timestamp', payload->'end_time',
             'data', payload - 'type' - 'webhook_url')::text AS body
@@ -49,9 +49,10 @@ WITH taken AS (
     INSERT INTO webhook_deliveries (
         delivery_id, tenant_id, webhook_id, target, url, event_type, batch_id, body, state,
         is_under_way, next_attempt_time, lease_token, attempt_count, attempts, create_time,
-        subject_key)
+        subject_key, traceparent)
     SELECT 'd-' || replace(gen_random_uuid()::text, '-', ''), tenant_id, webhook_id, target,
-        own_url, payload->>'type', batch_id, body, 'PENDING', false, $1, 0, 0, '[]', $1, subject_key
+        own_url, payload->>'type', batch_id, body, 'PENDING', false, $1, 0, 0, '[]', $1,
+        subject_key, traceparent
     FROM targets
 )
 SELECT count(*) AS taken FROM taken
@@ -98,6 +99,7 @@ SET is_under_way = true, next_attempt_time = $2, lease_token = lease_token + 1
 FROM chosen LEFT JOIN webhooks w USING (tenant_id, webhook_id)
 WHERE d.id = chosen.id
 RETURNING d.id, d.lease_token, d.delivery_id, d.tenant_id, d.webhook_id, d.body, d.attempt_count,
+    d.traceparent,
     coalesce(nullif(d.url, ''), w.url) AS url, w.secret,
     CASE WHEN w.previous_secret_expire_time > $1 THEN w.previous_secret END AS previous_secret
 """
@@ -128,6 +130,7 @@ class ClaimedRow(TypedDict):
     webhook_id: str
     body: str
     attempt_count: int
+    traceparent: str
     url: str
     secret: str | None
     previous_secret: str | None
@@ -171,6 +174,7 @@ async def claim(
             body=row["body"],
             attempt_count=row["attempt_count"],
             secrets=tuple(filter(None, (row["secret"], row["previous_secret"]))),
+            traceparent=row["traceparent"],
         )
         for row in cast("Sequence[ClaimedRow]", rows)
     ]

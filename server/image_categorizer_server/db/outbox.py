@@ -12,6 +12,7 @@ from image_categorizer_server.db.tables import OutboxTableRow
 from image_categorizer_server.db.tombstone import refuse_erased
 from image_categorizer_server.domain.classification import Classification
 from image_categorizer_server.domain.outbox import OutboxKind, OutboxRow
+from image_categorizer_server.telemetry.tracing import current_traceparent
 
 TAKE = """
 UPDATE outbox SET take_after = $3 WHERE outbox_id IN (
@@ -35,14 +36,17 @@ SELECT
 """
 # A row is about the subject of its batch, or of the upload that would have become one.
 ADD = """
-INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after, subject_key)
+INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after, subject_key,
+    traceparent)
 SELECT $1::text, $2::text, $3::text, $4::jsonb, $5::timestamptz, $5::timestamptz,
     coalesce((SELECT subject_key FROM batches WHERE batch_id = $3),
-        (SELECT subject_key FROM batch_uploads WHERE batch_id = $3), '')
+        (SELECT subject_key FROM batch_uploads WHERE batch_id = $3), ''),
+    coalesce((SELECT traceparent FROM batches WHERE batch_id = $3), '')
 """
 ADD_OF_SUBJECT = """
-INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after, subject_key)
-VALUES ($1, $2, '', $3, $4, $4, $5)
+INSERT INTO outbox (tenant_id, kind, batch_id, payload, create_time, take_after, subject_key,
+    traceparent)
+VALUES ($1, $2, '', $3, $4, $4, $5, $6)
 """
 # Predictions in one message.  Standard Webhooks asks for payloads below 20 KB.
 MAX_PREDICTIONS = 20
@@ -90,7 +94,8 @@ async def add_classification(
         "predictions": [p.public_fields() for p in classification.predictions[:MAX_PREDICTIONS]],
         "warnings": classification.warnings,
     }
-    values = tenant_id, OutboxKind.WEBHOOK.value, json.dumps(payload), now, subject_key
+    kind, traceparent = OutboxKind.WEBHOOK.value, current_traceparent()
+    values = tenant_id, kind, json.dumps(payload), now, subject_key, traceparent
     async with transaction() as connection:
         await refuse_erased(connection, tenant_id, subject_key)
         await connection.execute(ADD_OF_SUBJECT, *values)

@@ -77,6 +77,7 @@ class WebhookDeliveryRow(Model):
     create_time = fields.DatetimeField()
     end_time = fields.DatetimeField(null=True)
     subject_key = fields.CharField(max_length=32, db_default="")
+    traceparent = fields.CharField(max_length=55, db_default="")
 
     class Meta:
         table = "webhook_deliveries"
@@ -150,6 +151,7 @@ class BatchRow(TypedDict):
     last_mark_count: int
     image_bytes: int
     subject_key: str
+    traceparent: str
 
 
 class ItemRow(TypedDict):
@@ -213,6 +215,7 @@ class OutboxTableRow(TypedDict):
     take_after: datetime
     done_time: datetime | None
     subject_key: str
+    traceparent: str
 
 
 class ErasureRow(TypedDict):

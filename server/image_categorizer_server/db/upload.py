@@ -30,13 +30,15 @@ from image_categorizer_server.domain.batch import BatchConfig, BatchItem, ItemEr
 from image_categorizer_server.domain.outbox import OutboxKind
 from image_categorizer_server.domain.usage import Usage, UsageKey
 from image_categorizer_server.errors import DependencyDown
+from image_categorizer_server.telemetry.tracing import current_traceparent
 
 GIVEN_UP = "the upload was silent for too long"
 INSERT_BATCH = """
 INSERT INTO batches (batch_id, tenant_id, state, state_message, options, webhook_url, priority,
     request_id, request_sha256, item_count, succeeded_count, failed_count, run_count, created_by,
-    create_time, mark_count, last_mark_count, ignored_count, image_bytes, subject_key)
-VALUES ($1, $2, 'QUEUED', '', $3, $4, $5, $6, $7, $8, 0, 0, 1, $9, $10, 0, 0, $11, $12, $13)
+    create_time, mark_count, last_mark_count, ignored_count, image_bytes, subject_key,
+    traceparent)
+VALUES ($1, $2, 'QUEUED', '', $3, $4, $5, $6, $7, $8, 0, 0, 1, $9, $10, 0, 0, $11, $12, $13, $14)
 ON CONFLICT (tenant_id, request_id) DO NOTHING
 RETURNING batch_id
 """
@@ -294,6 +296,7 @@ async def _insert(connection: Connection, new: NewBatch, now: datetime) -> bool:
         new.ignored_count,
         new.image_bytes,
         config.subject_key,
+        current_traceparent(),
     )
     if inserted is None:
         return False

@@ -85,6 +85,8 @@ class Chunk:
     """How often the server crashed while it had an item, by number; without items at zero."""
     key_id: str = ""
     """The API key that created the batch."""
+    traceparent: str = ""
+    """Names the span of the call that created the batch; empty without traces."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,3 +82,5 @@ class DueDelivery:
     """The number of attempts before this one."""
     secrets: tuple[str, ...]
     """The valid secrets, newest first; empty if the tenant has no webhook `default` yet."""
+    traceparent: str = ""
+    """Names the span that it follows from; empty without traces."""

@@ -32,6 +32,7 @@ from image_categorizer_server.inference.models.category_tree import CategoryTree
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
 from image_categorizer_server.quoting import quoted
+from image_categorizer_server.telemetry.tracing import recorded_span, timed
 
 ChargeModel = Callable[[Caller, str, float], None]
 """Takes the caller, the name of the model, and milliseconds of it; called in any thread."""
@@ -148,10 +149,15 @@ class Classifier:
         if self._charge_model:
             charge = partial(self._charge_model, caller, model.ref.name)
             request = replace(request, charge=charge)
+        if span := recorded_span():
+            request = replace(request, span=span, prepare=timed("decode", span, request.prepare))
         try:
-            return await model.batcher.submit(request)
+            outcome = await model.batcher.submit(request)
         except BatcherStopped:
             raise ModelFailing("the model failed and is being reloaded") from None
+        if span:
+            span.note({"categorizer.queue_ms": outcome.queue_ms})
+        return outcome
 
 
 def request_for(

@@ -11,6 +11,7 @@ import yaml
 
 from image_categorizer_server.local.connections import limit_by_address
 from image_categorizer_server.local.gateway_tls import encrypt
+from image_categorizer_server.local.gateway_traces import trace
 from image_categorizer_server.local.home_page import content_security_policy, home_page
 from image_categorizer_server.settings import Settings
 
@@ -244,6 +245,7 @@ def render(
     ]
     config = cast("dict[str, Any]", _filled(template, values))
     encrypt(config, settings, secrets)
+    trace(config, settings)
     (listener,) = config["static_resources"]["listeners"]
     limit_by_address(listener, settings.gateway)
     return yaml.safe_dump(config, sort_keys=False, width=math.inf)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
@@ -15,6 +15,9 @@ from image_categorizer_server.domain.access import Principal
 from image_categorizer_server.domain.limit import Decision
 from image_categorizer_server.errors import DeadlineExceeded
 from image_categorizer_server.telemetry.metrics import CANCELLED
+
+if TYPE_CHECKING:
+    from image_categorizer_server.telemetry.otlp import Span
 
 Sent = TypeVar("Sent")
 
@@ -52,6 +55,8 @@ class Call:
     """What the limits said of the call; None if none applies."""
     charged_image: Callable[[], AbstractAsyncContextManager[None]] | None = None
     """Charges one more image, which the block serves; raises if it exceeds a limit."""
+    span: "Span | None" = None
+    """Records the call in its trace; None if traces are off."""
     start_s: float = field(default_factory=time.perf_counter)
 
     @property

@@ -36,6 +36,7 @@ from image_categorizer_server.rpc.status import error_for_caller, status_of
 from image_categorizer_server.services.classify import Origin
 from image_categorizer_server.settings.server import ServerSettings
 from image_categorizer_server.tasks import detached
+from image_categorizer_server.telemetry.tracing import SERVER_FAULTS, traced
 
 Request = classify_pb2.ClassifyStreamRequest
 Response = classify_pb2.ClassifyStreamResponse
@@ -218,14 +219,18 @@ class ItemStream:
             is_repeated=is_repeated,
         )
         current_call.set(call)
-        try:
-            assert call.charged_image is not None, "only streams have items"
-            async with call.charged_image():
-                answer = await self._classify_in_time(content, origin)
-                response = Response(key=key, response=answer)
-        except Exception as error:  # noqa: BLE001 - fails the item, not the call
-            status = status_of(error_for_caller(error, METHOD, call))
-            response = Response(key=key, status=status)
+        # A trace of its own: a stream may last for days.
+        with traced(f"{METHOD} item", "consumer", traceparent="") as span:
+            try:
+                assert call.charged_image is not None, "only streams have items"
+                async with call.charged_image():
+                    answer = await self._classify_in_time(content, origin)
+                    response = Response(key=key, response=answer)
+            except Exception as error:  # noqa: BLE001 - fails the item, not the call
+                failure = error_for_caller(error, METHOD, call)
+                response = Response(key=key, status=status_of(failure))
+                if span and failure.status in SERVER_FAULTS:
+                    span.fail(failure.status)
         async with self._writing:
             # Before the write: the client may reuse the key as soon as it has the answer.
             self._unanswered.discard(key)

@@ -38,6 +38,7 @@ from image_categorizer_server.services.limit import refusal_of
 from image_categorizer_server.tasks import detached
 from image_categorizer_server.telemetry import bind_request, get_log, request_id_of, trace_id_of
 from image_categorizer_server.telemetry.metrics import CALL_DURATION, CALLS, ERRORS, IN_FLIGHT, OK
+from image_categorizer_server.telemetry.tracing import begin_call, end_call
 
 log = get_log(__name__)
 Context = grpc.aio.ServicerContext[Message, Message]
@@ -134,7 +135,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 return await behaviour(readable(request), context)
 
         async def serve(_: AsyncIterator[Message], context: Context) -> Message:
-            call, headers = self._begin(context)
+            call, headers = self._begin(method, context)
             call.charged_image = partial(self._charged, access, 1)
             request = await only_request(context)
             try:
@@ -179,7 +180,7 @@ class Edge(grpc.aio.ServerInterceptor):
         access = self._access[method]
 
         async def serve(requests: AsyncIterator[Message], context: Context) -> None:
-            call, headers = self._begin(context)
+            call, headers = self._begin(method, context)
             call.readmit = partial(self._admit, access, headers)
             call.charged_image = partial(self._charged, access, 1)
             try:
@@ -205,7 +206,7 @@ class Edge(grpc.aio.ServerInterceptor):
         silence_s = server.upload_idle_s
 
         async def serve(requests: AsyncIterator[Message], context: Context) -> Message:
-            call, headers = self._begin(context)
+            call, headers = self._begin(method, context)
             call.readmit = partial(self._admit, access, headers)
             try:
                 if headers.get("x-body") == "json":
@@ -233,7 +234,7 @@ class Edge(grpc.aio.ServerInterceptor):
         within_s, access = self._backend.settings.server.send_timeout_s, self._access[method]
 
         async def serve(_: AsyncIterator[Message], context: Context) -> None:
-            call, headers = self._begin(context)
+            call, headers = self._begin(method, context)
             request = await only_request(context)
             call.readmit = partial(self._admit, access, headers)
             try:
@@ -320,7 +321,7 @@ class Edge(grpc.aio.ServerInterceptor):
         self._backend.refusals.add(failure, method.rpartition("/")[2], call.principal, actor)
         return failure
 
-    def _begin(self, context: Context) -> tuple[Call, Headers]:
+    def _begin(self, method: str, context: Context) -> tuple[Call, Headers]:
         """Binds a new call to the current task; returns it with the headers."""
         headers: Headers = {}
         for name, value in context.invocation_metadata() or ():
@@ -338,7 +339,9 @@ class Edge(grpc.aio.ServerInterceptor):
             body_encoding=headers.get("x-body-encoding", ""),
             is_repeated=any(headers.get(name, "1") != "1" for name in ATTEMPT_HEADERS),
         )
-        bind_request(call.request_id, trace_id_of(headers.get("traceparent")))
+        call.span = begin_call(method, headers)
+        given = headers.get("traceparent")
+        bind_request(call.request_id, call.span.trace_id if call.span else trace_id_of(given))
         unbind_tenant()
         current_call.set(call)
         return call, headers
@@ -368,7 +371,9 @@ def _counted(method: str, serve: Serve[Answer]) -> Serve[Answer]:
         finally:
             IN_FLIGHT.dec()
             duration.observe(time.perf_counter() - start_s)
-            CALLS.labels(method, current_call.get().code).inc()
+            call = current_call.get()
+            CALLS.labels(method, call.code).inc()
+            end_call(call.span, call.code)
 
     return counted
 

@@ -26,6 +26,7 @@ from image_categorizer.v1 import (
     health_pb2_grpc as our_health_pb2_grpc,
 )
 
+from image_categorizer_server.access.certificate import show_certificates
 from image_categorizer_server.backend import Backend, open_backend
 from image_categorizer_server.db.database import pool_in_use
 from image_categorizer_server.errors import OperatorError
@@ -70,9 +71,11 @@ from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.hops import warn_of_clear_hops
 from image_categorizer_server.tasks import END_S, end_within, run_until, stop_on_signals
 from image_categorizer_server.telemetry import get_log
-from image_categorizer_server.telemetry.metrics import measure_lag, serving_metrics
+from image_categorizer_server.telemetry.metrics import measure_lag, serving_metrics, show_disk
+from image_categorizer_server.telemetry.tracing import sending_traces
 
 log = get_log(__name__)
+TRACED_SERVICE = "image-categorizer-server"
 MAX_STREAMS = 1000
 # More than the gateway accepts: gRPC answers with RESOURCE_EXHAUSTED, as if a quota were used up.
 MAX_METADATA_BYTES = 128 * 1024
@@ -233,9 +236,12 @@ async def serve(settings: Settings, *, one_of_many: bool = False) -> None:
     """
     stop = stop_on_signals()
     warn_of_clear_hops(settings)
-    async with open_backend(settings) as backend:
-        with serving_metrics(settings.telemetry.metrics_bind, pool_in_use()):
-            await _serve(backend, stop, one_of_many=one_of_many)
+    telemetry = settings.telemetry
+    # Outermost: what stops last is still recorded.
+    with sending_traces(telemetry.traces_endpoint, telemetry.traces_ratio, TRACED_SERVICE):
+        async with open_backend(settings) as backend:
+            with serving_metrics(telemetry.metrics_bind, pool_in_use()):
+                await _serve(backend, stop, one_of_many=one_of_many)
     log.info("stopped")
 
 
@@ -252,6 +258,9 @@ async def _serve(backend: Backend, stop: asyncio.Event, *, one_of_many: bool) ->
         backend.tasks.start(report_health(backend, health_servicer), "health reporter")
         backend.tasks.start(measure_lag(), "meter of the event loop")
         if settings.telemetry.metrics_bind:
+            show_certificates(settings, "server")
+            if settings.cloud_provider == "local":
+                show_disk(settings.storage.path)
             interval_s = settings.telemetry.pending_interval_s
             backend.tasks.start(measure_pending(interval_s), "counter of what is pending")
             backend.tasks.start(measure_drift(settings.drift), "meter of drift")

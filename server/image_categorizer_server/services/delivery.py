@@ -28,7 +28,8 @@ from image_categorizer_server.failpoints import hit
 from image_categorizer_server.settings.webhook import WebhookSettings
 from image_categorizer_server.tasks import TaskOwner, run_until
 from image_categorizer_server.telemetry import get_log
-from image_categorizer_server.telemetry.metrics import WEBHOOK_ATTEMPTS
+from image_categorizer_server.telemetry.metrics import WEBHOOK_ATTEMPTS, WEBHOOKS_GIVEN_UP
+from image_categorizer_server.telemetry.tracing import traced
 
 log = get_log(__name__)
 # Standard Webhooks, "Delivery and retries": seconds from one attempt to the next.
@@ -179,13 +180,15 @@ class Deliveries:
         body = due.body.encode()
         headers = signed_headers(secrets, due.delivery_id, int(start.timestamp()), body)
         hit("webhook.sending")
-        status_code, retry_after = await self._post(due.url, body, headers)
+        status_code, retry_after = await self._post_traced(due, body, headers)
         hit("webhook.sent")
         attempt = DeliveryAttempt(start, 1000 * (time.perf_counter() - begin_s), status_code)
         state, next_attempt_time = self._outcome(due, status_code, retry_after)
         is_recorded = await rows.record(due, attempt, state, next_attempt_time)
         is_delivered = state is DeliveryState.DELIVERED
         WEBHOOK_ATTEMPTS.labels("DELIVERED" if is_delivered else "FAILED").inc()
+        if is_recorded and state is DeliveryState.FAILED:
+            WEBHOOKS_GIVEN_UP.inc()
         log.info(
             "webhook",
             delivery=due.delivery_id,
@@ -210,6 +213,26 @@ class Deliveries:
         if pause_s is None:
             return DeliveryState.FAILED, None
         return DeliveryState.PENDING, now + timedelta(seconds=pause_s)
+
+    async def _post_traced(
+        self, due: DueDelivery, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, str | None]:
+        """Does what `_post` does, in the trace that the message follows from."""
+        attributes: dict[str, str | int] = {
+            "http.request.method": "POST",
+            "http.request.resend_count": due.attempt_count,
+            "categorizer.delivery_id": due.delivery_id,
+        }
+        with traced("POST", "client", attributes, traceparent=due.traceparent) as span:
+            if span is None:
+                return await self._post(due.url, body, headers)
+            traced_headers = {**headers, "traceparent": span.traceparent}
+            status_code, retry_after = await self._post(due.url, body, traced_headers)
+            if status_code:
+                span.note({"http.response.status_code": status_code})
+            if not 200 <= status_code < 300:
+                span.fail(str(status_code or "unreachable"))
+            return status_code, retry_after
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str | None]:
         """Returns the status, 0 if no answer came, and the header `Retry-After`.

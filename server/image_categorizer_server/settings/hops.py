@@ -56,6 +56,9 @@ def _stores(settings: Settings) -> Iterator[str]:
     redis = urlsplit(settings.redis_url)
     if redis.scheme == "redis" and not _is_here(redis.hostname or ""):
         yield "Redis is called without TLS: write rediss:// in REDIS_URL"
+    traces = urlsplit(settings.telemetry.traces_endpoint)
+    if traces.scheme == "http" and not _is_here(traces.hostname or ""):
+        yield "traces are sent without TLS: CATEGORIZER_TELEMETRY__TRACES_ENDPOINT takes https://"
     endpoint = urlsplit(settings.storage.endpoint)
     if endpoint.scheme == "http" and not _is_here(endpoint.hostname or ""):
         yield "images are stored without TLS: write https:// in CATEGORIZER_STORAGE__ENDPOINT"

@@ -19,7 +19,7 @@ from image_categorizer_server.telemetry.refusals import FewRefusals
 
 Log = structlog.stdlib.BoundLogger
 # W3C Trace Context, section 3.2: version, trace id, parent id, flags.
-TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _request: ContextVar[tuple[str, str]] = ContextVar("request", default=("", ""))
 _tenant: ContextVar[str] = ContextVar("tenant", default="")
 OWN = ("image_categorizer", "image_categorizer_server", "image_categorizer_workers", "__main__")
@@ -149,6 +149,11 @@ def trace_id_of(traceparent: str | None) -> str:
 def bind_request(request_id: str, trace_id: str) -> None:
     """Adds the ids to every log line of the current task."""
     _request.set((request_id, trace_id))
+
+
+def bind_trace(trace_id: str) -> None:
+    """Adds the id of a trace to every log line of the current task."""
+    _request.set((_request.get()[0], trace_id))
 
 
 def name_tenant(tenant_id: str) -> None:

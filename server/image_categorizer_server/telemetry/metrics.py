@@ -7,6 +7,8 @@ Names follow https://prometheus.io/docs/practices/naming/; times are in seconds.
 """
 
 import asyncio
+import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -137,6 +139,11 @@ WEBHOOK_ATTEMPTS = Counter(
     ("outcome",),
     registry=REGISTRY,
 )
+WEBHOOKS_GIVEN_UP = Counter(
+    "categorizer_webhooks_given_up",
+    "Webhooks that were not delivered and will not be attempted again.",
+    registry=REGISTRY,
+)
 PENDING = Gauge(
     "categorizer_pending",
     "Work of all tenants that is not finished: chunks of batches, messages of the outbox, "
@@ -165,6 +172,30 @@ LOOP_LAG = Histogram(
     buckets=LAG_S,
     registry=REGISTRY,
 )
+HEARTBEAT = Gauge(
+    "categorizer_heartbeat_timestamp_seconds",
+    "When the event loop last ran, in seconds since 1970. If that is long ago, it hangs.",
+    registry=REGISTRY,
+)
+DATA_FREE = Gauge(
+    "categorizer_data_free_bytes",
+    "Free space of the disk that holds the images; absent if they are in an object store.",
+    ("folder",),
+    registry=REGISTRY,
+)
+DATA_SIZE = Gauge(
+    "categorizer_data_size_bytes",
+    "Size of the disk that holds the images; absent if they are in an object store.",
+    ("folder",),
+    registry=REGISTRY,
+)
+CERTIFICATE_EXPIRY = Gauge(
+    "categorizer_certificate_expiry_timestamp_seconds",
+    "When a certificate of this installation expires, in seconds since 1970: that of the gateway "
+    "towards its clients, or those of the internal connections. NaN if it cannot be read.",
+    ("certificate",),
+    registry=REGISTRY,
+)
 
 
 class ModelMeter:
@@ -172,7 +203,8 @@ class ModelMeter:
 
     def __init__(self, name: str, version: str) -> None:
         """Finds the series once: a look-up for each image costs more than the count."""
-        self._labels = (name, version)
+        self.labels = (name, version)
+        """Name and version of the model."""
         self._depth = QUEUE_DEPTH.labels(name, version)
         self._size = MICRO_BATCH_IMAGES.labels(name, version)
         self._inference = INFERENCE_DURATION.labels(name, version)
@@ -196,15 +228,15 @@ class ModelMeter:
 
     def fail(self, reason: str) -> None:
         """Counts an image that was refused, failed or was given up by its caller."""
-        IMAGES.labels(*self._labels, reason).inc()
+        IMAGES.labels(*self.labels, reason).inc()
 
     def drop(self, stage: str) -> None:
         """Counts an image that left the queue before a stage: `decode`, `model` or `locate`."""
-        DROPPED.labels(*self._labels, stage).inc()
+        DROPPED.labels(*self.labels, stage).inc()
 
     def execute(self, size: int, close_reason: str, seconds: float) -> None:
         """Counts a call of the model with a micro-batch."""
-        EXECUTIONS.labels(*self._labels, close_reason).inc()
+        EXECUTIONS.labels(*self.labels, close_reason).inc()
         self._size.observe(size)
         self._inference.observe(seconds)
 
@@ -258,6 +290,32 @@ async def measure_lag() -> None:
         due_s = time.monotonic() + LAG_INTERVAL_S
         await asyncio.sleep(LAG_INTERVAL_S)
         LOOP_LAG.observe(max(0.0, time.monotonic() - due_s))
+        HEARTBEAT.set_to_current_time()
+
+
+def show_disk(folder: Path) -> None:
+    """Shows how full the disk of a folder is, whenever the metrics are read."""
+    DATA_FREE.labels("images").set_function(lambda: _disk_usage(folder)[0])
+    DATA_SIZE.labels("images").set_function(lambda: _disk_usage(folder)[1])
+
+
+def show_certificate(name: str, expiry_s: Callable[[], float]) -> None:
+    """Shows when a certificate expires, whenever the metrics are read.
+
+    Args:
+        name: says whose it is.
+        expiry_s: returns the time, in seconds since 1970; NaN if it is unknown.
+    """
+    CERTIFICATE_EXPIRY.labels(name).set_function(expiry_s)
+
+
+def _disk_usage(folder: Path) -> tuple[float, float]:
+    """Returns free bytes and size; NaN while there is no such folder."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return math.nan, math.nan
+    return usage.free, usage.total
 
 
 def _open_fds() -> int:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from image_categorizer_server.domain.classification import BatchCloseReason, Lan
 from image_categorizer_server.inference.engine.queues import LaneQueue
 from image_categorizer_server.inference.images.localize import Located
 from image_categorizer_server.inference.images.preprocess import Input
+
+if TYPE_CHECKING:
+    from image_categorizer_server.telemetry.otlp import Span
 
 Prepare = Callable[[], Input]
 Locate = Callable[["Outcome"], Located]
@@ -41,6 +45,8 @@ class Request:
     locate: Locate | None = None
     """Makes boxes and the heat map of the answer; called in a thread.  Where the input has a whole
     picture, the network sees that first."""
+    span: "Span | None" = None
+    """Of its call, if that is recorded in a trace."""
     charge: Charge | None = None
     """Takes the milliseconds of the model that fall to this image; called in a thread, for images
     that fail or are abandoned meanwhile, too."""

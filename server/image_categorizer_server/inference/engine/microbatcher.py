@@ -51,6 +51,7 @@ from image_categorizer_server.inference.engine.latency import (
 from image_categorizer_server.inference.engine.queues import LaneQueue
 from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.telemetry.metrics import CANCELLED, ModelMeter
+from image_categorizer_server.telemetry.tracing import traced_together
 
 # Part of the first guess of the service rate; later the rate is measured.
 DECODE_GUESS_S = 0.003
@@ -409,7 +410,9 @@ class MicroBatcher:
         inputs = [entry.input.array for entry in entries if entry.input]
         start_s = time.monotonic()
         is_single = self.depth == 1
-        results = self._guard.run(inputs, with_features, is_single=is_single)
+        spans = [entry.request.span for entry in entries if entry.request.span]
+        with traced_together("micro-batch", spans, self._attributes(micro_batch)):
+            results = self._guard.run(inputs, with_features, is_single=is_single)
         end_s = time.monotonic()
         self._meter.execute(len(inputs), micro_batch.reason.value, end_s - start_s)
         self._charge(entries)
@@ -437,6 +440,15 @@ class MicroBatcher:
             next_s = self._rate.interval_s * self._guard.max_size
             if outcomes:
                 self._delivery.add(outcomes, is_busy=is_busy, next_s=next_s)
+
+    def _attributes(self, micro_batch: MicroBatch) -> dict[str, str | int]:
+        model, version = self._meter.labels
+        return {
+            "categorizer.model": model,
+            "categorizer.model_version": version,
+            "categorizer.micro_batch.size": len(micro_batch.entries),
+            "categorizer.micro_batch.close_reason": micro_batch.reason.value,
+        }
 
 
 def _stage_of(entry: Entry) -> str:
