@@ -212,8 +212,8 @@ class Images:
         if new.blur or new.keep_metadata:
             picture = None
         # With other parts blurred it is another image: what is stored tells, once it is made.
-        is_told = picture is not None or bool(new.blur)
-        if not is_told and (found := await self.find(tenant_id, subject_key, sha256)):
+        is_made = picture is not None or bool(new.blur)
+        if not is_made and (found := await self.find(tenant_id, subject_key, sha256)):
             return found, True
         if picture is None:
             picture = await asyncio.to_thread(
