@@ -72,8 +72,8 @@ async def measure(folder: Path, ratio: float) -> None:
     with receiving_traces() as traces:
         # The receiver is in this process: its part must not count.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            alone_us = pool.submit(cost_us, traces.endpoint, ratio).result()
-        print(f"processor time of the spans of a call, with sending: {alone_us:.0f} µs")
+            spans_us = pool.submit(cost_us, traces.endpoint, ratio).result()
+        print(f"processor time of the spans of a call, with sending: {spans_us:.0f} µs")
         async with open_cluster(folder) as cluster:
             servers = {}
             for name, endpoint in (("off", ""), ("on", traces.endpoint)):
