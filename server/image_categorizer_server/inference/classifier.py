@@ -1,6 +1,6 @@
 """Classifies one image: model, decoding, micro-batch, predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -57,11 +57,19 @@ class Classifier:
         caller: Caller,
         *,
         with_embedding: bool = False,
+        own: Collection[str] = (),
     ) -> Classification:
         """Returns the predictions for one encoded image, with its embedding if the model makes one.
 
         Model and filters are checked before the image is decoded.  A caller that is cancelled while
         waiting causes no further work.
+
+        Args:
+            content: the encoded image.
+            options: how to classify it.
+            caller: tenant, lane and deadline.
+            with_embedding: whether to make its embedding.
+            own: categories of the tenant, which filters may name, too.
 
         Raises:
             ModelNotFound: there is no such model or version.
@@ -79,7 +87,7 @@ class Classifier:
             check_explainable(model, options)
             options = with_defaults(model, options)
             predicting = partial(
-                predicted, model, options, filters_of(model.ref.name, model.tree, options)
+                predicted, model, options, filters_of(model.ref.name, model.tree, options, own)
             )
             with_embedding = with_embedding and has_embeddings(model)
             request = request_for(model, content, options, caller, predicting)
@@ -246,21 +254,28 @@ def timing_of(outcome: Outcome) -> Timing:
     )
 
 
-def filters_of(name: str, tree: CategoryTree, options: ClassifyOptions) -> Filters:
-    """Returns the filters. A broader category stands for all categories below it.
+def filters_of(
+    name: str, tree: CategoryTree, options: ClassifyOptions, own: Collection[str] = ()
+) -> Filters:
+    """Returns the filters of the model's outputs. A broader category stands for all below it.
 
     Args:
         name: the model.
         tree: its categories.
         options: names the categories.
+        own: categories of the tenant.  Those that the model lacks choose none of its outputs.
 
     Raises:
-        CategoryNotFound: the model lacks a category of a filter.
+        CategoryNotFound: the model lacks a category of a filter, and so does the tenant.
     """
+
+    def outputs(names: Sequence[str]) -> frozenset[int]:
+        return tree.outputs(n for n in names if n not in own or tree.is_known(n))
+
     try:
         return Filters(
-            tree.outputs(options.include_categories) if options.include_categories else None,
-            tree.outputs(options.exclude_categories),
+            outputs(options.include_categories) if options.include_categories else None,
+            outputs(options.exclude_categories),
         )
     except KeyError as error:
         category = quoted(error.args[0])
