@@ -104,7 +104,8 @@ def weights_of(labels: NDArray[np.intp], is_correction: Mask) -> NDArray[np.floa
         if count and corrected.any():
             weights[corrected] *= min(1.0, WEIGHT * count / weights[corrected].sum())
         weights[of_category] /= weights[of_category].sum()
-    return weights * (len(weights) / weights.sum())
+    scaled: NDArray[np.float64] = weights * (len(weights) / weights.sum())
+    return scaled
 
 
 def _has_proved(examples: Labelled, is_correction: Mask, c: float) -> bool:
