@@ -13,6 +13,7 @@ from image_categorizer_server.access.guesses import Guesses
 from image_categorizer_server.access.key_uses import KeyUses
 from image_categorizer_server.access.key_verifier import KeyVerifier
 from image_categorizer_server.access.tenant_gate import TenantGate
+from image_categorizer_server.db import category as category_rows
 from image_categorizer_server.db.access_changes import AccessChange, watch_changes
 from image_categorizer_server.db.audit import append
 from image_categorizer_server.db.database import check_database, check_login, open_database
@@ -310,7 +311,12 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
             settings.batch,
             settings.max_image_bytes,
             partial(notify_workers, Doorbell(redis)),
-            BatchCheck(partial(check_batch, registry, webhooks), limiter, subjects),
+            BatchCheck(
+                partial(check_batch, registry, webhooks),
+                limiter,
+                subjects,
+                PictureMaker(decoder).blurred,
+            ),
         )
         statements = AuditStatements.of(storage, settings)
         refusals = Refusals(append, settings.audit)
@@ -448,19 +454,24 @@ def _registry(settings: Settings, stack: AsyncExitStack) -> Registry:
     return registry
 
 
-async def check_batch(registry: Registry, webhooks: Webhooks, config: BatchConfig) -> None:
+async def check_batch(
+    registry: Registry, webhooks: Webhooks, tenant_id: str, config: BatchConfig
+) -> None:
     """Passes a batch whose images can be classified now, and whose webhook may be called.
 
     Raises:
         ModelNotFound: no such model or version.
         ModelLoading: the model is loading.
         ModelFailed: the model is not serving.
-        CategoryNotFound: a filter names an unknown category.
+        CategoryNotFound: a filter names a category that neither model nor tenant has.
+        DependencyDown: the database does not answer.
         InvalidRequest: the server may not call `webhook_url`.
     """
     options = config.options
     tree = registry.tree(options.model, options.version)
-    filters_of(options.model or registry.default, tree, options)
+    has_filters = options.include_categories or options.exclude_categories
+    own = await category_rows.names(tenant_id) if has_filters else frozenset()
+    filters_of(options.model or registry.default, tree, options, own)
     if config.webhook_url:
         await webhooks.check_url(config.webhook_url, "webhook_url")
 

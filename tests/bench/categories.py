@@ -10,7 +10,7 @@ import sys
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -102,10 +102,19 @@ def pictures(test_data: Path, part: str, count: int) -> tuple[list[bytes], list[
     return contents, labels
 
 
-def examples_of(pool: Seen, chosen: Sequence[int]) -> list[ExampleRow]:
-    """Returns chosen pictures as examples."""
+def examples_of(
+    pool: Seen, chosen: Sequence[int], answered: Mapping[int, str] | None = None
+) -> list[ExampleRow]:
+    """Returns chosen pictures as examples; those with an answer as corrections of it."""
+    said = answered or {}
     return [
-        ExampleRow(f"i-{i:05}", pool.labels[i], True, pool.vectors[i].astype(STORED).tobytes())
+        ExampleRow(
+            f"i-{i:05}",
+            pool.labels[i],
+            True,
+            pool.vectors[i].astype(STORED).tobytes(),
+            said.get(i, ""),
+        )
         for i in sorted(chosen)
     ]
 
@@ -119,8 +128,13 @@ def fitted(rows: Sequence[ExampleRow]) -> Head:
 
 def answers(head: Head, vectors: NDArray[np.float32]) -> list[str]:
     """Returns the tenant's category of each picture; empty where the model answers."""
-    decisions = [head.decide(vector, SAME_FROM) for vector in vectors]
-    return [decision.category if decision else "" for decision in decisions]
+    found: list[str] = []
+    for vector in vectors:
+        decision = head.decide(vector, SAME_FROM)
+        again = head.decide_again(vector, decision) if decision else None
+        last = again or decision
+        found.append(last.category if last else "")
+    return found
 
 
 def share(found: Sequence[str], wanted: Sequence[str], only: set[str] | None = None) -> float:
@@ -180,7 +194,8 @@ def corrected(pool: Seen, test: Seen, photos: Seen, seed: int) -> list[float]:
     (pair, _), *_ = pairs.most_common(1)
     confused = [i for i in wrong if {said[i], pool.labels[i]} == pair]
     new = np.random.default_rng(seed).permutation(confused)[:CORRECTIONS].tolist()
-    after = fitted(examples_of(pool, [*chosen, *new]))
+    answered = {i: said[i] for i in new}
+    after = fitted(examples_of(pool, [*chosen, *new], answered))
     then, now = (answers(head, test.vectors) for head in (before, after))
     groups = (set(pair), set(OF_MODEL) - pair)
     shares = [share(found, test.labels, group) for group in groups for found in (then, now)]

@@ -67,7 +67,7 @@ async def test_failures_shown_are_the_first(batches):
 
 
 async def test_options_are_refused_before_anything_is_read(database, storage):
-    async def refuse(config):
+    async def refuse(_tenant_id, config):
         raise ModelNotFound(config.options.model)
 
     batches = Batches(storage, BatchSettings(), 1000, check=BatchCheck(refuse))

@@ -23,7 +23,7 @@ async def limited(stores, database, storage):
     async with open_redis(stores.redis.url, RedisSettings()) as redis, TaskOwner() as tasks:
         await redis.commands.flushall()
 
-        async def accept(_config):
+        async def accept(_tenant_id, _config):
             pass
 
         def make(**quota) -> Batches:

@@ -86,10 +86,59 @@ async def test_blur_is_refused_where_it_would_blur_nothing(server, client):
         await client.images.upload(PICTURE, blur=["320,0,400,10"])
     with pytest.raises(InvalidRequest, match="left,top"):
         await client.classify_image(PICTURE, store=True, blur=["face"])
-    with pytest.raises(InvalidRequest, match="single images"):
-        await client.batches.submit([("a.png", PICTURE)], store=True, blur=BLUR)
-    with pytest.raises(InvalidRequest, match="single images"):
-        _ = [found async for found in client.classify_stream([PICTURE], store=True, blur=BLUR)]
+    with pytest.raises(InvalidRequest, match="left,top"):
+        await client.batches.submit([("a.png", PICTURE)], blur=["face"])
+    with pytest.raises(InvalidRequest, match="left,top"):
+        await client.batches.submit([("a.png", PICTURE, ["face"])])
+    with pytest.raises(InvalidRequest, match="at most 64"):
+        await client.batches.submit([("a.png", PICTURE, BLUR * 60)], blur=BLUR * 5)
+    for options, more in (({}, BLUR), ({"store": True}, ["face"])):
+        (found,) = [r async for r in client.classify_stream([("a", PICTURE, more)], **options)]
+        assert isinstance(found.error, InvalidRequest)
     with pytest.raises(TypeError, match="blur"):
         await client.images.upload(PICTURE, blur=BLUR[0])
     assert await count("images") == 1
+
+
+def is_blurred(content, *rectangles):
+    """Whether each part of an image has one colour."""
+    parts = [pixels(content)[part].reshape(-1, 3) for part in rectangles]
+    return all(len(np.unique(part, axis=0)) == 1 for part in parts)
+
+
+async def test_a_stream_blurs_parts_of_all_images_and_of_each(client, settings):
+    corner = np.s_[0:24, 0:32]
+    sources = [("all.png", PICTURE), ("one.png", PICTURE, ["0,0,32,24"])]
+    found = {
+        r.key: r.classification
+        async for r in client.classify_stream(sources, store=True, blur=BLUR)
+    }
+    contents = {
+        name: await client.images.content(answer.image_id, image_format="png")
+        for name, answer in found.items()
+    }
+    assert is_blurred(contents["all.png"], INSIDE)
+    assert not is_blurred(contents["all.png"], corner)
+    assert is_blurred(contents["one.png"], INSIDE, corner)
+    assert PICTURE not in stored_files(settings)
+    assert await count("image_embeddings") == 0
+
+
+async def test_a_batch_keeps_no_whole_copy_of_what_is_blurred(client, settings):
+    sources = [("a.png", PICTURE), ("b.png", PICTURE, ["0,0,32,24"])]
+    await client.batches.submit(sources, blur=BLUR)
+    kept = stored_files(settings)
+    assert len(kept) == 2
+    assert all(is_blurred(content, INSIDE) for content in kept)
+    outside = [("c.png", PICTURE, ["2000,0,2010,10"]), ("d.png", b"no image", BLUR)]
+    failed = await client.batches.submit(outside)
+    assert failed.failed_count == 2
+    results = [r async for r in client.batches.results(failed.batch_id)]
+    assert ["outside" in str(r.error) for r in results] == [True, False]
+    assert len(stored_files(settings)) == 2
+    # What a worker fetches from a URI is blurred when the server keeps it.
+    await client.batches.submit_uris(["https://example.com/a.png"], store=True, blur=BLUR)
+    await client.batches.submit_uris(["https://example.com/b.png"], blur=BLUR)
+    async with connected() as connection:
+        rows = await connection.fetch("SELECT filename, blur FROM batch_items WHERE blur <> '{}'")
+    assert [(row["filename"], row["blur"]) for row in rows] == [("a.png", BLUR)]

@@ -202,3 +202,53 @@ async def test_feedback_may_name_a_category_of_ones_own_and_adds_an_example(clie
     assert answer.category == "one"
     await client.feedback.undo(said.feedback_id)
     await answer_until(client, PANDAS[1], lambda a: not is_own(a))
+
+
+async def test_filters_may_name_categories_of_ones_own(server, client):
+    model_only = await client.classify_image(PANDAS[0])
+    with pytest.raises(CategoryNotFound, match="red panda"):
+        await client.classify_image(PANDAS[0], include_categories=["red panda"])
+    with pytest.raises(CategoryNotFound, match="red panda"):
+        await client.batches.submit([("a", PANDAS[0])], exclude_categories=["red panda"])
+    await client.categories.create("red panda", [PANDAS[0]])
+    await client.categories.create("UNKNOWN", [PANDAS[1]])
+
+    async def names(picture, **options):
+        answer = await client.classify_image(picture, **options)
+        return [p.category for p in answer.predictions]
+
+    only = {"include_categories": ["red panda"]}
+    assert await names(PANDAS[0], **only) == ["red panda"]
+    assert await names(OTHER, **only) == []
+    assert await names(PANDAS[1], **only) == []
+    assert await names(PANDAS[1], include_categories=["UNKNOWN", "cat"]) == ["UNKNOWN", "cat"]
+    both = ["cat", "red panda"]
+    assert await names(PANDAS[0], include_categories=both) == ["red panda", "cat"]
+    plain = [p.category for p in model_only.predictions]
+    assert await names(PANDAS[0], exclude_categories=["red panda"]) == plain
+    assert await names(PANDAS[0], include_categories=["cat"]) == ["cat"]
+    stored = await client.classify_image(PANDAS[0], store=True, **only)
+    corrected = await client.classify_image(OTHER, store=True)
+    others = sorted({"ant", "bee", "cat", "dog"} - {corrected.category})
+    await client.images.correct(corrected.image_id, others[0])
+    wanted = [corrected.category, others[0], "red panda"]
+    await eventually(lambda: is_corrected(client, wanted), within_s=SEEN_WITHIN_S)
+    # What is stored is found by it, and can be judged and replayed.
+    found = [i.image_id async for i in client.images.list(category="red panda")]
+    assert found == [stored.image_id]
+    queued = [r.image.image_id async for r in client.reviews.list(category="red panda")]
+    assert queued == [stored.image_id]
+    confirmed = await client.feedback.confirm(stored.image_id)
+    assert confirmed.category == "red panda"
+    await client.results.replay(stored.result_id)
+    await client.batches.submit([("a", PANDAS[0])], **only)
+    streamed = [r async for r in client.classify_stream([("a", PANDAS[0])], **only)]
+    assert [r.classification.category for r in streamed] == ["red panda"]
+    await client.categories.delete("red panda")
+    with pytest.raises(CategoryNotFound):
+        await client.classify_image(PANDAS[0], **only)
+
+
+async def is_corrected(client, include):
+    answer = await client.classify_image(OTHER, include_categories=include)
+    return answer.predictions[0].source == "CORRECTION"

@@ -224,11 +224,11 @@ class FlakyStreams(StreamPool):
         self._every = every
         self.calls = 0
 
-    async def classify(self, kind, content, filename):
+    async def classify(self, kind, image):
         self.calls += 1
         if self.calls % self._every == 0:
             raise CallFailed(ServerBusy("the connection broke"))
-        return await self._real.classify(kind, content, filename)
+        return await self._real.classify(kind, image)
 
 
 async def test_temporary_faults_cost_no_item(settings, batches):

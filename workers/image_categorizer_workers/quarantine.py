@@ -32,7 +32,7 @@ from image_categorizer_server.tasks import kill_process
 from image_categorizer_server.telemetry import get_log
 
 from image_categorizer_workers.leases import LeaseLost, keep_lease, retry_backoff
-from image_categorizer_workers.streams import ServerCrashed, StreamKind, StreamPool
+from image_categorizer_workers.streams import Sent, ServerCrashed, StreamKind, StreamPool
 
 log = get_log(__name__)
 ISOLATED = "isolated"
@@ -63,15 +63,15 @@ class IsolatingClassifier:
             CategorizerError, CallFailed: see `StreamPool.classify`.
         """
         kind = StreamKind(self._chunk.tenant_id, self._chunk.options, self._chunk.key_id)
-        number, name = item.number, item.filename
+        number, sent = item.number, Sent(content, item.filename, item.blur)
         while True:
             crashes = self._server_crashes.get(number, 0)
             try:
                 if crashes < self._isolate_after:
-                    return await self._streams.classify(kind, content, name)
+                    return await self._streams.classify(kind, sent)
                 # The lock first: one connection of this process waits for its turn, not many.
                 async with self._streams.isolation_lock, chunks.isolation():
-                    return await self._streams.classify_isolated(kind, content, name)
+                    return await self._streams.classify_isolated(kind, sent)
             except ServerCrashed:
                 crashes = await self._count_crash(number)
             if crashes >= self._fail_after:
@@ -176,7 +176,9 @@ def load_chunk(content: bytes) -> Chunk:
     options = fields.pop("options")
     for name in ("include_categories", "exclude_categories", "blur"):
         options[name] = tuple(options[name])
-    items = tuple(BatchItem(**item) for item in fields.pop("items"))
+    items = tuple(
+        BatchItem(**{**item, "blur": tuple(item["blur"])}) for item in fields.pop("items")
+    )
     fields["server_crashes"] = {
         int(number): count for number, count in fields["server_crashes"].items()
     }

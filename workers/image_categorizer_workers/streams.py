@@ -41,6 +41,16 @@ class StreamKind(NamedTuple):
     """The API key that created their batches."""
 
 
+class Sent(NamedTuple):
+    """An image to classify."""
+
+    content: bytes
+    filename: str
+    """The name by which it is stored if the options say so."""
+    blur: tuple[str, ...] = ()
+    """What is blurred in what is stored."""
+
+
 OpenStream = Callable[[AsyncIterator[Source], OnDisconnect], AsyncIterator[Result]]
 
 
@@ -84,7 +94,7 @@ class StreamPool:
         self.isolation_lock = asyncio.Lock()
         """Hold it while you call `classify_isolated`."""
 
-    async def classify(self, kind: StreamKind, content: bytes, filename: str) -> Classification:
+    async def classify(self, kind: StreamKind, image: Sent) -> Classification:
         """Classifies an image, together with others; stores it by its name if the options say so.
 
         A server that is busy is asked again.
@@ -98,11 +108,9 @@ class StreamPool:
         stream = self._streams.get(kind)
         if stream is None:
             stream = self._streams[kind] = self._open(kind, lambda: self._streams.pop(kind))
-        return await self._answer_over(stream, content, filename)
+        return await self._answer_over(stream, image)
 
-    async def classify_isolated(
-        self, kind: StreamKind, content: bytes, filename: str
-    ) -> Classification:
+    async def classify_isolated(self, kind: StreamKind, image: Sent) -> Classification:
         """Classifies an image over a stream of its own.
 
         Raises:
@@ -110,16 +118,14 @@ class StreamPool:
         """
         stream = self._open(kind, lambda: None)
         try:
-            return await self._answer_over(stream, content, filename)
+            return await self._answer_over(stream, image)
         finally:
             await stream.close()
 
-    async def _answer_over(
-        self, stream: "_Stream", content: bytes, filename: str
-    ) -> Classification:
+    async def _answer_over(self, stream: "_Stream", image: Sent) -> Classification:
         try:
             async with asyncio.timeout(self._answer_timeout_s):
-                return await stream.classify(content, filename)
+                return await stream.classify(image)
         except TimeoutError:
             # Its connection lives, or gRPC would have noticed; but nobody answers over it.
             log.warning("the server does not answer an image", after_s=self._answer_timeout_s)
@@ -160,17 +166,17 @@ class _Stream:
         self._idle_s = idle_s
         self._on_end = on_end
         # Not bounded here: the callers of `classify` limit the images in memory.
-        self._sources: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._sources: asyncio.Queue[tuple[str, bytes, Sequence[str]]] = asyncio.Queue()
         self._keys = itertools.count()
         self._waiting: dict[str, asyncio.Future[Classification]] = {}
         self._running = tasks.start(self._run(), "stream to the server")
 
-    async def classify(self, content: bytes, filename: str) -> Classification:
+    async def classify(self, image: Sent) -> Classification:
         # The client stores an image by what follows the last slash.
-        key = f"{next(self._keys)}/{stored_name(filename)}"
+        key = f"{next(self._keys)}/{stored_name(image.filename)}"
         answer: asyncio.Future[Classification] = asyncio.get_running_loop().create_future()
         self._waiting[key] = answer
-        self._sources.put_nowait((key, content))
+        self._sources.put_nowait((key, image.content, image.blur))
         try:
             return await answer
         finally:

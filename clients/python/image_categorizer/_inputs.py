@@ -120,7 +120,7 @@ def many(sources: Many, method: str) -> Many:
 
 
 def _is_named_content(sources: object) -> bool:
-    return isinstance(sources, tuple) and len(sources) == 2 and isinstance(sources[1], Bytes)
+    return isinstance(sources, tuple) and len(sources) in (2, 3) and isinstance(sources[1], Bytes)
 
 
 @overload
@@ -143,16 +143,22 @@ def file_name(path: str) -> str:
     return PurePath(path).name.encode("utf-8", "replace").decode()
 
 
-def named_content(source: tuple[object, ...]) -> tuple[str, bytes]:
-    """Returns the name and the bytes of a source that is not a path.
+def named_content(source: tuple[object, ...]) -> tuple[str, bytes, tuple[str, ...]]:
+    """Returns name, bytes, and rectangles to blur, of a source that is not a path.
 
     Raises:
-        TypeError: it is not a name and bytes.
+        TypeError: it is not a name and bytes, nor these and rectangles.
     """
     match source:
-        case (str() as name, bytes() | bytearray() | memoryview() as content):
-            return name, bytes(content)
-    raise TypeError(f"a source is a path or (name, bytes), not {source!r:.100}")
+        case (str() as name, bytes() | bytearray() | memoryview() as content, *more):
+            match more:
+                case []:
+                    return name, bytes(content), ()
+                case [list() | tuple() as blur] if all(isinstance(one, str) for one in blur):
+                    return name, bytes(content), tuple(map(str, blur))
+    raise TypeError(
+        f"a source is a path, (name, bytes) or (name, bytes, blur), not {source!r:.100}"
+    )
 
 
 def upload_messages(source: Source) -> Iterator[batch_pb2.UploadBatchRequest]:
@@ -164,18 +170,18 @@ def upload_messages(source: Source) -> Iterator[batch_pb2.UploadBatchRequest]:
     """
     if isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as file:
-            yield _first_message(os.fspath(source), file.read(CHUNK_BYTES))
+            yield _first_message(os.fspath(source), file.read(CHUNK_BYTES), ())
             while chunk := file.read(CHUNK_BYTES):
                 yield batch_pb2.UploadBatchRequest(chunk=chunk)
         return
-    name, content = named_content(source)
-    yield _first_message(name, content[:CHUNK_BYTES])
+    name, content, blur = named_content(source)
+    yield _first_message(name, content[:CHUNK_BYTES], blur)
     for start in range(CHUNK_BYTES, len(content), CHUNK_BYTES):
         yield batch_pb2.UploadBatchRequest(chunk=content[start : start + CHUNK_BYTES])
 
 
-def _first_message(name: str, chunk: bytes) -> batch_pb2.UploadBatchRequest:
-    file = batch_pb2.UploadBatchFile(filename=name, chunk=chunk)
+def _first_message(name: str, chunk: bytes, blur: tuple[str, ...]) -> batch_pb2.UploadBatchRequest:
+    file = batch_pb2.UploadBatchFile(filename=name, chunk=chunk, blur=blur)
     return batch_pb2.UploadBatchRequest(file=file)
 
 

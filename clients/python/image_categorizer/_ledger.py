@@ -60,6 +60,8 @@ class Item:
     """None: in the file `key`, which is read each time it is sent."""
     filename: str = ""
     """The name to store the image under."""
+    blur: tuple[str, ...] = ()
+    """What is blurred in what is stored of it."""
     size_bytes: int = 0
     attempts: int = 0
     losses: int = 0
@@ -92,6 +94,7 @@ class Item:
             image=content,
             attempt=self.losses + 1,
             filename=self.filename,
+            blur=self.blur,
         )
         return classify_pb2.ClassifyStreamRequest(item=item)
 
@@ -152,13 +155,13 @@ class Ledger:
         Raises:
             TypeError: it is neither a path nor a name and bytes.
         """
-        key, content = (
-            (os.fspath(source), None)
+        key, content, blur = (
+            (os.fspath(source), None, ())
             if isinstance(source, str | os.PathLike)
             else named_content(source)
         )
         filename = file_name(key) if self.config.config.options.store else ""
-        self._to_send.append(Item(str(self._taken), key, content, filename))
+        self._to_send.append(Item(str(self._taken), key, content, filename, blur))
         self._taken += 1
 
     def exhaust(self, error: Exception | None = None) -> None:

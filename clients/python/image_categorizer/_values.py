@@ -27,8 +27,14 @@ An array has the shape (height, width, 3), the dtype uint8 and the channel order
 and arrays are sent as PNG.  A file is read from its start where it can be rewound.
 """
 
-Source = str | os.PathLike[str] | tuple[str, bytes | bytearray | memoryview]
-"""One image of many: a file's path, or a name and encoded bytes."""
+Source = (
+    str
+    | os.PathLike[str]
+    | tuple[str, bytes | bytearray | memoryview]
+    | tuple[str, bytes | bytearray | memoryview, Sequence[str]]
+)
+"""One image of many: a file's path, or a name and encoded bytes; with these also what nobody may
+see of it, beside what `Options.blur` says of all."""
 
 StreamSources = Iterable[Source]
 """The images of a stream."""
@@ -100,7 +106,7 @@ class Options(TypedDict, total=False):
     """Whose image it is, at most 128 characters."""
     blur: Sequence[str]
     """What nobody may see in what is stored: `left,top,right,bottom` in pixels of the upright
-    image, or `percent:` and the same in hundredths. For single images."""
+    image, or `percent:` and the same in hundredths. In streams and batches, of all images."""
 
 
 class BatchOptions(Options, total=False):

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from image_categorizer_server.cli.connection import Data, client_of
 from image_categorizer_server.cli.options import (
+    Blur,
     BoundingBoxes,
     Exclude,
     Images,
@@ -77,6 +78,7 @@ def submit(
     no_cache: NoCache = False,
     roll_up: RollUp = None,
     raw_confidence: RawConfidence = False,
+    blur: Blur = None,
     webhook_url: Annotated[str, typer.Option(help="URL to notify when the batch ends.")] = "",
     priority: Annotated[
         int,
@@ -103,6 +105,7 @@ def submit(
     )
     options = BatchOptions(webhook_url=webhook_url, priority=priority)
     options.update(cast(BatchOptions, shared))
+    options["blur"] = blur or []
     with client_of(data) as client:
         found = find_pictures(images, client.server_info().image_formats)
         report_found(found, len(found.sources))

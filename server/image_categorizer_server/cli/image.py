@@ -21,7 +21,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from image_categorizer_server.cli.connection import Data, Server, client_of, server_of
-from image_categorizer_server.cli.options import Images
+from image_categorizer_server.cli.options import Blur, Images
 from image_categorizer_server.cli.output import (
     AsJson,
     add_row,
@@ -59,11 +59,12 @@ def upload(
     images: Images,
     tag: Tags = None,
     subject: Subject = "",
+    blur: Blur = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Store images, and print their IDs. With --json, print one line for each as it is stored."""
-    uploads = Uploads(tag or (), subject, as_json)
+    uploads = Uploads(tag or (), subject, blur or (), as_json)
     failed = asyncio.run(uploads.run(server_of(data), images))
     if failed:
         raise OperatorError(f"{failed} images could not be stored.")
@@ -72,16 +73,20 @@ def upload(
 class Uploads:
     """Stores images, several at a time."""
 
-    def __init__(self, tags: Sequence[str], subject_id: str, as_json: bool) -> None:
+    def __init__(
+        self, tags: Sequence[str], subject_id: str, blur: Sequence[str], as_json: bool
+    ) -> None:
         """Prepares to store.
 
         Args:
             tags: of all images.
             subject_id: whose images they are; empty for nobody's.
+            blur: what nobody may see in any of them.
             as_json: whether to print each image at once, and not all of them in their order.
         """
         self._tags = tags
         self._subject_id = subject_id
+        self._blur = blur
         self._as_json = as_json
         self._stored: dict[int, tuple[str, StoredImage]] = {}
         self._failed = 0
@@ -142,6 +147,7 @@ class Uploads:
                 filename=printable(name).rpartition("/")[2],
                 tags=self._tags,
                 subject_id=self._subject_id,
+                blur=self._blur,
             )
         except (OSError, CategorizerError) as error:
             self._failed += 1

@@ -32,6 +32,14 @@ Exclude = Annotated[
         help="Do not predict this category, nor those below it. Repeat the option for several."
     ),
 ]
+Blur = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Rectangle that is stored blurred: left,top,right,bottom in pixels of the upright "
+        "image, or percent: and the same in hundredths. Repeat the option for several.",
+        metavar="RECTANGLE",
+    ),
+]
 BoundingBoxes = Annotated[
     bool, typer.Option("--bounding-boxes", help="Show where the image has each category.")
 ]

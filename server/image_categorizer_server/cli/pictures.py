@@ -172,7 +172,7 @@ def each_of(found: Pictures) -> Iterator[Picture]:
                 yield Picture(uri, None)
             case Zip(path):
                 yield from _each_in(path, found)
-            case (name, content):
+            case (name, content, *_):
                 yield Picture(name, _reads_bytes(bytes(content)))
             case _:
                 yield Picture(os.fspath(source), _reads_file(Path(source)))

@@ -28,6 +28,7 @@ INSERT INTO categories (tenant_id, category, create_time) VALUES ($1, $2, $3)
 ON CONFLICT DO NOTHING RETURNING true
 """
 EXISTS = "SELECT true FROM categories WHERE tenant_id = $1 AND category = $2"
+NAMES = "SELECT category FROM categories WHERE tenant_id = $1"
 IMAGES = """
 SELECT image_id FROM images WHERE tenant_id = $1 AND image_id = ANY($2::text[]) FOR KEY SHARE
 """
@@ -56,11 +57,12 @@ ORDER BY number DESC LIMIT $3
 # The newest feedback about an image counts before what it is an example of.  Feedback that names
 # one of the model's categories says that the image shows none of the tenant's.
 EXAMPLES = """
-SELECT n.image_id, n.category, o.category IS NOT NULL AS is_own, e.vector FROM (
-    SELECT DISTINCT ON (image_id) image_id, category FROM (
-        SELECT image_id, category, 0 AS source, number FROM category_examples WHERE tenant_id = $1
+SELECT n.image_id, n.category, o.category IS NOT NULL AS is_own, e.vector, n.answered FROM (
+    SELECT DISTINCT ON (image_id) image_id, category, answered FROM (
+        SELECT image_id, category, '' AS answered, 0 AS source, number FROM category_examples
+        WHERE tenant_id = $1
         UNION ALL
-        SELECT image_id, category, 1, number FROM feedback
+        SELECT image_id, category, answered, 1, number FROM feedback
         WHERE tenant_id = $1 AND undo_time IS NULL) every
     ORDER BY image_id, source DESC, number DESC) n
 JOIN image_embeddings e
@@ -113,6 +115,8 @@ class ExampleRow(NamedTuple):
     is_own: bool
     """Whether the category is one of the tenant's."""
     vector: bytes
+    answered: str = ""
+    """What was answered, of feedback; empty for what somebody taught."""
 
 
 class HeadRow(NamedTuple):
@@ -212,6 +216,17 @@ async def exists(tenant_id: str, category: str) -> bool:
     """
     async with connected() as connection:
         return bool(await connection.fetchval(EXISTS, tenant_id, category))
+
+
+async def names(tenant_id: str) -> frozenset[str]:
+    """Returns the names of all categories of a tenant.
+
+    Raises:
+        DependencyDown: the database does not answer.
+    """
+    async with connected() as connection:
+        rows = await connection.fetch(NAMES, tenant_id)
+    return frozenset(str(row["category"]) for row in rows)
 
 
 async def get(tenant_id: str, category: str) -> OwnCategory | None:

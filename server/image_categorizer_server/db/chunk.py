@@ -83,7 +83,7 @@ FROM picked p WHERE c.batch_id = p.batch_id AND c.number = p.number
 RETURNING c.*
 """
 ITEMS = """
-SELECT i.number, i.filename, i.object_key, i.image_uri, i.size_bytes FROM batch_items i
+SELECT i.number, i.filename, i.object_key, i.image_uri, i.size_bytes, i.blur FROM batch_items i
 WHERE i.batch_id = $1 AND i.number >= $2 AND i.number < $3
     AND NOT EXISTS (SELECT FROM batch_results r WHERE r.batch_id = $1 AND r.number = i.number)
 ORDER BY i.number

@@ -146,6 +146,7 @@ def item_from_row(row: ItemRow) -> BatchItem:
         object_key=row["object_key"],
         image_uri=row["image_uri"],
         size_bytes=row["size_bytes"],
+        blur=tuple(row["blur"]),
     )
 
 

@@ -23,8 +23,8 @@ ORDER BY r.create_time DESC, r.result_id DESC LIMIT 1
 """
 INSERT = """
 INSERT INTO feedback (tenant_id, feedback_id, image_id, result_id, judgement, category, create_time,
-    reviewer)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8
+    reviewer, answered)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
 WHERE EXISTS (SELECT FROM images WHERE tenant_id = $1 AND image_id = $3 FOR NO KEY UPDATE)
 RETURNING *
 """
@@ -66,6 +66,7 @@ class FeedbackRow(TypedDict):
     create_time: datetime
     undo_time: datetime | None
     reviewer: str
+    answered: str
 
 
 class ExampleRow(NamedTuple):
@@ -115,6 +116,7 @@ async def add(tenant_id: str, feedback: Feedback) -> Feedback | None:
             feedback.category,
             feedback.create_time,
             feedback.reviewer,
+            feedback.answered,
         )
         if row is not None:
             await review.follow_feedback(connection, tenant_id, feedback.image_id)
@@ -180,4 +182,5 @@ def _feedback(row: FeedbackRow) -> Feedback:
         number=row["number"],
         undo_time=row["undo_time"],
         reviewer=row["reviewer"],
+        answered=row["answered"],
     )

@@ -162,6 +162,7 @@ class ItemRow(TypedDict):
     object_key: str | None
     image_uri: str | None
     size_bytes: int | None
+    blur: list[str]
 
 
 class ChunkRow(TypedDict):

@@ -57,11 +57,12 @@ RETURNING failed_count
 # Not by COPY, which PostgreSQL refuses on tables with row-level security.
 INSERT_ITEMS = """
 INSERT INTO batch_items (batch_id, number, tenant_id, filename, object_key, image_uri, size_bytes,
-    status, reason, message)
-SELECT $1::text, i.number, $2::text, i.filename, i.object_key, i.image_uri, i.size_bytes, i.status,
-    i.reason, i.message
+    blur, status, reason, message)
+SELECT $1::text, i.number, $2::text, i.filename, i.object_key, i.image_uri, i.size_bytes,
+    string_to_array(i.blur, ' '), i.status, i.reason, i.message
 FROM unnest($3::int[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[],
-    $10::text[]) AS i (number, filename, object_key, image_uri, size_bytes, status, reason, message)
+    $10::text[], $11::text[]) AS i (number, filename, object_key, image_uri, size_bytes, blur,
+    status, reason, message)
 """
 EXTEND = """
 UPDATE batch_uploads u SET lease_until = $2 WHERE batch_id = $1 AND NOT EXISTS (
@@ -139,6 +140,7 @@ async def write_items(tenant_id: str, batch_id: str, items: Sequence[UploadItem]
                 item.object_key,
                 item.image_uri,
                 item.size_bytes,
+                " ".join(item.blur),
                 *((error.status, error.reason, error.message) if error else (None,) * 3),
             )
             for item, error in items

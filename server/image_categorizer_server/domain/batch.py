@@ -63,6 +63,8 @@ class BatchItem:
     object_key: str | None
     image_uri: str | None
     size_bytes: int | None
+    blur: tuple[str, ...] = ()
+    """What is blurred in what the server keeps of an image from a URI; see `domain.blur`."""
 
 
 @dataclass(frozen=True, slots=True)

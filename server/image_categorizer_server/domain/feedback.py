@@ -43,3 +43,5 @@ class Feedback:
     undo_time: datetime | None = None
     reviewer: str = ""
     """Empty if an earlier release kept it."""
+    answered: str = ""
+    """The first prediction of the result; empty if it has none."""

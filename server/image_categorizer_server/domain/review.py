@@ -52,6 +52,12 @@ class ReviewFilter:
     skipped: bool = False
     """Only those that were put aside, instead of the others."""
 
+    @property
+    def has_one_term(self) -> bool:
+        """Whether nothing but a category or a model chooses among what waits."""
+        is_any_time = self.start_time is None and self.end_time is None
+        return is_any_time and not self.skipped and bool(self.category) != bool(self.model)
+
 
 @dataclass(frozen=True, slots=True)
 class QueuedImage:

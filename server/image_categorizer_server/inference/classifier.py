@@ -1,6 +1,6 @@
 """Classifies one image: model, decoding, micro-batch, predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -59,6 +59,7 @@ class Classifier:
         *,
         with_embedding: bool = False,
         with_stored: bool = False,
+        own: Collection[str] = (),
     ) -> Classification:
         """Returns the predictions for one encoded image, with its embedding if the model makes one.
 
@@ -68,9 +69,7 @@ class Classifier:
             caller: tenant, lane and deadline.
             with_embedding: whether to return its embedding, if the model makes one.
             with_stored: whether to return what is stored of it, if no further decoding makes it.
-
-        Model and filters are checked before the image is decoded.  A caller that is cancelled while
-        waiting causes no further work.
+            own: categories of the tenant, which filters may name, too.
 
         Raises:
             ModelNotFound: there is no such model or version.
@@ -88,7 +87,7 @@ class Classifier:
             check_explainable(model, options)
             options = with_defaults(model, options)
             predicting = partial(
-                predicted, model, options, filters_of(model.ref.name, model.tree, options)
+                predicted, model, options, filters_of(model.ref.name, model.tree, options, own)
             )
             with_embedding = with_embedding and has_embeddings(model)
             request = request_for(
@@ -272,21 +271,28 @@ def timing_of(outcome: Outcome) -> Timing:
     )
 
 
-def filters_of(name: str, tree: CategoryTree, options: ClassifyOptions) -> Filters:
-    """Returns the filters. A broader category stands for all categories below it.
+def filters_of(
+    name: str, tree: CategoryTree, options: ClassifyOptions, own: Collection[str] = ()
+) -> Filters:
+    """Returns the filters of the model's outputs. A broader category stands for all below it.
 
     Args:
         name: the model.
         tree: its categories.
         options: names the categories.
+        own: categories of the tenant.  Those that the model lacks choose none of its outputs.
 
     Raises:
-        CategoryNotFound: the model lacks a category of a filter.
+        CategoryNotFound: the model lacks a category of a filter, and so does the tenant.
     """
+
+    def outputs(names: Sequence[str]) -> frozenset[int]:
+        return tree.outputs(n for n in names if n not in own or tree.is_known(n))
+
     try:
         return Filters(
-            tree.outputs(options.include_categories) if options.include_categories else None,
-            tree.outputs(options.exclude_categories),
+            outputs(options.include_categories) if options.include_categories else None,
+            outputs(options.exclude_categories),
         )
     except KeyError as error:
         category = quoted(error.args[0])

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import grpc
 from image_categorizer.v1 import classify_pb2
@@ -31,7 +31,7 @@ from image_categorizer_server.errors import (
     RoleInsufficient,
 )
 from image_categorizer_server.rpc.call import current_call, readmission, send
-from image_categorizer_server.rpc.options import options_from_wire, refuse_blur
+from image_categorizer_server.rpc.options import options_from_wire, with_blur
 from image_categorizer_server.rpc.status import error_for_caller, status_of
 from image_categorizer_server.services.classify import Origin
 from image_categorizer_server.settings.server import ServerSettings
@@ -52,6 +52,16 @@ LANES = {
     classify_pb2.ClassifyStreamConfig.INTERACTIVE: Lane.INTERACTIVE,
     classify_pb2.ClassifyStreamConfig.BATCH: Lane.BATCH,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An image that was read."""
+
+    content: bytes
+    origin: Origin
+    blur: tuple[str, ...]
+    """See `ClassifyStreamItem.blur`."""
 
 
 class InFlightLimiter:
@@ -162,10 +172,11 @@ class ItemStream:
             self._unanswered.add(item.key)
             self._limiter.add(len(content))
             origin = Origin(item.filename)
-            answer = self._answer(item.key, content, origin, is_repeated=item.attempt > 1)
+            image = Sent(content, origin, tuple(item.blur))
+            answer = self._answer(item.key, image, is_repeated=item.attempt > 1)
             items.create_task(answer)
             # Frees the message, which holds the image a second time.
-            del message, item, content, answer
+            del message, item, content, image, answer
         return False
 
     def _configure(self, message: object) -> None:
@@ -179,7 +190,6 @@ class ItemStream:
         self._options = options_from_wire(
             config.options, self._max_filter_categories, "config.options."
         )
-        refuse_blur(self._options, "config.options.", "is for single images")
 
     def _serve_tenant(self, tenant_id: str, key_id: str) -> None:
         if not tenant_id and not key_id:
@@ -211,7 +221,7 @@ class ItemStream:
             raise InvalidRequest.of([("item.key", f"'{key}' is still unanswered")])
         return message.item
 
-    async def _answer(self, key: str, content: bytes, origin: Origin, *, is_repeated: bool) -> None:
+    async def _answer(self, key: str, image: "Sent", *, is_repeated: bool) -> None:
         call = replace(
             self._call,
             start_s=time.perf_counter(),
@@ -224,7 +234,8 @@ class ItemStream:
             try:
                 assert call.charged_image is not None, "only streams have items"
                 async with call.charged_image():
-                    answer = await self._classify_in_time(content, origin)
+                    options = with_blur(self._options, image.blur) if image.blur else self._options
+                    answer = await self._classify_in_time(image, options)
                     response = Response(key=key, response=answer)
             except Exception as error:  # noqa: BLE001 - fails the item, not the call
                 failure = error_for_caller(error, METHOD, call)
@@ -237,9 +248,9 @@ class ItemStream:
             # The client may have gone. gRPC then cancels the call by itself.
             with suppress(grpc.aio.InternalError):
                 await send(self._context, response, self._send_timeout_s)
-        self._limiter.remove(len(content))
+        self._limiter.remove(len(image.content))
 
-    async def _classify_in_time(self, content: bytes, origin: Origin) -> Answer:
+    async def _classify_in_time(self, image: "Sent", options: ClassifyOptions) -> Answer:
         """Classifies. In lane BATCH, retries until the deadline while the server is overloaded."""
         refusal: CategorizerError = DeadlineExceeded(
             "the deadline passed before the answer was ready"
@@ -248,7 +259,9 @@ class ItemStream:
             async with asyncio.timeout(self._item_s) as deadline:
                 while True:
                     try:
-                        return await self._classify(content, self._options, self._lane, origin)
+                        return await self._classify(
+                            image.content, options, self._lane, image.origin
+                        )
                     except (Overloaded, DeadlineUnreachable, ModelLoading) as error:
                         if self._lane is not Lane.BATCH:
                             raise

@@ -1,6 +1,7 @@
 """Options of a classification: the one conversion between wire and domain."""
 
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 
 from google.protobuf.message import Message
 from image_categorizer.v1 import classify_pb2
@@ -47,7 +48,11 @@ def options_in(request: Message) -> classify_pb2.ClassifyOptions:
 
 
 def options_from_wire(
-    wire: classify_pb2.ClassifyOptions, max_filter_categories: int, prefix: str = ""
+    wire: classify_pb2.ClassifyOptions,
+    max_filter_categories: int,
+    prefix: str = "",
+    *,
+    is_batch: bool = False,
 ) -> ClassifyOptions:
     """Returns validated options.
 
@@ -55,6 +60,7 @@ def options_from_wire(
         wire: options of a request.
         max_filter_categories: maximum number of names in one filter.
         prefix: precedes the field names in error messages, such as `options.`.
+        is_batch: whether images are kept also without `store`.
 
     Raises:
         InvalidRequest: names every invalid field.
@@ -81,14 +87,35 @@ def options_from_wire(
         elif any(not 1 <= len(category) <= MAX_NAME_CHARACTERS for category in names):
             wrong.append((name, f"must have names of 1 to {MAX_NAME_CHARACTERS} characters"))
     values["blur"] = tuple(wire.blur)
-    if wire.blur and not wire.store:
-        wrong.append(("blur", "needs store"))
-    try:
-        rectangles_of(wire.blur)
-    except InvalidRequest as error:
-        wrong.extend(error.violations)
+    wrong += wrong_blur(wire.blur, is_kept=wire.store or is_batch)
     raise_if_any(wrong, prefix)
     return ClassifyOptions(**values)  # type: ignore[arg-type]  # the proto has the same types
+
+
+def wrong_blur(texts: Sequence[str], *, is_kept: bool) -> list[tuple[str, str]]:
+    """Returns what is wrong with rectangles to blur: fields, each with a message.
+
+    Args:
+        texts: the rectangles, as they were sent.
+        is_kept: whether the image is kept.
+    """
+    wrong = [("blur", "needs store")] if texts and not is_kept else []
+    try:
+        rectangles_of(texts)
+    except InvalidRequest as error:
+        wrong.extend(error.violations)
+    return wrong
+
+
+def with_blur(options: ClassifyOptions, more: Sequence[str]) -> ClassifyOptions:
+    """Returns options of a stream with rectangles of one image beside those of all.
+
+    Raises:
+        InvalidRequest: one is malformed, there are too many, or nothing is kept.
+    """
+    blur = (*options.blur, *more)
+    raise_if_any(wrong_blur(blur, is_kept=options.store), "item.")
+    return replace(options, blur=blur)
 
 
 def refuse_blur(options: ClassifyOptions, prefix: str, text: str) -> None:

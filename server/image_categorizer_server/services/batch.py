@@ -1,7 +1,7 @@
 """Batches of images, from their upload to their removal."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +12,7 @@ from image_categorizer_server.db import outbox, removal
 from image_categorizer_server.db import result as result_rows
 from image_categorizer_server.db import upload as upload_rows
 from image_categorizer_server.domain.batch import Batch, BatchConfig, BatchState, ItemResult
+from image_categorizer_server.domain.blur import Rectangle
 from image_categorizer_server.domain.outbox import OutboxKind
 from image_categorizer_server.errors import DependencyDown, NotFound, RequestIdReused
 from image_categorizer_server.paging import (
@@ -24,7 +25,13 @@ from image_categorizer_server.paging import (
     token_of_moment,
 )
 from image_categorizer_server.services.limit import BatchAdmission, Limiter
-from image_categorizer_server.services.upload import PAGE_ITEMS, IgnoredFile, NewItem, Upload
+from image_categorizer_server.services.upload import (
+    PAGE_ITEMS,
+    IgnoredFile,
+    Intake,
+    NewItem,
+    Upload,
+)
 from image_categorizer_server.settings.batch import BatchSettings
 from image_categorizer_server.stores.image_key import subject_folder
 from image_categorizer_server.stores.object_store import Storage
@@ -47,14 +54,16 @@ Items = AsyncIterator[NewItem | IgnoredFile]
 
 @dataclass(frozen=True, slots=True)
 class BatchCheck:
-    """What new batches have to pass."""
+    """What new batches have to pass, and what happens to their images."""
 
-    config: Callable[[BatchConfig], Awaitable[object]]
-    """Raises an error if a configuration should be refused."""
+    config: Callable[[str, BatchConfig], Awaitable[object]]
+    """Raises an error if a configuration of a tenant should be refused."""
     limiter: Limiter | None = None
     """Knows the quotas of tenants; None for none."""
     subjects: Subjects = field(default_factory=lambda: Subjects(b""))
     """Makes keys of subjects."""
+    blurred: Callable[[bytes, Sequence[Rectangle]], bytes] | None = None
+    """Returns an encoded image without what nobody may see; None if none is blurred."""
 
 
 class Batches:
@@ -81,10 +90,10 @@ class Batches:
         """
         self._storage = storage
         self._settings = settings
-        self._max_image_bytes = max_image_bytes
+        blurred = check.blurred if check else None
+        self._intake = Intake(max_image_bytes, page_items, blurred)
         self._notify_workers = notify_workers
         self._check = check
-        self._page_items = page_items
 
     async def create(self, tenant_id: str, key_id: str, config: BatchConfig, items: Items) -> Batch:
         """Creates a batch: its images are stored, its items are in the database.
@@ -104,15 +113,14 @@ class Batches:
         """
         limiter = self._check.limiter if self._check else None
         if self._check:
-            await self._check.config(config)
+            await self._check.config(tenant_id, config)
             config = _with_subject(tenant_id, config, self._check.subjects)
         upload = Upload(
             tenant_id,
             config,
             self._storage,
             self._settings,
-            self._max_image_bytes,
-            self._page_items,
+            self._intake,
         )
         async with upload:
             async for item in items:

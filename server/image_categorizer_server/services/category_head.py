@@ -9,6 +9,7 @@ that they have changed.  A tenant without categories pays one look into a dictio
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
@@ -20,11 +21,10 @@ from image_categorizer_server.domain.classification import (
     ClassifyOptions,
     ModelRef,
     Prediction,
-    Source,
 )
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.services.correction import is_admitted
-from image_categorizer_server.services.head import Head, head_of
+from image_categorizer_server.services.head import Decision, Head, head_of
 from image_categorizer_server.services.head_fitting import FitHeads
 from image_categorizer_server.settings import Settings
 
@@ -79,9 +79,19 @@ class CategoryHeads:
             DependencyDown: the database does not answer.
         """
         most = 2 * self._settings.max_examples
-        found = await rows.read_examples(tenant_id, model_digest, most)
+        names = await self.names(tenant_id)
+        found = await rows.read_examples(tenant_id, model_digest, most) if names else []
         tried = await rows.read_heads(tenant_id, model_digest) if found else []
-        return await asyncio.to_thread(head_of, found, tried, self._settings.min_similarity)
+        head = await asyncio.to_thread(head_of, found, tried, self._settings.min_similarity)
+        return replace(head, names=names)
+
+    async def names(self, tenant_id: str) -> frozenset[str]:
+        """Returns the names of a tenant's categories, as the database has them.
+
+        Raises:
+            DependencyDown: it does not answer.
+        """
+        return await rows.names(tenant_id)
 
     def _kept(self, key: Key) -> Head | None:
         found = self._heads.get(key)
@@ -101,14 +111,14 @@ class CategoryHeads:
 
     def _keep(self, key: Key, head: Head) -> None:
         self._heads[key] = head
-        self._size_bytes += head.examples.vectors.nbytes
+        self._size_bytes += head.size_bytes
         while len(self._heads) > 1 and (
             self._size_bytes > self._memory_bytes or len(self._heads) > MAX_SETS
         ):
             self._drop(next(iter(self._heads)))
 
     def _drop(self, key: Key) -> None:
-        self._size_bytes -= self._heads.pop(key).examples.vectors.nbytes
+        self._size_bytes -= self._heads.pop(key).size_bytes
 
     def forget_tenant(self, tenant_id: str) -> None:
         """Drops what is known of a tenant, whose examples have changed."""
@@ -136,7 +146,8 @@ class CategoryHeads:
             kind = HeadKind.LINEAR if head.linear else HeadKind.MEANS
         trial = head.tried[0].trial if head.tried else None
         is_fitting = self._fitting.is_wanted(tenant_id, model.digest)
-        return HeadState(model, kind, len(head.examples), is_fitting, trial)
+        count = len(head.examples) + len(head.corrections.image_ids)
+        return HeadState(model, kind, count, is_fitting, trial)
 
     def answered(
         self, answer: Classification, model: LoadedModel, options: ClassifyOptions, head: Head
@@ -154,21 +165,35 @@ class CategoryHeads:
         """
         assert answer.embedding is not None, "made, as there are examples"
         decision = head.decide(answer.embedding, self._same_from)
-        if decision is None or decision.confidence < options.confidence_threshold:
+        if decision is None:
             return answer
+
+        def passes(one: Decision) -> bool:
+            is_sure = one.confidence >= options.confidence_threshold
+            return is_sure and _may_answer(one.category, model, options, head.names)
+
+        again = head.decide_again(answer.embedding, decision)
+        if again is not None and passes(again):
+            decision = again
         name = decision.category
         says_so = bool(answer.predictions) and answer.predictions[0].category.name == name
-        if says_so or not _may_answer(name, model, options):
+        if says_so or not passes(decision):
             return answer
         position = model.tree.positions.get(name)
         category = Category(name) if position is None else model.tree.categories[position]
-        first = Prediction(category, decision.confidence, source=Source.OWN_CATEGORY)
+        first = Prediction(category, decision.confidence, source=decision.source)
         predictions = [first, *answer.predictions][: options.top_k]
         return replace(answer, predictions=predictions, neighbours=decision.neighbours)
 
 
-def _may_answer(name: str, model: LoadedModel, options: ClassifyOptions) -> bool:
-    """Returns whether a category of the tenant passes the filters, which name the model's."""
+def _may_answer(
+    name: str, model: LoadedModel, options: ClassifyOptions, own: Collection[str]
+) -> bool:
+    """Returns whether one of the tenant's categories passes the filters."""
+    if name in options.exclude_categories:
+        return False
+    if name in options.include_categories:
+        return True
     if name in model.tree.positions:
-        return is_admitted(name, model, options)
+        return is_admitted(name, model, options, own)
     return not options.include_categories

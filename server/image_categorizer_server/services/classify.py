@@ -14,8 +14,13 @@ from image_categorizer_server.domain.classification import (
 from image_categorizer_server.domain.embedding import Embedding
 from image_categorizer_server.domain.image import Image, ImageResult, NewImage
 from image_categorizer_server.domain.usage import Usage
-from image_categorizer_server.errors import DeadlineExceeded, DependencyDown, InvalidRequest
-from image_categorizer_server.inference.classifier import Classifier, with_defaults
+from image_categorizer_server.errors import (
+    CategoryNotFound,
+    DeadlineExceeded,
+    DependencyDown,
+    InvalidRequest,
+)
+from image_categorizer_server.inference.classifier import Classifier, filters_of, with_defaults
 from image_categorizer_server.inference.embedding import has_embeddings
 from image_categorizer_server.inference.models.loader import LoadedModel
 from image_categorizer_server.inference.models.registry import Registry
@@ -224,6 +229,7 @@ class Classifications:
         taught = NOTHING
         if has_embeddings(model):
             taught = await self._taught(caller.tenant_id, model.ref)
+            taught = await self._knowing_filters(caller.tenant_id, model, options, taught)
         answered = partial(
             self._by_model, content, options, caller, (model, taught), with_stored=with_stored
         )
@@ -262,6 +268,7 @@ class Classifications:
             caller,
             with_embedding=options.store or bool(taught),
             with_stored=with_stored,
+            own=taught.head.names,
         )
         if answer.model != model.ref:  # an alias has moved meanwhile
             moved = self._registry.get(answer.model.name, answer.model.version)
@@ -270,8 +277,28 @@ class Classifications:
         if taught.head:
             answer = self._heads.answered(answer, model, options, taught.head)
         if taught.examples:
-            answer = self._corrections.corrected(answer, model, options, taught.examples)
+            own = taught.head.names
+            answer = self._corrections.corrected(answer, model, options, taught.examples, own)
         return answer
+
+    async def _knowing_filters(
+        self, tenant_id: str, model: LoadedModel, options: ClassifyOptions, taught: Taught
+    ) -> Taught:
+        """Returns what a tenant has taught, with the categories that filters name.
+
+        A category may be younger than what this server has heard of, and older than what is cached.
+
+        Raises:
+            CategoryNotFound: neither model nor tenant has a category of a filter.
+            DependencyDown: the database does not answer.
+        """
+        try:
+            filters_of(model.ref.name, model.tree, options, taught.head.names)
+        except CategoryNotFound:
+            names = await self._heads.names(tenant_id)
+            filters_of(model.ref.name, model.tree, options, names)
+            return replace(taught, head=replace(taught.head, names=names))
+        return taught
 
     async def _taught(self, tenant_id: str, model: ModelRef) -> Taught:
         return Taught(

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from weakref import WeakValueDictionary
@@ -177,6 +177,7 @@ class Corrections:
         model: LoadedModel,
         options: ClassifyOptions,
         examples: Examples,
+        own: Collection[str] = (),
     ) -> Classification:
         """Returns the answer with the category of the nearest example as its first prediction.
 
@@ -188,12 +189,13 @@ class Corrections:
             model: has answered.
             options: of the call.
             examples: of the tenant and the model.
+            own: the tenant's categories, which filters may name.
         """
         assert answer.embedding is not None, "made, as there are examples"
         least = max(self._settings.min_similarity, options.confidence_threshold)
         name, neighbours = examples.nearest(answer.embedding, least)
         says_so = bool(answer.predictions) and answer.predictions[0].category.name == name
-        if not neighbours or says_so or not is_admitted(name, model, options):
+        if not neighbours or says_so or not is_admitted(name, model, options, own):
             return answer
         category = model.tree.categories[model.tree.positions[name]]
         first = Prediction(category, neighbours[0].similarity, source=Source.CORRECTION)
@@ -201,11 +203,20 @@ class Corrections:
         return replace(answer, predictions=predictions, neighbours=neighbours)
 
 
-def is_admitted(name: str, model: LoadedModel, options: ClassifyOptions) -> bool:
-    """Returns whether the model has a category, and it passes the filters."""
+def is_admitted(
+    name: str, model: LoadedModel, options: ClassifyOptions, own: Collection[str]
+) -> bool:
+    """Returns whether the model has a category, and it passes the filters.
+
+    Args:
+        name: the category.
+        model: has answered.
+        options: with the filters.
+        own: the tenant's categories, which filters may name.
+    """
     if name == NO_CATEGORY:
         return not options.include_categories
     if name not in model.tree.positions:
         return False
-    filters = filters_of(model.ref.name, model.tree, options)
+    filters = filters_of(model.ref.name, model.tree, options, own)
     return filters.pass_category(model.tree.outputs([name]))

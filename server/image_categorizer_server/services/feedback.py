@@ -65,6 +65,7 @@ class FeedbackBook:
             category=category,
             create_time=clock.now(),
             reviewer=new.reviewer,
+            answered=result.predictions[0].category.name if result.predictions else "",
         )
         added = await rows.add(tenant_id, feedback)
         if added is None:

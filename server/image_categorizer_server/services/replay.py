@@ -65,7 +65,9 @@ class Replays:
             result.options, model=name, version=version, bounding_boxes=False, explain=False
         )
         await self._registry.demand(name, version, content, caller)
-        answer = await self._classifier.classify(content, options, caller)
+        # Filters that the model cannot know were those of the tenant's categories.
+        own = {*options.include_categories, *options.exclude_categories}
+        answer = await self._classifier.classify(content, options, caller, own=own)
         self._meter.count(caller, name, Usage(images=1, bytes=len(content)))
         predictions = tuple(answer.predictions)
         return Replay(

@@ -13,7 +13,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
@@ -22,6 +22,7 @@ from image_categorizer_server import failpoints
 from image_categorizer_server.db import removal
 from image_categorizer_server.db import upload as rows
 from image_categorizer_server.domain.batch import BatchConfig, BatchItem, ItemError
+from image_categorizer_server.domain.blur import Rectangle, rectangles_of
 from image_categorizer_server.errors import (
     BatchTooLarge,
     DependencyDown,
@@ -61,6 +62,8 @@ class NewItem:
     content: AsyncIterator[bytes] | None
     """The encoded image, piece by piece.  The reader may stop before its end."""
     image_uri: str | None
+    blur: tuple[str, ...] = ()
+    """What of it nobody may see, beside what the options say of all images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,25 @@ class StoredImage:
     """64 hexadecimal digits."""
     content: bytes
 
+    @classmethod
+    def of(cls, tenant_id: str, content: bytes, subject_key: str) -> Self:
+        """Returns an image with its key, which depends on all of its content, and the subject."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        return cls(image_key(tenant_id, sha256, subject_key), sha256, content)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """How the images of an upload are taken in."""
+
+    max_image_bytes: int
+    """Of one encoded image."""
+    page_items: int = PAGE_ITEMS
+    """How many items are written at once."""
+    blurred: Callable[[bytes, Sequence[Rectangle]], bytes] | None = None
+    """Returns an encoded image without what nobody may see; called in a thread.  None where no
+    batches are created."""
+
 
 class Upload:
     """One batch during its upload; as a context manager it cleans up unless it became a batch."""
@@ -89,17 +111,17 @@ class Upload:
         config: BatchConfig,
         storage: Storage,
         settings: BatchSettings,
-        max_image_bytes: int,
-        page_items: int = PAGE_ITEMS,
+        intake: Intake,
     ) -> None:
         self._tenant_id = tenant_id
         self._config = config
         self._storage = storage
         self._settings = settings
-        self._max_image_bytes = max_image_bytes
-        self._page_items = page_items
+        self._intake = intake
         self._batch_id = f"b-{secrets.token_urlsafe(ID_BYTES)}"
-        self._uploads = ConcurrentUploads(storage, settings.max_concurrent_writes, max_image_bytes)
+        self._uploads = ConcurrentUploads(
+            storage, settings.max_concurrent_writes, intake.max_image_bytes
+        )
         self._tasks = TaskOwner()
         self._page: list[rows.UploadItem] = []
         self._page_since_s = time.monotonic()
@@ -196,22 +218,32 @@ class Upload:
             return
         if self._count >= self._settings.max_items:
             raise BatchTooLarge(f"a batch has at most {self._settings.max_items} images")
+        blur = (*self._config.options.blur, *item.blur)
+        rectangles = rectangles_of(blur)
         if item.content is None:
-            row = BatchItem(self._count, item.filename, None, item.image_uri, None)
-            await self._append(row, None, f"uri {item.image_uri}")
+            kept = blur if self._config.options.store else ()
+            row = BatchItem(self._count, item.filename, None, item.image_uri, None, kept)
+            await self._append(row, None, " ".join(["uri", str(item.image_uri), *kept]))
         else:
-            await self._store(item.filename, item.content)
+            await self._store(item.filename, item.content, rectangles)
 
-    async def _store(self, filename: str, content: AsyncIterator[bytes]) -> None:
+    async def _store(
+        self, filename: str, content: AsyncIterator[bytes], blur: Sequence[Rectangle]
+    ) -> None:
+        tenant_id, subject_key = self._tenant_id, self._config.subject_key
         try:
-            image = await read_image(
-                self._tenant_id, content, self._max_image_bytes, self._config.subject_key
-            )
+            image = await read_image(tenant_id, content, self._intake.max_image_bytes, subject_key)
         except (ImageTooLarge, UndecodableImage) as error:
-            row = BatchItem(self._count, filename, None, None, None)
-            refusal = ItemError(error.status, error.reason, error.message)
-            await self._append(row, refusal, error.reason)
+            await self._refuse(filename, error)
             return
+        if blur:
+            assert self._intake.blurred is not None, "whoever creates batches has it"
+            try:
+                clean = await asyncio.to_thread(self._intake.blurred, image.content, blur)
+            except InvalidRequest as error:  # of this image: it cannot be decoded, or is smaller
+                await self._refuse(filename, error)
+                return
+            image = StoredImage.of(tenant_id, clean, subject_key)
         self._bytes += len(image.content)
         if self._bytes > self._settings.max_bytes:
             raise BatchTooLarge(f"a batch has at most {self._settings.max_bytes} bytes")
@@ -219,6 +251,12 @@ class Upload:
         await self._append(row, None, image.sha256)
         await self._until_removed(image.key)
         await self._uploads.put(image)
+
+    async def _refuse(self, filename: str, error: InvalidRequest) -> None:
+        """Adds an item that fails at once."""
+        row = BatchItem(self._count, filename, None, None, None)
+        refusal = ItemError(error.status, error.reason, error.message)
+        await self._append(row, refusal, error.reason)
 
     async def _until_removed(self, key: str) -> None:
         """Waits while an image of the same content is being removed: ours would go with it."""
@@ -237,10 +275,10 @@ class Upload:
         self._count += 1
         self._page.append((item, error))
         is_late = time.monotonic() - self._page_since_s > PAGE_S
-        if len(self._page) < self._page_items and not is_late:
+        if len(self._page) < self._intake.page_items and not is_late:
             return
         is_writing = self._writing is not None and not self._writing.done()
-        if not is_writing or len(self._page) >= MAX_WAITING_PAGES * self._page_items:
+        if not is_writing or len(self._page) >= MAX_WAITING_PAGES * self._intake.page_items:
             await self._flush()
 
     async def _flush(self) -> None:

@@ -7,7 +7,13 @@ from dataclasses import asdict
 import pytest
 from image_categorizer import Classification, ModelRef, Result, Timing, Unavailable
 from image_categorizer_server.domain.classification import ClassifyOptions
-from image_categorizer_workers.streams import CallFailed, ServerCrashed, StreamKind, StreamPool
+from image_categorizer_workers.streams import (
+    CallFailed,
+    Sent,
+    ServerCrashed,
+    StreamKind,
+    StreamPool,
+)
 
 from tests.support.polling import eventually
 
@@ -20,10 +26,12 @@ class Client:
     def __init__(self, answer) -> None:
         self._answer = answer
         self.calls = 0
+        self.blurred: list[tuple[str, ...]] = []
 
     async def classify_stream(self, sources, *, on_disconnect, **_options) -> AsyncIterator[Result]:
         self.calls += 1
-        async for key, content in sources:
+        async for key, content, blur in sources:
+            self.blurred.append(blur)
             yield self._answer(key, content, on_disconnect)
 
 
@@ -53,21 +61,26 @@ async def test_the_server_gets_every_option_that_a_batch_may_have():
         roll_up=False,
         raw_confidence=True,
     )
-    streams = StreamPool(Asked(result_of), idle_s=60, answer_timeout_s=60)
-    await streams.classify(StreamKind("t", given), b"x", "a")
+    client = Asked(result_of)
+    streams = StreamPool(client, idle_s=60, answer_timeout_s=60)
+    await streams.classify(StreamKind("t", given), Sent(b"x", "a", ("0,0,8,8",)))
     await streams.close()
+    assert client.blurred == [("0,0,8,8",)]
     expected = asdict(given) | {"version": "3"}
-    del expected["explain"], expected["blur"]  # no options of batches
+    del expected["explain"]  # no option of batches
+    del expected["blur"]  # sent with each image
     assert asked == [expected]
 
 
 async def test_images_of_one_kind_share_a_stream():
     client = Client(result_of)
     streams = StreamPool(client, idle_s=60, answer_timeout_s=60)
-    await asyncio.gather(*(streams.classify(StreamKind("t", OPTIONS), b"x", "a") for _ in range(5)))
+    await asyncio.gather(
+        *(streams.classify(StreamKind("t", OPTIONS), Sent(b"x", "a")) for _ in range(5))
+    )
     assert client.calls == 1
-    await streams.classify(StreamKind("other", OPTIONS), b"x", "a")
-    await streams.classify_isolated(StreamKind("t", OPTIONS), b"x", "a")
+    await streams.classify(StreamKind("other", OPTIONS), Sent(b"x", "a"))
+    await streams.classify_isolated(StreamKind("t", OPTIONS), Sent(b"x", "a"))
     assert client.calls == 3
     await streams.close()
 
@@ -78,7 +91,7 @@ async def test_a_call_that_fails_fails_everyone_who_waits():
 
     streams = StreamPool(Client(refuse), idle_s=60, answer_timeout_s=60)
     answers = await asyncio.gather(
-        *(streams.classify(StreamKind("t", OPTIONS), b"x", "a") for _ in range(3)),
+        *(streams.classify(StreamKind("t", OPTIONS), Sent(b"x", "a")) for _ in range(3)),
         return_exceptions=True,
     )
     assert [type(answer) for answer in answers] == [CallFailed] * 3
@@ -92,7 +105,7 @@ async def test_a_bug_in_a_stream_reaches_everyone_who_waits():
     streams = StreamPool(Client(fail), idle_s=60, answer_timeout_s=60)
     for _ in range(2):  # the next image gets a new stream
         with pytest.raises(ZeroDivisionError):
-            await streams.classify(StreamKind("t", OPTIONS), b"x", "a")
+            await streams.classify(StreamKind("t", OPTIONS), Sent(b"x", "a"))
     await streams.close()
 
 
@@ -102,7 +115,7 @@ async def test_a_broken_connection_is_a_crash_only_for_images_that_the_server_ha
 
     streams = StreamPool(Client(break_off), idle_s=60, answer_timeout_s=60)
     answers = await asyncio.gather(
-        *(streams.classify(StreamKind("t", OPTIONS), b"x", "a") for _ in range(2)),
+        *(streams.classify(StreamKind("t", OPTIONS), Sent(b"x", "a")) for _ in range(2)),
         return_exceptions=True,
     )
     assert [type(answer) for answer in answers] == [ServerCrashed, CallFailed]
@@ -128,7 +141,7 @@ async def test_closing_fails_those_who_still_wait():
 
     async def wait_for_an_answer():
         with pytest.raises(CallFailed):
-            await streams.classify(StreamKind("t", OPTIONS), b"x", "a")
+            await streams.classify(StreamKind("t", OPTIONS), Sent(b"x", "a"))
 
     async with asyncio.TaskGroup() as group:
         group.create_task(wait_for_an_answer())
@@ -149,9 +162,11 @@ async def test_a_server_that_does_not_answer_is_called_again():
     client = Silent(result_of)
     streams = StreamPool(client, idle_s=60, answer_timeout_s=0.1)
     answers = await asyncio.gather(
-        *(streams.classify(StreamKind("t", OPTIONS), b"x", "a") for _ in range(3)),
+        *(streams.classify(StreamKind("t", OPTIONS), Sent(b"x", "a")) for _ in range(3)),
         return_exceptions=True,
     )
     assert [type(answer) for answer in answers] == [CallFailed] * 3
-    assert isinstance(await streams.classify(StreamKind("t", OPTIONS), b"x", "a"), Classification)
+    assert isinstance(
+        await streams.classify(StreamKind("t", OPTIONS), Sent(b"x", "a")), Classification
+    )
     await streams.close()

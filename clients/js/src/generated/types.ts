@@ -585,7 +585,7 @@ export interface ClassifyOptions {
   confidenceThreshold?: number | undefined;
   /** The maximum number of predictions, at least 1. Values above the number of categories return all of them. Defaults to 5. */
   topK?: number | undefined;
-  /** If set, only these categories are returned. A broader category (`Category.ancestors`) means itself and all categories below it. Confidences are still those over all categories. At most `Limits.maxFilterCategories` names, spelled as in `ListCategories`. */
+  /** If set, only these categories are returned. A broader category (`Category.ancestors`) means itself and all categories below it. Confidences are still those over all categories. At most `Limits.maxFilterCategories` names, spelled as in `ListCategories`. Those of the tenant's own (`CategoryService`) may be named, too; they are answered only if they are, or if this is empty. */
   includeCategories?: string[] | undefined;
   /** Categories that are not returned. A broader category means itself and all categories below it. Applied after `includeCategories`. At most `Limits.maxFilterCategories` names. */
   excludeCategories?: string[] | undefined;
@@ -609,7 +609,7 @@ export interface ClassifyOptions {
   store?: boolean | undefined;
   /** Whose image it is, at most 128 characters; see `UploadImageRequest.subjectId`. */
   subjectId?: string | undefined;
-  /** Rectangles to blur in what is kept; see `UploadImageRequest.blur`. The whole image is classified. Needs `store`; not for stored images, streams and batches. No embedding is kept: it would know what is blurred. */
+  /** Rectangles to blur in what is kept; see `UploadImageRequest.blur`. The whole image is classified. Needs `store`; not for stored images. No embedding is kept: it would know what is blurred. In a stream they are those of all images; see `ClassifyStreamItem.blur`. In a batch, too, where `store` is not needed: the batch keeps no other copy of an image that was sent, so that one is classified as it is kept. */
   blur?: string[] | undefined;
 }
 

@@ -273,7 +273,8 @@ class AsyncImageCategorizationClient:
         exactly one result.
 
         Args:
-            sources: file paths, and (name, encoded bytes); may be endless.
+            sources: file paths, (name, encoded bytes), and (name, encoded bytes, what to blur); may
+                be endless.
             lane: BATCH takes the capacity that is left; INTERACTIVE is for images that somebody
                 waits for.
             on_progress: called before each result with the number of results, and of sources if it

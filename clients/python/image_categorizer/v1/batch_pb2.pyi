@@ -293,6 +293,7 @@ class BatchItem(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     IMAGE_URI_FIELD_NUMBER: _builtins.int
     FILENAME_FIELD_NUMBER: _builtins.int
+    BLUR_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The encoded image. Base64 in JSON."""
     image_uri: _builtins.str
@@ -301,16 +302,21 @@ class BatchItem(_message.Message):
     """The name in the results, at most 1024 characters. Defaults to the last segment of `image_uri`, or to the
     item's number.
     """
+    @_builtins.property
+    def blur(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Rectangles to blur in this image beside those of the options; see `ClassifyOptions.blur`. Optional."""
+
     def __init__(
         self,
         *,
         image: _builtins.bytes = ...,
         image_uri: _builtins.str = ...,
         filename: _builtins.str = ...,
+        blur: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "image_uri", b"image_uri", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filename", b"filename", "image", b"image", "image_uri", b"image_uri", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blur", b"blur", "filename", b"filename", "image", b"image", "image_uri", b"image_uri", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["image", "image_uri"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
@@ -362,21 +368,29 @@ class UploadBatchFile(_message.Message):
 
     FILENAME_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
+    BLUR_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
     """The name in the results, at most 1024 characters. Required. If it ends in `.zip`, the files in the zip file
     are in the results instead, under their names in it.
     """
     chunk: _builtins.bytes
     """The first bytes of the file, or all of them."""
+    @_builtins.property
+    def blur(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Rectangles to blur in this image, or in all images of the zip file, beside those of the options; see
+        `ClassifyOptions.blur`. Optional.
+        """
+
     def __init__(
         self,
         *,
         filename: _builtins.str = ...,
         chunk: _builtins.bytes = ...,
+        blur: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "filename", b"filename"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blur", b"blur", "chunk", b"chunk", "filename", b"filename"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -404,6 +418,7 @@ class UploadBatchFormRequest(_message.Message):
     RAW_CONFIDENCE_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    BLUR_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """See `ClassifyOptions.model`."""
     version: _builtins.str
@@ -444,6 +459,10 @@ class UploadBatchFormRequest(_message.Message):
     def exclude_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """See `ClassifyOptions.exclude_categories`. Repeat the parameter for several categories."""
 
+    @_builtins.property
+    def blur(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """See `ClassifyOptions.blur`. Repeat the parameter for several rectangles."""
+
     def __init__(
         self,
         *,
@@ -463,10 +482,11 @@ class UploadBatchFormRequest(_message.Message):
         raw_confidence: _builtins.bool = ...,
         store: _builtins.bool = ...,
         subject_id: _builtins.str = ...,
+        blur: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "roll_up", b"roll_up", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "priority", b"priority", "raw_confidence", b"raw_confidence", "request_id", b"request_id", "roll_up", b"roll_up", "store", b"store", "subject_id", b"subject_id", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up", "_top_k", b"_top_k", "blur", b"blur", "body", b"body", "bounding_boxes", b"bounding_boxes", "confidence_threshold", b"confidence_threshold", "exclude_categories", b"exclude_categories", "include_categories", b"include_categories", "model", b"model", "no_cache", b"no_cache", "priority", b"priority", "raw_confidence", b"raw_confidence", "request_id", b"request_id", "roll_up", b"roll_up", "store", b"store", "subject_id", b"subject_id", "top_k", b"top_k", "version", b"version", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__roll_up: _TypeAlias = _typing.Literal["roll_up"]  # noqa: Y015
     _WhichOneofArgType__roll_up: _TypeAlias = _typing.Literal["_roll_up", b"_roll_up"]  # noqa: Y015

@@ -145,7 +145,8 @@ class ClassifyOptions(_message.Message):
     def include_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """If set, only these categories are returned. A broader category (`Category.ancestors`) means itself and all
         categories below it. Confidences are still those over all categories. At most
-        `Limits.max_filter_categories` names, spelled as in `ListCategories`.
+        `Limits.max_filter_categories` names, spelled as in `ListCategories`. Those of the tenant's own
+        (`CategoryService`) may be named, too; they are answered only if they are, or if this is empty.
         """
 
     @_builtins.property
@@ -157,7 +158,9 @@ class ClassifyOptions(_message.Message):
     @_builtins.property
     def blur(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Rectangles to blur in what is kept; see `UploadImageRequest.blur`. The whole image is classified. Needs `store`;
-        not for stored images, streams and batches. No embedding is kept: it would know what is blurred.
+        not for stored images. No embedding is kept: it would know what is blurred. In a stream they are those of all
+        images; see `ClassifyStreamItem.blur`. In a batch, too, where `store` is not needed: the batch keeps no other
+        copy of an image that was sent, so that one is classified as it is kept.
         """
 
     def __init__(
@@ -519,6 +522,7 @@ class ClassifyStreamItem(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     FILENAME_FIELD_NUMBER: _builtins.int
+    BLUR_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Identifies the item in its response, 1 to 256 characters. No two unanswered items may have the same key.
     Required.
@@ -531,6 +535,10 @@ class ClassifyStreamItem(_message.Message):
     """
     filename: _builtins.str
     """The name under which `ClassifyOptions.store` keeps the image; see `UploadImageRequest.filename`. Optional."""
+    @_builtins.property
+    def blur(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Rectangles to blur in this image beside those of the options; see `ClassifyOptions.blur`. Optional."""
+
     def __init__(
         self,
         *,
@@ -538,10 +546,11 @@ class ClassifyStreamItem(_message.Message):
         image: _builtins.bytes = ...,
         attempt: _builtins.int = ...,
         filename: _builtins.str = ...,
+        blur: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "filename", b"filename", "image", b"image", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "blur", b"blur", "filename", b"filename", "image", b"image", "key", b"key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -128,7 +128,8 @@ class SubmitFeedbackRequest(_message.Message):
     """What is said. Required."""
     category: _builtins.str
     """What the image shows: a category of the model that produced the result, or a broader one, or one of the tenant's
-    own, of which the image becomes an example. Required for WRONG, empty otherwise.
+    own, of which the image becomes an example, unless it corrects another of these. Required for WRONG, empty
+    otherwise.
     """
     look_alike_bits: _builtins.int
     """If set, the same is said about the images that look like this one: whose perceptual hashes differ by at most so many

@@ -35,6 +35,9 @@ class FeedbackServiceStub:
     CORRECTION. Embeddings of different model versions are not compared: feedback acts on the versions that have
     classified its image with `ClassifyOptions.store`. Transformers and detectors make no embeddings.
 
+    Five or more corrections of one of the tenant's own categories to another also change answers for other images:
+    those with the one, to the other, where the image looks more like that.
+
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
     - UNAUTHENTICATED: `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`.
@@ -77,6 +80,9 @@ class FeedbackServiceServicer:
     feedback. If the model answers otherwise, the category of the feedback becomes the first prediction, with `source`
     CORRECTION. Embeddings of different model versions are not compared: feedback acts on the versions that have
     classified its image with `ClassifyOptions.store`. Transformers and detectors make no embeddings.
+
+    Five or more corrections of one of the tenant's own categories to another also change answers for other images:
+    those with the one, to the other, where the image looks more like that.
 
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 
@@ -158,6 +164,9 @@ class FeedbackService:
     feedback. If the model answers otherwise, the category of the feedback becomes the first prediction, with `source`
     CORRECTION. Embeddings of different model versions are not compared: feedback acts on the versions that have
     classified its image with `ClassifyOptions.store`. Transformers and detectors make no embeddings.
+
+    Five or more corrections of one of the tenant's own categories to another also change answers for other images:
+    those with the one, to the other, where the image looks more like that.
 
     Every RPC may return these errors. Each carries a `google.rpc.ErrorInfo` with the reason; see `ErrorReason`.
 

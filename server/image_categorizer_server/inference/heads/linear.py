@@ -36,8 +36,16 @@ class Linear:
         return vectors @ self.weights.T + self.bias
 
 
-def fit_linear(examples: Labelled) -> Linear:
-    """Returns the regression of examples: at least one, of at least two classes."""
+def fit_linear(
+    examples: Labelled, c: float = C, weights: NDArray[np.float64] | None = None
+) -> Linear:
+    """Returns the regression of examples: at least one, of at least two classes.
+
+    Args:
+        examples: with labels.
+        c: the inverse strength of the penalty.
+        weights: float64 (N,), of the examples; None to balance the categories.
+    """
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
 
@@ -47,22 +55,24 @@ def fit_linear(examples: Labelled) -> Linear:
     wanted = np.zeros((len(examples), count), np.float32)
     wanted[np.arange(len(examples)), labels] = 1
     counts = np.bincount(labels, minlength=count)
-    balance = (len(examples) / (np.count_nonzero(counts) * counts[labels]))[:, None]
+    if weights is None:
+        weights = len(examples) / (np.count_nonzero(counts) * counts[labels])
+    balance = weights[:, None]
     vectors = examples.vectors
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         parameters = flat.reshape(count, size + 1)
-        weights = parameters[:, :-1].astype(np.float32)
-        logits = (vectors @ weights.T).astype(np.float64) + parameters[:, -1]
+        matrix = parameters[:, :-1].astype(np.float32)
+        logits = (vectors @ matrix.T).astype(np.float64) + parameters[:, -1]
         logits -= logits.max(axis=1, keepdims=True)
         powers = np.exp(logits)
         totals = powers.sum(axis=1, keepdims=True)
         errors = (powers / totals - wanted) * balance
         gradient = np.empty_like(parameters)
-        gradient[:, :-1] = errors.astype(np.float32).T @ vectors + parameters[:, :-1] / C
+        gradient[:, :-1] = errors.astype(np.float32).T @ vectors + parameters[:, :-1] / c
         gradient[:, -1] = errors.sum(axis=0)
         unlikely = ((np.log(totals[:, 0]) - (logits * wanted).sum(axis=1)) * balance[:, 0]).sum()
-        penalty = (parameters[:, :-1] ** 2).sum() / (2 * C)
+        penalty = (parameters[:, :-1] ** 2).sum() / (2 * c)
         return float(unlikely + penalty) / len(examples), gradient.ravel() / len(examples)
 
     start = np.zeros(count * (size + 1))

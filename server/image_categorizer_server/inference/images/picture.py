@@ -55,6 +55,16 @@ class PictureMaker:
         facts = facts_of(pixels)
         return Picture(clean, image_format, pixels.width_px, pixels.height_px, facts)
 
+    def blurred(self, content: bytes, rectangles: Sequence[Rectangle]) -> bytes:
+        """Returns an encoded image without its metadata, and without what nobody may see.
+
+        Raises:
+            InvalidRequest: see `picture_of`.
+        """
+        pixels, _ = self._decoder.decode_clean(content, None)
+        _, clean = encoded(blurred(pixels, rectangles), format_of(content))
+        return clean
+
 
 def picture_of_seen(pixels: Pixels, clean: bytes | None, image_format: str) -> Picture | None:
     """Returns what is stored of an image that was decoded for a model.

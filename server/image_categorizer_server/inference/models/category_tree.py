@@ -116,6 +116,10 @@ class CategoryTree:
         text = json.dumps([(c.name, c.ancestors) for c in self.categories])
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def is_known(self, name: str) -> bool:
+        """Returns whether the model has a category: an output, or a broader one."""
+        return self.positions.get(name, len(self._members)) < len(self._members)
+
     def outputs(self, names: Iterable[str]) -> frozenset[int]:
         """Returns the outputs at and below some categories.
 

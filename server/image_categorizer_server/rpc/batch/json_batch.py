@@ -23,6 +23,7 @@ ITEM_NAMES = {
     "image_uri": "image_uri",
     "imageUri": "image_uri",
     "filename": "filename",
+    "blur": "blur",
 }
 
 
@@ -80,6 +81,21 @@ def _parsed(body: bytes, query: Request) -> batch_pb2.CreateBatchRequest:
     return request
 
 
+def _value(name: str, value: object, field: str) -> str | bytes | list[str]:
+    """Returns the value of a field of an item.
+
+    Raises:
+        InvalidRequest: it is no text; `blur`, no list of texts.
+    """
+    if name == "blur":
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise InvalidRequest.of([(field, "must be a list of texts")])
+        return value
+    if not isinstance(value, str):
+        raise InvalidRequest.of([(field, "must be text")])
+    return image_of_text(value, field) if name == "image" else value
+
+
 def _item(number: int, item: object) -> batch_pb2.BatchItem:
     """Returns one item.
 
@@ -88,20 +104,18 @@ def _item(number: int, item: object) -> batch_pb2.BatchItem:
     """
     if not isinstance(item, dict):
         raise InvalidRequest.of([(f"{ITEMS}[{number}]", "must be an object")])
-    values: dict[str, str | bytes] = {}
+    values: dict[str, str | bytes | list[str]] = {}
     for name, value in item.items():
         known = ITEM_NAMES.get(name)
         field = f"{ITEMS}[{number}].{known or shown(name)}"
         if known is None:
-            text = "is not a field of an item; fields are image, image_uri, filename"
+            text = "is not a field of an item; fields are image, image_uri, filename, blur"
             raise InvalidRequest.of([(field, text)])
         if value is None or value == "":
             continue
-        if not isinstance(value, str):
-            raise InvalidRequest.of([(field, "must be text")])
         if known in values:
             raise InvalidRequest.of([(field, "is given twice")])
-        values[known] = image_of_text(value, field) if known == "image" else value
+        values[known] = _value(known, value, field)
     if "image" in values and "image_uri" in values:
         text = "and image_uri exclude each other"
         raise InvalidRequest.of([(f"{ITEMS}[{number}].image", text)])

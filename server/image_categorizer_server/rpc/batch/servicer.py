@@ -31,7 +31,7 @@ from image_categorizer_server.rpc.call import current_call, current_tenant, read
 from image_categorizer_server.rpc.encoding import GZIP, unpacked_messages
 from image_categorizer_server.rpc.export import file_format, pieces
 from image_categorizer_server.rpc.json_body import is_json
-from image_categorizer_server.rpc.options import authorize_store, copy_fields
+from image_categorizer_server.rpc.options import authorize_store, copy_fields, wrong_blur
 from image_categorizer_server.rpc.validation import raise_if_any
 from image_categorizer_server.services.batch import Batches
 from image_categorizer_server.services.upload import IgnoredFile, NewItem
@@ -220,6 +220,8 @@ class BatchServicer(batch_pb2_grpc.BatchServiceServicer):
                 wrong.append((f"items[{number}].image_uri", text))
             if text := filename(item.filename):
                 wrong.append((f"items[{number}].filename", text))
+            blur = (*request.options.blur, *item.blur) if item.blur else ()
+            wrong += [(f"items[{number}].blur", text) for _, text in wrong_blur(blur, is_kept=True)]
             if len(wrong) >= MAX_VIOLATIONS:
                 break
         raise_if_any(wrong)
@@ -266,11 +268,12 @@ async def _next(watched: AsyncGenerator[Batch]) -> Batch | None:
 
 async def _items(request: batch_pb2.CreateBatchRequest) -> AsyncGenerator[NewItem]:
     for number, item in enumerate(request.items):
+        blur = tuple(item.blur)
         if item.WhichOneof("source") == "image":
-            yield NewItem(item.filename or str(number), _once(item.image), None)
+            yield NewItem(item.filename or str(number), _once(item.image), None, blur)
         else:
             name = item.filename or name_of(item.image_uri, number)
-            yield NewItem(name, None, item.image_uri)
+            yield NewItem(name, None, item.image_uri, blur)
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

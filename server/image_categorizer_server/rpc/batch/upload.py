@@ -7,6 +7,7 @@ The consumer of the items may stop reading a file at any point; the rest of it i
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Self
 
 from image_categorizer.v1 import batch_pb2
@@ -14,6 +15,8 @@ from image_categorizer.v1 import batch_pb2
 from image_categorizer_server.errors import InvalidRequest
 from image_categorizer_server.rpc.batch.archive import ArchiveLimits, items_of
 from image_categorizer_server.rpc.batch.validation import checked_filename
+from image_categorizer_server.rpc.options import wrong_blur
+from image_categorizer_server.rpc.validation import raise_if_any
 from image_categorizer_server.services.upload import IgnoredFile, NewItem
 
 Request = batch_pb2.UploadBatchRequest
@@ -70,11 +73,13 @@ class FileStream:
                 raise InvalidRequest.of([("file.filename", "is required")])
             await self._readmit()
             name = checked_filename(message.file.filename, "file.filename")
+            blur = tuple(message.file.blur)
+            raise_if_any(wrong_blur(blur, is_kept=True), "file.")
             content = FileContent(self._chunk, message.file.chunk)
             del message
             async with aclosing(items_of("file", name, "", content, self._limits)) as items:
                 async for item in items:
-                    yield item
+                    yield replace(item, blur=blur) if isinstance(item, NewItem) else item
             async for _ in content:
                 pass  # skips the rest
 

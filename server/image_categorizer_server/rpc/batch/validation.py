@@ -51,13 +51,13 @@ def batch_config(
     wrong: list[tuple[str, str]] = []
     options = None
     try:
-        options = options_from_wire(wire.options, limits.max_filter_categories, options_prefix)
+        options = options_from_wire(
+            wire.options, limits.max_filter_categories, options_prefix, is_batch=True
+        )
     except InvalidRequest as error:
         wrong.extend(error.violations)
     if options and options.explain:
         wrong.append((f"{options_prefix}explain", "is not supported in batches"))
-    if options and options.blur:
-        wrong.append((f"{options_prefix}blur", "is for single images"))
     url = wire.webhook_url
     schemes = ("https", "http") if limits.allow_http else ("https",)
     if url and (text := wrong_url(url, schemes, limits.max_url_characters)):
