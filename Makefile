@@ -70,6 +70,7 @@ check: setup  ## Check style, types, imports, protos and generated files
 	ruff format --check .
 	mypy server workers clients/python/image_categorizer tests tools
 	lint-imports
+	hadolint deploy/containers/Dockerfile
 	python tools/generate.py --check
 	python tools/settings.py --check
 	python tools/audit_events.py --check

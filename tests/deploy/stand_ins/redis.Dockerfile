@@ -3,4 +3,4 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-s
  && mkdir -p /data && chown redis /data
 WORKDIR /data
 USER redis
-ENTRYPOINT ["/bin/bash", "-c", "exec \"$@\" --bind '*' -* --protected-mode no", "redis"]
+ENTRYPOINT ["/bin/bash", "-c", "exec \"$@\" --bind 0.0.0.0 --protected-mode no", "redis"]

@@ -34,8 +34,9 @@ def test_every_package_has_its_hashes_and_what_it_needs(packages):
     blocks = [match[0] for match in packages.BLOCK.finditer(text)]
     assert "".join(blocks) == text
     assert all("--hash=sha256:" in block for block in blocks)
-    # `arq` asks for the extra `hiredis` of `redis`.
+    # `arq` asks for the extra `hiredis` of `redis`, which needs `async-timeout` before 3.11.3.
     assert any(block.startswith("hiredis==") for block in blocks)
+    assert any(block.startswith("async-timeout==") for block in blocks)
 
 
 def test_a_package_that_is_not_locked_is_named(packages):
