@@ -9,7 +9,7 @@ SITE := .build/site
 SITE_SOURCES := $(wildcard docs/* tools/site/*) README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md proto/README.md clients/js/README.md gateway/openapi.yaml tools/docs.py
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run shell test test-slow test-faults test-simd simd check js docs format proto migration release-contract bench bench-peers bench-page lock sbom licences vulnerabilities clean
+.PHONY: help setup run shell test test-slow test-faults test-simd simd images check js docs format proto migration release-contract bench bench-peers bench-page lock sbom licences vulnerabilities clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -62,11 +62,15 @@ simd: $(VENV)/.installed-run  ## Decode with pillow-simd, which is faster than P
 test-simd:  ## Run the decoding tests with pillow-simd, in a virtual environment of its own
 	tools/test-simd.sh $(PYTHON)
 
+images: setup  ## Build the container images with docker or podman: make images IMAGES="server worker"
+	tools/images.sh $(VENV) $(IMAGES)
+
 check: setup  ## Check style, types, imports, protos and generated files
 	ruff check .
 	ruff format --check .
 	mypy server workers clients/python/image_categorizer tests tools
 	lint-imports
+	hadolint deploy/containers/Dockerfile
 	python tools/generate.py --check
 	python tools/settings.py --check
 	python tools/audit_events.py --check

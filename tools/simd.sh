@@ -8,7 +8,7 @@
 set -euo pipefail
 venv=$1
 folder=$venv/simd
-version='pillow-simd>=12.1'
+locked=$(dirname "$0")/pillow-simd.txt
 
 fail() {
   echo "$1" >&2
@@ -34,8 +34,11 @@ On Debian: apt-get install libjpeg62-turbo-dev zlib1g-dev libtiff-dev libwebp-de
 
 # Without pip's cache: it may hold a build without some format.
 rm -rf "$folder.new"
-CC="cc -mavx2" "$venv/bin/python" -m pip install --quiet --no-cache-dir --no-deps \
-  --no-binary pillow-simd --target "$folder.new" "$version"
+pip=("$venv/bin/python" -m pip)
+# The environment of a container image has no pip of its own.
+"${pip[@]}" --version >/dev/null 2>&1 || pip=(python3 -m pip --python "$venv/bin/python")
+CC="cc -mavx2" "${pip[@]}" install --quiet --no-cache-dir --no-deps \
+  --no-binary pillow-simd --target "$folder.new" --require-hashes --requirement "$locked"
 PYTHONPATH=$folder.new "$venv/bin/python" -c "
 from PIL import Image, features, __version__
 assert 'post' in __version__, f'this is Pillow {__version__}, not pillow-simd'

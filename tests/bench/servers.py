@@ -34,7 +34,7 @@ from image_categorizer_server.bench.load import (
 from image_categorizer_server.bench.prepare import pictures
 from image_categorizer_server.bench.stage import PROGRAM, free_port
 from image_categorizer_server.errors import OperatorError
-from image_categorizer_server.rpc.health import is_ready
+from image_categorizer_server.rpc.probe import is_ready
 
 from tests.support.polling import elapsed, eventually
 

@@ -20,7 +20,7 @@ from image_categorizer.v1 import classify_pb2, classify_pb2_grpc
 from image_categorizer_server.domain.access import Role
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.processes import reserved
-from image_categorizer_server.rpc.health import is_ready
+from image_categorizer_server.rpc.probe import is_ready
 from image_categorizer_server.services import key as admin
 from image_categorizer_server.services.key import ApiKeys, operator
 from image_categorizer_server.settings.access import SecuritySettings

@@ -12,7 +12,7 @@ import grpc
 import psutil
 import pytest
 from image_categorizer.v1 import batch_pb2, health_pb2, health_pb2_grpc
-from image_categorizer_server.rpc.health import is_ready
+from image_categorizer_server.rpc.probe import is_ready
 from image_categorizer_server.tasks import TaskOwner
 
 from tests.support.cluster import Cluster

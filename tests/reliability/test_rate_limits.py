@@ -13,7 +13,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from image_categorizer.v1 import metadata_pb2, metadata_pb2_grpc
-from image_categorizer_server.rpc.health import is_ready
+from image_categorizer_server.rpc.probe import is_ready
 from redis.asyncio import Redis
 
 from tests.support.cluster import READY_S, SERVER, Cluster

@@ -21,7 +21,7 @@ from image_categorizer_server.domain.access import Role
 from image_categorizer_server.local.embedded import EmbeddedPostgres, EmbeddedRedis
 from image_categorizer_server.local.installation import Installation
 from image_categorizer_server.local.supervisor import ManagedProcess
-from image_categorizer_server.rpc.health import is_ready
+from image_categorizer_server.rpc.probe import is_ready
 from image_categorizer_server.services import key as admin
 from image_categorizer_server.settings.database import DatabaseSettings
 from image_categorizer_server.tasks import TaskOwner

@@ -163,7 +163,7 @@ async def open_components(settings: Settings, storage: Storage) -> AsyncIterator
     async with (
         open_fetcher(settings.fetch, ObjectReader(settings).read) as fetcher,
         AsyncImageCategorizationClient(
-            client_settings.api_key, client_settings.base_url, tls=_tls(settings)
+            client_settings.read_api_key(), client_settings.base_url, tls=_tls(settings)
         ) as client,
     ):
         streams = StreamPool(

@@ -71,7 +71,10 @@ def server_of(data: Path | None, role: Role = Role.CLASSIFIER) -> Server:
     client = settings_for(data).client
     if client.base_url:
         return Server(
-            client.base_url, client.api_key, client.root_certificates_path, client.server_name
+            client.base_url,
+            client.read_api_key(),
+            client.root_certificates_path,
+            client.server_name,
         )
     installation = find_installation(data)
     addresses = installation.addresses() if installation else None
@@ -80,7 +83,7 @@ def server_of(data: Path | None, role: Role = Role.CLASSIFIER) -> Server:
             "No server found. Start one with `image-categorizer up`, "
             "or set CATEGORIZER_CLIENT__BASE_URL and CATEGORIZER_CLIENT__API_KEY."
         )
-    api_key = client.api_key or installation.saved_key(role)
+    api_key = client.read_api_key() or installation.saved_key(role)
     if not api_key:
         api_key = with_database(installation.data, keys.create_key("command line", role)).secret
         installation.save_key(role, api_key)

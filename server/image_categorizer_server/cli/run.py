@@ -26,8 +26,14 @@ INTERRUPTED = 130
 
 def up(
     port: Annotated[
-        int, typer.Option(min=1, max=65_535, help="Port for REST, gRPC and gRPC-web.")
-    ] = 8080,
+        int | None,
+        typer.Option(
+            min=1,
+            max=65_535,
+            help="Port for REST, gRPC and gRPC-web. [default: 8080]",
+            show_default=False,
+        ),
+    ] = None,
     tls: Annotated[
         bool,
         typer.Option("--tls", help="Serve with TLS, by a certificate that is made for it."),
@@ -52,7 +58,8 @@ def up(
     installation = Installation(data or DEFAULT_DATA)
     act_as_user()  # who creates keys at the first start
     say(f"image-categorizer up, data in {os.path.relpath(installation.data)}")
-    if not asyncio.run(run(installation, settings, port, say, tls=tls)):
+    is_complete = run(installation, settings, port or settings.gateway.port, say, tls=tls)
+    if not asyncio.run(is_complete):
         raise typer.Exit(INTERRUPTED)
 
 

@@ -23,6 +23,8 @@ class AuditAction(Enum):
     ACCESS_LIMITED = "access.limited"
     AUDIT_EXPORT = "audit.export"
     AUDIT_REMOVED = "audit.removed"
+    BACKUP_CREATED = "backup.created"
+    BACKUP_RESTORED = "backup.restored"
     BATCH_CREATE = "batch.create"
     BATCH_CANCEL = "batch.cancel"
     BATCH_RETRY = "batch.retry"

@@ -67,6 +67,21 @@ KINDS: Mapping[AuditAction, AuditKind] = {
     AuditAction.AUDIT_REMOVED: AuditKind(
         "Retention removed the oldest events", details={"last_seq": "the number of the last one"}
     ),
+    AuditAction.BACKUP_CREATED: AuditKind(
+        "A command made a backup",
+        details={
+            "object_count": "stored objects that it lists",
+            "has_objects": "whether it holds them, too",
+        },
+    ),
+    AuditAction.BACKUP_RESTORED: AuditKind(
+        "A command restored a backup: what happened after it is not in the audit",
+        details={
+            "backup_time": "when it was made",
+            "erasure_count": "subjects that were erased after it, and erased again",
+            "missing_count": "objects of its list that are not stored",
+        },
+    ),
     AuditAction.BATCH_CREATE: AuditKind(
         "A caller created a batch",
         BATCH,

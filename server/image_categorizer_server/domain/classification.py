@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # workers pass classifications on, and have no numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 from image_categorizer_server.domain.picture import Picture
 
@@ -198,7 +199,7 @@ class Classification:
     digests: Digests = NO_DIGESTS
     options: "ClassifyOptions | None" = None
     """What was asked, with the model's defaults; None where that is not known."""
-    embedding: NDArray[np.float32] | None = field(default=None, compare=False)
+    embedding: "NDArray[np.float32] | None" = field(default=None, compare=False)
     """float32 (D,), of length 1: made along with an answer if asked for."""
     picture: Picture | None = field(default=None, compare=False)
     """What is stored of the image, if it was made along with the answer."""

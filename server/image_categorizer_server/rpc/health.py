@@ -1,4 +1,4 @@
-"""HealthService, grpc.health.v1, and a probe that asks them.
+"""HealthService and grpc.health.v1.
 
 Live means that this process answers and that none of its model calls hangs.  Ready means that a
 classification would succeed.  Without its database a server is not ready but live: a restart would
@@ -15,14 +15,11 @@ from image_categorizer.v1 import health_pb2_grpc
 
 from image_categorizer_server.backend import Backend
 from image_categorizer_server.errors import CategorizerError, ModelFailing, ModelLoading
-from image_categorizer_server.rpc.encryption import probe_channel
-from image_categorizer_server.settings.encryption import InternalTlsSettings
 from image_categorizer_server.telemetry import get_log
 
 log = get_log(__name__)
 READY, LIVE, MODEL = "", "live", "model/"
 CHECK_INTERVAL_S = 1.0
-PROBE_TIMEOUT_S = 2.0
 Serving = health_pb2.HealthCheckResponse
 
 
@@ -88,25 +85,6 @@ async def report_health(
     except Exception:
         await servicer.enter_graceful_shutdown()
         raise
-
-
-async def is_ready(address: str, internal_tls: InternalTlsSettings | None = None) -> bool:
-    """Returns whether the server at `host:port` or `unix:/path` would answer a classification.
-
-    Args:
-        address: of the server.
-        internal_tls: with the server's certificates; None for a server without TLS.
-
-    Raises:
-        OSError: a certificate cannot be read.
-    """
-    async with probe_channel(address, internal_tls or InternalTlsSettings()) as channel:
-        try:
-            stub = health_pb2_grpc.HealthServiceStub(channel)
-            await stub.GetReadiness(our_health_pb2.GetReadinessRequest(), timeout=PROBE_TIMEOUT_S)
-        except grpc.aio.AioRpcError:
-            return False
-    return True
 
 
 def _is_live(backend: Backend) -> bool:

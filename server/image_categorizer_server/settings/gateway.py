@@ -3,16 +3,33 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from image_categorizer_server.errors import OperatorError
 from image_categorizer_server.settings.group import Group
+
+MAX_PORT = 65_535
 
 
 class GatewaySettings(Group):
-    """The gateway: Envoy, as `image-categorizer up` configures it."""
+    """The gateway: Envoy, as `image-categorizer up` or `gateway-config` configures it."""
 
     host: str = Field(
         "127.0.0.1", description="Address that the public port listens on. 0.0.0.0: all interfaces."
+    )
+    port: int = Field(
+        8080, ge=1, le=MAX_PORT, description="The public port. `up --port` says another one."
+    )
+    servers: tuple[str, ...] = Field(
+        ("127.0.0.1:50051",),
+        min_length=1,
+        description="Addresses of the servers for `gateway-config`, as a JSON list: host:port or "
+        "unix:/path. All addresses of a host get calls. `up` knows its own.",
+    )
+    admin_bind: str = Field(
+        "127.0.0.1:9901",
+        description="Address of Envoy's administration interface for `gateway-config`: host:port "
+        "or unix:/path. Keep it internal, as it asks for no key. It has /stats/prometheus.",
     )
     cors_origins: tuple[str, ...] = Field(
         (),
@@ -94,6 +111,21 @@ class GatewaySettings(Group):
         "others write into it is not believed.",
     )
 
+    @field_validator("servers")
+    @classmethod
+    def _are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            _check_address(address)
+        if len({address.startswith("unix:") for address in value}) > 1:
+            raise ValueError("name only hosts, or only sockets")
+        return value
+
+    @field_validator("admin_bind")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        _check_address(value)
+        return value
+
     @model_validator(mode="after")
     def _check_tls(self) -> Self:
         if bool(self.tls_cert_path) != bool(self.tls_key_path):
@@ -101,6 +133,21 @@ class GatewaySettings(Group):
         if Path(self.tls_cert_path).parent != Path(self.tls_key_path).parent:
             raise ValueError("tls_cert_path and tls_key_path must be in one folder")
         return self
+
+
+def _check_address(address: str) -> None:
+    """Passes `host:port` and `unix:/path`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if address.startswith("unix:/"):
+        return
+    host, _, port = address.rpartition(":")
+    is_port = port.isascii() and port.isdecimal() and 0 < int(port) <= MAX_PORT
+    # Envoy's own words for a wrong address name neither it nor the setting.
+    if not host or not is_port or "/" in host or (":" in host and host[0] + host[-1] != "[]"):
+        raise ValueError(f"{address!r} is neither host:port nor unix:/path")
 
 
 class ClientSettings(Group):
@@ -118,6 +165,9 @@ class ClientSettings(Group):
         repr=False,
         description="API key for that server. Empty: the key of the local installation.",
     )
+    api_key_file: str = Field(
+        "", description="File with that key, if it is not given itself: for secrets as files."
+    )
     root_certificates_path: str = Field(
         "",
         description="PEM file with the authorities that may vouch for that server. "
@@ -127,3 +177,17 @@ class ClientSettings(Group):
         "",
         description="A name in that server's certificate. Empty: the host of the address.",
     )
+
+    def read_api_key(self) -> str:
+        """Returns the API key; empty if there is none.
+
+        Raises:
+            OperatorError: the file cannot be read.
+        """
+        if self.api_key or not self.api_key_file:
+            return self.api_key
+        try:
+            return Path(self.api_key_file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            name = "CATEGORIZER_CLIENT__API_KEY_FILE"
+            raise OperatorError(f"{name}: cannot read {self.api_key_file}: {error}.") from None

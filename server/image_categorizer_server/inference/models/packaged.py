@@ -123,17 +123,28 @@ async def ensure_fast_version(settings: Settings) -> None:
     source = _folder(settings.models) / NAME / "1"
     if not (lacks_fast_version(settings) and (source / MANIFEST_FILE).exists()):
         return
-    folder = _fast_folder(settings.models) / NAME / str(FAST_VERSION)
-    timeout_s = settings.models.export_timeout_s
-    words = [str(source), str(FAST_VERSION)]
     try:
-        async with asyncio.timeout(2 * timeout_s):  # as long as another process may take, and ours
-            while not await _make_if_first(folder, words, timeout_s):  # noqa: ASYNC110 - another process
-                await asyncio.sleep(LOOK_EVERY_S)
+        await make_fast_version(settings.models)
     except TimeoutError:
         log.warning("another process takes too long to make the int8 version of the packaged model")
     except (ConversionFailed, OSError) as error:
         log.warning("the int8 version of the packaged model cannot be made", reason=str(error))
+
+
+async def make_fast_version(settings: ModelSettings) -> None:
+    """Makes the int8 version of the packaged model, whatever processor this is.
+
+    Raises:
+        ConversionFailed: it cannot be made.
+        TimeoutError: another process takes too long to make it.
+        OSError: the cache cannot be written to.
+    """
+    folder = _fast_folder(settings) / NAME / str(FAST_VERSION)
+    words = [str(_folder(settings) / NAME / "1"), str(FAST_VERSION)]
+    timeout_s = settings.export_timeout_s
+    async with asyncio.timeout(2 * timeout_s):  # as long as another process may take, and ours
+        while not await _make_if_first(folder, words, timeout_s):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def _make_if_first(folder: Path, words: list[str], timeout_s: float) -> bool:
