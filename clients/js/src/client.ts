@@ -1,5 +1,5 @@
 import { Batches, type BatchOptions } from "./batches.js";
-import { type CallOptions, type ClientOptions, Connection, split } from "./connection.js";
+import { type CallOptions, type ClientOptions, Connection, offer, split } from "./connection.js";
 import { CategorizerError } from "./failure.js";
 import { FeedbackBook } from "./feedback.js";
 import type * as wire from "./generated/types.js";
@@ -63,6 +63,7 @@ export class ImageCategorizer {
    */
   constructor(options: ClientOptions = {}) {
     this.#connection = new Connection(options);
+    offer(this, this.#connection);
     this.batches = new Batches(this.#connection);
     this.feedback = new FeedbackBook(this.#connection);
     this.images = new Images(this.#connection);

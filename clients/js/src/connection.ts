@@ -1,6 +1,7 @@
 /** How the client makes calls. */
 
 import { credentials, originOf } from "./address.js";
+import type { ImageCategorizer } from "./client.js";
 import { DeadlineExceeded, Unavailable } from "./generated/errors.js";
 import { type Failure, MAX_ATTEMPTS, MAX_CUTS, Retries, RetryBudget } from "./retries.js";
 import { fromResponse } from "./statuses.js";
@@ -32,6 +33,28 @@ export interface ClientOptions {
   tokenProvider?: (() => string | Promise<string>) | undefined;
   /** Makes the requests. Default: the runtime's `fetch`. */
   fetch?: typeof globalThis.fetch | undefined;
+}
+
+/** Where a client has its connection. In the registry: the package has several bundles. */
+const CONNECTION = Symbol.for("@image-categorizer/client");
+
+/** A client, of which resources can be made. */
+export type Client = Pick<ImageCategorizer, "caller">;
+
+/**
+ * Returns the connection of a client.
+ *
+ * @throws {TypeError} it is none.
+ */
+export function connectionOf(client: Client): Connection {
+  const found = (client as { [CONNECTION]?: Connection })[CONNECTION];
+  if (!found) throw new TypeError("a resource is made of an ImageCategorizer");
+  return found;
+}
+
+/** Lets resources be made of a client. */
+export function offer(client: Client, connection: Connection): void {
+  Object.defineProperty(client, CONNECTION, { value: connection });
 }
 
 /** The body of one attempt. */
