@@ -20,6 +20,8 @@ for (const [format, folder] of [
     outdir: `dist/${folder}`,
     platform: "neutral",
     target: "es2022",
+    minifyIdentifiers: true,
+    keepNames: true,
     minifyWhitespace: true,
     minifySyntax: true,
     sourcemap: true,

@@ -1,11 +1,5 @@
 import type { ExportFormat } from "./batches.js";
-import {
-  type CallOptions,
-  type Client,
-  type Connection,
-  connectionOf,
-  split,
-} from "./connection.js";
+import { type CallOptions, type Client, type Connection, split } from "./connection.js";
 import type * as wire from "./generated/types.js";
 
 /** Which events. */
@@ -22,7 +16,7 @@ export class Audit {
   readonly #connection: Connection;
 
   constructor(client: Client) {
-    this.#connection = connectionOf(client);
+    this.#connection = client.connection;
   }
 
   /** Yields events, the newest first. */

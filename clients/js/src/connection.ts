@@ -35,27 +35,8 @@ export interface ClientOptions {
   fetch?: typeof globalThis.fetch | undefined;
 }
 
-/** Where a client has its connection. In the registry: the package has several bundles. */
-const CONNECTION = Symbol.for("@image-categorizer/client");
-
 /** A client, of which resources can be made. */
-export type Client = Pick<ImageCategorizer, "caller">;
-
-/**
- * Returns the connection of a client.
- *
- * @throws {TypeError} it is none.
- */
-export function connectionOf(client: Client): Connection {
-  const found = (client as { [CONNECTION]?: Connection })[CONNECTION];
-  if (!found) throw new TypeError("a resource is made of an ImageCategorizer");
-  return found;
-}
-
-/** Lets resources be made of a client. */
-export function offer(client: Client, connection: Connection): void {
-  Object.defineProperty(client, CONNECTION, { value: connection });
-}
+export type Client = Pick<ImageCategorizer, "connection">;
 
 /** The body of one attempt. */
 export interface Body {

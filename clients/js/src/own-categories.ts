@@ -1,11 +1,4 @@
-import {
-  type CallOptions,
-  type Client,
-  type Connection,
-  connectionOf,
-  path,
-  split,
-} from "./connection.js";
+import { type CallOptions, type Client, type Connection, path, split } from "./connection.js";
 import type * as wire from "./generated/types.js";
 import { contentOf, type ImageSource, inputOf } from "./inputs.js";
 import type { VersionOptions } from "./models.js";
@@ -29,7 +22,7 @@ export class OwnCategories {
   readonly #connection: Connection;
 
   constructor(client: Client) {
-    this.#connection = connectionOf(client);
+    this.#connection = client.connection;
   }
 
   /**

@@ -1,11 +1,4 @@
-import {
-  type CallOptions,
-  type Client,
-  type Connection,
-  connectionOf,
-  path,
-  split,
-} from "./connection.js";
+import { type CallOptions, type Client, type Connection, path, split } from "./connection.js";
 import type * as wire from "./generated/types.js";
 import { type StoredImage, storedImage } from "./wire.js";
 
@@ -29,7 +22,7 @@ export class Reviews {
   readonly #connection: Connection;
 
   constructor(client: Client) {
-    this.#connection = connectionOf(client);
+    this.#connection = client.connection;
   }
 
   /** Yields the images that nobody has judged, those first that a judgement helps most. */

@@ -1,10 +1,4 @@
-import {
-  type CallOptions,
-  type Client,
-  type Connection,
-  connectionOf,
-  path,
-} from "./connection.js";
+import { type CallOptions, type Client, type Connection, path } from "./connection.js";
 import type * as wire from "./generated/types.js";
 
 /**
@@ -19,7 +13,7 @@ export class Subjects {
   readonly #connection: Connection;
 
   constructor(client: Client) {
-    this.#connection = connectionOf(client);
+    this.#connection = client.connection;
   }
 
   /** Begins to remove all that is stored about a subject; nothing of it is stored from now on. */

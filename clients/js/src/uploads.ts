@@ -2,7 +2,6 @@ import {
   type CallOptions,
   type Client,
   type Connection,
-  connectionOf,
   path,
   sleep,
   split,
@@ -39,7 +38,7 @@ export class Uploads {
   readonly #connection: Connection;
 
   constructor(client: Client) {
-    this.#connection = connectionOf(client);
+    this.#connection = client.connection;
   }
 
   /**
