@@ -26,6 +26,14 @@ PROGRAMS: dict[str, list[str | Path]] = {
 # Chromium's sandbox needs a user of its own, its GPU process a GPU.
 CHROMIUM = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 DEADLINE_S = 120
+# What the journey through the resources of the second entry finds.
+RESOURCES = {
+    "upload": ["cat.jpg", ["js"], 100],
+    "category": ["js thing", True, "MEANS"],
+    "reviews": [True, True, 0],
+    "subject": [True, True],
+    "audit": ["OK", True],
+}
 
 pytestmark = pytest.mark.skipif(
     not BUILT.exists(), reason="the JavaScript SDK is not built: `make js` does it, with Node.js 20"
@@ -50,7 +58,7 @@ def project(tmp_path_factory) -> Path:
         link.symlink_to(PACKAGE)
     manifest = {"type": "module", "dependencies": dict.fromkeys(names, "*")}
     (folder / "package.json").write_text(json.dumps(manifest))
-    for file in ("run.mjs", "journey.mjs"):
+    for file in ("run.mjs", "journey.mjs", "resources.mjs"):
         shutil.copy(PACKAGE / "tests" / file, folder)
     shutil.copytree(ROOT / "examples", folder / "examples")
     return folder
@@ -129,6 +137,17 @@ def test_the_client_works_in(runtime, up, admin_key, receiver, picture, project)
     is_right(found, up, admin_key, picture)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", PROGRAMS)
+def test_the_resources_of_the_second_entry_work_in(runtime, up, admin_key, picture, project):
+    program, *words = PROGRAMS[runtime]
+    if shutil.which(program) is None:
+        pytest.skip(f"{runtime} is not installed: `make js` installs it")
+    assert json.loads(run(project, program, *words, "run.mjs", up.url, admin_key, picture)) == (
+        RESOURCES
+    )
+
+
 def test_the_client_works_in_a_browser(up, admin_key, receiver, picture, tmp_path):
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -137,6 +156,8 @@ def test_the_client_works_in_a_browser(up, admin_key, receiver, picture, tmp_pat
     served = {
         "page.html": PACKAGE / "tests" / "page.html",
         "journey.mjs": PACKAGE / "tests" / "journey.mjs",
+        "resources.mjs": PACKAGE / "tests" / "resources.mjs",
+        "resources.js": BUILT.with_name("resources.js"),
         "index.js": BUILT,
         "picture.jpg": picture,
     }
@@ -149,15 +170,19 @@ def test_the_client_works_in_a_browser(up, admin_key, receiver, picture, tmp_pat
             [(_, body)] = receiver.wait_for(1)
         finally:
             browser.terminate()
-    is_right(json.loads(body), up, admin_key, picture)
+    found = json.loads(body)
+    is_right(found, up, admin_key, picture)
+    assert found["resources"] == RESOURCES
 
 
 def test_require_gives_the_client(up, admin_key, project):
     """Also under the name of a package that stands for it."""
     program = """
         const { ImageCategorizer } = require("@acme/image-categorizer");
+        const { Reviews } = require("@acme/image-categorizer/resources");
         const { API_KEY: apiKey, URL: baseUrl } = process.env;
         const client = new ImageCategorizer({ apiKey, baseUrl });
+        new Reviews(client);
         client.classifyImage("examples/cat.jpg").then((result) => {
           console.log(result.category, result.confidence > 0);
         });

@@ -3,7 +3,7 @@ import type * as wire from "./generated/types.js";
 
 /**
  * The people whose images are stored: what is known about one is exported and erased here. Needs the
- * role admin. A subject is its ID, or `key:` and its `subjectKey`.
+ * role admin. A subject is its ID, or `key:` and its `subjectKey`, as the gateway takes no ID with `/`.
  *
  *     const subjects = new Subjects(client);
  *     const { erasureId } = await subjects.erase("customer-17");
