@@ -126,9 +126,8 @@ async def _classify_all(
 
     Returns how many images there were, and how many of them failed.
     """
-    table = Table("file", "category", "confidence", box=None)
-    if out().is_terminal:
-        table.add_column(BAR)
+    bars = (BAR,) if out().is_terminal else ()
+    table = Table("file", "category", *bars, "confidence", box=None)
     if options["raw_confidence"]:
         table.add_column("raw")
     if options["bounding_boxes"]:
