@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from image_categorizer import ImageCategorizationClient
@@ -137,22 +138,23 @@ def test_the_client_works_in(runtime, up, admin_key, receiver, picture, project)
     is_right(found, up, admin_key, picture)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("runtime", PROGRAMS)
+@pytest.mark.parametrize(
+    "runtime",
+    [OWN, *(pytest.param(name, marks=pytest.mark.slow) for name in PROGRAMS if name != OWN)],
+)
 def test_the_resources_of_the_second_entry_work_in(runtime, up, admin_key, picture, project):
     program, *words = PROGRAMS[runtime]
     if shutil.which(program) is None:
         pytest.skip(f"{runtime} is not installed: `make js` installs it")
-    assert json.loads(run(project, program, *words, "run.mjs", up.url, admin_key, picture)) == (
-        RESOURCES
-    )
+    found = run(project, program, *words, "run.mjs", up.url, admin_key, picture)
+    assert json.loads(found) == RESOURCES
 
 
-def test_the_client_works_in_a_browser(up, admin_key, receiver, picture, tmp_path):
+def in_browser(given, receiver, picture: Path, folder: Path) -> Any:
+    """Returns what a page with the journey found."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed: `apt-get install chromium` does it on Debian")
-    given = {"url": up.url, "key": admin_key, "hook": receiver.url}
     served = {
         "page.html": PACKAGE / "tests" / "page.html",
         "journey.mjs": PACKAGE / "tests" / "journey.mjs",
@@ -161,18 +163,29 @@ def test_the_client_works_in_a_browser(up, admin_key, receiver, picture, tmp_pat
         "index.js": BUILT,
         "picture.jpg": picture,
     }
-    folder = f"{receiver.path}/"
-    receiver.files |= {folder + name: file.read_bytes() for name, file in served.items()}
-    receiver.files[f"{folder}given.json"] = json.dumps(given).encode()
-    words = [*CHROMIUM, f"--user-data-dir={tmp_path}", f"{receiver.url}/page.html"]
+    path = f"{receiver.path}/"
+    receiver.files |= {path + name: file.read_bytes() for name, file in served.items()}
+    receiver.files[f"{path}given.json"] = json.dumps({**given, "hook": receiver.url}).encode()
+    words = [*CHROMIUM, f"--user-data-dir={folder}", f"{receiver.url}/page.html"]
     with subprocess.Popen([chromium, *words], stderr=subprocess.DEVNULL) as browser:
         try:
             [(_, body)] = receiver.wait_for(1)
         finally:
             browser.terminate()
-    found = json.loads(body)
-    is_right(found, up, admin_key, picture)
-    assert found["resources"] == RESOURCES
+    return json.loads(body)
+
+
+def test_the_client_works_in_a_browser(up, admin_key, receiver, picture, tmp_path):
+    given = {"url": up.url, "key": admin_key}
+    is_right(in_browser(given, receiver, picture, tmp_path), up, admin_key, picture)
+
+
+@pytest.mark.slow
+def test_the_resources_of_the_second_entry_work_in_a_browser(
+    up, admin_key, receiver, picture, tmp_path
+):
+    given = {"url": up.url, "key": admin_key, "resources": True}
+    assert in_browser(given, receiver, picture, tmp_path) == RESOURCES
 
 
 def test_require_gives_the_client(up, admin_key, project):
