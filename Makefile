@@ -6,7 +6,7 @@ JS := tools/js.sh
 DECLARED := pyproject.toml clients/python/pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable clients/python --editable
 SITE := .build/site
-SITE_SOURCES := $(wildcard docs/* tools/site/*) README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md proto/README.md clients/js/README.md gateway/openapi.yaml tools/docs.py
+SITE_SOURCES := $(wildcard docs/* tools/site/*) README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md proto/README.md clients/js/README.md $(wildcard examples/*) gateway/openapi.yaml tools/docs.py
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help setup run shell test test-slow test-faults test-simd simd images check js docs format proto migration release-contract bench bench-peers bench-page lock sbom licences vulnerabilities clean

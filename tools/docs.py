@@ -33,6 +33,7 @@ OTHER_PAGES = {
     "SECURITY.md": "report-a-vulnerability.md",
     "proto/README.md": "contract.md",
     "clients/js/README.md": "javascript.md",
+    "examples/README.md": "examples.md",
     "gateway/openapi.yaml": "api.md",
 }
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")

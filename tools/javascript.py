@@ -18,8 +18,9 @@ from openapi_schemas import Json, Schemas, messages
 HEADER = "// Generated from proto/ by tools/generate.py; do not edit.\n"
 # Requests whose fields are arguments of the SDK's methods.
 ARGUMENTS = (
-    *("BatchConfig", "ClassifyOptions", "CreateApiKeyRequest", "GetDriftRequest"),
-    *("GetUsageRequest", "ListAuditEventsRequest", "ListImagesRequest", "UpdateApiKeyRequest"),
+    *("BatchConfig", "ClassifyOptions", "CreateApiKeyRequest", "CreateUploadRequest"),
+    *("GetDriftRequest", "GetReviewAgreementRequest", "GetUsageRequest", "ListAuditEventsRequest"),
+    *("ListImagesRequest", "ListReviewItemsRequest", "UpdateApiKeyRequest"),
     *("UpdateImageRequest", "UpdateTenantRequest", "UpdateWebhookRequest", "UploadImageRequest"),
 )
 # Seconds whose name in the protos has no unit.

@@ -33,6 +33,7 @@ RESOURCES = [
     ("Batches", "batches", "client.batches"),
     ("Images", "images", "client.images"),
     ("Keys", "keys", "client.keys"),
+    ("Listing", "listing", "listing"),
     ("LegalHolds", "legal_holds", "client.legal_holds"),
     ("Models", "models", "client.models"),
     ("Results", "results", "client.results"),
@@ -136,6 +137,7 @@ def functions() -> Iterator[str]:
     """Yields the functions of the package."""
     for file, name in (
         ("_inputs.py", "image_files"),
+        ("_frames.py", "to_pandas"),
         ("receipts.py", "verify_receipt"),
         ("webhooks.py", "verify_webhook"),
     ):
@@ -193,6 +195,8 @@ def signature(node: Definition, name: str) -> str:
     if arguments.kwarg:
         shown.append(f"**{argument(arguments.kwarg, None)}")
     returns = f" -> {ast.unparse(node.returns)}" if node.returns and node.name != "__init__" else ""
+    if any(isinstance(d, ast.Name) and d.id == "listing" for d in node.decorator_list):
+        returns = returns.replace("Iterator[", "Listing[")
     line = f"{name}({', '.join(shown)}){returns}"
     if len(line) <= MAX_SIGNATURE:
         return line

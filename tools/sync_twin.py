@@ -27,6 +27,7 @@ SUBSTITUTIONS = [
         (r"\bgrpc\.aio\.", "grpc."),
         (r"\bAsync(?=[A-Z])", ""),
         (r"\b__a(iter|next|enter|exit)__\b", r"__\1__"),
+        (r"\baclose\b", "close"),
         (r"\bimage_categorizer\._aio\b", "image_categorizer._sync"),
     )
 ]

@@ -1,4 +1,4 @@
-// Builds dist/: one file for ESM, one for CommonJS, and the types of both.
+// Builds dist/: for each entry one file for ESM, one for CommonJS, and the types of both.
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -13,12 +13,15 @@ for (const [format, folder] of [
   ["cjs", "cjs"],
 ]) {
   await build({
-    entryPoints: ["src/index.ts"],
+    // Not split: `index.js` is one file, which a page imports as it is.
+    entryPoints: ["src/index.ts", "src/resources.ts"],
     bundle: true,
     format,
-    outfile: `dist/${folder}/index.js`,
+    outdir: `dist/${folder}`,
     platform: "neutral",
     target: "es2022",
+    minifyIdentifiers: true,
+    keepNames: true,
     minifyWhitespace: true,
     minifySyntax: true,
     sourcemap: true,
@@ -28,7 +31,7 @@ for (const [format, folder] of [
 execFileSync(join("node_modules", ".bin", "tsc"), ["-p", "tsconfig.build.json"], {
   stdio: "inherit",
 });
-cpSync("dist/esm", "dist/cjs", { recursive: true, filter: (path) => !path.includes("index.js") });
+cpSync("dist/esm", "dist/cjs", { recursive: true, filter: (path) => !path.includes(".js") });
 mkdirSync("dist/cjs", { recursive: true });
 // Within it, `.js` and `.d.ts` are CommonJS.
 writeFileSync("dist/cjs/package.json", '{ "type": "commonjs" }\n');

@@ -1,8 +1,10 @@
 """The commands of a running installation, as a person types them."""
 
 import base64
+import contextlib
 import json
 import os
+import pty
 import shutil
 import stat
 import subprocess
@@ -60,6 +62,33 @@ def test_one_bad_file_does_not_fail_the_others(up, pictures, tmp_path):
     assert "notes.txt: the bytes are not an image" in done.stderr
     assert "missing.jpg" in done.stderr
     assert "2 of 3 images could not be classified." in done.stderr
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_bars(up, pictures):
+    """Elsewhere there are none: other tests read what a pipe gets."""
+
+    def drawn(*words):
+        ours, terminal = pty.openpty()
+        size = {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+        try:
+            given = [*COMMAND, *map(str, words), "--data", str(up.data)]
+            subprocess.run(
+                given, env=environment(**size), stdout=terminal, stderr=terminal, check=True
+            )
+        finally:
+            os.close(terminal)
+        with os.fdopen(ours, "rb") as screen, contextlib.suppress(OSError):  # at the end, EIO
+            text = b""
+            while piece := screen.read1(65536):
+                text += piece
+        return text.decode()
+
+    assert "\u2501" in drawn("classify", pictures[0])
+    batch = command("batch", "submit", pictures[0], "--data", up.data).stdout.strip()
+    screen = drawn("batch", "watch", batch)
+    assert "images" in screen
+    assert screen.splitlines()[-2].count("\u2501") == 20  # all have its category
 
 
 def test_classify_uses_the_address_and_the_key_of_the_environment(up, admin_key, pictures):

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from image_categorizer import ImageCategorizationClient
@@ -26,6 +27,14 @@ PROGRAMS: dict[str, list[str | Path]] = {
 # Chromium's sandbox needs a user of its own, its GPU process a GPU.
 CHROMIUM = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 DEADLINE_S = 120
+# What the journey through the resources of the second entry finds.
+RESOURCES = {
+    "upload": ["cat.jpg", ["js"], 100],
+    "category": ["js thing", True, "MEANS"],
+    "reviews": [True, True, 0],
+    "subject": [True, True],
+    "audit": ["OK", True],
+}
 
 pytestmark = pytest.mark.skipif(
     not BUILT.exists(), reason="the JavaScript SDK is not built: `make js` does it, with Node.js 20"
@@ -50,7 +59,7 @@ def project(tmp_path_factory) -> Path:
         link.symlink_to(PACKAGE)
     manifest = {"type": "module", "dependencies": dict.fromkeys(names, "*")}
     (folder / "package.json").write_text(json.dumps(manifest))
-    for file in ("run.mjs", "journey.mjs"):
+    for file in ("run.mjs", "journey.mjs", "resources.mjs"):
         shutil.copy(PACKAGE / "tests" / file, folder)
     shutil.copytree(ROOT / "examples", folder / "examples")
     return folder
@@ -129,35 +138,64 @@ def test_the_client_works_in(runtime, up, admin_key, receiver, picture, project)
     is_right(found, up, admin_key, picture)
 
 
-def test_the_client_works_in_a_browser(up, admin_key, receiver, picture, tmp_path):
+@pytest.mark.parametrize(
+    "runtime",
+    [OWN, *(pytest.param(name, marks=pytest.mark.slow) for name in PROGRAMS if name != OWN)],
+)
+def test_the_resources_of_the_second_entry_work_in(runtime, up, admin_key, picture, project):
+    program, *words = PROGRAMS[runtime]
+    if shutil.which(program) is None:
+        pytest.skip(f"{runtime} is not installed: `make js` installs it")
+    found = run(project, program, *words, "run.mjs", up.url, admin_key, picture)
+    assert json.loads(found) == RESOURCES
+
+
+def in_browser(given, receiver, picture: Path, folder: Path) -> Any:
+    """Returns what a page with the journey found."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed: `apt-get install chromium` does it on Debian")
-    given = {"url": up.url, "key": admin_key, "hook": receiver.url}
     served = {
         "page.html": PACKAGE / "tests" / "page.html",
         "journey.mjs": PACKAGE / "tests" / "journey.mjs",
+        "resources.mjs": PACKAGE / "tests" / "resources.mjs",
+        "resources.js": BUILT.with_name("resources.js"),
         "index.js": BUILT,
         "picture.jpg": picture,
     }
-    folder = f"{receiver.path}/"
-    receiver.files |= {folder + name: file.read_bytes() for name, file in served.items()}
-    receiver.files[f"{folder}given.json"] = json.dumps(given).encode()
-    words = [*CHROMIUM, f"--user-data-dir={tmp_path}", f"{receiver.url}/page.html"]
+    path = f"{receiver.path}/"
+    receiver.files |= {path + name: file.read_bytes() for name, file in served.items()}
+    receiver.files[f"{path}given.json"] = json.dumps({**given, "hook": receiver.url}).encode()
+    words = [*CHROMIUM, f"--user-data-dir={folder}", f"{receiver.url}/page.html"]
     with subprocess.Popen([chromium, *words], stderr=subprocess.DEVNULL) as browser:
         try:
             [(_, body)] = receiver.wait_for(1)
         finally:
             browser.terminate()
-    is_right(json.loads(body), up, admin_key, picture)
+    return json.loads(body)
+
+
+def test_the_client_works_in_a_browser(up, admin_key, receiver, picture, tmp_path):
+    given = {"url": up.url, "key": admin_key}
+    is_right(in_browser(given, receiver, picture, tmp_path), up, admin_key, picture)
+
+
+@pytest.mark.slow
+def test_the_resources_of_the_second_entry_work_in_a_browser(
+    up, admin_key, receiver, picture, tmp_path
+):
+    given = {"url": up.url, "key": admin_key, "resources": True}
+    assert in_browser(given, receiver, picture, tmp_path) == RESOURCES
 
 
 def test_require_gives_the_client(up, admin_key, project):
     """Also under the name of a package that stands for it."""
     program = """
         const { ImageCategorizer } = require("@acme/image-categorizer");
+        const { Reviews } = require("@acme/image-categorizer/resources");
         const { API_KEY: apiKey, URL: baseUrl } = process.env;
         const client = new ImageCategorizer({ apiKey, baseUrl });
+        new Reviews(client);
         client.classifyImage("examples/cat.jpg").then((result) => {
           console.log(result.category, result.confidence > 0);
         });

@@ -53,7 +53,8 @@ export class ImageCategorizer {
   readonly models: Models;
   /** Addresses that receive a message when a batch ends. */
   readonly webhooks: Webhooks;
-  readonly #connection: Connection;
+  /** Makes the calls, also those of `@image-categorizer/client/resources`. */
+  readonly connection: Connection;
 
   /**
    * Configures the client; it connects on the first call.
@@ -62,13 +63,13 @@ export class ImageCategorizer {
    * and a `tokenProvider` are given.
    */
   constructor(options: ClientOptions = {}) {
-    this.#connection = new Connection(options);
-    this.batches = new Batches(this.#connection);
-    this.feedback = new FeedbackBook(this.#connection);
-    this.images = new Images(this.#connection);
-    this.keys = new Keys(this.#connection);
-    this.models = new Models(this.#connection);
-    this.webhooks = new Webhooks(this.#connection);
+    this.connection = new Connection(options);
+    this.batches = new Batches(this.connection);
+    this.feedback = new FeedbackBook(this.connection);
+    this.images = new Images(this.connection);
+    this.keys = new Keys(this.connection);
+    this.models = new Models(this.connection);
+    this.webhooks = new Webhooks(this.connection);
   }
 
   /**
@@ -91,11 +92,11 @@ export class ImageCategorizer {
       const { webhookUrl, filename: _, ...how } = query;
       const json = { ...image, webhookUrl, options: how };
       const request = { ...call, method: "POST", path: "/v1/classify", json } as const;
-      return classification("", await this.#connection.call(request));
+      return classification("", await this.connection.call(request));
     }
     const input = await inputOf(image);
     const answer = await upload<wire.ClassifyResponse>(
-      this.#connection,
+      this.connection,
       "/v1/classify",
       input,
       query,
@@ -112,7 +113,7 @@ export class ImageCategorizer {
     const [call, rest] = split(options);
     const json = { ...(await source(image)), ...rest };
     const request = { ...call, method: "POST", path: "/v1/embeddings", json } as const;
-    const { data, modelVersion } = await this.#connection.call<wire.EmbedResponse>(request);
+    const { data, modelVersion } = await this.connection.call<wire.EmbedResponse>(request);
     return { vector: data[0]?.embedding ?? [], model: modelVersion };
   }
 
@@ -157,18 +158,18 @@ export class ImageCategorizer {
 
   /** Returns who calls: tenant, role and scopes of the client's credentials. */
   caller(call: CallOptions = {}): Promise<wire.Caller> {
-    return this.#connection.call({ ...call, path: "/v1/me" });
+    return this.connection.call({ ...call, path: "/v1/me" });
   }
 
   /** Returns the server's release, image formats and limits. */
   serverInfo(call: CallOptions = {}): Promise<wire.ServerInfo> {
-    return this.#connection.call({ ...call, path: "/v1/info" });
+    return this.connection.call({ ...call, path: "/v1/info" });
   }
 
   /** Returns what the tenant has used. Needs a key of the role operator. */
   usage(options: wire.GetUsageRequest & CallOptions = {}): Promise<wire.GetUsageResponse> {
     const [call, query] = split(options);
-    return this.#connection.call({ ...call, path: "/v1/usage", query });
+    return this.connection.call({ ...call, path: "/v1/usage", query });
   }
 }
 

@@ -1,6 +1,7 @@
 /** How the client makes calls. */
 
 import { credentials, originOf } from "./address.js";
+import type { ImageCategorizer } from "./client.js";
 import { DeadlineExceeded, Unavailable } from "./generated/errors.js";
 import { type Failure, MAX_ATTEMPTS, MAX_CUTS, Retries, RetryBudget } from "./retries.js";
 import { fromResponse } from "./statuses.js";
@@ -33,6 +34,9 @@ export interface ClientOptions {
   /** Makes the requests. Default: the runtime's `fetch`. */
   fetch?: typeof globalThis.fetch | undefined;
 }
+
+/** A client, of which resources can be made. */
+export type Client = Pick<ImageCategorizer, "connection">;
 
 /** The body of one attempt. */
 export interface Body {

@@ -24,11 +24,13 @@ from image_categorizer._access_values import (
     UsageGroup,
     UsageRow,
 )
+from image_categorizer._aio.listing import AsyncListing
 from image_categorizer._category_values import CategoryHead, HeadTrial, OwnCategory
 from image_categorizer._dataset_values import DatasetOptions, DuplicateGroup
 from image_categorizer._drift_values import Drift, DriftBucket, DriftPeriod, DriftState
 from image_categorizer._embedding_values import Embedding, SimilarImage
 from image_categorizer._feedback_values import Feedback
+from image_categorizer._frames import to_pandas
 from image_categorizer._image_values import (
     Colour,
     ImageFilters,
@@ -60,6 +62,7 @@ from image_categorizer._statistics_values import (
     ServerStatistics,
 )
 from image_categorizer._subject_values import Erasure
+from image_categorizer._sync.listing import Listing
 from image_categorizer._upload_values import Upload
 from image_categorizer._values import (
     AsyncSources,
@@ -184,6 +187,7 @@ __all__ = [
     "AsyncBatches",
     "AsyncImageCategorizationClient",
     "AsyncKeys",
+    "AsyncListing",
     "AsyncModels",
     "AsyncSources",
     "AsyncStreamSources",
@@ -257,6 +261,7 @@ __all__ = [
     "LegalHoldNotFound",
     "LegallyHeld",
     "Limits",
+    "Listing",
     "Model",
     "ModelFailed",
     "ModelFailing",
@@ -337,6 +342,7 @@ __all__ = [
     "WebhookNotFound",
     "Webhooks",
     "image_files",
+    "to_pandas",
     "verify_receipt",
     "verify_webhook",
 ]

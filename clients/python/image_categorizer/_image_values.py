@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypedDict
 
+from image_categorizer import _html
 from image_categorizer._values import ModelRef, Prediction
 
 ContentFit = Literal["scale_down", "contain", "cover"]
@@ -58,7 +59,7 @@ class ImageFilters(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class ImageResult:
+class ImageResult(_html.Pictured):
     """What a model found in a stored image."""
 
     result_id: str
@@ -77,6 +78,10 @@ class ImageResult:
     def confidence(self) -> float | None:
         """The confidence of `category`, in [0, 1]; None if there is no category."""
         return self.predictions[0].confidence if self.predictions else None
+
+    def _repr_html_(self) -> str:
+        bars = ((one.category, one.confidence) for one in self.predictions)
+        return _html.answer(self, self.image_id, bars)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from image_categorizer import _wire
 from image_categorizer._channel import MEBIBYTE
+from image_categorizer._html import with_picture
 from image_categorizer._inputs import file_name, named_content
 from image_categorizer._retries import (
     MAX_FAILED_CALLS,
@@ -26,7 +27,7 @@ from image_categorizer._retries import (
     is_disconnect,
 )
 from image_categorizer._statuses import from_status
-from image_categorizer._values import OnDisconnect, Result, Source
+from image_categorizer._values import Classification, OnDisconnect, Result, Source
 from image_categorizer.errors import (
     CategorizerError,
     CredentialsInvalid,
@@ -72,6 +73,11 @@ class Item:
     def is_slow(self) -> bool:
         """Whether `request` may take longer than handing it to a thread."""
         return self.content is None or len(self.content) > SMALL_BYTES
+
+    def shown(self, found: Classification) -> Classification:
+        """Returns the answer, which notebooks show with the image."""
+        path = self.key if self.content is None else None
+        return with_picture(found, path, self.content or b"")
 
     def request(self, max_image_bytes: int) -> classify_pb2.ClassifyStreamRequest:
         """Returns the message that sends the image; blocks while it reads the file.
@@ -204,7 +210,8 @@ class Ledger:
         match response.WhichOneof("outcome"):
             case "response":
                 item.has_result = True
-                return Result(item.key, _wire.classification(item.key, response.response))
+                found = _wire.classification(item.key, response.response)
+                return Result(item.key, item.shown(found))
             case "status":
                 error = from_status(response.status, request_id)
             case _:

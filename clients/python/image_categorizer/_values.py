@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias, TypedDict
 
+from image_categorizer import _html
 from image_categorizer.errors import CategorizerError
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Classification:
+class Classification(_html.Pictured):
     """The answer for one image."""
 
     filename: str
@@ -219,6 +220,10 @@ class Classification:
         """The confidence of `category`, in [0, 1]; None if there is no category."""
         return self.predictions[0].confidence if self.predictions else None
 
+    def _repr_html_(self) -> str:
+        bars = ((one.category, one.confidence) for one in self.predictions)
+        return _html.answer(self, self.filename, bars)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -250,9 +255,14 @@ class Result:
         """The confidence of `category`, in [0, 1]; None if there is no category."""
         return self.classification.confidence if self.classification else None
 
+    def _repr_html_(self) -> str:
+        bars = ((one.category, one.confidence) for one in self.predictions)
+        shown = self.classification or _html.Pictured()
+        return _html.answer(shown, self.filename, bars, self.error)
+
 
 @dataclass(frozen=True, slots=True)
-class BatchResult:
+class BatchResult(_html.Pictured):
     """The outcome for one item of a batch: predictions or an error."""
 
     item_id: str
@@ -276,6 +286,10 @@ class BatchResult:
     def confidence(self) -> float | None:
         """The confidence of `category`, in [0, 1]; None if there is no category."""
         return self.predictions[0].confidence if self.predictions else None
+
+    def _repr_html_(self) -> str:
+        bars = ((one.category, one.confidence) for one in self.predictions)
+        return _html.answer(self, self.filename, bars, self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +332,12 @@ class Batch:
     def has_ended(self) -> bool:
         """Whether the batch is COMPLETED, CANCELLED or FAILED; only a retry changes that."""
         return self.state in ("COMPLETED", "CANCELLED", "FAILED")
+
+    def _repr_html_(self) -> str:
+        names = ("succeeded", "failed", "pending")
+        parts = self.succeeded_count, self.failed_count, self.pending_count
+        title = f"{self.batch_id} {self.state}"
+        return _html.counts(title, zip(names, parts, strict=True), self.item_count)
 
     def raise_unless_completed(self) -> None:
         """Does nothing if every item has an outcome.

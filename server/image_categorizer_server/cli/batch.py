@@ -1,15 +1,20 @@
 """batch: many images, classified in the background."""
 
+import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Literal, cast
 
 import typer
 from image_categorizer import Batch, BatchOptions, ImageCategorizationClient, Source
+from rich.console import Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from image_categorizer_server.cli.bars import counted, picture_of
 from image_categorizer_server.cli.connection import Data, client_of
 from image_categorizer_server.cli.options import (
     Blur,
@@ -49,6 +54,10 @@ from image_categorizer_server.errors import OperatorError
 app = typer.Typer(help="Classify many images in the background.", no_args_is_help=True)
 BatchState = Literal["QUEUED", "RUNNING", "COMPLETED", "CANCELLING", "CANCELLED", "FAILED"]
 BatchId = Annotated[str, typer.Argument(help="ID of the batch, as printed by `batch submit`.")]
+# How many images `watch` counts the categories of: as many as a page of results has.
+MOST_COUNTED = 1000
+# How often it reads them.
+READ_INTERVAL_S = 3.0
 
 
 class CountedSources(list[Source]):
@@ -177,15 +186,38 @@ def delete(batch_id: BatchId, data: Data = None) -> None:
 def watch(batch_id: BatchId, data: Data = None, as_json: AsJson = False) -> None:
     """Show the progress of a batch until it ends. Ctrl-C does not stop the batch.
 
-    With --json, print one line per change.
+    A terminal also shows the most frequent categories of the first 1,000 images. With --json, print
+    one line per change.
     """
-    with client_of(data) as client, _progress(is_shown=not as_json) as progress:
-        task = progress.add_task("Waiting", total=None, rate="")
-        for batch in client.batches.watch(batch_id):
+    with client_of(data) as client:
+        batches = client.batches.watch(batch_id)
+        if not as_json and sys.stderr.isatty():
+            batches = _shown(client, batches)
+        for batch in batches:
             if as_json:
                 print(json.dumps(_fields(batch)), flush=True)
-            _update(progress, task, batch)
     _report_end(batch)
+
+
+def _shown(client: ImageCategorizationClient, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yields the batch each time it changes, with its progress and its categories in view.
+
+    The categories stay on the terminal; while the batch runs they are a few seconds old.
+    """
+    progress = _progress()
+    task = progress.add_task("Waiting", total=None, rate="")
+    picture, read_s = picture_of({}), -READ_INTERVAL_S
+    with Live(console=note(), transient=True) as live:
+        for batch in batches:
+            is_due = batch.has_ended or time.monotonic() - read_s >= READ_INTERVAL_S
+            if batch.done_count and is_due:
+                read_s = time.monotonic()
+                results = client.batches.results(batch.batch_id)
+                picture = picture_of(counted(itertools.islice(results, MOST_COUNTED)))
+            _update(progress, task, batch)
+            live.update(Group(picture, progress))
+            yield batch
+    note().print(picture)
 
 
 @app.command()
@@ -233,10 +265,10 @@ def retry(batch_id: BatchId, data: Data = None, as_json: AsJson = False) -> None
         _print_state(client.batches.retry(batch_id), as_json)
 
 
-def _progress(is_shown: bool = True) -> Progress:
+def _progress() -> Progress:
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
     rate = TextColumn("{task.fields[rate]}", markup=False)
-    is_disabled = not (is_shown and sys.stderr.isatty())
+    is_disabled = not sys.stderr.isatty()
     return Progress(*columns, rate, console=note(), transient=True, disable=is_disabled)
 
 

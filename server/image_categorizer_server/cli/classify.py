@@ -24,6 +24,7 @@ from image_categorizer import (
 from rich.progress import Progress
 from rich.table import Table
 
+from image_categorizer_server.cli.bars import bar
 from image_categorizer_server.cli.connection import Data, Server, server_of
 from image_categorizer_server.cli.options import (
     BoundingBoxes,
@@ -65,6 +66,8 @@ MANY = 3
 MAX_AHEAD = 128
 # How many addresses the server is asked to fetch at a time.
 MAX_FETCHES = 8
+# The header of the column with pictures.
+BAR = ""
 # Bounds the name of a file: 4 bytes for each, of the 255 that file systems allow.
 MAX_STEM_CHARACTERS = 50
 
@@ -123,7 +126,8 @@ async def _classify_all(
 
     Returns how many images there were, and how many of them failed.
     """
-    table = Table("file", "category", "confidence", box=None)
+    bars = (BAR,) if out().is_terminal else ()
+    table = Table("file", "category", *bars, "confidence", box=None)
     if options["raw_confidence"]:
         table.add_column("raw")
     if options["bounding_boxes"]:
@@ -282,7 +286,9 @@ def _add_rows(table: Table, result: Classification) -> None:
             "raw": "-" if raw is None else f"{raw:.1%}",
             "box": boxes or "-",
         }
-        add_row(table, *(cells[str(column.header)] for column in table.columns))
+        names = (str(column.header) for column in table.columns)
+        share = bar(prediction.confidence)
+        table.add_row(*(share if name == BAR else printable(cells[name]) for name in names))
     if not result.predictions:
         add_row(table, result.filename, "-", "")
 

@@ -917,6 +917,22 @@ export interface UploadHeader {
   value: string;
 }
 
+/** Request for `CreateUpload`. */
+export interface CreateUploadRequest {
+  /** The size of the image, in bytes: 1 to `Limits.maxImageBytes`. Required. */
+  sizeBytes?: number | undefined;
+  /** The SHA-256 of the image: 64 hexadecimal digits. If it is given, other bytes are refused, and the same call finds the unfinished upload, or the stored image, of these bytes and this subject. Optional. */
+  sha256?: string | undefined;
+  /** See `UploadImageRequest.filename`. */
+  filename?: string | undefined;
+  /** See `UploadImageRequest.tags`. */
+  tags?: string[] | undefined;
+  /** See `UploadImageRequest.subjectId`. */
+  subjectId?: string | undefined;
+  /** See `UploadImageRequest.keepMetadata`. */
+  keepMetadata?: boolean | undefined;
+}
+
 /** Response of `CancelUpload`. */
 export interface CancelUploadResponse {
 }
@@ -1341,12 +1357,42 @@ export interface ReviewItem {
   skipTime?: Date | undefined;
 }
 
+/** Request for `ListReviewItems`. */
+export interface ListReviewItemsRequest {
+  /** The maximum number of items to return, at least 0. Defaults to 100; values above 1000 are reduced to 1000. */
+  pageSize?: number | undefined;
+  /** The `nextPageToken` of the previous response. Empty for the first page. */
+  pageToken?: string | undefined;
+  /** Which items are first. */
+  order?: "UNCERTAINTY" | "DISAGREEMENT" | undefined;
+  /** If set, only images whose newest result has this category, or one below it, as its best prediction. Spelled as in `ListCategories`. */
+  category?: string | undefined;
+  /** If set, only images whose newest result comes from this model, in any version. */
+  model?: string | undefined;
+  /** If set, only images that were stored at this time or later are returned. */
+  startTime?: Date | undefined;
+  /** If set, only images that were stored before this time are returned. */
+  endTime?: Date | undefined;
+  /** Whether to list the images that were put aside, instead of the others. */
+  skipped?: boolean | undefined;
+}
+
 /** One page of items. */
 export interface ListReviewItemsResponse {
   /** The items. */
   items: ReviewItem[];
   /** Pass it as `pageToken` to get the next page. Empty on the last page. */
   nextPageToken: string;
+}
+
+/** Request for `GetReviewAgreement`. */
+export interface GetReviewAgreementRequest {
+  /** If set, only results of this model, in any version. */
+  model?: string | undefined;
+  /** If set, only judgements of this time or later. */
+  startTime?: Date | undefined;
+  /** If set, only judgements before this time. */
+  endTime?: Date | undefined;
 }
 
 /** How far reviewers agree. */

@@ -6,6 +6,7 @@ from typing import Unpack
 from image_categorizer import _access_wire
 from image_categorizer._access_values import AuditEvent, AuditFilter
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.listing import listing
 from image_categorizer._values import ExportFormat
 
 
@@ -15,6 +16,7 @@ class AsyncAudit:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
+    @listing
     async def list(self, **wanted: Unpack[AuditFilter]) -> AsyncIterator[AuditEvent]:
         """Yields events, the newest first.
 

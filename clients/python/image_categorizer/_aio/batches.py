@@ -5,6 +5,7 @@ from typing import Unpack
 
 from image_categorizer import _inputs, _wire
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.listing import listing
 from image_categorizer._aio.runtime import sleep
 from image_categorizer._aio.upload import upload
 from image_categorizer._retries import MAX_FAILED_CALLS, Retries, ended_early, uploads_of
@@ -100,6 +101,7 @@ class AsyncBatches:
             await self._connection.call(self._connection.stubs.batches.GetBatch, request)
         )
 
+    @listing
     async def list(self, state: BatchState | None = None) -> AsyncIterator[Batch]:
         """Yields the batches, the newest first.
 
@@ -146,6 +148,7 @@ class AsyncBatches:
                 wait_s = retries.failed(error)
             await sleep(wait_s)
 
+    @listing
     async def results(self, batch_id: str) -> AsyncIterator[BatchResult]:
         """Yields the outcomes so far, in the order of the items.
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from image_categorizer import _category_wire, _inputs, _wire
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.listing import listing
 from image_categorizer._aio.runtime import in_thread
 from image_categorizer._category_values import CategoryHead, OwnCategory
 from image_categorizer._values import Image
@@ -88,6 +89,7 @@ class AsyncCategories:
         stub = self._connection.stubs.categories.GetOwnCategory
         return _category_wire.category(await self._connection.call(stub, request))
 
+    @listing
     async def list(self) -> AsyncIterator[OwnCategory]:
         """Yields the categories by name, without their examples.
 

@@ -16,6 +16,7 @@ from image_categorizer._aio.feedback import AsyncFeedbackBook
 from image_categorizer._aio.images import AsyncImages
 from image_categorizer._aio.keys import AsyncKeys
 from image_categorizer._aio.legal_holds import AsyncLegalHolds
+from image_categorizer._aio.listing import AsyncListing, listing
 from image_categorizer._aio.models import AsyncModels
 from image_categorizer._aio.results import AsyncResults
 from image_categorizer._aio.retention import AsyncRetention
@@ -27,6 +28,7 @@ from image_categorizer._aio.tenants import AsyncTenants
 from image_categorizer._aio.uploads import AsyncUploads
 from image_categorizer._aio.webhooks import AsyncWebhooks
 from image_categorizer._embedding_values import Embedding
+from image_categorizer._html import with_picture
 from image_categorizer._ledger import Ledger
 from image_categorizer._statistics_values import ServerStatistics
 from image_categorizer._values import (
@@ -213,7 +215,7 @@ class AsyncImageCategorizationClient:
         elif image_id:
             request.image_id = image_id
         response = await self._connection.call(self._connection.stubs.classify.Classify, request)
-        return _wire.classification(shown, response)
+        return with_picture(_wire.classification(shown, response), image, content)
 
     async def embed(
         self,
@@ -262,7 +264,7 @@ class AsyncImageCategorizationClient:
         tenant_id: str = "",
         key_id: str = "",
         **options: Unpack[Options],
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncListing[Result]:
         """Yields the outcome for each of many images as soon as it is known, over one call.
 
             async for result in client.classify_stream(["a.jpg", ("b", content)], top_k=1):
@@ -313,7 +315,7 @@ class AsyncImageCategorizationClient:
             ),
             on_progress,
         )
-        return stream.results()
+        return AsyncListing(stream.results())
 
     def classify_dir(
         self,
@@ -324,7 +326,7 @@ class AsyncImageCategorizationClient:
         lane: Lane = "BATCH",
         on_progress: Progress | None = None,
         **options: Unpack[Options],
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncListing[Result]:
         """Yields the outcome for each image of a folder, over one call; see `classify_stream`.
 
             async for result in client.classify_dir("photos", "*.jpg"):
@@ -352,7 +354,7 @@ class AsyncImageCategorizationClient:
         *,
         on_progress: BatchProgress | None = None,
         **options: Unpack[BatchOptions],
-    ) -> AsyncIterator[BatchResult]:
+    ) -> AsyncListing[BatchResult]:
         """Yields the outcome for each of many images: submits a batch and waits until it has ended.
 
             async for result in client.classify_batch(["a.jpg", "b.jpg"]):
@@ -376,6 +378,7 @@ class AsyncImageCategorizationClient:
         images = _inputs.of_batch(sources, "classify_batch")
         return self._batch_results(images, on_progress, options)
 
+    @listing
     async def _batch_results(
         self, sources: AsyncSources, on_progress: BatchProgress | None, options: BatchOptions
     ) -> AsyncIterator[BatchResult]:

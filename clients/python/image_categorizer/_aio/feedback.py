@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from image_categorizer import _feedback_wire, _wire
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.listing import listing
 from image_categorizer._feedback_values import Feedback
 from image_categorizer.v1 import feedback_pb2
 
@@ -54,6 +55,7 @@ class AsyncFeedbackBook:
         request = _feedback_wire.reject_request(image_id, result_id, look_alike_bits)
         return await self._submitted(request)
 
+    @listing
     async def list(self, *, image_id: str = "") -> AsyncIterator[Feedback]:
         """Yields the feedback, newest first, with what was undone.
 

@@ -13,6 +13,7 @@ from image_categorizer import (
     _inputs,
 )
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.listing import listing
 from image_categorizer._aio.runtime import in_thread
 from image_categorizer._aio.uploads import AsyncUploads, sha256_of
 from image_categorizer._dataset_values import DatasetOptions, DuplicateGroup
@@ -171,6 +172,7 @@ class AsyncImages:
         stub = self._connection.stubs.images.GetImageContent
         return bytes((await self._connection.call(stub, request)).data)
 
+    @listing
     async def list(self, **filters: Unpack[ImageFilters]) -> AsyncIterator[StoredImage]:
         """Yields the images that pass all filters, newest first.
 
@@ -295,6 +297,7 @@ class AsyncImages:
         stub = self._connection.stubs.embeddings.FindImagesLike
         return _embedding_wire.similar_images(await self._connection.call(stub, request))
 
+    @listing
     async def duplicates(self, *, max_distance_bits: int = 4) -> AsyncIterator[DuplicateGroup]:
         """Yields groups of images that look alike, the largest first.
 

@@ -7,6 +7,7 @@ from typing import Unpack
 from image_categorizer import _access_wire
 from image_categorizer._access_values import ApiKey, KeyChanges, KeyRole, KeyState
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.listing import listing
 from image_categorizer.v1 import key_pb2
 
 
@@ -70,6 +71,7 @@ class AsyncKeys:
             await self._connection.call(self._connection.stubs.admin.GetApiKey, request)
         )
 
+    @listing
     async def list(self, *, state: KeyState | None = None) -> AsyncIterator[ApiKey]:
         """Yields the keys, the oldest first, without their secrets.
 

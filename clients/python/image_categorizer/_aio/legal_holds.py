@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from image_categorizer import _legal_hold_wire, _wire
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.listing import listing
 from image_categorizer._legal_hold_values import LegalHold
 from image_categorizer.v1 import legal_hold_pb2
 
@@ -61,6 +62,7 @@ class AsyncLegalHolds:
         method = self._connection.stubs.admin.ReleaseLegalHold
         return _legal_hold_wire.legal_hold(await self._connection.call(method, request))
 
+    @listing
     async def list(self) -> AsyncIterator[LegalHold]:
         """Yields the holds, newest first, also those that have ended.
 

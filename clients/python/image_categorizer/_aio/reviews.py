@@ -6,6 +6,7 @@ from typing import Unpack
 
 from image_categorizer import _review_wire
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.listing import listing
 from image_categorizer._review_values import (
     ReviewAgreement,
     ReviewFilters,
@@ -24,6 +25,7 @@ class AsyncReviews:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
+    @listing
     async def list(
         self, order: ReviewOrder = "UNCERTAINTY", **filters: Unpack[ReviewFilters]
     ) -> AsyncIterator[ReviewItem]:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from image_categorizer import _subject_wire, _wire
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.listing import listing
 from image_categorizer._subject_values import Erasure
 from image_categorizer.v1 import subject_pb2
 
@@ -58,6 +59,7 @@ class AsyncSubjects:
         method = self._connection.stubs.admin.GetErasure
         return _subject_wire.erasure(await self._connection.call(method, request))
 
+    @listing
     async def erasures(self) -> AsyncIterator[Erasure]:
         """Yields the erasures, newest first.
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from image_categorizer import _access_wire, _wire
 from image_categorizer._access_values import Tenant, TenantLimits
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.listing import listing
 from image_categorizer.v1 import tenant_pb2
 
 
@@ -47,6 +48,7 @@ class AsyncTenants:
             await self._connection.call(self._connection.stubs.admin.GetTenant, request)
         )
 
+    @listing
     async def list(self) -> AsyncIterator[Tenant]:
         """Yields all tenants, by id.
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from image_categorizer import _wire
 from image_categorizer._aio.connection import AsyncConnection
+from image_categorizer._aio.listing import listing
 from image_categorizer._values import DeliveryState, Webhook, WebhookDelivery
 from image_categorizer.v1 import admin_pb2
 
@@ -51,6 +52,7 @@ class AsyncWebhooks:
             await self._connection.call(self._connection.stubs.admin.GetWebhook, request)
         )
 
+    @listing
     async def list(self) -> AsyncIterator[Webhook]:
         """Yields the webhooks: `default` first, then the oldest first.
 
@@ -108,6 +110,7 @@ class AsyncWebhooks:
             )
         )
 
+    @listing
     async def deliveries(
         self, webhook_id: str, *, batch_id: str = "", state: DeliveryState | None = None
     ) -> AsyncIterator[WebhookDelivery]:

@@ -7,6 +7,7 @@ from typing import Unpack
 from image_categorizer import _access_wire
 from image_categorizer._access_values import AuditEvent, AuditFilter
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.listing import listing
 from image_categorizer._values import ExportFormat
 
 
@@ -16,6 +17,7 @@ class Audit:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    @listing
     def list(self, **wanted: Unpack[AuditFilter]) -> Iterator[AuditEvent]:
         """Yields events, the newest first.
 

@@ -7,6 +7,7 @@ from typing import Unpack
 from image_categorizer import _inputs, _wire
 from image_categorizer._retries import MAX_FAILED_CALLS, Retries, ended_early, uploads_of
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.listing import listing
 from image_categorizer._sync.runtime import sleep
 from image_categorizer._sync.upload import upload
 from image_categorizer._values import (
@@ -99,6 +100,7 @@ class Batches:
         request = batch_pb2.GetBatchRequest(batch_id=batch_id)
         return _wire.batch(self._connection.call(self._connection.stubs.batches.GetBatch, request))
 
+    @listing
     def list(self, state: BatchState | None = None) -> Iterator[Batch]:
         """Yields the batches, the newest first.
 
@@ -143,6 +145,7 @@ class Batches:
                 wait_s = retries.failed(error)
             sleep(wait_s)
 
+    @listing
     def results(self, batch_id: str) -> Iterator[BatchResult]:
         """Yields the outcomes so far, in the order of the items.
 

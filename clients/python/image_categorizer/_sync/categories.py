@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from image_categorizer import _category_wire, _inputs, _wire
 from image_categorizer._category_values import CategoryHead, OwnCategory
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.listing import listing
 from image_categorizer._sync.runtime import in_thread
 from image_categorizer._values import Image
 from image_categorizer.v1 import category_pb2
@@ -89,6 +90,7 @@ class Categories:
         stub = self._connection.stubs.categories.GetOwnCategory
         return _category_wire.category(self._connection.call(stub, request))
 
+    @listing
     def list(self) -> Iterator[OwnCategory]:
         """Yields the categories by name, without their examples.
 

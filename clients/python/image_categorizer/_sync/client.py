@@ -10,6 +10,7 @@ from typing import Self, Unpack
 from image_categorizer import _access_wire, _embedding_wire, _inputs, _statistics_wire, _wire
 from image_categorizer._access_values import Caller, Tls, TokenProvider, Usage, UsageGroup
 from image_categorizer._embedding_values import Embedding
+from image_categorizer._html import with_picture
 from image_categorizer._ledger import Ledger
 from image_categorizer._statistics_values import ServerStatistics
 from image_categorizer._sync.audit import Audit
@@ -20,6 +21,7 @@ from image_categorizer._sync.feedback import FeedbackBook
 from image_categorizer._sync.images import Images
 from image_categorizer._sync.keys import Keys
 from image_categorizer._sync.legal_holds import LegalHolds
+from image_categorizer._sync.listing import Listing, listing
 from image_categorizer._sync.models import Models
 from image_categorizer._sync.results import Results
 from image_categorizer._sync.retention import Retention
@@ -214,7 +216,7 @@ class ImageCategorizationClient:
         elif image_id:
             request.image_id = image_id
         response = self._connection.call(self._connection.stubs.classify.Classify, request)
-        return _wire.classification(shown, response)
+        return with_picture(_wire.classification(shown, response), image, content)
 
     def embed(
         self,
@@ -263,7 +265,7 @@ class ImageCategorizationClient:
         tenant_id: str = "",
         key_id: str = "",
         **options: Unpack[Options],
-    ) -> Iterator[Result]:
+    ) -> Listing[Result]:
         """Yields the outcome for each of many images as soon as it is known, over one call.
 
             for result in client.classify_stream(["a.jpg", ("b", content)], top_k=1):
@@ -314,7 +316,7 @@ class ImageCategorizationClient:
             ),
             on_progress,
         )
-        return stream.results()
+        return Listing(stream.results())
 
     def classify_dir(
         self,
@@ -325,7 +327,7 @@ class ImageCategorizationClient:
         lane: Lane = "BATCH",
         on_progress: Progress | None = None,
         **options: Unpack[Options],
-    ) -> Iterator[Result]:
+    ) -> Listing[Result]:
         """Yields the outcome for each image of a folder, over one call; see `classify_stream`.
 
             for result in client.classify_dir("photos", "*.jpg"):
@@ -353,7 +355,7 @@ class ImageCategorizationClient:
         *,
         on_progress: BatchProgress | None = None,
         **options: Unpack[BatchOptions],
-    ) -> Iterator[BatchResult]:
+    ) -> Listing[BatchResult]:
         """Yields the outcome for each of many images: submits a batch and waits until it has ended.
 
             for result in client.classify_batch(["a.jpg", "b.jpg"]):
@@ -377,6 +379,7 @@ class ImageCategorizationClient:
         images = _inputs.of_batch(sources, "classify_batch")
         return self._batch_results(images, on_progress, options)
 
+    @listing
     def _batch_results(
         self, sources: Sources, on_progress: BatchProgress | None, options: BatchOptions
     ) -> Iterator[BatchResult]:

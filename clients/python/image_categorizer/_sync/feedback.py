@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from image_categorizer import _feedback_wire, _wire
 from image_categorizer._feedback_values import Feedback
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.listing import listing
 from image_categorizer.v1 import feedback_pb2
 
 
@@ -55,6 +56,7 @@ class FeedbackBook:
         request = _feedback_wire.reject_request(image_id, result_id, look_alike_bits)
         return self._submitted(request)
 
+    @listing
     def list(self, *, image_id: str = "") -> Iterator[Feedback]:
         """Yields the feedback, newest first, with what was undone.
 

@@ -24,6 +24,7 @@ from image_categorizer._image_values import (
     UploadOptions,
 )
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.listing import listing
 from image_categorizer._sync.runtime import in_thread
 from image_categorizer._sync.uploads import Uploads, sha256_of
 from image_categorizer._values import Image
@@ -172,6 +173,7 @@ class Images:
         stub = self._connection.stubs.images.GetImageContent
         return bytes((self._connection.call(stub, request)).data)
 
+    @listing
     def list(self, **filters: Unpack[ImageFilters]) -> Iterator[StoredImage]:
         """Yields the images that pass all filters, newest first.
 
@@ -296,6 +298,7 @@ class Images:
         stub = self._connection.stubs.embeddings.FindImagesLike
         return _embedding_wire.similar_images(self._connection.call(stub, request))
 
+    @listing
     def duplicates(self, *, max_distance_bits: int = 4) -> Iterator[DuplicateGroup]:
         """Yields groups of images that look alike, the largest first.
 

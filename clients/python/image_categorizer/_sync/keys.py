@@ -8,6 +8,7 @@ from typing import Unpack
 from image_categorizer import _access_wire
 from image_categorizer._access_values import ApiKey, KeyChanges, KeyRole, KeyState
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.listing import listing
 from image_categorizer.v1 import key_pb2
 
 
@@ -71,6 +72,7 @@ class Keys:
             self._connection.call(self._connection.stubs.admin.GetApiKey, request)
         )
 
+    @listing
     def list(self, *, state: KeyState | None = None) -> Iterator[ApiKey]:
         """Yields the keys, the oldest first, without their secrets.
 

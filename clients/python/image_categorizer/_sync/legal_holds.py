@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from image_categorizer import _legal_hold_wire, _wire
 from image_categorizer._legal_hold_values import LegalHold
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.listing import listing
 from image_categorizer.v1 import legal_hold_pb2
 
 
@@ -62,6 +63,7 @@ class LegalHolds:
         method = self._connection.stubs.admin.ReleaseLegalHold
         return _legal_hold_wire.legal_hold(self._connection.call(method, request))
 
+    @listing
     def list(self) -> Iterator[LegalHold]:
         """Yields the holds, newest first, also those that have ended.
 

@@ -13,6 +13,7 @@ from image_categorizer._review_values import (
     ReviewOrder,
 )
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.listing import listing
 from image_categorizer.v1 import review_pb2
 
 
@@ -25,6 +26,7 @@ class Reviews:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    @listing
     def list(
         self, order: ReviewOrder = "UNCERTAINTY", **filters: Unpack[ReviewFilters]
     ) -> Iterator[ReviewItem]:

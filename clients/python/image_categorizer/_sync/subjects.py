@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from image_categorizer import _subject_wire, _wire
 from image_categorizer._subject_values import Erasure
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.listing import listing
 from image_categorizer.v1 import subject_pb2
 
 
@@ -59,6 +60,7 @@ class Subjects:
         method = self._connection.stubs.admin.GetErasure
         return _subject_wire.erasure(self._connection.call(method, request))
 
+    @listing
     def erasures(self) -> Iterator[Erasure]:
         """Yields the erasures, newest first.
 

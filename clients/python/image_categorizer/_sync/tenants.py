@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from image_categorizer import _access_wire, _wire
 from image_categorizer._access_values import Tenant, TenantLimits
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.listing import listing
 from image_categorizer.v1 import tenant_pb2
 
 
@@ -48,6 +49,7 @@ class Tenants:
             self._connection.call(self._connection.stubs.admin.GetTenant, request)
         )
 
+    @listing
     def list(self) -> Iterator[Tenant]:
         """Yields all tenants, by id.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from image_categorizer import _wire
 from image_categorizer._sync.connection import Connection
+from image_categorizer._sync.listing import listing
 from image_categorizer._values import DeliveryState, Webhook, WebhookDelivery
 from image_categorizer.v1 import admin_pb2
 
@@ -52,6 +53,7 @@ class Webhooks:
             self._connection.call(self._connection.stubs.admin.GetWebhook, request)
         )
 
+    @listing
     def list(self) -> Iterator[Webhook]:
         """Yields the webhooks: `default` first, then the oldest first.
 
@@ -105,6 +107,7 @@ class Webhooks:
             self._connection.call_once(self._connection.stubs.admin.RotateWebhookSecret, request)
         )
 
+    @listing
     def deliveries(
         self, webhook_id: str, *, batch_id: str = "", state: DeliveryState | None = None
     ) -> Iterator[WebhookDelivery]:
