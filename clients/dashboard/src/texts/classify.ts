@@ -1,0 +1,3 @@
+export const classify = {
+  title: "Classify",
+};
