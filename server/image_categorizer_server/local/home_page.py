@@ -1,7 +1,7 @@
-"""The page at `/`: where people land who sign in, or open the address that `up` prints.
+"""The page at `/` where the dashboard is not built: where people land who open the printed address.
 
-The gateway serves it by itself, so it is there while no server answers.  It has no script, and its
-content security policy permits its own style sheet and nothing else.
+The gateway serves it by itself.  It has no script, and its content security policy permits its own
+style sheet and nothing else.
 """
 
 import base64
