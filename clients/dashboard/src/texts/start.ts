@@ -20,8 +20,7 @@ export const start = {
   call: {
     hint: "Copy it, and put a photograph of your own in the place of cat.jpg.",
     pending: "Filled in once you have made a key; until then, with the variable API_KEY.",
-    done: "Has it answered?",
-    seen: (count: number) => (count === 1 ? "Yes: the key was used." : "Yes: the key was used."),
+    seen: "The first call has come: the key was used.",
     waiting: "Waiting for the first call with the new key",
   },
   see: {

@@ -50,8 +50,7 @@ function Found({
   // Corrections and the tenant's own categories precede the model's.
   const given = predictions.filter(({ source }) => source);
   const own = predictions.filter(({ source }) => !source);
-  const isExclusive = model?.activation !== Model_Activation.SIGMOID;
-  const rolled = isRolledUp ? rolledUp(own, threshold, isExclusive) : null;
+  const rolled = isRolledUp ? rolledUp(own, threshold, isExclusive(model)) : null;
   const [first] = own;
   return (
     <Stack gap="sm">
@@ -63,10 +62,10 @@ function Found({
           {t.truncated}
         </Alert>
       )}
-      <Headline level={bestOf(given, rolled?.level, isRolledUp, first, threshold)} />
+      <Headline level={headlineOf(given, rolled?.level, isRolledUp, first, threshold)} />
       {first && (
         <Path
-          levels={pathOf(rolled?.level ?? null, first, own, isRolledUp, isExclusive)}
+          levels={pathOf(rolled?.level ?? null, first, own, isRolledUp, isExclusive(model))}
           current={isRolledUp ? rolled?.level.category : undefined}
         />
       )}
@@ -81,10 +80,26 @@ function Found({
   );
 }
 
+/** Returns the name of what the answer comes down to. */
+export function bestOf(
+  { response: { predictions } }: Answer,
+  model: Model | undefined,
+  { threshold, isRolledUp }: Pick<Choice, "threshold" | "isRolledUp">,
+): string | undefined {
+  const own = predictions.filter(({ source }) => !source);
+  const rolled = isRolledUp ? rolledUp(own, threshold, isExclusive(model)) : null;
+  const given = predictions.filter(({ source }) => source);
+  return headlineOf(given, rolled?.level, isRolledUp, own[0], threshold)?.category;
+}
+
+function isExclusive(model: Model | undefined): boolean {
+  return model?.activation !== Model_Activation.SIGMOID;
+}
+
 type Named = { category: string; confidence: number };
 
 /** Returns what the answer comes down to; null if nothing is certain enough. */
-function bestOf(
+function headlineOf(
   given: Prediction[],
   level: Level | undefined,
   isRolledUp: boolean,
@@ -113,7 +128,7 @@ function pathOf(
   first: Prediction,
   own: Prediction[],
   isRolledUp: boolean,
-  isExclusive: boolean,
+  areExclusive: boolean,
 ): { category: string; confidence: number | null }[] {
   const end = level
     ? (own.find(
@@ -123,7 +138,7 @@ function pathOf(
     : first;
   const names = [...end.ancestors].reverse();
   const levels = isRolledUp
-    ? new Map(levelsOf(own, isExclusive).map((l) => [l.category, l.confidence]))
+    ? new Map(levelsOf(own, areExclusive).map((l) => [l.category, l.confidence]))
     : null;
   return [
     ...names.map((category) => ({ category, confidence: levels?.get(category) ?? null })),

@@ -3,7 +3,7 @@ import { type ReactNode, useState } from "react";
 import type { Options } from "../../components/snippets";
 import type { Model } from "../../gen/image_categorizer/v1/metadata_pb";
 import { texts } from "../../texts/en";
-import { ModelAnswer } from "./answer";
+import { bestOf, ModelAnswer } from "./answer";
 import { ApiCall } from "./api_call";
 import { useChange } from "./change";
 import {
@@ -58,12 +58,10 @@ export function Results({
             boxes={overlay === "boxes" ? (shown?.boundingBoxes ?? []) : []}
             heatMap={overlay === "heat" ? places.data?.response.heatMap : undefined}
           />
-          <Group justify="space-between">
-            <OverlayChoice value={overlay} onChange={(chosen) => change({ overlay: chosen })} />
-            {next}
-          </Group>
+          <OverlayChoice value={overlay} onChange={(chosen) => change({ overlay: chosen })} />
           {overlay && model && !canLocate(model, overlay) && <NoOverlay overlay={overlay} />}
-          <Group>
+          <Group gap="sm">
+            {next}
             <ApiCall
               source={source}
               options={{
@@ -112,15 +110,13 @@ export function Results({
           </SimpleGrid>
           {compared && answer.data && other.data && (
             <Text size="sm" aria-live="polite">
-              {firstOf(answer.data) === firstOf(other.data) ? t.answer.agree : t.answer.differ}
+              {bestOf(answer.data, model, choice) === bestOf(other.data, compared, choice)
+                ? t.answer.agree
+                : t.answer.differ}
             </Text>
           )}
         </Stack>
       </Grid.Col>
     </Grid>
   );
-}
-
-function firstOf({ response }: { response: { predictions: { category: string }[] } }) {
-  return response.predictions[0]?.category;
 }

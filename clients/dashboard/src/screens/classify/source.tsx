@@ -35,7 +35,9 @@ export function FirstSource({ onFile, onUri }: Given) {
       <Paper withBorder p="xl" style={{ borderStyle: "dashed" }}>
         <Stack align="center" gap="md">
           <DropText />
-          <ChooseButtons onFile={onFile} />
+          <Group justify="center" gap="sm">
+            <ChooseButtons onFile={onFile} />
+          </Group>
         </Stack>
       </Paper>
       <AddressForm onUri={onUri} />
@@ -80,7 +82,7 @@ function ChooseButtons({
 }) {
   const take = (file: File | null) => file && onFile(file);
   return (
-    <Group justify="center" gap="sm">
+    <>
       <FileButton onChange={take} accept="image/*,.heic,.heif,.avif,.tif,.tiff">
         {(props) => (
           <Button
@@ -104,7 +106,7 @@ function ChooseButtons({
           </Button>
         )}
       </FileButton>
-    </Group>
+    </>
   );
 }
 

@@ -41,17 +41,19 @@ export function View({
   }
   return (
     <Box className={classes.frame}>
-      <img
-        className={classes.picture}
-        src={shown}
-        alt={texts.classify.source.picture(name)}
-        onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) =>
-          setSize({ width: naturalWidth, height: naturalHeight })
-        }
-        onError={() => setBroken(shown)}
-      />
-      {/* Boxes are in pixels of the picture itself; the heat map may be smaller. */}
-      {size && !heat && <Boxes boxes={boxes} size={size} />}
+      <Box className={classes.shown}>
+        <img
+          className={classes.picture}
+          src={shown}
+          alt={texts.classify.source.picture(name)}
+          onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) =>
+            setSize({ width: naturalWidth, height: naturalHeight })
+          }
+          onError={() => setBroken(shown)}
+        />
+        {/* Boxes are in pixels of the picture itself; the heat map may be smaller. */}
+        {size && !heat && <Boxes boxes={boxes} size={size} />}
+      </Box>
     </Box>
   );
 }
