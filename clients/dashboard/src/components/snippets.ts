@@ -39,7 +39,7 @@ const WRITERS: Record<Form, (call: Call) => string> = {
 function curl({ baseUrl, key, source, options }: Call): string {
   const image =
     source.kind === "file"
-      ? `-F ${shellQuoted(`image=@"${source.name.replace(/["\\]/g, "\\$&")}"`)}`
+      ? `-F ${shellQuoted(`image=@${curlName(source.name)}`)}`
       : `--form-string ${shellQuoted(`image_uri=${source.uri}`)}`;
   const fields = Object.entries(options).map(
     ([name, value]) => `--form-string ${shellQuoted(`${name}=${value}`)}`,
@@ -138,6 +138,11 @@ function message(image: string | null, options: Options, uri?: string): object {
 
 function authorization(flag: string, key: string | null): string {
   return `${flag} "Authorization: Bearer ${key ?? "$API_KEY"}"`;
+}
+
+/** Returns the name of a file as curl reads it in a form, where `;` and `,` have a meaning. */
+function curlName(name: string): string {
+  return /^[\w.-]+$/.test(name) ? name : `"${name.replace(/["\\]/g, "\\$&")}"`;
 }
 
 /** Returns a text as one word of a shell, with quotes only where it needs them. */

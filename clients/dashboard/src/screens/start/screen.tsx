@@ -2,7 +2,7 @@ import { Anchor, Paper, SimpleGrid, Stack, Text, Timeline } from "@mantine/core"
 import { IconCheck } from "@tabler/icons-react";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
-import { includes, useCaller } from "../../api/caller";
+import { useMay } from "../../api/caller";
 import { Screen } from "../../components/screen";
 import type { ApiKey } from "../../gen/image_categorizer/v1/key_pb";
 import { texts } from "../../texts/en";
@@ -13,7 +13,7 @@ const t = texts.start;
 
 /** What leads a new user to the first answer. */
 export function Start() {
-  const mayMakeKeys = includes(useCaller().role, "admin");
+  const mayMakeKeys = useMay("admin");
   const [key, setKey] = useState<ApiKey | null>(null);
   const [isCalled, setCalled] = useState(false);
   const done = isCalled ? 1 : key ? 0 : -1;
