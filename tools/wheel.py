@@ -1,4 +1,4 @@
-"""Puts the documentation and the dashboard into the wheel, where the installed server finds them."""
+"""Puts documentation and dashboard into the wheel, where the installed server finds them."""
 
 import os
 import subprocess

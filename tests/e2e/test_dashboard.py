@@ -109,7 +109,7 @@ def test_the_first_screens_can_be_used_by_everybody(up, admin_key, size, theme):
         opened.save("classify")
         found += opened.serious_problems()
         page.get_by_label("Compare with").first.click()
-        page.get_by_role("option").nth(1).click()
+        page.get_by_role("option").last.click()
         page.get_by_text("Heat map").click()
         page.get_by_text(re.compile("^(Both name|They name)")).wait_for()
         opened.save("classify_compare")
