@@ -17,6 +17,7 @@ export default defineConfig({
     // A picture in the script would be a `data:` address; style sheets may not load those.
     assetsInlineLimit: 0,
     chunkSizeWarningLimit: 900,
+    rolldownOptions: { checks: { pluginTimings: false } },
   },
   server: { proxy: Object.fromEntries(paths.map((path) => [path, api])) },
   test: { include: ["tests/**/*.test.ts"] },

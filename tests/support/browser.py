@@ -32,6 +32,11 @@ class Window:
     errors: list[str] = field(default_factory=list)
     """Errors on the console, among them each violation of the content security policy."""
 
+    def note(self, message: Any) -> None:
+        """Keeps a line of the console if it is an error."""
+        if message.type == "error":
+            self.errors.append(message.text)
+
     def sign_in(self, url: str, key: str) -> None:
         """Opens an address as a person with a key does."""
         self.page.goto(url)
@@ -82,9 +87,6 @@ def window(size: str = "desktop", theme: str = "light") -> Iterator[Window]:
         context.set_default_timeout(20_000)
         opened = Window(context.new_page())
         opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
-        opened.page.on(
-            "console",
-            lambda message: message.type == "error" and opened.errors.append(message.text),
-        )
+        opened.page.on("console", opened.note)
         yield opened
         browser.close()
