@@ -159,6 +159,10 @@ def test_a_viewer_sees_what_a_viewer_may_do(up, viewer_key):
         shown = menu.get_by_role("link").all_inner_texts()
         assert {"Start", "Library", "Models"} <= set(shown)
         assert not {"Classify", "Operations", "Access"} & set(shown)
+        opened.page.get_by_role("button", name="Account").click()
+        opened.page.get_by_text("Sign out").click()
+        opened.page.get_by_label("API key").wait_for()
+        assert opened.page.evaluate("sessionStorage.length") == 0
         assert opened.errors == []
 
 

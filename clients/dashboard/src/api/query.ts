@@ -1,4 +1,5 @@
 import { MutationCache, QueryCache, QueryClient } from "@tanstack/react-query";
+import type { Caller } from "../gen/image_categorizer/v1/caller_pb";
 import { isPassing, isSignedOut } from "./error";
 import { forgetKey } from "./session";
 
@@ -9,7 +10,7 @@ export const CALLER_KEY = ["caller"];
 function onError(error: unknown): void {
   if (!isSignedOut(error)) return;
   forgetKey();
-  queries.setQueryData(CALLER_KEY, null);
+  changeCaller(null);
 }
 
 /** What the server has answered, for all screens. */
@@ -23,3 +24,9 @@ export const queries = new QueryClient({
     },
   },
 });
+
+/** Shows the screens of somebody else, or the page to sign in; nothing stays of what others were answered. */
+export function changeCaller(caller: Caller | null): void {
+  queries.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== CALLER_KEY[0] });
+  queries.setQueryData(CALLER_KEY, caller);
+}

@@ -16,7 +16,7 @@ import { IconBook, IconLogout, IconMoon, IconSun, IconUser } from "@tabler/icons
 import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import { useEffect } from "react";
 import { CallerContext, includes, useCaller, useCallerQuery } from "../api/caller";
-import { CALLER_KEY, queries } from "../api/query";
+import { changeCaller } from "../api/query";
 import { signOut } from "../api/session";
 import { ErrorNotice, Loading } from "../components/states";
 import { texts } from "../texts/en";
@@ -133,8 +133,7 @@ function Account() {
   const caller = useCaller();
   const leave = async () => {
     await signOut();
-    queries.clear();
-    queries.setQueryData(CALLER_KEY, null);
+    changeCaller(null);
   };
   return (
     <Menu position="bottom-end" width={260}>

@@ -12,7 +12,7 @@ import {
 } from "@mantine/core";
 import { useMutation } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
-import { CALLER_KEY, queries } from "../api/query";
+import { changeCaller } from "../api/query";
 import { forgetKey, storeKey } from "../api/session";
 import { transport } from "../api/transport";
 import { ErrorNotice } from "../components/states";
@@ -39,7 +39,7 @@ export function SignIn() {
         throw error;
       }
     },
-    onSuccess: (caller) => queries.setQueryData(CALLER_KEY, caller),
+    onSuccess: changeCaller,
   });
   const isWrong = key !== "" && !key.trim().startsWith("ic_");
   const submit = (event: FormEvent) => {
