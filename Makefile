@@ -3,30 +3,34 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JS := tools/js.sh
+DASHBOARD := tools/dashboard.sh
 DECLARED := pyproject.toml clients/python/pyproject.toml constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable clients/python --editable
 SITE := .build/site
 SITE_SOURCES := $(wildcard docs/* tools/site/*) README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md proto/README.md clients/js/README.md $(wildcard examples/*) gateway/openapi.yaml tools/docs.py
+DASHBOARD_SITE := .build/dashboard
+DASHBOARD_SOURCES := gateway/descriptor.binpb tools/dashboard.sh $(shell find clients/dashboard -name node_modules -prune -o -path '*/src/gen' -prune -o -name tests -prune -o -type f -print)
+export DASHBOARD_OUT := $(abspath $(DASHBOARD_SITE))
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup run shell test test-slow test-faults test-simd simd images check js docs format proto migration release-contract bench bench-peers bench-page lock sbom licences vulnerabilities clean
+.PHONY: help setup run shell test test-slow test-faults test-simd simd images check js dashboard docs format proto migration release-contract bench bench-peers bench-page lock sbom licences vulnerabilities clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.installed  ## Create .venv and install everything into it; quick if nothing changed
-	@$(MAKE) --silent $(SITE)/docs/index.html
+	@$(MAKE) --silent $(SITE)/docs/index.html $(DASHBOARD_SITE)/index.html
 
 $(VENV)/.installed: $(DECLARED)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) '.[embedded,docs,dev]'
+	$(INSTALL) '.[embedded,docs,dashboard,dev]'
 	touch $(VENV)/.installed-run $@
 
 # What running needs: without the tools of developers.
 $(VENV)/.installed-run: $(DECLARED)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) '.[embedded,docs]'
+	$(INSTALL) '.[embedded,docs,dashboard]'
 	touch $@
 
 docs: $(VENV)/.installed-run  ## Build the documentation as a web site, in .build/site
@@ -36,8 +40,15 @@ docs: $(VENV)/.installed-run  ## Build the documentation as a web site, in .buil
 $(SITE)/docs/index.html: $(SITE_SOURCES)
 	$(BIN)/python tools/docs.py $(SITE)
 
+dashboard: $(VENV)/.installed-run  ## Build the dashboard, which servers show at /, in .build/dashboard
+	@$(MAKE) --silent $(DASHBOARD_SITE)/index.html
+
+# Not there where there is neither Node.js nor npm's registry: the page at / says so.
+$(DASHBOARD_SITE)/index.html: $(DASHBOARD_SOURCES)
+	$(DASHBOARD) build
+
 run: $(VENV)/.installed-run  ## Start everything on this machine
-	@$(MAKE) --silent $(SITE)/docs/index.html
+	@$(MAKE) --silent $(SITE)/docs/index.html $(DASHBOARD_SITE)/index.html
 	$(BIN)/image-categorizer up
 
 shell: $(VENV)/.installed-run  ## Start a shell in which `image-categorizer` and `python` are those of .venv
@@ -47,6 +58,7 @@ shell: $(VENV)/.installed-run  ## Start a shell in which `image-categorizer` and
 # The tests of faults, floods and deadlines need the machine to themselves.
 test: setup  ## Run the tests
 	$(JS) test
+	$(DASHBOARD) test
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --ignore tests/reliability
 	$(BIN)/python -m pytest tests/reliability
 
@@ -80,6 +92,7 @@ check: setup  ## Check style, types, imports, protos and generated files
 	buf format --diff --exit-code proto
 	buf breaking proto --against proto/released.binpb
 	$(JS) check
+	$(DASHBOARD) check
 
 js:  ## Check, build and test the JavaScript SDK; needs Node.js 20
 	$(JS) check
@@ -139,4 +152,4 @@ vulnerabilities: $(VENV)/.installed-release  ## Look up requirements.txt in the 
 	tools/vulnerabilities.sh requirements.txt
 
 clean:  ## Delete everything built or installed; keeps the data in .data
-	rm -rf $(VENV) .venv-simd .build dist clients/js/dist clients/js/node_modules clients/js/runtimes/node_modules
+	rm -rf $(VENV) .venv-simd .build dist clients/js/dist clients/js/node_modules clients/js/runtimes/node_modules clients/dashboard/node_modules clients/dashboard/src/gen

@@ -61,7 +61,7 @@ Dumper.add_representer(
 
 
 # What a browser opens: redirects, cookies and pages, not for programs.
-BROWSER = ("/auth/", "/docs/")
+BROWSER = ("/auth/", "/docs/", "/ui/")
 
 
 @dataclass(frozen=True)

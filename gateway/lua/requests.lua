@@ -140,6 +140,10 @@ local function take_browser_headers(headers)
   if count > 0 then headers:remove("x-set-cookie") end
 end
 
+local function is_page(path)
+  return path == "/" or path == "/ui" or path == "/docs" or path:find("^/ui/") or path:find("^/docs/")
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local target = headers:get(":path") or "" -- CONNECT has none
@@ -188,7 +192,7 @@ function envoy_on_request(handle)
     end
   end
   if path == CALLBACK then query = sign_in_query(query) end
-  if path:find("^/docs/") or path == "/docs" then query = "" end -- for scripts of the page
+  if is_page(path) then query = "" end -- for scripts of the page
   headers:replace(":path", path .. clean_query(query))
   if headers:get("content-encoding") then
     note_gzip_tail(handle)

@@ -14,6 +14,7 @@ from image_categorizer_server.local.connections import limit_by_address
 from image_categorizer_server.local.gateway_tls import encrypt, write_secrets
 from image_categorizer_server.local.gateway_traces import trace
 from image_categorizer_server.local.home_page import content_security_policy, home_page
+from image_categorizer_server.services.dashboard import is_built
 from image_categorizer_server.settings import Settings
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
@@ -229,6 +230,7 @@ def render(
             "message": contract["headers_refusal"]["message"],
             "details": contract["headers_refusal"]["details"],
         },
+        "home_routes": [],
         "home": home,
         "home_policy": content_security_policy(home),
         "max_connections": settings.gateway.max_connections,
@@ -238,6 +240,8 @@ def render(
     template = yaml.safe_load((own / "envoy.yaml.in").read_text())
     definitions = template.pop("definitions")
     stream, repeatable = (_filled(definitions[kind], values) for kind in ("stream", "repeatable"))
+    if not (settings.gateway.dashboard and is_built()):
+        values["home_routes"] = [_filled(definitions["home"], values)]
     values["stream_routes"] = _routes(contract["streams"], stream)
     values["repeatable_routes"] = _routes(contract["repeatable"], repeatable)
     values["wrong_method_routes"] = [

@@ -63,6 +63,7 @@ from image_categorizer_server.rpc.subject import SubjectServicer
 from image_categorizer_server.rpc.tenant import TenantServicer
 from image_categorizer_server.rpc.usage import UsageServicer
 from image_categorizer_server.rpc.webhook import WebhookServicer
+from image_categorizer_server.services.dashboard import Dashboard
 from image_categorizer_server.services.drift_gauge import measure_drift
 from image_categorizer_server.services.look_alike import LookAlikes
 from image_categorizer_server.services.page import Pages
@@ -198,7 +199,10 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
         MetadataServicer(backend.models, settings.server.max_page_bytes, backend.drifts), server
     )
     our_health_pb2_grpc.add_HealthServiceServicer_to_server(HealthServicer(backend), server)
-    page_pb2_grpc.add_PageServiceServicer_to_server(PageServicer(Pages()), server)
+    dashboard = Dashboard(
+        is_shown=settings.gateway.dashboard, can_sign_in=bool(settings.sign_in.issuer)
+    )
+    page_pb2_grpc.add_PageServiceServicer_to_server(PageServicer(Pages(), dashboard), server)
 
 
 def batch_servicer(backend: Backend) -> BatchServicer:

@@ -1,4 +1,4 @@
-"""The pages of the documentation, which `make docs` builds."""
+"""The files of a site: the documentation, which `make docs` builds."""
 
 import asyncio
 import hashlib
@@ -31,13 +31,16 @@ class Page:
 class Pages:
     """Reads the files of one folder.  It serves what it has listed: a path leads nowhere else."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, not_built: str = NOT_BUILT) -> None:
         """Prepares to read; nothing is read yet, and the folder need not exist.
 
         Args:
-            folder: with the built site; by default that of the package, or of the source tree.
+            folder: with the built site; by default that of the documentation, in the package or in
+                the source tree.
+            not_built: what callers are told while the folder is empty.
         """
         self._folder = folder or site_folder()
+        self._not_built = not_built
         self._files: dict[str, Path] = {}
         self._pages: dict[str, Page] = {}
 
@@ -52,12 +55,18 @@ class Pages:
         if not self._files:
             self._files = await asyncio.to_thread(self._listed)
         if not self._files:
-            raise PageNotFound(NOT_BUILT)
+            raise PageNotFound(self._not_built)
         file = self._files.get(path)
         if file is None:
             raise PageNotFound("there is no such page; /docs has the list")
         page = await asyncio.to_thread(_read, file)
         return self._pages.setdefault(path, page)
+
+    async def has(self, path: str) -> bool:
+        """Returns whether there is such a file."""
+        if not self._files:
+            self._files = await asyncio.to_thread(self._listed)
+        return path in self._files
 
     def _listed(self) -> dict[str, Path]:
         files = (path for path in self._folder.rglob("*") if path.is_file())

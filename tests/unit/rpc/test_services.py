@@ -38,7 +38,9 @@ def test_few_rpcs_are_public_and_few_are_open_to_workers():
     public = {rpc.name for rpc in access.values() if rpc.required_role is None}
     workers = {rpc.name for rpc in access.values() if rpc.is_open_to_workers}
     sign_in = {"StartSignIn", "FinishSignIn", "SignOut"}
-    assert public == {"GetLiveness", "GetReadiness", "GetPage", "ListReceiptKeys"} | sign_in
+    assert public == (
+        {"GetLiveness", "GetReadiness", "GetPage", "GetDashboard", "ListReceiptKeys"} | sign_in
+    )
     assert workers == {"ClassifyStream", "GetServerInfo", "GetCaller"}
 
 

@@ -36,6 +36,8 @@ def make(tmp_path):
             f"VENV={tmp_path}/venv",
             f"PYTHON={python}",
             f"SITE={tmp_path}/site",
+            f"DASHBOARD_SITE={tmp_path}/dashboard",
+            "DASHBOARD=true",
             "JS=true",
         ]
         subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
@@ -52,16 +54,16 @@ def installed(lines):
 def test_running_installs_only_what_running_needs(make):
     lines = make("run")
     assert lines[0].startswith("-m venv")
-    assert installed(lines) == ["embedded,docs"]
+    assert installed(lines) == ["embedded,docs,dashboard"]
     assert lines[-1] == "up"
-    assert installed(make("test")) == ["embedded,docs,dev"]
+    assert installed(make("test")) == ["embedded,docs,dashboard,dev"]
     for target in ("run", "test", "run"):
         assert installed(make(target)) == []
 
 
 def test_after_the_tests_running_installs_nothing(make):
     lines = make("test")
-    assert installed(lines) == ["embedded,docs,dev"]
+    assert installed(lines) == ["embedded,docs,dashboard,dev"]
     assert lines[-1].startswith("-m pytest")
     assert make("run") == ["up"]
     assert all(line.startswith("-m pytest") for line in make("test"))
@@ -70,5 +72,5 @@ def test_after_the_tests_running_installs_nothing(make):
 @pytest.mark.parametrize("file", ["pyproject.toml", "clients/python/pyproject.toml"])
 def test_changed_requirements_are_installed(make, file):
     make("test")
-    assert installed(make("run", "-W", file)) == ["embedded,docs"]
-    assert installed(make("test", "-W", file)) == ["embedded,docs,dev"]
+    assert installed(make("run", "-W", file)) == ["embedded,docs,dashboard"]
+    assert installed(make("test", "-W", file)) == ["embedded,docs,dashboard,dev"]

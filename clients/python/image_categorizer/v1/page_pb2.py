@@ -27,7 +27,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from image_categorizer.v1 import options_pb2 as image__categorizer_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimage_categorizer/v1/page.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\"image_categorizer/v1/options.proto\"\x1e\n\x0eGetPageRequest\x12\x0c\n\x04path\x18\x01 \x01(\t2t\n\x0bPageService\x12\x65\n\x07GetPage\x12$.image_categorizer.v1.GetPageRequest\x1a\x14.google.api.HttpBody\"\x1e\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/docs/{path=**}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimage_categorizer/v1/page.proto\x12\x14image_categorizer.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\"image_categorizer/v1/options.proto\"\x1e\n\x0eGetPageRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"#\n\x13GetDashboardRequest\x12\x0c\n\x04path\x18\x01 \x01(\t2\xe8\x01\n\x0bPageService\x12\x65\n\x07GetPage\x12$.image_categorizer.v1.GetPageRequest\x1a\x14.google.api.HttpBody\"\x1e\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/docs/{path=**}\x12r\n\x0cGetDashboard\x12).image_categorizer.v1.GetDashboardRequest\x1a\x14.google.api.HttpBody\"!\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x14\x12\r/ui/{path=**}Z\x03\x12\x01/b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PAGESERVICE'].methods_by_name['GetPage']._loaded_options = None
   _globals['_PAGESERVICE'].methods_by_name['GetPage']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\021\022\017/docs/{path=**}'
+  _globals['_PAGESERVICE'].methods_by_name['GetDashboard']._loaded_options = None
+  _globals['_PAGESERVICE'].methods_by_name['GetDashboard']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\024\022\r/ui/{path=**}Z\003\022\001/'
   _globals['_GETPAGEREQUEST']._serialized_start=150
   _globals['_GETPAGEREQUEST']._serialized_end=180
-  _globals['_PAGESERVICE']._serialized_start=182
-  _globals['_PAGESERVICE']._serialized_end=298
+  _globals['_GETDASHBOARDREQUEST']._serialized_start=182
+  _globals['_GETDASHBOARDREQUEST']._serialized_end=217
+  _globals['_PAGESERVICE']._serialized_start=220
+  _globals['_PAGESERVICE']._serialized_end=452
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class PageServiceStub:
-    """Serves the documentation to browsers. No credentials are required.
+    """Serves the documentation and the dashboard to browsers. No credentials are required.
     """
 
     def __init__(self, channel):
@@ -41,10 +41,15 @@ class PageServiceStub:
                 request_serializer=image__categorizer_dot_v1_dot_page__pb2.GetPageRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.GetDashboard = channel.unary_unary(
+                '/image_categorizer.v1.PageService/GetDashboard',
+                request_serializer=image__categorizer_dot_v1_dot_page__pb2.GetDashboardRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class PageServiceServicer:
-    """Serves the documentation to browsers. No credentials are required.
+    """Serves the documentation and the dashboard to browsers. No credentials are required.
     """
 
     def GetPage(self, request, context):
@@ -52,6 +57,16 @@ class PageServiceServicer:
         to the first page. A query has no effect.
 
         Errors: NOT_FOUND `PAGE_NOT_FOUND`: there is no such file, or the documentation is not built.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDashboard(self, request, context):
+        """Returns one file of the dashboard, with a `Content-Type` and an `ETag`. The paths `/`, `/ui`, and those below `/ui`
+        that name a screen return its page, whose script shows the screen. A query has no effect.
+
+        Errors: NOT_FOUND `PAGE_NOT_FOUND`: there is no such file, or the dashboard is not built.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -65,6 +80,11 @@ def add_PageServiceServicer_to_server(servicer, server):
                     request_deserializer=image__categorizer_dot_v1_dot_page__pb2.GetPageRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
+            'GetDashboard': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDashboard,
+                    request_deserializer=image__categorizer_dot_v1_dot_page__pb2.GetDashboardRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'image_categorizer.v1.PageService', rpc_method_handlers)
@@ -74,7 +94,7 @@ def add_PageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PageService:
-    """Serves the documentation to browsers. No credentials are required.
+    """Serves the documentation and the dashboard to browsers. No credentials are required.
     """
 
     @staticmethod
@@ -93,6 +113,33 @@ class PageService:
             target,
             '/image_categorizer.v1.PageService/GetPage',
             image__categorizer_dot_v1_dot_page__pb2.GetPageRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDashboard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.PageService/GetDashboard',
+            image__categorizer_dot_v1_dot_page__pb2.GetDashboardRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PageServiceStub:
-    """Serves the documentation to browsers. No credentials are required."""
+    """Serves the documentation and the dashboard to browsers. No credentials are required."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -40,10 +40,16 @@ class PageServiceStub:
 
     Errors: NOT_FOUND `PAGE_NOT_FOUND`: there is no such file, or the documentation is not built.
     """
+    GetDashboard: _grpc.UnaryUnaryMultiCallable[_page_pb2.GetDashboardRequest, _httpbody_pb2.HttpBody]
+    """Returns one file of the dashboard, with a `Content-Type` and an `ETag`. The paths `/`, `/ui`, and those below `/ui`
+    that name a screen return its page, whose script shows the screen. A query has no effect.
+
+    Errors: NOT_FOUND `PAGE_NOT_FOUND`: there is no such file, or the dashboard is not built.
+    """
 
 @_typing.type_check_only
 class PageServiceAsyncStub(PageServiceStub):
-    """Serves the documentation to browsers. No credentials are required."""
+    """Serves the documentation and the dashboard to browsers. No credentials are required."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetPage: _aio.UnaryUnaryMultiCallable[_page_pb2.GetPageRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -52,9 +58,15 @@ class PageServiceAsyncStub(PageServiceStub):
 
     Errors: NOT_FOUND `PAGE_NOT_FOUND`: there is no such file, or the documentation is not built.
     """
+    GetDashboard: _aio.UnaryUnaryMultiCallable[_page_pb2.GetDashboardRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Returns one file of the dashboard, with a `Content-Type` and an `ETag`. The paths `/`, `/ui`, and those below `/ui`
+    that name a screen return its page, whose script shows the screen. A query has no effect.
+
+    Errors: NOT_FOUND `PAGE_NOT_FOUND`: there is no such file, or the dashboard is not built.
+    """
 
 class PageServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Serves the documentation to browsers. No credentials are required."""
+    """Serves the documentation and the dashboard to browsers. No credentials are required."""
 
     @_abc_1.abstractmethod
     def GetPage(
@@ -66,6 +78,18 @@ class PageServiceServicer(metaclass=_abc_1.ABCMeta):
         to the first page. A query has no effect.
 
         Errors: NOT_FOUND `PAGE_NOT_FOUND`: there is no such file, or the documentation is not built.
+        """
+
+    @_abc_1.abstractmethod
+    def GetDashboard(
+        self,
+        request: _page_pb2.GetDashboardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Returns one file of the dashboard, with a `Content-Type` and an `ETag`. The paths `/`, `/ui`, and those below `/ui`
+        that name a screen return its page, whose script shows the screen. A query has no effect.
+
+        Errors: NOT_FOUND `PAGE_NOT_FOUND`: there is no such file, or the dashboard is not built.
         """
 
 def add_PageServiceServicer_to_server(servicer: PageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
