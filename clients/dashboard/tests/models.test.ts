@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { ModelSchema, Model_State as State } from "../src/gen/image_categorizer/v1/metadata_pb";
-import { changesOf, familiesOf, rollBackTarget } from "../src/screens/models/changes";
+import { changesOf, familiesOf, rollBackTarget, servingOf } from "../src/screens/models/changes";
 
 function model(name: string, version: string, state: State, ...aliases: string[]) {
   return create(ModelSchema, { name, version, state, aliases, default: name === "standard" });
@@ -20,6 +20,15 @@ describe("the versions of a model", () => {
   it("come with the default model and the newest version first", () => {
     expect(families.map(({ name }) => name)).toEqual(["standard", "fruit"]);
     expect(fruit.versions.map(({ version }) => version)).toEqual(["10", "2", "1"]);
+  });
+
+  it("are measured by the one that serves, if nobody chooses", () => {
+    expect(servingOf(fruit)?.version).toBe("2");
+    const [packaged] = familiesOf([
+      model("m", "2", State.READY, "fast"),
+      model("m", "1", State.READY),
+    ]);
+    expect(packaged && servingOf(packaged)?.version).toBe("1");
   });
 
   it("roll back to the newest version before stable that can serve", () => {

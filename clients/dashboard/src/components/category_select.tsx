@@ -35,6 +35,9 @@ export function CategorySelect({
       searchable
       clearable
       selectFirstOptionOnChange
+      // The list itself scrolls: readers know a list, and not that an area in it can be scrolled.
+      withScrollArea={false}
+      styles={{ options: { maxHeight: 240, overflowY: "auto" } }}
       data-autofocus={isFocused || undefined}
     />
   );

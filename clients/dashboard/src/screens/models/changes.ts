@@ -32,6 +32,12 @@ export function familiesOf(models: readonly Model[]): Family[] {
 }
 
 /** Returns the version with an alias. */
+/** Returns the version that requests without a version most likely get: `stable`, or the newest without an alias. */
+export function servingOf(family: Family): Model | undefined {
+  const plain = family.versions.find((model) => canServe(model) && model.aliases.length === 0);
+  return holderOf(family, STABLE) ?? plain ?? family.versions[0];
+}
+
 function holderOf(family: Family, alias: string): Model | undefined {
   return family.versions.find(({ aliases }) => aliases.includes(alias));
 }

@@ -24,7 +24,7 @@ export function Confusion({ judged }: { judged: Judged[] }) {
       <Text size="sm" c="dimmed">
         {texts.models.confusionHint(names.length)}
       </Text>
-      <Table.ScrollContainer minWidth={420}>
+      <Table.ScrollContainer minWidth={420} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
         <Table className={classes.matrix ?? ""} aria-label={texts.models.confusion}>
           <Table.Thead>
             <Table.Tr>

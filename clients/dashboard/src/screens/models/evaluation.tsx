@@ -7,7 +7,7 @@ import type { Reviewed } from "../../evaluation/answers";
 import { useReviewed } from "../../evaluation/reviewed";
 import type { Model } from "../../gen/image_categorizer/v1/metadata_pb";
 import { texts } from "../../texts/en";
-import { canServe, familiesOf } from "./changes";
+import { canServe, familiesOf, servingOf } from "./changes";
 import { Flips } from "./flips";
 import { Report } from "./report";
 import { modelsRoute } from "./route";
@@ -22,9 +22,10 @@ export function Evaluation({ models }: { models: readonly Model[] }) {
   const families = familiesOf(models.filter(canServe));
   const family = families.find(({ name }) => name === search.model) ?? families[0];
   const versions = family?.versions.map(({ version }) => version) ?? [];
-  const version = versions.find((one) => one === search.version) ?? versions[0] ?? "";
-  const against = versions.find((one) => one === search.against && one !== version);
   if (!family) return <Empty title={texts.models.noneServes} />;
+  const version =
+    versions.find((one) => one === search.version) ?? servingOf(family)?.version ?? "";
+  const against = versions.find((one) => one === search.against && one !== version);
   const select = (change: Record<string, string | undefined>) =>
     navigate({
       search: { tab: "evaluation", model: family.name, version, ...change } as typeof search,

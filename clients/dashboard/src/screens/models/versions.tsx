@@ -55,7 +55,7 @@ function FamilyCard({ family, onChange }: { family: Family; onChange: (change: C
           </Button>
         )}
       </Group>
-      <Table.ScrollContainer minWidth={680}>
+      <Table.ScrollContainer minWidth={680} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
         <Table verticalSpacing="sm" aria-label={texts.models.versionsOf(family.name)}>
           <Table.Thead>
             <Table.Tr>

@@ -47,7 +47,7 @@ export function Agreement() {
 
 function Pairs({ pairs }: { pairs: ReviewAgreement["pairs"] }) {
   return (
-    <Table.ScrollContainer minWidth={560}>
+    <Table.ScrollContainer minWidth={560} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
       <Table striped aria-label={texts.review.pairs}>
         <Table.Thead>
           <Table.Tr>
