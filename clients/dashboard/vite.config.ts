@@ -8,6 +8,7 @@ const paths = ["/v1", "/auth", "/docs", "/openapi.yaml", "/image_categorizer.v1"
 
 export default defineConfig({
   base: "/ui/",
+  logLevel: process.env.npm_lifecycle_event === "build" ? "warn" : "info",
   plugins: [react(), babel({ presets: [reactCompilerPreset()] })],
   build: {
     outDir: process.env.DASHBOARD_OUT ?? "../../.build/dashboard",
