@@ -1,6 +1,6 @@
 import "@mantine/dropzone/styles.css";
 import { useQuery } from "@connectrpc/connect-query";
-import { CloseButton, Group, Image, Stack, Text } from "@mantine/core";
+import { Group, Image, Stack, Text } from "@mantine/core";
 import { Dropzone } from "@mantine/dropzone";
 import { notifications } from "@mantine/notifications";
 import { IconPhotoPlus } from "@tabler/icons-react";
@@ -8,6 +8,7 @@ import { useBlobUrl } from "../../components/picture";
 import { MetadataService } from "../../gen/image_categorizer/v1/metadata_pb";
 import { texts } from "../../texts/en";
 import classes from "./categories.module.css";
+import { RemoveButton } from "./remove_button";
 
 const MAX_FILES = 100;
 
@@ -48,11 +49,8 @@ export function DropPictures({
             // biome-ignore lint/suspicious/noArrayIndexKey: the same file may be there twice
             <div className={classes.example} key={`${file.name} ${index}`}>
               <Preview file={file} />
-              <CloseButton
-                className={classes.remove ?? ""}
-                variant="filled"
-                size="sm"
-                aria-label={texts.categories.leaveOut(file.name)}
+              <RemoveButton
+                label={texts.categories.leaveOut(file.name)}
                 onClick={() => onChange(files.filter((other) => other !== file))}
               />
             </div>

@@ -1,5 +1,5 @@
 import { useMutation, useQuery } from "@connectrpc/connect-query";
-import { Button, CloseButton, Drawer, Group, Stack, Text } from "@mantine/core";
+import { Button, Drawer, Group, Stack, Text } from "@mantine/core";
 import { IconTrash } from "@tabler/icons-react";
 import { useState } from "react";
 import { useMay } from "../../api/caller";
@@ -10,6 +10,7 @@ import { CategoryService } from "../../gen/image_categorizer/v1/category_pb";
 import { texts } from "../../texts/en";
 import classes from "./categories.module.css";
 import { DropPictures } from "./drop_pictures";
+import { RemoveButton } from "./remove_button";
 import { reloadOwn, useTeach } from "./teach";
 
 const EXAMPLE_PX = 256;
@@ -73,11 +74,8 @@ export function OwnCategoryDrawer({
                     alt={texts.categories.example(index + 1)}
                   />
                   {mayTeach && (
-                    <CloseButton
-                      className={classes.remove ?? ""}
-                      variant="filled"
-                      size="sm"
-                      aria-label={texts.categories.removeExample(index + 1)}
+                    <RemoveButton
+                      label={texts.categories.removeExample(index + 1)}
                       disabled={remove.isPending}
                       onClick={() => remove.mutate({ category, imageId })}
                     />
