@@ -10,7 +10,6 @@ import { reviewedOf } from "./answers";
 
 const PAGE_SIZE = 1000;
 const MAX_PAGES = 5;
-const STALE_MS = 30_000;
 const images = createClient(ImageService, transport);
 const feedback = createClient(FeedbackService, transport);
 
@@ -33,7 +32,8 @@ export function useReviewed() {
       ]);
       return reviewedOf(stored, said);
     },
-    staleTime: STALE_MS,
+    staleTime: 0,
+    refetchOnWindowFocus: false,
   });
 }
 

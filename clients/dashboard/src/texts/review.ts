@@ -35,6 +35,7 @@ export const review = {
   noneOfThem: "None of the model's",
   putAside: "Put aside",
   refused: "Not all was kept",
+  undoneBefore: "Somebody has taken it back before.",
   said: (category: string, count: number) => `${category}: ${images(count)}.`,
   alsoAlike: (count: number) => ` Also ${images(count)} that look alike.`,
   none: "Nothing to judge",

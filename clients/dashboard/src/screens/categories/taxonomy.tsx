@@ -8,7 +8,7 @@ import { MetadataService } from "../../gen/image_categorizer/v1/metadata_pb";
 import { texts } from "../../texts/en";
 import { CategoryPanel } from "./panel";
 import { categoriesRoute } from "./route";
-import { rowsOf, treeOf } from "./tree";
+import { pathOf, rowsOf, treeOf } from "./tree";
 import { TreeView } from "./tree_view";
 
 /** The categories of a model as a tree, with what is known of the chosen one. */
@@ -20,11 +20,6 @@ export function ModelCategories() {
   const categories = useCategories(search.model ?? "", search.version ?? "");
   const open = (category: string) =>
     navigate({ search: (old) => ({ ...old, category }), replace: true });
-  const toggle = (name: string) => {
-    const changed = new Set(opened);
-    if (!changed.delete(name)) changed.add(name);
-    setOpened(changed);
-  };
   return (
     <Stack gap="md">
       <Group gap="sm">
@@ -40,8 +35,20 @@ export function ModelCategories() {
       <Answered query={categories} rows={6}>
         {(found) => {
           const tree = treeOf(found);
-          const rows = rowsOf(tree, opened, words.trim());
           const chosen = tree.nodes.get(search.category ?? "");
+          const path = chosen ? pathOf(tree, chosen.name) : [];
+          const shown = new Set([...opened, ...path]);
+          const rows = rowsOf(tree, shown, words.trim());
+          const choose = (name: string) => {
+            setOpened(shown);
+            open(name);
+          };
+          const toggle = (name: string) => {
+            if (!shown.delete(name)) shown.add(name);
+            setOpened(shown);
+            // What is chosen stays in sight.
+            if (path.includes(name)) open(name);
+          };
           return (
             <Grid gap="lg">
               <Grid.Col span={{ base: 12, sm: 5 }}>
@@ -52,7 +59,7 @@ export function ModelCategories() {
                   <TreeView
                     rows={rows}
                     chosen={chosen?.name ?? ""}
-                    onChoose={open}
+                    onChoose={choose}
                     onToggle={toggle}
                   />
                 ) : (
@@ -61,7 +68,7 @@ export function ModelCategories() {
               </Grid.Col>
               <Grid.Col span={{ base: 12, sm: 7 }}>
                 {chosen ? (
-                  <CategoryPanel tree={tree} node={chosen} onOpen={open} />
+                  <CategoryPanel tree={tree} node={chosen} onOpen={choose} />
                 ) : (
                   <Empty title={texts.categories.chooseOne}>{texts.categories.chooseHint}</Empty>
                 )}

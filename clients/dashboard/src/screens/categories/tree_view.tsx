@@ -1,7 +1,7 @@
 import { ActionIcon, Text } from "@mantine/core";
 import { IconChevronDown, IconChevronRight } from "@tabler/icons-react";
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, useRef } from "react";
+import { type KeyboardEvent, useEffect, useRef } from "react";
 import { texts } from "../../texts/en";
 import classes from "./categories.module.css";
 import type { Row } from "./tree";
@@ -30,13 +30,15 @@ export function TreeView({
     overscan: 12,
   });
   const index = rows.findIndex(({ node }) => node.name === chosen);
+  useEffect(() => {
+    if (index >= 0) virtual.scrollToIndex(index);
+  }, [index, virtual]);
   const onKeyDown = (event: KeyboardEvent) => {
     const row = rows[index];
     const goTo = (to: number) => {
       const next = rows[Math.max(0, Math.min(to, rows.length - 1))];
       if (!next) return;
       onChoose(next.node.name);
-      virtual.scrollToIndex(rows.indexOf(next));
     };
     const canToggle = row && row.node.children.length > 0;
     if (event.key === "ArrowDown") goTo(index + 1);

@@ -99,7 +99,8 @@ export function idOf(item: ReviewItem): string {
 async function newestOf(imageId: string): Promise<{ imageId: string; feedbackId: string }> {
   const { feedback: found } = await feedback.listFeedback({ imageId, pageSize: 10 });
   const counting = found.find(({ undoTime }) => undoTime === undefined);
-  return { imageId, feedbackId: counting?.feedbackId ?? "" };
+  if (!counting) throw new Error(texts.review.undoneBefore);
+  return { imageId, feedbackId: counting.feedbackId };
 }
 
 /** Throws the first error, if there is one, after `onFailed` was told for which items. */

@@ -3,7 +3,7 @@ import { Button, Center, Stack, VisuallyHidden } from "@mantine/core";
 import { useDisclosure, useHotkeys } from "@mantine/hooks";
 import { IconChecklist } from "@tabler/icons-react";
 import { useState } from "react";
-import { Answered, Empty } from "../../components/states";
+import { Answered, Empty, Loading } from "../../components/states";
 import {
   ListReviewItemsRequest_Order as Order,
   ReviewService,
@@ -48,17 +48,22 @@ export function Queue() {
   const choices = choicesOf(current?.image?.result?.predictions ?? [], work.recent);
 
   const clear = () => setSelection((old) => ({ ...old, cursorIndex: firstOf(ids, targetIds) }));
+  const refill = () => {
+    const left = items.length - targets.length;
+    if (left < PAGE_SIZE / 2 && page.hasNextPage && !page.isFetching) page.fetchNextPage();
+  };
   const choose = (category: string) => {
     if (targets.length === 0) return;
     clear();
     const lookAlikeBits = withLookAlikes ? LOOK_ALIKE_BITS : undefined;
     work.judge.mutate({ items: targets, category, lookAlikeBits });
-    if (items.length - targets.length < PAGE_SIZE / 2 && page.hasNextPage) page.fetchNextPage();
+    refill();
   };
   const putAside = () => {
     if (targets.length === 0 || search.aside) return;
     clear();
     work.putAside.mutate(targets);
+    refill();
   };
   const move = (step: number) => setSelection((old) => moveTo(ids, old, cursor + step, false));
   const undo = () => work.undo.isPending || work.undo.mutate();
@@ -115,6 +120,8 @@ export function Queue() {
                 {bar}
               </Grid>
             )
+          ) : page.isFetching ? (
+            <Loading />
           ) : (
             <Nothing isAside={search.aside === true} />
           )
@@ -163,6 +170,8 @@ function useReviewItems() {
       getNextPageParam: (last) => last.nextPageToken || undefined,
       // The list stays as it is while somebody works on it.
       refetchOnWindowFocus: false,
+      // What was judged here must not be there again when the screen is opened again.
+      gcTime: 0,
     },
   );
 }
