@@ -153,7 +153,8 @@ def test_versions_are_measured_on_judged_images(up, http, admin_key, stored):
         opened.sign_in(f"{up.url}/ui/models?tab=evaluation&version=1&against=2", admin_key)
         page = opened.page
         page.get_by_role("button", name="Evaluate").click()
-        page.get_by_role("region", name="From version 2 to version 1").wait_for()
+        # A version that nothing has asked for is loaded first.
+        page.get_by_role("region", name="From version 2 to version 1").wait_for(timeout=90_000)
         cell = page.get_by_role("button", name=f"{RIGHT}, answered {says[1]['category']}: 1 image")
         cell.click()
         page.get_by_role("region", name="Images of the cell").wait_for()
