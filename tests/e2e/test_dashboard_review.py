@@ -145,25 +145,30 @@ def test_a_version_is_promoted_and_rolled_back(up, http, admin_key, roses):
     http.post(f"/v1/models/{roses}:setAlias", json={"alias": "stable"})
 
 
-def test_versions_are_measured_on_judged_images(up, http, admin_key, stored):
-    says = [http.get(f"/v1/images/{one}").json()["result"]["predictions"][0] for one in stored]
-    say(http, stored[0], judgement="RIGHT")
-    say(http, stored[1], judgement="WRONG", category=RIGHT)
+def test_versions_are_measured_on_judged_images(up, http, admin_key, roses):
+    query = f"/v1/classify?store=true&model={roses}&version=1"
+    kept = [http.post(query, content=cut(number)).json() for number in (1, 3)]
+    answer = kept[1]["predictions"][0]["category"]
+    other = "tulip" if answer == "rose" else "rose"
+    say(http, kept[0]["image_id"], judgement="RIGHT")
+    say(http, kept[1]["image_id"], judgement="WRONG", category=other)
     with window() as opened:
-        opened.sign_in(f"{up.url}/ui/models?tab=evaluation&version=1&against=2", admin_key)
+        search = f"tab=evaluation&model={roses}&version=1&against=2"
+        opened.sign_in(f"{up.url}/ui/models?{search}", admin_key)
         page = opened.page
         page.get_by_role("button", name="Evaluate").click()
-        # A version that nothing has asked for is loaded first.
-        page.get_by_role("region", name="From version 2 to version 1").wait_for(timeout=90_000)
-        cell = page.get_by_role("button", name=f"{RIGHT}, answered {says[1]['category']}: 1 image")
-        cell.click()
+        page.get_by_role("region", name="From version 2 to version 1").wait_for()
+        page.get_by_text("1 of 2 right").wait_for()
+        page.get_by_role("button", name=f"{other}, answered {answer}: 1 image").click()
         page.get_by_role("region", name="Images of the cell").wait_for()
-        page.goto(f"{up.url}/ui/categories?category={RIGHT}")
-        curve = page.get_by_role("table", name=f"Precision and recall of {RIGHT}")
-        # An image shows it, and the model never answers it.
-        rows = curve.get_by_role("row").all_inner_texts()
-        assert rows[1].split("\t")[-1] == "0 %"
+        page.goto(f"{up.url}/ui/categories?model={roses}&version=1&category={other}")
+        curve = page.get_by_role("table", name=f"Precision and recall of {other}")
+        curve.wait_for()
+        # The last row is that of the highest threshold, which no answer of the model reaches.
+        assert curve.get_by_role("row").last.inner_text().split("\t")[-1] == "0 %"
         assert opened.errors == []
+    for one in kept:
+        http.delete(f"/v1/images/{one['image_id']}")
 
 
 @pytest.mark.parametrize("theme", THEMES)
