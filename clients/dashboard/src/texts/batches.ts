@@ -72,7 +72,6 @@ export const batches = {
       left: "left",
       took: "took",
     },
-    progress: "Progress",
     ignored: (count: string) =>
       `${count} files that operating systems add to folders were left out.`,
     cancel: "Cancel the batch",
@@ -103,14 +102,12 @@ export const batches = {
       most: "Greatest confidence",
     },
     outcomes: { classified: "Classified", failed: "Failed", pending: "Waiting" },
-    cell: (name: string, outcome: string) => `${name}: ${outcome}`,
     pending: "Waiting",
     noCategory: "No category",
     item: (number: number) => `Item ${number}`,
     inLibrary: "Find it in the library",
     previous: "Previous",
     next: "Next",
-    details: "Details",
   },
   timeline: {
     title: "Timeline",

@@ -35,7 +35,7 @@ export function CountWords({ batch }: { batch: Batch }) {
     <Group gap="xs">
       <Text size="sm">{words.progress(count(done), count(batch.itemCount))}</Text>
       {batch.failedCount > 0 && (
-        <Text size="sm" c="var(--mantine-color-error)">
+        <Text size="sm" c="light-dark(var(--mantine-color-red-9), var(--mantine-color-red-4))">
           {words.failedCount(count(batch.failedCount))}
         </Text>
       )}

@@ -78,7 +78,7 @@ function Confidence({ filter, onChange }: { filter: Filter; onChange: (filter: F
   const [dragged, setDragged] = useState<[number, number] | null>(null);
   const [min, max] = dragged ?? [filter.min ?? 0, filter.max ?? 100];
   return (
-    <Stack gap={6} w={220}>
+    <Stack gap={6} w={220} h={60} justify="space-between">
       <Text size="sm" fw={500}>
         {words.range(min, max)}
       </Text>

@@ -8,7 +8,7 @@ import styles from "./grid.module.css";
 
 const MIN_CELL_PX = 150;
 const GAP_PX = 8;
-const TEXT_PX = 64;
+const TEXT_PX = 54;
 const PICTURE_PX = 96;
 /** Browsers decode whole photographs for their small pictures: more would stall the page. */
 const MAX_PICTURES = 5000;
@@ -104,7 +104,6 @@ function Cell({
       className={styles.cell}
       data-outcome={row.reason ? "failed" : "classified"}
       onClick={() => onOpen(item)}
-      aria-label={words.cell(row.filename, outcome)}
     >
       {files && <SentPicture file={files.get(row.filename)} />}
       <span className={styles.words} style={{ display: "block" }}>
@@ -123,15 +122,27 @@ function Cell({
   );
 }
 
-/** The picture of a file that this tab has sent. */
+/** The picture of a file that this tab has sent; nothing of one that is no picture. */
 export function SentPicture({
   file,
   height = PICTURE_PX,
+  fit = "cover",
 }: {
   file: File | undefined;
   height?: number;
+  fit?: "cover" | "contain";
 }) {
+  const [broken, setBroken] = useState<File>();
   const url = useBlobUrl(file);
-  if (!url) return <span className={styles.picture} style={{ height }} />;
-  return <img className={styles.picture} src={url} alt="" decoding="async" style={{ height }} />;
+  if (!url || broken === file) return <span className={styles.picture} style={{ height }} />;
+  return (
+    <img
+      className={styles.picture}
+      src={url}
+      alt=""
+      decoding="async"
+      style={{ height, objectFit: fit }}
+      onError={() => setBroken(file)}
+    />
+  );
 }

@@ -35,7 +35,7 @@ export function ItemDetails({
       size="lg"
     >
       <Stack>
-        {file && <SentPicture file={file} height={PICTURE_PX} />}
+        {file && <SentPicture file={file} height={PICTURE_PX} fit="contain" />}
         {row.reason ? (
           <Alert color="red" variant="light" title={row.reason}>
             {row.message}

@@ -48,7 +48,7 @@ export function BatchTimeline({ batch }: { batch: Batch }) {
         )}
         {batch.stateMessage && <Text size="sm">{batch.stateMessage}</Text>}
       </Timeline.Item>
-      {batch.webhookUrl && (
+      {batch.webhookUrl !== "" && (
         <Timeline.Item
           title={words.notify(batch.webhookUrl)}
           styles={{ itemTitle: { overflowWrap: "anywhere" } }}

@@ -1,10 +1,10 @@
 import { createRoute, lazyRouteComponent } from "@tanstack/react-router";
 import { rootRoute } from "../../root";
+import { type View, viewOf } from "./search";
 
 export const libraryRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: "/ui/library",
-  validateSearch: (search): { filename?: string } =>
-    typeof search.filename === "string" ? { filename: search.filename } : {},
+  validateSearch: (search): View => viewOf(search),
   component: lazyRouteComponent(() => import("./screen"), "Library"),
 });
