@@ -11,7 +11,6 @@ export type Choice = {
   /** How many files are left out because they are neither images nor zip files. */
   leftOutCount: number;
   size_bytes: number;
-  hasZip: boolean;
 };
 
 /** Returns the name of a file in the results: its path in the folder that was chosen or dropped. */
@@ -30,7 +29,6 @@ export function choose(given: readonly File[]): Choice {
     files,
     leftOutCount: wanted.length - files.length,
     size_bytes: files.reduce((sum, file) => sum + file.size, 0),
-    hasZip: files.some((file) => ZIP.test(file.name)),
   };
 }
 

@@ -83,7 +83,7 @@ async function readAll(
 }
 
 /** Returns what the grid shows of a result. */
-export function rowOf(result: BatchResult): Row {
+function rowOf(result: BatchResult): Row {
   const status = result.status;
   const failed = status !== undefined && status.code !== 0;
   const [info] = failed

@@ -1,5 +1,5 @@
 /** A picture in a row: where it begins, and how wide it is, in pixels. */
-export type Placed = { index: number; left_px: number; width_px: number };
+type Placed = { index: number; left_px: number; width_px: number };
 export type PictureRow = { top_px: number; height_px: number; pictures: Placed[] };
 
 /** Panoramas and ribbons would leave no room for others. */
