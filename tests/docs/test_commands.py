@@ -14,6 +14,7 @@ LONG = {
     "docs/api-keys.md",
     "docs/audit.md",
     "docs/batches.md",
+    "docs/categories.md",
     "docs/corrections.md",
     "docs/encryption.md",
     "docs/evaluate.md",

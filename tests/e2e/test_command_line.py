@@ -332,6 +332,7 @@ def test_a_running_server_loads_an_added_model_and_unloads_a_removed_one(up, htt
     wait_until(lambda: ask().status_code == 404, 30, 0.2)
 
 
+@pytest.mark.slow
 def test_verify_finds_a_damaged_model(tmp_path):
     source = write_tiny_model(tmp_path / "source", ["rose", "tulip"])
     assert command("models", "add", "flowers", source, "--data", tmp_path / "data").returncode == 0

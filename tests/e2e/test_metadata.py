@@ -116,6 +116,7 @@ def answers(http, model, receiver):
     yield "/v1/audit:export", "get", http.get("/v1/audit:export")
     yield "/v1/info", "get", http.get("/v1/info")
     yield "/v1/usage", "get", http.get("/v1/usage?group_by=model")
+    yield "/v1/server:statistics", "get", http.get("/v1/server:statistics")
     yield "/v1/me", "get", http.get("/v1/me")
     yield "/healthz", "get", http.get("/healthz")
     yield "/readyz", "get", http.get("/readyz")

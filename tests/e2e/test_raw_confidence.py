@@ -132,6 +132,7 @@ def test_webhooks_of_single_classifications_contain_it(http, paints, file, recei
     assert raw == [pytest.approx(p["raw_confidence"]) for p in calibrated]
 
 
+@pytest.mark.slow
 def test_the_commands_show_it(up, paints, file, calibrated):
     words = (file, "--model", paints, "--version", "2", "--raw-confidence", "--data", up.data)
     done = command("classify", *words, "--json")

@@ -125,7 +125,7 @@ def server_of(running: Up) -> psutil.Process:
 @pytest.mark.parametrize(
     ("kind", "how"),
     [
-        ("ordinary", signal.SIGTERM),
+        pytest.param("ordinary", signal.SIGTERM, marks=pytest.mark.slow),
         ("asyncio", signal.SIGKILL),
         pytest.param("ordinary", signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param("asyncio", signal.SIGTERM, marks=pytest.mark.slow),

@@ -104,7 +104,7 @@ def quality(boxes, squares):
 @pytest.mark.parametrize(
     ("name", "localization", "measured"),
     [
-        (LITE0, "CLASS_ACTIVATION", (1.0, 0.701)),
+        pytest.param(LITE0, "CLASS_ACTIVATION", (1.0, 0.701), marks=pytest.mark.slow),
         ("mobilenet_v2", "CLASS_ACTIVATION", (0.994, 0.650)),
         pytest.param(
             *("deit_tiny", "ATTENTION_ROLLOUT", (1.0, 0.775)),

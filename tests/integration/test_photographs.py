@@ -52,8 +52,16 @@ def add(repository, source, name):
         return repository.publish(incoming, manifest), manifest
 
 
-@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["mobilenet_v2", "deit_tiny", "inat_bird"])
+@pytest.mark.parametrize(
+    ("name", "every"),
+    [
+        ("mobilenet_v2", 8),
+        *[
+            pytest.param(name, 1, marks=pytest.mark.slow)
+            for name in ("mobilenet_v2", "deit_tiny", "inat_bird")
+        ],
+    ],
+)
 async def test_inputs_equal_those_of_the_models_own_processor(
     test_data, photographs, name, every, tmp_path
 ):

@@ -51,6 +51,7 @@ def pictures(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 async def test_an_onnx_file_is_added_quantized_and_served_as_the_newest_version(
     settings, tmp_path, pictures
 ):

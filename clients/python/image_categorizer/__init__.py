@@ -53,6 +53,12 @@ from image_categorizer._review_values import (
     ReviewItem,
     ReviewOrder,
 )
+from image_categorizer._statistics_values import (
+    Distribution,
+    ModelStatistics,
+    PendingWork,
+    ServerStatistics,
+)
 from image_categorizer._subject_values import Erasure
 from image_categorizer._upload_values import Upload
 from image_categorizer._values import (
@@ -213,6 +219,7 @@ __all__ = [
     "DeliveryNotFound",
     "DeliveryState",
     "DependencyDown",
+    "Distribution",
     "Draining",
     "Drift",
     "DriftBucket",
@@ -257,6 +264,7 @@ __all__ = [
     "ModelLoading",
     "ModelNotFound",
     "ModelRef",
+    "ModelStatistics",
     "Models",
     "Neighbour",
     "NotFound",
@@ -265,6 +273,7 @@ __all__ = [
     "Overloaded",
     "OwnCategory",
     "PageNotFound",
+    "PendingWork",
     "PictureFacts",
     "Prediction",
     "Progress",
@@ -290,6 +299,7 @@ __all__ = [
     "ReviewerPair",
     "RoleInsufficient",
     "ServerInfo",
+    "ServerStatistics",
     "SimilarImage",
     "Source",
     "Sources",

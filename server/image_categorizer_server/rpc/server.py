@@ -57,6 +57,7 @@ from image_categorizer_server.rpc.retention import RetentionServicer
 from image_categorizer_server.rpc.review import ReviewServicer
 from image_categorizer_server.rpc.services import access_by_method, our_services
 from image_categorizer_server.rpc.sign_in import SignInServicer
+from image_categorizer_server.rpc.statistics import StatisticsServicer
 from image_categorizer_server.rpc.subject import SubjectServicer
 from image_categorizer_server.rpc.tenant import TenantServicer
 from image_categorizer_server.rpc.usage import UsageServicer
@@ -182,6 +183,7 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
         TenantServicer(),
         KeyServicer(backend.keys, settings.server.max_page_bytes),
         UsageServicer(),
+        StatisticsServicer(),
         CallerServicer(),
         SignInServicer(backend.sign_ins),
         SubjectServicer(backend.erasures, backend.exports, settings.server.max_page_bytes),
@@ -249,8 +251,8 @@ async def _serve(backend: Backend, stop: asyncio.Event, *, one_of_many: bool) ->
         gc.freeze()
         gc.set_threshold(COLLECT_AFTER)
         backend.tasks.start(report_health(backend, health_servicer), "health reporter")
+        backend.tasks.start(measure_lag(), "meter of the event loop")
         if settings.telemetry.metrics_bind:
-            backend.tasks.start(measure_lag(), "meter of the event loop")
             interval_s = settings.telemetry.pending_interval_s
             backend.tasks.start(measure_pending(interval_s), "counter of what is pending")
         await run_until(stop, backend.load_models())

@@ -10,6 +10,7 @@ export const TIMES: ReadonlySet<string> = new Set([
   "next_attempt_time",
   "oldest_time",
   "previous_secret_expire_time",
+  "read_time",
   "revoke_time",
   "skip_time",
   "start_time",

@@ -207,6 +207,98 @@ export interface RetentionForecast {
   heldCount: number;
 }
 
+/**
+ * What the process that answers has counted since its start. Counts only grow: the difference of two answers with the same `processId` is what happened between them.
+ *
+ * An installation with several servers answers with one of them; Prometheus, which reads `/metrics` of each, sees all.
+ */
+export interface ServerStatistics {
+  /** Names the process, until it ends. */
+  processId: string;
+  /** The release that runs. */
+  release: string;
+  /** When the process started to count. */
+  startTime: Date;
+  /** When it was asked. */
+  readTime: Date;
+  /** Calls that are being served, this one included. */
+  inFlightCount: number;
+  /** Calls that have ended, by method and gRPC status. */
+  calls: CallCount[];
+  /** Calls that failed, by `ErrorReason`. */
+  errors: LabelCount[];
+  /** Looks into the result cache: `HIT`, `MISS`, or `DOWN` if it did not answer. */
+  cacheLookups: LabelCount[];
+  /** By how many seconds the event loop was late, measured several times a second. */
+  eventLoopLagS: Distribution;
+  /** The models that have seen an image. */
+  models: ModelStatistics[];
+  /** What the caller's tenant has in its queues. */
+  pending: PendingWork;
+}
+
+/** Calls of one method that ended with one status. */
+export interface CallCount {
+  /** Such as `/imageCategorizer.v1.ClassifyService/Classify`. */
+  method: string;
+  /** The gRPC status, such as `OK`. */
+  code: string;
+  /** How many. */
+  count: number;
+}
+
+/** How often something with a name happened. */
+export interface LabelCount {
+  /** The name. */
+  label: string;
+  /** How often. */
+  count: number;
+}
+
+/** How often a value was in each range. */
+export interface Distribution {
+  /** The upper bound of each range but the last, ascending; a value at a bound belongs to the range below. */
+  upperBounds: number[];
+  /** How many values each range has: one more than bounds, as the last range has none. Empty without a value. */
+  counts: number[];
+  /** The sum of all values. */
+  sum: number;
+}
+
+/** What a version of a model does. */
+export interface ModelStatistics {
+  /** Name of the model. */
+  model: string;
+  /** Version of the model. */
+  version: string;
+  /** Images between their arrival at the micro-batcher and their outcome. */
+  queueDepth: number;
+  /** Images that have left the micro-batcher, by outcome: `OK`, an `ErrorReason`, or `CANCELLED` if the caller has gone. */
+  images: LabelCount[];
+  /** Images that nobody waits for any more, by the stage that they waited for. */
+  droppedImages: LabelCount[];
+  /** Calls of the model, by what closed the micro-batch. */
+  executions: LabelCount[];
+  /** Images of a micro-batch. */
+  microBatchImages: Distribution;
+  /** Seconds that an image waits, for a decoder and for its micro-batch. */
+  queueS: Distribution;
+  /** Seconds to decode and preprocess an image. */
+  decodeS: Distribution;
+  /** Seconds of a call of the model, with one micro-batch. */
+  inferenceS: Distribution;
+}
+
+/** Work of a tenant that is not finished. */
+export interface PendingWork {
+  /** Chunks of batches. */
+  chunkCount: number;
+  /** Messages that are not handed over yet. */
+  messageCount: number;
+  /** Deliveries of webhooks. */
+  deliveryCount: number;
+}
+
 /** The removal of all that is stored about a subject, and what keeps the subject from being stored again. */
 export interface Erasure {
   /** Identifies the erasure. */

@@ -7,10 +7,11 @@ from datetime import date
 from types import TracebackType
 from typing import Self, Unpack
 
-from image_categorizer import _access_wire, _embedding_wire, _inputs, _wire
+from image_categorizer import _access_wire, _embedding_wire, _inputs, _statistics_wire, _wire
 from image_categorizer._access_values import Caller, Tls, TokenProvider, Usage, UsageGroup
 from image_categorizer._embedding_values import Embedding
 from image_categorizer._ledger import Ledger
+from image_categorizer._statistics_values import ServerStatistics
 from image_categorizer._sync.audit import Audit
 from image_categorizer._sync.batches import Batches
 from image_categorizer._sync.categories import Categories
@@ -44,7 +45,7 @@ from image_categorizer._values import (
     Sources,
     StreamSources,
 )
-from image_categorizer.v1 import caller_pb2, metadata_pb2
+from image_categorizer.v1 import caller_pb2, metadata_pb2, statistics_pb2
 
 
 class ImageCategorizationClient:
@@ -437,4 +438,18 @@ class ImageCategorizationClient:
         request = _access_wire.usage_request(start_date, end_date, group_by)
         return _access_wire.usage(
             self._connection.call(self._connection.stubs.admin.GetUsage, request)
+        )
+
+    def server_statistics(self) -> ServerStatistics:
+        """Returns what the server process that answers counts. Needs a key of the role operator.
+
+            for model in (client.server_statistics()).models:
+                print(model.model, model.queue_depth, model.queue_s.mean)
+
+        Raises:
+            RoleInsufficient: the key does not have the role operator.
+        """
+        request = statistics_pb2.GetServerStatisticsRequest()
+        return _statistics_wire.statistics(
+            self._connection.call(self._connection.stubs.admin.GetServerStatistics, request)
         )

@@ -11,6 +11,7 @@ from image_categorizer.v1 import key_pb2 as image__categorizer_dot_v1_dot_key__p
 from image_categorizer.v1 import legal_hold_pb2 as image__categorizer_dot_v1_dot_legal__hold__pb2
 from image_categorizer.v1 import retention_pb2 as image__categorizer_dot_v1_dot_retention__pb2
 from image_categorizer.v1 import sign_in_pb2 as image__categorizer_dot_v1_dot_sign__in__pb2
+from image_categorizer.v1 import statistics_pb2 as image__categorizer_dot_v1_dot_statistics__pb2
 from image_categorizer.v1 import subject_pb2 as image__categorizer_dot_v1_dot_subject__pb2
 from image_categorizer.v1 import tenant_pb2 as image__categorizer_dot_v1_dot_tenant__pb2
 from image_categorizer.v1 import usage_pb2 as image__categorizer_dot_v1_dot_usage__pb2
@@ -189,6 +190,11 @@ class AdminServiceStub:
                 '/image_categorizer.v1.AdminService/GetUsage',
                 request_serializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
                 response_deserializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
+        self.GetServerStatistics = channel.unary_unary(
+                '/image_categorizer.v1.AdminService/GetServerStatistics',
+                request_serializer=image__categorizer_dot_v1_dot_statistics__pb2.GetServerStatisticsRequest.SerializeToString,
+                response_deserializer=image__categorizer_dot_v1_dot_statistics__pb2.ServerStatistics.FromString,
                 _registered_method=True)
         self.GetCaller = channel.unary_unary(
                 '/image_categorizer.v1.AdminService/GetCaller',
@@ -553,6 +559,16 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetServerStatistics(self, request, context):
+        """Returns what the server process that answers counts: its calls, and of each model the waiting times, the
+        micro-batches and the outcomes. Figures of models are those of all tenants; what is pending is the caller's.
+
+        Errors: those of the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetCaller(self, request, context):
         """Returns who calls: tenant, role and scopes of the credentials, whether an API key or an access token.
 
@@ -829,6 +845,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetUsage,
                     request_deserializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.FromString,
                     response_serializer=image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.SerializeToString,
+            ),
+            'GetServerStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServerStatistics,
+                    request_deserializer=image__categorizer_dot_v1_dot_statistics__pb2.GetServerStatisticsRequest.FromString,
+                    response_serializer=image__categorizer_dot_v1_dot_statistics__pb2.ServerStatistics.SerializeToString,
             ),
             'GetCaller': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCaller,
@@ -1580,6 +1601,33 @@ class AdminService:
             '/image_categorizer.v1.AdminService/GetUsage',
             image__categorizer_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
             image__categorizer_dot_v1_dot_usage__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServerStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/image_categorizer.v1.AdminService/GetServerStatistics',
+            image__categorizer_dot_v1_dot_statistics__pb2.GetServerStatisticsRequest.SerializeToString,
+            image__categorizer_dot_v1_dot_statistics__pb2.ServerStatistics.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,6 +13,7 @@ from image_categorizer.v1 import key_pb2 as _key_pb2
 from image_categorizer.v1 import legal_hold_pb2 as _legal_hold_pb2
 from image_categorizer.v1 import retention_pb2 as _retention_pb2
 from image_categorizer.v1 import sign_in_pb2 as _sign_in_pb2
+from image_categorizer.v1 import statistics_pb2 as _statistics_pb2
 from image_categorizer.v1 import subject_pb2 as _subject_pb2
 from image_categorizer.v1 import tenant_pb2 as _tenant_pb2
 from image_categorizer.v1 import usage_pb2 as _usage_pb2
@@ -229,6 +230,12 @@ class AdminServiceStub:
     at midnight, UTC. They are kept for 400 days, a setting of the server.
 
     Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
+    """
+    GetServerStatistics: _grpc.UnaryUnaryMultiCallable[_statistics_pb2.GetServerStatisticsRequest, _statistics_pb2.ServerStatistics]
+    """Returns what the server process that answers counts: its calls, and of each model the waiting times, the
+    micro-batches and the outcomes. Figures of models are those of all tenants; what is pending is the caller's.
+
+    Errors: those of the service.
     """
     GetCaller: _grpc.UnaryUnaryMultiCallable[_caller_pb2.GetCallerRequest, _caller_pb2.Caller]
     """Returns who calls: tenant, role and scopes of the credentials, whether an API key or an access token.
@@ -516,6 +523,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     at midnight, UTC. They are kept for 400 days, a setting of the server.
 
     Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
+    """
+    GetServerStatistics: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetServerStatisticsRequest, _statistics_pb2.ServerStatistics]  # type: ignore[assignment]
+    """Returns what the server process that answers counts: its calls, and of each model the waiting times, the
+    micro-batches and the outcomes. Figures of models are those of all tenants; what is pending is the caller's.
+
+    Errors: those of the service.
     """
     GetCaller: _aio.UnaryUnaryMultiCallable[_caller_pb2.GetCallerRequest, _caller_pb2.Caller]  # type: ignore[assignment]
     """Returns who calls: tenant, role and scopes of the credentials, whether an API key or an access token.
@@ -944,6 +957,18 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         at midnight, UTC. They are kept for 400 days, a setting of the server.
 
         Errors: those of the service. INVALID_ARGUMENT `FIELD_INVALID` also if `end_date` is before `start_date`.
+        """
+
+    @_abc_1.abstractmethod
+    def GetServerStatistics(
+        self,
+        request: _statistics_pb2.GetServerStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_statistics_pb2.ServerStatistics, _abc.Awaitable[_statistics_pb2.ServerStatistics]]:
+        """Returns what the server process that answers counts: its calls, and of each model the waiting times, the
+        micro-batches and the outcomes. Figures of models are those of all tenants; what is pending is the caller's.
+
+        Errors: those of the service.
         """
 
     @_abc_1.abstractmethod
