@@ -6,7 +6,7 @@ const STORED_KEY = "image-categorizer.key";
 /** Tells the server that a page of its own makes the call, where the browser does not. */
 const OWN_HEADER = "x-image-categorizer";
 
-export function storedKey(): string | null {
+function storedKey(): string | null {
   return sessionStorage.getItem(STORED_KEY);
 }
 

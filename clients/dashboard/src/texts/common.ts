@@ -17,7 +17,10 @@ export const common = {
   toStart: "Go to the first page",
   newRelease: "The server has a new release. Reload this page to go on.",
   reload: "Reload",
-  percent: (share: number) => `${(100 * share).toFixed(share >= 0.0995 || share === 0 ? 0 : 1)} %`,
+  percent: (share: number) => {
+    if (share > 0 && share < 0.0005) return "< 0.1 %";
+    return `${(100 * share).toFixed(share >= 0.0995 || share === 0 ? 0 : 1)} %`;
+  },
   roleNeeded: (role: string) =>
     `This needs the role ${role}. Sign in with a key that has it, or ask an administrator.`,
 };
