@@ -1,7 +1,7 @@
 import { createRoute, createRouter, redirect } from "@tanstack/react-router";
 import { rootRoute } from "./root";
 import { accessRoute } from "./screens/access/route";
-import { batchesRoute } from "./screens/batches/route";
+import { batchesRoute, batchRoute } from "./screens/batches/route";
 import { categoriesRoute } from "./screens/categories/route";
 import { classifyRoute } from "./screens/classify/route";
 import { libraryRoute } from "./screens/library/route";
@@ -27,6 +27,7 @@ const routes = rootRoute.addChildren([
   startRoute,
   classifyRoute,
   batchesRoute,
+  batchRoute,
   reviewRoute,
   libraryRoute,
   categoriesRoute,
