@@ -60,6 +60,7 @@ export const access = {
   },
   webhooks: {
     url: "Address",
+    ofBatches: "the addresses that batches name",
     add: "Add",
     addHint: "An https address. It gets a message when a batch ends.",
     noWebhooks: "There are no webhooks.",

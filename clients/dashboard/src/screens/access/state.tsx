@@ -20,7 +20,7 @@ const COLORS: Partial<Record<State, string>> = {
 /** The state of a key, webhook, delivery, erasure or tenant. */
 export function StateBadge({ state }: { state: State }) {
   return (
-    <Badge variant="light" color={COLORS[state] ?? "gray"} autoContrast>
+    <Badge variant="dot" color={COLORS[state] ?? "gray"} tt="none">
       {texts.access.states[state]}
     </Badge>
   );

@@ -57,7 +57,7 @@ export function Webhooks() {
                   />
                 )}
               >
-                {row.url}
+                {row.url || t.ofBatches}
               </Anchor>
             ),
           },
@@ -119,19 +119,21 @@ function Actions({
   const update = useMutation(AdminService.method.updateWebhook, { onSettled });
   const rotate = useMutation(AdminService.method.rotateWebhookSecret, { onSettled });
   const remove = useMutation(AdminService.method.deleteWebhook, { onSettled });
-  const { webhookId, state } = webhook;
+  const { webhookId, state, url } = webhook;
   const isEnabled = state === Webhook_State.ENABLED;
   return (
     <Stack gap="xs">
       <Group gap="xs" wrap="nowrap">
-        <Button
-          size="xs"
-          variant="default"
-          loading={update.isPending}
-          onClick={() => update.mutate({ webhookId, enabled: !isEnabled })}
-        >
-          {isEnabled ? t.disable : t.enable}
-        </Button>
+        {url && (
+          <Button
+            size="xs"
+            variant="default"
+            loading={update.isPending}
+            onClick={() => update.mutate({ webhookId, enabled: !isEnabled })}
+          >
+            {isEnabled ? t.disable : t.enable}
+          </Button>
+        )}
         <ConfirmButton
           label={t.rotate}
           title={t.rotateTitle}
@@ -140,14 +142,16 @@ function Actions({
         >
           {t.rotateText}
         </ConfirmButton>
-        <ConfirmButton
-          label={t.remove}
-          title={t.removeTitle}
-          change={remove}
-          confirm={() => remove.mutateAsync({ webhookId })}
-        >
-          <Text size="sm">{t.removeText}</Text>
-        </ConfirmButton>
+        {url && (
+          <ConfirmButton
+            label={t.remove}
+            title={t.removeTitle}
+            change={remove}
+            confirm={() => remove.mutateAsync({ webhookId })}
+          >
+            <Text size="sm">{t.removeText}</Text>
+          </ConfirmButton>
+        )}
       </Group>
       {update.isError && <ErrorNotice error={update.error} />}
     </Stack>

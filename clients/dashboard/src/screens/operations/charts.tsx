@@ -9,7 +9,8 @@ const t = texts.operations;
 /** What has happened in the last minutes, as lines. */
 export function Charts({ steps }: { steps: Step[] }) {
   const times_s = steps.map(({ end_s }) => end_s);
-  const models = [...new Set(steps.flatMap((step) => step.models.map(({ name }) => name)))];
+  const busy = steps.flatMap((step) => step.models.filter(isBusy).map(({ name }) => name));
+  const models = [...new Set(busy)];
   const rates = (title: string, of: (step: Step) => Record<string, number>) => (
     <Panel key={title}>
       <Rates title={title} times_s={times_s} counted={steps.map(of)} />
@@ -75,6 +76,11 @@ function Model({ name, times_s, steps }: { name: string; times_s: number[]; step
       </Panel>
     </>
   );
+}
+
+/** Whether a model has seen an image: others take no room. */
+function isBusy({ queueDepth, images }: ModelStep): boolean {
+  return queueDepth > 0 || Object.keys(images).length > 0;
 }
 
 /** One line for each label that was ever counted. */
