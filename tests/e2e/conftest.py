@@ -46,11 +46,12 @@ def up(clean_environment, tmp_path_factory) -> Iterator[Up]:
 
 @pytest.fixture(scope="session")
 def hasty(clean_environment, tmp_path_factory) -> Iterator[Up]:
-    """An installation with short deadlines and few connections."""
+    """An installation with short deadlines, few connections, and no dashboard."""
     variables = {
         "CATEGORIZER_SERVER__DEFAULT_DEADLINE_S": "1",
         "CATEGORIZER_SERVER__MAX_DEADLINE_S": "1.5",
         "CATEGORIZER_SERVER__UPLOAD_IDLE_S": "3",
+        "CATEGORIZER_GATEWAY__DASHBOARD": "false",
         "CATEGORIZER_GATEWAY__STREAM_IDLE_TIMEOUT_S": "5",
         "CATEGORIZER_GATEWAY__FIRST_BYTES_TIMEOUT_S": "2",
         "CATEGORIZER_GATEWAY__HEADERS_TIMEOUT_S": "2",

@@ -14,6 +14,7 @@ from image_categorizer_server.services.dashboard import is_built
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = ROOT / "clients" / "dashboard" / "node_modules" / "axe-core" / "axe.min.js"
+SCREENSHOTS = ROOT / ".build" / "screenshots"
 SIZES = {"desktop": (1280, 800), "telephone": (390, 844)}
 """Width and height of the window, in pixels."""
 THEMES = ("light", "dark")
@@ -37,6 +38,14 @@ class Window:
         self.page.get_by_label("API key").fill(key)
         self.page.get_by_role("button", name="Sign in").click()
         self.page.get_by_role("navigation").first.wait_for(state="attached")
+
+    def save(self, name: str) -> None:
+        """Saves what the window shows, for people to look at."""
+        size = self.page.viewport_size["width"]
+        name += "_telephone" if size < SIZES["desktop"][0] else "_desktop"
+        theme = self.page.evaluate("document.documentElement.dataset.mantineColorScheme")
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}_{theme}.png", full_page=True)
 
     def serious_problems(self) -> list[str]:
         """Returns what axe finds that keeps people from using the page, in the theme of now."""

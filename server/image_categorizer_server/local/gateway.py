@@ -238,7 +238,7 @@ def render(
     template = yaml.safe_load((own / "envoy.yaml.in").read_text())
     definitions = template.pop("definitions")
     stream, repeatable = (_filled(definitions[kind], values) for kind in ("stream", "repeatable"))
-    if not is_built():
+    if not (settings.gateway.dashboard and is_built()):
         values["home_routes"] = [_filled(definitions["home"], values)]
     values["stream_routes"] = _routes(contract["streams"], stream)
     values["repeatable_routes"] = _routes(contract["repeatable"], repeatable)

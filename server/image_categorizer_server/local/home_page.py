@@ -1,4 +1,4 @@
-"""The page at `/` where the dashboard is not built: where people land who open the printed address.
+"""The page at `/` where no dashboard is shown: where people land who open the printed address.
 
 The gateway serves it by itself.  It has no script, and its content security policy permits its own
 style sheet and nothing else.
@@ -15,6 +15,10 @@ from image_categorizer_server.version import VERSION
 SIGN_IN = """\
 <li><a href="/auth/login">Sign in</a>, or see <a href="/v1/me">who you are signed in as</a></li>
 """
+NOT_BUILT = """\
+<p>The dashboard is not built on this machine. <code>make dashboard</code> builds it; start again
+afterwards.</p>
+"""
 STYLE = re.compile("<style>(.*?)</style>", re.DOTALL)
 
 
@@ -23,11 +27,16 @@ def home_page(folder: Path, settings: Settings) -> str:
 
     Args:
         folder: of the gateway's files.
-        settings: of the installation; the page offers to sign in if people can.
+        settings: of the installation; the page offers to sign in if people can, and says how there
+            can be a dashboard if there should be one.
     """
     page = (folder / "home.html").read_text()
     sign_in = SIGN_IN if settings.sign_in.issuer else ""
-    return page.replace("@version@", VERSION).replace("@sign_in@", sign_in)
+    not_built = NOT_BUILT if settings.gateway.dashboard else ""
+    values = {"@version@": VERSION, "@not_built@": not_built, "@sign_in@": sign_in}
+    for name, value in values.items():
+        page = page.replace(name, value)
+    return page
 
 
 def content_security_policy(page: str) -> str:

@@ -195,7 +195,9 @@ def _add_services(backend: Backend, server: grpc.aio.Server) -> None:
         MetadataServicer(backend.models, settings.server.max_page_bytes, backend.drifts), server
     )
     our_health_pb2_grpc.add_HealthServiceServicer_to_server(HealthServicer(backend), server)
-    dashboard = Dashboard(can_sign_in=bool(settings.sign_in.issuer))
+    dashboard = Dashboard(
+        is_shown=settings.gateway.dashboard, can_sign_in=bool(settings.sign_in.issuer)
+    )
     page_pb2_grpc.add_PageServiceServicer_to_server(PageServicer(Pages(), dashboard), server)
 
 

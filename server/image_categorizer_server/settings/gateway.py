@@ -19,6 +19,11 @@ class GatewaySettings(Group):
         description='Origins whose web pages may call (CORS), as a JSON list. ["*"]: all. '
         "If it is not set: pages of this machine, and in production none.",
     )
+    dashboard: bool = Field(
+        True,
+        description="Whether the dashboard is shown, at / and below /ui. Otherwise / is a page "
+        "with links.",
+    )
     threads: int = Field(1, ge=1, le=256, description="Number of Envoy's worker threads.")
     stream_idle_timeout_s: float = Field(
         300.0,

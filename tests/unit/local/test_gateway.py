@@ -26,7 +26,7 @@ SECRETS = Path("/run/secrets")
 SETTINGS = [
     {},
     {"MAX_IMAGE_SIZE": 3, "gateway": {"cors_origins": ["https://a.example", "*"]}},
-    {"server": {"max_deadline_s": 0.5}, "gateway": {"host": "0.0.0.0"}},
+    {"server": {"max_deadline_s": 0.5}, "gateway": {"host": "0.0.0.0", "dashboard": False}},
 ]
 REASONS = {
     value.name: value.GetOptions().Extensions[options_pb2.error]
@@ -78,6 +78,13 @@ def test_no_placeholder_is_left():
     text = render(Settings(), 8080, SOCKETS, ADMIN, SECRETS)
     assert not re.search(r"[$]\w", text)
     assert "definitions" not in yaml.safe_load(text)
+
+
+def test_the_gateway_answers_the_first_page_itself_only_where_no_dashboard_is_shown():
+    routes = virtual_host(configuration(gateway={"dashboard": False}))["routes"]
+    assert [r["direct_response"]["status"] for r in routes if r["match"].get("path") == "/"] == [
+        200
+    ]
 
 
 def test_bodies_are_limited_by_the_size_of_an_image():

@@ -25,6 +25,13 @@ def test_signing_in_is_offered_where_people_can():
     assert "/auth/login" in home_page(gateway_folder(), settings)
 
 
+def test_how_there_can_be_a_dashboard_is_said_where_there_should_be_one():
+    assert "make dashboard" in home_page(gateway_folder(), Settings())
+    hidden = Settings(gateway={"dashboard": False})
+    assert "dashboard" not in home_page(gateway_folder(), hidden)
+    assert "@" not in home_page(gateway_folder(), hidden).partition("</style>")[2]
+
+
 def test_the_policy_permits_each_style_sheet_of_the_page_and_no_other():
     policy = content_security_policy("<style>a</style> <style>b\n</style>")
     for text in ("a", "b\n"):

@@ -58,9 +58,9 @@ function python({ baseUrl, key, source, options }: Call): string {
     source.kind === "file" ? quoted(source.name) : `image_uri=${quoted(source.uri)}`,
     ...Object.entries(options).map(([name, value]) => `${name}=${pythonValue(value)}`),
   ];
-  return `${key ? "" : "import os\n\n"}from image_categorizer import ImageCategorizer
+  return `${key ? "" : "import os\n\n"}from image_categorizer import ImageCategorizationClient
 
-client = ImageCategorizer(api_key=${key ? quoted(key) : 'os.environ["API_KEY"]'}, base_url=${quoted(baseUrl)})
+client = ImageCategorizationClient(api_key=${key ? quoted(key) : 'os.environ["API_KEY"]'}, base_url=${quoted(baseUrl)})
 result = client.classify_image(${words.join(", ")})
 for prediction in result.predictions:
     print(prediction.category, prediction.confidence)

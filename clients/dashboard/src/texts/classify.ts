@@ -65,7 +65,7 @@ export const classify = {
       DELAY: "the wait was over",
       BATCH_CLOSE_REASON_UNSPECIFIED: "the server did not say why",
     },
-    cached: "From the cache: steps are those of the first request.",
+    cached: "From the cache: neither decoded nor classified again.",
   },
   keep: {
     button: "Keep in the library",
