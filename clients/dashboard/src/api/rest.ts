@@ -13,9 +13,13 @@ export async function rest(path: string, init: RequestInit = {}): Promise<Respon
 }
 
 /** Offers an answer of REST as a file to keep. */
-export async function download(path: string, filename: string): Promise<void> {
-  const blob = await (await rest(path)).blob();
-  const url = URL.createObjectURL(blob);
+export async function download(path: string, filename: string, init?: RequestInit): Promise<void> {
+  offer(await (await rest(path, init)).blob(), filename);
+}
+
+/** Offers a file to keep. */
+export function offer(content: Blob, filename: string): void {
+  const url = URL.createObjectURL(content);
   const link = Object.assign(document.createElement("a"), { href: url, download: filename });
   link.click();
   URL.revokeObjectURL(url);

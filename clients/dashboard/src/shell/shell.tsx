@@ -20,6 +20,7 @@ import { changeCaller } from "../api/query";
 import { signOut } from "../api/session";
 import { ErrorNotice, Loading } from "../components/states";
 import { texts } from "../texts/en";
+import { Keys } from "./keys";
 import { SCREENS } from "./navigation";
 import { SignIn } from "./sign_in";
 
@@ -59,6 +60,7 @@ function Frame() {
       navbar={{ width: 200, breakpoint: "sm", collapsed: { mobile: !isOpen } }}
       padding="md"
     >
+      <Keys />
       <Anchor href={`#${MAIN}`} className="skip">
         {texts.shell.skip}
       </Anchor>

@@ -30,4 +30,18 @@ export const shell = {
     provider: "Sign in with your organization",
     wrongForm: "A key begins with ic_. Copy all of it.",
   },
+  palette: {
+    search: "Find a screen or a command",
+    nothing: "Nothing has this name.",
+  },
+  keys: {
+    title: "Keys",
+    list: [
+      { keys: ["⌘/Ctrl", "K"], does: "find a screen or a command" },
+      { keys: ["?"], does: "show this help" },
+      { keys: ["Esc"], does: "close what is open" },
+      { keys: ["1", "…", "9"], does: "review: choose a category" },
+      { keys: ["/"], does: "review: search a category" },
+    ],
+  },
 };
