@@ -64,13 +64,11 @@ class Answer:
 class Caller:
     """Calls one server over gRPC, on several connections."""
 
-    def __init__(
-        self, channels: list[grpc.aio.Channel], key: str, model: str, *, store: bool = False
-    ) -> None:
+    def __init__(self, channels: list[grpc.aio.Channel], key: str, model: str) -> None:
         stubs = [classify_pb2_grpc.ClassifyServiceStub(channel) for channel in channels]
         self._stubs = itertools.cycle(stubs)
         self._headers = (("authorization", f"Bearer {key}"),)
-        self._options = classify_pb2.ClassifyOptions(model=model, no_cache=True, store=store)
+        self._options = classify_pb2.ClassifyOptions(model=model, no_cache=True)
         self._contents = itertools.cycle(SMALL)
 
     async def ask(self, timeout_s: float | None = 20, content: bytes | None = None) -> Answer:
@@ -113,20 +111,16 @@ class Caller:
 
 
 @asynccontextmanager
-async def calling(
-    running: Up, model: str = "fake", *, store: bool = False
-) -> AsyncIterator[Caller]:
+async def calling(running: Up, model: str = "fake") -> AsyncIterator[Caller]:
     """Yields a caller of the server itself, on its socket behind Envoy."""
     key = running.shown_key()
     assert key
-    async with connected(f"unix:{running.data}/run/server.sock", key, model, store=store) as caller:
+    async with connected(f"unix:{running.data}/run/server.sock", key, model) as caller:
         yield caller
 
 
 @asynccontextmanager
-async def connected(
-    address: str, key: str, model: str = "fake", *, store: bool = False
-) -> AsyncIterator[Caller]:
+async def connected(address: str, key: str, model: str = "fake") -> AsyncIterator[Caller]:
     """Yields a caller with connections of its own, which no garbage collection interrupts."""
     async with AsyncExitStack() as stack:
         stack.enter_context(without_collector())
@@ -135,7 +129,7 @@ async def connected(
             await stack.enter_async_context(grpc.aio.insecure_channel(address, options))
             for _ in range(CONNECTIONS)
         ]
-        yield Caller(channels, key, model, store=store)
+        yield Caller(channels, key, model)
 
 
 Ask = Callable[[], Coroutine[None, None, Answer]]

@@ -104,7 +104,7 @@ SELECT n.count <= $3 AND n.count * 100 >= c.reltuples AS is_spread
 FROM (SELECT count(*) FROM (SELECT FROM image_terms WHERE tenant_id = $1 AND term = $2
     LIMIT $3 + 1) t) n, pg_class c WHERE c.oid = 'review_queue'::regclass
 """
-MAX_HASHED = 20_000
+MAX_HASHED = 5_000
 
 
 async def queue_results(

@@ -4,7 +4,6 @@ Any number of processes may remove at once, and each may die: a page is one tran
 the audit are removed by `AuditStatements`, with a signed statement.
 """
 
-import asyncio
 import math
 import time
 from collections.abc import Mapping
@@ -28,8 +27,6 @@ log = get_log(__name__)
 DAY_S = 86_400
 # Small, so that calls which need the same rows do not wait long.
 ROWS_AT_ONCE = 500
-# After a page, as a multiple of its time: calls come before what is old.
-PAUSE = 1.0
 SWEPT = [data_class for data_class in DataClass if data_class is not DataClass.AUDIT]
 Changes = Mapping[DataClass, int | None]
 """New numbers of days; None for the default."""
@@ -172,10 +169,8 @@ class Retentions:
                     if max_pages <= 0:
                         return False
                     max_pages -= 1
-                    start_s = time.monotonic()
                     removed = await rows.remove(data_class, old, ROWS_AT_ONCE, now)
                     total += removed
-                    await asyncio.sleep(PAUSE * (time.monotonic() - start_s))
                 log.info(
                     "removed what was too old",
                     data_class=data_class.value,

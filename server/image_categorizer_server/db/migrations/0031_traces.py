@@ -11,7 +11,7 @@ STATEMENTS = [
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0029_uploads")]
+    dependencies = [("models", "0030_confusions")]
 
     operations = [
         ops.AddField(
