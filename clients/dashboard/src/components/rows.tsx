@@ -3,7 +3,8 @@ import type { ReactNode } from "react";
 import { texts } from "../texts/en";
 import { Answered, Empty } from "./states";
 
-type Column<Row> = { name: string; cell: (row: Row) => ReactNode };
+/** `wraps`: the cell is text of several lines. */
+type Column<Row> = { name: string; cell: (row: Row) => ReactNode; wraps?: boolean };
 
 type Pages<Page> = {
   data: { pages: Page[] } | undefined;
@@ -46,8 +47,10 @@ export function Rows<Row>({
         <Table.Tbody>
           {rows.map((row) => (
             <Table.Tr key={keyOf(row)}>
-              {columns.map(({ name, cell }) => (
-                <Table.Td key={name}>{cell(row)}</Table.Td>
+              {columns.map(({ name, cell, wraps }) => (
+                <Table.Td key={name} style={wraps ? { minWidth: 240 } : { whiteSpace: "nowrap" }}>
+                  {cell(row)}
+                </Table.Td>
               ))}
             </Table.Tr>
           ))}

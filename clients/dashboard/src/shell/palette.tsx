@@ -1,22 +1,22 @@
 import "@mantine/spotlight/styles.css";
 
-import { useMantineColorScheme } from "@mantine/core";
-import { Spotlight, type SpotlightActionData } from "@mantine/spotlight";
+import { Modal, useMantineColorScheme, VisuallyHidden } from "@mantine/core";
+import { Spotlight } from "@mantine/spotlight";
 import { IconBook, IconMoon, IconSun } from "@tabler/icons-react";
 import { useNavigate } from "@tanstack/react-router";
+import { useState } from "react";
 import { includes, useCaller } from "../api/caller";
 import { texts } from "../texts/en";
 import { SCREENS } from "./navigation";
 import { paletteStore } from "./palette_store";
-
-const MAX_ACTIONS = 12;
 
 /** Finds screens and commands by name. */
 export function Palette() {
   const { role } = useCaller();
   const navigate = useNavigate();
   const { setColorScheme } = useMantineColorScheme();
-  const actions: SpotlightActionData[] = [
+  const [query, setQuery] = useState("");
+  const actions = [
     ...SCREENS.filter((screen) => includes(role, screen.role)).map(({ to, name, icon: Icon }) => ({
       id: to,
       label: name,
@@ -42,17 +42,23 @@ export function Palette() {
       onClick: () => setColorScheme("dark"),
     },
   ];
+  const wanted = query.trim().toLowerCase();
+  const found = actions.filter(({ label }) => label.toLowerCase().includes(wanted));
   return (
-    <Spotlight
-      store={paletteStore}
-      actions={actions}
-      shortcut={null}
-      limit={MAX_ACTIONS}
-      nothingFound={texts.shell.palette.nothing}
-      searchProps={{
-        placeholder: texts.shell.palette.search,
-        "aria-label": texts.shell.palette.search,
-      }}
-    />
+    <Spotlight.Root store={paletteStore} shortcut={null} query={query} onQueryChange={setQuery}>
+      <VisuallyHidden>
+        <Modal.Title>{texts.shell.palette.search}</Modal.Title>
+      </VisuallyHidden>
+      <Spotlight.Search
+        placeholder={texts.shell.palette.search}
+        aria-label={texts.shell.palette.search}
+      />
+      <Spotlight.ActionsList>
+        {found.map(({ id, ...action }) => (
+          <Spotlight.Action key={id} {...action} />
+        ))}
+        {found.length === 0 && <Spotlight.Empty>{texts.shell.palette.nothing}</Spotlight.Empty>}
+      </Spotlight.ActionsList>
+    </Spotlight.Root>
   );
 }

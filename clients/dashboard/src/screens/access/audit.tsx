@@ -60,11 +60,12 @@ export function Audit() {
           { name: t.address, cell: (event) => event.address },
           {
             name: t.detail,
+            wraps: true,
             cell: ({ detail }) =>
               detail &&
               Object.keys(detail).length > 0 && (
                 <Spoiler maxHeight={40} showLabel={t.detail} hideLabel={texts.common.close}>
-                  <Code>{JSON.stringify(detail)}</Code>
+                  <Code style={{ overflowWrap: "anywhere" }}>{JSON.stringify(detail)}</Code>
                 </Spoiler>
               ),
           },

@@ -46,7 +46,11 @@ export function Subjects() {
             name: texts.access.state,
             cell: (erasure) => <StateBadge state={isRunning(erasure) ? "running" : "done"} />,
           },
-          { name: t.removed, cell: (erasure) => <Text size="xs">{removedBy(erasure)}</Text> },
+          {
+            name: t.removed,
+            wraps: true,
+            cell: (erasure) => <Text size="xs">{removedBy(erasure)}</Text>,
+          },
           { name: t.certificate, cell: (erasure) => <Certificate erasure={erasure} /> },
         ]}
       />
