@@ -19,7 +19,7 @@ from subprocess import Popen
 
 import psutil
 from image_categorizer_server.bench.load import Sample, drive, endless, grpc_clients
-from image_categorizer_server.rpc.health import is_ready
+from image_categorizer_server.rpc.probe import is_ready
 from image_categorizer_server.telemetry.tracing import (
     begin_call,
     end_call,
