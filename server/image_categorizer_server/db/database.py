@@ -33,6 +33,9 @@ UNREACHABLE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.ReadOnlySQLTransactionError,
+    # Until the first `migrate`, neither the role nor the database may be there.
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
 )
 
 # Parameters of an address that say how a connection is encrypted, as libpq names them.
