@@ -1,53 +1,29 @@
-import { Kbd, Modal, Table } from "@mantine/core";
 import { useDisclosure, useHotkeys } from "@mantine/hooks";
 import { lazy, Suspense, useState } from "react";
-import { texts } from "../texts/en";
 
 const Palette = lazy(async () => ({ default: (await import("./palette")).Palette }));
-const t = texts.shell.keys;
+const Help = lazy(async () => ({ default: (await import("./help")).Help }));
 
-/** The keys that work on every screen: a palette of commands, and this help. */
+/** The keys that work on every screen: a palette of commands, and help. Each is loaded when it is asked for. */
 export function Keys() {
   const [isHelpOpen, help] = useDisclosure();
-  const [isAsked, setAsked] = useState(false);
+  const [asked, setAsked] = useState({ palette: false, help: false });
   const openPalette = async () => {
-    setAsked(true);
+    setAsked((old) => ({ ...old, palette: true }));
     (await import("./palette_store")).openPalette();
+  };
+  const openHelp = () => {
+    setAsked((old) => ({ ...old, help: true }));
+    help.open();
   };
   useHotkeys([
     ["mod+K", openPalette],
-    ["shift+?", help.open],
+    ["shift+?", openHelp],
   ]);
   return (
-    <>
-      {isAsked && (
-        <Suspense fallback={null}>
-          <Palette />
-        </Suspense>
-      )}
-      <Modal
-        opened={isHelpOpen}
-        onClose={help.close}
-        title={t.title}
-        closeButtonProps={{ "aria-label": texts.common.close }}
-      >
-        <Table>
-          <Table.Tbody>
-            {t.list.map(({ keys, does }) => (
-              <Table.Tr key={does}>
-                <Table.Td>
-                  {keys.map((key) => (
-                    <Kbd key={key} mr={4}>
-                      {key}
-                    </Kbd>
-                  ))}
-                </Table.Td>
-                <Table.Td>{does}</Table.Td>
-              </Table.Tr>
-            ))}
-          </Table.Tbody>
-        </Table>
-      </Modal>
-    </>
+    <Suspense fallback={null}>
+      {asked.palette && <Palette />}
+      {asked.help && <Help isOpen={isHelpOpen} onClose={help.close} />}
+    </Suspense>
   );
 }
