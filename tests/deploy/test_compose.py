@@ -71,13 +71,13 @@ class Composed:
 
     def is_answering(self, path: str) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}{path}").status_code == 200
+            return bool(httpx.get(f"http://127.0.0.1:{self.port}{path}").status_code == 200)
         except httpx.TransportError:
             return False
 
     def has_ended(self, service: str) -> bool:
         (state,) = json.loads(podman("inspect", self.container(service)))
-        return state["State"]["Status"] == "exited" and state["State"]["ExitCode"] == 0
+        return bool(state["State"]["Status"] == "exited" and state["State"]["ExitCode"] == 0)
 
     def is_healthy(self, service: str) -> bool:
         command = ["podman", "healthcheck", "run", self.container(service)]
