@@ -59,7 +59,7 @@ def restore(
         done = with_database(data, backups.finish_restore(settings, folder, summary))
     say(f"Restored the backup of {summary.create_time:%Y-%m-%d %H:%M} UTC.")
     if done.erasures:
-        say(f"{done.erasures} subjects were erased after it; they are erased again.")
+        say(f"Subjects that were erased after it, and are erased again now: {done.erasures}.")
     if done.missing:
         shown = ", ".join(done.missing[:SHOWN])
         say(
