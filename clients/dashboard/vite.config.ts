@@ -3,7 +3,7 @@ import react, { reactCompilerPreset } from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
 
 // Where `npm run dev` finds the API: a running `image-categorizer up`.
-const api = process.env.CATEGORIZER_URL ?? "http://127.0.0.1:8080";
+const api = process.env.VITE_API_URL ?? "http://127.0.0.1:8080";
 const paths = ["/v1", "/auth", "/docs", "/openapi.yaml", "/image_categorizer.v1"];
 
 export default defineConfig({

@@ -94,7 +94,7 @@ def test_a_person_signs_in_and_calls(browser, provider):
     assert started.headers["location"].startswith(provider.issuer)
     finished = browser.get(at_provider(started.headers["location"], "ada"))
     assert (finished.status_code, finished.headers["location"]) == (302, "/")
-    assert "who you are signed in as" in browser.get("/").text
+    assert '<div id="root">' in browser.get("/").text
     cookies = finished.headers.get_list("set-cookie")
     assert len(cookies) == 2
     for cookie in cookies:

@@ -28,9 +28,8 @@ def test_a_classification_is_one_trace_from_the_gateway_to_its_micro_batch(
     call = (SERVER, "image_categorizer.v1.ClassifyService/ClassifyUpload")
     files = {"image": (NAME, jpeg(64, 48, 77), "image/jpeg")}
     request_id = secrets.token_hex(8)
-    answer = http.post(
-        f"/v1/classify?unknown={NAME}", files=files, headers={**trace, "x-request-id": request_id}
-    )
+    other = {"traceparent": f"00-{secrets.token_hex(16)}-{CALLER}-01"}
+    answer = http.post(f"/v1/classify?unknown={NAME}", files=files, headers=other)
     assert answer.status_code == 400
     answer = http.post("/v1/classify", files=files, headers={**trace, "x-request-id": request_id})
     assert answer.status_code == 200

@@ -189,7 +189,9 @@ async def test_a_tenant_without_feedback_makes_no_embeddings_and_asks_the_databa
     monkeypatch.setattr(type(classifier), "classify", noting)
     for picture in PICTURES:
         await client.classify_image(picture, no_cache=True)
-    assert seen == [{"with_embedding": False, "own": frozenset()}] * len(PICTURES)
+    assert seen == [{"with_embedding": False, "with_stored": False, "own": frozenset()}] * len(
+        PICTURES
+    )
     corrections = server.backend.classifications._corrections
     assert [key[0] for key in corrections._sets] == [DEFAULT_TENANT]
     assert corrections._size_bytes == 0

@@ -67,6 +67,8 @@ async def test_a_gateway_that_stops_lets_its_calls_end(tmp_path, admin):
                 f"unix:{tmp_path}/admin.sock" if is_socket else f"127.0.0.1:{free_port()}"
             ),
             "CATEGORIZER_GATEWAY__ADDRESS_GROUPS": "2",
+            # Envoy itself answers `/` then.
+            "CATEGORIZER_GATEWAY__DASHBOARD": "false",
         }
         url = f"http://127.0.0.1:{port}"
         async with gateway(tmp_path / "gateway", variables) as process, httpx.AsyncClient() as http:
@@ -95,6 +97,8 @@ async def test_what_ends_envoy_early_is_an_error(tmp_path):
     variables = {
         "CATEGORIZER_GATEWAY__ADMIN_BIND": f"unix:{tmp_path}/missing/admin.sock",
         "CATEGORIZER_GATEWAY__ADDRESS_GROUPS": "2",
+        # Envoy itself answers `/` then.
+        "CATEGORIZER_GATEWAY__DASHBOARD": "false",
     }
     async with gateway(tmp_path / "gateway", variables) as process:
         async with asyncio.timeout(START_S):

@@ -17,7 +17,7 @@ from image_categorizer_server.inference.heads.pair import (
     SECOND,
     Pair,
     Scale,
-    told_apart,
+    separating,
 )
 
 MIN_CORRECTIONS = 5
@@ -94,9 +94,9 @@ def confusions_of(examples: Said, corrections: Said, own: Sequence[str]) -> Conf
         pair = _pair(examples, corrections, (first, second), scale)
         if pair is None:
             continue
-        for answered, shown, told in ((first, second, pair), (second, first, pair.reversed())):
+        for answered, shown, decides in ((first, second, pair), (second, first, pair.reversed())):
             if positions := corrections.positions(answered, shown):
-                found.setdefault(answered, []).append(Confusion(shown, told, tuple(positions)))
+                found.setdefault(answered, []).append(Confusion(shown, decides, tuple(positions)))
     return found
 
 
@@ -113,7 +113,7 @@ def _pair(examples: Said, corrections: Said, names: tuple[str, str], scale: Scal
     labels = np.repeat([label for _, label, _ in parts], [len(found) for found, _, _ in parts])
     is_correction = np.repeat([one for _, _, one in parts], [len(found) for found, _, _ in parts])
     both = Labelled(vectors, labels.astype(np.intp), 2)
-    return told_apart(both, is_correction, scale) if both.counts.all() else None
+    return separating(both, is_correction, scale) if both.counts.all() else None
 
 
 def _corrected(corrections: Said, answered: str, shown: str) -> Vectors:

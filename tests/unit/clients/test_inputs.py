@@ -144,7 +144,7 @@ def test_an_upload_is_cut_into_messages(tmp_path):
 
 @pytest.mark.parametrize("wrong", [None, 7, ("a",), (b"a", b"b"), ("a", "b"), b"bytes"])
 def test_an_upload_takes_paths_and_named_bytes(wrong):
-    with pytest.raises(TypeError, match="a source is a path or"):
+    with pytest.raises(TypeError, match="a source is a path, "):
         list(_inputs.upload_messages(wrong))
 
 

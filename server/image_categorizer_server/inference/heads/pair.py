@@ -65,7 +65,7 @@ class Pair:
         return Pair(-self.direction, -self.bias)
 
 
-def told_apart(examples: Labelled, is_correction: Mask, scale: Scale) -> Pair | None:
+def separating(examples: Labelled, is_correction: Mask, scale: Scale) -> Pair | None:
     """Returns what tells two categories apart; None if their corrections cost more than they gain.
 
     Args:
