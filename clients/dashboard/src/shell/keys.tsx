@@ -19,6 +19,7 @@ export function Keys() {
   useHotkeys([
     ["mod+K", openPalette],
     ["shift+?", openHelp],
+    ["?", openHelp], // where the key needs no Shift
   ]);
   return (
     <Suspense fallback={null}>
