@@ -13,7 +13,6 @@ from image_categorizer_server.access.guesses import Guesses
 from image_categorizer_server.access.key_uses import KeyUses
 from image_categorizer_server.access.key_verifier import KeyVerifier
 from image_categorizer_server.access.tenant_gate import TenantGate
-from image_categorizer_server.db import category as category_rows
 from image_categorizer_server.db.access_changes import AccessChange, watch_changes
 from image_categorizer_server.db.audit import append
 from image_categorizer_server.db.database import check_database, check_login, open_database
@@ -21,7 +20,6 @@ from image_categorizer_server.db.isolation import role_problem
 from image_categorizer_server.db.key import find_key, note_uses
 from image_categorizer_server.db.schema import schema_problem
 from image_categorizer_server.db.tenant import find_limits, find_state
-from image_categorizer_server.domain.batch import BatchConfig
 from image_categorizer_server.domain.tenant import all_tenants
 from image_categorizer_server.egress.fetcher import open_fetcher
 from image_categorizer_server.errors import (
@@ -31,7 +29,7 @@ from image_categorizer_server.errors import (
     ModelFailing,
     OperatorError,
 )
-from image_categorizer_server.inference.classifier import Classifier, filters_of
+from image_categorizer_server.inference.classifier import Classifier
 from image_categorizer_server.inference.engine.trace import Trace
 from image_categorizer_server.inference.images.decode import Decoder, ImageLimits
 from image_categorizer_server.inference.images.picture import PictureMaker
@@ -56,6 +54,7 @@ from image_categorizer_server.inference.runtimes.fake import FAKE_MODELS, FakeTi
 from image_categorizer_server.services.audit import Audit
 from image_categorizer_server.services.audit_statement import AuditStatements
 from image_categorizer_server.services.batch import BatchCheck, Batches, notify_workers
+from image_categorizer_server.services.batch_check import check_batch
 from image_categorizer_server.services.category import CategoryBook, see_stored
 from image_categorizer_server.services.category_head import CategoryHeads
 from image_categorizer_server.services.classify import Accounting, Classifications
@@ -452,28 +451,6 @@ def _registry(settings: Settings, stack: AsyncExitStack) -> Registry:
     )
     stack.push_async_callback(registry.close)
     return registry
-
-
-async def check_batch(
-    registry: Registry, webhooks: Webhooks, tenant_id: str, config: BatchConfig
-) -> None:
-    """Passes a batch whose images can be classified now, and whose webhook may be called.
-
-    Raises:
-        ModelNotFound: no such model or version.
-        ModelLoading: the model is loading.
-        ModelFailed: the model is not serving.
-        CategoryNotFound: a filter names a category that neither model nor tenant has.
-        DependencyDown: the database does not answer.
-        InvalidRequest: the server may not call `webhook_url`.
-    """
-    options = config.options
-    tree = registry.tree(options.model, options.version)
-    has_filters = options.include_categories or options.exclude_categories
-    own = await category_rows.names(tenant_id) if has_filters else frozenset()
-    filters_of(options.model or registry.default, tree, options, own)
-    if config.webhook_url:
-        await webhooks.check_url(config.webhook_url, "webhook_url")
 
 
 def fake_times(text: str) -> FakeTimes | None:

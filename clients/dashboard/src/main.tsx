@@ -10,7 +10,7 @@ import { createRoot } from "react-dom/client";
 import { queries } from "./api/query";
 import { transport } from "./api/transport";
 import { router } from "./router";
-import { theme } from "./theme";
+import { theme, variables } from "./theme";
 
 // After the first screen: no notice comes before it.
 const Notices = lazy(async () => ({ default: (await import("./shell/notices")).Notices }));
@@ -20,7 +20,7 @@ if (!root) throw new Error("index.html has no element `root`");
 
 createRoot(root).render(
   <StrictMode>
-    <MantineProvider theme={theme} defaultColorScheme="auto">
+    <MantineProvider theme={theme} cssVariablesResolver={variables} defaultColorScheme="auto">
       <Suspense fallback={null}>
         <Notices />
       </Suspense>

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from image_categorizer_server.inference.images.decode import encode_jpeg
+from image_categorizer_server.inference.images.encode import encode_jpeg
 from image_categorizer_server.inference.packaging.untrained import write_mobilenet_v2
 
 MODEL = "mobilenet_v2"

@@ -9,6 +9,7 @@ export function Confirm({
   title,
   action,
   isDangerous = false,
+  isReady = true,
   isPending,
   error,
   onConfirm,
@@ -20,6 +21,8 @@ export function Confirm({
   /** The words on the button. */
   action: string;
   isDangerous?: boolean;
+  /** Whether what is asked for has been typed. */
+  isReady?: boolean;
   isPending: boolean;
   error: unknown;
   onConfirm: () => void;
@@ -44,7 +47,8 @@ export function Confirm({
             {texts.common.cancel}
           </Button>
           <Button
-            {...(isDangerous ? { color: "red" } : {})}
+            {...(isDangerous ? { color: "red.8" } : {})}
+            disabled={!isReady}
             loading={isPending}
             onClick={onConfirm}
           >

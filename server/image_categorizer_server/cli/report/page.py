@@ -11,7 +11,8 @@ from image_categorizer_server import clock
 from image_categorizer_server.cli.output import printable
 from image_categorizer_server.errors import InvalidRequest, OperatorError
 from image_categorizer_server.inference.evaluation.dataset import LabelledPicture
-from image_categorizer_server.inference.images.decode import Decoder, encode_jpeg
+from image_categorizer_server.inference.images.decode import Decoder
+from image_categorizer_server.inference.images.encode import encode_jpeg
 from image_categorizer_server.version import VERSION
 
 THUMBNAIL_PX = 192

@@ -54,7 +54,6 @@ DECODING_LIBRARY = f"{'pillow-simd' if 'post' in pillow_version else 'Pillow'} {
 """What decodes and resizes. Versions of pillow-simd end with `.postN`."""
 CONVERTED_BY_PILLOW = frozenset({"1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
 MISSING_GREY = frozenset({127, 128})  # what a JPEG decoder shows where data is missing
-PNG_COMPRESSION = 1  # of 0 to 9
 # Means of blocks come before a reduction by more than this: no eye sees a difference.
 REDUCING_GAP = 2.0
 REDUCTIONS = (1, 2, 4, 8)  # of libjpeg, as Pillow uses it
@@ -387,20 +386,6 @@ class Decoder:
             f"{prefix}at most {limits.max_pixels} pixels, "
             f"{limits.max_side_px} of them on one side, are allowed"
         )
-
-
-def encode_png(array: NDArray[np.uint8]) -> bytes:
-    """Returns uint8 (H, W, 3) as a PNG file, compressed fast."""
-    file = io.BytesIO()
-    Image.fromarray(array, "RGB").save(file, "PNG", compress_level=PNG_COMPRESSION)
-    return file.getvalue()
-
-
-def encode_jpeg(array: NDArray[np.uint8], quality: int) -> bytes:
-    """Returns uint8 (H, W, 3) as a JPEG file."""
-    file = io.BytesIO()
-    Image.fromarray(array, "RGB").save(file, "JPEG", quality=quality)
-    return file.getvalue()
 
 
 def reduction_of(size_px: tuple[int, int], min_px: tuple[int, int]) -> int:

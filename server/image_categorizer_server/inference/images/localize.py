@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from image_categorizer_server.domain.classification import Box, ClassifyOptions, Prediction
 from image_categorizer_server.domain.model import Localization
-from image_categorizer_server.inference.images.decode import encode_png
+from image_categorizer_server.inference.images.encode import encode_png
 from image_categorizer_server.inference.images.preprocess import (
     Edges,
     Input,

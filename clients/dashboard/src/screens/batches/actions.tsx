@@ -1,5 +1,5 @@
 import { useMutation } from "@connectrpc/connect-query";
-import { Button, Menu, Modal, Stack, Text } from "@mantine/core";
+import { Button, Menu } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { notifications } from "@mantine/notifications";
 import { IconDownload, IconPlayerStop, IconRefresh, IconTrash } from "@tabler/icons-react";
@@ -8,6 +8,7 @@ import { useMay } from "../../api/caller";
 import { problemOf } from "../../api/error";
 import { queries } from "../../api/query";
 import { download } from "../../api/rest";
+import { Confirm } from "../../components/confirm";
 import { count } from "../../components/format";
 import { type Batch, Batch_State, BatchService } from "../../gen/image_categorizer/v1/batch_pb";
 import { texts } from "../../texts/en";
@@ -108,30 +109,24 @@ function Remove({ batchId }: { batchId: string }) {
       await navigate({ to: "/ui/batches" });
       await queries.invalidateQueries();
     },
-    onError: tell,
   });
   return (
     <>
       <Button variant="default" leftSection={<IconTrash size={18} aria-hidden />} onClick={open}>
         {words.remove}
       </Button>
-      <Modal
-        opened={isOpen}
-        onClose={close}
+      <Confirm
+        isOpen={isOpen}
         title={words.removeTitle}
-        closeButtonProps={{ "aria-label": texts.common.close }}
+        action={words.remove}
+        isDangerous
+        isPending={remove.isPending}
+        error={remove.error}
+        onConfirm={() => remove.mutate({ batchId })}
+        onClose={close}
       >
-        <Stack>
-          <Text size="sm">{words.removeText}</Text>
-          <Button
-            color="red.8"
-            loading={remove.isPending}
-            onClick={() => remove.mutate({ batchId })}
-          >
-            {words.remove}
-          </Button>
-        </Stack>
-      </Modal>
+        {words.removeText}
+      </Confirm>
     </>
   );
 }

@@ -1,11 +1,11 @@
 import { useMutation } from "@connectrpc/connect-query";
-import { Button, Modal, Stack, Text, TextInput } from "@mantine/core";
+import { Button, Stack, TextInput } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { notifications } from "@mantine/notifications";
 import { IconEraser, IconTrash } from "@tabler/icons-react";
 import { useState } from "react";
 import { queries } from "../../api/query";
-import { ErrorNotice } from "../../components/states";
+import { Confirm } from "../../components/confirm";
 import { AdminService } from "../../gen/image_categorizer/v1/admin_pb";
 import { ImageService } from "../../gen/image_categorizer/v1/image_pb";
 import { texts } from "../../texts/en";
@@ -35,24 +35,18 @@ export function RemoveImage({ imageId, onDone }: { imageId: string } & Removal) 
       >
         {words.remove}
       </Button>
-      <Modal
-        opened={isOpen}
-        onClose={close}
+      <Confirm
+        isOpen={isOpen}
         title={words.removeTitle}
-        closeButtonProps={{ "aria-label": texts.common.close }}
+        action={words.removeNow}
+        isDangerous
+        isPending={remove.isPending}
+        error={remove.error}
+        onConfirm={() => remove.mutate({ imageId })}
+        onClose={close}
       >
-        <Stack>
-          <Text size="sm">{words.removeText}</Text>
-          {remove.isError && <ErrorNotice error={remove.error} />}
-          <Button
-            color="red.8"
-            loading={remove.isPending}
-            onClick={() => remove.mutate({ imageId })}
-          >
-            {words.removeNow}
-          </Button>
-        </Stack>
-      </Modal>
+        {words.removeText}
+      </Confirm>
     </>
   );
 }
@@ -74,31 +68,27 @@ export function EraseSubject({ subjectId, onDone }: { subjectId: string } & Remo
       >
         {words.erase}
       </Button>
-      <Modal
-        opened={isOpen}
-        onClose={close}
+      <Confirm
+        isOpen={isOpen}
         title={words.eraseTitle(subjectId)}
-        closeButtonProps={{ "aria-label": texts.common.close }}
+        action={words.eraseNow}
+        isDangerous
+        isReady={typed === subjectId}
+        isPending={erase.isPending}
+        error={erase.error}
+        onConfirm={() => erase.mutate({ subjectId })}
+        onClose={close}
       >
-        <Stack>
-          <Text size="sm">{words.eraseText}</Text>
+        <Stack gap="sm">
+          {words.eraseText}
           <TextInput
             label={words.eraseType(subjectId)}
             value={typed}
             onChange={(event) => setTyped(event.currentTarget.value)}
             autoComplete="off"
           />
-          {erase.isError && <ErrorNotice error={erase.error} />}
-          <Button
-            color="red.8"
-            disabled={typed !== subjectId}
-            loading={erase.isPending}
-            onClick={() => erase.mutate({ subjectId })}
-          >
-            {words.eraseNow}
-          </Button>
         </Stack>
-      </Modal>
+      </Confirm>
     </>
   );
 }
