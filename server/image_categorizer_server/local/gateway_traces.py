@@ -12,7 +12,11 @@ CLUSTER = "traces"
 SERVICE = "image-categorizer-gateway"
 EXPORT_TIMEOUT = "5s"
 # What Envoy writes into every span of what clients sent: paths name images, queries name people.
-CLIENTS_WORDS = "http.url", "user_agent", "guid:x-request-id", "peer.address"
+# `grpc.message` cannot be replaced: Envoy writes it last.
+CLIENTS_WORDS = (
+    *("http.url", "user_agent", "guid:x-request-id", "peer.address"),
+    *("grpc.authority", "grpc.path"),
+)
 HIDDEN = "-"
 UUID = "type.googleapis.com/envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
 TRACER = "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig"

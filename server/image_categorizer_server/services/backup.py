@@ -183,7 +183,9 @@ def read_summary(folder: Path, show: Show) -> Summary:
     except (OSError, ValidationError, UnicodeDecodeError):
         raise OperatorError(f"{folder} is no complete backup: {SUMMARY} is not valid.") from None
     if summary.format != FORMAT:
-        raise OperatorError(f"{folder} has the format {summary.format}; this release reads 1.")
+        raise OperatorError(
+            f"{folder} has the format {summary.format}; this release reads {FORMAT}."
+        )
     for done, (name, file) in enumerate(summary.files.items(), 1):
         path = _inside(folder, name)
         if not path.is_file() or _described(path) != file:

@@ -34,7 +34,8 @@ def test_every_connection_is_traced_by_the_ratio_and_hides_what_clients_wrote():
         tracing = manager["tracing"]
         assert tracing["random_sampling"] == {"value": 25}
         hidden = {tag["tag"] for tag in tracing["custom_tags"] if tag["literal"]["value"] == "-"}
-        assert hidden == {"http.url", "user_agent", "guid:x-request-id", "peer.address"}
+        of_http = {"http.url", "user_agent", "guid:x-request-id", "peer.address"}
+        assert hidden == of_http | {"grpc.authority", "grpc.path"}
         assert not manager["request_id_extension"]["typed_config"]["pack_trace_reason"]
 
 
